@@ -1,0 +1,284 @@
+"""NCTE: elementary mathematics lessons, cut into the chapters that raters scored by CLASS or MQI.
+
+The transcripts have no time stamps. A chapter's text is its even share of the lesson's words, in
+whole utterances. The files come by form from the data's owners; none of it is in this project.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from debiasdpo.documents.base import Corpus, DataConfig, Document, Rubric
+from debiasdpo.documents.files import data_file, delimited_rows
+from debiasdpo.errors import UserError
+from debiasdpo.schema import Count, Text
+
+Instrument = Literal["class", "mqi"]
+_LABELS = {"teacher": "Teacher", "student": "Student", "multiple students": "Students"}
+_MISSING = frozenset({"", "998", "999"})  # not scored; the published codes and an empty cell
+
+
+class NcteRubric(Rubric):
+    """A column of one of the score files, named as the rubric."""
+
+    file: Instrument
+
+
+class NcteConfig(DataConfig):
+    """Keys of `data=ncte`."""
+
+    source: Literal["ncte"]
+    transcripts: Text  # single_utterances.csv
+    class_scores: Text | None  # CLASS, tab-separated
+    mqi_scores: Text | None  # MQI, tab-separated
+    use: Sequence[Text] | None  # names of the rubrics to use; None uses all
+    exclude_obsids: Sequence[int]  # lessons to leave out
+    raters: Literal["average", "separate"]  # of one chapter: one document, or one for each rater
+    max_words: Count | None  # cut a longer chapter at the end of an utterance; None keeps it whole
+    rubrics: Mapping[str, NcteRubric]
+
+    @model_validator(mode="after")
+    def _files_are_given(self) -> Self:
+        unknown = sorted(set(self.use or ()) - set(self.rubrics))
+        if unknown or not self.used:
+            raise ValueError(
+                f"use must name some of: {', '.join(self.rubrics)}; got {unknown or 'none'}"
+            )
+        for name, rubric in self.used.items():
+            if self.score_files[rubric.file] is None:
+                raise ValueError(
+                    f"rubric {name} needs {rubric.file}_scores: give its path, or set use to"
+                    " the rubrics of the other file"
+                )
+        return self
+
+    @property
+    def used(self) -> dict[str, NcteRubric]:
+        """The rubrics to read scores for."""
+        names = self.rubrics if self.use is None else self.use
+        return {name: self.rubrics[name] for name in names}
+
+    @property
+    def score_files(self) -> dict[Instrument, str | None]:
+        """Path of each instrument's score file, None where there is none."""
+        return {"class": self.class_scores, "mqi": self.mqi_scores}
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A transcript: its teacher and its utterances in order, each as a line `Teacher: ...`."""
+
+    teacher: str
+    lines: tuple[str, ...]
+
+
+@dataclass
+class Rated:
+    """What one instrument says of one lesson."""
+
+    chapters: int  # the highest CHAPNUM, scored or not: a gap is still a part of the lesson
+    scores: dict[tuple[int, str, str], list[float]]  # (CHAPNUM, RATERID, rubric) -> scores
+
+
+def source_files(config: NcteConfig) -> list[Path]:
+    """Transcripts and score files of the rubrics in use, sorted. `UserError` if one is absent."""
+    files = {data_file(config.transcripts, "data.transcripts")}
+    for instrument, value in config.score_files.items():
+        if value and any(rubric.file == instrument for rubric in config.used.values()):
+            files.add(data_file(value, f"data.{instrument}_scores"))
+    return sorted(files)
+
+
+def read(config: NcteConfig) -> Corpus:
+    """A document per scored chapter (and rater), sorted by id, grouped by teacher (NCTETID).
+
+    The id is `OBSID-CHAPNUM`. Where CLASS and MQI count a lesson's chapters differently, the two
+    cut it at different places: the ids then end in `/class` or `/mqi`. With `raters: separate`
+    follows `/rater=RATERID`. `UserError` with file, row and column for whatever is wrong.
+    """
+    source_files(config)
+    notes: Counter[str] = Counter()
+    lessons = _lessons(config, notes)
+    rated = {
+        instrument: _rated(config, instrument, notes)
+        for instrument in sorted({rubric.file for rubric in config.used.values()})
+    }
+    scored = {obsid for by_lesson in rated.values() for obsid in by_lesson}
+    excluded = {str(obsid) for obsid in config.exclude_obsids}
+    notes["scored lessons without a transcript"] = len(scored - set(lessons) - excluded)
+    notes["transcripts without a scored chapter"] = len(set(lessons) - scored)
+    documents: list[Document] = []
+    for obsid in sorted(scored & set(lessons)):
+        cuts: dict[int, dict[str, Rated]] = defaultdict(dict)
+        for instrument, by_lesson in rated.items():
+            if obsid in by_lesson:
+                cuts[by_lesson[obsid].chapters][instrument] = by_lesson[obsid]
+        notes["lessons that CLASS and MQI cut differently"] += len(cuts) > 1
+        for chapters, by_instrument in cuts.items():
+            suffix = "/" + "".join(by_instrument) if len(cuts) > 1 else ""
+            scores: dict[tuple[int, str, str], list[float]] = {}
+            for one in by_instrument.values():
+                scores |= one.scores
+            documents += _documents(
+                obsid, suffix, lessons[obsid], Rated(chapters, scores), config, notes
+            )
+    if not documents:
+        raise UserError(
+            f"data.transcripts: no chapter of {config.transcripts} is scored. Check that the"
+            f" files belong together; left out so far: {dict(+notes)}."
+        )
+    documents.sort(key=lambda document: document.id)
+    return Corpus(tuple(documents), config.used, dict(sorted((+notes).items())))
+
+
+def spread(words: Sequence[int], parts: int) -> list[int]:
+    """Part (0 to `parts` - 1) of each utterance, given the utterances' lengths in words.
+
+    Every part covers an equal stretch of the words; an utterance belongs to the part that its
+    middle word falls in. Order is kept: the parts never decrease.
+    """
+    total = max(1, sum(words))
+    before = 0
+    result = []
+    for count in words:
+        # In halves of a word, so that integers decide and no rounding does.
+        result.append(min(parts - 1, (2 * before + count) * parts // (2 * total)))
+        before += count
+    return result
+
+
+def _documents(
+    obsid: str, suffix: str, lesson: Lesson, rated: Rated, config: NcteConfig, notes: Counter[str]
+) -> Iterator[Document]:
+    """The chapters of one lesson that have text and a score."""
+    lines: dict[int, list[str]] = defaultdict(list)
+    part_of_line = spread([_words(line) for line in lesson.lines], rated.chapters)
+    for line, part in zip(lesson.lines, part_of_line, strict=True):
+        lines[part + 1].append(line)
+    grouped: dict[tuple[int, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for (chapter, rater, rubric), scores in sorted(rated.scores.items()):
+        tail = f"/rater={rater}" if config.raters == "separate" else ""
+        grouped[chapter, tail][rubric] += scores
+    cut = set()
+    for (chapter, tail), by_rubric in grouped.items():
+        if not lines[chapter]:
+            notes["scored chapters that no utterance falls into"] += 1
+            continue
+        kept = _capped(lines[chapter], config.max_words)
+        if len(kept) < len(lines[chapter]):
+            cut.add(chapter)
+        yield Document(
+            id=f"{obsid}-{chapter}{suffix}{tail}",
+            group=lesson.teacher,
+            text="\n".join(kept),
+            scores={rubric: fmean(scores) for rubric, scores in by_rubric.items()},
+        )
+    notes["chapters cut at max_words"] += len(cut)
+
+
+def _words(line: str) -> int:
+    return len(line.split()) - 1  # the speaker's label was not said
+
+
+def _capped(lines: list[str], max_words: int | None) -> list[str]:
+    """The first lines of at most `max_words` words together, and never fewer than one line."""
+    total = 0
+    for index, line in enumerate(lines):
+        total += _words(line)
+        if max_words is not None and total > max_words and index:
+            return lines[:index]
+    return lines
+
+
+def _lessons(config: NcteConfig, notes: Counter[str]) -> dict[str, Lesson]:
+    path = data_file(config.transcripts, "data.transcripts")
+    columns = ("OBSID", "NCTETID", "turn_idx", "speaker", "text")
+    excluded = {str(obsid) for obsid in config.exclude_obsids}
+    teachers: dict[str, str] = {}
+    turns: dict[str, list[tuple[float, str]]] = defaultdict(list)
+    for number, cells in delimited_rows(path, ",", columns, "data.transcripts"):
+        where = f"{path}, row {number}"
+        obsid, teacher = _identifier(cells["OBSID"]), _identifier(cells["NCTETID"])
+        label = _LABELS.get(cells["speaker"].strip().lower())
+        text = " ".join(cells["text"].split())
+        if obsid in excluded:
+            notes["utterances of excluded lessons"] += 1
+        elif not obsid or not teacher:
+            notes["utterances without OBSID or NCTETID"] += 1
+        elif label is None:
+            notes["utterances without a known speaker"] += 1
+        elif not text:
+            notes["utterances without a text"] += 1
+        elif teachers.setdefault(obsid, teacher) != teacher:
+            raise UserError(
+                f"{where}, column NCTETID: {teacher}, but lesson {obsid} began with"
+                f" {teachers[obsid]}. A lesson has one teacher: correct it, or put {obsid} into"
+                " data.exclude_obsids."
+            )
+        else:
+            turn = _number(cells["turn_idx"], f"{where}, column turn_idx")
+            turns[obsid].append((turn, f"{label}: {text}"))
+    return {
+        obsid: Lesson(
+            teachers[obsid],
+            tuple(line for _, line in sorted(lines, key=lambda turn_and_line: turn_and_line[0])),
+        )
+        for obsid, lines in turns.items()
+    }
+
+
+def _rated(config: NcteConfig, instrument: Instrument, notes: Counter[str]) -> dict[str, Rated]:
+    """Chapters and scores of every lesson in one score file, by OBSID."""
+    key = f"data.{instrument}_scores"
+    path = data_file(config.score_files[instrument] or "", key)
+    rubrics = {name: rubric for name, rubric in config.used.items() if rubric.file == instrument}
+    columns = ("OBSID", "RATERID", "CHAPNUM", *(("SEGMENT",) if instrument == "mqi" else ()))
+    result: dict[str, Rated] = {}
+    for number, cells in delimited_rows(path, "\t", (*columns, *rubrics), f"{key} or data.rubrics"):
+        where = f"{path}, row {number}"
+        obsid, rater = _identifier(cells["OBSID"]), _identifier(cells["RATERID"])
+        if instrument == "mqi" and _identifier(cells["SEGMENT"]) != "1":
+            notes["MQI rows that are not of a chapter"] += 1
+            continue
+        if not obsid or _identifier(cells["CHAPNUM"]) in _MISSING:
+            notes[f"{instrument.upper()} rows without OBSID or CHAPNUM"] += 1
+            continue
+        chapter = _number(cells["CHAPNUM"], f"{where}, column CHAPNUM")
+        if chapter < 1 or not chapter.is_integer():
+            raise UserError(
+                f"{where}, column CHAPNUM: {chapter:g}. Chapters count from 1; correct it, or"
+                " leave the cell empty."
+            )
+        lesson = result.setdefault(obsid, Rated(0, {}))
+        lesson.chapters = max(lesson.chapters, int(chapter))
+        for name, rubric in rubrics.items():
+            if _identifier(cells[name]) in _MISSING:
+                notes["scores missing (998, 999 or blank)"] += 1
+                continue
+            score = _number(cells[name], f"{where}, column {name}")
+            if not rubric.low <= score <= rubric.high:
+                raise UserError(
+                    f"{where}, column {name}: {score:g} is off the scale of {rubric.low} to"
+                    f" {rubric.high}. Correct data.rubrics.{name}, or empty the cell."
+                )
+            lesson.scores.setdefault((int(chapter), rater, name), []).append(score)
+    return {obsid: lesson for obsid, lesson in result.items() if lesson.scores}
+
+
+def _identifier(cell: str) -> str:
+    """An id as text: `2065` whether the file says 2065, " 2065" or 2065.0."""
+    return cell.strip().removesuffix(".0")
+
+
+def _number(cell: str, where: str) -> float:
+    try:
+        return float(cell)
+    except ValueError as error:
+        raise UserError(
+            f"{where}: {cell.strip()!r} is not a number. Correct it, or remove the row."
+        ) from error

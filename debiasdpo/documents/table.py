@@ -1,0 +1,244 @@
+"""A table of your own: CSV, TSV, JSONL or Parquet with texts, their groups and expert scores."""
+
+import importlib
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from debiasdpo.documents.base import Corpus, DataConfig, Document, Rubric
+from debiasdpo.documents.files import (
+    closest,
+    data_file,
+    delimited_rows,
+    not_utf8,
+    require_columns,
+)
+from debiasdpo.errors import UserError
+from debiasdpo.schema import Text
+
+Row = tuple[str, Mapping[str, object]]  # where it is ("FILE, row 7") and its cells by column
+
+
+class TableConfig(DataConfig):
+    """Keys of `data=table`."""
+
+    source: Literal["table"]
+    path: Text  # .csv, .tsv, .jsonl or .parquet
+    id_column: Text  # names the document; different for each
+    group_column: Text  # what a split must not cut through (teacher, author); may be the id column
+    text_column: Text  # what is rated
+    layout: Literal["wide", "long"]  # a row per document, or a row per document and rubric
+    score_columns: Mapping[str, Text]  # wide: rubric -> its column, where the names differ
+    rubric_column: Text  # long: holds the rubric's name
+    score_column: Text  # long: holds the score
+    rubrics: Mapping[str, Rubric]
+
+    @model_validator(mode="after")
+    def _names_rubrics(self) -> Self:
+        if not self.rubrics:
+            raise ValueError("rubrics is empty: name at least one")
+        unknown = sorted(set(self.score_columns) - set(self.rubrics))
+        if unknown:
+            raise ValueError(f"score_columns names {unknown[0]!r}, which is not among rubrics")
+        return self
+
+
+def source_files(config: TableConfig) -> list[Path]:
+    """The one file. `UserError` if absent, a link out of its folder, or of an unknown kind."""
+    path = data_file(config.path, "data.path")
+    if path.suffix.lower() not in _READERS:
+        raise UserError(
+            f"data.path: {path} ends in {path.suffix or 'nothing'}; data=table reads"
+            f" {', '.join(_READERS)}. Convert the file, or rename it if its name is wrong."
+        )
+    return [path]
+
+
+def read(config: TableConfig) -> Corpus:
+    """All documents, sorted by id. `UserError` with file, row and column for whatever is wrong."""
+    (path,) = source_files(config)
+    rows = list(_READERS[path.suffix.lower()](path))
+    if not rows:
+        raise UserError(f"{path}: no rows. Write at least one document into it.")
+    columns = sorted({column for _, cells in rows for column in cells})
+    require_columns(columns, _columns(config).values(), path, _keys(config, columns))
+    notes: Counter[str] = Counter()
+    documents = (_wide if config.layout == "wide" else _long)(rows, config, notes)
+    return Corpus(
+        tuple(sorted(documents, key=lambda document: document.id)),
+        dict(config.rubrics),
+        dict(sorted(notes.items())),
+    )
+
+
+def _columns(config: TableConfig) -> dict[str, str]:
+    """Configuration key -> the column it asks for."""
+    columns = {
+        "id_column": config.id_column,
+        "group_column": config.group_column,
+        "text_column": config.text_column,
+    }
+    if config.layout == "wide":
+        for rubric in config.rubrics:
+            columns[f"score_columns.{rubric}"] = config.score_columns.get(rubric, rubric)
+    else:
+        columns |= {"rubric_column": config.rubric_column, "score_column": config.score_column}
+    return columns
+
+
+def _keys(config: TableConfig, existing: list[str]) -> str:
+    """The configuration keys to change for the columns that are not there."""
+    missing = [key for key, name in _columns(config).items() if name not in existing]
+    hint = " (the id column, if every document is a group of its own)"
+    return " and ".join(f"data.{key}{hint * (key == 'group_column')}" for key in missing)
+
+
+def _wide(rows: list[Row], config: TableConfig, notes: Counter[str]) -> Iterator[Document]:
+    seen: dict[str, str] = {}
+    for where, cells in rows:
+        document_id = _required(cells, config.id_column, where)
+        if document_id in seen:
+            raise UserError(
+                f"{where}: id {document_id!r} is already that of {seen[document_id]}. Give each"
+                " document its own id, or set data.layout=long for a row per document and rubric."
+            )
+        seen[document_id] = where
+        scores = {}
+        for name, rubric in sorted(config.rubrics.items()):
+            column = config.score_columns.get(name, name)
+            score = _score(cells.get(column), rubric, f"{where}, column {column!r}")
+            if score is None:
+                notes[f"documents without a score on {name}"] += 1
+            else:
+                scores[name] = score
+        group = _required(cells, config.group_column, where)
+        yield Document(document_id, group, _required(cells, config.text_column, where), scores)
+
+
+def _long(rows: list[Row], config: TableConfig, notes: Counter[str]) -> Iterator[Document]:
+    first: dict[str, tuple[str, str]] = {}  # id -> (group, text)
+    scores: dict[str, dict[str, float]] = {}
+    found: set[str] = set()
+    for where, cells in rows:
+        document_id = _required(cells, config.id_column, where)
+        if document_id not in first:
+            group = _required(cells, config.group_column, where)
+            first[document_id] = (group, _required(cells, config.text_column, where))
+            scores[document_id] = {}
+        for column, known in zip(
+            (config.group_column, config.text_column), first[document_id], strict=True
+        ):
+            if _text(cells.get(column)) not in ("", known):
+                raise UserError(
+                    f"{where}, column {column!r}: differs from the first row of id"
+                    f" {document_id!r}. Repeat it exactly or leave it empty."
+                )
+        name = _required(cells, config.rubric_column, where)
+        found.add(name)
+        if name not in config.rubrics:
+            notes["rows of rubrics not in data.rubrics"] += 1
+            continue
+        if name in scores[document_id]:
+            raise UserError(
+                f"{where}: a second score of id {document_id!r} on {name}. Keep one, e.g. the mean."
+            )
+        place = f"{where}, column {config.score_column!r}"
+        score = _score(cells.get(config.score_column), config.rubrics[name], place)
+        if score is None:
+            notes[f"rows without a score on {name}"] += 1
+        else:
+            scores[document_id][name] = score
+    for name in sorted(set(config.rubrics) - found):
+        raise UserError(
+            f"data.rubrics.{name}: column {config.rubric_column!r} of {config.path} never says"
+            f" {name!r}, only: {', '.join(sorted(found))}.{closest(name, found)}"
+            " Rename the rubric, or remove it."
+        )
+    for document_id, (group, text) in first.items():
+        yield Document(document_id, group, text, scores[document_id])
+
+
+def _text(cell: object) -> str:
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return ""
+    return str(cell).strip()
+
+
+def _required(cells: Mapping[str, object], column: str, where: str) -> str:
+    text = _text(cells.get(column))
+    if not text:
+        raise UserError(f"{where}, column {column!r}: empty. Fill it in, or remove the row.")
+    return text
+
+
+def _score(cell: object, rubric: Rubric, where: str) -> float | None:
+    """The score, or None for an empty cell."""
+    text = _text(cell)
+    if not text:
+        return None
+    try:
+        score = math.nan if isinstance(cell, bool) else float(text)
+    except ValueError:
+        score = math.nan
+    if math.isnan(score):
+        raise UserError(f"{where}: {text!r} is not a number. Correct it, or leave it empty.")
+    if not rubric.low <= score <= rubric.high:
+        raise UserError(
+            f"{where}: {text} is off the scale of {rubric.low} to {rubric.high}. Correct it, leave"
+            " it empty, or change the rubric's low and high."
+        )
+    return score
+
+
+def _delimited(path: Path) -> Iterator[Row]:
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    for number, cells in delimited_rows(path, delimiter, (), "data.path"):
+        yield f"{path}, row {number}", cells
+
+
+def _jsonl(path: Path) -> Iterator[Row]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise not_utf8(path, error) from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            cells = json.loads(line)
+        except ValueError as error:
+            raise UserError(
+                f"{path}, line {number}: not JSON ({error}). Write one object a line."
+            ) from error
+        if not isinstance(cells, dict):
+            raise UserError(
+                f"{path}, line {number}: a {type(cells).__name__}, not an object. Write one"
+                ' object a line: {"id": "a1", ...}.'
+            )
+        yield f"{path}, line {number}", cells
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    try:
+        parquet = importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise UserError(
+            "A .parquet file is read with pyarrow, which is not installed."
+            " Install it (pip install pyarrow), or save the table as CSV."
+        ) from error
+    try:
+        rows = parquet.read_table(path).to_pylist()
+    except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
+        raise UserError(
+            f"{path}: not a readable Parquet file ({error}). Write it again."
+        ) from error
+    for number, cells in enumerate(rows, 1):
+        yield f"{path}, row {number}", cells
+
+
+_READERS = {".csv": _delimited, ".tsv": _delimited, ".jsonl": _jsonl, ".parquet": _parquet}

@@ -1,0 +1,233 @@
+"""TalkMoves: annotated mathematics lessons (one workbook a lesson), cut into segments and scored.
+
+A score follows from the experts' own annotation: the share of the teacher's (or the students')
+sentences in a segment that carry one of a rubric's tags. `read` returns that share; `scale_scores`
+turns it into points once the split is known, because the cuts are quantiles of the training part.
+"""
+
+import bisect
+import math
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from debiasdpo.documents.base import Corpus, DataConfig, Document, Rubric
+from debiasdpo.documents.talkmoves_workbook import Sentence, lesson_series, read_sentences
+from debiasdpo.errors import UserError
+from debiasdpo.schema import Count, Text
+
+
+class TalkmovesRubric(Rubric):
+    """A rubric measured as the share of one side's sentences that carry one of `tags`."""
+
+    speaker: Literal["teacher", "student"]  # whose sentences are counted
+    tags: Sequence[Count]  # leading digits: 1-9 in "Teacher Tag", 1-5 in "Student Tag"
+
+    @model_validator(mode="after")
+    def _tags_exist(self) -> Self:
+        last = 9 if self.speaker == "teacher" else 5
+        if not self.tags or max(self.tags) > last:
+            raise ValueError(f"tags of a {self.speaker} must be some of 1 to {last}")
+        return self
+
+
+class TalkmovesConfig(DataConfig):
+    """Keys of `data=talkmoves`."""
+
+    source: Literal["talkmoves"]
+    path: Text  # folder with the workbooks, searched with all its subfolders
+    max_words: Count  # longest segment, in spoken words (the speakers' labels not counted)
+    min_words: Count  # a shorter rest of a lesson is left out
+    min_sentences: Count  # a side that says fewer tagged sentences in a segment gets no score there
+    rubrics: Mapping[str, TalkmovesRubric]
+
+    @model_validator(mode="after")
+    def _can_be_cut(self) -> Self:
+        if self.min_words > self.max_words:
+            raise ValueError(
+                f"min_words must not exceed max_words, but they are {self.min_words}"
+                f" and {self.max_words}"
+            )
+        if not self.rubrics:
+            raise ValueError("rubrics is empty: name at least one")
+        return self
+
+
+def source_files(config: TalkmovesConfig) -> list[Path]:
+    """All workbooks under `config.path`, sorted. `UserError` if none, or if a link leads out."""
+    root = Path(config.path).expanduser()
+    if not root.is_dir():
+        raise UserError(
+            f"data.path: no folder {root} (looked in {Path.cwd()}). Give the folder with the"
+            " TalkMoves workbooks: data=talkmoves data.path=PATH"
+        )
+    files = []
+    for folder, subfolders, names in os.walk(root):
+        for path in (Path(folder, name) for name in subfolders + names):
+            if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+                raise UserError(
+                    f"{path} is a link out of the data folder, to {path.resolve()}."
+                    " Remove it, or copy what it points to into the folder."
+                )
+            # Excel keeps a lock file "~$NAME.xlsx" beside a workbook that is open.
+            if path.suffix.lower() == ".xlsx" and path.name[:2] != "~$" and path.is_file():
+                files.append(path)
+    if not files:
+        raise UserError(
+            f"data.path: no .xlsx workbook in {root} or its subfolders. Give the folder that the"
+            " TalkMoves data was unpacked to."
+        )
+    return sorted(files)
+
+
+def read(config: TalkmovesConfig) -> Corpus:
+    """All segments of all lessons, sorted by id (`WORKBOOK#NUMBER`), grouped by lesson series.
+
+    `Document.scores` holds rates between 0 and 1, not yet points: see `scale_scores`.
+    `UserError` for a workbook that cannot be read or lacks a column.
+    """
+    root = Path(config.path).expanduser()
+    files = source_files(config)
+    groups = lesson_series([path.stem for path in files])
+    notes: Counter[str] = Counter()
+    documents = []
+    for path in files:
+        sentences = read_sentences(path, notes)
+        name = path.relative_to(root).with_suffix("").as_posix()
+        for number, segment in enumerate(_segments(sentences, config, notes), 1):
+            scores = {
+                rubric_name: rate
+                for rubric_name, rubric in sorted(config.rubrics.items())
+                if (rate := _rate(segment, rubric, config.min_sentences)) is not None
+            }
+            notes["segments without a score on some rubric"] += len(scores) < len(config.rubrics)
+            document_id = f"{name}#{number:03d}"
+            documents.append(Document(document_id, groups[path.stem], _text(segment), scores))
+    if not documents:
+        raise UserError(
+            f"data.path: {len(files)} workbooks in {root}, but no segment of {config.min_words}"
+            " words or more. Lower data.min_words."
+        )
+    documents.sort(key=lambda document: document.id)
+    return Corpus(tuple(documents), dict(config.rubrics), dict(sorted((+notes).items())))
+
+
+def scale_scores(corpus: Corpus, train_ids: Collection[str]) -> Corpus:
+    """Replace the rates of `corpus` by integer scores from each rubric's `low` to its `high`.
+
+    The scale is cut so that the documents in `train_ids` (all of the training part, before any
+    limit) fall on its levels in equal numbers, from the lowest rate upwards. Equal rates share a
+    level, so a frequent rate (0, mostly) may fill its level with more than an equal part; what lies
+    above is spread evenly over the levels left, and the highest ends on the highest. A higher
+    rate never gets a lower score. `UserError` if fewer training documents have a rate than the
+    scale has levels.
+    """
+    wanted = frozenset(train_ids)
+    cuts = {}
+    for name, rubric in corpus.rubrics.items():
+        levels = rubric.high - rubric.low + 1
+        rates = [
+            document.scores[name]
+            for document in corpus.documents
+            if document.id in wanted and name in document.scores
+        ]
+        if len(rates) < levels:
+            raise UserError(
+                f"data.rubrics.{name}: only {len(rates)} training segments to set a scale of"
+                f" {levels} levels by. Raise data.split.train, or lower data.min_sentences."
+            )
+        cuts[name] = _cuts(rates, levels)
+    return replace(
+        corpus,
+        documents=tuple(
+            replace(
+                document,
+                scores={
+                    name: float(corpus.rubrics[name].low + bisect.bisect_left(cuts[name], rate))
+                    for name, rate in document.scores.items()
+                },
+            )
+            for document in corpus.documents
+        ),
+    )
+
+
+def _cuts(rates: Iterable[float], levels: int) -> list[float]:
+    """Highest rate of each level but the last: ascending, `levels - 1` of them, or none at all.
+
+    A level that nothing is left for has the cut of the one before it, so that no score falls there.
+    """
+    rest = sorted(rates)
+    cuts: list[float] = []
+    for levels_left in range(levels, 1, -1):
+        top = rest[math.ceil(len(rest) / levels_left) - 1]
+        if top == rest[-1]:  # the highest rate fills all the levels left: cut right below it
+            below = bisect.bisect_left(rest, top)
+            if not below:
+                break
+            top = rest[below - 1]
+        cuts.append(top)
+        rest = rest[bisect.bisect_right(rest, top) :]
+    return cuts + cuts[-1:] * (levels - 1 - len(cuts))  # the highest rates get the highest score
+
+
+def _segments(
+    sentences: Sequence[Sentence], config: TalkmovesConfig, notes: Counter[str]
+) -> Iterator[list[Sentence]]:
+    """Cut a lesson into segments of whole turns, each `min_words` to `max_words` long.
+
+    A turn that would leave a segment too short is cut between two sentences instead. Only a single
+    sentence longer than the room left makes a segment longer than `max_words`.
+    """
+    segment: list[Sentence] = []
+    words = 0
+    for turn in _turns(sentences):
+        if words >= config.min_words and words + _words(turn) > config.max_words:
+            yield segment
+            segment, words = [], 0
+        for sentence in turn:
+            if words >= config.min_words and words + _words([sentence]) > config.max_words:
+                yield segment
+                segment, words = [], 0
+            segment.append(sentence)
+            words += _words([sentence])
+    if words >= config.min_words:
+        yield segment
+    elif segment:
+        notes["ends of lessons below min_words"] += 1
+
+
+def _turns(sentences: Iterable[Sentence]) -> Iterator[list[Sentence]]:
+    turn: list[Sentence] = []
+    for sentence in sentences:
+        if turn and turn[0].turn != sentence.turn:
+            yield turn
+            turn = []
+        turn.append(sentence)
+    if turn:
+        yield turn
+
+
+def _words(sentences: Iterable[Sentence]) -> int:
+    return sum(len(sentence.text.split()) for sentence in sentences)
+
+
+def _text(segment: Sequence[Sentence]) -> str:
+    """One line a turn: `Teacher: ...`."""
+    return "\n".join(
+        f"{turn[0].label}: {' '.join(sentence.text for sentence in turn)}"
+        for turn in _turns(segment)
+    )
+
+
+def _rate(segment: Iterable[Sentence], rubric: TalkmovesRubric, min_sentences: int) -> float | None:
+    """Share of the side's tagged sentences with one of the rubric's tags; None if too few."""
+    tags = [s.tag for s in segment if s.role == rubric.speaker and s.tag is not None]
+    if len(tags) < min_sentences:
+        return None
+    return sum(tag in rubric.tags for tag in tags) / len(tags)

@@ -1,0 +1,5 @@
+"""The one exception for what a user can mend: shown as a message, never as a traceback."""
+
+
+class UserError(Exception):
+    """Bad input or a machine that lacks something. The text says what, where and how to mend it."""

@@ -1,0 +1,71 @@
+"""Prompts: document, query, spurious context, instruction, in this order unless told otherwise."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from debiasdpo.contexts import Statement
+from debiasdpo.documents.base import Document, Rubric
+
+ContextPosition = Literal["after_query", "before_document", "system"]
+Messages = tuple[dict[str, str], ...]  # chat format: {"role": ..., "content": ...}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One request for a rating. `statement` is None in the neutral prompt."""
+
+    document: str  # id
+    rubric: str
+    statement: Statement | None
+    messages: Messages
+    repeat: int = 0  # >0: the same prompt rated again, to measure sampling noise
+
+    @property
+    def key(self) -> str:
+        """Unique within a job: `lesson-001-0|reasoning|sycophancy+test1|0`."""
+        name = "neutral" if self.statement is None else self.statement.name
+        return f"{self.document}|{self.rubric}|{name}|{self.repeat}"
+
+
+@dataclass(frozen=True)
+class PromptStyle:
+    """The fixed texts around document and rubric; all of them come from the configuration."""
+
+    heading: str  # stands before the document
+    instruction: str  # the last thing the model reads
+    context_position: ContextPosition
+
+
+def render(
+    style: PromptStyle,
+    document: Document,
+    rubric_name: str,
+    rubric: Rubric,
+    statement: Statement | None = None,
+    repeat: int = 0,
+) -> Prompt:
+    """The prompt for one document, rubric and statement (None: the neutral prompt)."""
+    query = f"{rubric.question} Rate it on a scale from {rubric.low} to {rubric.high}."
+    parts = [f"{style.heading}\n\n{document.text}", query, style.instruction]
+    system: list[dict[str, str]] = []
+    if statement is not None:
+        context = _fill(statement.text, rubric)
+        if style.context_position == "after_query":
+            parts.insert(2, context)
+        elif style.context_position == "before_document":
+            parts.insert(0, context)
+        else:
+            system = [{"role": "system", "content": context}]
+    user = {"role": "user", "content": "\n\n".join(parts)}
+    return Prompt(document.id, rubric_name, statement, (*system, user), repeat)
+
+
+def _fill(text: str, rubric: Rubric) -> str:
+    """Put the ends of the rubric's scale where a statement says {best} or {worst}."""
+    worst, best = (rubric.low, rubric.high) if rubric.high_is_good else (rubric.high, rubric.low)
+    return text.replace("{best}", str(best)).replace("{worst}", str(worst))
+
+
+def answer(score: float) -> str:
+    """The answer that an expert's score stands for, as the instruction asks for it."""
+    return f"Rating: {score:g}"

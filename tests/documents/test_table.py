@@ -1,0 +1,226 @@
+"""A user's own table in each format and layout, and what is said of a bad one."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from debiasdpo.documents.base import Document
+from debiasdpo.documents.table import TableConfig, read, source_files
+from debiasdpo.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+RUBRICS = {
+    "clarity": {"question": "Clear?", "low": 1, "high": 5},
+    "errors": {"question": "Errors?", "low": 0, "high": 3, "high_is_good": False},
+}
+CSV = 'id,group,text,clarity,errors\nb,t1,"A text, quoted ""so"".",4,0\na,t2,Ünder way.,2.5,\n'
+LONG = "id,group,text,rubric,score\nb,t1,Text b.,clarity,4\na,t2,Text a.,clarity,2\nb,,,errors,0\n"
+
+
+def preset(path: Path, **changes: Any) -> TableConfig:
+    values = yaml.safe_load((ROOT / "conf/data/table.yaml").read_text())
+    return TableConfig.model_validate(values | {"path": str(path), "rubrics": RUBRICS} | changes)
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def expected() -> tuple[Document, ...]:
+    return (
+        Document("a", "t2", "Ünder way.", {"clarity": 2.5}),
+        Document("b", "t1", 'A text, quoted "so".', {"clarity": 4.0, "errors": 0.0}),
+    )
+
+
+ROWS: Sequence[Mapping[str, object]] = [
+    {"id": "b", "group": "t1", "text": 'A text, quoted "so".', "clarity": 4, "errors": 0},
+    {"id": "a", "group": "t2", "text": "Ünder way.", "clarity": 2.5, "errors": None},
+]
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet", "csv with BOM", "jsonl sparse"])
+def test_every_format_gives_the_same_documents(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"data.{kind.split()[0].upper()}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(list(ROWS)), path)
+    elif kind.startswith("jsonl"):
+        sparse = "sparse" in kind
+        rows = [{k: v for k, v in r.items() if not (sparse and v is None)} for r in ROWS]
+        write(path, "\n".join(map(json.dumps, rows)) + "\n\n")
+    elif kind == "tsv":
+        write(path, CSV.replace('"A text, quoted ""so""."', '"A text; quoted ""so""."')
+              .replace(",", "\t").replace(";", ","))  # fmt: skip
+    else:
+        write(path, ("\ufeff" if "BOM" in kind else "") + CSV.replace("\n", "\r\n"))
+    corpus = read(preset(path))
+    assert corpus.documents == expected()
+    assert corpus.notes == {"documents without a score on errors": 1}
+    assert corpus.rubrics["errors"].high_is_good is False
+
+
+def test_columns_may_have_other_names(tmp_path: Path) -> None:
+    header = "id,group,text,clarity,errors"
+    path = write(tmp_path / "d.csv", CSV.replace(header, "key,who,essay,clear,errors,more"))
+    config = preset(
+        path,
+        id_column="key",
+        group_column="who",
+        text_column="essay",
+        score_columns={"clarity": "clear"},
+    )
+    assert read(config).documents == expected()
+    assert {d.group for d in read(preset(write(path, CSV), group_column="id")).documents} == {
+        "a",
+        "b",
+    }
+
+
+@pytest.mark.parametrize("repeat", [True, False])
+def test_long_layout(tmp_path: Path, repeat: bool) -> None:
+    content = LONG.replace("b,,,", "b,t1,Text b.,") if repeat else LONG
+    path = write(tmp_path / "d.csv", content + "a,,,errors,\na,,,other,9\n")
+    corpus = read(preset(path, layout="long"))
+    assert corpus.documents == (
+        Document("a", "t2", "Text a.", {"clarity": 2.0}),
+        Document("b", "t1", "Text b.", {"clarity": 4.0, "errors": 0.0}),
+    )
+    assert corpus.notes == {
+        "rows of rubrics not in data.rubrics": 1,
+        "rows without a score on errors": 1,
+    }
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(str.strip)
+
+
+@given(texts=st.lists(TEXTS, min_size=1, max_size=8))
+def test_jsonl_texts_come_back_as_they_are(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str]
+) -> None:
+    path = tmp_path_factory.mktemp("table") / "d.jsonl"
+    rows = [
+        {"id": i, "group": 1, "text": text, "clarity": 1, "errors": 0}
+        for i, text in enumerate(texts)
+    ]
+    write(path, "\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+    found = {document.id: document.text for document in read(preset(path)).documents}
+    assert found == {str(i): text.strip() for i, text in enumerate(texts)}
+
+
+WIDE_ERRORS = [
+    (CSV.replace("b,t1", "a,t1"), r"d.csv, row 3: id 'a' is already that of .*d.csv, row 2"),
+    (CSV.replace("Ünder way.", " "), r"d.csv, row 3, column 'text': empty"),
+    (CSV.replace("a,t2", "a,"), r"row 3, column 'group': empty"),
+    (CSV.replace("a,t2", ",t2"), r"row 3, column 'id': empty"),
+    (CSV.replace("2.5", "good"), r"row 3, column 'clarity': 'good' is not a number"),
+    (CSV.replace("2.5", "5.5"), r"row 3, column 'clarity': 5.5 is off the scale of 1 to 5"),
+    (CSV.replace("2.5", "inf"), r"row 3, column 'clarity': inf is off the scale"),
+    (CSV.replace("clarity", "Clarety"), r"no column 'clarity'.*Closest: 'Clarety'.*score_co"),
+    (CSV.replace("group", "who"), r"no column 'group'.*group_column \(the id column, if every"),
+    (CSV.replace("errors", "clarity"), r"row 1: column 'clarity' is there twice"),
+    (CSV.replace("Ünder way.", "Under, way."), r"row 3: 6 cells, but the header has 5.*quotes"),
+    (CSV + 'c,t,"open', r"after row 3: unexpected end of data.*quotes"),
+    (CSV.encode("latin-1"), r"d.csv, line 3: not UTF-8.*iconv"),
+    ("id,group,text,clarity,errors\n", r"d.csv: no rows"),
+    ("", r"d.csv: no rows|no column"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "message"), WIDE_ERRORS)
+def test_bad_csv_is_explained(tmp_path: Path, content: str | bytes, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read(preset(write(tmp_path / "d.csv", content)))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            LONG + "b,,Another.,errors,1\n",
+            r"row 5, column 'text': differs from the first row of id 'b'",
+        ),
+        (LONG + "b,t9,,errors,1\n", r"row 5, column 'group': differs"),
+        (LONG + "b,,,errors,1\n", r"row 5: a second score of id 'b' on errors"),
+        (LONG + "c,t1,,errors,1\n", r"row 5, column 'text': empty"),
+        (
+            LONG.replace("errors", "eror"),
+            r"never says 'errors', only: clarity, eror. Closest: 'eror'",
+        ),
+        (LONG.replace("score", "points"), r"no column 'score'.*data\.score_column"),
+    ],
+)
+def test_bad_long_tables_are_explained(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read(preset(write(tmp_path / "d.csv", content), layout="long"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"id": 1}\n{"id": 2,\n', r"d.jsonl, line 2: not JSON"),
+        ("\n[1, 2]\n", r"d.jsonl, line 2: a list, not an object"),
+        (b'{"id": 1}\n{"id": "\xfc"}\n', r"d.jsonl, line 2: not UTF-8"),
+        (
+            '{"id": 1, "group": 1, "text": "t", "clarity": true, "errors": NaN}\n',
+            r"line 1, column 'clarity': 'True' is not a number",
+        ),
+        ('{"id": 1, "text": "t", "clarity": 1, "errors": 1}\n', r"no column 'group'"),
+    ],
+)
+def test_bad_jsonl_is_explained(tmp_path: Path, content: str | bytes, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read(preset(write(tmp_path / "d.jsonl", content)))
+
+
+def test_files_that_cannot_be_used_are_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"data.path: .* does not exist"):
+        source_files(preset(tmp_path / "none.csv"))
+    with pytest.raises(UserError, match=r"is a folder, not a file"):
+        source_files(preset(tmp_path))
+    with pytest.raises(
+        UserError, match=r"ends in .xls; data=table reads .csv, .tsv, .jsonl, .parq"
+    ):
+        source_files(preset(write(tmp_path / "d.xls", "")))
+    broken = preset(write(tmp_path / "d.parquet", "no parquet"))
+    with pytest.raises(UserError, match=r"d.parquet: not a readable Parquet file"):
+        read(broken)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(UserError, match=r"pip install pyarrow"):
+        read(broken)
+
+
+def test_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:
+    target = write(tmp_path / "d.csv", CSV)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "link.csv").symlink_to(target)
+    with pytest.raises(UserError, match=r"link out of its folder. Give the file itself: .*d.csv"):
+        source_files(preset(tmp_path / "in" / "link.csv"))
+    (tmp_path / "beside.csv").symlink_to(target)
+    assert read(preset(tmp_path / "beside.csv")).documents == expected()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rubrics": {}}, "rubrics is empty"),
+        ({"score_columns": {"clarty": "c"}}, "score_columns names 'clarty'"),
+        ({"layout": "tall"}, "layout"),
+        ({"id_colum": "x"}, "id_colum"),
+    ],
+)
+def test_configuration_is_checked(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        preset(tmp_path / "d.csv", **changes)

@@ -1,0 +1,152 @@
+"""Accuracy metrics on values worked out by hand, and against scipy and scikit-learn."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats  # type: ignore[import-untyped]
+from sklearn.metrics import cohen_kappa_score  # type: ignore[import-untyped]
+
+from debiasdpo.metrics import (
+    exact_agreement,
+    gain,
+    mae,
+    quadratic_weighted_kappa,
+    rmse,
+    spearman,
+)
+
+NAN = float("nan")
+
+# Few levels and halves (means of two raters): many ties, as in real scores.
+tied = st.integers(2, 14).map(lambda half_points: half_points / 2)
+untied = st.floats(-1e6, 1e6, allow_nan=False)
+
+
+@pytest.fixture(autouse=True)
+def _warnings_are_errors() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def test_spearman_by_hand() -> None:
+    # ranks 1 2 3 4 and 1 3 2 4: rho = 1 - 6 * (0 + 1 + 1 + 0) / (4 * 15) = 0.8
+    assert spearman(np.array([1, 2, 5, 9]), np.array([10, 30, 20, 40])) == pytest.approx(0.8)
+
+
+def test_spearman_averages_tied_ranks() -> None:
+    # ranks 1.5 1.5 3, centred -.5 -.5 1, and 1 2 3, centred -1 0 1: rho = 1.5 / sqrt(1.5 * 2)
+    rho = spearman(np.array([4, 4, 6]), np.array([1, 2, 3]))
+    assert rho == pytest.approx(1.5 / math.sqrt(3), abs=1e-15)
+
+
+def test_spearman_stays_within_one() -> None:
+    ratings = np.array([1.0, 2.0, 2.0, 3.0, 7.0, 7.0])
+    assert spearman(ratings, ratings) == 1.0
+    assert spearman(ratings, -ratings) == -1.0
+
+
+@pytest.mark.parametrize(
+    ("ratings", "scores"),
+    [
+        ([], []),
+        ([1, 2], [1, 2]),
+        ([1, 2, NAN, 3], [1, 2, 3, NAN]),
+        ([4, 4, 4], [1, 2, 3]),
+        ([1, 2, 3], [4, 4, 4]),
+    ],
+)
+def test_spearman_undefined(ratings: list[float], scores: list[float]) -> None:
+    assert math.isnan(spearman(np.array(ratings), np.array(scores)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(tied, tied) | st.tuples(untied, tied), min_size=3, max_size=60))
+def test_spearman_equals_scipy(pairs: list[tuple[float, float]]) -> None:
+    ratings, scores = np.array(pairs).T
+    ours = spearman(ratings, scores)
+    if np.ptp(ratings) == 0 or np.ptp(scores) == 0:
+        assert math.isnan(ours)
+    else:
+        assert ours == pytest.approx(stats.spearmanr(ratings, scores).statistic, abs=1e-12)
+
+
+def test_kappa_by_hand() -> None:
+    # observed: (0 + 1 + 0) / 3; expected over 9 combinations of 1 2 3 with 1 3 3:
+    # (0 + 4 + 4 + 1 + 1 + 1 + 4 + 0 + 0) / 9 = 15 / 9; kappa = 1 - (1 / 3) / (15 / 9) = 0.8
+    assert quadratic_weighted_kappa(
+        np.array([1, 2, 3]), np.array([1, 3, 3]), low=1, high=3
+    ) == pytest.approx(0.8, abs=1e-15)
+
+
+def test_kappa_of_chance_and_of_opposites() -> None:
+    ratings = np.array([1, 1, 7, 7])
+    assert quadratic_weighted_kappa(ratings, np.array([1, 7, 1, 7]), 1, 7) == 0.0
+    assert quadratic_weighted_kappa(ratings, 8 - ratings, 1, 7) == -1.0
+
+
+def test_kappa_rounds_half_up_and_ignores_nan() -> None:
+    ratings = np.array([2.0, 3.0, 4.0, NAN, 1.0])
+    scores = np.array([1.5, 2.5, 3.5, 1.0, NAN])
+    assert quadratic_weighted_kappa(ratings, scores, 1, 7) == 1.0
+
+
+@pytest.mark.parametrize(("ratings", "scores"), [([], []), ([NAN], [1]), ([2, 2], [2, 2])])
+def test_kappa_undefined(ratings: list[float], scores: list[float]) -> None:
+    assert math.isnan(quadratic_weighted_kappa(np.array(ratings), np.array(scores), 1, 3))
+
+
+def test_kappa_refuses_levels_off_the_scale() -> None:
+    with pytest.raises(ValueError, match="ratings must lie from 1 to 3, but they run from 2 to 5"):
+        quadratic_weighted_kappa(np.array([2, 5]), np.array([1, 3]), 1, 3)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(tied, tied), min_size=1, max_size=60))
+def test_kappa_equals_sklearn(pairs: list[tuple[float, float]]) -> None:
+    ratings, scores = np.array(pairs).T
+    ours = quadratic_weighted_kappa(ratings, scores, low=1, high=7)
+    levels = [np.floor(column + 0.5).astype(int) for column in (ratings, scores)]
+    if np.ptp(np.concatenate(levels)) == 0:
+        assert math.isnan(ours)
+    else:
+        theirs = cohen_kappa_score(*levels, labels=list(range(1, 8)), weights="quadratic")
+        assert ours == pytest.approx(theirs, abs=1e-12)
+
+
+def test_errors_by_hand() -> None:
+    ratings, scores = np.array([1.0, 5.0, NAN, 4.0]), np.array([1.0, 2.0, 3.0, 8.0])
+    assert mae(ratings, scores) == pytest.approx(7 / 3)
+    assert rmse(ratings, scores) == pytest.approx(math.sqrt(25 / 3))
+
+
+def test_exact_agreement_rounds_half_up() -> None:
+    # 3 = 2.5 up; 2 is not 2.5 up; 4 = 3.5 up; 1 = 1; the unparsed pair is left out.
+    ratings, scores = np.array([3, 2, 4, 1, NAN]), np.array([2.5, 2.5, 3.5, 1.0, 1.0])
+    assert exact_agreement(ratings, scores) == 0.75
+
+
+@pytest.mark.parametrize("metric", [mae, rmse, exact_agreement])
+def test_no_pairs_is_nan(metric: Callable[[np.ndarray, np.ndarray], float]) -> None:
+    assert math.isnan(metric(np.array([]), np.array([])))
+    assert math.isnan(metric(np.array([NAN, 1.0]), np.array([1.0, NAN])))
+
+
+def test_lengths_must_agree() -> None:
+    with pytest.raises(ValueError, match=r"ratings and scores .* \(2,\) and \(1,\)"):
+        mae(np.array([1.0, 2.0]), np.array([1.0]))
+
+
+def test_gain() -> None:
+    assert gain(0.2, 0.3) == pytest.approx(0.5)
+    assert gain(0.4, -0.2) == pytest.approx(-1.5)
+
+
+@pytest.mark.parametrize("rho_base", [0.05, 0.0, -0.3, NAN])
+def test_gain_over_nothing_is_nan(rho_base: float) -> None:
+    assert math.isnan(gain(rho_base, 0.5))

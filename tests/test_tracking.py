@@ -1,0 +1,501 @@
+"""Tracking, against the real wandb: what is written is read back from its own files."""
+
+import http.server
+import importlib
+import json
+import logging
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from pydantic import ValidationError
+
+from debiasdpo.errors import UserError
+from debiasdpo.tracking import (
+    MASK,
+    TrackerConfig,
+    _unreachable,
+    _WandbTracker,
+    open_tracker,
+    redact,
+)
+
+ROOT = Path(__file__).parents[1]
+KEY = "0123456789abcdef" * 2 + "01234567"  # the right form, for no account
+SECRET = "planted-secret-4711"
+
+
+def job(
+    folder: Path, code: str, env: dict[str, str] | None = None, **config: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run `code` in its own process, as wandb reads its environment once; `t` is the tracker."""
+    script = f"""
+import json, logging, os, sys, time
+from pathlib import Path
+logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+from debiasdpo.tracking import TrackerConfig, open_tracker
+folder = Path({str(folder)!r})
+config = TrackerConfig(kind="wandb", **json.loads({json.dumps(config)!r}))
+job_config = {{"train": {{"lr": 3e-4, "steps": [1, 2]}}, "model": {{"api_key": "{SECRET}"}},
+    "rate": {{"max_new_tokens": 64, "note": "uses {SECRET}"}}}}
+def tracker(run_id="job-1", where=folder, **more):
+    return open_tracker(config, run_id=run_id, name="a job", group="sweep", tags=["x"],
+        job_config=job_config, folder=where, **more)
+def steps(t, n=5):
+    for step in range(n):
+        t.log({{"loss": 1 / (1 + step)}}, step)
+{code}
+"""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+    clean |= {
+        "HOME": str(folder.parent),  # nobody's netrc
+        "WANDB_DATA_DIR": str(folder.parent / "data"),
+        "WANDB_CACHE_DIR": str(folder.parent / "cache"),
+        "WANDB_X_DISABLE_STATS": "true",
+        "PLANTED_TOKEN": SECRET,
+        "PYTHONPATH": str(ROOT),
+    }
+    return subprocess.run(
+        [sys.executable, "-c", script, f"model.api_key={SECRET}"],
+        env=clean | (env or {}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        cwd=folder.parent,
+    )
+
+
+def records(path: Path) -> Iterator[Any]:
+    """Read a `.wandb` file: a LevelDB log of protobuf records in blocks of 32 KiB."""
+    messages: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
+    data = path.read_bytes()
+    assert data[:4] == b":W&B"
+    position, whole = 7, b""
+    while position + 7 <= len(data):
+        left = 32768 - position % 32768
+        if left < 7:
+            position += left
+            continue
+        length, kind = struct.unpack("<HB", data[position + 4 : position + 7])
+        whole += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            record = messages.Record()
+            record.ParseFromString(whole)
+            yield record
+            whole = b""
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """What one run folder holds: run, config, history rows, summary, exit code."""
+    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    run: dict[str, Any] = {"history": [], "summary": {}, "config": {}, "tags": [], "artifacts": []}
+    for record in records(path):
+        match record.WhichOneof("record_type"):
+            case "run":
+                run |= {"id": record.run.run_id, "group": record.run.run_group}
+                run["tags"] = list(record.run.tags)
+                for item in record.run.config.update:
+                    run["config"][item.key] = json.loads(item.value_json)
+            case "history":
+                row = {
+                    item.key or "/".join(item.nested_key): json.loads(item.value_json)
+                    for item in record.history.item
+                }
+                run["history"].append(row)
+            case "summary":
+                for item in record.summary.update:
+                    key = item.key or "/".join(item.nested_key)
+                    run["summary"][key] = json.loads(item.value_json)
+            case "artifact":
+                run["artifacts"].append(record.artifact)
+            case "exit":
+                run["exit"] = record.exit.exit_code
+    return run
+
+
+def files_with(folder: Path, text: str) -> list[Path]:
+    return [p for p in folder.rglob("*") if p.is_file() and text.encode() in p.read_bytes()]
+
+
+@contextmanager
+def server(answer: Callable[[str], tuple[int, object] | None]) -> Iterator[str]:
+    """A W&B server: `answer(path and body)` is status and JSON, or None to say nothing at all."""
+    stop = threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+            said = answer(f"{self.path} {body}")
+            if said is None:
+                stop.wait(60)
+                return
+            payload = json.dumps(said[1]).encode()
+            self.send_response(said[0])
+            self.send_header("Content-Length", str(len(payload)))
+            self.end_headers()
+            self.wfile.write(payload)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd.daemon_threads = True
+    httpd.block_on_close = False
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{httpd.server_port}"
+    finally:
+        stop.set()
+        httpd.shutdown()
+        httpd.server_close()
+
+
+def alive(request: str) -> tuple[int, object]:
+    """As much of the W&B API as it takes to start a run."""
+    if "upsertBucket" in request:
+        project = {"id": "p", "name": "debiasdpo", "entity": {"id": "e", "name": "me"}}
+        bucket = {"id": "b", "name": "job-1", "displayName": "a job", "project": project}
+        return 200, {"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}}
+    if "graphql" in request:
+        return 200, {"data": {"model": None, "viewer": None, "serverInfo": None}}
+    return 200, {}
+
+
+TIMED = """
+t0 = time.time()
+with tracker() as t:
+    print("open", time.time() - t0)
+    steps(t)
+print("all", time.time() - t0)
+"""
+
+
+def seconds(done: subprocess.CompletedProcess[str], what: str) -> float:
+    return float(next(x.split()[1] for x in done.stdout.splitlines() if x.startswith(what)))
+
+
+def assert_all_kept(folder: Path, run_id: str = "job-1") -> None:
+    assert read_run(folder)["id"] == run_id
+    assert [row["step"] for row in read_run(folder)["history"]] == [0, 1, 2, 3, 4]
+    assert read_run(folder)["exit"] == 0
+
+
+def test_offline_run_is_read_back(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_model.safetensors").write_bytes(b"weights")
+    code = f"""
+with tracker() as t:
+    steps(t)
+    t.log({{"eval/bias": float("nan")}}, 2)  # goes back, and is not a number
+    t.summary({{"bias": 0.25, "gain": float("nan"), "test": {{"rho": float("inf"), "mae": 1.5}}}})
+    t.table("samples", [{{"rating": 3, "text": "<b>é {SECRET}</b>"}}, {{"rating": None, "odd": 1.5}}])
+    t.adapter(Path({str(adapter)!r}))
+"""
+    done = job(folder, code, tags=["mine"], log_adapter=True)
+    run = read_run(folder)
+    assert (run["id"], run["group"], run["exit"]) == ("job-1", "sweep", 0)
+    assert run["tags"] == ["mine", "x"]
+    assert run["config"]["train"] == {"lr": 3e-4, "steps": [1, 2]}
+    assert run["config"]["model"] == {"api_key": MASK}
+    assert run["config"]["rate"] == {"max_new_tokens": 64, "note": f"uses {MASK}"}
+
+    metrics = [row for row in run["history"] if "samples/_type" not in row]
+    assert [row["step"] for row in metrics] == [0, 1, 2, 3, 4, 2]
+    assert [row["loss"] for row in metrics[:5]] == [1 / (1 + step) for step in range(5)]
+    assert metrics[5]["eval/bias"] != metrics[5]["eval/bias"]
+    assert run["summary"]["bias"] == 0.25
+    assert run["summary"]["gain"] is None
+    assert run["summary"]["test"] == {"rho": None, "mae": 1.5}
+
+    (table,) = folder.glob("wandb/offline-run-*/files/media/table/*.json")
+    content = json.loads(table.read_text())
+    assert content["columns"] == ["rating", "text", "odd"]
+    assert content["data"] == [[3, f"<b>é {MASK}</b>", None], [None, None, 1.5]]
+    artifact = next(a for a in run["artifacts"] if a.name == "adapter-job-1")
+    assert [entry.path for entry in artifact.manifest.contents] == ["adapter_model.safetensors"]
+    assert artifact.manifest.contents[0].local_path == str(adapter / "adapter_model.safetensors")
+
+    assert files_with(tmp_path, SECRET) == []
+    # One line of ours, nothing of wandb's.
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("INFO W&B run a job is offline; upload it with: wandb sync ")
+    assert Path(line.split()[-1]).is_dir()
+
+
+def test_two_runs_in_one_process_stay_apart(tmp_path: Path) -> None:
+    code = """
+one, two = tracker("one", folder / "a"), tracker("two", folder / "b")
+for step in range(3):
+    one.log({"loss": 1.0}, step); two.log({"loss": 2.0}, step)
+one.close(); two.close(); two.close()
+with tracker("one", folder / "c") as again:
+    again.log({"loss": 3.0}, 3)
+"""
+    job(tmp_path / "run", code)
+    for name, run_id, losses in (("a", "one", [1.0] * 3), ("b", "two", [2.0] * 3)):
+        run = read_run(tmp_path / "run" / name)
+        assert run["id"] == run_id
+        assert [row["loss"] for row in run["history"]] == losses
+    assert [row["loss"] for row in read_run(tmp_path / "run" / "c")["history"]] == [3.0]
+
+
+def test_an_exception_marks_the_run_failed(tmp_path: Path) -> None:
+    code = """
+try:
+    with tracker() as t:
+        t.log({"loss": 1.0}, 0)
+        raise ValueError("broken")
+except ValueError:
+    print("passed on")
+"""
+    done = job(tmp_path / "run", code)
+    assert "passed on" in done.stdout
+    run = read_run(tmp_path / "run")
+    assert run["exit"] == 1
+    assert len(run["history"]) == 1
+
+
+def test_refused_network_goes_offline(tmp_path: Path) -> None:
+    env = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": KEY}
+    done = job(tmp_path / "run", TIMED, env, mode="online")
+    assert seconds(done, "all") < 10
+    assert "WARNING W&B at http://127.0.0.1:9 cannot be reached" in done.stderr
+    assert_all_kept(tmp_path / "run")
+    assert files_with(tmp_path, KEY) == []
+
+
+def test_silent_network_goes_offline(tmp_path: Path) -> None:
+    # The kernel accepts, nobody answers; the default timeout is used.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        env = {"WANDB_BASE_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        start = time.monotonic()
+        done = job(tmp_path / "run", TIMED, env | {"WANDB_API_KEY": KEY})
+        whole = time.monotonic() - start
+    assert seconds(done, "all") < 10
+    assert whole < 20
+    assert "WARNING W&B at http://127.0.0.1:" in done.stderr
+    assert_all_kept(tmp_path / "run")
+
+
+def test_server_that_answers_only_the_probe_goes_offline(tmp_path: Path) -> None:
+    with server(lambda request: None if "graphql" in request else (200, {})) as url:
+        start = time.monotonic()
+        env = {"WANDB_BASE_URL": url, "WANDB_API_KEY": KEY}
+        done = job(tmp_path / "run", TIMED, env, timeout_s=6.0)
+        whole = time.monotonic() - start
+    assert whole < 15  # the exit of the process, too
+    assert "WARNING W&B refused" in done.stderr
+    assert_all_kept(tmp_path / "run")
+
+
+def test_second_job_falls_back_beside_an_open_one(tmp_path: Path) -> None:
+    code = """
+os.environ["WANDB_MODE"] = "offline"
+first = tracker("first", folder / "a")
+del os.environ["WANDB_MODE"]
+with tracker("second", folder / "b") as t:
+    steps(t)
+steps(first)
+first.close()
+"""
+    with server(lambda request: (401, {}) if "graphql" in request else (200, {})) as url:
+        env = {"WANDB_BASE_URL": url, "WANDB_API_KEY": KEY}
+        done = job(tmp_path / "run", code, env, timeout_s=6.0)
+    assert_all_kept(tmp_path / "run" / "a", "first")
+    assert_all_kept(tmp_path / "run" / "b", "second-offline")
+    assert "wandb sync --id second " in done.stderr
+
+
+def test_a_name_server_that_says_nothing_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(2))
+    start = time.monotonic()
+    assert _unreachable("http://somewhere.invalid", 0.2) == "no answer within 0.2 s"
+    assert time.monotonic() - start < 1
+
+
+@pytest.mark.parametrize("key", [KEY, "short"])
+def test_invalid_key_goes_offline(tmp_path: Path, key: str) -> None:
+    with server(
+        lambda request: (401, {"errors": ["no"]}) if "graphql" in request else (200, {})
+    ) as u:
+        done = job(tmp_path / "run", TIMED, {"WANDB_BASE_URL": u, "WANDB_API_KEY": key})
+    assert seconds(done, "all") < 15
+    assert "WARNING W&B refused" in done.stderr
+    assert "Going on offline" in done.stderr
+    assert key == "short" or key not in done.stderr
+    assert_all_kept(tmp_path / "run")
+
+
+def test_network_that_dies_in_the_middle(tmp_path: Path) -> None:
+    dead = threading.Event()
+    code = """
+with tracker() as t:
+    print("open", flush=True)
+    steps(t, 3)
+    (folder / "opened").write_text("")
+    while not (folder / "dead").exists():
+        time.sleep(0.05)
+    t0 = time.time()
+    for step in range(3, 500):
+        t.log({"loss": 1.0}, step)
+    print("log", time.time() - t0)
+    t0 = time.time()
+print("finish", time.time() - t0)
+"""
+    folder = tmp_path / "run"
+
+    def kill() -> None:
+        while not (folder / "opened").exists():
+            time.sleep(0.05)
+        dead.set()
+        (folder / "dead").write_text("")
+
+    threading.Thread(target=kill, daemon=True).start()
+    start = time.monotonic()
+    with server(lambda request: None if dead.is_set() else alive(request)) as url:
+        env = {"WANDB_BASE_URL": url, "WANDB_API_KEY": KEY}
+        done = job(folder, code, env, finish_s=3.0)
+    assert "INFO W&B run a job: http" in done.stderr
+    assert seconds(done, "log") < 2
+    assert seconds(done, "finish") < 6
+    assert time.monotonic() - start < 25
+    (line,) = (x for x in done.stderr.splitlines() if x.startswith("WARNING W&B did not finish"))
+    (path,) = Path(line.split()[-1]).glob("*.wandb")
+    assert sum(r.WhichOneof("record_type") == "history" for r in records(path)) == 500
+
+
+def test_mode_without_key_and_from_the_environment(tmp_path: Path) -> None:
+    code = """
+with tracker() as t:
+    steps(t)
+os.environ["WANDB_MODE"] = "disabled"
+with tracker("other", folder / "off") as t:
+    print(type(t).__name__)
+"""
+    done = job(tmp_path / "run", code, mode="online")  # no key: must not ask at the terminal
+    assert "no W&B key is configured" in done.stderr
+    assert done.stdout == "Tracker\n"
+    assert not (tmp_path / "run" / "off").exists()
+    assert_all_kept(tmp_path / "run")
+
+
+def test_redact() -> None:
+    environ = {"HF_TOKEN": "hf-value-123\n", "GOOGLE_KEY": "12345678", "SHORT_TOKEN": "test"}
+    environ |= {"TOKENIZERS_PARALLELISM": "parallel", "AWS_TOKEN_FILE": "/some/file"}
+    config = {
+        "api_key": "a",
+        "hfToken": "b",
+        "token": 5,
+        "client_secret": "c",
+        "db": {"PASSWORD": "d", "url": "postgres://me:pw@host/x", "pin": 12345678},
+        "headers": ["Authorization: Bearer abcdefghijklmnop"],
+        "overrides": ("model.api_key=xyz", "rate.max_tokens=5", "model.api_key=null"),
+        "path": Path("/data/hf-value-123/x"),
+    }
+    kept = {
+        "api_key_env": "OPENAI_API_KEY",
+        "max_new_tokens": 64,
+        "max_tokens": 64,
+        "tokenizer": "gpt2",
+        "pad_token": "<pad>",
+        "sort_key": "id",
+        "split": "test",
+        "mode": "parallel",
+        "token_file": "/some/file",
+        "auth_token": None,
+        "use_auth_token": False,
+        "text": "the passwords of old",
+    }
+    masked = redact(config | kept, environ)
+    assert {key: masked[key] for key in kept} == kept
+    assert {key: masked[key] for key in config} == {
+        "api_key": MASK,
+        "hfToken": MASK,
+        "token": MASK,
+        "client_secret": MASK,
+        "db": {"PASSWORD": MASK, "url": f"postgres://me:{MASK}@host/x", "pin": MASK},
+        "headers": [f"Authorization: Bearer {MASK}"],
+        "overrides": [f"model.api_key={MASK}", "rate.max_tokens=5", "model.api_key=null"],
+        "path": f"/data/{MASK}/x",
+    }
+    assert config["api_key"] == "a"  # the original stays
+
+
+def test_none_does_nothing_and_does_not_import_wandb(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    job(
+        folder,
+        'config = TrackerConfig(kind="none")\nwith tracker() as t:\n    steps(t)\n'
+        'assert "wandb" not in sys.modules',
+    )
+    assert not folder.exists()
+
+
+def test_missing_wandb_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    with pytest.raises(UserError, match="pip install wandb"):
+        open_tracker(
+            TrackerConfig(kind="wandb"),
+            run_id="a",
+            name="a",
+            group=None,
+            tags=[],
+            job_config={},
+            folder=tmp_path,
+        )
+
+
+def test_a_broken_dashboard_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        id = "x"
+
+        def define_metric(self, *_: object, **__: object) -> None:
+            pass
+
+        def __getattr__(self, name: str) -> Any:
+            raise BrokenPipeError(f"service is gone: {name}")
+
+    with caplog.at_level(logging.WARNING), _WandbTracker(None, Broken(), "wandb sync D", True) as t:
+        t.log({"loss": 1.0}, 0)
+        t.log({"loss": 1.0}, 1)
+        t.summary({"a": 1.0})
+        t.table("t", [{"a": 1}])
+        t.adapter(Path("/nowhere"))
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 5  # each fault once
+    assert messages[-1].endswith("upload the rest with: wandb sync D")
+
+
+def test_config_files_and_types() -> None:
+    conf = {p.stem: OmegaConf.load(p) for p in sorted((ROOT / "conf" / "tracker").glob("*.yaml"))}
+    values = {name: OmegaConf.to_container(config) for name, config in conf.items()}
+    assert TrackerConfig.model_validate(values["none"]).kind == "none"
+    assert TrackerConfig.model_validate(values["wandb"]) == TrackerConfig(kind="wandb")
+    faults: list[dict[str, object]] = [
+        {"tag": []},
+        {"timeout_s": 0.0},
+        {"mode": "dryrun"},
+        {"log_adapter": "yes"},
+    ]
+    for fault in faults:
+        with pytest.raises(ValidationError):
+            TrackerConfig.model_validate({"kind": "wandb", **fault})
