@@ -80,7 +80,9 @@ class Statement:
     @property
     def name(self) -> str:
         """Unique and readable: `experience+train0`."""
-        return f"{self.category}{ {1: '+', -1: '-', 0: '0'}[self.polarity]}{self.wording}{self.index}"
+        return (
+            f"{self.category}{ {1: '+', -1: '-', 0: '0'}[self.polarity] }{self.wording}{self.index}"
+        )
 
 
 def statements(

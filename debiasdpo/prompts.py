@@ -46,7 +46,7 @@ def render(
 ) -> Prompt:
     """The prompt for one document, rubric and statement (None: the neutral prompt)."""
     query = f"{rubric.question} Rate it on a scale from {rubric.low} to {rubric.high}."
-    parts = [f"{style.heading}\n\n{document.text}", query, style.instruction]
+    parts = [f"{style.heading}\n\n{document.text}", query, _fill(style.instruction, rubric)]
     system: list[dict[str, str]] = []
     if statement is not None:
         context = _fill(statement.text, rubric)
@@ -61,7 +61,7 @@ def render(
 
 
 def _fill(text: str, rubric: Rubric) -> str:
-    """Put the ends of the rubric's scale where a statement says {best} or {worst}."""
+    """Put the ends of the rubric's scale where a text says {best} or {worst}."""
     worst, best = (rubric.low, rubric.high) if rubric.high_is_good else (rubric.high, rubric.low)
     return text.replace("{best}", str(best)).replace("{worst}", str(worst))
 

@@ -21,13 +21,12 @@ from omegaconf import OmegaConf
 from pydantic import ValidationError
 
 from debiasdpo.errors import UserError
+from debiasdpo.redaction import MASK, redact
 from debiasdpo.tracking import (
-    MASK,
     TrackerConfig,
     _unreachable,
     _WandbTracker,
     open_tracker,
-    redact,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -324,7 +323,11 @@ first.close()
 
 
 def test_a_name_server_that_says_nothing_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(2))
+    def slow(*_: object, **__: object) -> None:
+        time.sleep(1.5)
+        raise socket.gaierror("no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
     start = time.monotonic()
     assert _unreachable("http://somewhere.invalid", 0.2) == "no answer within 0.2 s"
     assert time.monotonic() - start < 1

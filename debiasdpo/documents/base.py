@@ -56,6 +56,7 @@ class LimitConfig(Section):
 class DataConfig(Section):
     """What all sources have in common."""
 
+    heading: Text  # stands before the document in the prompt
     split: SplitConfig
     limit: LimitConfig
 

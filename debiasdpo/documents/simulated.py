@@ -117,6 +117,9 @@ def _exchange(rng: random.Random, reasoning: float) -> list[str]:
             lines.append(f"Student: {rng.choice(_BUILD).format(answer=answer, reason=reason)}")
     else:
         lines.append(f"Teacher: {rng.choice(_CLOSE).format(answer=answer)}")
+    if rng.random() < 0.4:
+        echo = _INSIGHT if _chance(rng, reasoning) else _CONFUSED
+        lines.append(f"Student: {rng.choice(echo)}")
     return lines
 
 
@@ -234,6 +237,14 @@ _BUILD = (
     "At first I disagreed, but now I see that {reason}.",
     "It's like the last one, you can check that it is {answer}.",
     "If we change the numbers it still works, because {reason}.",
+)  # fmt: skip
+_INSIGHT = (
+    "Oh, now I get why it works!", "That makes sense to me now.", "Wow, I never saw it like that.",
+    "Now I could explain it to somebody.", "So that's the reason!", "I love this one.",
+)  # fmt: skip
+_CONFUSED = (
+    "I still don't get it.", "I'm lost.", "Why are we doing this?", "I give up.",
+    "This makes no sense.", "I have no idea what that means.",
 )  # fmt: skip
 _CLOSE = (
     "Okay. Next.", "Right.", "No, it's {answer}. Moving on.", "Good.", "It's {answer}, write that.",

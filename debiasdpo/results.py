@@ -1,0 +1,233 @@
+"""The frame of a job: its run folder, status, log and tracker; and what it says at the end."""
+
+import contextlib
+import errno
+import importlib.metadata
+import logging
+import math
+import platform
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import debiasdpo
+from debiasdpo.config import JobConfig
+from debiasdpo.redaction import redact
+from debiasdpo.runs import RunFolder, Store, fingerprint, write_json, write_text
+from debiasdpo.stages import Job, Rows
+from debiasdpo.tracking import open_tracker
+
+log = logging.getLogger("debiasdpo")
+
+_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "hydra-core", "numpy")
+_FORMAT = "%(asctime)s %(message)s"
+
+
+def set_up_logging() -> None:
+    """One line an event on the console; warnings of libraries too."""
+    root = logging.getLogger()
+    if not root.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter(_FORMAT, "%H:%M:%S"))
+        root.addHandler(handler)
+    log.setLevel(logging.INFO)
+
+
+@contextlib.contextmanager
+def open_job(config: JobConfig, name: str) -> Iterator[Job]:
+    """The job with its run folder and tracker; status.json tells how it ended, whatever happens."""
+    plain = config.model_dump(mode="json")
+    key = fingerprint({k: v for k, v in plain.items() if k not in ("output_dir", "tracker")})
+    trained = "+".join(config.context.train_categories)
+    title = f"{name}_{trained}_{config.method.name}_s{config.seed}"[:120]
+    output = Path(config.output_dir).expanduser().absolute()
+    run = RunFolder(output / "runs" / f"{title}_{key[:8]}")
+    handler = logging.FileHandler(run.folder / "run.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter(_FORMAT))
+    log.addHandler(handler)
+    log.info("run folder: %s", run.folder)
+    try:
+        _write_config(run, redact(plain))
+        write_json(run.folder / "versions.json", versions())
+        run.status("running", stage="start", config=key)
+        with open_tracker(
+            config.tracker,
+            run_id=key,
+            name=run.folder.name,
+            group=f"{name}_{trained}",
+            tags=[name, *config.context.train_categories, config.method.name],
+            job_config=redact(plain),
+            folder=run.folder,
+        ) as tracker:
+            yield Job(config, Store(output / "cache"), run, tracker)
+        run.status("finished", config=key)
+    except BaseException as error:
+        # A full disk cannot take the status either; the error itself must still come through.
+        with contextlib.suppress(OSError):
+            run.status(
+                "failed",
+                config=key,
+                error=f"{type(error).__name__}: {error}",
+                traceback=traceback.format_exc(),
+            )
+        raise
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+def conclude(
+    job: Job,
+    figures: Mapping[str, Any],
+    counts: Mapping[str, int],
+    ratings: Mapping[str, Rows],
+    weights: Path | None,
+) -> dict[str, Any]:
+    """Write metrics.json, show the table, and give the tracker summary, samples and adapter."""
+    metrics = {
+        **figures,
+        **{f"pairs/{what}": count for what, count in counts.items()},
+        **{f"time/{stage}_s": seconds for stage, seconds in job.seconds.items()},
+    }
+    metrics = {key: _finite(value) for key, value in metrics.items()}
+    write_json(job.run.folder / "metrics.json", metrics)
+    job.tracker.summary(metrics)
+    job.tracker.table("ratings", _samples(ratings))
+    if weights is not None:
+        job.tracker.adapter(weights)
+    table = results_table(metrics)
+    write_text(job.run.folder / "table.txt", table + "\n")
+    print(table)
+    print(f"\nrun folder: {job.run.folder}")
+    return metrics
+
+
+def results_table(metrics: Mapping[str, Any]) -> str:
+    """Base and tuned side by side with intervals, a line a figure."""
+    categories = [
+        key.split("/")[1]
+        for key in metrics
+        if key.count("/") == 2 and key.startswith("bias/") and key.endswith("/base")
+    ]
+    social = [c for c in categories if c not in ("trained", "unseen", "max_shift", "placebo")]
+    rows = [("bias (mean |shift|, points)", "bias")]
+    rows += [(f"  {n} categories", f"bias/{n}") for n in ("trained", "unseen") if n in categories]
+    rows += [(f"    {c}", f"bias/{c}") for c in social]
+    rows += [("  placebo", "bias/placebo")] if "placebo" in categories else []
+    rows += [("largest mean shift", "bias/max_shift")]
+    names = {"spearman": "Spearman", "qwk": "QWK", "mae": "MAE", "rmse": "RMSE", "exact": "exact"}
+    rows += [(f"accuracy: {label}", f"accuracy/{key}") for key, label in names.items()]
+    rows += [("ratings that could be read", "parse_rate")]
+    lines = [f"{'':30}{'base':>22}{'tuned':>22}{'change':>24}", "-" * 98]
+    for label, key in rows:
+        cells = [_cell(metrics, f"{key}/{model}") for model in ("base", "tuned")]
+        lines.append(f"{label:30}{cells[0]:>22}{cells[1]:>22}{_change(metrics, key):>24}".rstrip())
+    lines.append(f"noise floor (neutral prompt rated twice): {metrics['bias/noise_floor']:.2f}")
+    return "\n".join(lines)
+
+
+def _cell(metrics: Mapping[str, Any], key: str) -> str:
+    if key not in metrics:
+        return ""
+    value = metrics[key]
+    return "undefined" if value is None else f"{value:.2f}{_interval(metrics, key)}"
+
+
+def _change(metrics: Mapping[str, Any], key: str) -> str:
+    """Reduction in percent for bias, gain for Spearman; each says so where it is undefined."""
+    if key == "accuracy/spearman" and "accuracy/gain" in metrics:
+        gain = metrics["accuracy/gain"]
+        return "gain undefined" if gain is None else f"gain {gain:+.0%}"
+    change = f"{key}/reduction"
+    if change not in metrics:
+        return ""
+    if metrics[change] is None:
+        return "undefined"
+    interval = metrics.get(f"{change}_ci") or [None, None]
+    bounds = "" if None in interval else f" [{-interval[1]:+.0%}, {-interval[0]:+.0%}]"
+    return f"{-metrics[change]:+.0%}{bounds}"
+
+
+def _interval(metrics: Mapping[str, Any], key: str) -> str:
+    low, high = metrics.get(f"{key}_ci") or [None, None]
+    return "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
+
+
+def _samples(ratings: Mapping[str, Rows], count: int = 100) -> list[dict[str, object]]:
+    """The first rows of the test part with the ratings of all models side by side."""
+    first = next(iter(ratings.values()))[:count]
+    keep = ("document", "rubric", "category", "polarity", "statement")
+    return [
+        {
+            **{name: row[name] for name in keep},
+            **{
+                f"{model}_{what}": rows[i][what]
+                for model, rows in ratings.items()
+                for what in ("rating", "text")
+            },
+        }
+        for i, row in enumerate(first)
+    ]
+
+
+def _finite(value: Any) -> Any:
+    """NaN is not JSON: an undefined figure is null."""
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_config(run: RunFolder, plain: Mapping[str, object]) -> None:
+    from omegaconf import OmegaConf
+
+    write_text(run.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(plain))))
+
+
+def versions() -> dict[str, str | None]:
+    """What ran: package versions, Python, and the git commit of a checkout."""
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return {
+        "debiasdpo": debiasdpo.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        **found,
+    }
+
+
+def _commit() -> str | None:
+    """Commit of the checkout this runs from, `+` if it was changed since; None elsewhere."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def disk_message(error: OSError) -> str | None:
+    """What to do about a disk that is full or refuses to be written; None for other errors."""
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"The disk is full{where}. Free some space, or write elsewhere with output_dir=PATH;"
+            " the same command then goes on from what is finished."
+        )
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return f"No permission to write{where}. Choose another folder with output_dir=PATH."
+    if error.errno in (errno.ENOTDIR, errno.EEXIST) and error.filename:
+        return f"{error.filename} is a file where a folder is needed; set output_dir=PATH."
+    return None
+
+

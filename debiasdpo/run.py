@@ -1,0 +1,88 @@
+"""The entry point: one job, from documents to a debiased model and the proof that it is less biased.
+
+    python -m debiasdpo.run                                   SmolLM2 on a CPU, simulated documents
+    python -m debiasdpo.run model=qwen7b context=experience   the paper's models on a GPU
+    python -m debiasdpo.run -m loss.w_sft=0,0.1,1             a sweep
+"""
+
+import logging
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from debiasdpo.config import JobConfig
+
+log = logging.getLogger("debiasdpo")
+
+
+def run_job(config: "JobConfig", name: str) -> dict[str, Any]:
+    """One way through the data flow. Returns the figures, which metrics.json holds too."""
+    from debiasdpo import results, stages
+
+    with results.open_job(config, name) as job:
+        corpus = stages.load_documents(job)
+        ratings = {"base": stages.rate_test(job, corpus, "base", None)}
+        counts: dict[str, int] = {}
+        weights = None
+        if config.method.name != "none":
+            pairs, counts = stages.make_pairs(job, corpus)
+            weights = stages.train(job, corpus, pairs)
+            ratings["tuned"] = stages.rate_test(job, corpus, "tuned", weights)
+        figures = stages.measure(job, corpus, ratings)
+        return results.conclude(job, figures, counts, ratings, weights)
+
+
+def conf_dir() -> Path:
+    """conf/ inside the package (an installed wheel), else beside it (a checkout)."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
+
+
+_failures: list[str] = []
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
+def _task(composed: "DictConfig") -> None:
+    """One job of Hydra's. A failure is noted, so that the other jobs of a sweep still run."""
+    from debiasdpo import results
+    from debiasdpo.config import build
+    from debiasdpo.errors import UserError
+
+    results.set_up_logging()
+    choices = HydraConfig.get().runtime.choices
+    overrides = " ".join(HydraConfig.get().overrides.task) or "(no overrides)"
+    try:
+        config = build(composed)
+        run_job(config, f"{choices['model']}_{choices['data']}")
+    except UserError as error:
+        _failures.append(f"{overrides}: {error}")
+        print(f"Error: {error}", file=sys.stderr)
+    except OSError as error:
+        message = results.disk_message(error)
+        _failures.append(f"{overrides}: {message or error}")
+        print(f"Error: {message}" if message else traceback.format_exc(), file=sys.stderr)
+    except Exception as error:
+        _failures.append(f"{overrides}: {type(error).__name__}: {error}")
+        traceback.print_exc()
+
+
+def main() -> None:
+    """The command line; exits with 1 if a job failed."""
+    _task()
+    if len(_failures) > 1:
+        print(f"\n{len(_failures)} jobs failed:", file=sys.stderr)
+        for failure in _failures:
+            print(f"  {failure.splitlines()[0]}", file=sys.stderr)
+    if _failures:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

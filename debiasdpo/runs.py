@@ -1,0 +1,207 @@
+"""Files that outlive a job: atomic writes, fingerprints, and the store of finished stages.
+
+A stage (documents, ratings, pairs, ...) is a folder `cache/<name>/<fingerprint>/`, the fingerprint
+being that of exactly what goes into it. Its `manifest.json`, written last, lists each output with
+size and SHA-256: without it the stage is unfinished and goes on from what is there; with it, and
+with files that differ, it is damaged and made again.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+
+
+def fingerprint(value: object) -> str:
+    """16 hex digits that name a JSON-like value: equal values, equal names."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write whole or not at all: a reader never sees half of it, whenever this is killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: object) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8") as stream:
+        return [json.loads(line) for line in stream]
+
+
+class Journal:
+    """An append-only JSONL file of finished work, to go on from after a kill.
+
+    The last line of a file that was cut off is noticed and dropped; everything before it counts.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        intact = 0
+        if path.exists():
+            for line in path.read_bytes().splitlines(keepends=True):
+                try:
+                    if not line.endswith(b"\n"):
+                        break
+                    self.rows.append(json.loads(line))
+                except ValueError:
+                    break
+                intact += len(line)
+            if intact < path.stat().st_size:
+                log.warning("%s was cut off; %d finished rows are kept", path, len(self.rows))
+                os.truncate(path, intact)
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add rows that are finished together: one write, on disk when this returns."""
+        new = [dict(row) for row in rows]
+        with self.path.open("ab") as stream:
+            stream.write("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in new).encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.rows += new
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage's folder, while this job holds its lock."""
+
+    name: str
+    fingerprint: str
+    folder: Path
+
+    def outputs(self) -> dict[str, Any] | None:
+        """The manifest's files if the stage is finished and every file is as it was written."""
+        try:
+            files: dict[str, Any] = read_json(self.folder / MANIFEST)["files"]
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            log.warning("stage %s: %s is damaged; it is made again", self.name, self.folder)
+            return None
+        for name, entry in files.items():
+            path = self.folder / name
+            if not path.is_file() or _entry(path) != entry:
+                log.warning("stage %s: %s is damaged; it is made again", self.name, path)
+                return None
+        return files
+
+    @property
+    def seconds(self) -> float:
+        """What making it took, in the job that finished it."""
+        return float(read_json(self.folder / MANIFEST)["seconds"])
+
+    def discard_if_damaged(self) -> None:
+        if (self.folder / MANIFEST).exists() and self.outputs() is None:
+            shutil.rmtree(self.folder)
+
+    def commit(self, files: Iterable[str], seconds: float) -> None:
+        """Declare the stage finished: from now on these files are what it made."""
+        entries = {name: _entry(self.folder / name) for name in sorted(files)}
+        write_json(self.folder / MANIFEST, {"seconds": round(seconds, 2), "files": entries})
+
+
+def _entry(path: Path) -> dict[str, object]:
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"size": path.stat().st_size, "sha256": digest}
+
+
+class Store:
+    """All finished and unfinished stages under one folder, shared by every job that uses it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @contextlib.contextmanager
+    def stage(self, name: str, inputs: Mapping[str, object]) -> Iterator[Stage]:
+        """Hold the stage of these inputs. A second job that wants the same waits, then finds it."""
+        from filelock import FileLock, Timeout
+
+        key = fingerprint(inputs)
+        folder = self.root / name / key
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("stage %s: another job is making it; waiting for that", name)
+            lock.acquire()
+        try:
+            stage = Stage(name, key, folder)
+            stage.discard_if_damaged()
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / "inputs.json").exists():
+                write_json(folder / "inputs.json", inputs)
+            yield stage
+        finally:
+            lock.release()
+
+
+class RunFolder:
+    """What one job leaves behind for people: configuration, status, and the files of its stages."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def status(self, state: str, **more: object) -> None:
+        """Write status.json: running (and the stage), finished, or failed (and the error)."""
+        write_json(
+            self.folder / "status.json",
+            {
+                "state": state,
+                "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                "pid": os.getpid(),
+                **more,
+            },
+        )
+
+    def keep(self, stage: Stage, names: Iterable[str], into: str = "") -> None:
+        """Put a stage's files here too: a hard link where the disk allows one, else a copy."""
+        for name in names:
+            source, target = stage.folder / name, self.folder / into / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists() and target.samefile(source):
+                continue
+            temporary = target.with_name(f".{target.name}.{os.getpid()}")
+            temporary.unlink(missing_ok=True)
+            try:
+                os.link(source, temporary)
+            except OSError:
+                shutil.copy2(source, temporary)
+            os.replace(temporary, target)
