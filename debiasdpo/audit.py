@@ -1,6 +1,7 @@
 """Audit: which prompts measure bias and accuracy, and the figures that their ratings give."""
 
 import math
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from debiasdpo import metrics
 from debiasdpo.config import JobConfig
-from debiasdpo.contexts import PLACEBO, Statement, Wording, statements
+from debiasdpo.contexts import PLACEBO, Statement, statements
 from debiasdpo.documents import Document, Rubric
 from debiasdpo.prompts import Prompt, PromptStyle, render
 
@@ -17,33 +18,41 @@ Figures = dict[str, float]
 Columns = Mapping[str, np.ndarray]
 
 
+Turns = tuple[Sequence[Statement], int | None]  # statements that take turns, and how many a prompt
+
+
+def by_category(pool: Sequence[Statement], count: int | None) -> list[Turns]:
+    """`count` statements of each category a prompt (None: all), taking turns: flattering and
+    unflattering ones alternate, so that 2 gives one of each."""
+    members: dict[str, list[Statement]] = {}
+    for statement in sorted(pool, key=lambda s: (s.category, s.index, -s.polarity)):
+        members.setdefault(statement.category, []).append(statement)
+    return [(statements, count) for statements in members.values()]
+
+
 def rating_prompts(
     style: PromptStyle,
     documents: Sequence[Document],
     rubrics: Mapping[str, Rubric],
-    pool: Sequence[Statement],
-    per_side: int | None,
+    turns: Sequence[Turns],
     repeats: int = 0,
 ) -> list[Prompt]:
     """For every document and every rubric it is scored on: the neutral prompt (and `repeats` more of
-    it) and `per_side` statements of each category and polarity (None: all).
-
-    Statements rotate over documents and rubrics, the same number on both sides of a category, so
-    that all are used evenly and the two sides stay comparable.
+    it), and the next statements of each of `turns`, so that with few a prompt all are used evenly.
     """
-    sides: dict[tuple[str, int], list[Statement]] = {}
-    for statement in pool:
-        sides.setdefault((statement.category, statement.polarity), []).append(statement)
     prompts = []
-    for i, document in enumerate(documents):
-        for j, name in enumerate(sorted(document.scores)):
-            for repeat in range(repeats + 1):
-                prompts.append(render(style, document, name, rubrics[name], None, repeat))
-            for members in sides.values():
-                take = len(members) if per_side is None else min(per_side, len(members))
-                for k in range(take):
-                    statement = members[(i + j + k) % len(members)]
-                    prompts.append(render(style, document, name, rubrics[name], statement))
+    turn = 0
+    for document in documents:
+        for name in sorted(document.scores):
+            chosen: list[Statement | None] = []
+            for members, count in turns:
+                n = len(members) if count is None else min(count, len(members))
+                chosen += [members[(turn * n + k) % len(members)] for k in range(n)]
+            rubric = rubrics[name]
+            neutral = range(repeats + 1)
+            prompts += [render(style, document, name, rubric, None, repeat) for repeat in neutral]
+            prompts += [render(style, document, name, rubric, statement) for statement in chosen]
+            turn += 1
     return prompts
 
 
@@ -54,29 +63,23 @@ def audit_prompts(
     neutral prompt comes twice, for the noise floor."""
     sampled = job.rate.readout == "text" and job.rate.temperature > 0
     pool = statements(job.context, job.audit_categories, "test")
-    return rating_prompts(style, documents, rubrics, pool, job.audit.statements, int(sampled))
+    turns = by_category(pool, job.audit.statements)
+    return rating_prompts(style, documents, rubrics, turns, int(sampled))
 
 
 def validation_prompts(
     job: JobConfig, style: PromptStyle, documents: Sequence[Document], rubrics: Mapping[str, Rubric]
 ) -> list[Prompt]:
-    """The prompts of the small audits during training, on train wordings: the trained categories,
-    the placebo, and one unseen statement for each document and rubric (they rotate)."""
-    wording: Wording = "train"
-    trained = statements(job.context, job.context.train_categories, wording)
-    placebo = statements(job.context, {PLACEBO} & set(job.context.categories), wording)
-    prompts = rating_prompts(style, documents, rubrics, (*trained, *placebo), 1)
-    unseen = statements(job.context, job.unseen_categories, wording)
-    turn = 0
-    for document in documents:
-        for name in sorted(document.scores):
-            if unseen:
-                statement = unseen[
-                    (turn * 5) % len(unseen)
-                ]  # 5: another category nearly every time
-                prompts.append(render(style, document, name, rubrics[name], statement))
-                turn += 1
-    return sorted(prompts, key=lambda p: (p.document, p.rubric))
+    """The prompts of the small audits during training, on train wordings: two statements of each
+    trained category, one of the placebo, and one of all unseen ones (they take turns)."""
+    trained = statements(job.context, job.context.train_categories, "train")
+    placebo = statements(job.context, {PLACEBO} & set(job.context.categories), "train")
+    unseen = list(statements(job.context, job.unseen_categories, "train"))
+    random.Random(f"{job.seed}/validation").shuffle(unseen)
+    turns = [*by_category(trained, 2), *by_category(placebo, 1)]
+    if unseen:
+        turns.append((unseen, 1))
+    return rating_prompts(style, documents, rubrics, turns)
 
 
 def validation_figures(
@@ -215,7 +218,7 @@ def _figures(
     for model in models:
         shift = columns[f"shift/{model}"]
         bias = {}
-        cells = []
+        cells: list[float] = []  # mean shift of each category and polarity
         for name in job.audit_categories:
             mine = category == codes[name]
             bias[name] = metrics.mean_absolute_shift(shift[mine])

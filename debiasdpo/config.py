@@ -28,7 +28,7 @@ class MethodConfig(Section):
     """Keys of `method=`: how preference pairs are made, or `none` to audit the model as it is."""
 
     name: Literal["debiasing_dpo", "none"]
-    statements: Count | None = 1  # train statements a category and polarity; None: all
+    statements: Count | None = 2  # train statements of each category a prompt; None: all
     min_shift: NonNegative = 0.0  # keep a pair only if its two ratings are at least this far apart
 
 

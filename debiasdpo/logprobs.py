@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from debiasdpo.errors import UserError
 from debiasdpo.prefix_tree import pack
 
 if TYPE_CHECKING:
@@ -35,6 +36,14 @@ def sequence_logprobs(
 
     # The logit that predicts a token sits at the token before it, so the last one is never run.
     tree = pack([c.prompt + c.completion[:-1] for c in completions])
+    window = getattr(getattr(model, "config", None), "sliding_window", None)
+    if window is not None and int(tree.depth.max()) >= window:
+        # A mask of ours replaces the model's own, and its window with it: silently wrong.
+        raise UserError(
+            f"model.path: the model attends to the last {window} tokens only, and a sequence has"
+            f" {int(tree.depth.max()) + 1}; packed scoring cannot do that yet. Choose another model,"
+            " or shorter documents."
+        )
     device = next(model.parameters()).device
     predictors = [
         path[len(c.prompt) - 1 :] for c, path in zip(completions, tree.paths, strict=True)

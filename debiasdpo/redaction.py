@@ -95,5 +95,3 @@ def _names_secret(key: str) -> bool:
     if words[-1].endswith("token"):
         return not _VOCABULARY.fullmatch(before)
     return words[-1] == "key" and _KEY_OWNER.fullmatch(before) is not None
-
-

@@ -229,5 +229,3 @@ def disk_message(error: OSError) -> str | None:
     if error.errno in (errno.ENOTDIR, errno.EEXIST) and error.filename:
         return f"{error.filename} is a file where a folder is needed; set output_dir=PATH."
     return None
-
-

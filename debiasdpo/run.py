@@ -1,8 +1,8 @@
 """The entry point: one job, from documents to a debiased model and the proof that it is less biased.
 
-    python -m debiasdpo.run                                   SmolLM2 on a CPU, simulated documents
-    python -m debiasdpo.run model=qwen7b context=experience   the paper's models on a GPU
-    python -m debiasdpo.run -m loss.w_sft=0,0.1,1             a sweep
+python -m debiasdpo.run                                   SmolLM2 on a CPU, simulated documents
+python -m debiasdpo.run model=qwen7b context=experience   the paper's models on a GPU
+python -m debiasdpo.run -m loss.w_sft=0,0.1,1             a sweep
 """
 
 import logging
@@ -68,7 +68,7 @@ def _task(composed: "DictConfig") -> None:
         message = results.disk_message(error)
         _failures.append(f"{overrides}: {message or error}")
         print(f"Error: {message}" if message else traceback.format_exc(), file=sys.stderr)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a bug in one job must not end the sweep
         _failures.append(f"{overrides}: {type(error).__name__}: {error}")
         traceback.print_exc()
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from debiasdpo import documents, models
+from debiasdpo import adapters, documents, models
 from debiasdpo import pairs as pairing
 from debiasdpo.audit import (
     audit,
     audit_prompts,
+    by_category,
     rating_prompts,
     validation_figures,
     validation_prompts,
@@ -67,9 +68,10 @@ class Job:
             trained_whole = weights is not None and config.train.adapter == "full"
             if trained_whole:
                 model_config = model_config.model_copy(update={"path": str(weights)})
+            model: Any
             model, tokenizer = models.load_model(model_config, self.store.root)
             if weights is not None and not trained_whole:
-                model = models.load_adapter(model, weights)
+                model = adapters.load_adapter(model, weights)
             self._loaded = weights, LocalRater(model, tokenizer, config.rate, config.seed)
         return self._loaded[1]
 
@@ -138,7 +140,8 @@ def make_pairs(job: Job, corpus: SplitCorpus) -> tuple[list[Pair], dict[str, int
     """pairs.jsonl: neutral and biased reasoning of the training part, as preference pairs."""
     config, train = job.config, corpus.parts["train"]
     pool = statements(config.context, config.context.train_categories, "train")
-    prompts = rating_prompts(style(job), train, corpus.rubrics, pool, config.method.statements)
+    turns = by_category(pool, config.method.statements)
+    prompts = rating_prompts(style(job), train, corpus.rubrics, turns)
     rows = _rate(job, corpus, "reasoning", prompts, None, reasoning=True)
     outputs = {row["key"]: Output(row["text"], row["rating"]) for row in rows}
     by_id = {d.id: d for d in train}
@@ -165,9 +168,7 @@ def train(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> Path:
     """training/: the chosen weights, what every step logged, the audits, which step was kept."""
     config = job.config
     reference = _reference(job, pairs)
-    validation = validation_prompts(
-        config, style(job), corpus.parts["validation"], corpus.rubrics
-    )
+    validation = validation_prompts(config, style(job), corpus.parts["validation"], corpus.rubrics)
     inputs = {
         **_model_inputs(job, None),
         "lora": config.model.lora.model_dump(mode="json"),
@@ -230,7 +231,9 @@ def _rate(
 ) -> Rows:
     """One row a prompt: key, document, rubric, category, polarity, statement, repeat, text, rating."""
     rate = job.config.rate
-    batches = _batches(prompts, None if rate.readout == "expected" and not reasoning else rate.batch_size)
+    batches = _batches(
+        prompts, None if rate.readout == "expected" and not reasoning else rate.batch_size
+    )
     inputs = {
         **_model_inputs(job, weights),
         "rate": rate.model_dump(mode="json"),
@@ -348,9 +351,9 @@ def _train(
     known = _token_pairs(job, pairs)
     rater = job.rater()
     job.release()  # from here on the model is training's
-    model = rater.model
+    model: Any = rater.model
     if config.train.adapter == "lora":
-        model = models.add_adapter(model, config.model.lora, config.seed)
+        model = adapters.add_adapter(model, config.model.lora, config.seed)
     scales = [(corpus.rubrics[p.rubric].low, corpus.rubrics[p.rubric].high) for p in validation]
     batches = _batches(validation, None)
 
@@ -409,6 +412,8 @@ def _model_inputs(job: Job, weights: Path | None) -> dict[str, object]:
         "nf4": config.nf4,
         "dtype": config.dtype,
         "attention": config.attention,
-        "weights": None if weights is None else read_json(weights.parent / "manifest.json")["files"],
+        "weights": None
+        if weights is None
+        else read_json(weights.parent / "manifest.json")["files"],
         "versions": {p: importlib.metadata.version(p) for p in ("torch", "transformers")},
     }

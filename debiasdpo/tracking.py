@@ -29,6 +29,7 @@ from debiasdpo.schema import Positive, Section, Text
 
 logger = logging.getLogger(__name__)
 
+
 class TrackerConfig(Section):
     """Group `tracker` of the configuration. With kind `none` the other keys mean nothing."""
 
@@ -292,7 +293,9 @@ def _unreachable(url: str, seconds: float) -> str | None:
 
 
 def _first_line(error: BaseException) -> str:
-    return mask_text((str(error) or type(error).__name__).splitlines()[0], secret_values(os.environ))
+    return mask_text(
+        (str(error) or type(error).__name__).splitlines()[0], secret_values(os.environ)
+    )
 
 
 def _finite(value: Any) -> Any:

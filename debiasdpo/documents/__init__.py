@@ -87,7 +87,7 @@ def split_groups(groups: list[str], split: SplitConfig, seed: int) -> dict[str, 
         left = len(wanted) - rank - 1
         size = max(1, round(len(names) * getattr(split, part)))
         size = min(size, len(names) - start - left)
-        result.update({name: part for name in names[start : start + size]})
+        result.update(dict.fromkeys(names[start : start + size], part))
         start += size
     return result
 

@@ -3,16 +3,15 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
-from debiasdpo.logprobs import Completion, packed_tokens, sequence_logprobs
 from debiasdpo.config import RateConfig
+from debiasdpo.logprobs import Completion, packed_tokens, sequence_logprobs
 from debiasdpo.prompts import Messages, Prompt, answer
 from debiasdpo.raters import Output
 from debiasdpo.raters.parse import parse_rating
 
 if TYPE_CHECKING:
-    import torch
     from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -49,7 +48,9 @@ def generate(
 
     model.eval()
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    groups = _shared_prefixes(prompts)
+    # The cache of a sliding window holds its end only; such models run every row whole.
+    whole = getattr(model.config, "sliding_window", None) is not None
+    groups = [(range(len(prompts)), 0)] if whole else _shared_prefixes(prompts)
     prefix_width = max(shared for _, shared in groups)
     suffix_width = max(
         len(p) - shared for rows, shared in groups for p in (prompts[r] for r in rows)
@@ -69,7 +70,7 @@ def generate(
     with torch.no_grad():
         cache = _prefill(model, prompts, groups, prefix_width) if prefix_width else None
         torch.manual_seed(seed)
-        out = model.generate(
+        out = cast(Any, model).generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
             past_key_values=cache,
@@ -114,8 +115,8 @@ def _prefill(
     from transformers import DynamicCache
 
     layers: list[
-        list[tuple[torch.Tensor, torch.Tensor]]
-    ] = []  # of each layer: keys, values a group
+        list[tuple[torch.Tensor, ...]]
+    ] = []  # of each layer: keys and values of each group
     for rows, shared in groups:
         prefix = torch.tensor([prompts[rows[0]][:shared]], device=model.device)
         cache = model(prefix, use_cache=True, logits_to_keep=1).past_key_values

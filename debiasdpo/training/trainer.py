@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from debiasdpo.adapters import save_adapter
 from debiasdpo.config import LossConfig, TrainConfig
 from debiasdpo.logprobs import Completion, packed_tokens, sequence_logprobs
 from debiasdpo.runs import Journal, read_json, write_json
@@ -105,6 +106,9 @@ def train(
 
         terms: dict[str, float]
 
+        def _get_train_sampler(self, train_dataset=None):  # type: ignore[no-untyped-def]
+            return torch.utils.data.SequentialSampler(passes)  # the plan has its own order
+
         def training_step(self, model, inputs, num_items_in_batch=None):  # type: ignore[no-untyped-def]
             model.train()
             started = time.perf_counter()
@@ -181,8 +185,7 @@ def train(
             weight_decay=config.weight_decay,
             max_grad_norm=config.max_grad_norm,
             optim=_OPTIMIZERS[config.optimizer],
-            gradient_checkpointing=config.gradient_checkpointing,
-            gradient_checkpointing_kwargs={"use_reentrant": False},
+            activation_checkpointing=config.gradient_checkpointing,
             logging_steps=1,
             save_steps=config.save_every,
             save_total_limit=2,
@@ -197,9 +200,6 @@ def train(
         data_collator=lambda items: items[0],
         callbacks=[Watch()],
     )
-    trainer._get_train_sampler = lambda *_: torch.utils.data.SequentialSampler(
-        passes
-    )  # the plan's order
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     shutil.rmtree(checkpoints, ignore_errors=True)
@@ -220,11 +220,16 @@ def _truncated(path: Path, step: int) -> Journal:
     return journal
 
 
-def _replace_weights(model: "PreTrainedModel", target: Path) -> None:
+def _replace_weights(model: Any, target: Path) -> None:
     """Save as safetensors beside the old ones, then swap, so that whole weights are always there."""
+    from peft import PeftModel
+
     fresh = target.with_name(f"{target.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
-    model.save_pretrained(fresh)
+    if isinstance(model, PeftModel):
+        save_adapter(model, fresh)
+    else:
+        model.save_pretrained(fresh)
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)
 

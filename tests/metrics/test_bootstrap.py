@@ -148,7 +148,7 @@ def test_a_name_absent_from_a_resample_counts_as_undefined() -> None:
 def test_arguments_are_checked() -> None:
     with pytest.raises(ValueError, match=r"2 group labels, but 'x' has shape \(3,\)"):
         bootstrap_interval(mean_of_x, {"x": np.zeros(3)}, np.zeros(2))
-    with pytest.raises(ValueError, match="they are 0 and 0.95"):
+    with pytest.raises(ValueError, match=r"they are 0 and 0\.95"):
         bootstrap_interval(mean_of_x, {"x": np.zeros(2)}, np.zeros(2), resamples=0)
     with pytest.raises(ValueError, match="they are 2000 and 95"):
         bootstrap_interval(mean_of_x, {"x": np.zeros(2)}, np.zeros(2), confidence=95)
