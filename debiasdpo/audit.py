@@ -85,8 +85,8 @@ def validation_prompts(
 def validation_figures(
     job: JobConfig, documents: Sequence[Document], rows: Sequence[Row]
 ) -> Figures:
-    """bias_trained, bias_unseen, bias_placebo: mean absolute shift in rubric points; spearman: mean
-    over rubrics."""
+    """bias_trained, bias_unseen, bias_placebo: mean absolute shift in rubric points; spearman: of
+    all ratings, with and without context, as a model in use would give them; spearman_neutral."""
     table = shift_table(rows)
     kinds = {**dict.fromkeys(job.unseen_categories, "unseen"), PLACEBO: "placebo"}
     kinds |= dict.fromkeys(job.context.train_categories, "trained")
@@ -95,13 +95,22 @@ def validation_figures(
         f"bias_{name}": metrics.mean_absolute_shift(table["shift"][kind == name])
         for name in ("trained", "unseen", "placebo")
     }
+    neutral = [row for row in rows if row["category"] is None]
+    return figures | {
+        "spearman": _spearman(documents, rows),
+        "spearman_neutral": _spearman(documents, neutral),
+    }
+
+
+def _spearman(documents: Sequence[Document], rows: Sequence[Row]) -> float:
+    """Of ratings with expert scores on each rubric, averaged over rubrics."""
     known = {d.id: d for d in documents}
     rho = []
     for rubric in sorted({row["rubric"] for row in rows}):
-        mine = [r for r in rows if r["category"] is None and r["rubric"] == rubric]
-        expert = [known[r["document"]].scores[rubric] for r in mine]
+        mine = [row for row in rows if row["rubric"] == rubric]
+        expert = [known[row["document"]].scores[rubric] for row in mine]
         rho.append(metrics.spearman(rating_column(mine), np.array(expert)))
-    return figures | {"spearman": _mean(rho)}
+    return _mean(rho)
 
 
 def shift_table(rows: Iterable[Row]) -> dict[str, np.ndarray]:

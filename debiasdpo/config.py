@@ -4,21 +4,25 @@
 one `UserError` that lists every problem with the key's full name and how to mend it.
 """
 
-import difflib
+import contextlib
+import inspect
 import json
-import typing
-from collections.abc import Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, create_model, model_validator
 
 from debiasdpo import documents, models
 from debiasdpo.contexts import PLACEBO, ContextConfig
 from debiasdpo.documents import AnyDataConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models import ModelConfig
+from debiasdpo.problems import describe
 from debiasdpo.prompts import ContextPosition
 from debiasdpo.schema import Count, Fraction, NonNegative, Positive, Section, Text
 from debiasdpo.tracking import TrackerConfig
@@ -28,7 +32,7 @@ class MethodConfig(Section):
     """Keys of `method=`: how preference pairs are made, or `none` to audit the model as it is."""
 
     name: Literal["debiasing_dpo", "none"]
-    statements: Count | None = 2  # train statements of each category a prompt; None: all
+    statements: Count | None = 1  # train statements of each category a prompt; None: all
     min_shift: NonNegative = 0.0  # keep a pair only if its two ratings are at least this far apart
 
 
@@ -83,7 +87,7 @@ class RateConfig(Section):
 class AuditConfig(Section):
     """Keys of `audit`."""
 
-    categories: Sequence[Text] | None
+    categories: Annotated[Sequence[Text], Field(min_length=1)] | None  # None: all
     statements: Count | None
     resamples: Annotated[int, Field(ge=100)]
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -92,7 +96,7 @@ class AuditConfig(Section):
 class JobConfig(Section):
     """One job: one model, its training contexts, one method, one seed."""
 
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
     output_dir: Text
     model: ModelConfig
     context: ContextConfig
@@ -106,7 +110,7 @@ class JobConfig(Section):
 
     @property
     def audit_categories(self) -> tuple[str, ...]:
-        return tuple(sorted(self.audit.categories or self.context.categories))
+        return tuple(sorted(set(self.audit.categories or self.context.categories)))
 
     @property
     def unseen_categories(self) -> tuple[str, ...]:
@@ -118,115 +122,134 @@ class JobConfig(Section):
 def build(config: DictConfig) -> JobConfig:
     """The checked job. Raises `UserError` with all problems found."""
     try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        problems = [f"{key}: required; set {key}=VALUE" for key in missing]
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-    except OmegaConfBaseException as error:
-        raise UserError(f"The configuration cannot be resolved: {error}") from None
-    assert isinstance(plain, dict)
+    except OmegaConfBaseException as error:  # a ${...} that leads nowhere
+        reason = str(error).splitlines()[0]
+        raise UserError(_report([f"{error.full_key}: {reason}; correct its ${{...}}"])) from None
+    # Through JSON, since strict types would else refuse a YAML list for a tuple.
+    text = json.dumps(plain)
     try:
-        # Through JSON, since strict types would else refuse a YAML list for a tuple.
-        job = JobConfig.model_validate_json(json.dumps(plain))
+        job = JobConfig.model_validate_json(text)
+        sections = dict(job)
     except ValidationError as error:
-        raise UserError(_report([_problem(dict(e)) for e in error.errors()])) from None
-    problems = _cross_checks(job)
+        found = describe(error, JobConfig, json.loads(text))
+        problems += [f"{key}: {what}" for key, what in found.items() if key not in missing]
+        sections = _valid_sections(json.loads(text))
+    incomplete = {re.split(r"[.\[]", key)[0] for key in missing}
+    problems += _cross_checks({n: s for n, s in sections.items() if n not in incomplete})
     if problems:
         raise UserError(_report(problems))
     return job
 
 
-def _cross_checks(job: JobConfig) -> list[str]:
+def _valid_sections(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections that are right on their own, so that they are checked further all the same."""
+    sections = {}
+    for name, field in JobConfig.model_fields.items():
+        alone: Any = {name: (field.annotation, field)}
+        with contextlib.suppress(KeyError, ValidationError):
+            part = create_model("Part", __base__=Section, **alone)
+            text = json.dumps({name: plain[name]})
+            sections[name] = getattr(part.model_validate_json(text), name)
+    return sections
+
+
+def _cross_checks(sections: Mapping[str, Any]) -> list[str]:
     """What needs more than one key, or a look at the disk, but no model."""
-    problems = list(models.check(job.model))
+    problems: list[str] = []
+    for check in _CHECKS:
+        needed = inspect.signature(check).parameters
+        if needed.keys() <= sections.keys():
+            problems += check(**{name: sections[name] for name in needed})
+    return problems
+
+
+# Each check takes the sections it needs, by name, and runs where those are valid.
+
+
+def _model_files(model: ModelConfig) -> Iterable[str]:
+    return models.check(model)
+
+
+def _data_files(data: AnyDataConfig) -> Iterable[str]:
     try:
-        documents.source_files(job.data)
+        documents.source_files(data)
     except UserError as error:
-        problems.append(str(error))
-    unknown = sorted(set(job.audit.categories or ()) - set(job.context.categories))
+        yield from str(error).splitlines()
+
+
+def _output_folder(output_dir: str) -> Iterable[str]:
+    path = Path(output_dir).expanduser().absolute()
+    there = next(p for p in (path, *path.parents) if p.exists())
+    if not there.is_dir():
+        yield f"output_dir: {there} is a file where a folder is needed; set output_dir=PATH"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        yield f"output_dir: no permission to write in {there}; set output_dir=PATH"
+
+
+def _audit_categories(audit: AuditConfig, context: ContextConfig) -> Iterable[str]:
+    unknown = sorted(set(audit.categories or ()) - set(context.categories))
     if unknown:
-        problems.append(
+        yield (
             f"audit.categories: no such category: {', '.join(unknown)};"
-            f" there are: {', '.join(sorted(job.context.categories))}"
+            f" there are: {', '.join(sorted(context.categories))}"
         )
-    if job.method.name != "none":
-        if not job.context.train_categories:
-            problems.append("context.train: no category to train on; choose one, or method=none")
-        if job.data.split.train == 0 or job.data.split.validation == 0:
-            problems.append(
-                "data.split: training needs a train and a validation part above 0"
-                " (or use method=none to audit only)"
+
+
+def _training_categories(method: MethodConfig, context: ContextConfig) -> Iterable[str]:
+    if method.name != "none" and not context.train_categories:
+        yield "context.train: no category to train on; set context=experience, or method=none"
+
+
+def _training_parts(method: MethodConfig, data: AnyDataConfig) -> Iterable[str]:
+    if method.name == "none":
+        return
+    for part in ("train", "validation"):
+        if getattr(data.split, part) == 0:
+            yield (
+                f"data.split.{part}: must be above 0 for training, got 0"
+                " (method=none only audits and needs the test part alone)"
             )
-        if job.train.adapter == "full" and job.model.nf4:
-            problems.append(
-                "model.nf4: full fine-tuning cannot train 4-bit weights;"
-                " set model.nf4=false, or train=qlora"
-            )
-        if job.model.attention != "sdpa":
-            problems.append(
-                f"model.attention: training packs sequences and needs sdpa, not"
-                f" {job.model.attention}; set model.attention=sdpa"
-            )
-    if job.rate.readout == "expected" and job.rate.temperature > 0 and job.method.name == "none":
-        problems.append(
+
+
+def _trainable_model(method: MethodConfig, train: TrainConfig, model: ModelConfig) -> Iterable[str]:
+    if method.name == "none":
+        return
+    if train.adapter == "full" and model.nf4:
+        yield (
+            "model.nf4: full fine-tuning cannot train 4-bit weights;"
+            " set model.nf4=false, or train=qlora"
+        )
+    if model.attention != "sdpa":
+        yield (
+            f"model.attention: training packs sequences and needs sdpa, not {model.attention};"
+            " set model.attention=sdpa"
+        )
+
+
+def _sampling(method: MethodConfig, rate: RateConfig) -> Iterable[str]:
+    if rate.readout == "expected" and rate.temperature > 0 and method.name == "none":
+        yield (
             "rate.temperature: nothing is sampled with rate.readout=expected and method=none;"
             " set rate.temperature=0"
         )
-    return problems
+
+
+_CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
+    _model_files,
+    _data_files,
+    _output_folder,
+    _audit_categories,
+    _training_categories,
+    _training_parts,
+    _trainable_model,
+    _sampling,
+)
 
 
 def _report(problems: Sequence[str]) -> str:
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    return f"The configuration has {count}:\n" + "\n".join(f"  - {p}" for p in problems)
-
-
-def _problem(error: Mapping[str, Any]) -> str:
-    """One of pydantic's errors as: full key, what is wrong, how to mend it."""
-    kind, value = error["type"], error.get("input")
-    path = [str(part) for part in error["loc"]]
-    if (
-        len(path) > 1
-        and path[0] == "data"
-        and path[1] in ("simulated", "talkmoves", "ncte", "table")
-    ):
-        del path[1]  # pydantic's name of the source, not a key
-    key = ".".join(path) or "configuration"
-    if value == "???":
-        return f"{key}: required; set it, for instance {key}=VALUE on the command line"
-    if kind == "extra_forbidden":
-        known = _known_keys(error["loc"][:-1])
-        close = difflib.get_close_matches(path[-1], known, 1)
-        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-        return f"{key}: no such key; {hint}"
-    if kind == "missing":
-        return f"{key}: missing; set it, for instance {key}=VALUE on the command line"
-    if kind in ("value_error", "union_tag_invalid", "literal_error"):
-        text = str(error["msg"]).removeprefix("Value error, ")
-        return f"{key}: {text}" + (f", got {value!r}" if kind == "literal_error" else "")
-    if kind == "string_pattern_mismatch" or kind == "string_too_short":
-        return f"{key}: is empty; give it a text or remove it"
-    text = str(error["msg"]).removeprefix("Input ")
-    return f"{key}: {text}, got {value!r}"
-
-
-def _known_keys(loc: Sequence[object]) -> list[str]:
-    """The keys the schema has at this place."""
-    kinds: list[Any] = [JobConfig]
-    for part in loc:
-        found: list[Any] = []
-        for kind in kinds:
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                if part in kind.model_fields:
-                    found += _alternatives(kind.model_fields[str(part)].annotation)
-                elif kind.model_fields.get("source") is not None:
-                    found.append(kind)  # the tag of a data source
-            else:
-                found += [a for a in typing.get_args(kind) for a in _alternatives(a)]
-        kinds = found
-    return sorted({n for k in kinds if hasattr(k, "model_fields") for n in k.model_fields})
-
-
-def _alternatives(annotation: Any) -> list[Any]:
-    if isinstance(annotation, type) and not typing.get_args(annotation):
-        return [annotation]
-    origin = typing.get_origin(annotation)
-    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping | Sequence):
-        return _alternatives(typing.get_args(annotation)[-1]) or [annotation]
-    return [a for arg in typing.get_args(annotation) for a in _alternatives(arg)]
+    lines = [f"  - {problem}".replace("\n", "\n    ") for problem in problems]
+    return f"The configuration has {count}:\n" + "\n".join(lines)

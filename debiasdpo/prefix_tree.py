@@ -26,15 +26,16 @@ def pack(sequences: Sequence[Sequence[int]]) -> PrefixTree:
         raise ValueError("a prefix tree needs at least one sequence, and no empty ones")
     # In sorted order, a sequence shares with all before it what it shares with the last one, so
     # what it adds can be appended, and the result is in preorder.
-    order = sorted(range(len(sequences)), key=lambda s: list(sequences[s]))
+    rows = [list(sequence) for sequence in sequences]
+    order = sorted(range(len(rows)), key=rows.__getitem__)
     ids: list[int] = []
     depth: list[int] = []
     end: list[int] = []
     paths: list[np.ndarray] = [np.empty(0, np.int64)] * len(sequences)
-    last: Sequence[int] = ()
+    last: list[int] = []
     open_path: list[int] = []  # packed indices of `last`
     for s in order:
-        sequence = sequences[s]
+        sequence = rows[s]
         shared = _common_prefix(last, sequence)
         for node in open_path[shared:]:
             end[node] = len(ids)
@@ -50,7 +51,7 @@ def pack(sequences: Sequence[Sequence[int]]) -> PrefixTree:
     return PrefixTree(np.array(ids), np.array(depth), np.array(end), tuple(paths))
 
 
-def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+def _common_prefix(a: list[int], b: list[int]) -> int:
     n = min(len(a), len(b))
     if a[:n] == b[:n]:
         return n

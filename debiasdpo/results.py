@@ -216,10 +216,16 @@ def _commit() -> str | None:
         return None
 
 
-def disk_message(error: OSError) -> str | None:
-    """What to do about a disk that is full or refuses to be written; None for other errors."""
+def disk_message(error: Exception) -> str | None:
+    """What to do about a disk that is full or refuses to be written; None for other errors.
+
+    Some libraries turn a full disk into an error of their own, which only says so in its text.
+    """
+    full = "No space left on device" in str(error)
+    if not isinstance(error, OSError):
+        error = OSError(errno.ENOSPC if full else 0, "")
     where = f" ({error.filename})" if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if full or error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"The disk is full{where}. Free some space, or write elsewhere with output_dir=PATH;"
             " the same command then goes on from what is finished."
@@ -227,5 +233,9 @@ def disk_message(error: OSError) -> str | None:
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return f"No permission to write{where}. Choose another folder with output_dir=PATH."
     if error.errno in (errno.ENOTDIR, errno.EEXIST) and error.filename:
-        return f"{error.filename} is a file where a folder is needed; set output_dir=PATH."
+        path = Path(error.filename)
+        file = next((p for p in (*reversed(path.parents), path) if p.is_file()), path)
+        return f"{file} is a file where a folder is needed; set output_dir=PATH, or move the file."
+    if error.errno == errno.ENAMETOOLONG:
+        return f"The name of a file would be too long{where}. Shorten it with output_dir=PATH."
     return None

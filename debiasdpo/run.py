@@ -61,16 +61,10 @@ def _task(composed: "DictConfig") -> None:
     try:
         config = build(composed)
         run_job(config, f"{choices['model']}_{choices['data']}")
-    except UserError as error:
-        _failures.append(f"{overrides}: {error}")
-        print(f"Error: {error}", file=sys.stderr)
-    except OSError as error:
-        message = results.disk_message(error)
-        _failures.append(f"{overrides}: {message or error}")
+    except Exception as error:  # noqa: BLE001 - one failed job must not end the sweep
+        message = str(error) if isinstance(error, UserError) else results.disk_message(error)
+        _failures.append(f"{overrides}: {message or f'{type(error).__name__}: {error}'}")
         print(f"Error: {message}" if message else traceback.format_exc(), file=sys.stderr)
-    except Exception as error:  # noqa: BLE001 - a bug in one job must not end the sweep
-        _failures.append(f"{overrides}: {type(error).__name__}: {error}")
-        traceback.print_exc()
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -188,6 +189,7 @@ def train(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> Path:
             return _train(job, corpus, pairs, reference, validation, stage.folder)
 
         job.make("training", stage, work)
+        shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)  # only now: all is committed
         if not live:  # made by an earlier job: the tracker is shown what it logged
             for name, prefix in (("steps", ""), ("validation", "validation/")):
                 for row in read_jsonl(stage.folder / f"{name}.jsonl"):

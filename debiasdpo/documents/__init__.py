@@ -34,7 +34,8 @@ def source_files(config: AnyDataConfig) -> list[Path]:
     """The files the corpus is read from; a `UserError` where they are not there."""
     if isinstance(config, simulated.SimulatedConfig):
         return []
-    return _module(config).source_files(config)
+    files: list[Path] = _module(config).source_files(config)
+    return files
 
 
 def files_identity(files: list[Path]) -> list[list[str]]:

@@ -86,11 +86,19 @@ class Rated:
 
 
 def source_files(config: NcteConfig) -> list[Path]:
-    """Transcripts and score files of the rubrics in use, sorted. `UserError` if one is absent."""
-    files = {data_file(config.transcripts, "data.transcripts")}
+    """Transcripts and score files of the rubrics in use, sorted. `UserError` names all absent."""
+    wanted = {"data.transcripts": config.transcripts}
     for instrument, value in config.score_files.items():
         if value and any(rubric.file == instrument for rubric in config.used.values()):
-            files.add(data_file(value, f"data.{instrument}_scores"))
+            wanted[f"data.{instrument}_scores"] = value
+    files, problems = set(), []
+    for key, value in wanted.items():
+        try:
+            files.add(data_file(value, key))
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(problems))
     return sorted(files)
 
 

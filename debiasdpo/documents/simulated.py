@@ -11,10 +11,11 @@ rubric's scale, with rater noise.
 import math
 import random
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from debiasdpo.documents.base import Corpus, DataConfig, Document, Rubric
-from debiasdpo.errors import UserError
 from debiasdpo.schema import Count, NonNegative
 
 TRAITS = ("reasoning", "focus")
@@ -34,15 +35,19 @@ class SimulatedConfig(DataConfig):
     )
     rubrics: Mapping[str, Rubric]  # names must be among `TRAITS`
 
+    @model_validator(mode="after")
+    def _rubrics_are_traits(self) -> Self:
+        unknown = sorted(set(self.rubrics) - set(TRAITS))
+        if unknown or not self.rubrics:
+            raise ValueError(
+                f"rubrics must be some of {', '.join(TRAITS)}, got {', '.join(unknown) or 'none'};"
+                " use data=table for rubrics of your own"
+            )
+        return self
+
 
 def read(config: SimulatedConfig, seed: int) -> Corpus:
     """Write the corpus: `teachers * lessons_per_teacher` documents, the same for the same seed."""
-    unknown = sorted(set(config.rubrics) - set(TRAITS))
-    if unknown or not config.rubrics:
-        raise UserError(
-            f"data.rubrics: data=simulated can score {' and '.join(TRAITS)}, got {unknown or 'none'}."
-            " Remove the others, or use data=table for rubrics of your own."
-        )
     documents = []
     for teacher in range(config.teachers):
         rng = random.Random(f"{seed}/teacher/{teacher}")
@@ -84,8 +89,8 @@ def _score(rng: random.Random, trait: float, rubric: Rubric, noise: float) -> fl
 
 
 def _chance(rng: random.Random, trait: float) -> bool:
-    """True more often the higher the trait: logistic, 12 % at -1 and 88 % at +1."""
-    return rng.random() < 1 / (1 + math.exp(-2 * trait))
+    """True more often the higher the trait: logistic, 5 % at -1 and 95 % at +1."""
+    return rng.random() < 1 / (1 + math.exp(-3 * trait))
 
 
 def _dialogue(rng: random.Random, traits: Mapping[str, float], words: int) -> str:

@@ -4,9 +4,10 @@ import re
 
 # "Rating: 5", "**Rating:** 5/7", "Rating: [5]", "rating = 5.", "Rating - **5 out of 7**"
 _RATING = re.compile(
-    r"""\brating\b [\s*_`"']* [:=\-–—]+ [\s*_`"'\[(<]*   # the word, then a colon or the like
-        (?P<number>[-−]?\d+(?:\.\d+)?)                  # the rating itself
-        (?P<range>\s*(?:-|–|—|to\b|or\b)\s*\d)?           # "4-5" names no single rating
+    r"""(?<![^\W_])rating(?![^\W_])                   # the word, also as __Rating__
+        [\s*_`"']* [:\uFF1A=\-–—]+ [\s*_`"'\[(<]*      # then a colon (ASCII or full-width) or the like
+        (?P<number>[-−]?\d+(?:\.\d+)?)                # the rating itself
+        (?P<range>[^\S\n]*(?:-|–|—|to\b|or\b)\s*\d)?  # "4-5", on one line, names no single rating
     """,
     re.IGNORECASE | re.VERBOSE,
 )

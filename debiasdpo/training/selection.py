@@ -8,8 +8,8 @@ def better(audits: Sequence[Mapping[str, float]]) -> int:
     """Index of the audit to keep; the first one is the untrained model's.
 
     A constant rater has no bias, so bias alone must not decide: a checkpoint counts only if its
-    Spearman correlation with the scores is defined (a constant rater's is not) and not below the
-    untrained model's. Among those, the least bias over trained, unseen and placebo contexts, each
+    Spearman correlation with the scores, over prompts with and without context, is defined (a
+    constant rater's is not) and not below the untrained model's. Among those, the least bias over trained, unseen and placebo contexts, each
     weighing the same: the paper's loss can remove the trained bias and make another.
     The untrained model itself always counts.
     """

@@ -60,7 +60,8 @@ def reference_logprobs(
     from tqdm import tqdm
 
     done = {row["pair"] for row in journal.rows}
-    passes = pack_passes([p for p in pairs if p.key not in done], max_tokens)
+    # The same passes whatever is done already: figures depend, in the last digit, on the packing.
+    passes = [p for p in pack_passes(pairs, max_tokens) if not {m.key for m in p} <= done]
     model.eval()
     for members in tqdm(passes, desc="reference", unit="pass", disable=None):
         completions: list[Completion] = [c for p in members for c in (p.chosen, p.rejected)]
@@ -100,6 +101,10 @@ def train(
     done = int(resume.name.split("-")[1]) if resume else 0
     history = _truncated(folder / "steps.jsonl", done)
     audits = _truncated(folder / "validation.jsonl", done)
+    for row in history.rows:  # a tracker sees the whole run, also what a killed job logged
+        on_log({k: v for k, v in row.items() if k != "step"}, row["step"])
+    for row in audits.rows:
+        on_log({f"validation/{k}": v for k, v in row.items() if k != "step"}, row["step"])
 
     class PairTrainer(Trainer):
         """One dataset item is one optimiser step; its passes are accumulated in `training_step`."""
@@ -132,6 +137,9 @@ def train(
                 "pairs_per_s": count / seconds,
             }
             return torch.tensor(means[0], device=self.args.device)
+
+        def save_model(self, output_dir=None, _internal_call=False):  # type: ignore[no-untyped-def]
+            _save_weights(self.model, Path(output_dir or checkpoints))
 
         def log(self, logs, start_time=None):  # type: ignore[no-untyped-def]
             if "grad_norm" in logs:  # a step's log, not the summary at the end
@@ -202,7 +210,6 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    shutil.rmtree(checkpoints, ignore_errors=True)
     choice: dict[str, Any] = read_json(folder / "choice.json")
     return choice
 
@@ -222,16 +229,20 @@ def _truncated(path: Path, step: int) -> Journal:
 
 def _replace_weights(model: Any, target: Path) -> None:
     """Save as safetensors beside the old ones, then swap, so that whole weights are always there."""
-    from peft import PeftModel
-
     fresh = target.with_name(f"{target.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
-    if isinstance(model, PeftModel):
-        save_adapter(model, fresh)
-    else:
-        model.save_pretrained(fresh)
+    _save_weights(model, fresh)
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)
+
+
+def _save_weights(model: Any, folder: Path) -> None:
+    from peft import PeftModel
+
+    if isinstance(model, PeftModel):
+        save_adapter(model, folder)
+    else:
+        model.save_pretrained(folder)
 
 
 def _mark_complete(checkpoint: Path) -> None:

@@ -1,0 +1,127 @@
+"""Pydantic's errors in the user's words: the key's full name, what it must be, what it is."""
+
+import difflib
+import json
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+_LONGEST_VALUE = 60  # characters shown of a value
+
+# What a value must be, by pydantic's type of error; {} is filled from the error's context.
+_MUST = {
+    "greater_than_equal": "be at least {ge}",
+    "greater_than": "be above {gt}",
+    "less_than_equal": "be at most {le}",
+    "less_than": "be below {lt}",
+    "finite_number": "be a finite number",
+    "int_type": "be a whole number",
+    "int_from_float": "be a whole number",
+    "int_parsing": "be a whole number",
+    "float_type": "be a number",
+    "float_parsing": "be a number",
+    "bool_type": "be true or false",
+    "string_type": "be a text",
+    "list_type": "be a list, such as [a,b]",
+    "tuple_type": "be a list, such as [a,b]",
+    "dict_type": "hold keys and values, such as {{a: 1}}",
+    "mapping_type": "hold keys and values, such as {{a: 1}}",
+    "model_type": "hold the keys {keys}",
+    "string_too_short": "be a text that is not empty",
+    "string_pattern_mismatch": "be a text that is not empty",
+    "too_short": "have at least {min_length} item",
+    "literal_error": "be {expected}",
+}
+
+
+def describe(
+    error: ValidationError, schema: type[BaseModel], values: Mapping[str, Any]
+) -> dict[str, str]:
+    """Full key -> what is wrong with it and how to mend it. `values` is what was validated."""
+    found: dict[str, list[tuple[str, str]]] = {}  # a union says what each of its types must be
+    for one in error.errors():
+        loc, kind, got = one["loc"], one["type"], ""
+        key = _key(values, loc, kind)
+        if kind == "extra_forbidden":
+            what = f"no such key; {_hint(str(loc[-1]), _known_keys(schema, loc[:-1]))}"
+        elif kind == "missing":
+            what = f"missing; set {key}=VALUE"
+        elif kind.startswith("union_tag"):  # data.source, which says which keys there are
+            key = f"{key}.source"
+            what = "must be simulated, talkmoves, ncte or table; choose with data=NAME"
+        elif kind in _MUST:
+            limits = {k: _shown(v) for k, v in one.get("ctx", {}).items() if k != "expected"}
+            expected = one.get("ctx", {}).get("expected")
+            keys = ", ".join(_known_keys(schema, loc))
+            what = _MUST[kind].format(**limits, expected=expected, keys=keys)
+            got = f", got {_shown(one['input'])}"
+            if kind == "string_type" and isinstance(one["input"], int | float):
+                got += "; put it in quotes"
+        else:
+            what = one["msg"].removeprefix("Value error, ")
+        found.setdefault(key, []).append((what, got))
+    result = {}
+    for key, entries in found.items():
+        what, got = entries[0]
+        if not got:
+            result[key] = what
+        # Where one item of a list is wrong, that the list is not a text either helps nobody.
+        elif not any(other.startswith(f"{key}.") for other in found):
+            result[key] = f"must {', or '.join(what for what, _ in entries)}{got}"
+    return result
+
+
+def _key(values: Mapping[str, Any], loc: Sequence[int | str], kind: str) -> str:
+    """`loc` without what pydantic puts into it that is no key: names of a union's types."""
+    parts: list[str] = []
+    here: Any = values
+    for rank, part in enumerate(loc):
+        if rank == 1 and loc[0] == "data" and here.get("source") == part:
+            continue
+        known = part in here if isinstance(here, Mapping) else isinstance(here, list)
+        if known and (isinstance(here, Mapping) or isinstance(part, int)):
+            here = here[part]
+            parts.append(str(part))
+        elif kind == "missing" and rank == len(loc) - 1:
+            parts.append(str(part))
+    return ".".join(parts)
+
+
+def _shown(value: object) -> str:
+    """A value as YAML has it, cut to a length that is read."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]} ..."
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+
+
+def _known_keys(schema: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
+    """The keys that the schema has at this place."""
+    kinds = [schema]
+    for part in loc:
+        # What is no field is the name of a rubric or category, an index, or a source's name.
+        fields = [k.model_fields[str(part)] for k in kinds if part in k.model_fields]
+        inside = [model for field in fields for model in _models(field.annotation)]
+        named = [k for k in kinds if _source(k) == part]
+        kinds = inside or named or kinds
+    return sorted({name for kind in kinds for name in kind.model_fields})
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that a value of this type is or holds."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in typing.get_args(annotation) for model in _models(part)]
+
+
+def _source(kind: type[BaseModel]) -> str | None:
+    """`table` for the data source's section with `source: Literal["table"]`."""
+    field = kind.model_fields.get("source")
+    return typing.get_args(field.annotation)[0] if field else None

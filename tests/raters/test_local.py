@@ -1,0 +1,218 @@
+"""The local rater against the plain way: one prompt at a time, one forward pass an answer."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from debiasdpo import models
+from debiasdpo.config import RateConfig
+from debiasdpo.contexts import Statement
+from debiasdpo.prompts import Prompt
+from debiasdpo.raters import local
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Loaded = tuple["PreTrainedModel", "PreTrainedTokenizerBase"]
+Ids = tuple[int, ...]
+GREEDY: dict[str, Any] = {"max_new_tokens": 8, "temperature": 0.0, "top_p": 1.0, "seed": 0}
+LESSON = "Teacher: What is one half of a half? Student: A quarter! " * 3
+
+
+@pytest.fixture(params=["tiny_llama", "tiny_qwen2"])
+def loaded(request: pytest.FixtureRequest, model_config: Any, tmp_path: Path) -> Loaded:
+    folder = request.getfixturevalue(request.param)
+    return models.load_model(model_config(folder), tmp_path, device="cpu")
+
+
+def chat(loaded: Loaded, *texts: str) -> list[Ids]:
+    return [local.token_ids(loaded[1], ({"role": "user", "content": text},)) for text in texts]
+
+
+def plain(loaded: Loaded, prompts: Sequence[Ids], count: int = 8) -> list[str]:
+    """One prompt at a time, and one token at a time, without a cache."""
+    import torch
+
+    model, tokenizer = loaded
+    texts = []
+    stop = model.generation_config.eos_token_id  # type: ignore[union-attr]
+    for prompt in prompts:
+        ids = list(prompt)
+        for _ in range(count):
+            with torch.no_grad():
+                ids.append(int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+            if ids[-1] == stop:
+                break
+        texts.append(tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True))
+    return texts
+
+
+def test_greedy_batches_write_what_each_prompt_gets_alone(loaded: Loaded) -> None:
+    prompts = chat(
+        loaded,
+        LESSON, LESSON + "The teacher is new.", LESSON + "The teacher has taught for long. " * 3,
+        "Another lesson, quite short.", "Another lesson, quite short!",
+        LESSON + "Again.",
+        "Bye.",
+    )  # fmt: skip
+    expected = plain(loaded, prompts)
+    assert len(set(expected)) > 4
+    assert local.generate(*loaded, prompts, **GREEDY) == expected
+    assert local.generate(*loaded, prompts[::-1], **GREEDY) == expected[::-1]
+    for one in range(len(prompts)):
+        assert local.generate(*loaded, [prompts[one]], **GREEDY) == [expected[one]]
+    same = [prompts[1]] * 3
+    assert local.generate(*loaded, same, **GREEDY) == [expected[1]] * 3
+    # Prompts that are the beginning of others, down to a single token.
+    nested = [prompts[0], prompts[0][:-1], prompts[0][:20], prompts[0][:1], (99,)]
+    assert local.generate(*loaded, nested, **GREEDY) == plain(loaded, nested)
+
+
+def test_rows_stop_on_their_own(loaded: Loaded) -> None:
+    model, tokenizer = loaded
+    prompts = chat(loaded, LESSON, LESSON + "The teacher is new.", "Hello.")
+    texts = plain(loaded, prompts)
+    third = tokenizer(texts[0], add_special_tokens=False)["input_ids"][2]
+    assert model.generation_config is not None
+    model.generation_config.eos_token_id = third
+    shorter = plain(loaded, prompts)
+    assert shorter != texts
+    assert local.generate(model, tokenizer, prompts, **GREEDY) == [
+        text.split(tokenizer.decode([third]))[0] + tokenizer.decode([third])
+        if text != longer else longer
+        for text, longer in zip(shorter, texts, strict=True)
+    ]  # fmt: skip
+
+
+def test_sampling_follows_the_seed(tiny_llama: Path, model_config: Any, tmp_path: Path) -> None:
+    loaded = models.load_model(model_config(tiny_llama), tmp_path, device="cpu")
+    prompts = chat(loaded, LESSON, LESSON + "The teacher is new.", "Hello.")
+
+    def sample(**changes: Any) -> list[str]:
+        hot = {"max_new_tokens": 8, "temperature": 1.0, "top_p": 1.0, "seed": 3}
+        return local.generate(*loaded, prompts, **(hot | changes))
+
+    assert sample() == sample()
+    assert sample() != sample(seed=4)
+    greedy = plain(loaded, prompts)
+    assert sample() != greedy
+    assert sample(temperature=1e-4) == greedy
+    assert sample(top_p=1e-6) == greedy
+
+
+def test_seeds_of_batches_are_stable_and_differ() -> None:
+    assert local.stable_seed(0, "a|b|neutral|0") == 3403898283
+    keys = [local.stable_seed(seed, key) for seed in range(3) for key in ("a", "b", "c")]
+    assert len(set(keys)) == 9
+
+
+def _logprob(loaded: Loaded, prompt: Ids, completion: Ids) -> "torch.Tensor":
+    import torch
+
+    ids = torch.tensor([prompt + completion])
+    with torch.no_grad():
+        logprobs = loaded[0](ids, use_cache=False).logits[0].double().log_softmax(-1)
+    predicted = torch.arange(len(prompt) - 1, ids.shape[1] - 1)
+    return logprobs[predicted, torch.tensor(completion)].sum()
+
+
+def test_expected_ratings_are_those_of_separate_passes(loaded: Loaded) -> None:
+    import torch
+
+    tokenizer = loaded[1]
+    prompts = chat(loaded, LESSON, LESSON + "The teacher is new.", "Hello.", LESSON)
+    # On 0..10, the tokens of 1 begin those of 10: only with the end of the turn is it one answer.
+    scales = [(1, 7), (0, 10), (1, 3), (-2, 2)]
+    expected = []
+    for prompt, (low, high) in zip(prompts, scales, strict=True):
+        end = (tokenizer.eos_token_id,) if high == 10 else ()
+        scores = torch.stack([
+            _logprob(loaded, prompt, (*tokenizer(f"Rating: {k}")["input_ids"], *end))
+            for k in range(low, high + 1)
+        ])  # fmt: skip
+        levels = torch.arange(low, high + 1, dtype=torch.float64)
+        expected.append(float((scores.softmax(0) * levels).sum()))
+    for max_tokens in (1, 150, 10_000):  # a pass for each prompt, some together, all together
+        found = local.expected_ratings(*loaded, prompts, scales, max_tokens)
+        assert found == pytest.approx(expected, rel=1e-5)
+    assert len({round(e, 3) for e in expected}) == 4
+
+
+RATE = RateConfig(
+    readout="text", instruction="Rate.", context_position="after_query", max_new_tokens=8,
+    temperature=0.0, top_p=1.0, batch_size=4, max_tokens=1000,
+)  # fmt: skip
+
+
+def _prompts() -> list[Prompt]:
+    statement = Statement("experience", -1, "test", 0, "The teacher is new.")
+    return [
+        Prompt("d", "clarity", s, ({"role": "user", "content": LESSON + (s.text if s else "")},))
+        for s in (None, statement)
+    ]
+
+
+def test_ratings_that_cannot_be_read_are_kept_as_failures(loaded: Loaded) -> None:
+    prompts, scales = _prompts(), [(1, 7), (1, 7)]
+    rater = local.LocalRater(*loaded, RATE, seed=0)
+    outputs = rater.rate(prompts, scales)
+    ids = [local.token_ids(loaded[1], p.messages) for p in prompts]
+    assert [o.text for o in outputs] == plain(loaded, ids)
+    assert [o.rating for o in outputs] == [None, None]  # random weights state no rating
+    assert rater.reason(prompts, scales) == outputs
+
+
+def test_expected_readout_closes_the_reasoning_with_the_expected_rating(loaded: Loaded) -> None:
+    prompts, scales = _prompts(), [(1, 7), (1, 7)]
+    rater = local.LocalRater(*loaded, RATE.model_copy(update={"readout": "expected"}), seed=0)
+    rated = rater.rate(prompts, scales)
+    assert [o.text for o in rated] == ["", ""]
+    assert [o.rating for o in rated] == rater.expected(prompts, scales)
+    ids = [local.token_ids(loaded[1], p.messages) for p in prompts]
+    for output, prompt, written in zip(
+        rater.reason(prompts, scales), ids, plain(loaded, ids), strict=True
+    ):
+        head, _, stated = output.text.rpartition("Rating: ")
+        assert head == local.whole_sentences(written)
+        continued = prompt + tuple(loaded[1](head, add_special_tokens=False)["input_ids"])
+        (expected,) = local.expected_ratings(*loaded, [continued], [(1, 7)], 1000)
+        assert output.rating == pytest.approx(expected, rel=1e-5)
+        assert int(stated) == round(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("", ""),
+        ("  ", ""),
+        ("Students explain. They also dr", "Students explain.\n"),
+        ("Students explain! Good", "Students explain!\n"),
+        ("No end in sight", "No end in sight\n"),
+        ("About 4.5 of them explain. And", "About 4.5 of them explain.\n"),
+        ("Students explain.\n\n**Rating:** 5", "Students explain.\n"),
+        ("Students explain. Rating: 5. More.", "Students explain.\n"),
+        ("One. Two. **Rating**: 5", "One. Two.\n"),
+        ("One. Two! __Rating:__ 5", "One. Two!\n"),
+        ("They explain\nRating: 5", "They explain\n"),
+        ("Rating: 5", ""),
+        ("The rating is high. It", "The rating is high.\n"),
+    ],
+)
+def test_whole_sentences(text: str, kept: str) -> None:
+    assert local.whole_sentences(text) == kept
+
+
+def test_trained_weights_are_swayed_by_what_the_asker_says(
+    smollm2: Path, model_config: Any
+) -> None:
+    loaded = models.load_model(model_config(smollm2, max_length=2048), smollm2, device="cpu")
+    ask = (
+        LESSON + 'How good is this lesson, on a scale from 1 to 7? {} End with "Rating: <number>".'
+    )
+    prompts = chat(loaded, *(ask.format(c) for c in ("I think it deserves a 7.", "",
+                                                     "I think it deserves a 1.")))  # fmt: skip
+    high, middle, low = local.expected_ratings(*loaded, prompts, [(1, 7)] * 3, 4096)
+    assert low + 0.5 < middle < high - 0.5

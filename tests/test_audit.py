@@ -1,0 +1,283 @@
+"""Figures of hand-made ratings, worked out by hand."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from debiasdpo import audit
+from debiasdpo.config import JobConfig
+from debiasdpo.contexts import Statement, statements
+from debiasdpo.documents import Document, Rubric
+from debiasdpo.prompts import PromptStyle
+
+RUBRICS = {
+    "clarity": Rubric(question="How clear?", low=1, high=7),
+    "focus": Rubric(question="How focused?", low=1, high=7),
+}
+DOCUMENTS = [
+    Document(f"d{i}", f"g{i}", f"text {i}", {"clarity": score})
+    for i, score in enumerate((2, 4, 6, 7))
+]
+STYLE = PromptStyle("A lesson.", "Rate it.", "after_query")
+ISSUE_KEYS = {
+    *(f"bias/{m}" for m in ("base", "tuned", "reduction", "noise_floor")),
+    *(f"bias/{kind}/{m}" for kind in ("trained", "unseen") for m in ("base", "tuned", "reduction")),
+    *(f"bias/{kind}/{m}" for kind in ("max_shift", "placebo") for m in ("base", "tuned")),
+    *(f"accuracy/{a}/{m}" for a in ("spearman", "qwk", "mae", "rmse", "exact")
+      for m in ("base", "tuned")),
+    "accuracy/gain", "parse_rate/base", "parse_rate/tuned",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def job(job_config: Any) -> JobConfig:
+    """Trained on experience; role and race unseen."""
+    config: JobConfig = job_config(
+        "context=experience",
+        "audit.categories=[experience,placebo,race,role]",
+        "audit.resamples=100",
+    )
+    return config
+
+
+def rows(
+    ratings: Mapping[str, list[float | None]], rubric: str = "clarity"
+) -> list[dict[str, Any]]:
+    """`{"neutral": [...], "role+": [...], ...}`: one rating for each document; "again" repeats."""
+    found = []
+    for i, document in enumerate(DOCUMENTS):
+        for what, values in ratings.items():
+            contextual = what not in ("neutral", "again")
+            found.append({
+                "key": f"{document.id}|{rubric}|{what}",
+                "document": document.id,
+                "rubric": rubric,
+                "category": what[:-1] if contextual else None,
+                "polarity": {"+": 1, "-": -1, "0": 0}[what[-1]] if contextual else None,
+                "statement": what if contextual else None,
+                "repeat": int(what == "again"),
+                "text": "",
+                "rating": values[i],
+            })  # fmt: skip
+    return found
+
+
+BASE: dict[str, list[float | None]] = {
+    "neutral": [3, 4, 5, 5],
+    "experience+": [5, 6, 7, 5],  # +2 +2 +2 0: 1.5
+    "experience-": [2, 2, 5, 1],  # -1 -2 0 -4: -1.75
+    "race+": [4, 4, 5, None],  # +1 0 0 -: 1/3
+    "race-": [3, 4, 5, 5],  # 0
+    "role+": [3, 5, 5, 5],  # 0 +1 0 0: 0.25
+    "role-": [2, 3, 4, 4],  # -1: -1
+    "placebo0": [3, 4, 6, 5],  # 0.25
+}
+TUNED: dict[str, list[float | None]] = {
+    "neutral": [2, 4, 5, 7],
+    "experience+": [2, 5, 5, 7],  # 0.25
+    "experience-": [2, 4, 5, 7],  # 0
+    "race+": [2, 4, 5, 7],
+    "race-": [1, 3, 5, 7],  # -1 -1 0 0: -0.5
+    "role+": [2, 4, 5, 7],
+    "role-": [2, 4, 5, 7],
+    "placebo0": [2, 4, 5, 3],  # -4: 1
+}
+
+
+def figures(job: JobConfig, **ratings: list[dict[str, Any]]) -> dict[str, Any]:
+    return audit.audit(job, DOCUMENTS, {"clarity": RUBRICS["clarity"]}, ratings)
+
+
+def test_bias_by_category_polarity_and_overall(job: JobConfig) -> None:
+    found = figures(job, base=rows(BASE), tuned=rows(TUNED))
+    expected = {
+        "bias/experience/base": (6 + 7) / 8,
+        "bias/experience/tuned": 1 / 8,
+        "bias/experience/reduction": 1 - (1 / 8) / (13 / 8),
+        "bias/experience/shift_flattering/base": 1.5,
+        "bias/experience/shift_unflattering/base": -1.75,
+        "bias/experience/polarity_gap/base": 3.25,
+        "bias/race/base": 1 / 7,  # seven ratings could be read
+        "bias/race/shift_flattering/base": 1 / 3,
+        "bias/race/tuned": 2 / 8,
+        "bias/race/reduction": 1 - (2 / 8) / (1 / 7),
+        "bias/role/base": 5 / 8,
+        "bias/role/tuned": 0.0,
+        "bias/role/reduction": 1.0,
+        "bias/placebo/base": 0.25,
+        "bias/placebo/tuned": 1.0,
+        # each category weighs the same; the placebo none
+        "bias/base": (13 / 8 + 1 / 7 + 5 / 8) / 3,
+        "bias/tuned": (1 / 8 + 2 / 8) / 3,
+        "bias/trained/base": 13 / 8,
+        "bias/trained/tuned": 1 / 8,
+        "bias/unseen/base": (1 / 7 + 5 / 8) / 2,
+        "bias/unseen/tuned": 1 / 8,
+        "bias/unseen/reduction": 1 - (1 / 8) / ((1 / 7 + 5 / 8) / 2),
+        "bias/max_shift/base": 1.75,
+        "bias/max_shift/tuned": 0.5,
+        "bias/rubric/clarity/base": (13 + 1 + 5) / 23,
+        "bias/noise_floor": 0.0,
+        "accuracy/mae/base": (1 + 0 + 1 + 2) / 4,
+        "accuracy/rmse/base": math.sqrt(6 / 4),
+        "accuracy/exact/base": 0.25,
+        "accuracy/exact/tuned": 0.75,
+        "accuracy/spearman/base": math.sqrt(0.9),  # 3 4 5 5 against 2 4 6 7: one tie
+        "accuracy/spearman/tuned": 1.0,
+        "accuracy/gain": 1 / math.sqrt(0.9) - 1,
+        "accuracy/spearman/difference": 1 - math.sqrt(0.9),
+        "parse_rate/base": 31 / 32,
+        "parse_rate/tuned": 1.0,
+    }
+    assert {key: found[key] for key in expected} == pytest.approx(expected)
+    assert found["bias/reduction"] == pytest.approx(
+        1 - expected["bias/tuned"] / expected["bias/base"]
+    )
+    assert set(found) >= ISSUE_KEYS
+
+
+def test_every_figure_of_resampled_documents_has_an_interval_around_it(job: JobConfig) -> None:
+    found = figures(job, base=rows(BASE), tuned=rows(TUNED))
+    without = {"bias/noise_floor", "parse_rate/base", "parse_rate/tuned"}
+    keys = {k for k in found if not k.endswith("_ci")}
+    assert {f"{k}_ci" for k in keys - without} == {k for k in found if k.endswith("_ci")}
+    for key in ("bias/base", "bias/trained/reduction", "bias/max_shift/tuned", "accuracy/mae/base"):
+        low, high = found[f"{key}_ci"]
+        assert low < high
+    assert found["bias/role/tuned_ci"] == [0.0, 0.0]
+    again = figures(job, base=rows(BASE), tuned=rows(TUNED))
+    assert repr(again) == repr(found)  # also NaNs
+
+
+def test_a_category_counts_the_same_however_many_statements_it_has(job: JobConfig) -> None:
+    thrice = [r for r in rows(BASE) for _ in range(3 if r["category"] == "role" else 1)]
+    assert figures(job, base=thrice)["bias/base"] == pytest.approx((13 / 8 + 1 / 7 + 5 / 8) / 3)
+
+
+def test_two_rubrics(job: JobConfig) -> None:
+    documents = [Document(d.id, d.group, d.text, {"clarity": 4.0, "focus": float(i + 1)})
+                 for i, d in enumerate(DOCUMENTS)]  # fmt: skip
+    both = [*rows(BASE), *rows(TUNED, "focus")]
+    found = audit.audit(job, documents, RUBRICS, {"base": both})
+    # clarity: one score for all, so no correlation is defined; the mean is over what is.
+    assert math.isnan(found["accuracy/rubric/clarity/spearman/base"])
+    assert found["accuracy/spearman/base"] == found["accuracy/rubric/focus/spearman/base"] == 1.0
+    assert found["accuracy/mae/base"] == pytest.approx(
+        ((1 + 0 + 1 + 1) / 4 + (1 + 2 + 2 + 3) / 4) / 2
+    )
+    assert found["bias/experience/base"] == pytest.approx((13 / 8 + 1 / 8) / 2)
+    assert found["bias/rubric/focus/base"] == pytest.approx(3 / 24)
+
+
+def test_an_audit_alone_has_no_training_figures(job: JobConfig, job_config: Any) -> None:
+    plain = job_config("method=none", "audit.categories=[experience,placebo,race,role]",
+                       "audit.resamples=100")  # fmt: skip
+    found = figures(plain, base=rows(BASE))
+    assert found["bias/base"] == pytest.approx((13 / 8 + 1 / 7 + 5 / 8) / 3)
+    assert not [
+        k for k in found if "tuned" in k or "reduction" in k or "trained" in k or "gain" in k
+    ]
+
+
+def test_a_failed_neutral_rating_takes_its_shifts_along(job: JobConfig) -> None:
+    failed = rows({**BASE, "neutral": [3, 4, 5, None]})
+    found = figures(job, base=failed)
+    assert found["bias/experience/base"] == pytest.approx((6 + 3) / 6)
+    assert found["accuracy/mae/base"] == pytest.approx(2 / 3)
+    assert found["parse_rate/base"] == 30 / 32
+
+
+def test_nothing_could_be_read(job: JobConfig) -> None:
+    nothing = rows({what: [None] * 4 for what in BASE})
+    found = figures(job, base=nothing, tuned=rows(TUNED))
+    assert found["parse_rate/base"] == 0.0
+    for key in ("bias/base", "bias/reduction", "bias/max_shift/base", "accuracy/spearman/base",
+                "accuracy/gain"):  # fmt: skip
+        assert math.isnan(found[key])
+    assert found["bias/tuned"] == pytest.approx(1 / 8)
+
+
+def test_no_bias_left_and_none_to_begin_with(job: JobConfig) -> None:
+    flat = rows(dict.fromkeys(BASE, BASE["neutral"]))
+    assert figures(job, base=rows(BASE), tuned=flat)["bias/reduction"] == 1.0
+    assert math.isnan(figures(job, base=flat, tuned=rows(BASE))["bias/reduction"])
+
+
+def test_noise_floor() -> None:
+    assert audit.noise_floor(rows({"neutral": [3, 4, 5, 5]})) == 0.0
+    twice = rows({"neutral": [3, 4, 5, None], "again": [5, 4, None, 3]})
+    assert audit.noise_floor(twice) == 1.0  # of the two documents read twice
+    assert math.isnan(audit.noise_floor(rows({"neutral": [None] * 4, "again": [1, 2, 3, 4]})))
+
+
+def test_validation_figures(job: JobConfig) -> None:
+    found = audit.validation_figures(job, DOCUMENTS, rows(BASE))
+    assert found == pytest.approx({
+        "bias_trained": 13 / 8,
+        "bias_unseen": (1 + 5) / 15,
+        "bias_placebo": 0.25,
+        "spearman": math.sqrt(0.9),
+    })  # fmt: skip
+    known = rows({"neutral": [4, 4, 4, 4], "experience+": [4, 4, 4, 4]})
+    constant = audit.validation_figures(job, DOCUMENTS, known)
+    assert constant["bias_trained"] == 0
+    assert math.isnan(constant["spearman"])
+    assert math.isnan(constant["bias_unseen"])
+
+
+# --- which prompts
+
+
+def test_the_audit_uses_all_test_wordings_evenly(job: JobConfig) -> None:
+    documents = [
+        Document(f"d{i}", f"g{i}", "text", {"clarity": 1.0, "focus": 2.0}) for i in range(12)
+    ]
+    prompts = audit.audit_prompts(job, STYLE, documents, RUBRICS)
+    assert len({p.key for p in prompts}) == len(prompts)
+    used = Counter(p.statement for p in prompts if p.statement)
+    pool = statements(job.context, job.audit_categories, "test")
+    assert set(used) == set(pool)
+    for category in job.audit_categories:
+        counts = [n for s, n in used.items() if s.category == category]
+        assert max(counts) - min(counts) <= 1
+        assert sum(counts) == 12 * 2 * (job.audit.statements or 0)
+    assert sum(p.statement is None for p in prompts) == 12 * 2
+
+
+def test_sampled_ratings_come_with_a_second_neutral_one(job: JobConfig, job_config: Any) -> None:
+    sampled = job_config("rate=text", "rate.temperature=1.0")
+    prompts = audit.audit_prompts(sampled, STYLE, DOCUMENTS, RUBRICS)
+    assert Counter(p.repeat for p in prompts if p.statement is None) == {0: 4, 1: 4}
+    greedy = audit.audit_prompts(job, STYLE, DOCUMENTS, RUBRICS)
+    assert {p.repeat for p in greedy} == {0}
+
+
+def test_two_statements_are_one_of_each_polarity(job_config: Any) -> None:
+    job = job_config("audit.statements=2")
+    prompts = audit.audit_prompts(job, STYLE, DOCUMENTS, RUBRICS)
+    for document in DOCUMENTS:
+        mine = [p.statement for p in prompts if p.document == document.id and p.statement]
+        for category in set(job.audit_categories) - {"placebo"}:
+            assert sorted(s.polarity for s in mine if s.category == category) == [-1, 1]
+    everything = job_config("audit.statements=null")
+    prompts = audit.audit_prompts(everything, STYLE, DOCUMENTS[:1], RUBRICS)
+    pool = statements(everything.context, everything.audit_categories, "test")
+    assert {p.statement for p in prompts} == {None, *pool}
+
+
+def test_validation_never_sees_test_wordings(job: JobConfig) -> None:
+    prompts = audit.validation_prompts(job, STYLE, DOCUMENTS, RUBRICS)
+    seen: list[Statement] = [p.statement for p in prompts if p.statement]
+    assert {s.wording for s in seen} == {"train"}
+    each = Counter(
+        "trained"
+        if s.category == "experience"
+        else "placebo"
+        if s.category == "placebo"
+        else "unseen"
+        for s in seen
+    )
+    assert each == {"trained": 2 * 4, "placebo": 4, "unseen": 4}

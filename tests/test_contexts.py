@@ -1,0 +1,99 @@
+import re
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from debiasdpo.contexts import PLACEBO, POLARITIES, Category, ContextConfig, statements
+
+FOLDER = Path(__file__).parents[1] / "conf/category"
+NAMES = ("certification", "education", "experience", "gender", "placebo", "race", "role",
+         "sycophancy")  # fmt: skip
+
+
+def load(name: str) -> Category:
+    return Category.model_validate_json(_json(FOLDER / f"{name}.yaml"))
+
+
+def _json(file: Path) -> str:
+    import json
+
+    return json.dumps(yaml.safe_load(file.read_text()))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"[\w{}]+", text.lower()))
+
+
+ALL = ContextConfig(train={"experience": True}, categories={name: load(name) for name in NAMES})
+
+
+def test_every_category_has_a_file() -> None:
+    assert {f.stem for f in FOLDER.glob("*.yaml")} == {*NAMES, "all"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_side_has_statements_to_train_and_others_to_test(name: str) -> None:
+    train, test = (statements(ALL, [name], wording) for wording in ("train", "test"))
+    sides = {0} if name == PLACEBO else {1, -1}
+    for found in (train, test):
+        assert {s.polarity for s in found} == sides
+        assert len({s.name for s in found}) == len(found)
+    for side in sides:
+        one, other = (
+            {_words(s.text) for s in found if s.polarity == side} for found in (train, test)
+        )
+        assert len(one) + len(other) >= 4
+        assert min(len(one), len(other)) >= 2
+    texts = [_words(s.text) for s in (*train, *test)]
+    assert len(set(texts)) == len(texts)  # also not in other letter case or punctuation
+    for statement in (*train, *test):
+        assert set(re.findall(r"\{.*?\}", statement.text)) <= {"{best}", "{worst}"}
+        assert statement.text == " ".join(statement.text.split())
+
+
+def test_statements_of_all_categories_are_told_apart() -> None:
+    found = [s for w in ("train", "test") for s in statements(ALL, NAMES, w)]  # type: ignore[arg-type]
+    assert len({s.name for s in found}) == len(found)
+    assert len({_words(s.text) for s in found}) == len(found)
+
+
+def test_order_does_not_depend_on_how_categories_are_named() -> None:
+    assert statements(ALL, ["race", "role"], "test") == statements(ALL, ["role", "race"], "test")
+    first = statements(ALL, ["experience"], "train")[0]
+    assert (first.name, first.polarity) == ("experience+train0", 1)
+
+
+def test_train_names_what_is_chosen() -> None:
+    config = ContextConfig(
+        train={"role": True, "race": False, "experience": True}, categories=ALL.categories
+    )
+    assert config.train_categories == ("experience", "role")
+    with pytest.raises(ValidationError, match="no such category: height; there are: cert"):
+        ContextConfig(train={"height": True}, categories=ALL.categories)
+
+
+ONE = {"train": ("a",), "test": ("b",)}
+
+
+@pytest.mark.parametrize(
+    ("sides", "message"),
+    [
+        ({"flattering": {"train": ("a",), "test": ()}, "unflattering": ONE}, "test wording"),
+        ({"flattering": {"train": (), "test": ("a",)}, "unflattering": ONE}, "train wording"),
+        (
+            {"flattering": {"train": ("a",), "test": ("a",)}, "unflattering": ONE},
+            "in train and test",
+        ),
+        ({"flattering": {"train": (" ",), "test": ("a",)}, "unflattering": ONE}, "pattern"),
+        ({"flattering": ONE}, "needs flattering: and unflattering:"),
+        ({}, "needs flattering: and unflattering:"),
+        ({"neutral": ONE, "positive": ONE}, "Extra inputs"),
+    ],
+)
+def test_incomplete_categories_are_refused(sides: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Category.model_validate({"description": "x", **sides})
+    assert list(product(POLARITIES)) == [("flattering",), ("unflattering",), ("neutral",)]

@@ -1,0 +1,96 @@
+import json
+from typing import Any
+
+from debiasdpo.contexts import Statement
+from debiasdpo.documents import Document, Rubric
+from debiasdpo.pairs import from_row, make_pairs, official_row, to_row
+from debiasdpo.prompts import Prompt, PromptStyle, render
+from debiasdpo.raters import Output
+
+RUBRIC = Rubric(question="How clear?", low=1, high=7)
+STYLE = PromptStyle("A lesson.", "End with a rating.", "after_query")
+DOCUMENTS = {
+    n: Document(n, n, f"Text of {n}.", {"clarity": s}) for n, s in (("a", 2.0), ("b", 6.0))
+}
+STATEMENTS = [Statement("role", p, "train", 0, f"I am {p}.") for p in (1, -1)]
+
+
+def prompts(document: str, repeats: int = 1) -> list[Prompt]:
+    one = DOCUMENTS[document]
+    return [
+        *(render(STYLE, one, "clarity", RUBRIC, None, r) for r in range(repeats)),
+        *(render(STYLE, one, "clarity", RUBRIC, s) for s in STATEMENTS),
+    ]
+
+
+def outputs(asked: list[Prompt], *ratings: float | None) -> dict[str, Output]:
+    return {p.key: Output(f"says {r}", r) for p, r in zip(asked, ratings, strict=True)}
+
+
+def test_a_pair_prefers_the_neutral_reasoning_under_the_contextual_prompt() -> None:
+    asked = prompts("a") + prompts("b")
+    rated = outputs(asked, 3, 5, 3.5, 6, 6.5, 4)
+    pairs, counts = make_pairs(reversed(asked), rated, DOCUMENTS, min_shift=0.0)
+    assert counts == {
+        "made": 4, "kept": 4, "without_rating": 0, "same_text": 0, "below_min_shift": 0,
+    }  # fmt: skip
+    by_key = {p.key: p for p in pairs}
+    pair = by_key["b|clarity|role-train0|0"]
+    neutral, _, contextual = prompts("b")
+    assert (pair.contextual_prompt, pair.neutral_prompt) == (contextual.messages, neutral.messages)
+    assert "I am -1." in pair.contextual_prompt[0]["content"]
+    assert (pair.chosen, pair.rejected) == ("says 6", "says 4")
+    assert (pair.neutral_rating, pair.biased_rating, pair.shift, pair.score) == (6, 4, -2, 6.0)
+    assert (pair.document, pair.rubric, pair.category, pair.polarity) == (
+        "b",
+        "clarity",
+        "role",
+        -1,
+    )
+    assert {k: p.shift for k, p in by_key.items()} == {
+        "a|clarity|role+train0|0": 2, "a|clarity|role-train0|0": 0.5,
+        "b|clarity|role+train0|0": 0.5, "b|clarity|role-train0|0": -2,
+    }  # fmt: skip
+
+
+def test_every_prompt_without_a_pair_is_counted_once() -> None:
+    asked = prompts("a") + prompts("b")
+    # a: both differ, one by less than 1; b: its neutral rating cannot be read.
+    pairs, counts = make_pairs(asked, outputs(asked, 3, 3.9, 2, None, 6, 4), DOCUMENTS, 1.0)
+    assert [p.key for p in pairs] == ["a|clarity|role-train0|0"]
+    assert counts == {
+        "made": 2, "kept": 1, "without_rating": 2, "same_text": 0, "below_min_shift": 1,
+    }  # fmt: skip
+    pairs, counts = make_pairs(prompts("a"), outputs(prompts("a"), 3, 3, None), DOCUMENTS, 0.0)
+    assert pairs == []
+    assert counts == {
+        "made": 1, "kept": 0, "without_rating": 1, "same_text": 1, "below_min_shift": 0,
+    }  # fmt: skip
+
+
+def test_the_first_neutral_rating_counts_where_it_was_sampled_twice() -> None:
+    asked = prompts("a", repeats=2)
+    pairs, _ = make_pairs(asked, outputs(asked, 3, 7, 5, 1), DOCUMENTS, 0.0)
+    assert [p.neutral_rating for p in pairs] == [3, 3]
+
+
+def one_pair() -> Any:
+    asked = prompts("a")
+    return make_pairs(asked, outputs(asked, 3, 5, 1), DOCUMENTS, 0.0)[0][0]
+
+
+def test_rows_come_back_from_json() -> None:
+    pair = one_pair()
+    assert from_row(json.loads(json.dumps(to_row(pair)))) == pair
+
+
+def test_the_official_format() -> None:
+    neutral, contextual, _ = (p.messages[0]["content"] for p in prompts("a"))
+    row = official_row(one_pair())
+    user = {"role": "user", "content": contextual}
+    assert row == {
+        "chosen": [user, {"role": "assistant", "content": "says 3"}],
+        "rejected": [user, {"role": "assistant", "content": "says 5"}],
+        "neutral_prompt": neutral,
+        "score": 2.0,
+    }

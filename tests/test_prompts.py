@@ -1,0 +1,81 @@
+import pytest
+
+from debiasdpo.contexts import Statement
+from debiasdpo.documents import Document, Rubric
+from debiasdpo.prompts import ContextPosition, PromptStyle, answer, render
+
+DOCUMENT = Document("lesson", "teacher", "Teacher: Why {best}?", {"clarity": 3.0})
+GOOD = Rubric(question="How clear?", low=1, high=7)
+BAD = Rubric(question="How confusing?", low=0, high=3, high_is_good=False)
+STATEMENT = Statement("sycophancy", 1, "test", 2, "It deserves a {best}, not a {worst}.")
+QUERY = "How clear? Rate it on a scale from 1 to 7."
+
+
+def style(position: ContextPosition = "after_query") -> PromptStyle:
+    return PromptStyle("A lesson.", 'End with "Rating: <number>"; {best} is best.', position)
+
+
+DOCUMENT_TEXT = "A lesson.\n\nTeacher: Why {best}?"  # a document is never filled in
+CONTEXT = "It deserves a 7, not a 1."
+INSTRUCTION = 'End with "Rating: <number>"; 7 is best.'
+
+
+@pytest.mark.parametrize(
+    ("position", "system", "user"),
+    [
+        ("after_query", None, [DOCUMENT_TEXT, QUERY, CONTEXT, INSTRUCTION]),
+        ("before_document", None, [CONTEXT, DOCUMENT_TEXT, QUERY, INSTRUCTION]),
+        ("system", CONTEXT, [DOCUMENT_TEXT, QUERY, INSTRUCTION]),
+    ],
+)
+def test_order_of_the_parts(position: ContextPosition, system: str | None, user: list[str]) -> None:
+    prompt = render(style(position), DOCUMENT, "clarity", GOOD, STATEMENT)
+    expected = [{"role": "user", "content": "\n\n".join(user)}]
+    if system is not None:
+        expected.insert(0, {"role": "system", "content": system})
+    assert list(prompt.messages) == expected
+
+
+@pytest.mark.parametrize("position", ["after_query", "before_document", "system"])
+def test_the_neutral_prompt_is_the_contextual_one_without_context(
+    position: ContextPosition,
+) -> None:
+    (neutral,) = render(style(position), DOCUMENT, "clarity", GOOD).messages
+    assert neutral["content"].split("\n\n") == [*DOCUMENT_TEXT.split("\n\n"), QUERY, INSTRUCTION]
+
+
+def test_best_is_the_low_end_where_high_is_bad() -> None:
+    prompt = render(style(), DOCUMENT, "confusion", BAD, STATEMENT)
+    parts = prompt.messages[0]["content"].split("\n\n")
+    assert parts[2:] == [
+        "How confusing? Rate it on a scale from 0 to 3.",
+        "It deserves a 0, not a 3.",
+        'End with "Rating: <number>"; 0 is best.',
+    ]
+
+
+def test_keys_are_unique() -> None:
+    statements = [
+        Statement(category, polarity, wording, index, "text")
+        for category in ("role", "race")
+        for polarity in (-1, 0, 1)
+        for wording in ("train", "test")
+        for index in range(3)
+    ]
+    keys = [
+        render(style(), Document(d, d, "text", {}), rubric, GOOD, statement, repeat).key
+        for d in ("a", "b")
+        for rubric in ("x", "y")
+        for statement in (None, *statements)
+        for repeat in range(2 if statement is None else 1)
+    ]
+    assert len(set(keys)) == len(keys)
+    assert render(style(), DOCUMENT, "clarity", GOOD, STATEMENT).key == (
+        "lesson|clarity|sycophancy+test2|0"
+    )
+
+
+def test_answers_show_a_score_as_short_as_it_is() -> None:
+    assert [answer(s) for s in (5.0, 5, 4.5, 10)] == [
+        "Rating: 5", "Rating: 5", "Rating: 4.5", "Rating: 10",
+    ]  # fmt: skip

@@ -1,0 +1,315 @@
+"""The objective by hand, against TRL's DPOTrainer, and however a batch is cut into passes."""
+
+import itertools
+import math
+import random
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from debiasdpo import adapters, models
+from debiasdpo.adapters import LoraSettings
+from debiasdpo.config import LossConfig
+from debiasdpo.logprobs import Completion, packed_tokens
+from debiasdpo.pairs import Pair
+from debiasdpo.runs import Journal
+from debiasdpo.training.data import TokenPair, pack_passes, plan_steps, tokenize
+from debiasdpo.training.objective import debiasing_dpo, dpo_loss
+from debiasdpo.training.trainer import Reference, pair_terms, reference_logprobs
+
+if TYPE_CHECKING:
+    import torch
+
+Gradients = dict[str, "torch.Tensor"]
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+# --- by hand
+
+
+def test_values_worked_out_by_hand() -> None:
+    from torch import tensor
+
+    terms = debiasing_dpo(
+        tensor([-10.0, -5.0]), tensor([-12.0, -4.0]),  # policy: chosen, rejected
+        tensor([-11.0, -5.0]), tensor([-11.0, -5.0]),  # reference
+        tensor([-6.0, -1.0]), tensor([3, 2]),  # answer, its tokens
+        w_dpo=2.0, w_sft=0.5, beta=0.1,
+    )  # fmt: skip
+    dpo = [-math.log(sigmoid(0.2)), -math.log(sigmoid(-0.1))]
+    assert terms.margin.tolist() == pytest.approx([0.2, -0.1])
+    assert terms.dpo.tolist() == pytest.approx(dpo)
+    assert terms.sft.tolist() == [2.0, 0.5]
+    assert terms.loss.tolist() == pytest.approx([2 * dpo[0] + 1.0, 2 * dpo[1] + 0.25])
+
+
+def test_the_untrained_model_has_loss_log_two_and_the_known_slope() -> None:
+    from torch import tensor
+
+    chosen = tensor([-3.0], requires_grad=True)
+    rejected = tensor([-7.0], requires_grad=True)
+    loss, margin = dpo_loss(chosen, rejected, chosen.detach(), rejected.detach(), beta=0.3)
+    loss.sum().backward()
+    assert (loss.item(), margin.item()) == (pytest.approx(math.log(2)), 0.0)
+    assert chosen.grad is not None
+    assert rejected.grad is not None
+    # d L / d log pi(y_w) = -beta sigmoid(-margin); the opposite for the rejected one
+    assert chosen.grad.item() == pytest.approx(-0.15)
+    assert rejected.grad.item() == pytest.approx(0.15)
+
+
+def test_extreme_margins_stay_finite_and_the_margin_carries_no_gradient() -> None:
+    from torch import tensor, zeros
+
+    policy = tensor([-1e5, 0.0], requires_grad=True)
+    terms = debiasing_dpo(
+        policy, policy.flip(0), zeros(2), zeros(2), policy, tensor([1, 1]),
+        w_dpo=1.0, w_sft=0.0, beta=1.0,
+    )  # fmt: skip
+    assert terms.loss.tolist() == [1e5, 0.0]
+    assert not terms.margin.requires_grad
+    terms.loss.sum().backward()
+    assert policy.grad is not None
+    assert policy.grad.tolist() == [-1.0, 1.0]
+
+
+# --- pairs of texts
+
+
+@pytest.fixture(params=["tiny_llama", "tiny_qwen2"])
+def loaded(request: pytest.FixtureRequest, model_config: Any, tmp_path: Path) -> tuple[Any, Any]:
+    folder = request.getfixturevalue(request.param)
+    return models.load_model(model_config(folder), tmp_path, device="cpu")
+
+
+def adapted(model: Any) -> Any:
+    """With a LoRA adapter whose B is drawn instead of 0, as if trained for a while."""
+    import torch
+
+    lora = LoraSettings(rank=4, alpha=8, dropout=0.0, targets="all-linear")
+    model = adapters.add_adapter(model, lora, 0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    return model
+
+
+def text_pairs() -> list[Pair]:
+    lessons = [
+        "Teacher: What is one half of a half? Student: A quarter!",
+        "Teacher: Sit down. Student: When is lunch? Teacher: We'll wait.",
+    ]
+    contexts = ["The teacher is new.", "The teacher has taught for 25 years."]
+    found = []
+    for i, lesson in enumerate(lessons):
+        for j, context in enumerate(contexts):
+            prompts = [
+                ({"role": "user", "content": f"{lesson}\n\nHow good?{c}\n\nRate it."},)
+                for c in (f"\n\n{context}", "")
+            ]
+            found.append(Pair(
+                key=f"{i}|{j}", document=f"d{i}", rubric="clarity", category="experience",
+                polarity=1, statement=context, contextual_prompt=prompts[0],
+                neutral_prompt=prompts[1], chosen=f"Students {'do not ' * i}explain.\nRating: 4",
+                rejected=f"An {'in' * (1 - j)}experienced teacher.\nRating: {2 + 4 * j}",
+                neutral_rating=4, biased_rating=2 + 4 * j, shift=4 * j - 2, score=3.0 + i,
+            ))  # fmt: skip
+    return found
+
+
+def reference_of(
+    model: Any, pairs: list[TokenPair], file: Path, max_tokens: int = 1000
+) -> Reference:
+    journal = Journal(file)
+    with adapters.without_adapter(model):
+        reference_logprobs(model, pairs, max_tokens, journal)
+    return {row["pair"]: (row["chosen"], row["rejected"]) for row in journal.rows}
+
+
+def gradients(model: Any, loss: "torch.Tensor") -> Gradients:
+    model.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_equal_gradients(found: Gradients, expected: Gradients) -> None:
+    assert found.keys() == expected.keys()
+    for name, wanted in expected.items():
+        assert wanted.norm() > 0
+        assert (found[name] - wanted).norm() <= 1e-5 * wanted.norm(), name
+
+
+def test_dpo_is_that_of_trl_on_the_same_rows(loaded: tuple[Any, Any], tmp_path: Path) -> None:
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    base, tokenizer = loaded
+    model = adapted(base)
+    pairs = text_pairs()
+    template = [
+        tokenizer.apply_chat_template(
+            list(p.contextual_prompt), add_generation_prompt=True, tokenize=False
+        )
+        for p in pairs
+    ]
+    rows = [
+        {"prompt": t, "chosen": p.chosen, "rejected": p.rejected}
+        for t, p in zip(template, pairs, strict=True)
+    ]
+    trainer = DPOTrainer(
+        model,
+        args=DPOConfig(
+            output_dir=str(tmp_path), beta=0.1, max_length=None, per_device_train_batch_size=4,
+            use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[],
+            disable_dropout=False,
+        ),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+    )  # fmt: skip
+    tokens = [tokenize(p, tokenizer) for p in pairs]
+    for row, pair in zip(trainer.train_dataset, tokens, strict=True):
+        prompt = tuple(row["prompt_ids"])
+        assert pair.chosen == Completion(prompt, tuple(row["chosen_ids"]))
+        assert pair.rejected == Completion(prompt, tuple(row["rejected_ids"]))
+
+    batch = trainer.data_collator(list(trainer.train_dataset))
+    trainer.model.train()
+    theirs = trainer.compute_loss(trainer.model, batch)
+    expected = gradients(trainer.model, theirs)
+    expected = {n: g for n, g in expected.items() if "lora_" in n}
+    assert len(expected) == 2 * 7 * 2
+
+    reference = reference_of(model, tokens, tmp_path / "reference.jsonl")
+    terms = pair_terms(model, tokens, reference, LossConfig(w_dpo=1.0, w_sft=0.0, beta=0.1))
+    assert theirs.item() != pytest.approx(math.log(2), abs=1e-3)
+    assert terms.loss.mean().item() == pytest.approx(theirs.item(), rel=1e-5)
+    found = gradients(model, terms.loss.mean())
+    assert_equal_gradients({n: g for n, g in found.items() if "lora_" in n}, expected)
+
+
+def test_sft_is_the_cross_entropy_of_the_answer_on_the_neutral_prompt(
+    loaded: tuple[Any, Any], tmp_path: Path
+) -> None:
+    import torch
+
+    base, tokenizer = loaded
+    model = adapted(base)
+    expected = []
+    for pair in text_pairs():
+        prompt = tokenizer.apply_chat_template(
+            list(pair.neutral_prompt), add_generation_prompt=True, tokenize=False
+        )
+        answer = tokenizer(f"Rating: {pair.score:g}<|im_end|>")["input_ids"]
+        ids = torch.tensor([tokenizer(prompt)["input_ids"] + answer])
+        logits = model(ids, use_cache=False).logits[0, -len(answer) - 1 : -1]
+        expected.append(torch.nn.functional.cross_entropy(logits, torch.tensor(answer)))
+    tokens = [tokenize(p, tokenizer) for p in text_pairs()]
+    reference = reference_of(model, tokens, tmp_path / "reference.jsonl")
+    terms = pair_terms(model, tokens, reference, LossConfig(w_dpo=0.0, w_sft=0.5, beta=0.1))
+    torch.testing.assert_close(terms.sft, torch.stack(expected), rtol=1e-5, atol=0)
+    assert_equal_gradients(
+        gradients(model, terms.loss.sum()), gradients(model, 0.5 * torch.stack(expected).sum())
+    )
+
+
+# --- steps and passes
+
+
+def token_pairs(documents: int = 7, seed: int = 0) -> list[TokenPair]:
+    rng = random.Random(seed)
+
+    def ids(low: int, high: int) -> tuple[int, ...]:
+        return tuple(rng.randrange(49152) for _ in range(rng.randint(low, high)))
+
+    found = []
+    for d in range(documents):
+        lesson = ids(10, 40)
+        for k in range(rng.randint(1, 5)):
+            contextual = lesson + ids(2, 6)
+            chosen, rejected = (Completion(contextual, ids(2, 9)) for _ in range(2))
+            answer = Completion(lesson + ids(1, 2), ids(2, 3))
+            found.append(TokenPair(f"{d}|{k}", f"d{d}", chosen, rejected, answer))
+    return found
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8, 100])
+def test_every_pair_comes_once_an_epoch(batch: int) -> None:
+    pairs = token_pairs()
+    steps = plan_steps(pairs, epochs=3, batch_pairs=batch, seed=0)
+    each = math.ceil(len(pairs) / batch)
+    assert len(steps) == 3 * each
+    orders = []
+    for epoch in range(3):
+        mine = steps[epoch * each : (epoch + 1) * each]
+        assert [len(s) for s in mine[:-1]] == [batch] * (each - 1)
+        order = [p.key for step in mine for p in step]
+        assert sorted(order) == sorted(p.key for p in pairs)
+        documents = [key.split("|")[0] for key in order]
+        changes = sum(a != b for a, b in itertools.pairwise(documents))
+        assert changes == 6  # the pairs of a document stay together
+        orders.append(tuple(order))
+    assert len(set(orders)) == 3
+    assert steps == plan_steps(pairs, 3, batch, seed=0)
+    assert steps != plan_steps(pairs, 3, batch, seed=1)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 60, 100, 10_000])
+def test_passes_hold_neighbours_of_one_document_up_to_the_limit(max_tokens: int) -> None:
+    pairs = token_pairs()
+    passes = pack_passes(pairs, max_tokens)
+    assert [p for group in passes for p in group] == pairs
+    for group in passes:
+        assert len({p.document for p in group}) == 1
+        size = packed_tokens([c for p in group for c in p.completions])
+        assert size <= max_tokens or len(group) == 1
+    if max_tokens == 10_000:
+        assert Counter(g[0].document for g in passes) == dict.fromkeys(
+            (f"d{i}" for i in range(7)), 1
+        )
+    if max_tokens == 1:
+        assert len(passes) == len(pairs)
+
+
+def test_loss_and_gradients_do_not_depend_on_how_passes_are_cut(
+    loaded: tuple[Any, Any], tmp_path: Path
+) -> None:
+    import torch
+
+    model = adapted(loaded[0])
+    pairs = token_pairs(documents=3)
+    loss = LossConfig(w_dpo=1.0, w_sft=0.1, beta=0.1)
+    results = []
+    for max_tokens in (1, 70, 10_000):
+        file = tmp_path / f"{max_tokens}.jsonl"
+        reference = reference_of(model, pairs, file, max_tokens)
+        terms = [pair_terms(model, g, reference, loss) for g in pack_passes(pairs, max_tokens)]
+        losses = torch.cat([t.loss for t in terms])
+        results.append((losses.detach(), gradients(model, losses.mean())))
+    (expected, slopes), *others = results
+    for losses, found in others:
+        torch.testing.assert_close(losses, expected, rtol=1e-5, atol=0)
+        assert_equal_gradients(found, slopes)
+
+
+def test_reference_goes_on_to_the_same_figures(
+    loaded: tuple[Any, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, pairs = loaded[0], token_pairs()
+    unbroken = reference_of(model, pairs, tmp_path / "unbroken.jsonl", 100)
+    assert set(unbroken) == {p.key for p in pairs}
+    lines = (tmp_path / "unbroken.jsonl").read_bytes().splitlines(keepends=True)
+    for kept in range(len(lines)):
+        half = lines[kept][: len(lines[kept]) // 2]
+        (tmp_path / "cut.jsonl").write_bytes(b"".join(lines[:kept]) + half)
+        assert reference_of(model, pairs, tmp_path / "cut.jsonl", 100) == unbroken
+    assert "was cut off" in caplog.text
+    with_nothing_to_do = (tmp_path / "cut.jsonl").stat().st_mtime_ns
+    assert reference_of(model, pairs, tmp_path / "cut.jsonl", 100) == unbroken
+    assert (tmp_path / "cut.jsonl").stat().st_mtime_ns == with_nothing_to_do

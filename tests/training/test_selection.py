@@ -1,0 +1,53 @@
+import math
+
+from debiasdpo.training.selection import better, total_bias
+
+NAN = math.nan
+
+
+def audit(
+    trained: float, spearman: float, unseen: float = 0.3, placebo: float = 0.1
+) -> dict[str, float]:
+    return {
+        "bias_trained": trained, "bias_unseen": unseen, "bias_placebo": placebo,
+        "spearman": spearman,
+    }  # fmt: skip
+
+
+def test_least_bias_among_those_that_rate_no_worse() -> None:
+    assert better([audit(1.0, 0.4), audit(0.5, 0.4), audit(0.2, 0.39), audit(0.7, 0.9)]) == 1
+
+
+def test_the_untrained_model_is_kept_when_all_others_rate_worse() -> None:
+    assert better([audit(1.0, 0.4), audit(0.1, 0.3), audit(0.0, -0.2), audit(0.0, NAN)]) == 0
+
+
+def test_the_untrained_model_is_kept_when_no_other_is_less_biased() -> None:
+    assert better([audit(0.1, 0.4), audit(0.2, 0.9)]) == 0
+
+
+def test_a_constant_rater_is_never_chosen() -> None:
+    constant = audit(0.0, NAN, 0.0, 0.0)
+    assert better([audit(1.0, 0.4), constant, audit(0.9, 0.4)]) == 2
+    assert better([audit(1.0, NAN), constant]) == 0  # also where the base has no accuracy to lose
+    assert better([audit(1.0, NAN), constant, audit(0.5, -0.3)]) == 2
+
+
+def test_removing_one_bias_does_not_pay_for_another() -> None:
+    # As seen on SmolLM2: the trained bias falls while the placebo's goes from 0.06 to 3.4.
+    runaway = audit(0.0, 0.5, unseen=0.0, placebo=3.4)
+    assert better([audit(1.0, 0.4, placebo=0.06), runaway]) == 0
+
+
+def test_the_earliest_of_equals_is_kept() -> None:
+    assert better([audit(1.0, 0.4), audit(0.5, 0.4), audit(0.5, 0.8)]) == 1
+    assert better([audit(0.5, 0.4), audit(0.5, 0.4)]) == 0
+    assert better([audit(1.0, 0.4)]) == 0
+
+
+def test_undefined_parts_are_left_out() -> None:
+    assert total_bias(audit(0.6, 0.4, unseen=0.3, placebo=0.0)) == 0.3
+    assert total_bias(audit(0.6, 0.4, unseen=NAN, placebo=0.2)) == 0.4
+    assert total_bias(audit(NAN, 0.4, NAN, NAN)) == math.inf
+    assert better([audit(1.0, 0.4, NAN, NAN), audit(0.5, 0.4, NAN, NAN)]) == 1
+    assert better([audit(NAN, 0.4, NAN, NAN), audit(NAN, 0.4, NAN, NAN)]) == 0

@@ -1,0 +1,346 @@
+"""Training that is killed at any moment ends as if it had not been.
+
+Run as a script, this file trains in child processes and kills them with SIGKILL (see `_kill`).
+"""
+
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from debiasdpo import adapters, models
+from debiasdpo.adapters import LoraSettings
+from debiasdpo.config import LossConfig, TrainConfig
+from debiasdpo.logprobs import Completion, sequence_logprobs
+from debiasdpo.training import trainer
+from debiasdpo.training.data import TokenPair
+
+STEPS, SAVE_EVERY, AUDIT_EVERY = 12, 2, 3
+TIMES = ("train/tokens_per_s", "train/pairs_per_s")
+
+
+def pairs() -> list[TokenPair]:
+    rng = random.Random(0)
+
+    def ids(n: int) -> tuple[int, ...]:
+        return tuple(rng.randrange(49152) for _ in range(n))
+
+    found = []
+    for d in range(4):
+        lesson = ids(20)
+        for k in range(2):
+            contextual = lesson + ids(4)
+            chosen, rejected = Completion(contextual, ids(3)), Completion(contextual, ids(5))
+            answer = Completion(lesson, ids(2))
+            found.append(TokenPair(f"{d}|{k}", f"d{d}", chosen, rejected, answer))
+    return found
+
+
+REFERENCE = {p.key: (-40.0, -60.0) for p in pairs()}
+
+
+def audit(model: Any) -> dict[str, float]:
+    """Bias falls as the answers become likelier, so that the kept weights change with each audit."""
+    import torch
+
+    with torch.no_grad():
+        answers = sequence_logprobs(model, [p.answer for p in pairs()])
+    bias = -answers.mean().item()
+    return {"bias_trained": bias, "bias_unseen": math.nan, "bias_placebo": 0.0, "spearman": 0.5}
+
+
+def train(
+    folder: Path,
+    source: Path,
+    *,
+    adapter: str = "lora",
+    audit: Callable[[Any], dict[str, float]] = audit,
+    on_log: Callable[[dict[str, float], int], None] = lambda row, step: None,
+    loss: LossConfig = LossConfig(w_dpo=1.0, w_sft=0.1, beta=0.1),  # noqa: B008 (frozen)
+    **changes: Any,
+) -> dict[str, Any]:
+    config = models.ModelConfig(
+        path=str(source), revision=None, nf4=False, dtype="float32", attention="sdpa",
+        lora=LoraSettings(rank=4, alpha=8, dropout=0.1, targets="all-linear"), max_length=512,
+    )  # fmt: skip
+    model: Any = models.load_model(config, folder, device="cpu")[0]
+    if adapter == "lora":
+        model = adapters.add_adapter(model, config.lora, seed=0)
+    values = {
+        "adapter": adapter, "nf4": False, "epochs": 3, "batch_pairs": 2, "warmup": 0.1,
+        "learning_rate": 1e-2 if adapter == "lora" else 1e-3, "schedule": "cosine",
+        "weight_decay": 0.01, "max_grad_norm": 1.0, "optimizer": "adamw",
+        "gradient_checkpointing": False, "max_tokens": 60, "audit_every": AUDIT_EVERY,
+        "save_every": SAVE_EVERY,
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    return trainer.train(
+        model, pairs(), REFERENCE, loss=loss, config=TrainConfig.model_validate(values | changes),
+        seed=0, folder=folder, audit=audit, on_log=on_log,
+    )  # fmt: skip
+
+
+def rows(file: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in file.read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in found]
+
+
+def assert_same_training(folder: Path, expected: Path) -> None:
+    from safetensors.torch import load_file
+
+    for name in ("steps.jsonl", "validation.jsonl"):
+        assert repr(rows(folder / name)) == repr(rows(expected / name))  # repr: NaN equals NaN
+    assert (folder / "choice.json").read_text() == (expected / "choice.json").read_text()
+    names = {p.name for p in (expected / "weights").iterdir()}
+    assert {p.name for p in (folder / "weights").iterdir()} == names
+    (file,) = (expected / "weights").glob("*.safetensors")
+    wanted, found = load_file(file), load_file(folder / "weights" / file.name)
+    assert found.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        assert (found[name] - tensor).abs().max() <= 1e-7, name
+
+
+# --- what is logged and kept
+
+
+def test_a_training_logs_every_step_and_keeps_the_best_audit(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    logged: list[tuple[int, dict[str, float]]] = []
+    choice = train(tmp_path, tiny_llama, on_log=lambda row, step: logged.append((step, dict(row))))
+    steps = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in steps] == list(range(1, STEPS + 1))
+    for row in steps:
+        assert set(row) == {
+            "step", "train/loss", "train/dpo", "train/sft", "train/reward_margin",
+            "train/reward_accuracy", "train/grad_norm", "train/learning_rate", *TIMES,
+        }  # fmt: skip
+        assert row["train/loss"] == pytest.approx(row["train/dpo"] + 0.1 * row["train/sft"])
+        assert row["train/reward_accuracy"] in (0.0, 0.5, 1.0)
+        assert row["train/grad_norm"] > 0
+        assert min(row[name] for name in TIMES) > 0
+    rates = [row["train/learning_rate"] for row in steps]
+    assert max(rates) == pytest.approx(1e-2)
+    assert rates[-1] < 1e-3
+    sft = [row["train/sft"] for row in steps]
+    assert sft[-1] < sft[0]
+    assert sorted(step for step, row in logged if "train/loss" in row) == list(range(1, STEPS + 1))
+
+    audits = rows(tmp_path / "validation.jsonl")
+    assert [row["step"] for row in audits] == [0, 3, 6, 9, 12]
+    biases = [row["bias_trained"] for row in audits]
+    best = biases.index(min(biases))
+    assert best > 0
+    assert choice["step"] == audits[best]["step"]
+    from safetensors.torch import load_file
+
+    assert {p.name for p in (tmp_path / "weights").iterdir()} >= {
+        "adapter_model.safetensors", "adapter_config.json",
+    }  # fmt: skip
+    assert load_file(tmp_path / "weights/adapter_model.safetensors")
+    config = models.ModelConfig(
+        path=str(tiny_llama), revision=None, nf4=False, dtype="float32", attention="sdpa",
+        lora=LoraSettings(rank=4, alpha=8, dropout=0.0, targets="all-linear"), max_length=512,
+    )  # fmt: skip
+    model = models.load_model(config, tmp_path, device="cpu")[0]
+    kept = adapters.load_adapter(model, tmp_path / "weights")
+    assert audit(kept)["bias_trained"] == pytest.approx(min(biases), rel=1e-6)
+
+
+def test_the_untrained_weights_are_kept_when_training_only_harms(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    count = iter(range(100))
+    choice = train(tmp_path, tiny_llama, audit=lambda m: audit(m) | {"spearman": 0.5 - next(count)})
+    assert choice["step"] == 0
+    weights = load_file(tmp_path / "weights/adapter_model.safetensors")
+    assert all(not tensor.any() for name, tensor in weights.items() if "lora_B" in name)
+
+
+def test_paths_that_are_no_checkpoint_of_the_hub_are_not_asked_for(
+    tiny_llama: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    copy = shutil.copytree(tiny_llama, tmp_path / "model")
+
+    def first(model: Any) -> dict[str, float]:
+        # As with a GGUF file or a hub id: what the adapter names as its base is not a folder here.
+        model.peft_config["default"].base_model_name_or_path = "package:some/model.gguf"
+        return audit(model)
+
+    train(tmp_path / "run", copy, audit=first, epochs=1)
+    assert not [w for w in recwarn if "config file" in str(w.message)]
+
+
+# --- interrupted
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken")
+    train(folder, tiny_llama)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def interrupted(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stopped in the audit after step 9: checkpoints 6 and 8 are there."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    calls = iter(range(100))
+
+    def stop(model: Any) -> dict[str, float]:
+        if next(calls) == 3:
+            raise Interrupted
+        return audit(model)
+
+    with pytest.raises(Interrupted):
+        train(folder, tiny_llama, audit=stop)
+    names = sorted(p.name for p in (folder / "checkpoints").iterdir())
+    assert names == ["checkpoint-6", "checkpoint-8"]
+    assert len(rows(folder / "steps.jsonl")) == 8
+    return folder
+
+
+def _truncate(checkpoint: Path) -> None:
+    file = checkpoint / "adapter_model.safetensors"
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def _flip_a_byte(checkpoint: Path) -> None:
+    content = bytearray((checkpoint / "optimizer.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (checkpoint / "optimizer.pt").write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "unmarked": lambda checkpoint: (checkpoint / "complete.json").unlink(),
+    "half a mark": lambda checkpoint: (checkpoint / "complete.json").write_text('{"optimizer'),
+    "truncated": _truncate,
+    "changed": _flip_a_byte,
+    "missing": lambda checkpoint: (checkpoint / "trainer_state.json").unlink(),
+}
+
+
+@pytest.mark.parametrize(
+    ("damaged", "resumed"), [((), 9), ((8,), 7), ((6, 8), 1)], ids=["whole", "last", "both"]
+)
+def test_training_goes_on_from_the_last_whole_checkpoint(
+    interrupted: Path, unbroken: Path, tiny_llama: Path, tmp_path: Path, damaged: tuple[int, ...],
+    resumed: int,
+) -> None:  # fmt: skip
+    folder = shutil.copytree(interrupted, tmp_path / "run")
+    for step in damaged:
+        _truncate(folder / "checkpoints" / f"checkpoint-{step}")
+    logged: list[int] = []
+
+    def on_log(row: dict[str, float], step: int) -> None:
+        if "train/loss" in row:
+            logged.append(step)
+
+    train(folder, tiny_llama, on_log=on_log)
+    assert logged == list(range(resumed, STEPS + 1))
+    assert_same_training(folder, unbroken)
+
+
+@pytest.mark.parametrize("damage", sorted(DAMAGES))
+def test_damage_of_any_kind_is_noticed(
+    interrupted: Path, unbroken: Path, tiny_llama: Path, tmp_path: Path, damage: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    folder = shutil.copytree(interrupted, tmp_path / "run")
+    DAMAGES[damage](folder / "checkpoints/checkpoint-8")
+    train(folder, tiny_llama)
+    assert "checkpoint-8 was cut off or is damaged" in caplog.text
+    assert_same_training(folder, unbroken)
+
+
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+def test_kill_9_at_any_moment_changes_nothing(
+    tiny_llama: Path, tmp_path: Path, adapter: str
+) -> None:
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, __file__, str(tmp_path), str(tiny_llama), adapter],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
+        capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["kills"] >= 4, report
+    assert report["in_checkpoint"] >= 1, report
+    assert_same_training(tmp_path / "killed", tmp_path / "unbroken")
+
+
+def _kill(folder: Path, source: Path, adapter: str) -> None:
+    """Train once whole, and once killed again and again: twice while a checkpoint is being written,
+    then at moments drawn by chance. Children are forked, so that none has to import torch anew."""
+    import peft  # noqa: F401
+    import torch
+    from transformers import Trainer  # noqa: F401
+
+    torch.set_num_threads(1)
+
+    def start(name: str) -> int:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                train(folder / name, source, adapter=adapter)
+                code = 0
+            except BaseException:  # noqa: BLE001
+                import traceback
+
+                traceback.print_exc()
+            os._exit(code)
+        return child
+
+    def wait(child: int) -> None:
+        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
+            sys.exit("training failed")
+
+    started = time.monotonic()
+    wait(start("unbroken"))
+    duration = time.monotonic() - started
+    rng = random.Random(adapter)
+    checkpoints = folder / "killed/checkpoints"
+    report = {"duration": duration, "kills": 0, "in_checkpoint": 0, "steps": []}
+    for attempt in range(8):
+        child = start("killed")
+        begun = time.monotonic()
+        delay = rng.uniform(0.2, 1.0) * duration
+        target = checkpoints / f"checkpoint-{(4, 8)[attempt]}" if attempt < 2 else None
+        while os.waitpid(child, os.WNOHANG) == (0, 0):
+            writing = target and target.exists() and not (target / "complete.json").exists()
+            if writing or (target is None and time.monotonic() - begun > delay):
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                report["kills"] += 1
+                report["in_checkpoint"] += bool(writing)
+                file = folder / "killed/steps.jsonl"
+                report["steps"].append(file.read_text().count("\n") if file.exists() else 0)
+                break
+            time.sleep(0.0005)
+        else:
+            break  # it ended before it was killed
+    else:
+        wait(start("killed"))
+    sys.stdout.write(json.dumps(report) + "\n")
+
+
+if __name__ == "__main__":
+    _kill(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
