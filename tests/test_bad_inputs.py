@@ -99,7 +99,8 @@ CONFIGURATION = (
     Case("interpolation to nowhere", "loss.beta=${nothing}", ("loss.beta", "nothing", "not found")),
     Case("unknown option", "context=experince", ("context/experince", "experience", "race")),
     Case("broken command line", "seed=[1", ("[1",)),
-    Case("split above one", "data.split={train:0.6,validation:0.3,test:0.2}", ("data.split", "exceed 1", "1.1")),
+    Case("split above one", "data.split={train:0.6,validation:0.3,test:0.2}",
+         ("data.split", "must not exceed 1", "1.1")),
     Case("no validation part", "data.split.validation=0", ("data.split.validation", "above 0")),
     Case("rubric low >= high", "data.rubrics.focus.low=7", ("data.rubrics.focus", "low=7")),
     Case(

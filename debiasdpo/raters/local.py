@@ -86,7 +86,7 @@ Groups = list[tuple[range, int]]  # rows that are neighbours, and how many token
 
 
 def _shared_prefixes(prompts: Sequence[tuple[int, ...]]) -> Groups:
-    """Cut the rows where a neighbour shares less than half of the shorter prompt.
+    """Cut the rows where one shares less than half of the first prompt of its group.
 
     At least one token of every row is left out of the prefix: generation starts from it.
     """
@@ -118,13 +118,15 @@ def _prefill(
         list[tuple[torch.Tensor, ...]]
     ] = []  # of each layer: keys and values of each group
     for rows, shared in groups:
-        prefix = torch.tensor([prompts[rows[0]][:shared]], device=model.device)
+        # A prompt of one token shares nothing; its first token then only tells the shapes.
+        prefix = torch.tensor([prompts[rows[0]][: max(shared, 1)]], device=model.device)
         cache = model(prefix, use_cache=True, logits_to_keep=1).past_key_values
         for i, layer in enumerate(cache.layers):
             if i == len(layers):
                 layers.append([])
             layers[i].append(tuple(
-                torch.nn.functional.pad(state, (0, 0, width - shared, 0)).expand(len(rows), -1, -1, -1)
+                torch.nn.functional.pad(state[:, :, :shared], (0, 0, width - shared, 0))
+                .expand(len(rows), -1, -1, -1)
                 for state in (layer.keys, layer.values)
             ))  # (rows, heads, width, head size)  # fmt: skip
     merged = DynamicCache()

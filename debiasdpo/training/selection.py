@@ -9,8 +9,9 @@ def better(audits: Sequence[Mapping[str, float]]) -> int:
 
     A constant rater has no bias, so bias alone must not decide: a checkpoint counts only if its
     Spearman correlation with the scores, over prompts with and without context, is defined (a
-    constant rater's is not) and not below the untrained model's. Among those, the least bias over trained, unseen and placebo contexts, each
-    weighing the same: the paper's loss can remove the trained bias and make another.
+    constant rater's is not) and not below the untrained model's. Among those, the least bias over
+    trained, unseen and placebo contexts, each weighing the same: the paper's loss can remove the
+    trained bias and make another.
     The untrained model itself always counts.
     """
     base = audits[0]["spearman"]
