@@ -177,7 +177,7 @@ def _data_files(data: AnyDataConfig) -> Iterable[str]:
     try:
         documents.source_files(data)
     except UserError as error:
-        yield from str(error).splitlines()
+        yield from str(error).split("\n")
 
 
 def _output_folder(output_dir: str) -> Iterable[str]:

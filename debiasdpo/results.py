@@ -15,9 +15,10 @@ from typing import Any
 
 import debiasdpo
 from debiasdpo.config import JobConfig
+from debiasdpo.job import Job
+from debiasdpo.rating import Rows
 from debiasdpo.redaction import redact
 from debiasdpo.runs import RunFolder, Store, fingerprint, write_json, write_text
-from debiasdpo.stages import Job, Rows
 from debiasdpo.tracking import open_tracker
 
 log = logging.getLogger("debiasdpo")
@@ -216,12 +217,16 @@ def _commit() -> str | None:
         return None
 
 
+# As safetensors and `torch.save` have it.
+_FULL_DISK = ("No space left on device", "unexpected pos", "PytorchStreamWriter failed writing")
+
+
 def disk_message(error: Exception) -> str | None:
     """What to do about a disk that is full or refuses to be written; None for other errors.
 
     Some libraries turn a full disk into an error of their own, which only says so in its text.
     """
-    full = "No space left on device" in str(error)
+    full = any(sign in str(error) for sign in _FULL_DISK)
     if not isinstance(error, OSError):
         error = OSError(errno.ENOSPC if full else 0, "")
     where = f" ({error.filename})" if error.filename else ""

@@ -24,17 +24,17 @@ log = logging.getLogger("debiasdpo")
 
 def run_job(config: "JobConfig", name: str) -> dict[str, Any]:
     """One way through the data flow. Returns the figures, which metrics.json holds too."""
-    from debiasdpo import results, stages
+    from debiasdpo import rating, results, stages
 
     with results.open_job(config, name) as job:
         corpus = stages.load_documents(job)
-        ratings = {"base": stages.rate_test(job, corpus, "base", None)}
+        ratings = {"base": rating.rate_test(job, corpus, "base", None)}
         counts: dict[str, int] = {}
         weights = None
         if config.method.name != "none":
             pairs, counts = stages.make_pairs(job, corpus)
             weights = stages.train(job, corpus, pairs)
-            ratings["tuned"] = stages.rate_test(job, corpus, "tuned", weights)
+            ratings["tuned"] = rating.rate_test(job, corpus, "tuned", weights)
         figures = stages.measure(job, corpus, ratings)
         return results.conclude(job, figures, counts, ratings, weights)
 

@@ -22,6 +22,7 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+_PARTIAL = "partial.jsonl"
 
 
 def fingerprint(value: object) -> str:
@@ -96,43 +97,51 @@ class Journal:
         self.rows += new
 
 
-@dataclass(frozen=True)
+@dataclass
 class Stage:
     """One stage's folder, while this job holds its lock."""
 
     name: str
     fingerprint: str
     folder: Path
-
-    def outputs(self) -> dict[str, Any] | None:
-        """The manifest's files if the stage is finished and every file is as it was written."""
-        try:
-            files: dict[str, Any] = read_json(self.folder / MANIFEST)["files"]
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError):
-            log.warning("stage %s: %s is damaged; it is made again", self.name, self.folder)
-            return None
-        for name, entry in files.items():
-            path = self.folder / name
-            if not path.is_file() or _entry(path) != entry:
-                log.warning("stage %s: %s is damaged; it is made again", self.name, path)
-                return None
-        return files
+    files: dict[str, Any] | None = None  # of a finished stage: the manifest's entries, verified
 
     @property
     def seconds(self) -> float:
         """What making it took, in the job that finished it."""
         return float(read_json(self.folder / MANIFEST)["seconds"])
 
-    def discard_if_damaged(self) -> None:
-        if (self.folder / MANIFEST).exists() and self.outputs() is None:
-            shutil.rmtree(self.folder)
+    def journal(self) -> Journal:
+        """Where unfinished work is noted down, row by row; gone once the stage is committed."""
+        return Journal(self.folder / _PARTIAL)
 
-    def commit(self, files: Iterable[str], seconds: float) -> None:
+    def verify(self) -> None:
+        """Set `files` if the stage is finished and every file is as it was written; else, if it
+        claims to be finished, remove it."""
+        try:
+            files: dict[str, Any] = read_json(self.folder / MANIFEST)["files"]
+            damaged = [n for n, entry in files.items() if _entry(self.folder / n) != entry]
+        except FileNotFoundError as error:
+            if Path(error.filename).name == MANIFEST:
+                return
+            damaged = [Path(error.filename).name]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            damaged = [MANIFEST]
+        if damaged:
+            log.warning(
+                "stage %s: %s is damaged (%s); it is made again",
+                self.name, self.folder, ", ".join(damaged),
+            )  # fmt: skip
+            shutil.rmtree(self.folder)
+        else:
+            self.files = files
+
+    def commit(self, names: Iterable[str], seconds: float) -> None:
         """Declare the stage finished: from now on these files are what it made."""
-        entries = {name: _entry(self.folder / name) for name in sorted(files)}
-        write_json(self.folder / MANIFEST, {"seconds": round(seconds, 2), "files": entries})
+        self.files = {name: _entry(self.folder / name) for name in sorted(names)}
+        manifest = {"seconds": round(seconds, 2), "files": self.files}
+        write_json(self.folder / MANIFEST, manifest)
+        (self.folder / _PARTIAL).unlink(missing_ok=True)
 
 
 def _entry(path: Path) -> dict[str, object]:
@@ -163,7 +172,7 @@ class Store:
             lock.acquire()
         try:
             stage = Stage(name, key, folder)
-            stage.discard_if_damaged()
+            stage.verify()
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / "inputs.json").exists():
                 write_json(folder / "inputs.json", inputs)

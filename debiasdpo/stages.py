@@ -1,99 +1,31 @@
 """The stages of one job: each finds its output by fingerprint, or makes it, going on where it was."""
 
-import importlib.metadata
 import logging
 import shutil
-import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from debiasdpo import adapters, documents, models
+from debiasdpo import adapters, documents
 from debiasdpo import pairs as pairing
 from debiasdpo.audit import (
     audit,
-    audit_prompts,
     by_category,
     rating_prompts,
     validation_figures,
     validation_prompts,
 )
-from debiasdpo.config import JobConfig
 from debiasdpo.contexts import statements
 from debiasdpo.documents import SplitCorpus
 from debiasdpo.errors import UserError
+from debiasdpo.job import Job
 from debiasdpo.pairs import Pair
-from debiasdpo.prompts import Prompt, PromptStyle
+from debiasdpo.prompts import Prompt
 from debiasdpo.raters import Output
-from debiasdpo.runs import (
-    Journal,
-    RunFolder,
-    Stage,
-    Store,
-    fingerprint,
-    read_json,
-    read_jsonl,
-    write_json,
-    write_jsonl,
-)
-from debiasdpo.tracking import Tracker
-
-if TYPE_CHECKING:
-    from debiasdpo.raters.local import LocalRater
+from debiasdpo.rating import Rows, batches, rate, rating_row, style
+from debiasdpo.runs import fingerprint, read_json, read_jsonl, write_json, write_jsonl
 
 log = logging.getLogger(__name__)
-
-Rows = list[dict[str, Any]]
-
-
-@dataclass
-class Job:
-    """What the stages of one job share."""
-
-    config: JobConfig
-    store: Store
-    run: RunFolder
-    tracker: Tracker
-    seconds: dict[str, float] = field(default_factory=dict)  # of each stage, when it was made
-    _loaded: "tuple[object, LocalRater] | None" = None
-
-    def rater(self, weights: Path | None = None) -> "LocalRater":
-        """The base model (None), or the one trained into `weights`; one at a time is in memory."""
-        from debiasdpo.raters.local import LocalRater
-
-        if self._loaded is None or self._loaded[0] != weights:
-            self._loaded = None  # frees the other one first
-            config = self.config
-            model_config = config.model
-            trained_whole = weights is not None and config.train.adapter == "full"
-            if trained_whole:
-                model_config = model_config.model_copy(update={"path": str(weights)})
-            model: Any
-            model, tokenizer = models.load_model(model_config, self.store.root)
-            if weights is not None and not trained_whole:
-                model = adapters.load_adapter(model, weights)
-            self._loaded = weights, LocalRater(model, tokenizer, config.rate, config.seed)
-        return self._loaded[1]
-
-    def release(self) -> None:
-        """Forget the model in memory: training changes it."""
-        self._loaded = None
-
-    def make(self, title: str, stage: Stage, work: Callable[[], Iterable[str]]) -> None:
-        """Do `work` unless the stage is finished; it returns the names of the files it wrote."""
-        if stage.outputs() is None:
-            self.run.status("running", stage=title)
-            log.info("%s ...", title)
-            started = time.perf_counter()
-            names = list(work())
-            stage.commit(names, time.perf_counter() - started)
-        else:
-            log.info("%s: found in %s", title, stage.folder)
-        self.seconds[title] = stage.seconds
-        outputs = stage.outputs()
-        assert outputs is not None
-        self.run.keep(stage, outputs, into=title if len(outputs) > 1 else "")
 
 
 def load_documents(job: Job) -> SplitCorpus:
@@ -126,24 +58,13 @@ def load_documents(job: Job) -> SplitCorpus:
     return corpus
 
 
-def style(job: Job) -> PromptStyle:
-    rate = job.config.rate
-    return PromptStyle(job.config.data.heading, rate.instruction, rate.context_position)
-
-
-def rate_test(job: Job, corpus: SplitCorpus, name: str, weights: Path | None) -> Rows:
-    """ratings/<name>.jsonl: the test part rated by the base (None) or the trained model."""
-    prompts = audit_prompts(job.config, style(job), corpus.parts["test"], corpus.rubrics)
-    return _rate(job, corpus, f"ratings_{name}", prompts, weights, reasoning=False)
-
-
 def make_pairs(job: Job, corpus: SplitCorpus) -> tuple[list[Pair], dict[str, int]]:
     """pairs.jsonl: neutral and biased reasoning of the training part, as preference pairs."""
     config, train = job.config, corpus.parts["train"]
     pool = statements(config.context, config.context.train_categories, "train")
     turns = by_category(pool, config.method.statements)
     prompts = rating_prompts(style(job), train, corpus.rubrics, turns)
-    rows = _rate(job, corpus, "reasoning", prompts, None, reasoning=True)
+    rows = rate(job, corpus, "reasoning", prompts, None, reasoning=True)
     outputs = {row["key"]: Output(row["text"], row["rating"]) for row in rows}
     by_id = {d.id: d for d in train}
     pairs, counts = pairing.make_pairs(prompts, outputs, by_id, config.method.min_shift)
@@ -171,7 +92,7 @@ def train(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> Path:
     reference = _reference(job, pairs)
     validation = validation_prompts(config, style(job), corpus.parts["validation"], corpus.rubrics)
     inputs = {
-        **_model_inputs(job, None),
+        **job.model_inputs(None),
         "lora": config.model.lora.model_dump(mode="json"),
         "train": config.train.model_dump(mode="json"),
         "loss": config.loss.model_dump(mode="json"),
@@ -189,7 +110,9 @@ def train(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> Path:
             return _train(job, corpus, pairs, reference, validation, stage.folder)
 
         job.make("training", stage, work)
-        shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)  # only now: all is committed
+        shutil.rmtree(
+            stage.folder / "checkpoints", ignore_errors=True
+        )  # only now: all is committed
         if not live:  # made by an earlier job: the tracker is shown what it logged
             for name, prefix in (("steps", ""), ("validation", "validation/")):
                 for row in read_jsonl(stage.folder / f"{name}.jsonl"):
@@ -222,101 +145,10 @@ def measure(job: Job, corpus: SplitCorpus, ratings: dict[str, Rows]) -> dict[str
     return figures
 
 
-def _rate(
-    job: Job,
-    corpus: SplitCorpus,
-    title: str,
-    prompts: Sequence[Prompt],
-    weights: Path | None,
-    *,
-    reasoning: bool,
-) -> Rows:
-    """One row a prompt: key, document, rubric, category, polarity, statement, repeat, text, rating."""
-    rate = job.config.rate
-    batches = _batches(
-        prompts, None if rate.readout == "expected" and not reasoning else rate.batch_size
-    )
-    inputs = {
-        **_model_inputs(job, weights),
-        "rate": rate.model_dump(mode="json"),
-        "seed": job.config.seed if rate.temperature > 0 else None,
-        "reasoning": reasoning,
-        "prompts": fingerprint([[p.key, p.messages] for p in prompts]),
-        "scales": {name: [r.low, r.high] for name, r in corpus.rubrics.items()},
-    }
-    file = f"{title}.jsonl"
-    with job.store.stage("ratings", inputs) as stage:
-
-        def work() -> list[str]:
-            journal = Journal(stage.folder / "partial.jsonl")
-            _rate_batches(job, corpus, title, batches, weights, journal, reasoning)
-            by_key = {row["key"]: row for row in journal.rows}
-            write_jsonl(stage.folder / "ratings.jsonl", (by_key[p.key] for p in prompts))
-            journal.path.unlink()
-            return ["ratings.jsonl"]
-
-        job.make(title, stage, work)
-        job.run.keep(stage, ["ratings.jsonl"])
-        (job.run.folder / "ratings.jsonl").replace(job.run.folder / file)
-        return read_jsonl(stage.folder / "ratings.jsonl")
-
-
-def _rate_batches(
-    job: Job,
-    corpus: SplitCorpus,
-    title: str,
-    batches: Sequence[Sequence[Prompt]],
-    weights: Path | None,
-    journal: Journal,
-    reasoning: bool,
-) -> None:
-    """Rate what the journal does not hold yet. Batches are the same whatever was done before, so that
-    an interrupted stage ends in the same ratings."""
-    from tqdm import tqdm
-
-    done = {row["key"] for row in journal.rows}
-    rater = job.rater(weights)
-    total = sum(len(batch) for batch in batches)
-    with tqdm(total=total, desc=title, unit="prompt", disable=None, initial=len(done)) as bar:
-        for batch in batches:
-            if all(p.key in done for p in batch):
-                continue
-            rubrics = [corpus.rubrics[p.rubric] for p in batch]
-            scales = [(r.low, r.high) for r in rubrics]
-            outputs = rater.reason(batch, scales) if reasoning else rater.rate(batch, scales)
-            journal.append(_row(p, o) for p, o in zip(batch, outputs, strict=True))
-            bar.update(len(batch))
-
-
-def _row(prompt: Prompt, output: Output) -> dict[str, Any]:
-    statement = prompt.statement
-    return {
-        "key": prompt.key,
-        "document": prompt.document,
-        "rubric": prompt.rubric,
-        "category": statement and statement.category,
-        "polarity": statement and statement.polarity,
-        "statement": statement and statement.text,
-        "repeat": prompt.repeat,
-        "text": output.text,
-        "rating": output.rating,
-    }
-
-
-def _batches(prompts: Sequence[Prompt], size: int | None) -> list[list[Prompt]]:
-    """Neighbours in batches of `size`; None: all prompts of a document together."""
-    if size is not None:
-        return [list(prompts[i : i + size]) for i in range(0, len(prompts), size)]
-    by_document: dict[str, list[Prompt]] = {}
-    for prompt in prompts:
-        by_document.setdefault(prompt.document, []).append(prompt)
-    return list(by_document.values())
-
-
 def _reference(job: Job, pairs: Sequence[Pair]) -> dict[str, tuple[float, float]]:
     """Log-probabilities of chosen and rejected under the untrained model, once for all losses."""
     inputs = {
-        **_model_inputs(job, None),
+        **job.model_inputs(None),
         "pairs": fingerprint([pairing.to_row(p) for p in pairs]),
         "max_length": job.config.model.max_length,
     }
@@ -327,10 +159,9 @@ def _reference(job: Job, pairs: Sequence[Pair]) -> dict[str, tuple[float, float]
 
             rater = job.rater()
             known = _token_pairs(job, pairs)
-            journal = Journal(stage.folder / "partial.jsonl")
+            journal = stage.journal()
             reference_logprobs(rater.model, known, job.config.train.max_tokens, journal)
             write_jsonl(stage.folder / "reference.jsonl", journal.rows)
-            journal.path.unlink()
             return ["reference.jsonl"]
 
         job.make("reference", stage, work)
@@ -357,14 +188,14 @@ def _train(
     if config.train.adapter == "lora":
         model = adapters.add_adapter(model, config.model.lora, config.seed)
     scales = [(corpus.rubrics[p.rubric].low, corpus.rubrics[p.rubric].high) for p in validation]
-    batches = _batches(validation, None)
+    groups = batches(validation, None)
 
     def validate(current: Any) -> dict[str, float]:
         watcher = LocalRater(current, rater.tokenizer, config.rate, config.seed)
         limits = iter(scales)
         rows = [
-            _row(prompt, Output("", rating))
-            for batch in batches
+            rating_row(prompt, Output("", rating))
+            for batch in groups
             for prompt, rating in zip(
                 batch, watcher.expected(batch, [next(limits) for _ in batch]), strict=True
             )
@@ -382,6 +213,8 @@ def _train(
         audit=validate,
         on_log=job.tracker.log,
     )
+    if config.train.adapter == "full":  # a model folder of its own, loadable as model.path
+        rater.tokenizer.save_pretrained(folder / "weights")
     weights = [f"weights/{p.name}" for p in (folder / "weights").iterdir() if p.is_file()]
     return [*weights, "steps.jsonl", "validation.jsonl", "choice.json"]
 
@@ -404,18 +237,3 @@ def _token_pairs(job: Job, pairs: Sequence[Pair]) -> list[Any]:
             f" {min(p.length for p in known)}). Raise model.max_length or shorten the documents."
         )
     return fitting
-
-
-def _model_inputs(job: Job, weights: Path | None) -> dict[str, object]:
-    """What decides a model's outputs, besides what it is given."""
-    config = job.config.model
-    return {
-        "model": models.identity(config),
-        "nf4": config.nf4,
-        "dtype": config.dtype,
-        "attention": config.attention,
-        "weights": None
-        if weights is None
-        else read_json(weights.parent / "manifest.json")["files"],
-        "versions": {p: importlib.metadata.version(p) for p in ("torch", "transformers")},
-    }

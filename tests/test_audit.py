@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from scipy.stats import spearmanr
 
 from debiasdpo import audit
 from debiasdpo.config import JobConfig
@@ -215,14 +216,23 @@ def test_noise_floor() -> None:
 
 def test_validation_figures(job: JobConfig) -> None:
     found = audit.validation_figures(job, DOCUMENTS, rows(BASE))
-    assert found == pytest.approx({
+    ranked = [  # (rating, score) of every rating that could be read, with and without context
+        (rating, score)
+        for values in BASE.values()
+        for rating, score in zip(values, (2, 4, 6, 7), strict=True)
+        if rating is not None
+    ]
+    expected = {
         "bias_trained": 13 / 8,
         "bias_unseen": (1 + 5) / 15,
         "bias_placebo": 0.25,
-        "spearman": math.sqrt(0.9),
-    })  # fmt: skip
-    known = rows({"neutral": [4, 4, 4, 4], "experience+": [4, 4, 4, 4]})
-    constant = audit.validation_figures(job, DOCUMENTS, known)
+        "spearman": spearmanr(*zip(*ranked, strict=True)).statistic,
+        "spearman_neutral": math.sqrt(0.9),
+    }
+    assert found == pytest.approx(expected)
+    constant = audit.validation_figures(
+        job, DOCUMENTS, rows({"neutral": [4, 4, 4, 4], "experience+": [4, 4, 4, 4]})
+    )
     assert constant["bias_trained"] == 0
     assert math.isnan(constant["spearman"])
     assert math.isnan(constant["bias_unseen"])

@@ -72,6 +72,11 @@ def cut_off(folder: Path) -> None:
     os.truncate(folder / "model.safetensors", 100_000)
 
 
+def cache_is_a_file(here: Path, model: Path) -> None:
+    (here / "out").mkdir()
+    (here / "out/cache").write_text("")
+
+
 RUBRIC = "data.rubrics={clarity:{question:Clear?,low:1,high:5}}"
 TABLE = f"data=table data.path={{here}}/t.csv {RUBRIC}"
 WEIGHTS = "model.path={here}/model model.max_length=512 data.words=30"
@@ -216,10 +221,17 @@ DISK = (
     Case("sweep into a file", "-m seed=0,1 output_dir={here}/f", ("{here}/f is a file",),
          file("f", "")),
     Case("cache is a file", "", ("{here}/out/cache is a file", "output_dir=PATH"),
-         lambda here, model: ((here / "out").mkdir(), (here / "out/cache").write_text(""))),
+         cache_is_a_file),
     Case("read-only disk", "output_dir={here}/ro/out", ("{here}/ro", "output_dir=PATH")),
     Case("full disk", "output_dir={here}/small", ("The disk is full", "output_dir=PATH",
                                                   "goes on from what is finished")),
+    Case(
+        "full disk while training",
+        f"{WEIGHTS} train=full data.limit={{train:2,validation:2,test:2}} audit.resamples=100"
+        " rate.max_new_tokens=8 output_dir={here}/small",
+        ("The disk is full", "goes on from what is finished"),
+        model(lambda folder: None),
+    ),
 )  # fmt: skip
 SECTIONS = {"Configuration": CONFIGURATION, "Data": DATA, "Models": MODELS, "Disk": DISK}
 CASES = [case for cases in SECTIONS.values() for case in cases]
@@ -274,7 +286,7 @@ def test_a_mistake_gets_a_message_that_says_what_where_and_how(
     monkeypatch.chdir(tmp_path)
     here = str(tmp_path)
     if case.prepare is not None:
-        needs_model = case in MODELS
+        needs_model = "{here}/model" in case.arguments
         case.prepare(tmp_path, request.getfixturevalue("tiny_llama") if needs_model else tmp_path)
     arguments = case.arguments.replace("{here}", here).split()
     if "output_dir=" not in case.arguments:
@@ -282,8 +294,9 @@ def test_a_mistake_gets_a_message_that_says_what_where_and_how(
     with contextlib.ExitStack() as stack:
         if case.name == "read-only disk":
             stack.enter_context(disk(tmp_path / "ro", "ro,size=64k"))
-        if case.name == "full disk":
-            stack.enter_context(disk(tmp_path / "small", "size=64k"))
+        if "{here}/small" in case.arguments:
+            size = "30m" if "train=full" in case.arguments else "64k"  # 3 times the weights: 38 MB
+            stack.enter_context(disk(tmp_path / "small", f"size={size}"))
         code, output = command_line(arguments, case, capfd, monkeypatch)
         states = [json.loads(f.read_text())["state"] for f in tmp_path.rglob("status.json")]
 
@@ -293,8 +306,10 @@ def test_a_mistake_gets_a_message_that_says_what_where_and_how(
     message = output[output.index("Error: ") + len("Error: ") :].strip()
     for words in case.says:
         assert words.replace("{here}", here) in message
-    assert set(states) <= {"failed"} or case.name == "full disk"
-    assert "finished" not in states
+    # On a full disk the status itself cannot be written any more.
+    assert set(states) <= (
+        {"failed", "running"} if "{here}/small" in case.arguments else {"failed"}
+    )
     check_doc(case, message.replace(here, "/here"))
 
 
@@ -373,5 +388,14 @@ def test_errors_of_the_disk_say_what_to_do(code: int, words: str) -> None:
     assert "output_dir=PATH" in message
 
 
-def test_other_errors_of_the_system_are_no_user_error() -> None:
+def test_a_full_disk_shows_in_the_errors_of_libraries_too() -> None:
+    for text in (
+        "I/O error: No space left on device (os error 28)",  # safetensors
+        "[enforce fail at inline_container.cc:672] . unexpected pos 5120 vs 5012",  # torch.save
+    ):
+        assert "The disk is full" in str(results.disk_message(RuntimeError(text)))
+
+
+def test_other_errors_are_no_user_error() -> None:
     assert results.disk_message(OSError(5, "Input/output error")) is None
+    assert results.disk_message(RuntimeError("PytorchStreamReader failed reading")) is None

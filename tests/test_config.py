@@ -1,13 +1,16 @@
 """Every preset composes and validates; every mistake is named, all in one error."""
 
+import copy
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from debiasdpo.config import JobConfig, build
 from debiasdpo.contexts import PLACEBO
@@ -30,6 +33,21 @@ def job() -> Iterator[Job]:
         yield lambda *overrides: build(compose("config", list(overrides)))
 
 
+@pytest.fixture(scope="module")
+def changed(job: Job) -> Job:
+    """The checked default job with some keys changed, `changed({"seed": 1})`: quick, for many."""
+    default = compose("config")
+    OmegaConf.set_struct(default, False)
+
+    def build_with(values: dict[str, object]) -> JobConfig:
+        config = copy.deepcopy(default)
+        for key, value in values.items():
+            OmegaConf.update(config, key, value)
+        return build(config)
+
+    return build_with
+
+
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
     """What the command line of each data source needs, with files that exist."""
@@ -49,8 +67,8 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], l
     return lambda name: [f"data={name}", *needs[name]]
 
 
-def problems(job: Job, *overrides: str) -> list[str]:
-    """The lines of the one error that a command line gets."""
+def problems(job: Job, *overrides: object) -> list[str]:
+    """The lines of the one error that a command line, or a change of keys, gets."""
     with pytest.raises(UserError) as error:
         job(*overrides)
     head, *lines = str(error.value).splitlines()
@@ -121,13 +139,12 @@ def test_every_category_has_its_statements(job: Job) -> None:
     for name, category in job().context.categories.items():
         sides = [side for side in (category.flattering, category.unflattering) if side is not None]
         assert len(sides) == (0 if name == PLACEBO else 2)
-        for side in sides or [category.neutral]:
-            assert side is not None
+        for side in sides or [s for s in [category.neutral] if s is not None]:
             assert len(side.train) + len(side.test) >= 4
 
 
 @settings(
-    max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
 @given(chosen=st.lists(st.sampled_from(SOCIAL), min_size=1, max_size=3, unique=True))
 def test_lists_of_contexts_are_trained_on_together(job: Job, chosen: list[str]) -> None:
@@ -253,21 +270,22 @@ def test_each_mistake_is_named(job: Job, overrides: list[str], words: str | None
         assert words in problem
 
 
-@settings(
-    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+TEXT = st.text(st.characters(exclude_categories=["C"]), max_size=9)  # no control characters
+MANY = settings(
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
+
+
+@MANY
 @given(parts=st.tuples(*[st.integers(0, 20)] * 3))
-def test_a_split_is_taken_exactly_if_it_can_be_used(job: Job, parts: tuple[int, ...]) -> None:
-    train, validation, test = parts
-    overrides = [
-        f"data.split.{name}={part / 20}"
-        for name, part in zip(("train", "validation", "test"), parts, strict=True)
-    ]
+def test_a_split_is_taken_exactly_if_it_can_be_used(changed: Job, parts: tuple[int, ...]) -> None:
+    train, validation, test = (part / 20 for part in parts)
+    split = {"data.split": {"train": train, "validation": validation, "test": test}}
     if sum(parts) <= 20 and all(parts):
-        split = job(*overrides).data.split
-        assert (split.train, split.validation, split.test) == tuple(p / 20 for p in parts)
+        taken = changed(split).data.split
+        assert (taken.train, taken.validation, taken.test) == (train, validation, test)
         return
-    found = problems(job, *overrides)
+    found = problems(changed, split)
     assert all(line.startswith("data.split") for line in found)
     assert (sum(parts) > 20) == any("must not exceed 1" in line for line in found)
     if sum(parts) <= 20 and test:
@@ -275,34 +293,51 @@ def test_a_split_is_taken_exactly_if_it_can_be_used(job: Job, parts: tuple[int, 
         assert any("data.split.validation" in line for line in found) == (validation == 0)
 
 
-@settings(
-    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-)
+@MANY
 @given(low=st.integers(-9, 9), high=st.integers(-9, 9))
-def test_a_scale_goes_up(job: Job, low: int, high: int) -> None:
-    overrides = [f"data.rubrics.focus.low={low}", f"data.rubrics.focus.high={high}"]
+def test_a_scale_goes_up(changed: Job, low: int, high: int) -> None:
+    scale = {"data.rubrics.focus.low": low, "data.rubrics.focus.high": high}
     if low < high:
-        rubric = job(*overrides).data.rubrics["focus"]
+        rubric = changed(scale).data.rubrics["focus"]
         assert (rubric.low, rubric.high) == (low, high)
     else:
-        (problem,) = problems(job, *overrides)
+        (problem,) = problems(changed, scale)
+        assert problem.startswith("data.rubrics.focus: ")
         assert f"low={low} and high={high}" in problem
 
 
-@settings(
-    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-)
-@given(name=st.from_regex(r"[a-z_]{1,12}", fullmatch=True))
+@MANY
+@given(name=st.from_regex(r"[a-z_]{1,12}", fullmatch=True), value=st.integers() | TEXT)
 @pytest.mark.parametrize("place", ["", "model.", "train.", "data.split.", "model.lora."])
-def test_no_unknown_key_gets_through(job: Job, place: str, name: str) -> None:
-    here = {
-        "": JobConfig.model_fields,
-        **{f"{k}.": f.annotation.model_fields for k, f in JobConfig.model_fields.items()
-           if hasattr(f.annotation, "model_fields")},
-    }  # fmt: skip
-    known = {**here.get(place, {}), **dict.fromkeys(("train", "validation", "test", "experiment"))}
-    known |= dict.fromkeys(("rank", "alpha", "dropout", "targets", "last_layers"))
-    if name in known or (place == "" and (CONF / name).is_dir()):
-        return
-    (problem,) = problems(job, f"+{place}{name}=3")
+def test_no_unknown_key_gets_through(changed: Job, place: str, name: str, value: int | str) -> None:
+    here: Any = changed({})
+    for part in filter(None, place.split(".")):
+        here = getattr(here, part)
+    assume(name not in type(here).model_fields)
+    assume("${" not in str(value) and value != "???")
+    (problem,) = problems(changed, {f"{place}{name}": value})
     assert problem.startswith(f"{place}{name}: no such key; ")
+
+
+@MANY
+@given(
+    value=st.none() | st.booleans() | st.integers(-3, 3) | st.floats(-3, 3) | st.text(max_size=9)
+)
+@pytest.mark.parametrize("key", ["train.epochs", "loss.beta", "data.heading", "train.nf4", "seed"])
+def test_only_values_of_the_right_kind_and_range_get_through(
+    changed: Job, key: str, value: Any
+) -> None:
+    assume("${" not in str(value) and value != "???")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    right = {
+        "train.epochs": type(value) is int and value >= 1,
+        "seed": type(value) is int and value >= 0,
+        "loss.beta": number and value > 0,
+        "train.nf4": isinstance(value, bool),
+        "data.heading": isinstance(value, str) and bool(value.strip()),
+    }[key]
+    if right:
+        changed({key: value})
+    else:
+        found = problems(changed, {key: value})
+        assert any(line.startswith(f"{key}: must ") and ", got " in line for line in found)

@@ -159,7 +159,7 @@ def test_a_journal_that_was_cut_off_says_so(
 def make(store: Store, made: list[str], inputs: dict[str, object]) -> Path:
     """A stage of two files; `made` gets a line each time it is made."""
     with store.stage("thing", inputs) as stage:
-        if stage.outputs() is None:
+        if stage.files is None:
             made.append(stage.fingerprint)
             write_text(stage.folder / "a.txt", f"a of {inputs}")
             write_text(stage.folder / "b.txt", f"b of {inputs}")
@@ -189,8 +189,13 @@ def test_an_unfinished_stage_keeps_what_it_has(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         killed()
     with store.stage("thing", {}) as stage:  # the lock was let go
-        assert stage.outputs() is None
+        assert stage.files is None
         assert Journal(stage.folder / "partial.jsonl").rows == [{"done": 1}]
+
+
+def put_a_folder_in_its_place(folder: Path) -> None:
+    (folder / "b.txt").unlink()
+    (folder / "b.txt").mkdir()
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
@@ -199,7 +204,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "empty": lambda f: os.truncate(f / "a.txt", 0),
     "longer": lambda f: (f / "a.txt").write_text((f / "a.txt").read_text() + "\n"),
     "missing": lambda f: (f / "b.txt").unlink(),
-    "a folder": lambda f: ((f / "b.txt").unlink(), (f / "b.txt").mkdir()),
+    "a folder": put_a_folder_in_its_place,
     "manifest cut off": lambda f: os.truncate(f / MANIFEST, 20),
     "manifest empty": lambda f: os.truncate(f / MANIFEST, 0),
     "manifest not text": lambda f: (f / MANIFEST).write_bytes(b"\xff\xfe\x00"),
@@ -259,7 +264,7 @@ def _job(folder: Path, barrier: Any) -> None:
     barrier.wait()
     with Store(folder).stage("thing", {"x": 1}) as stage:
         what = "found"
-        if stage.outputs() is None:
+        if stage.files is None:
             what = "made"
             time.sleep(0.3)  # the others come meanwhile
             write_text(stage.folder / "a.txt", "a")
@@ -278,7 +283,7 @@ def test_a_killed_job_does_not_keep_its_lock(tmp_path: Path) -> None:
     job.join()
     started = time.monotonic()
     with Store(tmp_path).stage("thing", {}) as stage:
-        assert stage.outputs() is None
+        assert stage.files is None
     assert time.monotonic() - started < 5  # s
 
 

@@ -1,0 +1,80 @@
+"""What the stages of one job share: its configuration, its files, and the model in memory."""
+
+import importlib.metadata
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from debiasdpo import adapters, models
+from debiasdpo.config import JobConfig
+from debiasdpo.runs import RunFolder, Stage, Store, read_json
+from debiasdpo.tracking import Tracker
+
+if TYPE_CHECKING:
+    from debiasdpo.raters.local import LocalRater
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Job:
+    """What the stages of one job share."""
+
+    config: JobConfig
+    store: Store
+    run: RunFolder
+    tracker: Tracker
+    seconds: dict[str, float] = field(default_factory=dict)  # of each stage, when it was made
+    _loaded: "tuple[object, LocalRater] | None" = None
+
+    def rater(self, weights: Path | None = None) -> "LocalRater":
+        """The base model (None), or the one trained into `weights`; one at a time is in memory."""
+        from debiasdpo.raters.local import LocalRater
+
+        if self._loaded is None or self._loaded[0] != weights:
+            self._loaded = None  # frees the other one first
+            config = self.config
+            model_config = config.model
+            trained_whole = weights is not None and config.train.adapter == "full"
+            if trained_whole:
+                model_config = model_config.model_copy(update={"path": str(weights)})
+            model: Any
+            model, tokenizer = models.load_model(model_config, self.store.root)
+            if weights is not None and not trained_whole:
+                model = adapters.load_adapter(model, weights)
+            self._loaded = weights, LocalRater(model, tokenizer, config.rate, config.seed)
+        return self._loaded[1]
+
+    def release(self) -> None:
+        """Forget the model in memory: training changes it."""
+        self._loaded = None
+
+    def make(self, title: str, stage: Stage, work: Callable[[], Iterable[str]]) -> None:
+        """Do `work` unless the stage is finished; it returns the names of the files it wrote."""
+        if stage.files is None:
+            self.run.status("running", stage=title)
+            log.info("%s ...", title)
+            started = time.perf_counter()
+            stage.commit(work(), time.perf_counter() - started)
+        else:
+            log.info("%s: found in %s", title, stage.folder)
+        self.seconds[title] = stage.seconds
+        names = list(stage.files or ())
+        self.run.keep(stage, names, into=title if len(names) > 1 else "")
+
+    def model_inputs(self, weights: Path | None) -> dict[str, object]:
+        """What decides a model's outputs, besides what it is given."""
+        config = self.config.model
+        return {
+            "model": models.identity(config),
+            "nf4": config.nf4,
+            "dtype": config.dtype,
+            "attention": config.attention,
+            "weights": None
+            if weights is None
+            else read_json(weights.parent / "manifest.json")["files"],
+            "versions": {p: importlib.metadata.version(p) for p in ("torch", "transformers")},
+        }

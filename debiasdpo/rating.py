@@ -1,0 +1,113 @@
+"""The rating stages: prompts of a part in, one row a prompt out, going on after a kill."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from debiasdpo.audit import audit_prompts
+from debiasdpo.documents import SplitCorpus
+from debiasdpo.job import Job
+from debiasdpo.prompts import Prompt, PromptStyle
+from debiasdpo.raters import Output
+from debiasdpo.runs import Journal, fingerprint, read_jsonl, write_jsonl
+
+Rows = list[dict[str, Any]]
+
+
+def style(job: Job) -> PromptStyle:
+    rate = job.config.rate
+    return PromptStyle(job.config.data.heading, rate.instruction, rate.context_position)
+
+
+def rate_test(job: Job, corpus: SplitCorpus, name: str, weights: Path | None) -> Rows:
+    """ratings_<name>.jsonl: the test part rated by the base (None) or the trained model."""
+    prompts = audit_prompts(job.config, style(job), corpus.parts["test"], corpus.rubrics)
+    return rate(job, corpus, f"ratings_{name}", prompts, weights, reasoning=False)
+
+
+def rate(
+    job: Job,
+    corpus: SplitCorpus,
+    title: str,
+    prompts: Sequence[Prompt],
+    weights: Path | None,
+    *,
+    reasoning: bool,
+) -> Rows:
+    """One row a prompt: key, document, rubric, category, polarity, statement, repeat, text, rating."""
+    config = job.config.rate
+    groups = batches(
+        prompts, None if config.readout == "expected" and not reasoning else config.batch_size
+    )
+    inputs = {
+        **job.model_inputs(weights),
+        "rate": config.model_dump(mode="json"),
+        "seed": job.config.seed if config.temperature > 0 else None,
+        "reasoning": reasoning,
+        "prompts": fingerprint([[p.key, p.messages] for p in prompts]),
+        "scales": {name: [r.low, r.high] for name, r in corpus.rubrics.items()},
+    }
+    file = f"{title}.jsonl"
+    with job.store.stage("ratings", inputs) as stage:
+
+        def work() -> list[str]:
+            journal = stage.journal()
+            _rate_batches(job, corpus, title, groups, weights, journal, reasoning)
+            by_key = {row["key"]: row for row in journal.rows}
+            write_jsonl(stage.folder / file, (by_key[p.key] for p in prompts))
+            return [file]
+
+        job.make(title, stage, work)
+        return read_jsonl(stage.folder / file)
+
+
+def _rate_batches(
+    job: Job,
+    corpus: SplitCorpus,
+    title: str,
+    batches: Sequence[Sequence[Prompt]],
+    weights: Path | None,
+    journal: Journal,
+    reasoning: bool,
+) -> None:
+    """Rate what the journal does not hold yet. Batches are the same whatever was done before, so that
+    an interrupted stage ends in the same ratings."""
+    from tqdm import tqdm
+
+    done = {row["key"] for row in journal.rows}
+    rater = job.rater(weights)
+    total = sum(len(batch) for batch in batches)
+    with tqdm(total=total, desc=title, unit="prompt", disable=None, initial=len(done)) as bar:
+        for batch in batches:
+            if all(p.key in done for p in batch):
+                continue
+            rubrics = [corpus.rubrics[p.rubric] for p in batch]
+            scales = [(r.low, r.high) for r in rubrics]
+            outputs = rater.reason(batch, scales) if reasoning else rater.rate(batch, scales)
+            journal.append(rating_row(p, o) for p, o in zip(batch, outputs, strict=True))
+            bar.update(len(batch))
+
+
+def rating_row(prompt: Prompt, output: Output) -> dict[str, Any]:
+    statement = prompt.statement
+    return {
+        "key": prompt.key,
+        "document": prompt.document,
+        "rubric": prompt.rubric,
+        "category": statement and statement.category,
+        "polarity": statement and statement.polarity,
+        "statement": statement and statement.text,
+        "repeat": prompt.repeat,
+        "text": output.text,
+        "rating": output.rating,
+    }
+
+
+def batches(prompts: Sequence[Prompt], size: int | None) -> list[list[Prompt]]:
+    """Neighbours in batches of `size`; None: all prompts of a document together."""
+    if size is not None:
+        return [list(prompts[i : i + size]) for i in range(0, len(prompts), size)]
+    by_document: dict[str, list[Prompt]] = {}
+    for prompt in prompts:
+        by_document.setdefault(prompt.document, []).append(prompt)
+    return list(by_document.values())

@@ -1,0 +1,409 @@
+"""One job from documents to metrics, with real models of random weights."""
+
+import json
+import logging
+import math
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from debiasdpo import models, results
+from debiasdpo.errors import UserError
+from debiasdpo.run import run_job
+from debiasdpo.tracking import Tracker
+
+JobConfigs = Callable[..., Any]
+Metrics = dict[str, Any]
+
+SMALL = (
+    "model.max_length=1024", "model.lora.rank=4", "data.teachers=10", "data.lessons_per_teacher=1",
+    "data.words=30", "data.limit={train:2,validation:3,test:4}",
+    "rate.max_new_tokens=6", "rate.batch_size=3", "audit.resamples=100", "audit.statements=1",
+    "train.epochs=1", "train.batch_pairs=2", "train.audit_every=2", "train.save_every=1",
+    "train.learning_rate=1e-3", "context=experience",
+)  # fmt: skip
+KEYS = {
+    *(f"bias/{m}" for m in ("base", "tuned", "reduction", "noise_floor")),
+    *(f"bias/{kind}/{m}"
+      for kind in ("trained", "unseen", "experience", "education", "race", "sycophancy")
+      for m in ("base", "tuned", "reduction")),
+    *(f"bias/{kind}/{m}" for kind in ("max_shift", "placebo") for m in ("base", "tuned")),
+    *(f"accuracy/{a}/{m}" for a in ("spearman", "qwk", "mae", "rmse", "exact")
+      for m in ("base", "tuned")),
+    "accuracy/gain", "parse_rate/base", "parse_rate/tuned", "pairs/made", "pairs/kept",
+    *(f"time/{s}_s" for s in ("documents", "ratings_base", "reasoning", "pairs", "reference",
+                              "training", "ratings_tuned", "metrics")),
+}  # fmt: skip
+
+
+def options(preset: str, model: Path, output: Path, *more: str) -> list[str]:
+    if "method=none" not in more:
+        more = ("method.statements=2", *more)
+    return [
+        f"model={preset}", f"model.path={model}", f"output_dir={output}", "rate=expected", *SMALL,
+        *more,
+    ]  # fmt: skip
+
+
+def rows(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def run_folder(output: Path) -> Path:
+    (folder,) = (output / "runs").iterdir()
+    return folder
+
+
+def untimed(metrics: Mapping[str, Any]) -> Metrics:
+    return {k: v for k, v in metrics.items() if not k.startswith("time/")}
+
+
+def stages(output: Path) -> dict[str, int]:
+    return {
+        f.name: sum(p.is_dir() for p in f.iterdir()) for f in sorted((output / "cache").iterdir())
+    }
+
+
+class Finished:
+    """A job that ran to its end: what it was told, where it is, and what it found."""
+
+    def __init__(self, config: JobConfigs, preset: str, model: Path, output: Path, *more: str):
+        self.config, self.preset, self.model, self.output = config, preset, model, output
+        self.more = more
+        self.metrics = self.run(output)
+
+    def run(self, output: Path) -> Metrics:
+        job = self.config(*options(self.preset, self.model, output, *self.more))
+        return run_job(job, self.preset)
+
+    def copy(self, folder: Path) -> Path:
+        shutil.copytree(self.output / "cache", folder / "cache")
+        return folder
+
+
+@pytest.fixture(scope="module")
+def llama8b(
+    job_config: JobConfigs, tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Finished:
+    """`model=llama8b train=qlora`: NF4, paged 8-bit AdamW, gradient checkpointing."""
+    output = tmp_path_factory.mktemp("llama8b")
+    return Finished(job_config, "llama8b", tiny_llama, output)
+
+
+# --- the whole way
+
+
+def assert_complete(metrics: Metrics, output: Path, pairs: int) -> None:
+    assert set(metrics) >= KEYS
+    assert metrics["pairs/made"] == pairs
+    assert metrics["parse_rate/base"] == metrics["parse_rate/tuned"] == 1.0
+    assert metrics["bias/base"] > 0
+    low, high = metrics["bias/trained/base_ci"]
+    assert low <= metrics["bias/trained/base"] <= high
+    folder = run_folder(output)
+    assert json.loads((folder / "metrics.json").read_text()) == metrics
+    assert json.loads((folder / "status.json").read_text())["state"] == "finished"
+    assert "torch" in json.loads((folder / "versions.json").read_text())
+    assert "bias (mean |shift|, points)" in (folder / "table.txt").read_text()
+    assert not [f for f in folder.rglob("*") if f.name.startswith(".")]
+    split = json.loads((folder / "documents/split.json").read_text())["groups"]
+    assert len({g for groups in split.values() for g in groups}) == sum(map(len, split.values()))
+    for name in ("ratings_base", "reasoning", "ratings_tuned"):
+        found = rows(folder / f"{name}.jsonl")
+        assert len({r["key"] for r in found}) == len(found)
+    assert len(rows(folder / "pairs/pairs.jsonl")) == metrics["pairs/kept"]
+    assert len(rows(folder / "pairs/pairs_official.jsonl")) == metrics["pairs/kept"]
+
+
+def test_qlora_of_llama(llama8b: Finished) -> None:
+    # 2 documents, 2 rubrics, a flattering and an unflattering statement
+    assert_complete(llama8b.metrics, llama8b.output, 8)
+    folder = run_folder(llama8b.output)
+    steps = rows(folder / "training/steps.jsonl")
+    kept = llama8b.metrics["pairs/kept"]
+    assert [r["step"] for r in steps] == list(range(1, math.ceil(kept / 2) + 1))
+    assert rows(folder / "training/validation.jsonl")[0]["step"] == 0
+    assert (folder / "training/weights/adapter_model.safetensors").is_file()
+    assert stages(llama8b.output) == {
+        "documents": 1, "metrics": 1, "pairs": 1, "ratings": 3, "reference": 1, "training": 1,
+    }  # fmt: skip
+
+
+def test_qlora_of_qwen(job_config: JobConfigs, tiny_qwen2: Path, tmp_path: Path) -> None:
+    job = Finished(job_config, "qwen7b", tiny_qwen2, tmp_path, "rate.context_position=system")
+    assert_complete(job.metrics, tmp_path, 8)
+
+
+def test_full_fine_tuning(job_config: JobConfigs, tiny_qwen2: Path, tmp_path: Path) -> None:
+    job = Finished(
+        job_config, "qwen3b", tiny_qwen2, tmp_path, "train=full", "model.dtype=float32",
+        "train.learning_rate=1e-3", "train.epochs=1",
+    )  # fmt: skip
+    assert_complete(job.metrics, tmp_path, 8)
+    weights = run_folder(tmp_path) / "training/weights"
+    assert (weights / "model.safetensors").is_file()
+    assert not (weights / "adapter_config.json").exists()
+
+
+def test_an_audit_without_training(
+    job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
+) -> None:
+    job = Finished(job_config, "llama3b", tiny_llama, tmp_path, "method=none")
+    assert not [k for k in job.metrics if "tuned" in k or "pairs" in k]
+    assert job.metrics["bias/base"] > 0
+    assert stages(tmp_path) == {"documents": 1, "metrics": 1, "ratings": 1}
+
+
+def test_text_that_states_no_rating_is_a_clear_error(
+    job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
+) -> None:
+    def rate(*more: str) -> Metrics:
+        told = options("llama3b", tiny_llama, tmp_path, "rate=text", *more)
+        told.remove("rate=expected")
+        return run_job(job_config(*told), "llama3b")
+
+    with pytest.raises(UserError, match=r"(?s)No preference pair is left.*'without_rating': 8.*"
+                                        r"rate=expected or change rate\.instruction"):  # fmt: skip
+        rate()
+    folder = run_folder(tmp_path)
+    status = json.loads((folder / "status.json").read_text())
+    assert status["state"] == "failed"
+    assert "No preference pair is left" in status["error"]
+    base = rows(folder / "ratings_base.jsonl")
+    assert {r["rating"] for r in base} == {None}
+    assert all(r["text"] for r in base)
+    audited = rate("method=none")
+    assert audited["parse_rate/base"] == 0.0
+    assert audited["bias/base"] is None
+    assert audited["accuracy/spearman/base"] is None
+
+
+# --- nothing is done twice
+
+
+def _snapshot(output: Path) -> dict[str, int]:
+    files = (f for f in (output / "cache").rglob("*") if f.is_file() and f.suffix != ".lock")
+    return {str(f): f.stat().st_mtime_ns for f in files}
+
+
+def test_the_same_job_again_computes_nothing(
+    llama8b: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _snapshot(llama8b.output)
+    listed = sorted(str(f) for f in run_folder(llama8b.output).rglob("*"))
+
+    def refuse(*_: object, **__: object) -> None:
+        pytest.fail("a model was loaded")
+
+    monkeypatch.setattr(models, "load_model", refuse)
+    started = time.monotonic()
+    assert llama8b.run(llama8b.output) == llama8b.metrics  # times too: of when it was made
+    assert time.monotonic() - started < 10
+    assert _snapshot(llama8b.output) == before
+    assert sorted(str(f) for f in run_folder(llama8b.output).rglob("*")) == listed
+    # In another output folder with the same cache: a run folder as whole as the first.
+    output = llama8b.copy(tmp_path)
+    assert llama8b.run(output) == llama8b.metrics
+    names = {f.relative_to(run_folder(output)) for f in run_folder(output).rglob("*")}
+    assert names == {
+        f.relative_to(run_folder(llama8b.output)) for f in run_folder(llama8b.output).rglob("*")
+    }
+
+
+def _cached(output: Path, pattern: str) -> Path:
+    return sorted((output / "cache").glob(pattern))[0]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["ratings/*/ratings.jsonl", "pairs/*/pairs.jsonl", "documents/*/documents.jsonl",
+     "metrics/*/audit.json"],
+)  # fmt: skip
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_damaged_file_is_noticed_and_made_again(
+    llama8b: Finished, tmp_path: Path, pattern: str, cut: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = llama8b.copy(tmp_path)
+    file = _cached(output, pattern)
+    content = bytearray(file.read_bytes())
+    if cut:
+        file.write_bytes(content[: len(content) // 2])
+    else:
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    with caplog.at_level(logging.WARNING, "debiasdpo"):
+        metrics = llama8b.run(output)
+    assert f"{file} is damaged; it is made again" in caplog.text
+    assert untimed(metrics) == untimed(llama8b.metrics)
+    assert file.read_bytes() == (llama8b.output / file.relative_to(output)).read_bytes()
+
+
+# --- killed
+
+
+def command(*overrides: str) -> subprocess.Popen[str]:
+    root = Path(__file__).parents[1]
+    return subprocess.Popen(
+        [sys.executable, "-m", "debiasdpo.run", *overrides],
+        cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_kill_9_in_any_stage_changes_no_figure(llama8b: Finished, tmp_path: Path) -> None:
+    def stage() -> str:
+        for file in tmp_path.glob("runs/*/status.json"):
+            return str(json.loads(file.read_text()).get("stage"))
+        return ""
+
+    def partial(title: str) -> bool:
+        files = tmp_path.glob("cache/ratings/*/partial.jsonl")
+        return stage() == title and any(f.stat().st_size for f in files)
+
+    moments: dict[str, Callable[[], bool]] = {
+        "reasoning": lambda: partial("reasoning"),
+        "training": lambda: any(tmp_path.glob("cache/training/*/checkpoints/*/complete.json")),
+        "ratings_tuned": lambda: stage() == "ratings_tuned",
+    }
+    for title, moment in moments.items():
+        # The name of the job is in the name of its folder only.
+        process = command(*options("llama8b", llama8b.model, tmp_path))
+        while not moment():
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        process.communicate()
+        assert stage() == title
+        assert not list(tmp_path.glob("runs/*/metrics.json"))
+    metrics = llama8b_again(llama8b, tmp_path)
+    assert untimed(metrics) == untimed(llama8b.metrics)
+    for name in ("reasoning.jsonl", "ratings_tuned.jsonl", "training/validation.jsonl"):
+        (found,) = tmp_path.glob(f"runs/*/{name}")
+        assert found.read_text() == (run_folder(llama8b.output) / name).read_text()
+
+
+def llama8b_again(job: Finished, output: Path) -> Metrics:
+    """Through the command line's own name of the job, so that its run folder is found."""
+    config = job.config(*options(job.preset, job.model, output))
+    return run_job(config, "llama8b_simulated")
+
+
+# --- a sweep on the command line, and trackers
+
+
+def test_a_sweep_makes_pairs_once_and_is_tracked_offline(tiny_llama: Path, tmp_path: Path) -> None:
+    import wandb
+
+    overrides = options("llama3b", tiny_llama, tmp_path, "tracker=wandb", "tracker.mode=offline")
+    process = command("-m", *overrides, "loss.w_sft=0,1")
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert out.count("run folder:") == 2
+    assert stages(tmp_path) == {
+        "documents": 1, "metrics": 2, "pairs": 1, "ratings": 4, "reference": 1, "training": 2,
+    }  # fmt: skip
+    folders = sorted((tmp_path / "runs").iterdir())
+    assert len(folders) == 2
+    assert wandb.__version__
+    for folder in folders:
+        (file,) = folder.glob("wandb/offline-run-*/*.wandb")
+        history, summary, config = _tracked(file)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert {k: summary[k] for k in metrics} == metrics
+        assert config["loss"]["w_sft"] in (0, 1)
+        steps = rows(folder / "training/steps.jsonl")
+        assert [r for r in history if "train/loss" in r] == [
+            {k: pytest.approx(v) for k, v in row.items()} for row in steps
+        ]
+        audits = [r for r in history if "validation/bias_trained" in r]
+        kept = rows(folder / "training/validation.jsonl")
+        assert [r["step"] for r in audits] == [r["step"] for r in kept]
+
+
+def _tracked(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
+    """History rows, summary and configuration of an offline W&B run."""
+    history: list[dict[str, Any]] = []
+    summary: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    for record in _records(file):
+        match record.WhichOneof("record_type"):
+            case "run":
+                config |= {i.key: json.loads(i.value_json) for i in record.run.config.update}
+            case "history":
+                history.append({
+                    item.key or "/".join(item.nested_key): json.loads(item.value_json)
+                    for item in record.history.item
+                })  # fmt: skip
+                history[-1] = {k: v for k, v in history[-1].items() if not k.startswith("_")}
+            case "summary":
+                for item in record.summary.update:
+                    summary[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
+    return history, summary, config
+
+
+def _records(file: Path) -> Iterator[Any]:
+    from wandb.proto import wandb_internal_pb2
+
+    content = file.read_bytes()[7:]  # after the header: blocks of 32 KiB, records cut into pieces
+    position, pieces = 7, b""
+    while position - 7 + 7 <= len(content):
+        left = 32768 - position % 32768
+        if left < 7:
+            position += left
+            continue
+        start = position - 7
+        _, size, kind = struct.unpack("<IHB", content[start : start + 7])
+        pieces += content[start + 7 : start + 7 + size]
+        position += 7 + size
+        if kind in (1, 4):  # whole, or the last piece
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(pieces)
+            yield record
+            pieces = b""
+
+
+class Recorder(Tracker):
+    def __init__(self) -> None:
+        self.history: list[tuple[int, dict[str, float]]] = []
+        self.final: dict[str, object] = {}
+        self.tables: dict[str, Any] = {}
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        self.history.append((step, dict(metrics)))
+
+    def summary(self, metrics: Mapping[str, object]) -> None:
+        self.final |= metrics
+
+    def table(self, name: str, rows: Any) -> None:
+        self.tables[name] = rows
+
+
+def test_a_tracker_sees_the_same_of_a_job_that_was_found_as_of_one_that_was_made(
+    llama8b: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = llama8b.copy(tmp_path)
+    weights = _cached(output, "training/*/weights/adapter_model.safetensors")
+    os.truncate(weights, 1000)  # so that it is trained again, to the same weights
+    made, found = Recorder(), Recorder()
+    for recorder in (made, found):
+        monkeypatch.setattr(results, "open_tracker", lambda *_, recorder=recorder, **__: recorder)
+        llama8b.run(output)
+    assert made.history
+    key: Callable[[tuple[int, dict[str, float]]], Any] = lambda row: (row[0], sorted(row[1]))  # noqa: E731
+    assert repr(sorted(made.history, key=key)) == repr(sorted(found.history, key=key))
+    assert made.final == found.final
+    assert untimed(made.final) == untimed(llama8b.metrics)
+    assert made.tables == found.tables
+    twin = llama8b.output / weights.relative_to(output)
+    assert weights.read_bytes() == twin.read_bytes()
+    table = made.tables["ratings"]
+    assert {"document", "rubric", "statement", "base_rating", "tuned_rating"} <= set(table[0])
