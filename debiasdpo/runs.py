@@ -105,11 +105,7 @@ class Stage:
     fingerprint: str
     folder: Path
     files: dict[str, Any] | None = None  # of a finished stage: the manifest's entries, verified
-
-    @property
-    def seconds(self) -> float:
-        """What making it took, in the job that finished it."""
-        return float(read_json(self.folder / MANIFEST)["seconds"])
+    seconds: float = 0.0  # what making it took, in the job that finished it
 
     def journal(self) -> Journal:
         """Where unfinished work is noted down, row by row; gone once the stage is committed."""
@@ -118,14 +114,14 @@ class Stage:
     def verify(self) -> None:
         """Set `files` if the stage is finished and every file is as it was written; else, if it
         claims to be finished, remove it."""
+        if not (self.folder / MANIFEST).exists():
+            return
         try:
-            files: dict[str, Any] = read_json(self.folder / MANIFEST)["files"]
-            damaged = [n for n, entry in files.items() if _entry(self.folder / n) != entry]
-        except FileNotFoundError as error:
-            if Path(error.filename).name == MANIFEST:
-                return
-            damaged = [Path(error.filename).name]
-        except (ValueError, KeyError, TypeError, AttributeError):
+            manifest = read_json(self.folder / MANIFEST)
+            files: dict[str, Any] = manifest["files"]
+            self.seconds = float(manifest["seconds"])
+            damaged = [n for n, entry in files.items() if not _is(self.folder / n, entry)]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             damaged = [MANIFEST]
         if damaged:
             log.warning(
@@ -139,9 +135,13 @@ class Stage:
     def commit(self, names: Iterable[str], seconds: float) -> None:
         """Declare the stage finished: from now on these files are what it made."""
         self.files = {name: _entry(self.folder / name) for name in sorted(names)}
-        manifest = {"seconds": round(seconds, 2), "files": self.files}
-        write_json(self.folder / MANIFEST, manifest)
+        self.seconds = round(seconds, 2)
+        write_json(self.folder / MANIFEST, {"seconds": self.seconds, "files": self.files})
         (self.folder / _PARTIAL).unlink(missing_ok=True)
+
+
+def _is(path: Path, entry: object) -> bool:
+    return path.is_file() and _entry(path) == entry
 
 
 def _entry(path: Path) -> dict[str, object]:
