@@ -187,6 +187,9 @@ def _train(
     model: Any = rater.model
     if config.train.adapter == "lora":
         model = adapters.add_adapter(model, config.model.lora, config.seed)
+    else:
+        # In bfloat16, steps of 1e-6 are lost to rounding: weights in float32, computing in bfloat16.
+        model = model.float()
     scales = [(corpus.rubrics[p.rubric].low, corpus.rubrics[p.rubric].high) for p in validation]
     groups = batches(validation, None)
 
@@ -210,6 +213,7 @@ def _train(
         config=config.train,
         seed=config.seed,
         folder=folder,
+        bf16=config.train.adapter == "full" and config.model.dtype == "bfloat16",
         audit=validate,
         on_log=job.tracker.log,
     )

@@ -320,9 +320,7 @@ def test_no_unknown_key_gets_through(changed: Job, place: str, name: str, value:
 
 
 @MANY
-@given(
-    value=st.none() | st.booleans() | st.integers(-3, 3) | st.floats(-3, 3) | st.text(max_size=9)
-)
+@given(value=st.none() | st.booleans() | st.integers(-3, 3) | st.floats(-3, 3) | TEXT)
 @pytest.mark.parametrize("key", ["train.epochs", "loss.beta", "data.heading", "train.nf4", "seed"])
 def test_only_values_of_the_right_kind_and_range_get_through(
     changed: Job, key: str, value: Any

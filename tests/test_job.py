@@ -1,5 +1,6 @@
 """One job from documents to metrics, with real models of random weights."""
 
+import importlib
 import json
 import logging
 import math
@@ -30,11 +31,12 @@ SMALL = (
     "rate.max_new_tokens=6", "rate.batch_size=3", "audit.resamples=100", "audit.statements=1",
     "train.epochs=1", "train.batch_pairs=2", "train.audit_every=2", "train.save_every=1",
     "train.learning_rate=1e-3", "context=experience",
+    "audit.categories=[education,experience,placebo,race]",
 )  # fmt: skip
 KEYS = {
     *(f"bias/{m}" for m in ("base", "tuned", "reduction", "noise_floor")),
     *(f"bias/{kind}/{m}"
-      for kind in ("trained", "unseen", "experience", "education", "race", "sycophancy")
+      for kind in ("trained", "unseen", "experience", "education", "race")
       for m in ("base", "tuned", "reduction")),
     *(f"bias/{kind}/{m}" for kind in ("max_shift", "placebo") for m in ("base", "tuned")),
     *(f"accuracy/{a}/{m}" for a in ("spearman", "qwk", "mae", "rmse", "exact")
@@ -225,7 +227,7 @@ def _cached(output: Path, pattern: str) -> Path:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["ratings/*/ratings.jsonl", "pairs/*/pairs.jsonl", "documents/*/documents.jsonl",
+    ["ratings/*/ratings_base.jsonl", "pairs/*/pairs.jsonl", "documents/*/documents.jsonl",
      "metrics/*/audit.json"],
 )  # fmt: skip
 @pytest.mark.parametrize("cut", [True, False])
@@ -301,8 +303,6 @@ def llama8b_again(job: Finished, output: Path) -> Metrics:
 
 
 def test_a_sweep_makes_pairs_once_and_is_tracked_offline(tiny_llama: Path, tmp_path: Path) -> None:
-    import wandb
-
     overrides = options("llama3b", tiny_llama, tmp_path, "tracker=wandb", "tracker.mode=offline")
     process = command("-m", *overrides, "loss.w_sft=0,1")
     out, err = process.communicate(timeout=200)
@@ -313,7 +313,6 @@ def test_a_sweep_makes_pairs_once_and_is_tracked_offline(tiny_llama: Path, tmp_p
     }  # fmt: skip
     folders = sorted((tmp_path / "runs").iterdir())
     assert len(folders) == 2
-    assert wandb.__version__
     for folder in folders:
         (file,) = folder.glob("wandb/offline-run-*/*.wandb")
         history, summary, config = _tracked(file)
@@ -351,7 +350,7 @@ def _tracked(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str
 
 
 def _records(file: Path) -> Iterator[Any]:
-    from wandb.proto import wandb_internal_pb2
+    messages: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
 
     content = file.read_bytes()[7:]  # after the header: blocks of 32 KiB, records cut into pieces
     position, pieces = 7, b""
@@ -365,7 +364,7 @@ def _records(file: Path) -> Iterator[Any]:
         pieces += content[start + 7 : start + 7 + size]
         position += 7 + size
         if kind in (1, 4):  # whole, or the last piece
-            record = wandb_internal_pb2.Record()
+            record = messages.Record()
             record.ParseFromString(pieces)
             yield record
             pieces = b""

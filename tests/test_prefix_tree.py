@@ -14,7 +14,7 @@ SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_si
 @given(SEQUENCES)
 def test_any_sequences_become_a_trie(sequences: list[list[int]]) -> None:
     tree = pack(sequences)
-    prefix_of = {}  # packed index -> the prefix that ends there
+    prefix_of: dict[int, tuple[int, ...]] = {}  # packed index -> the prefix that ends there
     for sequence, path in zip(sequences, tree.paths, strict=True):
         assert tree.ids[path].tolist() == sequence
         assert tree.depth[path].tolist() == list(range(len(sequence)))

@@ -82,6 +82,7 @@ def train(
     config: TrainConfig,
     seed: int,
     folder: Path,
+    bf16: bool = False,
     audit: Audit,
     on_log: Log,
 ) -> dict[str, Any]:
@@ -89,7 +90,8 @@ def train(
 
     In `folder`: `weights/` is the chosen adapter (or model), `steps.jsonl` what each step logged,
     `validation.jsonl` the audits, `choice.json` which step was kept and why. A killed training goes
-    on from its last whole checkpoint and ends in the same weights.
+    on from its last whole checkpoint and ends in the same weights. `bf16`: on a GPU, compute in
+    bfloat16 whatever the weights are in.
     """
     import torch
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -122,7 +124,8 @@ def train(
             sums = torch.zeros(5, dtype=torch.float64)
             tokens = 0
             for group in members:
-                terms = pair_terms(model, group, reference, loss)
+                with self.compute_loss_context_manager():
+                    terms = pair_terms(model, group, reference, loss)
                 self.accelerator.backward(terms.loss.sum() / count)
                 accurate = (terms.margin > 0).double()
                 columns = (terms.loss, terms.dpo, terms.sft, terms.margin, accurate)
@@ -199,6 +202,7 @@ def train(
             save_total_limit=2,
             seed=seed,
             use_cpu=not torch.cuda.is_available(),
+            bf16=bf16 and torch.cuda.is_available(),
             dataloader_pin_memory=False,
             remove_unused_columns=False,
             report_to=[],

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from debiasdpo import documents
-from debiasdpo.documents import PARTS, Document, SplitConfig, SplitCorpus
+from debiasdpo.documents import PARTS, Document, SplitCorpus
+from debiasdpo.documents.base import SplitConfig
 from debiasdpo.errors import UserError
 
 SHARES = st.tuples(*[st.integers(0, 10)] * 3).filter(lambda s: s[2] > 0 and sum(s) <= 20)

@@ -46,8 +46,12 @@ def plain(loaded: Loaded, prompts: Sequence[Ids], count: int = 8) -> list[str]:
                 ids.append(int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
             if ids[-1] == stop:
                 break
-        texts.append(tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True))
+        texts.append(_text(tokenizer, ids[len(prompt) :]))
     return texts
+
+
+def _text(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
+    return str(tokenizer.decode(ids, skip_special_tokens=True))
 
 
 def test_greedy_batches_write_what_each_prompt_gets_alone(loaded: Loaded) -> None:
@@ -76,12 +80,13 @@ def test_rows_stop_on_their_own(loaded: Loaded) -> None:
     prompts = chat(loaded, LESSON, LESSON + "The teacher is new.", "Hello.")
     texts = plain(loaded, prompts)
     third = tokenizer(texts[0], add_special_tokens=False)["input_ids"][2]
+    end = _text(tokenizer, [third])
     assert model.generation_config is not None
     model.generation_config.eos_token_id = third
     shorter = plain(loaded, prompts)
     assert shorter != texts
     assert local.generate(model, tokenizer, prompts, **GREEDY) == [
-        text.split(tokenizer.decode([third]))[0] + tokenizer.decode([third])
+        text.split(end)[0] + end
         if text != longer else longer
         for text, longer in zip(shorter, texts, strict=True)
     ]  # fmt: skip

@@ -87,7 +87,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     return trainer.train(
         model, pairs(), REFERENCE, loss=loss, config=TrainConfig.model_validate(values | changes),
-        seed=0, folder=folder, audit=audit, on_log=on_log,
+        seed=0, folder=folder, bf16=False, audit=audit, on_log=on_log,
     )  # fmt: skip
 
 
