@@ -38,14 +38,8 @@ def add_adapter(model: "PreTrainedModel", settings: LoraSettings, seed: int) -> 
     import torch
     from peft import LoraConfig, get_peft_model
 
+    check_targets(model, settings)
     targets = settings.targets if isinstance(settings.targets, str) else list(settings.targets)
-    linear = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
-    for target in () if isinstance(targets, str) else targets:
-        if not any(f".{name}".endswith(f".{target}") for name in linear):  # peft minds only if all
-            known = sorted({name.rpartition(".")[2] for name in linear})
-            raise UserError(
-                f"model.lora.targets: the model has no {target}; it has {', '.join(known)}"
-            )
     lora = LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.rank,
@@ -57,6 +51,22 @@ def add_adapter(model: "PreTrainedModel", settings: LoraSettings, seed: int) -> 
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(seed)
         return get_peft_model(model, lora, autocast_adapter_dtype=True)
+
+
+def check_targets(model: "PreTrainedModel", settings: LoraSettings) -> None:
+    """Raise `UserError` where `targets` names a layer that the model lacks: peft minds only if all
+    are missing."""
+    import torch
+
+    if isinstance(settings.targets, str):
+        return
+    linear = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
+    for target in settings.targets:
+        if not any(f".{name}".endswith(f".{target}") for name in linear):
+            known = sorted({name.rpartition(".")[2] for name in linear})
+            raise UserError(
+                f"model.lora.targets: the model has no {target}; it has {', '.join(known)}"
+            )
 
 
 def _last_layers(model: "PreTrainedModel", count: int | None) -> list[int] | None:

@@ -43,6 +43,8 @@ class Job:
                 model_config = model_config.model_copy(update={"path": str(weights)})
             model: Any
             model, tokenizer = models.load_model(model_config, self.store.root)
+            if config.method.name != "none" and config.train.adapter == "lora":
+                adapters.check_targets(model, config.model.lora)  # now, not after hours of rating
             if weights is not None and not trained_whole:
                 model = adapters.load_adapter(model, weights)
             self._loaded = weights, LocalRater(model, tokenizer, config.rate, config.seed)

@@ -6,6 +6,7 @@ from typing import Any
 
 from debiasdpo.audit import audit_prompts
 from debiasdpo.documents import SplitCorpus
+from debiasdpo.errors import UserError
 from debiasdpo.job import Job
 from debiasdpo.prompts import Prompt, PromptStyle
 from debiasdpo.raters import Output
@@ -76,6 +77,7 @@ def _rate_batches(
 
     done = {row["key"] for row in journal.rows}
     rater = job.rater(weights)
+    _check_lengths(job, [p for batch in batches for p in batch], rater.tokenizer)
     total = sum(len(batch) for batch in batches)
     with tqdm(total=total, desc=title, unit="prompt", disable=None, initial=len(done)) as bar:
         for batch in batches:
@@ -86,6 +88,23 @@ def _rate_batches(
             outputs = rater.reason(batch, scales) if reasoning else rater.rate(batch, scales)
             journal.append(rating_row(p, o) for p, o in zip(batch, outputs, strict=True))
             bar.update(len(batch))
+
+
+def _check_lengths(job: Job, prompts: Sequence[Prompt], tokenizer: Any) -> None:
+    """Refuse prompts that leave no room to answer, before anything is rated."""
+    from debiasdpo.raters.local import token_ids
+
+    limit = job.config.model.max_length - job.config.rate.max_new_tokens
+    lengths = {p.key: len(token_ids(tokenizer, p.messages)) for p in prompts}
+    beyond = [key for key, length in lengths.items() if length > limit]
+    if beyond:
+        longest = max(beyond, key=lambda key: lengths[key])
+        raise UserError(
+            f"{len(beyond)} of {len(prompts)} prompts are too long: {longest} has"
+            f" {lengths[longest]} tokens, and model.max_length={job.config.model.max_length} leaves"
+            f" {limit} beside rate.max_new_tokens={job.config.rate.max_new_tokens}. Raise"
+            " model.max_length as far as the model allows, or give shorter documents (data.max_words)."
+        )
 
 
 def rating_row(prompt: Prompt, output: Output) -> dict[str, Any]:

@@ -6,6 +6,8 @@ python -m debiasdpo.run -m loss.w_sft=0,0.1,1             a sweep
 """
 
 import logging
+import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -13,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -57,7 +62,9 @@ def _task(composed: "DictConfig") -> None:
 
     results.set_up_logging()
     choices = HydraConfig.get().runtime.choices
-    overrides = " ".join(HydraConfig.get().overrides.task) or "(no overrides)"
+    # As they were written: a ${...} in one belongs to the job, not to Hydra's own configuration.
+    written = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    overrides = " ".join(map(str, written or ())) or "(no overrides)"
     try:
         config = build(composed)
         run_job(config, f"{choices['model']}_{choices['data']}")
@@ -69,13 +76,34 @@ def _task(composed: "DictConfig") -> None:
 
 def main() -> None:
     """The command line; exits with 1 if a job failed."""
-    _task()
+    # Hydra then raises what it would else print itself, with a traceback for a full disk.
+    full_errors = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        _task()
+    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+        if full_errors:
+            raise
+        _failures.append(_command_line_message(error))
+        print(f"Error: {_failures[-1]}", file=sys.stderr)
     if len(_failures) > 1:
         print(f"\n{len(_failures)} jobs failed:", file=sys.stderr)
         for failure in _failures:
             print(f"  {failure.splitlines()[0]}", file=sys.stderr)
     if _failures:
         sys.exit(1)
+
+
+def _command_line_message(error: Exception) -> str:
+    """Why there is no job to run: what Hydra says, without its advice to add unknown keys."""
+    from debiasdpo import results
+
+    if isinstance(error, OSError) and not isinstance(error, HydraException):
+        return results.disk_message(error) or str(error)
+    unknown = re.match(r"Could not override '(.+?)'", str(error))
+    if unknown:
+        return f"{unknown[1]}: no such key; --cfg job shows all there are"
+    return re.sub(r"\s*Config search path:.*", "", str(error), flags=re.DOTALL)
 
 
 if __name__ == "__main__":
