@@ -69,6 +69,7 @@ class TrainConfig(Section):
     max_tokens: Count  # packed tokens of one forward and backward pass
     audit_every: Count  # steps between audits on the validation part
     save_every: Count  # steps between checkpoints
+    accuracy_tolerance: Fraction  # how far below the untrained Spearman a kept step may be
 
 
 class RateConfig(Section):

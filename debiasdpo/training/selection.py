@@ -4,18 +4,18 @@ import math
 from collections.abc import Mapping, Sequence
 
 
-def better(audits: Sequence[Mapping[str, float]]) -> int:
+def better(audits: Sequence[Mapping[str, float]], tolerance: float = 0.0) -> int:
     """Index of the audit to keep; the first one is the untrained model's.
 
     A constant rater has no bias, so bias alone must not decide: a checkpoint counts only if its
     Spearman correlation with the scores, over prompts with and without context, is defined (a
-    constant rater's is not) and not below the untrained model's. Among those, the least bias over
-    trained, unseen and placebo contexts, each weighing the same: the paper's loss can remove the
-    trained bias and make another.
+    constant rater's is not) and at most `tolerance` below the untrained model's. Among those, the
+    least bias over trained, unseen and placebo contexts, each weighing the same: the paper's loss
+    can remove the trained bias and make another.
     The untrained model itself always counts.
     """
     base = audits[0]["spearman"]
-    floor = -math.inf if math.isnan(base) else base
+    floor = -math.inf if math.isnan(base) else base - tolerance
     eligible = [
         i for i, audit in enumerate(audits)
         if i == 0 or (not math.isnan(audit["spearman"]) and audit["spearman"] >= floor)

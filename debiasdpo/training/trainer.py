@@ -180,7 +180,7 @@ def train(
                 step, len(steps), figures["bias_trained"], figures["bias_unseen"],
                 figures["bias_placebo"], figures["spearman"],
             )  # fmt: skip
-            if better(audits.rows) == len(audits.rows) - 1:
+            if better(audits.rows, config.accuracy_tolerance) == len(audits.rows) - 1:
                 _replace_weights(model, folder / "weights")
                 write_json(folder / "choice.json", {"step": step, **figures})
 
