@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from debiasdpo import adapters, models
 from debiasdpo.config import JobConfig
-from debiasdpo.runs import RunFolder, Stage, Store, read_json
+from debiasdpo.runs import MANIFEST, RunFolder, Stage, Store, read_json
 from debiasdpo.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -70,13 +70,15 @@ class Job:
     def model_inputs(self, weights: Path | None) -> dict[str, object]:
         """What decides a model's outputs, besides what it is given."""
         config = self.config.model
+        trained: dict[str, object] = {}
+        if weights is not None:  # the files of the weights alone: the rest of the stage has times
+            files = read_json(weights.parent / MANIFEST)["files"]
+            trained = {name: e for name, e in files.items() if name.startswith("weights/")}
         return {
             "model": models.identity(config),
             "nf4": config.nf4,
             "dtype": config.dtype,
             "attention": config.attention,
-            "weights": None
-            if weights is None
-            else read_json(weights.parent / "manifest.json")["files"],
+            "weights": trained,
             "versions": {p: importlib.metadata.version(p) for p in ("torch", "transformers")},
         }

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from debiasdpo import models, results
 from debiasdpo.errors import UserError
@@ -81,11 +82,13 @@ class Finished:
     def __init__(self, config: JobConfigs, preset: str, model: Path, output: Path, *more: str):
         self.config, self.preset, self.model, self.output = config, preset, model, output
         self.more = more
-        self.metrics = self.run(output)
+        with FileLock(output.with_name(f"{output.name}.lock")):  # workers may share it
+            done = list(output.glob("runs/*/metrics.json"))
+            self.metrics = json.loads(done[0].read_text()) if done else self.run(output)
 
-    def run(self, output: Path) -> Metrics:
+    def run(self, output: Path, name: str = "") -> Metrics:
         job = self.config(*options(self.preset, self.model, output, *self.more))
-        return run_job(job, self.preset)
+        return run_job(job, name or self.preset)
 
     def copy(self, folder: Path) -> Path:
         shutil.copytree(self.output / "cache", folder / "cache")
@@ -93,12 +96,9 @@ class Finished:
 
 
 @pytest.fixture(scope="module")
-def llama8b(
-    job_config: JobConfigs, tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Finished:
+def llama8b(job_config: JobConfigs, tiny_llama: Path, shared_folder: Path) -> Finished:
     """`model=llama8b train=qlora`: NF4, paged 8-bit AdamW, gradient checkpointing."""
-    output = tmp_path_factory.mktemp("llama8b")
-    return Finished(job_config, "llama8b", tiny_llama, output)
+    return Finished(job_config, "llama8b", tiny_llama, shared_folder / "llama8b")
 
 
 # --- the whole way
@@ -226,27 +226,26 @@ def _cached(output: Path, pattern: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    "pattern",
-    ["ratings/*/ratings_base.jsonl", "pairs/*/pairs.jsonl", "documents/*/documents.jsonl",
-     "metrics/*/audit.json"],
-)  # fmt: skip
-@pytest.mark.parametrize("cut", [True, False])
+    "file",
+    ["ratings_base.jsonl", "pairs.jsonl", "documents.jsonl", "audit.json"],
+)
+@pytest.mark.parametrize("cut", [True, False], ids=["cut", "changed"])
 def test_a_damaged_file_is_noticed_and_made_again(
-    llama8b: Finished, tmp_path: Path, pattern: str, cut: bool, caplog: pytest.LogCaptureFixture
+    llama8b: Finished, tmp_path: Path, file: str, cut: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     output = llama8b.copy(tmp_path)
-    file = _cached(output, pattern)
-    content = bytearray(file.read_bytes())
+    path = _cached(output, f"*/*/{file}")
+    content = bytearray(path.read_bytes())
     if cut:
-        file.write_bytes(content[: len(content) // 2])
+        path.write_bytes(content[: len(content) // 2])
     else:
         content[len(content) // 2] ^= 1
-        file.write_bytes(content)
+        path.write_bytes(content)
     with caplog.at_level(logging.WARNING, "debiasdpo"):
         metrics = llama8b.run(output)
-    assert f"{file} is damaged; it is made again" in caplog.text
+    assert f"{path.parent} is damaged ({file}); it is made again" in caplog.text
     assert untimed(metrics) == untimed(llama8b.metrics)
-    assert file.read_bytes() == (llama8b.output / file.relative_to(output)).read_bytes()
+    assert path.read_bytes() == (llama8b.output / path.relative_to(output)).read_bytes()
 
 
 # --- killed
@@ -276,7 +275,6 @@ def test_kill_9_in_any_stage_changes_no_figure(llama8b: Finished, tmp_path: Path
         "ratings_tuned": lambda: stage() == "ratings_tuned",
     }
     for title, moment in moments.items():
-        # The name of the job is in the name of its folder only.
         process = command(*options("llama8b", llama8b.model, tmp_path))
         while not moment():
             assert process.poll() is None, process.communicate()[1]
@@ -286,17 +284,11 @@ def test_kill_9_in_any_stage_changes_no_figure(llama8b: Finished, tmp_path: Path
         process.communicate()
         assert stage() == title
         assert not list(tmp_path.glob("runs/*/metrics.json"))
-    metrics = llama8b_again(llama8b, tmp_path)
+    metrics = llama8b.run(tmp_path, "llama8b_simulated")  # as the command line names it
     assert untimed(metrics) == untimed(llama8b.metrics)
     for name in ("reasoning.jsonl", "ratings_tuned.jsonl", "training/validation.jsonl"):
         (found,) = tmp_path.glob(f"runs/*/{name}")
         assert found.read_text() == (run_folder(llama8b.output) / name).read_text()
-
-
-def llama8b_again(job: Finished, output: Path) -> Metrics:
-    """Through the command line's own name of the job, so that its run folder is found."""
-    config = job.config(*options(job.preset, job.model, output))
-    return run_job(config, "llama8b_simulated")
 
 
 # --- a sweep on the command line, and trackers

@@ -6,6 +6,7 @@ import logging
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,7 +214,10 @@ def train(
         callbacks=[Watch()],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    with warnings.catch_warnings():
+        # bitsandbytes says on every CPU that its pages stay in memory, which is what they are for.
+        warnings.filterwarnings("ignore", "Paged optimizers are not supported on CPU")
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     choice: dict[str, Any] = read_json(folder / "choice.json")
     return choice
 

@@ -18,6 +18,12 @@ def test_least_bias_among_those_that_rate_no_worse() -> None:
     assert better([audit(1.0, 0.4), audit(0.5, 0.4), audit(0.2, 0.39), audit(0.7, 0.9)]) == 1
 
 
+def test_a_tolerance_lets_accuracy_fall_by_so_much() -> None:
+    audits = [audit(1.0, 0.5), audit(0.5, 0.4375), audit(0.2, 0.3)]
+    assert [better(audits, t) for t in (0.0, 0.0625, 0.19, 0.25)] == [0, 1, 1, 2]
+    assert better([audit(1.0, 0.5), audit(0.0, NAN)], tolerance=1.0) == 0
+
+
 def test_the_untrained_model_is_kept_when_all_others_rate_worse() -> None:
     assert better([audit(1.0, 0.4), audit(0.1, 0.3), audit(0.0, -0.2), audit(0.0, NAN)]) == 0
 

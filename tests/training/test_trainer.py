@@ -82,7 +82,7 @@ def train(
         "learning_rate": 1e-2 if adapter == "lora" else 1e-3, "schedule": "cosine",
         "weight_decay": 0.01, "max_grad_norm": 1.0, "optimizer": "adamw",
         "gradient_checkpointing": False, "max_tokens": 60, "audit_every": AUDIT_EVERY,
-        "save_every": SAVE_EVERY,
+        "save_every": SAVE_EVERY, "accuracy_tolerance": 0.0,
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     return trainer.train(
