@@ -1,8 +1,7 @@
-"""LoRA adapters: put on a model, saved, loaded and taken away, as safetensors only."""
+"""LoRA adapters: put on a model, saved and loaded, as safetensors only."""
 
-import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,7 +12,6 @@ from debiasdpo.quiet import quiet
 from debiasdpo.schema import Count, Section, Text
 
 if TYPE_CHECKING:
-    import torch
     from peft import PeftModel
     from transformers import PreTrainedModel
 
@@ -80,7 +78,7 @@ def save_adapter(model: "PeftModel", folder: Path) -> None:
     model.save_pretrained(str(folder), save_embedding_layers=False)
 
 
-def load_adapter(model: "PreTrainedModel", folder: Path, *, trainable: bool = False) -> "PeftModel":
+def load_adapter(model: "PreTrainedModel", folder: Path) -> "PeftModel":
     """The model with a saved adapter (safetensors only). `model` is changed.
 
     Raises `UserError` unless the folder's tensors are exactly those of its adapter on this model.
@@ -94,7 +92,7 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, trainable: bool = Fa
             raise UserError(f"adapter: {file} does not exist; give the folder of a saved adapter")
     try:
         with quiet():
-            adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+            adapted = PeftModel.from_pretrained(model, str(folder))
         with safe_open(weights, framework="pt") as stored:
             found = set(stored.keys())
     except (RuntimeError, ValueError, SafetensorError, json.JSONDecodeError) as error:
@@ -108,21 +106,3 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, trainable: bool = Fa
             f" tensors, the model takes {len(wanted)}, such as {min(found ^ wanted)}"
         )
     return adapted
-
-
-@contextlib.contextmanager
-def without_adapter(model: "torch.nn.Module") -> Iterator[None]:
-    """Inside, the model is the base model; one that has no adapter stays as it is."""
-    disable = getattr(model, "disable_adapter", None)
-    if disable is None:
-        yield
-        return
-    # peft switches the adapter back on as trainable, also one that was loaded frozen.
-    trainable = {id(p) for p in model.parameters() if p.requires_grad}
-    try:
-        with disable():
-            yield
-    finally:
-        for parameter in model.parameters():
-            if parameter.requires_grad != (id(parameter) in trainable):
-                parameter.requires_grad_(id(parameter) in trainable)

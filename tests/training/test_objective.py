@@ -133,7 +133,7 @@ def reference_of(
     model: Any, pairs: list[TokenPair], file: Path, max_tokens: int = 1000
 ) -> Reference:
     journal = Journal(file)
-    with adapters.without_adapter(model):
+    with model.disable_adapter():
         reference_logprobs(model, pairs, max_tokens, journal)
     return {row["pair"]: (row["chosen"], row["rejected"]) for row in journal.rows}
 
