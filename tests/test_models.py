@@ -226,7 +226,7 @@ def test_adapter_is_fp32_starts_as_the_base_model_and_follows_the_seed(
     assert all(not torch.equal(one[n], other[n]) for n in one if "lora_A" in n)
 
 
-def test_adapter_is_saved_loaded_and_taken_away(
+def test_adapter_is_saved_and_loaded(
     tiny_qwen2: Path, tiny_llama: Path, model_config: ModelConfigs, tmp_path: Path
 ) -> None:
     import torch
@@ -358,6 +358,7 @@ def test_a_killed_conversion_is_never_read(
         "_convert",
         lambda file, folder: shutil.copytree(tiny_llama, folder, dirs_exist_ok=True),
     )
+    caplog.clear()
     with caplog.at_level(logging.INFO):
         models.load_model(model_config(file), tmp_path / "cache")
         models.load_model(model_config(file), tmp_path / "cache")

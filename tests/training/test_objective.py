@@ -4,6 +4,7 @@ import itertools
 import math
 import random
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +134,8 @@ def reference_of(
     model: Any, pairs: list[TokenPair], file: Path, max_tokens: int = 1000
 ) -> Reference:
     journal = Journal(file)
-    with model.disable_adapter():
+    untrained = model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()
+    with untrained:
         reference_logprobs(model, pairs, max_tokens, journal)
     return {row["pair"]: (row["chosen"], row["rejected"]) for row in journal.rows}
 
