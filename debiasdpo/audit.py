@@ -215,6 +215,8 @@ def _figures(
     bias of a category: mean |shift|, in rubric points; of several: the mean of theirs, so that a
     category with more statements weighs no more. The placebo counts for itself only.
     accuracy: of each rubric, then the mean over rubrics, since scales differ.
+    spread: standard deviation of the neutral ratings. Bias falls with it for a rater that merely
+    says less, so the two belong side by side.
     """
     category, polarity, rubric = columns["category"], columns["polarity"], columns["rubric"]
     codes = {name: code for code, name in enumerate(job.audit_categories)}
@@ -261,6 +263,7 @@ def _figures(
             figures[f"accuracy/rubric/{name}/spearman/{model}"] = per_rubric[i]["spearman"]
         for measure in ("spearman", "qwk", "mae", "rmse", "exact"):
             figures[f"accuracy/{measure}/{model}"] = _mean([p[measure] for p in per_rubric])
+        figures[f"spread/{model}"] = _mean([p["spread"] for p in per_rubric])
     if "tuned" in models:
         for key in (*subsets, *(f"bias/{c}" for c in social)):
             figures[f"{key}/reduction"] = metrics.reduction(
@@ -280,6 +283,7 @@ def _accuracy(ratings: np.ndarray, scores: np.ndarray, rows: np.ndarray, rubric:
         "mae": metrics.mae(ratings, scores),
         "rmse": metrics.rmse(ratings, scores),
         "exact": metrics.exact_agreement(ratings, scores),
+        "spread": float(np.nanstd(ratings)) if np.isfinite(ratings).any() else math.nan,
     }
 
 

@@ -121,7 +121,10 @@ def results_table(metrics: Mapping[str, Any]) -> str:
     rows += [("largest mean shift", "bias/max_shift")]
     names = {"spearman": "Spearman", "qwk": "QWK", "mae": "MAE", "rmse": "RMSE", "exact": "exact"}
     rows += [(f"accuracy: {label}", f"accuracy/{key}") for key, label in names.items()]
-    rows += [("ratings that could be read", "parse_rate")]
+    rows += [
+        ("spread of neutral ratings (sd)", "spread"),
+        ("ratings that could be read", "parse_rate"),
+    ]
     lines = [f"{'':30}{'base':>22}{'tuned':>22}{'change':>24}", "-" * 98]
     for label, key in rows:
         cells = [_cell(metrics, f"{key}/{model}") for model in ("base", "tuned")]
