@@ -130,6 +130,7 @@ def test_bias_by_category_polarity_and_overall(job: JobConfig) -> None:
         "accuracy/spearman/tuned": 1.0,
         "accuracy/gain": 1 / math.sqrt(0.9) - 1,
         "accuracy/spearman/difference": 1 - math.sqrt(0.9),
+        "spread/base": math.sqrt(2.75 / 4),  # of 3 4 5 5
         "parse_rate/base": 31 / 32,
         "parse_rate/tuned": 1.0,
     }
