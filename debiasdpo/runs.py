@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import debiasdpo
+
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
@@ -161,6 +163,8 @@ class Store:
         """Hold the stage of these inputs. A second job that wants the same waits, then finds it."""
         from filelock import FileLock, Timeout
 
+        # Another version may make something else of the same inputs.
+        inputs = {"debiasdpo": debiasdpo.__version__, **inputs}
         key = fingerprint(inputs)
         folder = self.root / name / key
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import debiasdpo
 from debiasdpo.runs import (
     MANIFEST,
     Journal,
@@ -175,7 +176,7 @@ def test_a_finished_stage_is_found_by_equal_inputs_only(tmp_path: Path) -> None:
     assert len(made) == 1
     assert make(Store(tmp_path), made, {"x": 1, "y": 3}) != first
     assert len(made) == 2
-    assert read_json(first / "inputs.json") == {"x": 1, "y": 2}
+    assert read_json(first / "inputs.json") == {"debiasdpo": debiasdpo.__version__, "x": 1, "y": 2}
 
 
 def test_an_unfinished_stage_keeps_what_it_has(tmp_path: Path) -> None:
