@@ -18,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -81,7 +82,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         _task()
-    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
         if full_errors:
             raise
         _failures.append(_command_line_message(error))
@@ -98,6 +99,8 @@ def _command_line_message(error: Exception) -> str:
     """Why there is no job to run: what Hydra says, without its advice to add unknown keys."""
     from debiasdpo import results
 
+    if isinstance(error, YAMLError):
+        return f"A configuration file is not valid YAML; quote texts that hold : or ? or commas.\n{error}"
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         return results.disk_message(error) or str(error)
     unknown = re.match(r"Could not override '(.+?)'", str(error))

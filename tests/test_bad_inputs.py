@@ -60,6 +60,11 @@ def write(name: str, content: str | bytes) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_bytes(data)
 
 
+def write_in(folder: Path, name: str, content: str) -> None:
+    folder.mkdir()
+    (folder / name).write_text(content)
+
+
 def without_a_tensor(folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -104,6 +109,12 @@ CONFIGURATION = (
     Case("interpolation to nowhere", "loss.beta=${nothing}", ("loss.beta", "nothing", "not found")),
     Case("unknown option", "context=experince", ("context/experince", "experience", "race")),
     Case("broken command line", "seed=[1", ("[1",)),
+    Case(
+        "configuration file that is no YAML",
+        "--config-dir {here} +mine=broken",
+        ("not valid YAML", "quote", "broken.yaml", "line 1"),
+        lambda here, model: write_in(here / "mine", "broken.yaml", "a: {b: How clear?, c: 1}\n"),
+    ),
     Case("split above one", "data.split={train:0.6,validation:0.3,test:0.2}",
          ("data.split", "must not exceed 1", "1.1")),
     Case("no validation part", "data.split.validation=0", ("data.split.validation", "above 0")),
