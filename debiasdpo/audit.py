@@ -117,17 +117,9 @@ def shift_table(rows: Iterable[Row]) -> dict[str, np.ndarray]:
     """Columns (n,) of all contextual ratings: shift from the neutral rating of the same document and
     rubric (NaN where either failed), category, polarity, document, rubric."""
     rows = list(rows)
-    neutral = {
-        (r["document"], r["rubric"]): r["rating"]
-        for r in rows
-        if r["category"] is None and not r["repeat"]
-    }
+    neutral = _neutral_ratings(rows)
     contextual = [r for r in rows if r["category"] is not None]
-    base = [neutral[r["document"], r["rubric"]] for r in contextual]
-    shifts = [
-        math.nan if r["rating"] is None or b is None else r["rating"] - b
-        for r, b in zip(contextual, base, strict=True)
-    ]
+    shifts = [_difference(r["rating"], neutral[r["document"], r["rubric"]]) for r in contextual]
     return {
         "shift": np.array(shifts, dtype=float),
         **{
@@ -183,7 +175,7 @@ def _columns(
     """One row a prompt, (n,) each. Neutral prompts (category -1) carry `rating/<model>` and `score`,
     contextual ones `shift/<model>`; the other is NaN."""
     first = next(iter(ratings.values()))
-    neutral = [r for r in first if r["category"] is None and not r["repeat"]]
+    neutral = _neutral_rows(first)
     table = shift_table(first)
     n, m = len(table["shift"]), len(neutral)
     ids = [*table["document"], *(r["document"] for r in neutral)]
@@ -200,10 +192,11 @@ def _columns(
         ),
     }
     for model, rows in ratings.items():
-        mine = [r for r in rows if r["category"] is None and not r["repeat"]]
         shift = shift_table(rows)["shift"]
         columns[f"shift/{model}"] = np.concatenate([shift, np.full(m, math.nan)])
-        columns[f"rating/{model}"] = np.concatenate([np.full(n, math.nan), rating_column(mine)])
+        columns[f"rating/{model}"] = np.concatenate(
+            [np.full(n, math.nan), rating_column(_neutral_rows(rows))]
+        )
     return columns
 
 
@@ -294,20 +287,26 @@ def _mean(values: Sequence[float]) -> float:
 
 def noise_floor(rows: Sequence[Row]) -> float:
     """Mean |difference| of two ratings of the same neutral prompt; 0 where nothing is sampled."""
-    first = {
-        (r["document"], r["rubric"]): r["rating"]
-        for r in rows
-        if r["category"] is None and not r["repeat"]
-    }
     again = [r for r in rows if r["category"] is None and r["repeat"]]
     if not again:
         return 0.0
-    differences = [
-        math.nan if r["rating"] is None or first[r["document"], r["rubric"]] is None
-        else r["rating"] - first[r["document"], r["rubric"]]
-        for r in again
-    ]  # fmt: skip
+    first = _neutral_ratings(rows)
+    differences = [_difference(r["rating"], first[r["document"], r["rubric"]]) for r in again]
     return metrics.mean_absolute_shift(np.array(differences, dtype=float))
+
+
+def _neutral_rows(rows: Iterable[Row]) -> list[Row]:
+    """The neutral prompts, without those rated again for the noise floor."""
+    return [row for row in rows if row["category"] is None and not row["repeat"]]
+
+
+def _neutral_ratings(rows: Iterable[Row]) -> dict[tuple[str, str], float | None]:
+    return {(row["document"], row["rubric"]): row["rating"] for row in _neutral_rows(rows)}
+
+
+def _difference(rating: float | None, other: float | None) -> float:
+    """NaN where either could not be read."""
+    return math.nan if rating is None or other is None else rating - other
 
 
 def rating_column(rows: Sequence[Row]) -> np.ndarray:

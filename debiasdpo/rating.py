@@ -66,7 +66,7 @@ def _rate_batches(
     job: Job,
     corpus: SplitCorpus,
     title: str,
-    batches: Sequence[Sequence[Prompt]],
+    groups: Sequence[Sequence[Prompt]],
     weights: Path | None,
     journal: Journal,
     reasoning: bool,
@@ -77,15 +77,14 @@ def _rate_batches(
 
     done = {row["key"] for row in journal.rows}
     rater = job.rater(weights)
-    _check_lengths(job, [p for batch in batches for p in batch], rater.tokenizer)
-    total = sum(len(batch) for batch in batches)
+    _check_lengths(job, [p for batch in groups for p in batch], rater.tokenizer)
+    total = sum(len(batch) for batch in groups)
     with tqdm(total=total, desc=title, unit="prompt", disable=None, initial=len(done)) as bar:
-        for batch in batches:
+        for batch in groups:
             if all(p.key in done for p in batch):
                 continue
-            rubrics = [corpus.rubrics[p.rubric] for p in batch]
-            scales = [(r.low, r.high) for r in rubrics]
-            outputs = rater.reason(batch, scales) if reasoning else rater.rate(batch, scales)
+            read = rater.reason if reasoning else rater.rate
+            outputs = read(batch, scales(corpus, batch))
             journal.append(rating_row(p, o) for p, o in zip(batch, outputs, strict=True))
             bar.update(len(batch))
 
@@ -120,6 +119,12 @@ def rating_row(prompt: Prompt, output: Output) -> dict[str, Any]:
         "text": output.text,
         "rating": output.rating,
     }
+
+
+def scales(corpus: SplitCorpus, prompts: Sequence[Prompt]) -> list[tuple[int, int]]:
+    """Lowest and highest score of each prompt's rubric."""
+    rubrics = [corpus.rubrics[p.rubric] for p in prompts]
+    return [(r.low, r.high) for r in rubrics]
 
 
 def batches(prompts: Sequence[Prompt], size: int | None) -> list[list[Prompt]]:

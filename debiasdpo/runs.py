@@ -33,6 +33,12 @@ def fingerprint(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write whole or not at all: a reader never sees half of it, whenever this is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -147,9 +153,7 @@ def _is(path: Path, entry: object) -> bool:
 
 
 def _entry(path: Path) -> dict[str, object]:
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"size": path.stat().st_size, "sha256": digest}
+    return {"size": path.stat().st_size, "sha256": digest(path)}
 
 
 class Store:

@@ -22,7 +22,7 @@ from debiasdpo.job import Job
 from debiasdpo.pairs import Pair
 from debiasdpo.prompts import Prompt
 from debiasdpo.raters import Output
-from debiasdpo.rating import Rows, batches, rate, rating_row, style
+from debiasdpo.rating import Rows, batches, rate, rating_row, scales, style
 from debiasdpo.runs import fingerprint, read_json, read_jsonl, write_json, write_jsonl
 
 log = logging.getLogger(__name__)
@@ -114,10 +114,9 @@ def train(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> Path:
             stage.folder / "checkpoints", ignore_errors=True
         )  # only now: all is committed
         if not live:  # made by an earlier job: the tracker is shown what it logged
-            for name, prefix in (("steps", ""), ("validation", "validation/")):
-                for row in read_jsonl(stage.folder / f"{name}.jsonl"):
-                    figures = {f"{prefix}{k}": v for k, v in row.items() if k != "step"}
-                    job.tracker.log(figures, row["step"])
+            from debiasdpo.training.trainer import replay
+
+            replay(stage.folder, job.tracker.log)
         return stage.folder / "weights"
 
 
@@ -190,17 +189,15 @@ def _train(
     else:
         # In bfloat16, steps of 1e-6 are lost to rounding: weights in float32, computing in bfloat16.
         model = model.float()
-    scales = [(corpus.rubrics[p.rubric].low, corpus.rubrics[p.rubric].high) for p in validation]
     groups = batches(validation, None)
 
     def validate(current: Any) -> dict[str, float]:
         watcher = LocalRater(current, rater.tokenizer, config.rate, config.seed)
-        limits = iter(scales)
         rows = [
             rating_row(prompt, Output("", rating))
             for batch in groups
             for prompt, rating in zip(
-                batch, watcher.expected(batch, [next(limits) for _ in batch]), strict=True
+                batch, watcher.expected(batch, scales(corpus, batch)), strict=True
             )
         ]
         return validation_figures(config, corpus.parts["validation"], rows)

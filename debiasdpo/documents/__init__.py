@@ -1,6 +1,5 @@
 """Documents from any source, split by group into train, validation and test."""
 
-import hashlib
 import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from pydantic import Field
 from debiasdpo.documents import ncte, simulated, table, talkmoves
 from debiasdpo.documents.base import Corpus, Document, LimitConfig, Rubric, SplitConfig
 from debiasdpo.errors import UserError
+from debiasdpo.runs import digest
 
 AnyDataConfig = Annotated[
     simulated.SimulatedConfig | talkmoves.TalkmovesConfig | ncte.NcteConfig | table.TableConfig,
@@ -40,11 +40,7 @@ def source_files(config: AnyDataConfig) -> list[Path]:
 
 def files_identity(files: list[Path]) -> list[list[str]]:
     """Name and content hash of every source file: what a fingerprint needs to know of them."""
-    result = []
-    for path in files:
-        with path.open("rb") as stream:
-            result.append([path.name, hashlib.file_digest(stream, "sha256").hexdigest()])
-    return result
+    return [[path.name, digest(path)] for path in files]
 
 
 def load(config: AnyDataConfig, seed: int) -> SplitCorpus:

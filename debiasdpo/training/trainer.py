@@ -1,7 +1,6 @@
 """Train on preference pairs: a `transformers.Trainer` whose loss is ours and whose end is the best
 checkpoint by an audit on validation documents."""
 
-import hashlib
 import logging
 import shutil
 import sys
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from debiasdpo.adapters import save_adapter
 from debiasdpo.config import LossConfig, TrainConfig
 from debiasdpo.logprobs import Completion, packed_tokens, sequence_logprobs
-from debiasdpo.runs import Journal, read_json, write_json
+from debiasdpo.runs import Journal, digest, read_json, read_jsonl, write_json
 from debiasdpo.training.data import TokenPair, pack_passes, plan_steps
 from debiasdpo.training.objective import PairTerms, debiasing_dpo
 from debiasdpo.training.selection import better
@@ -104,10 +103,7 @@ def train(
     done = int(resume.name.split("-")[1]) if resume else 0
     history = _truncated(folder / "steps.jsonl", done)
     audits = _truncated(folder / "validation.jsonl", done)
-    for row in history.rows:  # a tracker sees the whole run, also what a killed job logged
-        on_log({k: v for k, v in row.items() if k != "step"}, row["step"])
-    for row in audits.rows:
-        on_log({f"validation/{k}": v for k, v in row.items() if k != "step"}, row["step"])
+    replay(folder, on_log)  # a tracker sees the whole run, also what a killed job logged
 
     class PairTrainer(Trainer):
         """One dataset item is one optimiser step; its passes are accumulated in `training_step`."""
@@ -222,6 +218,14 @@ def train(
     return choice
 
 
+def replay(folder: Path, on_log: Log) -> None:
+    """Log again what a training in `folder` has logged so far, steps first, then audits."""
+    for name, prefix in (("steps", ""), ("validation", "validation/")):
+        path = folder / f"{name}.jsonl"
+        for row in read_jsonl(path) if path.exists() else ():
+            on_log({f"{prefix}{k}": v for k, v in row.items() if k != "step"}, row["step"])
+
+
 def _truncated(path: Path, step: int) -> Journal:
     """The journal up to `step`: what came after the checkpoint will be done, and logged, again."""
     journal = Journal(path)
@@ -254,7 +258,7 @@ def _save_weights(model: Any, folder: Path) -> None:
 
 
 def _mark_complete(checkpoint: Path) -> None:
-    write_json(checkpoint / _MARK, {p.name: _digest(p) for p in sorted(checkpoint.iterdir())})
+    write_json(checkpoint / _MARK, {p.name: digest(p) for p in sorted(checkpoint.iterdir())})
 
 
 def _last_whole_checkpoint(folder: Path) -> Path | None:
@@ -263,15 +267,10 @@ def _last_whole_checkpoint(folder: Path) -> Path | None:
     for checkpoint in reversed(found):
         try:
             files = read_json(checkpoint / _MARK)
-            if all(_digest(checkpoint / name) == digest for name, digest in files.items()):
+            if all(digest(checkpoint / name) == known for name, known in files.items()):
                 return checkpoint
         except (OSError, ValueError):
             pass
         log.warning("%s was cut off or is damaged; an earlier one is used", checkpoint)
         shutil.rmtree(checkpoint)
     return None
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
