@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from debiasdpo.adapters import save_adapter
 from debiasdpo.config import LossConfig, TrainConfig
 from debiasdpo.logprobs import Completion, packed_tokens, sequence_logprobs
-from debiasdpo.runs import Journal, digest, read_json, read_jsonl, write_json
+from debiasdpo.runs import Journal, digest, read_json, read_jsonl, write_json, write_jsonl
 from debiasdpo.training.data import TokenPair, pack_passes, plan_steps
 from debiasdpo.training.objective import PairTerms, debiasing_dpo
 from debiasdpo.training.selection import better
@@ -233,9 +233,8 @@ def _truncated(path: Path, step: int) -> Journal:
     if step == 0:
         kept = []
     if len(kept) < len(journal.rows):
-        path.unlink()
+        write_jsonl(path, kept)
         journal = Journal(path)
-        journal.append(kept)
     return journal
 
 

@@ -323,7 +323,10 @@ def _kill(folder: Path, source: Path, adapter: str) -> None:
     run = folder / "killed"
 
     def lines(name: str) -> int:
-        return (run / name).read_text().count("\n") if (run / name).exists() else 0
+        try:
+            return (run / name).read_text().count("\n")
+        except FileNotFoundError:  # not written yet
+            return 0
 
     def writes(step: int) -> bool:
         checkpoint = run / f"checkpoints/checkpoint-{step}"
