@@ -223,11 +223,6 @@ def _trainable_model(method: MethodConfig, train: TrainConfig, model: ModelConfi
             "model.nf4: full fine-tuning cannot train 4-bit weights;"
             " set model.nf4=false, or train=qlora"
         )
-    if model.attention != "sdpa":
-        yield (
-            f"model.attention: training packs sequences and needs sdpa, not {model.attention};"
-            " set model.attention=sdpa"
-        )
 
 
 def _sampling(method: MethodConfig, rate: RateConfig) -> Iterable[str]:

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from debiasdpo import tree_attention
 from debiasdpo.adapters import LoraSettings
 from debiasdpo.errors import UserError
 from debiasdpo.quiet import quiet
@@ -38,9 +39,7 @@ class ModelConfig(Section):
     revision: Text | None  # of a hub repository: commit, tag or branch; None: main
     nf4: bool  # weights in 4 bits, double quantisation, computing in `dtype`
     dtype: Literal["bfloat16", "float32", "float16"]  # of what is not in 4 bits
-    # Packed training and scoring pass a 4D boolean mask: right under sdpa only, and silently wrong
-    # under the others, which are for rating by generated text.
-    attention: Literal["sdpa", "eager", "flash_attention_2"]
+    attention: tree_attention.Choice  # how a packed prefix tree attends
     lora: LoraSettings
     max_length: Count  # tokens of prompt + completion
 
@@ -96,7 +95,6 @@ def check(config: ModelConfig) -> list[str]:
     needed = {
         "bitsandbytes": config.nf4 and "model.nf4=true",
         "gguf": local is not None and local.suffix == ".gguf" and "a .gguf file",
-        "flash_attn": config.attention == "flash_attention_2" and f"model.{config.attention=!s}",
     }
     for package, feature in needed.items():
         if feature and importlib.util.find_spec(package) is None:
@@ -120,8 +118,17 @@ def load_model(
     with quiet():
         import torch
         from safetensors import SafetensorError
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+        from transformers import (
+            MODEL_FOR_CAUSAL_LM_MAPPING,
+            AutoConfig,
+            AutoModelForCausalLM,
+            AutoTokenizer,
+            BitsAndBytesConfig,
+        )
 
+        from debiasdpo.logprobs import check_projection
+
+        tree_attention.register()
         local = _local(config.path)
         dtype: torch.dtype = getattr(torch, config.dtype)
         quantisation = None
@@ -140,9 +147,11 @@ def load_model(
                 gguf = local.suffix == ".gguf"
                 source = str(_converted(config, local, cache) if gguf else local)
             where = {"revision": revision, "trust_remote_code": False}
-            longest = getattr(
-                AutoConfig.from_pretrained(source, **where), "max_position_embeddings", None
+            architecture = AutoConfig.from_pretrained(source, **where)
+            tree_attention.refuse_unpackable(
+                architecture, MODEL_FOR_CAUSAL_LM_MAPPING.get(type(architecture), None)
             )
+            longest = getattr(architecture, "max_position_embeddings", None)
             if longest is not None and config.max_length > longest:
                 raise UserError(
                     f"model.max_length: {config.path} takes at most {longest} tokens, not"
@@ -157,7 +166,7 @@ def load_model(
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source,
                 dtype=dtype,
-                attn_implementation=config.attention,
+                attn_implementation=tree_attention.NAME,
                 quantization_config=quantisation,
                 device_map={"": device or ("cuda" if torch.cuda.is_available() else "cpu")},
                 use_safetensors=True,  # never a pickle
@@ -175,6 +184,7 @@ def load_model(
             )
     _keep_weights_trainable(model)
     _only_token_ids(model)
+    check_projection(model)
     model.name_or_path = config.path  # what an adapter will name as its base: not our cache
     return model, tokenizer
 

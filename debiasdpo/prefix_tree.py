@@ -6,49 +6,75 @@ No model here. In preorder, token j is an ancestor of (or is) token i exactly wh
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class PrefixTree:
-    """N packed tokens in preorder, and where each of the S sequences lies in them."""
+    """N packed tokens in preorder, and where the T scored tokens of S sequences are predicted."""
 
     ids: np.ndarray  # (N,) int64: token ids
     depth: np.ndarray  # (N,) int64: position of the token in its sequences
     end: np.ndarray  # (N,) int64: the subtree of token j is j..end[j]-1
-    paths: tuple[np.ndarray, ...]  # S arrays: packed index of every token of sequence s
+    predictors: np.ndarray  # (T,) int64: packed index of the token before each scored one
+    counts: tuple[int, ...]  # S: how many of the T each sequence has, in order
+
+    @cached_property
+    def segments(self) -> np.ndarray:
+        """(G, 2) int64: first and last + 1 packed index of each run of tokens without a branch.
+
+        All tokens of a segment have the same `end`.
+        """
+        only_child = (self.depth[1:] == self.depth[:-1] + 1) & (self.end[1:] == self.end[:-1])
+        starts = np.flatnonzero(np.concatenate([[True], ~only_child]))
+        return np.stack([starts, np.append(starts[1:], len(self.ids))], axis=1)
 
 
-def pack(sequences: Sequence[Sequence[int]]) -> PrefixTree:
-    """The trie of the sequences: every distinct (prefix, token) once. Sequences must not be empty."""
-    if not sequences or any(len(sequence) == 0 for sequence in sequences):
-        raise ValueError("a prefix tree needs at least one sequence, and no empty ones")
+def pack(sequences: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]) -> PrefixTree:
+    """The trie of the sequences: every distinct (prefix, token) once, as far as it is needed.
+
+    `scored`: for each sequence, ascending positions of the tokens to be scored, each at least 1,
+    since the first token is predicted by none; the length of the sequence itself stands for the
+    token that would come next. What follows a sequence's last predictor is left out. Raises
+    `ValueError` on a sequence without scored positions, or one out of range.
+    """
+    if not sequences or len(sequences) != len(scored):
+        raise ValueError("a prefix tree needs sequences, and scored positions for each")
+    rows: list[list[int]] = []
+    for sequence, positions in zip(sequences, scored, strict=True):
+        if not positions or positions[0] < 1 or positions[-1] > len(sequence):
+            raise ValueError(f"scored positions must be within 1..{len(sequence)}: {positions}")
+        rows.append(list(sequence[: positions[-1]]))
     # In sorted order, a sequence shares with all before it what it shares with the last one, so
     # what it adds can be appended, and the result is in preorder.
-    rows = [list(sequence) for sequence in sequences]
-    order = sorted(range(len(rows)), key=rows.__getitem__)
     ids: list[int] = []
     depth: list[int] = []
     end: list[int] = []
-    paths: list[np.ndarray] = [np.empty(0, np.int64)] * len(sequences)
+    predictors: list[np.ndarray] = [np.empty(0, np.int64)] * len(rows)
     last: list[int] = []
-    open_path: list[int] = []  # packed indices of `last`
-    for s in order:
-        sequence = rows[s]
-        shared = _common_prefix(last, sequence)
-        for node in open_path[shared:]:
+    path = np.empty(0, np.int64)  # packed indices of `last`
+    for s in sorted(range(len(rows)), key=rows.__getitem__):
+        shared = _common_prefix(last, rows[s])
+        for node in path[shared:]:
             end[node] = len(ids)
-        start = len(ids)
-        open_path = open_path[:shared] + list(range(start, start + len(sequence) - shared))
-        ids.extend(sequence[shared:])
-        depth.extend(range(shared, len(sequence)))
-        end.extend([0] * (len(sequence) - shared))
-        paths[s] = np.array(open_path, np.int64)
-        last = sequence
-    for node in open_path:
+        added = len(rows[s]) - shared
+        path = np.concatenate([path[:shared], np.arange(len(ids), len(ids) + added)])
+        ids.extend(rows[s][shared:])
+        depth.extend(range(shared, len(rows[s])))
+        end.extend([0] * added)
+        predictors[s] = path[np.asarray(scored[s]) - 1]
+        last = rows[s]
+    for node in path:
         end[node] = len(ids)
-    return PrefixTree(np.array(ids), np.array(depth), np.array(end), tuple(paths))
+    return PrefixTree(
+        np.array(ids),
+        np.array(depth),
+        np.array(end),
+        np.concatenate(predictors),
+        tuple(len(positions) for positions in scored),
+    )
 
 
 def _common_prefix(a: list[int], b: list[int]) -> int:

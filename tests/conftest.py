@@ -32,7 +32,7 @@ def model_config() -> ModelConfigs:
             "revision": None,
             "nf4": False,
             "dtype": "float32",
-            "attention": "sdpa",
+            "attention": "auto",
             "lora": {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": "all-linear"},
             "max_length": 512,
         }

