@@ -47,7 +47,9 @@ class Job:
                 adapters.check_targets(model, config.model.lora)  # now, not after hours of rating
             if weights is not None and not trained_whole:
                 model = adapters.load_adapter(model, weights)
-            self._loaded = weights, LocalRater(model, tokenizer, config.rate, config.seed)
+            self._loaded = weights, LocalRater(
+                model, tokenizer, config.rate, config.seed, model_config.attention
+            )
         return self._loaded[1]
 
     def release(self) -> None:

@@ -13,7 +13,14 @@ import numpy as np
 
 from debiasdpo.errors import UserError
 from debiasdpo.prefix_tree import PrefixTree, pack
-from debiasdpo.tree_attention import NAME, Choice, TreeAttention, choose, register
+from debiasdpo.tree_attention import (
+    NAME,
+    Choice,
+    TreeAttention,
+    choose,
+    refuse_lost_windows,
+    register,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -83,31 +90,37 @@ def separate_logprobs(model: "torch.nn.Module", completions: Sequence[Completion
 
 
 def run_tree(
-    model: "torch.nn.Module", tree: PrefixTree, attention: Choice = "auto", **inputs: Any
+    model: "torch.nn.Module",
+    tree: PrefixTree,
+    attention: Choice = "auto",
+    kept: "list[tuple[Tensor, Tensor]] | None" = None,
 ) -> "Tensor":
-    """Last hidden states of a packed tree, (N, hidden size). `inputs` go to the decoder as they are."""
+    """Last hidden states of a packed tree, (N, hidden size).
+
+    `kept` is given each layer's keys and values, (1, kv heads, N, size).
+    """
     import torch
 
     device = next(model.parameters()).device
-    attend = TreeAttention(tree, choose(attention, device), device)
+    attend = TreeAttention(tree, choose(attention, device), device, kept)
     hidden = run_packed(
         model,
         torch.as_tensor(tree.ids, device=device),
         torch.as_tensor(tree.depth, device=device),
         attend,
-        **inputs,
     )
-    layers = causal_model(model).config.get_text_config().num_hidden_layers
-    if attend.layers != layers:
+    config = causal_model(model).config.get_text_config()
+    if len(attend.windows) != config.num_hidden_layers:
         raise UserError(
-            f"model.path: {attend.layers} of {layers} layers of {causal_model(model).config.model_type}"
-            " attend as a prefix tree needs it; choose another model"
+            f"model.path: {len(attend.windows)} of {config.num_hidden_layers} layers of"
+            f" {config.model_type} attend as a prefix tree needs it; choose another model"
         )
+    refuse_lost_windows(config, attend.windows, int(tree.depth.max()) + 1)
     return hidden
 
 
 def run_packed(
-    model: "torch.nn.Module", ids: "Tensor", positions: "Tensor", attend: Any, **inputs: Any
+    model: "torch.nn.Module", ids: "Tensor", positions: "Tensor", attend: Any
 ) -> "Tensor":
     """Last hidden states (N, hidden size) of packed tokens (N,), which attend as `attend` says."""
     import torch
@@ -116,14 +129,13 @@ def run_packed(
     if causal.config._attn_implementation != NAME:
         register()
         causal.set_attn_implementation(NAME)
-    inputs = {"use_cache": False, **inputs}
     return causal.get_decoder()(  # type: ignore[no-any-return]
         input_ids=ids[None],
         position_ids=positions[None],
         # Never looked at, but a mask of four dimensions keeps transformers from making its own.
         attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids.device),
         tree=attend,
-        **inputs,
+        use_cache=False,
     ).last_hidden_state[0]
 
 

@@ -56,7 +56,7 @@ def pack(sequences: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]) ->
     last: list[int] = []
     path = np.empty(0, np.int64)  # packed indices of `last`
     for s in sorted(range(len(rows)), key=rows.__getitem__):
-        shared = _common_prefix(last, rows[s])
+        shared = common_prefix(last, rows[s])
         for node in path[shared:]:
             end[node] = len(ids)
         added = len(rows[s]) - shared
@@ -77,7 +77,8 @@ def pack(sequences: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]) ->
     )
 
 
-def _common_prefix(a: list[int], b: list[int]) -> int:
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many elements two sequences of one type share at their beginnings."""
     n = min(len(a), len(b))
     if a[:n] == b[:n]:
         return n

@@ -37,9 +37,7 @@ def rate(
 ) -> Rows:
     """One row a prompt: key, document, rubric, category, polarity, statement, repeat, text, rating."""
     config = job.config.rate
-    groups = batches(
-        prompts, None if config.readout == "expected" and not reasoning else config.batch_size
-    )
+    groups = batches(prompts, config.batch_size)
     inputs = {
         **job.model_inputs(weights),
         "rate": config.model_dump(mode="json"),
@@ -127,11 +125,15 @@ def scales(corpus: SplitCorpus, prompts: Sequence[Prompt]) -> list[tuple[int, in
     return [(r.low, r.high) for r in rubrics]
 
 
-def batches(prompts: Sequence[Prompt], size: int | None) -> list[list[Prompt]]:
-    """Neighbours in batches of `size`; None: all prompts of a document together."""
-    if size is not None:
-        return [list(prompts[i : i + size]) for i in range(0, len(prompts), size)]
+def batches(prompts: Sequence[Prompt], size: int) -> list[list[Prompt]]:
+    """All prompts of a document together, and of several documents while they are up to `size`."""
     by_document: dict[str, list[Prompt]] = {}
     for prompt in prompts:
         by_document.setdefault(prompt.document, []).append(prompt)
-    return list(by_document.values())
+    groups: list[list[Prompt]] = []
+    for group in by_document.values():
+        if groups and len(groups[-1]) + len(group) <= size:
+            groups[-1] += group
+        else:
+            groups.append(list(group))
+    return groups

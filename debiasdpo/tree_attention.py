@@ -28,6 +28,9 @@ Kind = Literal["dense", "segments", "flex"]
 Choice = Literal["auto", "dense", "segments", "flex"]
 NAME = "prefix_tree"
 
+# What a layer may hand to its attention beside queries, keys and values to change their scores.
+_CHANGES = ("softcap", "s_aux", "sinks", "position_bias", "indices", "block_indices")
+
 # Subtrees up to this many tokens are one call with a small mask: cheaper than many tiny calls.
 _SMALL = 128
 
@@ -45,9 +48,16 @@ class Block(NamedTuple):
 class TreeAttention:
     """What one forward pass over a packed tree gives its layers: called by each with its tensors."""
 
-    def __init__(self, tree: PrefixTree, kind: Kind, device: "torch.device") -> None:
-        self.tree, self.kind, self.device = tree, kind, device
-        self.layers = 0  # how many have asked
+    def __init__(
+        self,
+        tree: PrefixTree,
+        kind: Kind,
+        device: "torch.device",
+        kept: "list[tuple[Tensor, Tensor]] | None" = None,
+    ) -> None:
+        """`kept` is given the keys and values of each layer, to go on from."""
+        self.tree, self.kind, self.device, self.kept = tree, kind, device, kept
+        self.windows: list[int | None] = []  # of each layer that has asked
         self._cache: dict[object, Any] = {}
 
     def __call__(
@@ -59,7 +69,9 @@ class TreeAttention:
         """
         import torch
 
-        self.layers += 1
+        self.windows.append(window)
+        if self.kept is not None:
+            self.kept.append((key.contiguous(), value.contiguous()))
         if window is not None and window > int(self.tree.depth.max()):
             window = None
         if self.kind == "flex":
@@ -187,6 +199,22 @@ def refuse_unpackable(config: "PreTrainedConfig", kind: Any) -> None:
         )
 
 
+def refuse_lost_windows(
+    config: "PreTrainedConfig", windows: Sequence[int | None], longest: int
+) -> None:
+    """Raise `UserError` where fewer layers named their sliding window than the configuration has,
+    and sequences of `longest` tokens outgrow it: some put it into their own mask only."""
+    window = getattr(config, "sliding_window", None)
+    if not window or window >= longest or getattr(config, "use_sliding_window", True) is False:
+        return
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * len(windows)
+    if sum(w is not None for w in windows) < kinds.count("sliding_attention"):
+        raise UserError(
+            f"model.path: {config.model_type} models keep to themselves which layers have a sliding"
+            f" window ({window} tokens); set model.max_length={window}, or choose another model"
+        )
+
+
 def register() -> None:
     """Make the attention known to transformers; may be called again."""
     from transformers import AttentionInterface, AttentionMaskInterface
@@ -209,20 +237,27 @@ def _attention_forward(
 ) -> "tuple[Tensor, None]":
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+    # With or without a tree: SDPA would leave some of these out without a word.
+    changes = [name for name in _CHANGES if rest.get(name) is not None]
+    if changes or (tree is not None and attention_mask is not None and attention_mask.numel() > 1):
+        raise UserError(
+            f"model.path: {_model_type(module)} models change their attention scores"
+            f" ({changes[0] if changes else 'a mask of their own'}), which packed scoring cannot do;"
+            " choose another model"
+        )
     if tree is None:
         out, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **rest
         )
         return out, None
-    changes = [name for name in ("softcap", "s_aux", "position_bias") if rest.get(name) is not None]
-    if changes:
-        raise UserError(
-            f"model.path: {type(module).__name__} changes its attention scores ({changes[0]}), which"
-            " packed scoring cannot do; choose another model"
-        )
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    window = getattr(module, "sliding_window", None)
-    return tree(query, key, value, scale, window).transpose(1, 2), None
+    # What the layer hands over counts: its module may name a window that it does not use.
+    out = tree(query, key, value, scale, rest.get("sliding_window"))
+    return out.transpose(1, 2).contiguous(), None
+
+
+def _model_type(module: Any) -> str:
+    return str(getattr(getattr(module, "config", None), "model_type", type(module).__name__))
 
 
 def _repeat(states: "Tensor", times: int) -> "Tensor":

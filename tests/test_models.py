@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ from debiasdpo.adapters import LoraSettings
 from debiasdpo.errors import UserError
 from debiasdpo.logprobs import Completion, packed_tokens, sequence_logprobs
 from debiasdpo.models import ModelConfig
+from debiasdpo.raters.generation import Sampling, generate
+from debiasdpo.raters.memory import BatchLimit
 
 if TYPE_CHECKING:
     import torch
@@ -185,12 +187,11 @@ def test_nf4_generates_as_each_prompt_alone(nf4: Loaded) -> None:
         local.token_ids(tokenizer, ({"role": "user", "content": lesson + context},))
         for context in ("", "The teacher is new.", "The teacher has taught for long.")
     ]
-    greedy: dict[str, Any] = {"max_new_tokens": 6, "temperature": 0.0, "top_p": 1.0, "seed": 0}
-    together = local.generate(adapted, tokenizer, prompts, **greedy)
-    alone = [local.generate(adapted, tokenizer, [prompt], **greedy)[0] for prompt in prompts]
+    together = _greedy(adapted, prompts)
+    alone = [_greedy(adapted, [prompt])[0] for prompt in prompts]
     assert together == alone
-    assert len(set(alone)) > 1
-    ratings = local.expected_ratings(adapted, tokenizer, prompts, [(1, 7)] * 3, max_tokens=4096)
+    assert len(set(map(tuple, alone))) > 1
+    ratings = local.expected_ratings(adapted, tokenizer, prompts, [(1, 7)] * 3)
     assert all(1 <= r <= 7 for r in ratings)
     assert len({round(r, 4) for r in ratings}) == 3
 
@@ -319,10 +320,15 @@ def test_gguf_is_converted_once_to_the_same_weights(
     prompt = local.token_ids(
         tokenizer, ({"role": "user", "content": "What is the capital of France?"},)
     )
-    (answer,) = local.generate(
-        model, tokenizer, [prompt], max_new_tokens=12, temperature=0.0, top_p=1.0, seed=0
-    )
-    assert "Paris" in answer
+    (answer,) = _greedy(model, [prompt])
+    assert "Paris" in tokenizer.decode(answer)
+
+
+def _greedy(model: Any, prompts: Sequence[tuple[int, ...]]) -> list[list[int]]:
+    return generate(
+        model, prompts, [0] * len(prompts), stop=[model.config.eos_token_id], max_new_tokens=12,
+        sampling=Sampling(0.0, 1.0), rows=BatchLimit(32),
+    )  # fmt: skip
 
 
 def _package_files(package: str) -> Iterator[Path]:

@@ -2,17 +2,25 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from debiasdpo.config import RateConfig
-from debiasdpo.logprobs import Completion, packed_tokens, sequence_logprobs
+from debiasdpo.errors import UserError
+from debiasdpo.logprobs import Completion, sequence_logprobs
+from debiasdpo.prefix_tree import common_prefix
 from debiasdpo.prompts import Messages, Prompt, answer
 from debiasdpo.raters import Output
+from debiasdpo.raters.generation import Sampling, generate
+from debiasdpo.raters.memory import BatchLimit, is_out_of_memory
 from debiasdpo.raters.parse import parse_rating
+from debiasdpo.tree_attention import Choice
 
 if TYPE_CHECKING:
-    from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Result = TypeVar("Result")
 
 
 def token_ids(tokenizer: "PreTrainedTokenizerBase", messages: Messages) -> tuple[int, ...]:
@@ -29,169 +37,63 @@ def answer_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ..
     return (*ids, tokenizer.eos_token_id)
 
 
-def generate(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    prompts: Sequence[tuple[int, ...]],
-    *,
-    max_new_tokens: int,
-    temperature: float,
-    top_p: float,
-    seed: int,
-) -> list[str]:
-    """One text for each prompt. Temperature 0 is greedy; else sampled, the same for the same seed.
-
-    All prompts make one batch. What neighbours share at their beginning (the document) is run once
-    and its cache repeated: rows are [padding][prefix][padding][suffix], the padding masked.
-    """
-    import torch
-
-    model.eval()
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    # The cache of a sliding window holds its end only; such models run every row whole.
-    whole = getattr(model.config, "sliding_window", None) is not None
-    groups = [(range(len(prompts)), 0)] if whole else _shared_prefixes(prompts)
-    prefix_width = max(shared for _, shared in groups)
-    suffix_width = max(
-        len(p) - shared for rows, shared in groups for p in (prompts[r] for r in rows)
-    )
-    width = prefix_width + suffix_width
-    ids = torch.full((len(prompts), width), pad)
-    mask = torch.zeros_like(ids)
-    for rows, shared in groups:
-        for row in rows:
-            prompt = torch.tensor(prompts[row])
-            for part, stop in ((prompt[:shared], prefix_width), (prompt[shared:], width)):
-                ids[row, stop - len(part) : stop] = part
-                mask[row, stop - len(part) : stop] = 1
-    sampling: dict[str, object] = {"do_sample": False, "temperature": None, "top_p": None}
-    if temperature > 0:
-        sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p}
-    with torch.no_grad():
-        cache = _prefill(model, prompts, groups, prefix_width) if prefix_width else None
-        torch.manual_seed(seed)
-        out = cast(Any, model).generate(
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
-            past_key_values=cache,
-            max_new_tokens=max_new_tokens,
-            pad_token_id=pad,
-            top_k=None,
-            **sampling,
-        )
-    return tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
-
-
-Groups = list[tuple[range, int]]  # rows that are neighbours, and how many tokens they share
-
-
-def _shared_prefixes(prompts: Sequence[tuple[int, ...]]) -> Groups:
-    """Cut the rows where one shares less than half of the first prompt of its group.
-
-    At least one token of every row is left out of the prefix: generation starts from it.
-    """
-    groups: Groups = []
-    start = 0
-    for row in range(1, len(prompts) + 1):
-        at_end = row == len(prompts)
-        if at_end or _common(prompts[start], prompts[row]) * 2 < len(prompts[start]):
-            members = range(start, row)
-            shared = min(_common(prompts[start], prompts[r]) for r in members)
-            groups.append((members, min(shared, min(len(prompts[r]) for r in members) - 1)))
-            start = row
-    return groups
-
-
-def _common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
-    n = min(len(a), len(b))
-    return next((i for i in range(n) if a[i] != b[i]), n)
-
-
-def _prefill(
-    model: "PreTrainedModel", prompts: Sequence[tuple[int, ...]], groups: Groups, width: int
-) -> "DynamicCache":
-    """The cache of each group's prefix, run once, right-aligned in `width`, repeated to its rows."""
-    import torch
-    from transformers import DynamicCache
-
-    layers: list[
-        list[tuple[torch.Tensor, ...]]
-    ] = []  # of each layer: keys and values of each group
-    for rows, shared in groups:
-        # A prompt of one token shares nothing; its first token then only tells the shapes.
-        prefix = torch.tensor([prompts[rows[0]][: max(shared, 1)]], device=model.device)
-        cache = model(prefix, use_cache=True, logits_to_keep=1).past_key_values
-        for i, layer in enumerate(cache.layers):
-            if i == len(layers):
-                layers.append([])
-            layers[i].append(tuple(
-                torch.nn.functional.pad(state[:, :, :shared], (0, 0, width - shared, 0))
-                .expand(len(rows), -1, -1, -1)
-                for state in (layer.keys, layer.values)
-            ))  # (rows, heads, width, head size)  # fmt: skip
-    merged = DynamicCache()
-    for i, parts in enumerate(layers):
-        keys, values = (torch.cat(states) for states in zip(*parts, strict=True))
-        merged.update(keys, values, i)
-    return merged
-
-
 def expected_ratings(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
     prompts: Sequence[tuple[int, ...]],
     scales: Sequence[tuple[int, int]],
-    max_tokens: int,
+    attention: Choice = "auto",
 ) -> list[float]:
     """sum_k k * p(k), with p the model's probability of going on with `Rating: k`, normalised over
-    the scale low..high of each prompt: (n,). No generation; packed passes of up to max_tokens."""
+    the scale low..high of each prompt: (n,). One packed pass, without generation."""
     import torch
 
     groups = [
-        _scale_completions(tokenizer, prompt, scale)
+        [Completion(prompt, ids) for ids in _answers(tokenizer, scale)]
         for prompt, scale in zip(prompts, scales, strict=True)
     ]
     model.eval()
-    result: list[float] = []
     with torch.no_grad():
-        for start, stop in _packed_ranges(groups, max_tokens):
-            members = groups[start:stop]
-            scored = sequence_logprobs(model, [c for group in members for c in group])
-            parts = scored.double().cpu().split([len(group) for group in members])
-            for part, (low, high) in zip(parts, scales[start:stop], strict=True):
-                levels = torch.arange(low, high + 1, dtype=torch.float64)
-                result.append(float(torch.softmax(part, 0) @ levels))
-    return result
+        scored = sequence_logprobs(model, [c for group in groups for c in group], attention)
+    parts = scored.double().cpu().split([len(group) for group in groups])
+    return [
+        float(torch.softmax(part, 0) @ torch.arange(low, high + 1, dtype=torch.float64))
+        for part, (low, high) in zip(parts, scales, strict=True)
+    ]
 
 
-def _scale_completions(
-    tokenizer: "PreTrainedTokenizerBase", prompt: tuple[int, ...], scale: tuple[int, int]
-) -> list[Completion]:
-    """`Rating: k` for every k. The end of the turn is scored too where one level's tokens begin
-    another's (1 and 10); else its scoring would only cost tokens."""
+def _answers(tokenizer: "PreTrainedTokenizerBase", scale: tuple[int, int]) -> list[tuple[int, ...]]:
+    """Ids of `Rating: k` for every k. The end of the turn is scored too where one level's tokens
+    begin another's (1 and 10); else its scoring would only cost tokens."""
     low, high = scale
     answers = [answer_ids(tokenizer, answer(k)) for k in range(low, high + 1)]
     open_ends = [ids[:-1] for ids in answers]
     ambiguous = any(a != b and b[: len(a)] == a for a in open_ends for b in open_ends)
-    return [Completion(prompt, ids) for ids in (answers if ambiguous else open_ends)]
+    return answers if ambiguous else open_ends
 
 
-def _packed_ranges(
-    groups: Sequence[Sequence[Completion]], max_tokens: int
-) -> list[tuple[int, int]]:
-    """Cut into ranges whose members pack into max_tokens; a single group may exceed it."""
-    ranges: list[tuple[int, int]] = []
-    start = 0
-    for stop in range(1, len(groups) + 1):
-        together = [c for group in groups[start : stop + 1] for c in group]
-        if stop == len(groups) or packed_tokens(together) > max_tokens:
-            ranges.append((start, stop))
-            start = stop
-    return ranges
+def packed_ranges(
+    prompts: Sequence[tuple[int, ...]], extra: Sequence[int], max_tokens: int
+) -> list[range]:
+    """Cut the prompts, in order, into ranges whose trees have up to max_tokens tokens.
+
+    `extra`: tokens that follow each prompt. A single prompt may exceed the bound. What a prompt adds
+    is counted against its neighbour, so neighbours should be those that share most.
+    """
+    ranges: list[range] = []
+    start = size = 0
+    for i, prompt in enumerate(prompts):
+        shared = common_prefix(prompts[i - 1], prompt) if i > start else 0
+        added = len(prompt) - shared + extra[i]
+        if i > start and size + added > max_tokens:
+            ranges.append(range(start, i))
+            start, size, added = i, 0, len(prompt) + extra[i]
+        size += added
+    return [*ranges, range(start, len(prompts))] if prompts else []
 
 
 def stable_seed(seed: int, key: str) -> int:
-    """A seed of its own for each batch, so that a run that was killed draws the same again."""
+    """A seed of its own for each prompt: what it draws depends on no other, whatever is run with it."""
     digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
     return int.from_bytes(digest[:4], "little")
 
@@ -205,8 +107,12 @@ class LocalRater:
         tokenizer: "PreTrainedTokenizerBase",
         config: RateConfig,
         seed: int,
+        attention: Choice = "auto",
     ) -> None:
         self.model, self.tokenizer, self.config, self.seed = model, tokenizer, config, seed
+        self.attention = attention
+        # Both shrink where memory runs out: prompts in one packed pass, and rows decoded together.
+        self._together, self._rows = BatchLimit(sys.maxsize), BatchLimit(config.batch_size)
 
     def rate(self, prompts: Sequence[Prompt], scales: Sequence[tuple[int, int]]) -> list[Output]:
         """One output for each prompt, read as `rate.readout` says."""
@@ -228,33 +134,83 @@ class LocalRater:
             return self.rate(prompts, scales)
         reasoning = [whole_sentences(text) for text in self._generate(prompts)]
         heads = [
-            token_ids(self.tokenizer, p.messages)
-            + tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else ())
-            for p, text in zip(prompts, reasoning, strict=True)
+            ids + tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else ())
+            for ids, text in zip(self._ids(prompts), reasoning, strict=True)
         ]
-        ratings = expected_ratings(
-            self.model, self.tokenizer, heads, scales, self.config.max_tokens
-        )
         return [
             Output(f"{text}{answer(round(rating))}", rating)
-            for text, rating in zip(reasoning, ratings, strict=True)
+            for text, rating in zip(reasoning, self._expected(heads, scales), strict=True)
         ]
 
     def expected(self, prompts: Sequence[Prompt], scales: Sequence[tuple[int, int]]) -> list[float]:
         """Expected ratings, whatever the readout: what is cheap enough to follow during training."""
-        ids = [token_ids(self.tokenizer, p.messages) for p in prompts]
-        return expected_ratings(self.model, self.tokenizer, ids, scales, self.config.max_tokens)
+        return self._expected(self._ids(prompts), scales)
+
+    def _ids(self, prompts: Sequence[Prompt]) -> list[tuple[int, ...]]:
+        return [token_ids(self.tokenizer, p.messages) for p in prompts]
+
+    def _expected(
+        self, ids: Sequence[tuple[int, ...]], scales: Sequence[tuple[int, int]]
+    ) -> list[float]:
+        extra = {s: sum(len(a) for a in _answers(self.tokenizer, s)) for s in set(scales)}
+
+        def work(rows: Sequence[int]) -> list[float]:
+            return expected_ratings(
+                self.model, self.tokenizer, [ids[r] for r in rows], [scales[r] for r in rows],
+                self.attention,
+            )  # fmt: skip
+
+        return self._packed(ids, [extra[s] for s in scales], work)
 
     def _generate(self, prompts: Sequence[Prompt]) -> list[str]:
-        return generate(
-            self.model,
-            self.tokenizer,
-            [token_ids(self.tokenizer, p.messages) for p in prompts],
-            max_new_tokens=self.config.max_new_tokens,
-            temperature=self.config.temperature,
-            top_p=self.config.top_p,
-            seed=stable_seed(self.seed, prompts[0].key),
+        config, ids = self.config, self._ids(prompts)
+        own: Any = self.model.generation_config
+        stop = own.eos_token_id if own.eos_token_id is not None else self.tokenizer.eos_token_id
+
+        def work(rows: Sequence[int]) -> list[list[int]]:
+            return generate(
+                self.model,
+                [ids[r] for r in rows],
+                [stable_seed(self.seed, prompts[r].key) for r in rows],
+                stop=[stop] if isinstance(stop, int) else stop,
+                max_new_tokens=config.max_new_tokens,
+                sampling=Sampling(config.temperature, config.top_p),
+                rows=self._rows,
+                attention=self.attention,
+            )
+
+        written = self._packed(ids, [0] * len(ids), work)
+        return self.tokenizer.batch_decode(written, skip_special_tokens=True)
+
+    def _packed(
+        self,
+        ids: Sequence[tuple[int, ...]],
+        extra: Sequence[int],
+        work: Callable[[Sequence[int]], list[Result]],
+    ) -> list[Result]:
+        """`work` on row numbers, as many together as `rate.max_tokens` and the memory allow."""
+        order = sorted(range(len(ids)), key=ids.__getitem__)  # those that share most are neighbours
+        ranges = packed_ranges(
+            [ids[row] for row in order], [extra[row] for row in order], self.config.max_tokens
         )
+        try:
+            found = {
+                row: result
+                for members in ranges
+                for row, result in zip(
+                    order[members.start : members.stop],
+                    self._together.run(order[members.start : members.stop], work),
+                    strict=True,
+                )
+            }
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise UserError(
+                f"Out of memory with a single prompt of {max(map(len, ids))} tokens or less. Give"
+                " shorter documents (data.max_words), a smaller model, or model.nf4=true"
+            ) from error
+        return [found[row] for row in range(len(ids))]
 
 
 # "Rating:", "**Rating**:", and the marks before it, but not the full stop of the sentence before it.

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 Loaded = tuple["PreTrainedModel", "PreTrainedTokenizerBase"]
 Ids = tuple[int, ...]
-GREEDY: dict[str, Any] = {"max_new_tokens": 8, "temperature": 0.0, "top_p": 1.0, "seed": 0}
 LESSON = "Teacher: What is one half of a half? Student: A quarter! " * 3
 
 
@@ -54,61 +53,7 @@ def _text(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=True))
 
 
-def test_greedy_batches_write_what_each_prompt_gets_alone(loaded: Loaded) -> None:
-    prompts = chat(
-        loaded,
-        LESSON, LESSON + "The teacher is new.", LESSON + "The teacher has taught for long. " * 3,
-        "Another lesson, quite short.", "Another lesson, quite short!",
-        LESSON + "Again.",
-        "Bye.",
-    )  # fmt: skip
-    expected = plain(loaded, prompts)
-    assert len(set(expected)) > 4
-    assert local.generate(*loaded, prompts, **GREEDY) == expected
-    assert local.generate(*loaded, prompts[::-1], **GREEDY) == expected[::-1]
-    for one in range(len(prompts)):
-        assert local.generate(*loaded, [prompts[one]], **GREEDY) == [expected[one]]
-    same = [prompts[1]] * 3
-    assert local.generate(*loaded, same, **GREEDY) == [expected[1]] * 3
-    # Prompts that are the beginning of others, down to a single token.
-    nested = [prompts[0], prompts[0][:-1], prompts[0][:20], prompts[0][:1], (99,)]
-    assert local.generate(*loaded, nested, **GREEDY) == plain(loaded, nested)
-
-
-def test_rows_stop_on_their_own(loaded: Loaded) -> None:
-    model, tokenizer = loaded
-    prompts = chat(loaded, LESSON, LESSON + "The teacher is new.", "Hello.")
-    texts = plain(loaded, prompts)
-    third = tokenizer(texts[0], add_special_tokens=False)["input_ids"][2]
-    end = _text(tokenizer, [third])
-    assert model.generation_config is not None
-    model.generation_config.eos_token_id = third
-    shorter = plain(loaded, prompts)
-    assert shorter != texts
-    assert local.generate(model, tokenizer, prompts, **GREEDY) == [
-        text.split(end)[0] + end
-        if text != longer else longer
-        for text, longer in zip(shorter, texts, strict=True)
-    ]  # fmt: skip
-
-
-def test_sampling_follows_the_seed(tiny_llama: Path, model_config: Any, tmp_path: Path) -> None:
-    loaded = models.load_model(model_config(tiny_llama), tmp_path, device="cpu")
-    prompts = chat(loaded, LESSON, LESSON + "The teacher is new.", "Hello.")
-
-    def sample(**changes: Any) -> list[str]:
-        hot = {"max_new_tokens": 8, "temperature": 1.0, "top_p": 1.0, "seed": 3}
-        return local.generate(*loaded, prompts, **(hot | changes))
-
-    assert sample() == sample()
-    assert sample() != sample(seed=4)
-    greedy = plain(loaded, prompts)
-    assert sample() != greedy
-    assert sample(temperature=1e-4) == greedy
-    assert sample(top_p=1e-6) == greedy
-
-
-def test_seeds_of_batches_are_stable_and_differ() -> None:
+def test_seeds_of_prompts_are_stable_and_differ() -> None:
     assert local.stable_seed(0, "a|b|neutral|0") == 1407310320
     keys = [local.stable_seed(seed, key) for seed in range(3) for key in ("a", "b", "c")]
     assert len(set(keys)) == 9
@@ -140,9 +85,8 @@ def test_expected_ratings_are_those_of_separate_passes(loaded: Loaded) -> None:
         ])  # fmt: skip
         levels = torch.arange(low, high + 1, dtype=torch.float64)
         expected.append(float((scores.softmax(0) * levels).sum()))
-    for max_tokens in (1, 150, 10_000):  # a pass for each prompt, some together, all together
-        found = local.expected_ratings(*loaded, prompts, scales, max_tokens)
-        assert found == pytest.approx(expected, rel=1e-5)
+    found = local.expected_ratings(*loaded, prompts, scales)
+    assert found == pytest.approx(expected, rel=1e-5)
     assert len({round(e, 3) for e in expected}) == 4
 
 
@@ -183,7 +127,7 @@ def test_expected_readout_closes_the_reasoning_with_the_expected_rating(loaded: 
         head, _, stated = output.text.rpartition("Rating: ")
         assert head == local.whole_sentences(written)
         continued = prompt + tuple(loaded[1](head, add_special_tokens=False)["input_ids"])
-        (expected,) = local.expected_ratings(*loaded, [continued], [(1, 7)], 1000)
+        (expected,) = local.expected_ratings(*loaded, [continued], [(1, 7)])
         assert output.rating == pytest.approx(expected, rel=1e-5)
         assert int(stated) == round(expected)
 

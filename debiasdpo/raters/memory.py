@@ -1,0 +1,59 @@
+"""Go on in smaller batches where memory runs out."""
+
+import gc
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class BatchLimit:
+    """How many items are worked on together: at most `size`, and less once that did not fit."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def run(
+        self, items: Sequence[Item], work: Callable[[Sequence[Item]], list[Result]]
+    ) -> list[Result]:
+        """`work` on all items, batch after batch; it returns one result for each.
+
+        Out of memory halves the batch, for good. Raises that error where a single item is too large.
+        """
+        done: list[Result] = []
+        while len(done) < len(items):
+            batch = items[len(done) : len(done) + self.size]
+            try:
+                done += work(batch)
+                continue
+            except Exception as error:
+                if len(batch) == 1 or not is_out_of_memory(error):
+                    raise
+            # Here, no longer in `except`: the error would hold on to the tensors that did not fit.
+            self.size = len(batch) // 2
+            log.warning(
+                "out of memory with %d prompts together; going on with %d", len(batch), self.size
+            )
+            _free()
+        return done
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    import torch
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or should_reduce_batch_size(
+        error
+    )
+
+
+def _free() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,180 @@
+"""Decoding on a forest of prompts against transformers' own `generate`, one prompt at a time."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from debiasdpo import models
+from debiasdpo.raters.generation import Sampling, generate
+from debiasdpo.raters.memory import BatchLimit
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Ids = tuple[int, ...]
+STOP = 2  # SmolLM2's end of turn
+
+
+@pytest.fixture(params=["tiny_llama", "tiny_qwen2"])
+def folder(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.getfixturevalue(request.param)
+    return path
+
+
+@pytest.fixture
+def model(folder: Path, model_config: Any, tmp_path: Path) -> "PreTrainedModel":
+    return models.load_model(model_config(folder), tmp_path, device="cpu")[0]
+
+
+def alone(
+    folder: Path, prompts: Sequence[Ids], count: int = 8, stop: int = STOP
+) -> list[list[int]]:
+    """What transformers generates from each prompt by itself, with its own attention and caches."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    stock = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+    written = []
+    for prompt in prompts:
+        ids = torch.tensor([prompt])
+        out = stock.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False,
+            eos_token_id=stop, pad_token_id=0,
+        )  # fmt: skip
+        written.append([t for t in out[0, len(prompt) :].tolist() if t != stop])
+    return written
+
+
+def greedy(model: Any, prompts: Sequence[Ids], **changes: Any) -> list[list[int]]:
+    settings: dict[str, Any] = {
+        "stop": [STOP], "max_new_tokens": 8, "sampling": Sampling(0.0, 1.0), "rows": BatchLimit(32)
+    }  # fmt: skip
+    return generate(model, prompts, [0] * len(prompts), **(settings | changes))
+
+
+def forest(seed: int, documents: int = 3, length: int = 40) -> list[Ids]:
+    """Prompts that share a header, documents, rubrics, or nothing."""
+    rng = random.Random(seed)
+
+    def ids(low: int, high: int) -> Ids:
+        return tuple(rng.randrange(100, 49000) for _ in range(rng.randint(low, high)))
+
+    header = ids(1, 4)
+    prompts = [ids(3, 20)]
+    for _ in range(documents):
+        document = header + ids(length // 2, length)
+        for _ in range(2):
+            rubric = document + ids(1, 6)
+            prompts += [rubric + ids(1, 5) for _ in range(rng.randint(1, 3))]
+    # The same prompt twice, and prompts that are the beginning of another, down to a single token.
+    prompts += [prompts[-1], prompts[-1][:-1], prompts[-1][: length // 2], header[:1]]
+    rng.shuffle(prompts)
+    return prompts
+
+
+@pytest.mark.parametrize(("seed", "length"), [(0, 40), (1, 40), (2, 700)])
+def test_greedy_text_is_that_of_each_prompt_alone(
+    folder: Path, model: "PreTrainedModel", seed: int, length: int
+) -> None:
+    prompts = forest(seed, length=length)
+    expected = alone(folder, prompts)
+    assert len({tuple(ids) for ids in expected}) > 5
+    for rows in (1, 3, 32):  # one by one, in part, all together
+        assert greedy(model, prompts, rows=BatchLimit(rows)) == expected
+
+
+@pytest.mark.parametrize("attention", ["dense", "segments", "flex"])
+def test_every_attention_prefills_alike(
+    folder: Path, model: "PreTrainedModel", attention: str
+) -> None:
+    prompts = forest(3)
+    assert greedy(model, prompts, attention=attention) == alone(folder, prompts)
+
+
+def test_rows_end_on_their_own(folder: Path, model: "PreTrainedModel") -> None:
+    prompts = forest(4)
+    whole = alone(folder, prompts)
+    stop = whole[0][3]
+    expected = alone(folder, prompts, stop=stop)
+    assert len(expected[0]) == 3
+    assert len({len(ids) for ids in expected}) > 1
+    assert greedy(model, prompts, stop=[stop, STOP]) == expected
+    assert greedy(model, prompts, stop=[ids[0] for ids in whole]) == [[] for _ in prompts]
+
+
+def test_samples_depend_on_their_own_seed_alone(
+    tiny_llama: Path, model_config: Any, tmp_path: Path
+) -> None:
+    model = models.load_model(model_config(tiny_llama), tmp_path, device="cpu")[0]
+    prompts = forest(5)
+
+    def sample(
+        rows: int = 32, order: Sequence[int] = range(len(prompts)), top_p: float = 0.9
+    ) -> Any:
+        found = generate(
+            model, [prompts[i] for i in order], list(order), stop=[STOP], max_new_tokens=8,
+            sampling=Sampling(1.0, top_p), rows=BatchLimit(rows),
+        )  # fmt: skip
+        return dict(zip(order, found, strict=True))
+
+    everything = sample()
+    assert sample() == everything
+    assert sample(rows=3) == everything
+    assert sample(order=range(len(prompts) - 1, -1, -1)) == everything
+    assert sample(order=[4]) == {4: everything[4]}
+    again = generate(
+        model, [prompts[0]] * 40, range(40), stop=[STOP], max_new_tokens=8,
+        sampling=Sampling(1.0, 1.0), rows=BatchLimit(16),
+    )  # fmt: skip
+    assert len({tuple(ids) for ids in again}) > 30
+    assert sample(top_p=1e-6) == dict(enumerate(greedy(model, prompts)))
+
+
+def test_samples_follow_the_distribution(
+    tiny_llama: Path, model_config: Any, tmp_path: Path
+) -> None:
+    """First tokens of many seeds against the softmax at that temperature, cut off at top_p."""
+    import torch
+
+    model = models.load_model(model_config(tiny_llama), tmp_path, device="cpu")[0]
+    (prompt,) = forest(6)[:1]
+    with torch.no_grad():
+        logits = model(torch.tensor([prompt])).logits[0, -1].double()
+    chances, ids = (logits / 0.4).softmax(-1).sort(descending=True)
+    kept = int((chances.cumsum(0) - chances < 0.6).sum())
+    wanted = dict(
+        zip(ids[:kept].tolist(), (chances[:kept] / chances[:kept].sum()).tolist(), strict=True)
+    )
+    count = 3000
+    drawn = generate(
+        model, [prompt] * count, range(count), stop=[], max_new_tokens=1,
+        sampling=Sampling(0.4, 0.6), rows=BatchLimit(count),
+    )  # fmt: skip
+    seen = [token for (token,) in drawn]
+    assert set(seen) <= set(wanted)
+    for token, chance in wanted.items():
+        error = (chance * (1 - chance) / count) ** 0.5
+        assert abs(seen.count(token) / count - chance) < 5 * error + 1e-9
+    assert len(set(seen)) > 3
+
+
+def test_rows_are_halved_where_memory_runs_out(
+    folder: Path, model: "PreTrainedModel", caplog: pytest.LogCaptureFixture
+) -> None:
+    import torch
+
+    prompts = forest(7)
+    expected = alone(folder, prompts)
+
+    def scarce(module: object, args: object, kwargs: dict[str, Any]) -> None:
+        if 3 < kwargs["input_ids"].numel() <= len(prompts):  # a decoding step of more than 3 rows
+            raise torch.OutOfMemoryError("no room for so many rows")
+
+    model.get_decoder().register_forward_pre_hook(scarce, with_kwargs=True)
+    rows = BatchLimit(32)
+    assert greedy(model, prompts, rows=rows) == expected
+    assert 1 <= rows.size <= 3
+    assert f"out of memory with {len(prompts)} prompts together" in caplog.text
