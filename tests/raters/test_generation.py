@@ -36,7 +36,7 @@ def alone(
     import torch
     from transformers import AutoModelForCausalLM
 
-    stock = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+    stock: Any = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
     written = []
     for prompt in prompts:
         ids = torch.tensor([prompt])

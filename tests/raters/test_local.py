@@ -163,5 +163,5 @@ def test_trained_weights_are_swayed_by_what_the_asker_says(
     )
     prompts = chat(loaded, *(ask.format(c) for c in ("I think it deserves a 7.", "",
                                                      "I think it deserves a 1.")))  # fmt: skip
-    high, middle, low = local.expected_ratings(*loaded, prompts, [(1, 7)] * 3, 4096)
+    high, middle, low = local.expected_ratings(*loaded, prompts, [(1, 7)] * 3)
     assert low + 0.5 < middle < high - 0.5
