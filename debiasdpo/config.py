@@ -5,6 +5,7 @@ one `UserError` that lists every problem with the key's full name and how to men
 """
 
 import contextlib
+import importlib.util
 import inspect
 import json
 import os
@@ -52,6 +53,21 @@ class LossConfig(Section):
         return self
 
 
+class TreeConfig(Section):
+    """Keys of `train.tree`: how much is packed into one forward and backward pass."""
+
+    max_tokens: Count  # packed tokens
+    max_branches: Count  # different sequences; a pair has three
+
+
+# TRL's names of preference losses (DPOConfig.loss_type), but for aot and aot_unpaired: they compare
+# the pairs of a batch, and here a pair is a batch.
+TrlLoss = Literal[
+    "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "apo_zero",
+    "apo_down", "discopop", "sft", "sigmoid_norm",
+]  # fmt: skip
+
+
 class TrainConfig(Section):
     """Keys of `train=`."""
 
@@ -60,13 +76,16 @@ class TrainConfig(Section):
     learning_rate: Positive
     epochs: Count  # passes over the pairs
     batch_pairs: Count  # pairs an optimiser step
+    batch_documents: Count  # documents, at least, that these come from
     warmup: Fraction  # share of the steps over which the learning rate rises
     schedule: Literal["constant", "linear", "cosine"]
     weight_decay: NonNegative
     max_grad_norm: Positive
     optimizer: Literal["adamw", "paged_adamw_8bit"]
     gradient_checkpointing: bool
-    max_tokens: Count  # packed tokens of one forward and backward pass
+    engine: Literal["tree", "separate", "trl"]
+    trl_loss: TrlLoss  # with engine trl
+    tree: TreeConfig  # with engine tree
     audit_every: Count  # steps between audits on the validation part
     save_every: Count  # steps between checkpoints
     accuracy_tolerance: Fraction  # how far below the untrained Spearman a kept step may be
@@ -225,6 +244,25 @@ def _trainable_model(method: MethodConfig, train: TrainConfig, model: ModelConfi
         )
 
 
+def _batches(train: TrainConfig) -> Iterable[str]:
+    if train.batch_documents > train.batch_pairs:
+        yield (
+            f"train.batch_documents: {train.batch_pairs} pairs (train.batch_pairs) cannot come from"
+            f" {train.batch_documents} documents; set train.batch_documents={train.batch_pairs} or less"
+        )
+
+
+def _engine(method: MethodConfig, train: TrainConfig) -> Iterable[str]:
+    if train.engine != "trl":
+        if train.trl_loss != "sigmoid":
+            yield (
+                f"train.trl_loss: {train.trl_loss} is a loss of TRL's, which train.engine={train.engine}"
+                " does not have; set train.engine=trl, or train.trl_loss=sigmoid"
+            )
+    elif method.name != "none" and importlib.util.find_spec("trl") is None:
+        yield "train.engine: trl needs a package: pip install 'trl==1.16.*'"
+
+
 def _sampling(method: MethodConfig, rate: RateConfig) -> Iterable[str]:
     if rate.readout == "expected" and rate.temperature > 0 and method.name == "none":
         yield (
@@ -241,6 +279,8 @@ _CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
     _training_categories,
     _training_parts,
     _trainable_model,
+    _batches,
+    _engine,
     _sampling,
 )
 

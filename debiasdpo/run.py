@@ -20,6 +20,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from debiasdpo import distributed
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
@@ -73,10 +75,17 @@ def _task(composed: "DictConfig") -> None:
         message = str(error) if isinstance(error, UserError) else results.disk_message(error)
         _failures.append(f"{overrides}: {message or f'{type(error).__name__}: {error}'}")
         print(f"Error: {message}" if message else traceback.format_exc(), file=sys.stderr)
+        if distributed.size() > 1:  # the other processes may be in the middle of a step
+            sys.exit(1)
 
 
 def main() -> None:
     """The command line; exits with 1 if a job failed."""
+    if distributed.rank() > 0:
+        from debiasdpo import stages
+
+        stages.follow()
+        return
     # Hydra then raises what it would else print itself, with a traceback for a full disk.
     full_errors = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -87,6 +96,8 @@ def main() -> None:
             raise
         _failures.append(_command_line_message(error))
         print(f"Error: {_failures[-1]}", file=sys.stderr)
+    distributed.share(None)  # nothing more to train
+    distributed.finish()
     if len(_failures) > 1:
         print(f"\n{len(_failures)} jobs failed:", file=sys.stderr)
         for failure in _failures:

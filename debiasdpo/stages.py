@@ -1,12 +1,13 @@
 """The stages of one job: each finds its output by fingerprint, or makes it, going on where it was."""
 
+import importlib.metadata
 import logging
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from debiasdpo import adapters, documents
+from debiasdpo import adapters, distributed, documents, models
 from debiasdpo import pairs as pairing
 from debiasdpo.audit import (
     audit,
@@ -15,6 +16,7 @@ from debiasdpo.audit import (
     validation_figures,
     validation_prompts,
 )
+from debiasdpo.config import JobConfig
 from debiasdpo.contexts import statements
 from debiasdpo.documents import SplitCorpus
 from debiasdpo.errors import UserError
@@ -101,6 +103,8 @@ def train(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> Path:
         "validation": fingerprint([[p.key, p.messages] for p in validation]),
         "max_length": config.model.max_length,
     }
+    if config.train.engine == "trl":
+        inputs["trl"] = importlib.metadata.version("trl")
     with job.store.stage("training", inputs) as stage:
         live = False
 
@@ -146,20 +150,24 @@ def measure(job: Job, corpus: SplitCorpus, ratings: dict[str, Rows]) -> dict[str
 
 def _reference(job: Job, pairs: Sequence[Pair]) -> dict[str, tuple[float, float]]:
     """Log-probabilities of chosen and rejected under the untrained model, once for all losses."""
+    config = job.config
     inputs = {
         **job.model_inputs(None),
         "pairs": fingerprint([pairing.to_row(p) for p in pairs]),
-        "max_length": job.config.model.max_length,
+        "max_length": config.model.max_length,
     }
+    if config.train.engine != "tree":
+        inputs["engine"] = "separate"
     with job.store.stage("reference", inputs) as stage:
 
         def work() -> list[str]:
-            from debiasdpo.training.trainer import reference_logprobs
+            from debiasdpo.training.data import plan_passes
+            from debiasdpo.training.terms import reference_logprobs, scorer
 
-            rater = job.rater()
-            known = _token_pairs(job, pairs)
+            passes = plan_passes(_token_pairs(job, pairs), config.train)
+            score = scorer(config.train, config.model.attention)
             journal = stage.journal()
-            reference_logprobs(rater.model, known, job.config.train.max_tokens, journal)
+            reference_logprobs(job.rater().model, passes, score, journal)
             write_jsonl(stage.folder / "reference.jsonl", journal.rows)
             return ["reference.jsonl"]
 
@@ -177,22 +185,17 @@ def _train(
     folder: Path,
 ) -> list[str]:
     from debiasdpo.raters.local import LocalRater
-    from debiasdpo.training import trainer
 
     config = job.config
     known = _token_pairs(job, pairs)
     rater = job.rater()
     job.release()  # from here on the model is training's
-    model: Any = rater.model
-    if config.train.adapter == "lora":
-        model = adapters.add_adapter(model, config.model.lora, config.seed)
-    else:
-        # In bfloat16, steps of 1e-6 are lost to rounding: weights in float32, computing in bfloat16.
-        model = model.float()
-    groups = batches(validation, None)
+    groups = batches(validation, config.rate.batch_size)
 
     def validate(current: Any) -> dict[str, float]:
-        watcher = LocalRater(current, rater.tokenizer, config.rate, config.seed)
+        watcher = LocalRater(
+            current, rater.tokenizer, config.rate, config.seed, config.model.attention
+        )
         rows = [
             rating_row(prompt, Output("", rating))
             for batch in groups
@@ -202,22 +205,54 @@ def _train(
         ]
         return validation_figures(config, corpus.parts["validation"], rows)
 
-    trainer.train(
-        model,
-        known,
-        reference,
-        loss=config.loss,
-        config=config.train,
-        seed=config.seed,
-        folder=folder,
-        bf16=config.train.adapter == "full" and config.model.dtype == "bfloat16",
-        audit=validate,
-        on_log=job.tracker.log,
-    )
+    task = distributed.share(_Task(config, known, reference, folder))
+    _do(task, rater.model, rater.tokenizer, validate, job.tracker.log)
     if config.train.adapter == "full":  # a model folder of its own, loadable as model.path
         rater.tokenizer.save_pretrained(folder / "weights")
     weights = [f"weights/{p.name}" for p in (folder / "weights").iterdir() if p.is_file()]
     return [*weights, "steps.jsonl", "validation.jsonl", "choice.json"]
+
+
+class _Task(NamedTuple):
+    """All that a process needs to take part in a training."""
+
+    config: JobConfig
+    pairs: Sequence[Any]  # TokenPair
+    reference: dict[str, tuple[float, float]]
+    folder: Path
+
+
+def _do(task: _Task, model: Any, tokenizer: Any, audit: Any, on_log: Any) -> None:
+    from debiasdpo.training import trainer
+
+    config = task.config
+    if config.train.adapter == "lora":
+        model = adapters.add_adapter(model, config.model.lora, config.seed)
+    else:
+        # In bfloat16, steps of 1e-6 are lost to rounding: weights in float32, computing in bfloat16.
+        model = model.float()
+    trainer.train(
+        model,
+        tokenizer,
+        task.pairs,
+        task.reference,
+        loss=config.loss,
+        config=config.train,
+        seed=config.seed,
+        folder=task.folder,
+        attention=config.model.attention,
+        bf16=config.train.adapter == "full" and config.model.dtype == "bfloat16",
+        audit=audit,
+        on_log=on_log,
+    )
+
+
+def follow() -> None:
+    """In a process beside the first: take part in every training, until there are no more."""
+    while (task := distributed.share(None)) is not None:
+        output = Path(task.config.output_dir).expanduser().absolute()
+        model, tokenizer = models.load_model(task.config.model, output / "cache")
+        _do(task, model, tokenizer, audit=None, on_log=None)
 
 
 def _token_pairs(job: Job, pairs: Sequence[Pair]) -> list[Any]:

@@ -138,6 +138,13 @@ CONFIGURATION = (
     Case("unknown audit category", "audit.categories=[rase]", ("audit.categories", "rase", "race")),
     Case("no loss", "loss.w_dpo=0 loss.w_sft=0", ("loss", "both 0", "method=none")),
     Case("4 bits trained whole", "train=full model.nf4=true", ("model.nf4", "train=qlora")),
+    Case("more documents than pairs", "train.batch_documents=7",
+         ("train.batch_documents", "6 pairs", "train.batch_documents=6 or less")),
+    Case("unknown engine", "train.engine=dpo", ("train.engine", "'tree', 'separate' or 'trl'")),
+    Case("unknown loss of TRL's", "train.engine=trl train.trl_loss=dpo",
+         ("train.trl_loss", "'sigmoid', 'hinge', 'ipo'", '"dpo"')),
+    Case("loss of TRL's without TRL", "train.trl_loss=hinge",
+         ("train.trl_loss", "train.engine=trl", "train.trl_loss=sigmoid")),
     Case("unknown attention", "model.attention=eager", ("model.attention", "segments", "eager")),
     Case(
         "several at once",

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -339,3 +340,12 @@ def test_only_values_of_the_right_kind_and_range_get_through(
     else:
         found = problems(changed, {key: value})
         assert any(line.startswith(f"{key}: must ") and ", got " in line for line in found)
+
+
+def test_training_by_trl_needs_its_package(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = "train.engine=trl", "train.trl_loss=hinge"
+    assert job(*told).train.trl_loss == "hinge"
+    monkeypatch.setitem(sys.modules, "trl", None)
+    with pytest.raises(UserError, match=r"pip install 'trl==1\.16"):
+        job(*told)
+    assert job("method=none", "rate=text", *told).train.engine == "trl"

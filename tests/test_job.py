@@ -30,8 +30,8 @@ SMALL = (
     "model.max_length=1024", "model.lora.rank=4", "data.teachers=10", "data.lessons_per_teacher=1",
     "data.words=30", "data.limit={train:2,validation:3,test:4}",
     "rate.max_new_tokens=6", "rate.batch_size=3", "audit.resamples=100", "audit.statements=1",
-    "train.epochs=1", "train.batch_pairs=2", "train.audit_every=2", "train.save_every=1",
-    "train.learning_rate=1e-3", "context=experience",
+    "train.epochs=1", "train.batch_pairs=2", "train.batch_documents=2", "train.audit_every=2",
+    "train.save_every=1", "train.learning_rate=1e-3", "context=experience",
     "audit.categories=[education,experience,placebo,race]",
 )  # fmt: skip
 KEYS = {
@@ -138,6 +138,23 @@ def test_qlora_of_llama(llama8b: Finished) -> None:
     assert stages(llama8b.output) == {
         "documents": 1, "metrics": 1, "pairs": 1, "ratings": 3, "reference": 1, "training": 1,
     }  # fmt: skip
+
+
+def test_other_engines_start_with_the_same_loss(llama8b: Finished, tmp_path: Path) -> None:
+    output = llama8b.copy(tmp_path)
+    expected = rows(run_folder(llama8b.output) / "training/steps.jsonl")
+    for number, engine in enumerate(("separate", "trl")):
+        told = options("llama8b", llama8b.model, output, f"train.engine={engine}")
+        run_job(llama8b.config(*told), engine)
+        (folder,) = (output / "runs").glob(f"{engine}_*")
+        steps = rows(folder / "training/steps.jsonl")
+        assert len(steps) == len(expected)
+        # In bfloat16, and with dropout, which has no effect as long as B is 0.
+        for name in ("train/loss", "train/dpo", "train/sft"):
+            assert steps[0][name] == pytest.approx(expected[0][name], rel=0.02)
+        found = stages(output)
+        assert found["reference"] == 2  # without trees, for both
+        assert found["training"] == 2 + number
 
 
 def test_qlora_of_qwen(job_config: JobConfigs, tiny_qwen2: Path, tmp_path: Path) -> None:

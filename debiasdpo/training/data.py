@@ -1,12 +1,16 @@
-"""From pairs to token ids, optimiser steps, and the packed passes of each step."""
+"""From pairs to token ids, optimiser steps, and the passes of each step."""
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from math import ceil
+from typing import TYPE_CHECKING, NamedTuple
 
-from debiasdpo.logprobs import Completion, packed_tokens
+from debiasdpo.config import TrainConfig
+from debiasdpo.logprobs import Completion
 from debiasdpo.pairs import Pair
+from debiasdpo.prefix_tree import common_prefix
 from debiasdpo.prompts import answer
 from debiasdpo.raters.local import answer_ids, token_ids
 
@@ -33,6 +37,13 @@ class TokenPair:
         return max(len(c.prompt) + len(c.completion) for c in self.completions)
 
 
+class Pass(NamedTuple):
+    """Pairs that go forward and backward together, and how many tokens that runs."""
+
+    pairs: list[TokenPair]
+    tokens: int
+
+
 def tokenize(pair: Pair, tokenizer: "PreTrainedTokenizerBase") -> TokenPair:
     contextual = token_ids(tokenizer, pair.contextual_prompt)
     neutral = token_ids(tokenizer, pair.neutral_prompt)
@@ -46,10 +57,15 @@ def tokenize(pair: Pair, tokenizer: "PreTrainedTokenizerBase") -> TokenPair:
 
 
 def plan_steps(
-    pairs: Sequence[TokenPair], epochs: int, batch_pairs: int, seed: int
+    pairs: Sequence[TokenPair], epochs: int, batch_pairs: int, batch_documents: int, seed: int
 ) -> list[list[TokenPair]]:
-    """The pairs of every optimiser step. Documents are shuffled each epoch; the pairs of one stay
-    together, since they share its tokens. An epoch's last step may have fewer pairs."""
+    """The pairs of every optimiser step: batch_pairs each, but for an epoch's last, which may have
+    fewer. An epoch has each pair once, and its documents in an order of its own.
+
+    A step's pairs come from at least `batch_documents` documents, as far as there are pairs of so
+    many left: each gives at most ceil(batch_pairs / batch_documents) unless the others have no more.
+    Within that, the pairs of a document stay together, since they share its tokens.
+    """
     by_document: dict[str, list[TokenPair]] = {}
     for pair in pairs:
         by_document.setdefault(pair.document, []).append(pair)
@@ -57,22 +73,73 @@ def plan_steps(
     for epoch in range(epochs):
         names = sorted(by_document)
         random.Random(f"{seed}/epoch/{epoch}").shuffle(names)
-        order = [pair for name in names for pair in by_document[name]]
-        steps += [order[i : i + batch_pairs] for i in range(0, len(order), batch_pairs)]
+        left = {name: list(by_document[name]) for name in names}
+        while left:
+            steps.append(_draw(left, batch_pairs, batch_documents))
+            left = {name: rest for name, rest in left.items() if rest}
     return steps
 
 
-def pack_passes(pairs: Sequence[TokenPair], max_tokens: int) -> list[list[TokenPair]]:
-    """Cut pairs into packed passes: neighbours of one document, up to max_tokens packed tokens.
+def _draw(left: dict[str, list[TokenPair]], size: int, documents: int) -> list[TokenPair]:
+    """Take the pairs of a step out of `left`."""
+    documents = min(documents, len(left))
+    quota = ceil(size / documents)
+    # A document with more than its share of what comes after goes first, the fullest at the head:
+    # what is left of it would make up the last steps alone.
+    after = sum(map(len, left.values())) - size
+    names = sorted(left, key=lambda name: min(0, after - documents * len(left[name])))
+    drawn: dict[str, list[TokenPair]] = {name: [] for name in names}
+    room, most = size, quota
+    while room and any(left.values()):
+        before = room
+        for rank, name in enumerate(names):
+            share = ceil(room / max(1, documents - rank))  # leaves one to each that is still needed
+            taken = left[name][: min(share, most - len(drawn[name]))]
+            del left[name][: len(taken)]
+            drawn[name] += taken
+            room -= len(taken)
+        if room == before:  # each has given its quota, or all
+            most += quota
+    return [pair for taken in drawn.values() for pair in taken]
 
-    A pair that alone exceeds max_tokens is a pass of its own.
+
+def plan_passes(pairs: Sequence[TokenPair], config: TrainConfig) -> list[Pass]:
+    """How `train.engine` runs these pairs: in packed passes, or each pair alone."""
+    if config.engine == "tree":
+        return pack_passes(pairs, config.tree.max_tokens, config.tree.max_branches)
+    return [Pass([p], sum(len(c.prompt + c.completion) - 1 for c in p.completions)) for p in pairs]
+
+
+def pack_passes(pairs: Sequence[TokenPair], max_tokens: int, max_branches: int) -> list[Pass]:
+    """Cut pairs into packed passes: neighbours of one document, up to max_tokens packed tokens and
+    max_branches different sequences.
+
+    A pair that alone exceeds these is a pass of its own.
     """
-    passes: list[list[TokenPair]] = []
+    passes: list[Pass] = []
     for pair in pairs:
-        if passes and passes[-1][0].document == pair.document:
-            together = [*passes[-1], pair]
-            if packed_tokens([c for p in together for c in p.completions]) <= max_tokens:
-                passes[-1].append(pair)
+        if passes and passes[-1].pairs[0].document == pair.document:
+            together = [*passes[-1].pairs, pair]
+            tokens, branches = _packed_size(together)
+            if tokens <= max_tokens and branches <= max_branches:
+                passes[-1] = Pass(together, tokens)
                 continue
-        passes.append([pair])
+        passes.append(Pass([pair], _packed_size([pair])[0]))
     return passes
+
+
+def _packed_size(pairs: Sequence[TokenPair]) -> tuple[int, int]:
+    """Tokens and sequences of the pairs' prefix tree, without making it."""
+    # In sorted order, a sequence shares with all before it what it shares with the last one. Its
+    # last token is predicted, and never run.
+    rows = sorted({(c.prompt + c.completion)[:-1] for pair in pairs for c in pair.completions})
+    shared = sum(common_prefix(a, b) for a, b in pairwise(rows))
+    return sum(map(len, rows)) - shared, len(rows)
+
+
+def share_of(passes: Sequence[Pass], rank: int, size: int) -> list[Pass]:
+    """The passes of one of `size` processes: the largest first, each to who has the least so far."""
+    shares: list[list[Pass]] = [[] for _ in range(size)]
+    for one in sorted(passes, key=lambda p: -p.tokens):
+        min(shares, key=lambda share: sum(p.tokens for p in share)).append(one)
+    return shares[rank]

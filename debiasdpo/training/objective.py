@@ -40,20 +40,15 @@ def dpo_loss(
 
 
 def debiasing_dpo(
-    policy_chosen: "Tensor",
-    policy_rejected: "Tensor",
-    reference_chosen: "Tensor",
-    reference_rejected: "Tensor",
+    dpo: "Tensor",
+    margin: "Tensor",
     policy_answer: "Tensor",
     answer_tokens: "Tensor",
     *,
     w_dpo: float,
     w_sft: float,
-    beta: float,
 ) -> PairTerms:
-    """All arguments (P,): summed log-probabilities, and the number of tokens of each answer."""
-    dpo, margin = dpo_loss(
-        policy_chosen, policy_rejected, reference_chosen, reference_rejected, beta
-    )
+    """All arguments (P,): loss and margin as `dpo_loss` gives them (or another preference loss), the
+    summed log-probability of each answer, and its number of tokens."""
     sft = -policy_answer / answer_tokens
     return PairTerms(w_dpo * dpo + w_sft * sft, dpo, sft, margin.detach())

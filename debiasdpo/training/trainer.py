@@ -6,25 +6,25 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from debiasdpo import distributed
 from debiasdpo.adapters import save_adapter
 from debiasdpo.config import LossConfig, TrainConfig
-from debiasdpo.logprobs import Completion, packed_tokens, sequence_logprobs
 from debiasdpo.runs import Journal, digest, read_json, read_jsonl, write_json, write_jsonl
-from debiasdpo.training.data import TokenPair, pack_passes, plan_steps
-from debiasdpo.training.objective import PairTerms, debiasing_dpo
+from debiasdpo.training.data import TokenPair, plan_passes, plan_steps, share_of
 from debiasdpo.training.selection import better
+from debiasdpo.training.terms import Reference, Terms, pair_terms, scorer
+from debiasdpo.tree_attention import Choice
 
 if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
-Reference = Mapping[str, tuple[float, float]]  # pair key -> log-prob of chosen, of rejected
 Audit = Callable[["PreTrainedModel"], dict[str, float]]
 Log = Callable[[dict[str, float], int], None]
 
@@ -33,48 +33,9 @@ _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": 
 _MARK = "complete.json"  # written last into a checkpoint: without it, it was cut off
 
 
-def pair_terms(
-    model: "torch.nn.Module", pairs: Sequence[TokenPair], reference: Reference, loss: LossConfig
-) -> PairTerms:
-    """The objective's terms of pairs that are run in one packed pass, shape (P,) each."""
-    import torch
-
-    scored = sequence_logprobs(model, [c for pair in pairs for c in pair.completions]).view(-1, 3)
-    chosen, rejected, answer = scored.unbind(1)  # (P,) each
-    known = torch.tensor([reference[p.key] for p in pairs], device=scored.device)  # (P, 2)
-    tokens = torch.tensor([len(p.answer.completion) for p in pairs], device=scored.device)
-    return debiasing_dpo(
-        chosen, rejected, known[:, 0], known[:, 1], answer, tokens,
-        w_dpo=loss.w_dpo, w_sft=loss.w_sft, beta=loss.beta,
-    )  # fmt: skip
-
-
-def reference_logprobs(
-    model: "torch.nn.Module", pairs: Sequence[TokenPair], max_tokens: int, journal: Journal
-) -> None:
-    """Score chosen and rejected of every pair under the untrained model, into the journal.
-
-    Goes on after what the journal already holds.
-    """
-    import torch
-    from tqdm import tqdm
-
-    done = {row["pair"] for row in journal.rows}
-    # The same passes whatever is done already: figures depend, in the last digit, on the packing.
-    passes = [p for p in pack_passes(pairs, max_tokens) if not {m.key for m in p} <= done]
-    model.eval()
-    for members in tqdm(passes, desc="reference", unit="pass", disable=None):
-        completions: list[Completion] = [c for p in members for c in (p.chosen, p.rejected)]
-        with torch.no_grad():
-            scored = sequence_logprobs(model, completions).view(-1, 2).tolist()
-        journal.append(
-            {"pair": pair.key, "chosen": chosen, "rejected": rejected}
-            for pair, (chosen, rejected) in zip(members, scored, strict=True)
-        )
-
-
 def train(
     model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
     pairs: Sequence[TokenPair],
     reference: Reference,
     *,
@@ -82,6 +43,7 @@ def train(
     config: TrainConfig,
     seed: int,
     folder: Path,
+    attention: Choice = "auto",
     bf16: bool = False,
     audit: Audit,
     on_log: Log,
@@ -90,50 +52,75 @@ def train(
 
     In `folder`: `weights/` is the chosen adapter (or model), `steps.jsonl` what each step logged,
     `validation.jsonl` the audits, `choice.json` which step was kept and why. A killed training goes
-    on from its last whole checkpoint and ends in the same weights. `bf16`: on a GPU, compute in
-    bfloat16 whatever the weights are in.
+    on from its last whole checkpoint and ends in the same weights. `attention`: that of packed trees.
+    `bf16`: on a GPU, compute in bfloat16 whatever the weights are in.
+
+    Several processes (`debiasdpo.distributed`) share the passes of every step and add their
+    gradients up; the first of them audits, writes and logs, and in the others the choice is empty.
     """
     import torch
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-    steps = plan_steps(pairs, config.epochs, config.batch_pairs, seed)
-    passes = [pack_passes(step, config.max_tokens) for step in steps]
+    steps = plan_steps(pairs, config.epochs, config.batch_pairs, config.batch_documents, seed)
+    passes = [plan_passes(step, config) for step in steps]
     checkpoints = folder / "checkpoints"
-    resume = _last_whole_checkpoint(checkpoints)
-    done = int(resume.name.split("-")[1]) if resume else 0
-    history = _truncated(folder / "steps.jsonl", done)
-    audits = _truncated(folder / "validation.jsonl", done)
-    replay(folder, on_log)  # a tracker sees the whole run, also what a killed job logged
+    bf16 = bf16 and torch.cuda.is_available()
+    terms_of: Terms
+    if config.engine == "trl":
+        from debiasdpo.training.trl_engine import TrlTerms
+
+        terms_of = TrlTerms(
+            model,
+            tokenizer,
+            reference,
+            loss=loss,
+            kind=config.trl_loss,
+            folder=checkpoints,
+            bf16=bf16,
+        )
+    else:
+        score = scorer(config, attention)
+        terms_of = partial(pair_terms, reference=reference, loss=loss, score=score)
+    first = distributed.rank() == 0
+    resume = distributed.share(_last_whole_checkpoint(checkpoints) if first else None)
+    if first:
+        done = int(resume.name.split("-")[1]) if resume else 0
+        history = _truncated(folder / "steps.jsonl", done)
+        audits = _truncated(folder / "validation.jsonl", done)
+        replay(folder, on_log)  # a tracker sees the whole run, also what a killed job logged
 
     class PairTrainer(Trainer):
         """One dataset item is one optimiser step; its passes are accumulated in `training_step`."""
 
         terms: dict[str, float]
 
-        def _get_train_sampler(self, train_dataset=None):  # type: ignore[no-untyped-def]
-            return torch.utils.data.SequentialSampler(passes)  # the plan has its own order
+        def get_train_dataloader(self):  # type: ignore[no-untyped-def]
+            # In the order of the plan; and every process sees every step, of which it takes a share.
+            items: Any = self.train_dataset
+            return torch.utils.data.DataLoader(items, batch_size=1, collate_fn=self.data_collator)
 
         def training_step(self, model, inputs, num_items_in_batch=None):  # type: ignore[no-untyped-def]
-            model.train()
+            # Not `model`, which may be wrapped to average gradients: processes have different passes.
+            plain: Any = self.model
+            plain.train()
             started = time.perf_counter()
-            members = inputs["passes"]
-            count = sum(len(group) for group in members)
+            count = sum(len(group.pairs) for group in inputs["passes"])
             sums = torch.zeros(5, dtype=torch.float64)
-            tokens = 0
-            for group in members:
-                with self.compute_loss_context_manager():
-                    terms = pair_terms(model, group, reference, loss)
+            for group in share_of(inputs["passes"], distributed.rank(), distributed.size()):
+                with self.accelerator.autocast():
+                    terms = terms_of(plain, group.pairs)
                 self.accelerator.backward(terms.loss.sum() / count)
                 accurate = (terms.margin > 0).double()
                 columns = (terms.loss, terms.dpo, terms.sft, terms.margin, accurate)
                 sums += torch.stack([c.detach().double().sum().cpu() for c in columns])
-                tokens += packed_tokens([c for pair in group for c in pair.completions])
+            _add_up_gradients(plain)
+            distributed.add_up([sums])
             seconds = time.perf_counter() - started
             means = (sums / count).tolist()
             names = ("loss", "dpo", "sft", "reward_margin", "reward_accuracy")
             self.terms = {
                 **dict(zip(names, means, strict=True)),
-                "tokens_per_s": tokens / seconds,
+                "tokens_per_s": sum(group.tokens for group in inputs["passes"]) / seconds,
                 "pairs_per_s": count / seconds,
             }
             return torch.tensor(means[0], device=self.args.device)
@@ -164,6 +151,7 @@ def train(
                 self._audit(state.global_step, model)
 
         def on_save(self, args, state, control, **_):  # type: ignore[no-untyped-def]
+            distributed.wait_for_all()
             _mark_complete(checkpoints / f"checkpoint-{state.global_step}")
 
         def _audit(self, step: int, model: "PreTrainedModel") -> None:
@@ -180,6 +168,12 @@ def train(
             if better(audits.rows, config.accuracy_tolerance) == len(audits.rows) - 1:
                 _replace_weights(model, folder / "weights")
                 write_json(folder / "choice.json", {"step": step, **figures})
+
+    class Follow(TrainerCallback):
+        """What a process beside the first does: it says when its part of a checkpoint is written."""
+
+        def on_save(self, args, state, control, **_):  # type: ignore[no-untyped-def]
+            distributed.wait_for_all()
 
     trainer = PairTrainer(
         model=model,
@@ -199,7 +193,7 @@ def train(
             save_total_limit=2,
             seed=seed,
             use_cpu=not torch.cuda.is_available(),
-            bf16=bf16 and torch.cuda.is_available(),
+            bf16=bf16,
             dataloader_pin_memory=False,
             remove_unused_columns=False,
             report_to=[],
@@ -207,15 +201,27 @@ def train(
         ),
         train_dataset=[{"passes": step} for step in passes],
         data_collator=lambda items: items[0],
-        callbacks=[Watch()],
+        callbacks=[Watch() if first else Follow()],
     )
     trainer.remove_callback(PrinterCallback)
     with warnings.catch_warnings():
         # bitsandbytes says on every CPU that its pages stay in memory, which is what they are for.
         warnings.filterwarnings("ignore", "Paged optimizers are not supported on CPU")
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    choice: dict[str, Any] = read_json(folder / "choice.json")
+    choice: dict[str, Any] = read_json(folder / "choice.json") if first else {}
     return choice
+
+
+def _add_up_gradients(model: "PreTrainedModel") -> None:
+    import torch
+
+    if distributed.size() == 1:
+        return
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            if parameter.grad is None:  # no pass of this step was this process's
+                parameter.grad = torch.zeros_like(parameter)
+            distributed.add_up([parameter.grad])
 
 
 def replay(folder: Path, on_log: Log) -> None:

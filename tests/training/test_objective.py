@@ -1,24 +1,23 @@
-"""The objective by hand, against TRL's DPOTrainer, and however a batch is cut into passes."""
+"""The objective by hand, against TRL's DPOTrainer, by each engine, and however a batch is packed."""
 
-import itertools
 import math
 import random
-from collections import Counter
+import re
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
 from debiasdpo import adapters, models
 from debiasdpo.adapters import LoraSettings
-from debiasdpo.config import LossConfig
-from debiasdpo.logprobs import Completion, packed_tokens
+from debiasdpo.config import LossConfig, TrlLoss
+from debiasdpo.logprobs import Completion, separate_logprobs, sequence_logprobs
 from debiasdpo.pairs import Pair
 from debiasdpo.runs import Journal
-from debiasdpo.training.data import TokenPair, pack_passes, plan_steps, tokenize
+from debiasdpo.training.data import TokenPair, pack_passes, tokenize
 from debiasdpo.training.objective import debiasing_dpo, dpo_loss
-from debiasdpo.training.trainer import Reference, pair_terms, reference_logprobs
+from debiasdpo.training.terms import Reference, Scorer, pair_terms, reference_logprobs
 
 if TYPE_CHECKING:
     import torch
@@ -36,12 +35,13 @@ def sigmoid(x: float) -> float:
 def test_values_worked_out_by_hand() -> None:
     from torch import tensor
 
-    terms = debiasing_dpo(
+    losses, margins = dpo_loss(
         tensor([-10.0, -5.0]), tensor([-12.0, -4.0]),  # policy: chosen, rejected
         tensor([-11.0, -5.0]), tensor([-11.0, -5.0]),  # reference
-        tensor([-6.0, -1.0]), tensor([3, 2]),  # answer, its tokens
-        w_dpo=2.0, w_sft=0.5, beta=0.1,
+        beta=0.1,
     )  # fmt: skip
+    answers, tokens = tensor([-6.0, -1.0]), tensor([3, 2])
+    terms = debiasing_dpo(losses, margins, answers, tokens, w_dpo=2.0, w_sft=0.5)
     dpo = [-math.log(sigmoid(0.2)), -math.log(sigmoid(-0.1))]
     assert terms.margin.tolist() == pytest.approx([0.2, -0.1])
     assert terms.dpo.tolist() == pytest.approx(dpo)
@@ -69,10 +69,8 @@ def test_extreme_margins_stay_finite_and_the_margin_carries_no_gradient() -> Non
     from torch import tensor, zeros
 
     policy = tensor([-1e5, 0.0], requires_grad=True)
-    terms = debiasing_dpo(
-        policy, policy.flip(0), zeros(2), zeros(2), policy, tensor([1, 1]),
-        w_dpo=1.0, w_sft=0.0, beta=1.0,
-    )  # fmt: skip
+    losses, margins = dpo_loss(policy, policy.flip(0), zeros(2), zeros(2), beta=1.0)
+    terms = debiasing_dpo(losses, margins, policy, tensor([1, 1]), w_dpo=1.0, w_sft=0.0)
     assert terms.loss.tolist() == [1e5, 0.0]
     assert not terms.margin.requires_grad
     terms.loss.sum().backward()
@@ -131,12 +129,12 @@ def text_pairs() -> list[Pair]:
 
 
 def reference_of(
-    model: Any, pairs: list[TokenPair], file: Path, max_tokens: int = 1000
+    model: Any, pairs: list[TokenPair], file: Path, score: Scorer = sequence_logprobs
 ) -> Reference:
     journal = Journal(file)
     untrained = model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()
     with untrained:
-        reference_logprobs(model, pairs, max_tokens, journal)
+        reference_logprobs(model, pack_passes(pairs, 100, 64), score, journal)
     return {row["pair"]: (row["chosen"], row["rejected"]) for row in journal.rows}
 
 
@@ -196,7 +194,11 @@ def test_dpo_is_that_of_trl_on_the_same_rows(loaded: tuple[Any, Any], tmp_path: 
     assert len(expected) == 2 * 7 * 2
 
     reference = reference_of(model, tokens, tmp_path / "reference.jsonl")
-    terms = pair_terms(model, tokens, reference, LossConfig(w_dpo=1.0, w_sft=0.0, beta=0.1))
+    known = trainer.compute_ref_log_probs(model, batch)
+    for kind, values in enumerate(known):
+        assert values.tolist() == pytest.approx([reference[p.key][kind] for p in tokens], rel=1e-5)
+    loss = LossConfig(w_dpo=1.0, w_sft=0.0, beta=0.1)
+    terms = pair_terms(model, tokens, reference=reference, loss=loss, score=sequence_logprobs)
     assert theirs.item() != pytest.approx(math.log(2), abs=1e-3)
     assert terms.loss.mean().item() == pytest.approx(theirs.item(), rel=1e-5)
     assert_equal_gradients(gradients(model, terms.loss.mean()), expected)
@@ -220,14 +222,15 @@ def test_sft_is_the_cross_entropy_of_the_answer_on_the_neutral_prompt(
         expected.append(torch.nn.functional.cross_entropy(logits, torch.tensor(answer)))
     tokens = [tokenize(p, tokenizer) for p in text_pairs()]
     reference = reference_of(model, tokens, tmp_path / "reference.jsonl")
-    terms = pair_terms(model, tokens, reference, LossConfig(w_dpo=0.0, w_sft=0.5, beta=0.1))
+    loss = LossConfig(w_dpo=0.0, w_sft=0.5, beta=0.1)
+    terms = pair_terms(model, tokens, reference=reference, loss=loss, score=sequence_logprobs)
     torch.testing.assert_close(terms.sft, torch.stack(expected), rtol=1e-5, atol=0)
     assert_equal_gradients(
         gradients(model, terms.loss.sum()), gradients(model, 0.5 * torch.stack(expected).sum())
     )
 
 
-# --- steps and passes
+# --- engines and passes
 
 
 def token_pairs(documents: int = 7, seed: int = 0) -> list[TokenPair]:
@@ -247,44 +250,6 @@ def token_pairs(documents: int = 7, seed: int = 0) -> list[TokenPair]:
     return found
 
 
-@pytest.mark.parametrize("batch", [1, 3, 8, 100])
-def test_every_pair_comes_once_an_epoch(batch: int) -> None:
-    pairs = token_pairs()
-    steps = plan_steps(pairs, epochs=3, batch_pairs=batch, seed=0)
-    each = math.ceil(len(pairs) / batch)
-    assert len(steps) == 3 * each
-    orders = []
-    for epoch in range(3):
-        mine = steps[epoch * each : (epoch + 1) * each]
-        assert [len(s) for s in mine[:-1]] == [batch] * (each - 1)
-        order = [p.key for step in mine for p in step]
-        assert sorted(order) == sorted(p.key for p in pairs)
-        documents = [key.split("|")[0] for key in order]
-        changes = sum(a != b for a, b in itertools.pairwise(documents))
-        assert changes == 6  # the pairs of a document stay together
-        orders.append(tuple(order))
-    assert len(set(orders)) == 3
-    assert steps == plan_steps(pairs, 3, batch, seed=0)
-    assert steps != plan_steps(pairs, 3, batch, seed=1)
-
-
-@pytest.mark.parametrize("max_tokens", [1, 60, 100, 10_000])
-def test_passes_hold_neighbours_of_one_document_up_to_the_limit(max_tokens: int) -> None:
-    pairs = token_pairs()
-    passes = pack_passes(pairs, max_tokens)
-    assert [p for group in passes for p in group] == pairs
-    for group in passes:
-        assert len({p.document for p in group}) == 1
-        size = packed_tokens([c for p in group for c in p.completions])
-        assert size <= max_tokens or len(group) == 1
-    if max_tokens == 10_000:
-        assert Counter(g[0].document for g in passes) == dict.fromkeys(
-            (f"d{i}" for i in range(7)), 1
-        )
-    if max_tokens == 1:
-        assert len(passes) == len(pairs)
-
-
 def test_loss_and_gradients_do_not_depend_on_how_passes_are_cut(
     loaded: tuple[Any, Any], tmp_path: Path
 ) -> None:
@@ -293,31 +258,110 @@ def test_loss_and_gradients_do_not_depend_on_how_passes_are_cut(
     model = adapted(loaded[0])
     pairs = token_pairs(documents=3)
     loss = LossConfig(w_dpo=1.0, w_sft=0.1, beta=0.1)
+    reference = reference_of(model, pairs, tmp_path / "reference.jsonl")
     results = []
-    for max_tokens in (1, 70, 10_000):
-        file = tmp_path / f"{max_tokens}.jsonl"
-        reference = reference_of(model, pairs, file, max_tokens)
-        terms = [pair_terms(model, g, reference, loss) for g in pack_passes(pairs, max_tokens)]
+    for bounds in ((1, 1), (70, 64), (10_000, 6), (10_000, 10_000)):
+        passes = pack_passes(pairs, *bounds)
+        terms = [
+            pair_terms(model, p.pairs, reference=reference, loss=loss, score=sequence_logprobs)
+            for p in passes
+        ]
         losses = torch.cat([t.loss for t in terms])
-        results.append((losses.detach(), gradients(model, losses.mean())))
-    (expected, slopes), *others = results
-    for losses, found in others:
+        results.append((len(passes), losses.detach(), gradients(model, losses.mean())))
+    (most, expected, slopes), *others = results
+    assert most == len(pairs)
+    assert others[-1][0] == 3  # one for each document
+    for count, losses, found in others:
+        assert count < most
         torch.testing.assert_close(losses, expected, rtol=1e-5, atol=0)
         assert_equal_gradients(found, slopes)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["all kept", "checkpointing"])
+@pytest.mark.parametrize("nf4", [False, True], ids=["fp32", "nf4"])
+def test_engines_have_the_same_loss_and_gradients(
+    tiny_qwen2: Path, model_config: Any, tmp_path: Path, nf4: bool, checkpointing: bool
+) -> None:
+    import torch
+
+    from debiasdpo.training.trl_engine import TrlTerms
+
+    base, tokenizer = models.load_model(model_config(tiny_qwen2, nf4=nf4), tmp_path, device="cpu")
+    model = adapted(base)
+    if checkpointing:
+        model.activation_checkpointing_enable()
+    pairs = token_pairs(documents=2)
+    loss = LossConfig(w_dpo=1.0, w_sft=0.1, beta=0.1)
+    reference = reference_of(model, pairs, tmp_path / "tree.jsonl")
+    separate = reference_of(model, pairs, tmp_path / "separate.jsonl", separate_logprobs)
+    for key, known in separate.items():
+        assert reference[key] == pytest.approx(known, rel=1e-5)
+    assert len({round(v) for known in separate.values() for v in known}) > len(pairs)
+    weights = {n: p.detach().clone() for n, p in model.named_parameters()}
+    trl = TrlTerms(
+        model, tokenizer, reference, loss=loss, kind="sigmoid", folder=tmp_path / "trl", bf16=False
+    )
+    for name, parameter in model.named_parameters():  # TRL leaves no trace of what it did to them
+        assert torch.equal(parameter, weights.pop(name))
+    assert not weights
+    model.train()
+    found = []
+    for terms in (
+        pair_terms(model, pairs, reference=reference, loss=loss, score=separate_logprobs),
+        pair_terms(model, pairs, reference=reference, loss=loss, score=sequence_logprobs),
+        trl(model, pairs),
+    ):
+        values = torch.stack(terms).detach()
+        found.append((values, gradients(model, terms.loss.mean())))
+    (expected, slopes), *others = found
+    assert len(slopes) == 2 * 7 * 2
+    assert expected[3].abs().min() > 1e-3  # margins: the adapter differs from the reference
+    for values, gradient in others:
+        torch.testing.assert_close(values, expected, rtol=1e-5, atol=1e-5)
+        assert_equal_gradients(gradient, slopes)
+
+
+def test_each_loss_of_trl_trains_and_is_its_own(
+    tiny_llama: Path, model_config: Any, tmp_path: Path
+) -> None:
+    from debiasdpo.training.trl_engine import TrlTerms
+
+    base, tokenizer = models.load_model(model_config(tiny_llama), tmp_path, device="cpu")
+    model = adapted(base)
+    pairs = token_pairs(documents=1)[:1]
+    reference = reference_of(model, pairs, tmp_path / "reference.jsonl")
+    loss = LossConfig(w_dpo=1.0, w_sft=0.1, beta=0.1)
+    model.train()
+    values: dict[str, float] = {}
+    for kind in get_args(TrlLoss):
+        trl = TrlTerms(
+            model, tokenizer, reference, loss=loss, kind=kind, folder=tmp_path / "trl", bf16=False
+        )
+        terms = trl(model, pairs)
+        assert any(g.any() for g in gradients(model, terms.dpo.sum()).values()), kind
+        values[kind] = terms.dpo.item()
+    assert len({round(v, 6) for v in values.values()}) == len(values), values
+    assert values["hinge"] == pytest.approx(max(0.0, 1 - terms.margin.item()), rel=1e-5)
+    # What there is, as TRL itself says.
+    trl.trl.loss_types = ["none"]
+    with pytest.raises(ValueError, match="Should be one of") as refusal:
+        trl(model, pairs)
+    known = set(re.findall(r"'(\w+)'", str(refusal.value)))
+    assert known - {"aot", "aot_unpaired"} == values.keys()
 
 
 def test_reference_goes_on_to_the_same_figures(
     loaded: tuple[Any, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model, pairs = loaded[0], token_pairs()
-    unbroken = reference_of(model, pairs, tmp_path / "unbroken.jsonl", 100)
+    unbroken = reference_of(model, pairs, tmp_path / "unbroken.jsonl")
     assert set(unbroken) == {p.key for p in pairs}
     lines = (tmp_path / "unbroken.jsonl").read_bytes().splitlines(keepends=True)
     for kept in range(len(lines)):
         half = lines[kept][: len(lines[kept]) // 2]
         (tmp_path / "cut.jsonl").write_bytes(b"".join(lines[:kept]) + half)
-        assert reference_of(model, pairs, tmp_path / "cut.jsonl", 100) == unbroken
+        assert reference_of(model, pairs, tmp_path / "cut.jsonl") == unbroken
     assert "was cut off" in caplog.text
     with_nothing_to_do = (tmp_path / "cut.jsonl").stat().st_mtime_ns
-    assert reference_of(model, pairs, tmp_path / "cut.jsonl", 100) == unbroken
+    assert reference_of(model, pairs, tmp_path / "cut.jsonl") == unbroken
     assert (tmp_path / "cut.jsonl").stat().st_mtime_ns == with_nothing_to_do

@@ -14,16 +14,21 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from debiasdpo import adapters, models
 from debiasdpo.adapters import LoraSettings
 from debiasdpo.config import LossConfig, TrainConfig
+from debiasdpo.errors import UserError
 from debiasdpo.logprobs import Completion, sequence_logprobs
 from debiasdpo.training import trainer
 from debiasdpo.training.data import TokenPair
+from debiasdpo.tree_attention import Choice
+
+if TYPE_CHECKING:
+    import torch
 
 STEPS, SAVE_EVERY, AUDIT_EVERY = 12, 2, 3
 TIMES = ("train/tokens_per_s", "train/pairs_per_s")
@@ -68,26 +73,31 @@ def train(
     audit: Callable[[Any], dict[str, float]] = audit,
     on_log: Callable[[dict[str, float], int], None] = lambda row, step: None,
     loss: LossConfig = LossConfig(w_dpo=1.0, w_sft=0.1, beta=0.1),  # noqa: B008 (frozen)
+    dropout: float = 0.1,
+    attention: Choice = "auto",
     **changes: Any,
 ) -> dict[str, Any]:
     config = models.ModelConfig(
         path=str(source), revision=None, nf4=False, dtype="float32", attention="auto",
-        lora=LoraSettings(rank=4, alpha=8, dropout=0.1, targets="all-linear"), max_length=512,
+        lora=LoraSettings(rank=4, alpha=8, dropout=dropout, targets="all-linear"), max_length=512,
     )  # fmt: skip
-    model: Any = models.load_model(config, folder, device="cpu")[0]
+    model: Any
+    model, tokenizer = models.load_model(config, folder, device="cpu")
     if adapter == "lora":
         model = adapters.add_adapter(model, config.lora, seed=0)
     values = {
-        "adapter": adapter, "nf4": False, "epochs": 3, "batch_pairs": 2, "warmup": 0.1,
+        "adapter": adapter, "nf4": False, "epochs": 3, "batch_pairs": 2, "batch_documents": 1,
+        "warmup": 0.1, "engine": "tree", "trl_loss": "sigmoid",
+        "tree": {"max_tokens": 60, "max_branches": 64},
         "learning_rate": 1e-2 if adapter == "lora" else 1e-3, "schedule": "cosine",
         "weight_decay": 0.01, "max_grad_norm": 1.0, "optimizer": "adamw",
-        "gradient_checkpointing": False, "max_tokens": 60, "audit_every": AUDIT_EVERY,
+        "gradient_checkpointing": False, "audit_every": AUDIT_EVERY,
         "save_every": SAVE_EVERY, "accuracy_tolerance": 0.0,
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     return trainer.train(
-        model, pairs(), REFERENCE, loss=loss, config=TrainConfig.model_validate(values | changes),
-        seed=0, folder=folder, bf16=False, audit=audit, on_log=on_log,
+        model, tokenizer, pairs(), REFERENCE, loss=loss, config=TrainConfig.model_validate(values | changes),
+        seed=0, folder=folder, attention=attention, bf16=False, audit=audit, on_log=on_log,
     )  # fmt: skip
 
 
@@ -182,6 +192,90 @@ def test_paths_that_are_no_checkpoint_of_the_hub_are_not_asked_for(
 
     train(tmp_path / "run", copy, audit=first, epochs=1)
     assert not [w for w in recwarn if "config file" in str(w.message)]
+
+
+# --- engines
+
+
+def last_weights(folder: Path, source: Path, **changes: Any) -> dict[str, "torch.Tensor"]:
+    """The adapter after the last step, which every audit finds better than those before."""
+    from safetensors.torch import load_file
+
+    biases = iter(range(0, -100, -1))
+    train(
+        folder, source, dropout=0.0, audit_every=STEPS, learning_rate=1e-3, **changes,
+        audit=lambda model: {
+            "bias_trained": float(next(biases)), "bias_unseen": 0.0, "bias_placebo": 0.0,
+            "spearman": 0.5,
+        },
+    )  # fmt: skip
+    return load_file(folder / "weights/adapter_model.safetensors")
+
+
+@pytest.mark.parametrize("source", ["tiny_llama", "tiny_qwen2"])
+def test_all_engines_end_in_the_same_adapter(
+    source: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    model = request.getfixturevalue(source)
+    adapters = {}
+    for engine in ("tree", "separate", "trl"):
+        with pytest.MonkeyPatch.context() as patch:
+            if engine != "trl":  # which then is not needed
+                for name in ("trl", "debiasdpo.training.trl_engine"):
+                    patch.setitem(sys.modules, name, None)
+            adapters[engine] = last_weights(
+                tmp_path / engine, model, engine=engine, batch_documents=2
+            )
+    expected = adapters["tree"]
+    for name, tensor in expected.items():
+        if "lora_B" in name:  # 0 at first
+            assert tensor.abs().max() > 5e-3, name
+    logs = {engine: rows(tmp_path / engine / "steps.jsonl") for engine in adapters}
+    for engine, adapter in adapters.items():
+        assert adapter.keys() == expected.keys()
+        for name, tensor in expected.items():
+            assert (adapter[name] - tensor).abs().max() <= 1e-4, (engine, name)
+        for row, wanted in zip(logs[engine], logs["tree"], strict=True):
+            assert row == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+
+
+def test_another_loss_of_trl_trains_another_adapter(tiny_llama: Path, tmp_path: Path) -> None:
+    adapters = {
+        kind: last_weights(
+            tmp_path / kind, tiny_llama, engine="trl", trl_loss=kind, batch_pairs=1, epochs=1
+        )
+        for kind in ("sigmoid", "hinge")
+    }
+    for row in rows(tmp_path / "hinge/steps.jsonl"):
+        margin = row["train/reward_margin"]
+        assert row["train/dpo"] == pytest.approx(max(0.0, 1 - margin), abs=1e-5)
+    one, other = adapters.values()
+    assert max((one[name] - other[name]).abs().max() for name in one) > 1e-3
+
+
+def test_trees_attend_as_the_model_is_told(tiny_llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="flex has no gradients on a CPU"):
+        train(tmp_path, tiny_llama, attention="flex")
+
+
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+def test_training_by_trl_goes_on_as_if_it_had_not_been_interrupted(
+    tiny_llama: Path, tmp_path: Path, adapter: str
+) -> None:
+    trl: dict[str, Any] = {"engine": "trl", "adapter": adapter, "epochs": 2}
+    calls = iter(range(100))
+
+    def stop(model: Any) -> dict[str, float]:
+        if next(calls) == 2:
+            raise Interrupted
+        return audit(model)
+
+    with pytest.raises(Interrupted):
+        train(tmp_path / "interrupted", tiny_llama, **trl, audit=stop)
+    assert len(rows(tmp_path / "interrupted/steps.jsonl")) == 5
+    for name in ("interrupted", "unbroken"):
+        train(tmp_path / name, tiny_llama, **trl)
+    assert_same_training(tmp_path / "interrupted", tmp_path / "unbroken")
 
 
 # --- interrupted

@@ -1,0 +1,562 @@
+"""Time of one batch of pairs: reference log-probabilities, then policy forward and backward.
+
+    python -m benchmarks.training --repeats 3
+    python -m benchmarks.training --marginal contexts --counts 1 3 5 7
+
+Five ways on the same weights and pairs, interleaved: everything of a document in one prefix tree,
+one tree a pair, each sequence alone, TRL's DPOTrainer, and the official recipe.
+"""
+
+import argparse
+import contextlib
+import os
+import statistics
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from benchmarks import common
+from benchmarks.common import ModelOptions, Sizes
+from debiasdpo.config import LossConfig
+from debiasdpo.logprobs import Completion, packed_tokens, separate_logprobs, sequence_logprobs
+from debiasdpo.quiet import quiet
+from debiasdpo.training.data import TokenPair, pack_passes
+from debiasdpo.training.objective import debiasing_dpo
+from debiasdpo.training.terms import Reference, Scorer, pair_terms
+
+METHODS = ("tree", "pair", "separate", "trl", "official")
+LOSS = LossConfig(w_dpo=1.0, w_sft=0.1, beta=0.1)
+
+Pairs = Sequence[TokenPair]
+
+
+class Tokens(NamedTuple):
+    """Tokens that go through the layers, padding included."""
+
+    reference: int
+    policy: int
+
+    def passes(self, checkpointing: bool) -> int:
+        """Token passes: forward 1; the gradient as much again, since the matrices are frozen and
+        only activations have one; checkpointing runs the forward pass once more."""
+        return self.reference + (3 if checkpointing else 2) * self.policy
+
+
+class Method(Protocol):
+    """A way to process a batch of pairs."""
+
+    name: str
+    model: Any
+
+    def reference(self, pairs: Pairs) -> Reference: ...
+
+    def step(self, pairs: Pairs, reference: Reference) -> Tensor:
+        """Leaves gradients of the mean loss on the adapter; log-probs of chosen, rejected, answer,
+        (P, 3)."""
+        ...
+
+    def tokens(self, pairs: Pairs) -> Tokens: ...
+
+
+@dataclass
+class Scored:
+    """The package's objective, on log-probabilities that `score` finds for a group of pairs."""
+
+    name: str
+    model: Any
+    score: Scorer
+    run: Callable[[Sequence[Completion]], int]  # tokens that `score` runs
+    groups: Callable[[Pairs], list[list[TokenPair]]]
+    bf16: bool = False
+
+    def reference(self, pairs: Pairs) -> Reference:
+        self.model.eval()
+        found: dict[str, tuple[float, float]] = {}
+        with torch.no_grad(), self.model.disable_adapter(), _autocast(self.bf16):
+            for group in self.groups(pairs):
+                scored = self.score(self.model, _preferences(group)).view(-1, 2).tolist()
+                found |= {p.key: (c, r) for p, (c, r) in zip(group, scored, strict=True)}
+        return found
+
+    def step(self, pairs: Pairs, reference: Reference) -> Tensor:
+        scored: list[Tensor] = []
+
+        def score(model: torch.nn.Module, completions: Sequence[Completion]) -> Tensor:
+            found = self.score(model, completions)
+            scored.append(found.detach())
+            return found
+
+        self.model.train()
+        for group in self.groups(pairs):
+            with _autocast(self.bf16):
+                terms = pair_terms(self.model, group, reference=reference, loss=LOSS, score=score)
+            (terms.loss.sum() / len(pairs)).backward()
+        return torch.cat(scored).view(-1, 3).cpu()
+
+    def tokens(self, pairs: Pairs) -> Tokens:
+        groups = self.groups(pairs)
+        return Tokens(
+            sum(self.run(_preferences(group)) for group in groups),
+            sum(self.run([c for p in group for c in p.completions]) for group in groups),
+        )
+
+
+def _preferences(pairs: Pairs) -> list[Completion]:
+    return [c for pair in pairs for c in (pair.chosen, pair.rejected)]
+
+
+def _autocast(bf16: bool) -> Any:
+    return torch.autocast("cuda", torch.bfloat16) if bf16 else contextlib.nullcontext()
+
+
+def one_by_one(pairs: Pairs) -> list[list[TokenPair]]:
+    return [[pair] for pair in pairs]
+
+
+def trees(pairs: Pairs, max_tokens: int) -> list[list[TokenPair]]:
+    return [p.pairs for p in pack_passes(pairs, max_tokens, sys.maxsize)]
+
+
+def separate_tokens(completions: Sequence[Completion]) -> int:
+    return sum(len(c.prompt + c.completion) - 1 for c in completions)
+
+
+def whole_sequences(model: torch.nn.Module, completions: Sequence[Completion]) -> Tensor:
+    """As the official recipe scores a pair: chosen and rejected in one padded batch, the neutral
+    answer apart, each with logits over the whole vocabulary at every position: (n,)."""
+    halves = completions[:2], completions[2:]
+    return torch.cat([_padded_logprobs(model, half) for half in halves if half])
+
+
+def _padded_logprobs(model: torch.nn.Module, completions: Sequence[Completion]) -> Tensor:
+    device = next(model.parameters()).device
+    rows = [torch.tensor(c.prompt + c.completion) for c in completions]
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)  # (n, T)
+    position = torch.arange(ids.shape[1], device=device)
+    ends = torch.tensor([len(row) for row in rows], device=device)[:, None]
+    starts = torch.tensor([len(c.prompt) for c in completions], device=device)[:, None]
+    mask = (position < ends).long()
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits  # (n, T, vocabulary)
+    logits = logits[:, :-1].float()
+    chosen = logits.gather(2, ids[:, 1:, None])[..., 0]
+    scored = (position >= starts) & (position < ends)
+    logprobs: Tensor = (chosen - logits.logsumexp(-1)) * scored[:, 1:]
+    return logprobs.sum(1)
+
+
+def whole_tokens(completions: Sequence[Completion]) -> int:
+    halves = completions[:2], completions[2:]
+    return sum(len(h) * max(len(c.prompt + c.completion) for c in h) for h in halves if h)
+
+
+class Trl:
+    """TRL's DPOTrainer, by its public interface: it tokenises and collates its own dataset, and is
+    called for the reference and the loss of its own batches of one pair.
+
+    The neutral answer's term, which it lacks, is added as `separate` computes it.
+    """
+
+    name = "trl"
+
+    def __init__(self, base: Any, adapter: Any, pairs: Pairs, options: ModelOptions, folder: str):
+        """`base`: without adapter, as TRL's documentation has it; its reference is then the model
+        with adapters disabled. `adapter`: the model whose LoRA settings and weights it is given."""
+        import datasets
+        import huggingface_hub.constants
+        from transformers import PrinterCallback
+        from trl.trainer.dpo_config import DPOConfig
+        from trl.trainer.dpo_trainer import DPOTrainer
+
+        # TRL would report the kind of model and device to its makers.
+        huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
+        datasets.disable_progress_bars()
+        self.bf16 = options.bf16
+        with mock.patch.dict(os.environ, TQDM_DISABLE="1"), quiet():
+            self.trainer: Any = DPOTrainer(
+                base,
+                args=DPOConfig(
+                    output_dir=folder,
+                    beta=LOSS.beta,
+                    max_length=None,  # else long pairs are dropped without a word
+                    precompute_ref_log_probs=True,
+                    per_device_train_batch_size=1,
+                    activation_checkpointing=options.checkpointing,
+                    use_cpu=common.device().type == "cpu",
+                    bf16=self.bf16,
+                    report_to=[],
+                    disable_tqdm=True,
+                ),
+                train_dataset=datasets.Dataset.from_list(
+                    [
+                        {
+                            "prompt": common.text(pair.chosen.prompt),
+                            "chosen": common.text(pair.chosen.completion),
+                            "rejected": common.text(pair.rejected.completion),
+                        }
+                        for pair in pairs
+                    ]
+                ),
+                processing_class=common.tokenizer(common.vocabulary_size(base)),
+                peft_config=adapter.peft_config["default"],
+            )
+        self.trainer.remove_callback(PrinterCallback)
+        self.model = common.checkpointed(self.trainer.model, options)
+        for name, parameter in adapter.named_parameters():
+            if parameter.requires_grad:  # TRL turns those on 4-bit weights to bfloat16
+                self.model.get_parameter(name).data = parameter.data.clone()
+        self.batches = {}
+        prepared: Any = self.trainer.train_dataset
+        for pair, row in zip(pairs, prepared, strict=True):
+            batch = self.trainer.data_collator([row])
+            whole = [list(c.prompt + c.completion) for c in (pair.chosen, pair.rejected)]
+            rows = zip(batch["input_ids"], batch["attention_mask"].bool(), strict=True)
+            if [ids[mask].tolist() for ids, mask in rows] != whole:
+                raise RuntimeError("TRL has tokenised a pair in another way")
+            self.batches[pair.key] = {k: v.to(common.device()) for k, v in batch.items()}
+
+    def reference(self, pairs: Pairs) -> Reference:
+        self.model.eval()
+        found = {}
+        for pair in pairs:
+            scored = self.trainer.compute_ref_log_probs(self.model, self.batches[pair.key])
+            chosen, rejected = torch.cat(scored).tolist()
+            found[pair.key] = (chosen, rejected)
+        return found
+
+    def step(self, pairs: Pairs, reference: Reference) -> Tensor:
+        self.model.train()
+        scored = []
+        for pair in pairs:
+            chosen, rejected = (
+                torch.tensor([value], device=common.device()) for value in reference[pair.key]
+            )
+            batch = self.batches[pair.key] | {
+                "ref_chosen_logps": chosen,
+                "ref_rejected_logps": rejected,
+            }
+            with _autocast(self.bf16):
+                dpo = self.trainer.compute_loss(self.model, batch)
+                answer = separate_logprobs(self.model, [pair.answer])
+            terms = debiasing_dpo(
+                dpo, dpo, answer[0], torch.tensor(len(pair.answer.completion)),
+                w_dpo=LOSS.w_dpo, w_sft=LOSS.w_sft,
+            )  # fmt: skip
+            (terms.loss / len(pairs)).backward()
+            measured: dict[str, float] = {}
+            self.trainer.log(measured)  # adds what TRL has measured since it was last asked
+            self.trainer.state.log_history.clear()
+            logps = measured["logps/chosen"], measured["logps/rejected"], answer.item()
+            scored.append(logps)
+        return torch.tensor(scored)
+
+    def tokens(self, pairs: Pairs) -> Tokens:
+        reference = sum(whole_tokens([p.chosen, p.rejected]) for p in pairs)
+        return Tokens(reference, reference + separate_tokens([p.answer for p in pairs]))
+
+
+def make_methods(
+    names: Sequence[str],
+    ours: Any,
+    options: ModelOptions,
+    sample: Pairs,
+    max_tokens: int,
+    folder: str,
+) -> list[Method]:
+    """In the order of METHODS; those of the package on `ours`, TRL and the official recipe on a stock
+    model with the same weights. `sample`: all pairs that TRL will be asked for."""
+    tree = partial(sequence_logprobs, attention=options.attention)
+    whole = partial(trees, max_tokens=max_tokens)
+    found: dict[str, Method] = {
+        "tree": Scored("tree", ours, tree, packed_tokens, whole, options.bf16),
+        "pair": Scored("pair", ours, tree, packed_tokens, one_by_one, options.bf16),
+        "separate": Scored(
+            "separate", ours, separate_logprobs, separate_tokens, one_by_one, options.bf16
+        ),
+    }
+    if {"trl", "official"} & set(names):
+        base = common.base_model(options, stock=True)
+        if "trl" in names:
+            found["trl"] = Trl(base, ours, sample, options, folder)
+            stock = found["trl"].model
+        else:
+            stock = common.adapted(base, options)
+        found["official"] = Scored(
+            "official", stock, whole_sequences, whole_tokens, one_by_one, options.bf16
+        )
+    return [found[name] for name in METHODS if name in names]
+
+
+@dataclass
+class Runs:
+    """What a method's repeats have measured."""
+
+    reference: list[float] = field(default_factory=list)
+    policy: list[float] = field(default_factory=list)
+    peaks: list[int | None] = field(default_factory=list)
+    scored: Tensor | None = None
+    gradients: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, method: Method, pairs: Pairs, *, keep: bool = False) -> None:
+        """Run the method once. `keep`: its log-probabilities and gradients are to be compared."""
+        method.model.zero_grad(set_to_none=True)
+        with common.measure() as first:
+            reference = method.reference(pairs)
+        with common.measure() as second:
+            scored = method.step(pairs, reference)
+        self.reference.append(first.seconds)
+        self.policy.append(second.seconds)
+        self.peaks += [first.peak, second.peak]
+        if keep:
+            self.scored = scored
+            self.gradients = {
+                name: p.grad.float().cpu()
+                for name, p in method.model.named_parameters()
+                if p.grad is not None
+            }
+        method.model.zero_grad(set_to_none=True)
+
+
+def compare(
+    methods: Sequence[Method],
+    pairs: Pairs,
+    sample: Pairs,
+    *,
+    repeats: int,
+    checkpointing: bool,
+) -> dict[str, dict[str, Any]]:
+    """Of each method, times for all pairs, tokens, ratios to the first one, and differences.
+
+    The first method runs all pairs; the others, which treat each apart, run `sample`, and their times
+    are scaled. Differences are over `sample`, against `separate` if it is among the methods.
+    """
+    tree = methods[0]
+    sampled = {m.name: pairs if m is tree else sample for m in methods}
+    short = warm_up(common.vocabulary_size(tree.model))
+    for method in methods:
+        Runs().add(method, [short])
+    if common.device().type == "cuda":  # FlexAttention is compiled for sizes as they come
+        Runs().add(tree, pairs)
+    runs = {m.name: Runs() for m in methods}
+    for repeat in range(repeats):
+        for method in methods:
+            runs[method.name].add(method, sampled[method.name], keep=repeat == 0)
+    exact = dict(runs)
+    if len(sample) < len(pairs):
+        exact[tree.name] = Runs()
+        exact[tree.name].add(tree, sample, keep=True)
+    rows: dict[str, dict[str, Any]] = {}
+    for method in methods:
+        run, scale = runs[method.name], len(pairs) / len(sampled[method.name])
+        reference = statistics.median(run.reference) * scale
+        policy = statistics.median(run.policy) * scale
+        tokens = method.tokens(pairs)
+        rows[method.name] = {
+            "pairs_run": len(sampled[method.name]),
+            "reference_s": reference,
+            "policy_s": policy,
+            "total_s": reference + policy,
+            "reference_tokens": tokens.reference,
+            "policy_tokens": tokens.policy,
+            "passes": tokens.passes(checkpointing),
+            "peak_mb": common.largest(run.peaks),
+            "runs_s": [a + b for a, b in zip(run.reference, run.policy, strict=True)],
+        }
+    first = rows[tree.name]
+    for method in methods:
+        row, tokens = rows[method.name], method.tokens(pairs)
+        row["ratio"] = row["total_s"] / first["total_s"]
+        row["bound"] = row["passes"] / first["passes"]
+        row["achieved"] = row["ratio"] / row["bound"]
+        row["ratio_sft_once"] = row["ratio"]
+        if method is not tree:
+            spared = _repeated_answers(pairs) / tokens.policy
+            once = row["reference_s"] + row["policy_s"] * (1 - spared)
+            row["ratio_sft_once"] = once / first["total_s"]
+        if "separate" in exact:
+            row |= _differences(exact[method.name], exact["separate"], sample)
+    return rows
+
+
+def _repeated_answers(pairs: Pairs) -> int:
+    """Tokens of neutral rows that another pair has as well, run alone."""
+    rows = [p.answer for p in pairs]
+    return separate_tokens(rows) - separate_tokens(list(set(rows)))
+
+
+def _differences(run: Runs, exact: Runs, pairs: Pairs) -> dict[str, float]:
+    """The largest: of a summed log-probability, of that a token, and of a parameter's gradient,
+    relative to its norm."""
+    assert run.scored is not None
+    assert exact.scored is not None
+    gaps = (run.scored - exact.scored).abs()
+    counts = torch.tensor([[len(c.completion) for c in pair.completions] for pair in pairs])
+    gradients = [
+        float((run.gradients[name] - known).norm() / known.norm())
+        for name, known in exact.gradients.items()
+    ]
+    return {
+        "logprob_difference": float(gaps.max()),
+        "logprob_difference_per_token": float((gaps / counts).max()),
+        "gradient_difference": max(gradients),
+    }
+
+
+def warm_up(size: int) -> TokenPair:
+    """A short pair, so that what libraries do at their first call is not timed."""
+    (pair,) = common.pairs(Sizes(16, 1, 8, 1, 8, 8, 8), size)
+    return replace(pair, key="warm-up")
+
+
+def marginal(
+    options: ModelOptions, sizes: Sizes, what: str, counts: Sequence[int], repeats: int, tokens: int
+) -> dict[str, Any]:
+    """What one more context (or rubric) adds to the tree's time, by a least-squares line."""
+    ours = common.adapted(common.base_model(options), options)
+    (tree,) = make_methods(["tree"], ours, options, (), tokens, "")
+    size = common.vocabulary_size(ours)
+    batches = {n: common.pairs(_with(sizes, what, n), size) for n in counts}
+    Runs().add(tree, batches[min(counts)])
+    runs = {n: Runs() for n in counts}
+    for _ in range(repeats):
+        for n in counts:
+            runs[n].add(tree, batches[n])
+    seconds = [statistics.median(r.reference) + statistics.median(r.policy) for r in runs.values()]
+    passes = [tree.tokens(b).passes(options.checkpointing) for b in batches.values()]
+    return {
+        "of": what,
+        "counts": list(counts),
+        "seconds": seconds,
+        "passes": passes,
+        "share_of_first": _slope_over_first(counts, seconds),
+        "share_of_first_passes": _slope_over_first(counts, passes),
+    }
+
+
+def _with(sizes: Sizes, what: str, count: int) -> Sizes:
+    return replace(sizes, contexts=count) if what == "contexts" else replace(sizes, rubrics=count)
+
+
+def _slope_over_first(counts: Sequence[int], costs: Sequence[float]) -> float:
+    slope, intercept = statistics.linear_regression(counts, costs)
+    return slope / (intercept + slope)
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(
+        prog="python -m benchmarks.training", description=(__doc__ or "").partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )  # fmt: skip
+    common.add_model_options(found)
+    common.add_size_options(found, contexts=7, rubrics=1)
+    found.add_argument("--chosen", type=int, default=100, help="tokens of the chosen text")
+    found.add_argument("--rejected", type=int, default=100, help="tokens of the rejected text")
+    found.add_argument("--checkpointing", action="store_true", help="gradient checkpointing")
+    found.add_argument("--tree-tokens", type=int, default=sys.maxsize,
+                       help="cut trees to this many tokens")  # fmt: skip
+    found.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS),
+                       help="what to run; tree always is")  # fmt: skip
+    found.add_argument("--sample-pairs", type=int, metavar="N",
+                       help="run N of the pairs only with all methods but tree, and scale")  # fmt: skip
+    found.add_argument("--marginal", choices=["contexts", "rubrics"],
+                       help="instead: what one more of these adds to the tree's time")  # fmt: skip
+    found.add_argument("--counts", type=int, nargs="+", default=[1, 3, 5, 7],
+                       help="how many of them --marginal runs")  # fmt: skip
+    common.add_run_options(found)
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    # TRL and peft know checkpointing by its old name.
+    warnings.filterwarnings("ignore", ".*gradient_checkpointing", FutureWarning)
+    options = common.model_options(args)
+    sizes = Sizes(
+        args.prefix, args.contexts, args.context_tokens, args.rubrics, args.rubric_tokens,
+        args.chosen, args.rejected,
+    )  # fmt: skip
+    result: dict[str, Any] = {
+        "benchmark": "training",
+        "model": vars(options),
+        "sizes": vars(sizes),
+        "environment": common.environment(options),
+    }
+    if args.marginal:
+        found = marginal(options, sizes, args.marginal, args.counts, args.repeats, args.tree_tokens)
+        columns = zip(found["counts"], found["seconds"], found["passes"], strict=True)
+        print(common.table([args.marginal, "seconds", "token passes"], list(columns)))
+        print(
+            f"\nOne more of the {args.marginal} costs {found['share_of_first']:.1%} of the first"
+            f" ({found['share_of_first_passes']:.1%} by token passes).\n"
+        )
+        common.report(result | {"marginal": found}, args.json)
+        return
+    ours = common.adapted(common.base_model(options), options)
+    size = common.vocabulary_size(ours)
+    pairs = common.pairs(sizes, size)
+    sample = pairs[: args.sample_pairs] if args.sample_pairs else pairs
+    with tempfile.TemporaryDirectory() as folder:
+        methods = make_methods(
+            ["tree", *args.methods],
+            ours,
+            options,
+            [*sample, warm_up(size)],
+            args.tree_tokens,
+            folder,
+        )
+        rows = compare(
+            methods, pairs, sample, repeats=args.repeats, checkpointing=options.checkpointing
+        )
+    show(rows, len(pairs), len(sample))
+    common.report(
+        result | {"pairs": len(pairs), "pairs_sampled": len(sample), "methods": rows}, args.json
+    )
+
+
+def show(rows: dict[str, dict[str, Any]], pairs: int, sampled: int) -> None:
+    print(f"{pairs} pairs of one document, each with a neutral answer of its own.")
+    if sampled < pairs:
+        print(
+            f"All methods but the first ran {sampled} of them, and their times are scaled to"
+            f" {pairs}: they treat each pair apart. Differences are over these {sampled}."
+        )
+    print()
+    columns = {
+        "reference s": "reference_s",
+        "policy s": "policy_s",
+        "sum s": "total_s",
+        "x tree": "ratio",
+        "SFT once": "ratio_sft_once",
+        "reference tokens": "reference_tokens",
+        "policy tokens": "policy_tokens",
+        "bound": "bound",
+        "peak MB": "peak_mb",
+        "d log p a token": "logprob_difference_per_token",
+        "d gradient": "gradient_difference",
+    }
+    lines = [[name, *(row.get(key) for key in columns.values())] for name, row in rows.items()]
+    for line, row in zip(lines, rows.values(), strict=True):
+        line.insert(9, f"{row['achieved']:.0%}")
+    header = ["", *columns]
+    header.insert(9, "of bound")
+    print(common.table(header, lines))
+    print(
+        "\nbound: ratio of token passes, without attention and vocabulary; SFT once: by token counts,"
+        " if a rubric's neutral answer ran once; differences: the largest, to `separate`.\n"
+    )
+    if "trl" in rows and common.device().type == "cpu":
+        print(
+            "On a CPU, TRL projects every position to the vocabulary, on a GPU only completions;"
+            " `separate` is what it would cost here without that.\n"
+        )
+
+
+if __name__ == "__main__":
+    main()

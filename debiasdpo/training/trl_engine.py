@@ -1,0 +1,144 @@
+"""`train.engine=trl`: TRL's DPOTrainer computes the preference loss, with any of its variants.
+
+The neutral answer's term, the steps, checkpoints and audits are the same as with the other engines;
+so are tokens and reference log-probabilities, which TRL is handed. Written against TRL 1.16.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import datasets
+import huggingface_hub.constants
+import torch
+from peft import PeftModel
+from transformers import PrinterCallback
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
+
+from debiasdpo.config import LossConfig
+from debiasdpo.errors import UserError
+from debiasdpo.logprobs import separate_logprobs
+from debiasdpo.quiet import quiet
+from debiasdpo.training.data import TokenPair
+from debiasdpo.training.objective import PairTerms, debiasing_dpo
+from debiasdpo.training.terms import Reference
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# What these two losses are defined with: the values that TRL's documentation recommends.
+_LABEL_SMOOTHING = {"robust": 0.1, "exo_pair": 1e-3}
+
+
+class _Preference(DPOTrainer):
+    """For its loss alone: it neither prepares data nor trains."""
+
+    def compute_ref_log_probs(self, model: Any, inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Asked once, for the row that the constructor insists on; those of real ones are known."""
+        return torch.zeros(1), torch.zeros(1)
+
+
+class TrlTerms:
+    """The terms of pairs, one forward pass of TRL's a pair; a `terms.Terms`."""
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        reference: Reference,
+        *,
+        loss: LossConfig,
+        kind: str,
+        folder: Path,
+        bf16: bool,
+    ) -> None:
+        """`kind` is `train.trl_loss`. Raises `UserError` for what TRL refuses to train."""
+        self.reference, self.loss = reference, loss
+        # TRL would report the kind of model and GPU to its makers.
+        huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
+        trained = {n: p.data for n, p in model.named_parameters() if p.requires_grad}
+        padded = deepcopy(tokenizer)  # TRL gives it a padding token
+        try:
+            with quiet(), _no_bars():
+                self.trl = _Preference(
+                    model,
+                    args=DPOConfig(
+                        output_dir=str(folder),
+                        beta=loss.beta,
+                        loss_type=[kind],
+                        label_smoothing=_LABEL_SMOOTHING.get(kind, 0.0),
+                        max_length=None,  # else longer pairs are dropped without a word
+                        precompute_ref_log_probs=True,
+                        disable_dropout=False,  # model.lora.dropout says
+                        activation_checkpointing=False,  # the trainer around this sees to it
+                        use_cpu=not torch.cuda.is_available(),
+                        bf16=bf16,
+                        report_to=[],
+                        disable_tqdm=True,
+                    ),
+                    train_dataset=datasets.Dataset.from_list(
+                        [{"prompt": "", "chosen": "", "rejected": ""}]
+                    ),
+                    processing_class=padded,
+                )
+        except ValueError as error:
+            raise UserError(f"train.engine: TRL refuses: {error}") from error
+        self.trl.remove_callback(PrinterCallback)
+        if isinstance(model, PeftModel):
+            model.delete_adapter("ref")  # a copy that TRL makes for reference passes
+        for name, values in trained.items():  # TRL turns adapters on 4-bit weights to bfloat16
+            model.get_parameter(name).data = values
+        self.collate = DataCollatorForPreference(pad_token_id=padded.pad_token_id)
+
+    def __call__(self, model: torch.nn.Module, pairs: Sequence[TokenPair]) -> PairTerms:
+        """Shape (P,) each."""
+        losses, margins = zip(*(self._dpo(model, pair) for pair in pairs), strict=True)
+        answers = separate_logprobs(model, [pair.answer for pair in pairs])
+        device = answers.device
+        return debiasing_dpo(
+            torch.stack(losses),
+            torch.tensor(margins, device=device),
+            answers,
+            torch.tensor([len(pair.answer.completion) for pair in pairs], device=device),
+            w_dpo=self.loss.w_dpo,
+            w_sft=self.loss.w_sft,
+        )
+
+    def _dpo(self, model: torch.nn.Module, pair: TokenPair) -> tuple[torch.Tensor, float]:
+        """Loss, a scalar, and reward margin."""
+        chosen, rejected = self.reference[pair.key]
+        batch = self.collate([{
+            "prompt_ids": list(pair.chosen.prompt),
+            "chosen_ids": list(pair.chosen.completion),
+            "rejected_ids": list(pair.rejected.completion),
+            "ref_chosen_logps": chosen,
+            "ref_rejected_logps": rejected,
+        }])  # fmt: skip
+        device = next(model.parameters()).device
+        inputs = {name: values.to(device) for name, values in batch.items()}
+        loss = self.trl.compute_loss(model, inputs)  # type: ignore[no-untyped-call]
+        measured: dict[str, float] = {}
+        self.trl.log(measured)  # adds what TRL has measured since it was last asked
+        self.trl.state.log_history.clear()
+        return loss, measured["rewards/margins"]
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """Hide the progress bars of preparing one row."""
+    hidden, before = datasets.are_progress_bars_disabled(), os.environ.get("TQDM_DISABLE")
+    datasets.disable_progress_bars()
+    os.environ["TQDM_DISABLE"] = "1"
+    try:
+        yield
+    finally:
+        if not hidden:
+            datasets.enable_progress_bars()
+        if before is None:
+            del os.environ["TQDM_DISABLE"]
+        else:
+            os.environ["TQDM_DISABLE"] = before

@@ -1,0 +1,100 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import gpu, rating, training
+
+TINY = ["--shape", "tiny", "--prefix", "64", "--contexts", "2", "--rubrics", "2", "--repeats", "1"]
+COMPLETIONS = ["--chosen", "8", "--rejected", "9"]
+TRL_WARNINGS = "ignore:.*gradient_checkpointing:FutureWarning"
+
+
+@pytest.fixture
+def result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs a benchmark and gives what it wrote, which is also its last line of output."""
+
+    def run(benchmark: Any, *argv: str) -> dict[str, Any]:
+        file = tmp_path / "result.json"
+        benchmark.main([*argv, "--json", str(file)])
+        written: dict[str, Any] = json.loads(file.read_text())
+        assert json.loads(capsys.readouterr().out.splitlines()[-1]) == written
+        return written
+
+    return run
+
+
+@pytest.mark.filterwarnings(TRL_WARNINGS)
+@pytest.mark.parametrize(
+    "changes",
+    [(), ("--sample-pairs", "2", "--checkpointing", "--nf4")],
+    ids=["all pairs", "a sample, NF4"],
+)
+def test_all_ways_to_train_agree(result: Any, changes: tuple[str, ...]) -> None:
+    found = result(training, *TINY, *COMPLETIONS, *changes)
+    assert tuple(found["methods"]) == training.METHODS
+    for name, row in found["methods"].items():
+        assert row["logprob_difference"] < 2e-5, name  # of sums, down to -100
+        assert row["logprob_difference_per_token"] < 2e-6, name
+        assert row["gradient_difference"] < 1e-5, name
+        assert min(row["ratio"], row["ratio_sft_once"], row["reference_s"], row["policy_s"]) > 0
+        assert row["peak_mb"] is None or row["peak_mb"] >= 0
+    sampled = "--sample-pairs" in changes
+    assert [row["pairs_run"] for row in found["methods"].values()] == [
+        4,
+        *[2 if sampled else 4] * 4,
+    ]
+
+
+def test_token_counts_are_those_of_the_sequences(result: Any) -> None:
+    rows = result(training, *TINY, *COMPLETIONS, "--methods", "separate", "official")["methods"]
+    contextual, neutral = 64 + 30 + 40, 64 + 30
+    # The last token of a sequence is predicted, not run; the official recipe runs and pads it.
+    assert rows["separate"]["reference_tokens"] == 4 * (2 * contextual + 7 + 8)
+    assert rows["official"]["reference_tokens"] == 4 * 2 * (contextual + 9)
+    answers = rows["separate"]["policy_tokens"] - rows["separate"]["reference_tokens"]
+    assert answers == 4 * (neutral + 3)
+    # One document, two rubrics, two contexts each, two texts under each of these.
+    assert rows["tree"]["reference_tokens"] == 64 + 2 * (30 + 2 * (40 + 7 + 8))
+    assert rows["tree"]["policy_tokens"] == rows["tree"]["reference_tokens"] + 2 * 3
+    passes = rows["separate"]["reference_tokens"] + 2 * rows["separate"]["policy_tokens"]
+    assert rows["separate"]["passes"] == passes
+
+
+@pytest.mark.parametrize("what", ["contexts", "rubrics"])
+def test_marginal_cost(result: Any, what: str) -> None:
+    found = result(training, *TINY, *COMPLETIONS, "--marginal", what, "--counts", "1", "2", "3")
+    line = found["marginal"]
+    assert len(line["seconds"]) == 3
+    assert min(line["seconds"]) > 0
+    assert 0 < line["share_of_first_passes"] < 1
+
+
+def test_all_ways_to_rate_agree(result: Any) -> None:
+    found = result(rating, *TINY, "--new-tokens", "6")
+    for name, row in found["generation"].items():
+        assert row["rows_that_differ"] == 0, name
+        assert row["ratio"] > 0
+    for name, row in found["expected"].items():
+        assert row["rating_difference"] < 1e-5, name
+        assert row["ratio"] > 0
+    assert found["packed_logprob_difference"] < 1e-4
+
+
+def test_the_gpu_benchmark_runs_small_on_a_cpu(result: Any) -> None:
+    found = result(gpu, "--small", "--repeats", "1")
+    assert found["matmul_flops_per_s"] > 0
+    for row in found["rows"]:
+        assert "left_out" not in row
+        assert row["pairs_per_s"] > 0
+        assert row["share_of_rate"] > 0
+        assert (
+            row["methods"]["tree"]["gradient_difference" if row["rubrics"] == 1 else "ratio"] <= 1
+        )
+
+
+def test_without_a_gpu_the_gpu_benchmark_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit, match="needs a CUDA GPU"):
+        gpu.main([])

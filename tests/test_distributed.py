@@ -1,0 +1,83 @@
+"""Two processes, as `accelerate launch` starts them, against one: on a CPU, over gloo."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ONE = (sys.executable, "-m", "debiasdpo.run")
+TWO = (
+    sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+    "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+    "--main_process_port", "0", "-m", "debiasdpo.run",
+)  # fmt: skip
+
+
+def run(
+    command: tuple[str, ...], model: Path, output: Path, *more: str
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [
+            *command, f"model.path={model}", f"output_dir={output}", "model.lora.last_layers=null",
+            "model.max_length=1024", "data.teachers=12", "data.lessons_per_teacher=1",
+            "data.words=30", "data.limit={train:5,validation:2,test:2}", "rate.max_new_tokens=4",
+            "audit.resamples=100", "audit.categories=[experience,placebo]", "context=experience",
+            "train.epochs=2", "train.batch_pairs=4", "train.audit_every=2", "train.save_every=1",
+            "train.learning_rate=1e-3", *more,
+        ],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+        timeout=280,
+    )  # fmt: skip
+
+
+def training(output: Path) -> tuple[list[dict[str, Any]], dict[str, Any], Any]:
+    """What every step logged, the figures at the end, and the trained adapter."""
+    from safetensors.torch import load_file
+
+    (folder,) = (output / "runs").iterdir()
+    steps = [
+        json.loads(line) for line in (folder / "training/steps.jsonl").read_text().splitlines()
+    ]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    (weights,) = folder.glob("training/weights/*.safetensors")
+    return steps, metrics, load_file(weights)
+
+
+@pytest.mark.xdist_group("distributed")
+def test_two_processes_train_as_one(tiny_llama: Path, tmp_path: Path) -> None:
+    import torch
+
+    one = run(ONE, tiny_llama, tmp_path / "one")
+    assert one.returncode == 0, one.stderr
+    two = run(TWO, tiny_llama, tmp_path / "two")
+    assert two.returncode == 0, two.stderr
+    steps, metrics, weights = training(tmp_path / "one")
+    assert len(steps) >= 5
+    assert any(step["train/pairs_per_s"] for step in steps)
+    for mine, theirs in zip(steps, training(tmp_path / "two")[0], strict=True):
+        for name in ("loss", "dpo", "sft", "reward_margin", "reward_accuracy", "grad_norm"):
+            assert theirs[f"train/{name}"] == pytest.approx(
+                mine[f"train/{name}"], rel=1e-4, abs=1e-6
+            ), name
+    others, their_weights = training(tmp_path / "two")[1:]
+    assert {k for k in metrics if not k.startswith("time/")} == {
+        k for k in others if not k.startswith("time/")
+    }
+    moved = 0.0
+    for name, value in weights.items():
+        torch.testing.assert_close(their_weights[name], value, rtol=1e-4, atol=1e-5)
+        moved = max(moved, float(value.abs().max()) if "lora_B" in name else 0.0)
+    assert moved > 1e-3
+    assert two.stdout.count("run folder:") == 1  # one of them speaks
+
+
+@pytest.mark.xdist_group("distributed")
+def test_a_failure_ends_all_processes(tiny_llama: Path, tmp_path: Path) -> None:
+    done = run(TWO, tiny_llama, tmp_path, "model.max_length=8")
+    assert done.returncode != 0
+    assert "model.max_length" in done.stderr
