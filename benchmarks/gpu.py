@@ -22,7 +22,7 @@ import torch
 from benchmarks import common, training
 from benchmarks.common import ModelOptions, Sizes
 from debiasdpo.logprobs import causal_model, pack_completions
-from debiasdpo.raters.memory import is_out_of_memory
+from debiasdpo.memory import is_out_of_memory
 from debiasdpo.training.data import TokenPair
 
 # GPU-seconds a pair in the paper's public run records: H100-80GB, full fine-tuning, 4 to 5 GPUs.

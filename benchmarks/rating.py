@@ -18,10 +18,10 @@ from benchmarks import common
 from benchmarks.common import Sizes
 from debiasdpo.errors import UserError
 from debiasdpo.logprobs import Completion, separate_logprobs, sequence_logprobs
+from debiasdpo.memory import BatchLimit
 from debiasdpo.prompts import answer
 from debiasdpo.raters.generation import Sampling, generate
 from debiasdpo.raters.local import answer_ids, expected_ratings
-from debiasdpo.raters.memory import BatchLimit
 from debiasdpo.tree_attention import Choice
 
 Prompts = Sequence[tuple[int, ...]]

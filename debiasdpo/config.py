@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, ValidationError, create_model, model_validator
 
-from debiasdpo import documents, models
+from debiasdpo import distributed, documents, models
 from debiasdpo.contexts import PLACEBO, ContextConfig
 from debiasdpo.documents import AnyDataConfig
 from debiasdpo.errors import UserError
@@ -261,6 +261,8 @@ def _engine(method: MethodConfig, train: TrainConfig) -> Iterable[str]:
             )
     elif method.name != "none" and importlib.util.find_spec("trl") is None:
         yield "train.engine: trl needs a package: pip install 'trl==1.16.*'"
+    elif distributed.size() > 1:
+        yield "train.engine: trl runs in one process only; set train.engine=tree, or start one process"
 
 
 def _sampling(method: MethodConfig, rate: RateConfig) -> Iterable[str]:

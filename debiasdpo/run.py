@@ -62,6 +62,7 @@ def _task(composed: "DictConfig") -> None:
     from debiasdpo import results
     from debiasdpo.config import build
     from debiasdpo.errors import UserError
+    from debiasdpo.memory import memory_message
 
     results.set_up_logging()
     choices = HydraConfig.get().runtime.choices
@@ -72,7 +73,8 @@ def _task(composed: "DictConfig") -> None:
         config = build(composed)
         run_job(config, f"{choices['model']}_{choices['data']}")
     except Exception as error:  # noqa: BLE001 - one failed job must not end the sweep
-        message = str(error) if isinstance(error, UserError) else results.disk_message(error)
+        message = str(error) if isinstance(error, UserError) else None
+        message = message or memory_message(error) or results.disk_message(error)
         _failures.append(f"{overrides}: {message or f'{type(error).__name__}: {error}'}")
         print(f"Error: {message}" if message else traceback.format_exc(), file=sys.stderr)
         if distributed.size() > 1:  # the other processes may be in the middle of a step

@@ -19,9 +19,9 @@ from debiasdpo import adapters, model_source, models
 from debiasdpo.adapters import LoraSettings
 from debiasdpo.errors import UserError
 from debiasdpo.logprobs import Completion, packed_tokens, sequence_logprobs
+from debiasdpo.memory import BatchLimit
 from debiasdpo.models import ModelConfig
 from debiasdpo.raters.generation import Sampling, generate
-from debiasdpo.raters.memory import BatchLimit
 
 if TYPE_CHECKING:
     import torch

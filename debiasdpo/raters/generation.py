@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from debiasdpo.logprobs import causal_model, run_packed, run_tree
+from debiasdpo.memory import BatchLimit
 from debiasdpo.prefix_tree import PrefixTree, pack
-from debiasdpo.raters.memory import BatchLimit
 from debiasdpo.tree_attention import Choice
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from debiasdpo.config import RateConfig
 from debiasdpo.errors import UserError
 from debiasdpo.logprobs import Completion, sequence_logprobs
+from debiasdpo.memory import BatchLimit, is_out_of_memory
 from debiasdpo.prefix_tree import common_prefix
 from debiasdpo.prompts import Messages, Prompt, answer
 from debiasdpo.raters import Output
 from debiasdpo.raters.generation import Sampling, generate
-from debiasdpo.raters.memory import BatchLimit, is_out_of_memory
 from debiasdpo.raters.parse import parse_rating
 from debiasdpo.tree_attention import Choice
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from debiasdpo import models
+from debiasdpo.memory import BatchLimit
 from debiasdpo.raters.generation import Sampling, generate
-from debiasdpo.raters.memory import BatchLimit
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -43,11 +43,24 @@ class BatchLimit:
 
 
 def is_out_of_memory(error: Exception) -> bool:
+    if not isinstance(error, MemoryError | RuntimeError):  # without torch, which takes seconds
+        return False
     import torch
     from accelerate.utils.memory import should_reduce_batch_size
 
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or should_reduce_batch_size(
         error
+    )
+
+
+def memory_message(error: Exception) -> str | None:
+    """What to do about memory that ran out; None for other errors."""
+    if not is_out_of_memory(error):
+        return None
+    return (
+        f"Out of memory: {str(error).splitlines()[0] if str(error) else type(error).__name__}. Lower"
+        " train.tree.max_tokens and rate.max_tokens, set train.gradient_checkpointing=true or"
+        " model.nf4=true, or choose a smaller model; the same command then goes on from what is finished."
     )
 
 
