@@ -1,0 +1,68 @@
+"""What happens where memory runs out, for real: a process that may only have so much."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from debiasdpo.memory import BatchLimit, memory_message
+
+SCARCE = """
+import resource, sys
+import torch
+from debiasdpo import models
+from debiasdpo.memory import BatchLimit
+from debiasdpo.raters.generation import Sampling, generate
+
+torch.set_num_threads(1)
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
+
+def write(prompts, rows):
+    return generate(model, prompts, [0] * len(prompts), stop=[], max_new_tokens=3,
+                    sampling=Sampling(0.0, 1.0), rows=rows)
+
+prompts = [(100, 200 + i % 7, 300) for i in range(2000)]
+few = write(prompts[:7], BatchLimit(7))
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+limit = used + 300 * 2**20  # the logits of 2000 rows alone are 390 MB
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+rows = BatchLimit(4000)
+assert write(prompts, rows) == [few[i % 7] for i in range(2000)]
+print(rows.size)
+"""
+
+
+def test_generation_goes_on_with_half_where_memory_really_runs_out(tiny_llama: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCARCE, str(tiny_llama)], capture_output=True, text=True, timeout=200,
+        cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "out of memory with 2000 prompts together; going on with 1000" in done.stderr
+    assert int(done.stdout) in (1000, 500, 250)
+
+
+def test_a_smaller_batch_is_kept_and_order_too() -> None:
+    sizes: list[int] = []
+
+    def work(batch: Sequence[int]) -> list[int]:
+        sizes.append(len(batch))
+        if len(batch) > 3:
+            raise MemoryError
+        return [10 * item for item in batch]
+
+    limit = BatchLimit(8)
+    assert limit.run(list(range(11)), work) == [10 * i for i in range(11)]
+    assert sizes == [8, 4, 2, 2, 2, 2, 2, 1]
+    assert limit.size == 2
+
+
+def test_what_to_do_is_said() -> None:
+    error = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes\nmore")
+    message = memory_message(error)
+    assert message is not None
+    assert "9 bytes. Lower train.tree.max_tokens" in message
+    assert memory_message(MemoryError()) is not None
+    assert memory_message(RuntimeError("shapes do not match")) is None
+    assert memory_message(OSError("out of memory.")) is None
