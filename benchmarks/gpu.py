@@ -21,6 +21,7 @@ import torch
 
 from benchmarks import common, training
 from benchmarks.common import ModelOptions, Sizes
+from benchmarks.methods import make_methods
 from debiasdpo.logprobs import causal_model, pack_completions
 from debiasdpo.memory import is_out_of_memory
 from debiasdpo.training.data import TokenPair
@@ -75,7 +76,7 @@ def run_shape(
     """The rows of one model; what does not fit the time or the memory is left out, and says so."""
     print(f"{options.shape}: making random weights", file=sys.stderr)
     ours = common.adapted(common.base_model(options), options)
-    methods = training.make_methods(["tree", *BASELINES], ours, options, (), sys.maxsize, folder="")
+    methods = make_methods(["tree", *BASELINES], ours, options, (), sys.maxsize, folder="")
     rows = []
     for sizes in cells:
         row: dict[str, Any] = {

@@ -13,8 +13,9 @@ model's configuration says.
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
+from debiasdpo.block_attention import Block, attend, repeat
 from debiasdpo.errors import UserError
 from debiasdpo.prefix_tree import PrefixTree
 
@@ -34,16 +35,6 @@ _CHANGES = ("softcap", "s_aux", "sinks", "position_bias", "indices", "block_indi
 
 # Subtrees up to this many tokens are one call with a small mask: cheaper than many tiny calls.
 _SMALL = 128
-
-
-class Block(NamedTuple):
-    """A rectangle of the attention matrix; together, blocks hold each needed score once."""
-
-    queries: slice
-    keys: slice
-    mask: "Tensor | None"  # (queries, keys), 0 or -inf, in the queries' dtype; None: all attend
-    causal: bool  # square, on the diagonal: each attends to those up to itself
-    first: bool  # no earlier block has these queries
 
 
 class TreeAttention:
@@ -83,7 +74,7 @@ class TreeAttention:
             return attend(query, key, value, blocks, scale)
         groups = query.shape[1] // key.shape[1]
         return torch.nn.functional.scaled_dot_product_attention(
-            query, _repeat(key, groups), _repeat(value, groups), self._mask(window), scale=scale
+            query, repeat(key, groups), repeat(value, groups), self._mask(window), scale=scale
         )
 
     def _once(self, name: object, make: Callable[[], Any]) -> Any:
@@ -262,77 +253,6 @@ def _model_type(module: Any) -> str:
     return str(getattr(getattr(module, "config", None), "model_type", type(module).__name__))
 
 
-def _repeat(states: "Tensor", times: int) -> "Tensor":
-    """Grouped-query attention: each key (value) head serves `times` query heads."""
-    return states if times == 1 else states.repeat_interleave(times, dim=1)
-
-
-def attend(
-    query: "Tensor", key: "Tensor", value: "Tensor", blocks: Sequence[Block], scale: float
-) -> "Tensor":
-    """Attention over blocks, on a CPU; shapes as in `TreeAttention`. Keeps no scores for backward."""
-    groups = query.shape[1] // key.shape[1]
-    return _block_attention().apply(  # type: ignore[no-any-return]
-        query, _repeat(key, groups), _repeat(value, groups), blocks, scale
-    )
-
-
-@functools.cache
-def _block_attention() -> Any:
-    """The autograd function; made at the first use, since torch is imported where it is used.
-
-    FlashAttention-2 (Dao 2023) over blocks: forward keeps the output and the log-sum-exp of each
-    query; with these, the gradient of a block needs no other block.
-    """
-    import torch
-
-    forward_kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    backward_kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-
-    class BlockAttention(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, query, key, value, blocks, scale):  # type: ignore[no-untyped-def]
-            out = torch.empty(query.shape, dtype=torch.float32, device=query.device)
-            # The kernels want the heads last: (1, heads, N) seen through (1, N, heads).
-            lse = query.new_empty(1, query.shape[2], query.shape[1], dtype=torch.float32)
-            lse = lse.transpose(1, 2)
-            for block in blocks:
-                part, part_lse = forward_kernel(
-                    query[:, :, block.queries], key[:, :, block.keys], value[:, :, block.keys],
-                    0.0, block.causal, attn_mask=block.mask, scale=scale,
-                )  # fmt: skip
-                known_out, known_lse = out[:, :, block.queries], lse[:, :, block.queries]
-                if block.first:
-                    known_out.copy_(part)
-                    known_lse.copy_(part_lse)
-                    continue
-                # softmax over both = the two outputs, weighted by their shares of the sum
-                share = torch.sigmoid(part_lse - known_lse)
-                known_out.lerp_(part.float(), share[..., None])
-                known_lse.copy_(torch.logaddexp(known_lse, part_lse))
-            out = out.to(query.dtype)
-            ctx.save_for_backward(query, key, value, out, lse)
-            ctx.blocks, ctx.scale = blocks, scale
-            return out
-
-        @staticmethod
-        def backward(ctx, grad):  # type: ignore[no-untyped-def]
-            query, key, value, out, lse = ctx.saved_tensors
-            grads = [torch.zeros_like(t, dtype=torch.float32) for t in (query, key, value)]
-            for block in ctx.blocks:
-                rows, columns = block.queries, block.keys
-                parts = backward_kernel(
-                    grad[:, :, rows], query[:, :, rows], key[:, :, columns], value[:, :, columns],
-                    out[:, :, rows], lse[:, :, rows], 0.0, block.causal,
-                    attn_mask=block.mask, scale=ctx.scale,
-                )  # fmt: skip
-                for total, part, where in zip(grads, parts, (rows, columns, columns), strict=True):
-                    total[:, :, where] += part
-            return (*(g.to(query.dtype) for g in grads), None, None)
-
-    return BlockAttention
-
-
 def _flex(
     query: "Tensor", key: "Tensor", value: "Tensor", block_mask: Any, scale: float
 ) -> "Tensor":
@@ -345,7 +265,7 @@ def _flex(
     heads, groups = query.shape[1], query.shape[1] // key.shape[1]
     grouped = groups > 1 and heads & (heads - 1) == 0  # the kernels take powers of two only
     if not grouped:
-        key, value = _repeat(key, groups), _repeat(value, groups)
+        key, value = repeat(key, groups), repeat(value, groups)
     kernel = _flex_kernel(query.device.type != "cpu")
     out: Tensor = kernel(query, key, value, block_mask=block_mask, scale=scale, enable_gqa=grouped)
     return out

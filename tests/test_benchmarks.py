@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from benchmarks import gpu, rating, training
+from benchmarks.methods import METHODS
 
 TINY = ["--shape", "tiny", "--prefix", "64", "--contexts", "2", "--rubrics", "2", "--repeats", "1"]
 COMPLETIONS = ["--chosen", "8", "--rejected", "9"]
@@ -33,7 +34,7 @@ def result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
 )
 def test_all_ways_to_train_agree(result: Any, changes: tuple[str, ...]) -> None:
     found = result(training, *TINY, *COMPLETIONS, *changes)
-    assert tuple(found["methods"]) == training.METHODS
+    assert tuple(found["methods"]) == METHODS
     for name, row in found["methods"].items():
         assert row["logprob_difference"] < 2e-5, name  # of sums, down to -100
         assert row["logprob_difference_per_token"] < 2e-6, name

@@ -242,7 +242,7 @@ def test_keys_left_open_are_all_named(job: Job, data: str) -> None:
         (["data.split.train=0"], "data.split.train: must be above 0 for training"),
         (["data.split.test=0"], "data.split: test must be above 0"),
         (["train=full", "model.nf4=true"], "model.nf4: full fine-tuning cannot train 4-bit"),
-        (["model.attention=eager"], "set model.attention=sdpa"),
+        (["model.attention=eager"], "model.attention"),
         (["loss.w_dpo=0", "loss.w_sft=0"], "w_dpo and w_sft are both 0"),
         (["method=none", "rate.temperature=1"], "rate.temperature: nothing is sampled"),
         (["model.lora.targets=q_proj"], "must be a list, such as [a,b], or be 'all-linear', got"),

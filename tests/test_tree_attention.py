@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from debiasdpo import tree_attention
+from debiasdpo.block_attention import Block, attend
 from debiasdpo.errors import UserError
 from debiasdpo.prefix_tree import PrefixTree, pack
-from debiasdpo.tree_attention import Block, Kind, TreeAttention, attend, choose
+from debiasdpo.tree_attention import Kind, TreeAttention, choose
 
 if TYPE_CHECKING:
     import torch
