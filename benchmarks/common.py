@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from debiasdpo.adapters import LoraSettings, add_adapter
+from debiasdpo.errors import UserError
 from debiasdpo.logprobs import Completion
-from debiasdpo.models import ModelConfig, _keep_weights_trainable, load_model
+from debiasdpo.models import ModelConfig, keep_weights_trainable, load_model
 from debiasdpo.prompts import answer
 from debiasdpo.training.data import TokenPair
 from debiasdpo.tree_attention import NAME, Choice, register
@@ -99,30 +100,48 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument("--shape", choices=SHAPES, default="smollm2", help="random weights")
     group.add_argument("--model", metavar="PATH", help="a folder with a model, instead of --shape")
-    group.add_argument("--layers", type=int, help="so many layers, instead of the shape's")
-    group.add_argument("--vocabulary", type=int, help="so many tokens, instead of the shape's")
+    group.add_argument("--layers", type=positive, help="so many layers, instead of the shape's")
+    group.add_argument("--vocabulary", type=positive, help="so many tokens, instead of the shape's")
     group.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32",
                        help="of the weights that are not in 4 bits")  # fmt: skip
     group.add_argument("--nf4", action="store_true", help="weights in 4 bits (bitsandbytes)")
     group.add_argument("--attention", choices=["auto", "dense", "segments", "flex"],
                        default="auto", help="how packed trees attend (model.attention)")  # fmt: skip
-    group.add_argument("--threads", type=int, help="CPU threads")
+    group.add_argument("--threads", type=positive, help="CPU threads")
 
 
 def add_size_options(parser: argparse.ArgumentParser, contexts: int, rubrics: int) -> None:
     group = parser.add_argument_group("tokens")
-    group.add_argument("--prefix", type=int, default=1024, help="tokens of the document")
-    group.add_argument("--contexts", type=int, default=contexts, help="contexts of each rubric")
-    group.add_argument("--context-tokens", type=int, default=40, help="tokens of each context")
-    group.add_argument("--rubrics", type=int, default=rubrics, help="rubrics of the document")
-    group.add_argument("--rubric-tokens", type=int, default=30, help="tokens of each rubric")
+    group.add_argument("--prefix", type=positive, default=1024, help="tokens of the document")
+    group.add_argument(
+        "--contexts", type=positive, default=contexts, help="contexts of each rubric"
+    )
+    group.add_argument("--context-tokens", type=positive, default=40, help="tokens of each context")
+    group.add_argument("--rubrics", type=positive, default=rubrics, help="rubrics of the document")
+    group.add_argument("--rubric-tokens", type=positive, default=30, help="tokens of each rubric")
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--repeats", type=int, default=3, help="runs of each way; medians are shown"
+        "--repeats", type=positive, default=3, help="runs of each way; medians are shown"
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the result there as well")
+
+
+def positive(text: str) -> int:
+    """For argparse: a whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def run(main: Callable[[], None]) -> None:
+    """A command line whose errors that users can mend are one line."""
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(f"Error: {error}") from None
 
 
 def model_options(args: argparse.Namespace) -> ModelOptions:
@@ -207,7 +226,7 @@ def _random_model(options: ModelOptions, attention: str) -> Any:
     model.tie_weights()
     if options.nf4:
         model.is_loaded_in_4bit = True  # peft and TRL look at it
-        _keep_weights_trainable(model)
+        keep_weights_trainable(model)
     return model.to(device()).eval()
 
 

@@ -127,7 +127,9 @@ def parser() -> argparse.ArgumentParser:
                        help="which models")  # fmt: skip
     found.add_argument("--minutes", type=float, default=7.0,
                        help="start nothing new after so long")  # fmt: skip
-    found.add_argument("--repeats", type=int, default=2, help="runs of each way; medians are shown")
+    found.add_argument(
+        "--repeats", type=common.positive, default=2, help="runs of each way; medians are shown"
+    )
     found.add_argument("--attention", choices=["auto", "dense", "flex"], default="auto",
                        help="how packed trees attend (model.attention)")  # fmt: skip
     found.add_argument("--json", metavar="FILE", type=Path, help="write the result there as well")
@@ -196,4 +198,4 @@ def show(rows: Sequence[dict[str, Any]], rate: float) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main)

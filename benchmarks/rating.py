@@ -144,7 +144,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     common.add_model_options(found)
     common.add_size_options(found, contexts=8, rubrics=3)
-    found.add_argument("--new-tokens", type=int, default=50, help="tokens to generate")
+    found.add_argument("--new-tokens", type=common.positive, default=50, help="tokens to generate")
     common.add_run_options(found)
     return found
 
@@ -235,4 +235,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main)

@@ -187,18 +187,22 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     common.add_model_options(found)
     common.add_size_options(found, contexts=7, rubrics=1)
-    found.add_argument("--chosen", type=int, default=100, help="tokens of the chosen text")
-    found.add_argument("--rejected", type=int, default=100, help="tokens of the rejected text")
+    found.add_argument(
+        "--chosen", type=common.positive, default=100, help="tokens of the chosen text"
+    )
+    found.add_argument(
+        "--rejected", type=common.positive, default=100, help="tokens of the rejected text"
+    )
     found.add_argument("--checkpointing", action="store_true", help="gradient checkpointing")
-    found.add_argument("--tree-tokens", type=int, default=sys.maxsize,
+    found.add_argument("--tree-tokens", type=common.positive, default=sys.maxsize,
                        help="cut trees to this many tokens")  # fmt: skip
     found.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS),
                        help="what to run; tree always is")  # fmt: skip
-    found.add_argument("--sample-pairs", type=int, metavar="N",
+    found.add_argument("--sample-pairs", type=common.positive, metavar="N",
                        help="run N of the pairs only with all methods but tree, and scale")  # fmt: skip
     found.add_argument("--marginal", choices=["contexts", "rubrics"],
                        help="instead: what one more of these adds to the tree's time")  # fmt: skip
-    found.add_argument("--counts", type=int, nargs="+", default=[1, 3, 5, 7],
+    found.add_argument("--counts", type=common.positive, nargs="+", default=[1, 3, 5, 7],
                        help="how many of them --marginal runs")  # fmt: skip
     common.add_run_options(found)
     return found
@@ -290,4 +294,4 @@ def show(rows: dict[str, dict[str, Any]], pairs: int, sampled: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main)

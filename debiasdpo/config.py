@@ -265,6 +265,17 @@ def _engine(method: MethodConfig, train: TrainConfig) -> Iterable[str]:
         yield "train.engine: trl runs in one process only; set train.engine=tree, or start one process"
 
 
+def _attention_here(method: MethodConfig, model: ModelConfig) -> Iterable[str]:
+    if model.attention not in ("flex", "segments"):
+        return
+    import torch
+
+    if torch.cuda.is_available() and model.attention == "segments":
+        yield "model.attention: segments runs on a CPU only; set model.attention=auto, flex or dense"
+    if not torch.cuda.is_available() and model.attention == "flex" and method.name != "none":
+        yield "model.attention: flex cannot train on a CPU; set model.attention=auto or segments"
+
+
 def _sampling(method: MethodConfig, rate: RateConfig) -> Iterable[str]:
     if rate.readout == "expected" and rate.temperature > 0 and method.name == "none":
         yield (
@@ -283,6 +294,7 @@ _CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
     _trainable_model,
     _batches,
     _engine,
+    _attention_here,
     _sampling,
 )
 

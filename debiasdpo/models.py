@@ -142,7 +142,7 @@ def load_model(
                 f"model.path: the weights of {config.path} lack {len(absent)} tensors of its"
                 f" architecture, such as {absent[0]}; download or save it again"
             )
-    _keep_weights_trainable(model)
+    keep_weights_trainable(model)
     _only_token_ids(model)
     check_projection(model)
     model.name_or_path = config.path  # what an adapter will name as its base: not our cache
@@ -175,7 +175,7 @@ def _refuse_shifting_positions(architecture: Any, config: ModelConfig) -> None:
         )
 
 
-def _keep_weights_trainable(model: "torch.nn.Module") -> None:
+def keep_weights_trainable(model: "torch.nn.Module") -> None:
     """Keep bitsandbytes from repacking 4-bit weights in place, as it does on AVX512-BF16 CPUs.
 
     It would at the first forward in `eval()` without gradient, and run a kernel without autograd

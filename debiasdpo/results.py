@@ -69,7 +69,7 @@ def open_job(config: JobConfig, name: str) -> Iterator[Job]:
         # A full disk cannot take the status either; the error itself must still come through.
         with contextlib.suppress(OSError):
             run.status(
-                "failed",
+                "interrupted" if isinstance(error, KeyboardInterrupt) else "failed",
                 config=key,
                 error=f"{type(error).__name__}: {error}",
                 traceback=traceback.format_exc(),
@@ -129,7 +129,10 @@ def results_table(metrics: Mapping[str, Any]) -> str:
     for label, key in rows:
         cells = [_cell(metrics, f"{key}/{model}") for model in ("base", "tuned")]
         lines.append(f"{label:30}{cells[0]:>22}{cells[1]:>22}{_change(metrics, key):>24}".rstrip())
-    lines.append(f"noise floor (neutral prompt rated twice): {metrics['bias/noise_floor']:.2f}")
+    floor = metrics["bias/noise_floor"]
+    lines.append(
+        f"noise floor (neutral prompt rated twice): {'undefined' if floor is None else f'{floor:.2f}'}"
+    )
     return "\n".join(lines)
 
 

@@ -85,14 +85,21 @@ def main() -> None:
     """The command line; exits with 1 if a job failed."""
     if distributed.rank() > 0:
         from debiasdpo import stages
+        from debiasdpo.errors import UserError
 
-        stages.follow()
+        try:
+            stages.follow()
+        except UserError as error:
+            sys.exit(f"Error: {error}")
         return
     # Hydra then raises what it would else print itself, with a traceback for a full disk.
     full_errors = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         _task()
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on from what is finished.", file=sys.stderr)
+        sys.exit(130)
     except (HydraException, OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
         if full_errors:
             raise

@@ -197,7 +197,7 @@ class RunFolder:
         folder.mkdir(parents=True, exist_ok=True)
 
     def status(self, state: str, **more: object) -> None:
-        """Write status.json: running (and the stage), finished, or failed (and the error)."""
+        """Write status.json: running (and the stage), finished, interrupted or failed (and the error)."""
         write_json(
             self.folder / "status.json",
             {

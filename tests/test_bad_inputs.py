@@ -145,6 +145,7 @@ CONFIGURATION = (
          ("train.trl_loss", "'sigmoid', 'hinge', 'ipo'", '"dpo"')),
     Case("loss of TRL's without TRL", "train.trl_loss=hinge",
          ("train.trl_loss", "train.engine=trl", "train.trl_loss=sigmoid")),
+    Case("attention of a GPU", "model.attention=flex", ("model.attention=auto", "cannot train on a CPU")),
     Case("unknown attention", "model.attention=eager", ("model.attention", "segments", "eager")),
     Case(
         "several at once",

@@ -415,3 +415,28 @@ def test_a_tracker_sees_the_same_of_a_job_that_was_found_as_of_one_that_was_made
     assert weights.read_bytes() == twin.read_bytes()
     table = made.tables["ratings"]
     assert {"document", "rubric", "statement", "base_rating", "tuned_rating"} <= set(table[0])
+
+
+def test_nothing_readable_twice_is_said_in_the_table(
+    job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
+) -> None:
+    more = ("method=none", "rate=text", "rate.temperature=1.0", "audit.categories=[experience]")
+    metrics = run_job(
+        job_config(*options("llama8b", tiny_llama, tmp_path, "train=cpu", *more)), "x"
+    )
+    assert metrics["bias/noise_floor"] is None
+    table = (run_folder(tmp_path) / "table.txt").read_text()
+    assert "noise floor (neutral prompt rated twice): undefined" in table
+
+
+def test_ctrl_c_is_one_line(tiny_llama: Path, tmp_path: Path) -> None:
+    job = command(*options("llama8b", tiny_llama, tmp_path, "train=cpu", "train.epochs=200"))
+    deadline = time.monotonic() + 100
+    while not list(tmp_path.glob("cache/training/*/steps.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    job.send_signal(signal.SIGINT)
+    _, errors = job.communicate(timeout=60)
+    assert job.returncode == 130, errors
+    assert "Interrupted; the same command goes on" in errors
+    assert "Traceback" not in errors
+    assert json.loads((run_folder(tmp_path) / "status.json").read_text())["state"] == "interrupted"

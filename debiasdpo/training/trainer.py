@@ -87,6 +87,8 @@ def train(
         done = int(resume.name.split("-")[1]) if resume else 0
         history = _truncated(folder / "steps.jsonl", done)
         audits = _truncated(folder / "validation.jsonl", done)
+        if resume:
+            log.info("training goes on after step %d of %d", done, len(steps))
         replay(folder, on_log)  # a tracker sees the whole run, also what a killed job logged
 
     class PairTrainer(Trainer):
@@ -208,7 +210,13 @@ def train(
         # bitsandbytes says on every CPU that its pages stay in memory, which is what they are for.
         warnings.filterwarnings("ignore", "Paged optimizers are not supported on CPU")
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    choice: dict[str, Any] = read_json(folder / "choice.json") if first else {}
+    if not first:
+        return {}
+    choice: dict[str, Any] = read_json(folder / "choice.json")
+    kept = (
+        f"step {choice['step']}" if choice["step"] else "the untrained weights: no step was better"
+    )
+    log.info("kept: %s", kept)
     return choice
 
 
