@@ -94,10 +94,12 @@ def run_tree(
     tree: PrefixTree,
     attention: Choice = "auto",
     kept: "list[tuple[Tensor, Tensor]] | None" = None,
+    ahead: int = 0,
 ) -> "Tensor":
     """Last hidden states of a packed tree, (N, hidden size).
 
-    `kept` is given each layer's keys and values, (1, kv heads, N, size).
+    `kept` is given each layer's keys and values, (1, kv heads, N, size), to go on from for up to
+    `ahead` tokens.
     """
     import torch
 
@@ -115,7 +117,7 @@ def run_tree(
             f"model.path: {len(attend.windows)} of {config.num_hidden_layers} layers of"
             f" {config.model_type} attend as a prefix tree needs it; choose another model"
         )
-    refuse_lost_windows(config, attend.windows, int(tree.depth.max()) + 1)
+    refuse_lost_windows(config, attend.windows, int(tree.depth.max()) + 1 + ahead)
     return hidden
 
 

@@ -55,7 +55,7 @@ def generate(
     with torch.no_grad():
         tree = pack(prompts, [[len(p)] for p in prompts])
         kept: list[tuple[Tensor, Tensor]] = []
-        hidden = run_tree(model, tree, attention, kept=kept)[
+        hidden = run_tree(model, tree, attention, kept, ahead=max_new_tokens)[
             torch.as_tensor(tree.predictors, device=model.device)
         ]
         order = np.argsort(tree.predictors, kind="stable").tolist()
@@ -181,11 +181,15 @@ class DecodingAttention:
         grouped = query[0].transpose(0, 1).reshape(rows, kv_heads, -1, size)
         oldest = 0 if window is None else max(0, self.length - window)
         recent = slice(oldest, self.length)
-        out, lse = _attend(grouped, own_keys[:, :, recent], own_values[:, :, recent], None, scale)
+        out, lse = partial_attention(
+            grouped, own_keys[:, :, recent], own_values[:, :, recent], None, scale
+        )
         for members, columns, mask in self._plan(window):
             # As one row of (kv heads, rows x queries of a kv head), over keys that all rows share.
             some = grouped[members].transpose(0, 1).flatten(1, 2)[None]
-            part, part_lse = _attend(some, keys[:, :, columns], values[:, :, columns], mask, scale)
+            part, part_lse = partial_attention(
+                some, keys[:, :, columns], values[:, :, columns], mask, scale
+            )
             shape = (kv_heads, -1, grouped.shape[2])
             part = part[0].unflatten(1, shape[1:]).transpose(0, 1)
             part_lse = part_lse[0].unflatten(1, shape[1:]).transpose(0, 1)
@@ -204,7 +208,9 @@ class DecodingAttention:
         if key in self._plans:
             return self._plans[key]
         plan: list[tuple[slice, slice, Tensor | None]] = []
-        if window is not None or not on_cpu:  # one large call is quicker on a GPU than many small
+        if window is not None and self.length >= window:
+            pass  # the prompts lie behind it
+        elif window is not None or not on_cpu:  # one large call is quicker on a GPU than many small
             rows, columns = slice(0, len(leaves)), slice(0, len(tree.ids))
             plan.append((rows, columns, self._mask(rows, columns, window)))
         else:
@@ -253,7 +259,7 @@ class DecodingAttention:
         return mask.repeat_interleave(self.queries, dim=0)
 
 
-def _attend(
+def partial_attention(
     query: "Tensor", key: "Tensor", value: "Tensor", mask: "Tensor | None", scale: float
 ) -> "tuple[Tensor, Tensor]":
     """Softmax attention and its log-sum-exps, in float32. query (b, heads, m, size), key and value
@@ -263,10 +269,16 @@ def _attend(
     if query.device.type == "cpu":
         kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         out, lse = kernel(query, key, value, attn_mask=mask, scale=scale)
-        # A row that attends to nothing here (its window has moved on) has no share in the result.
-        return out.float().nan_to_num(), lse
+        return out.float(), lse
+    return plain_attention(query, key, value, mask, scale)
+
+
+def plain_attention(
+    query: "Tensor", key: "Tensor", value: "Tensor", mask: "Tensor | None", scale: float
+) -> "tuple[Tensor, Tensor]":
+    """The same by matrix products, on any device."""
     scores = query.float() @ key.float().transpose(-1, -2) * scale
     if mask is not None:
         scores += mask.float()
     lse = scores.logsumexp(-1)
-    return (scores - lse[..., None]).exp().nan_to_num() @ value.float(), lse
+    return (scores - lse[..., None]).exp() @ value.float(), lse

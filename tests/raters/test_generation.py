@@ -1,15 +1,16 @@
 """Decoding on a forest of prompts against transformers' own `generate`, one prompt at a time."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from debiasdpo import models
+from debiasdpo.errors import UserError
 from debiasdpo.memory import BatchLimit
-from debiasdpo.raters.generation import Sampling, generate
+from debiasdpo.raters.generation import Sampling, generate, partial_attention, plain_attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -178,3 +179,49 @@ def test_rows_are_halved_where_memory_runs_out(
     assert greedy(model, prompts, rows=rows) == expected
     assert 1 <= rows.size <= 3
     assert f"out of memory with {len(prompts)} prompts together" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["mistral window", "qwen3 windows"])
+@pytest.mark.parametrize("length", [16, 60])
+def test_sliding_windows_move_on_while_decoding(
+    tiny: Callable[[str], Path], name: str, length: int
+) -> None:
+    """Windows of 24 tokens: prompts within them that outgrow them while decoding, and longer ones."""
+    from transformers import AutoModelForCausalLM
+
+    folder = tiny(name)
+    rng = random.Random(length)
+    document = [rng.randrange(3, 512) for _ in range(length)]
+    prompts = [
+        (*document, *(rng.randrange(3, 512) for _ in range(rng.randint(1, 6)))) for _ in range(6)
+    ]
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    expected = alone(folder, prompts, count=30)
+    assert greedy(model, prompts, max_new_tokens=30) == expected
+    whole = AutoModelForCausalLM.from_pretrained(folder, sliding_window=4096)
+    assert greedy(whole, prompts, max_new_tokens=30) != expected  # the window matters
+
+
+def test_windows_that_a_model_keeps_to_itself_are_refused_before_decoding(
+    tiny: Callable[[str], Path],
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny("phimoe window"))
+    prompts = [tuple(range(3, 20))]
+    assert len(greedy(model, prompts, max_new_tokens=4)[0]) <= 4
+    with pytest.raises(UserError, match="sliding window"):
+        greedy(model, prompts, max_new_tokens=30)
+
+
+def test_attention_by_matrix_products_is_that_of_the_kernel() -> None:
+    """The one that a GPU runs against the one that a CPU runs."""
+    import torch
+
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(3, 2, n, 16) for n in (5, 40, 40))
+    mask = torch.zeros(5, 40).masked_fill_(torch.rand(5, 40) < 0.7, -torch.inf)
+    mask[:, 7] = 0
+    for given in (None, mask):
+        found = plain_attention(query, key, value, given, 0.3)
+        torch.testing.assert_close(found, partial_attention(query, key, value, given, 0.3))
