@@ -266,7 +266,7 @@ def partial_attention(
     (b, heads, n, size), mask (m, n) to be added -> (b, heads, m, size) and (b, heads, m)."""
     import torch
 
-    if query.device.type == "cpu":
+    if query.device.type == "cpu" and query.shape[-1] == value.shape[-1]:
         kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         out, lse = kernel(query, key, value, attn_mask=mask, scale=scale)
         return out.float(), lse

@@ -225,3 +225,12 @@ def test_attention_by_matrix_products_is_that_of_the_kernel() -> None:
     for given in (None, mask):
         found = plain_attention(query, key, value, given, 0.3)
         torch.testing.assert_close(found, partial_attention(query, key, value, given, 0.3))
+
+
+def test_values_may_be_narrower_than_keys(tiny: Callable[[str], Path]) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folder = tiny("deepseek")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    prompts = [tuple(range(3, 3 + n)) for n in (9, 14, 20)]
+    assert greedy(model, prompts) == alone(folder, prompts)
