@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import common, training
-from benchmarks.common import ModelOptions, Sizes
+from benchmarks import common, models, training
+from benchmarks.common import Sizes
 from benchmarks.methods import make_methods
+from benchmarks.models import ModelOptions
 from debiasdpo.logprobs import causal_model, pack_completions
 from debiasdpo.memory import is_out_of_memory
 from debiasdpo.training.data import TokenPair
@@ -34,7 +35,7 @@ BASELINES = ("separate", "official")
 def matmul_rate(small: bool) -> float:
     """Floating-point operations a second of a large bfloat16 matrix product."""
     size, repeats = (256, 3) if small else (8192, 20)
-    a, b = (torch.randn(size, size, device=common.device()).bfloat16() for _ in range(2))
+    a, b = (torch.randn(size, size, device=models.device()).bfloat16() for _ in range(2))
     for _ in range(3):
         a @ b
     with common.measure() as measured:
@@ -75,7 +76,7 @@ def run_shape(
 ) -> list[dict[str, Any]]:
     """The rows of one model; what does not fit the time or the memory is left out, and says so."""
     print(f"{options.shape}: making random weights", file=sys.stderr)
-    ours = common.adapted(common.base_model(options), options)
+    ours = models.adapted(models.base_model(options), options)
     methods = make_methods(["tree", *BASELINES], ours, options, (), sys.maxsize, folder="")
     rows = []
     for sizes in cells:
@@ -91,7 +92,7 @@ def run_shape(
             row["left_out"] = "no time left"
             continue
         print(f"{options.shape}: {row}", file=sys.stderr)
-        pairs = common.pairs(sizes, common.vocabulary_size(ours))
+        pairs = common.pairs(sizes, models.vocabulary_size(ours))
         # What a pair costs alone does not depend on how many there are.
         run = methods if sizes.rubrics == 1 else methods[:1]
         try:
@@ -118,12 +119,9 @@ def run_shape(
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu", description=(__doc__ or "").partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )  # fmt: skip
+    found = common.parser("gpu", __doc__)
     found.add_argument("--small", action="store_true", help="tiny shapes, on a CPU as well")
-    found.add_argument("--shapes", nargs="+", choices=common.SHAPES, default=list(PAPER),
+    found.add_argument("--shapes", nargs="+", choices=models.SHAPES, default=list(PAPER),
                        help="which models")  # fmt: skip
     found.add_argument("--minutes", type=float, default=7.0,
                        help="start nothing new after so long")  # fmt: skip
@@ -139,7 +137,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     started = time.monotonic()
-    if not args.small and common.device().type != "cuda":
+    if not args.small and models.device().type != "cuda":
         raise SystemExit("benchmarks.gpu needs a CUDA GPU; --small shows on a CPU that it works")
     shapes = ["tiny"] if args.small else args.shapes
     prompts = [96] if args.small else [3000, 8000]

@@ -12,8 +12,8 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from benchmarks import common
-from benchmarks.common import ModelOptions
+from benchmarks import common, models
+from benchmarks.models import ModelOptions
 from debiasdpo.config import LossConfig
 from debiasdpo.logprobs import Completion, packed_tokens, separate_logprobs, sequence_logprobs
 from debiasdpo.quiet import quiet
@@ -178,7 +178,7 @@ class Trl:
                     precompute_ref_log_probs=True,
                     per_device_train_batch_size=1,
                     activation_checkpointing=options.checkpointing,
-                    use_cpu=common.device().type == "cpu",
+                    use_cpu=models.device().type == "cpu",
                     bf16=self.bf16,
                     report_to=[],
                     disable_tqdm=True,
@@ -193,11 +193,11 @@ class Trl:
                         for pair in pairs
                     ]
                 ),
-                processing_class=common.tokenizer(common.vocabulary_size(base)),
+                processing_class=common.tokenizer(models.vocabulary_size(base)),
                 peft_config=adapter.peft_config["default"],
             )
         self.trainer.remove_callback(PrinterCallback)
-        self.model = common.checkpointed(self.trainer.model, options)
+        self.model = models.checkpointed(self.trainer.model, options)
         for name, parameter in adapter.named_parameters():
             if parameter.requires_grad:  # TRL turns those on 4-bit weights to bfloat16
                 self.model.get_parameter(name).data = parameter.data.clone()
@@ -209,7 +209,7 @@ class Trl:
             rows = zip(batch["input_ids"], batch["attention_mask"].bool(), strict=True)
             if [ids[mask].tolist() for ids, mask in rows] != whole:
                 raise RuntimeError("TRL has tokenised a pair in another way")
-            self.batches[pair.key] = {k: v.to(common.device()) for k, v in batch.items()}
+            self.batches[pair.key] = {k: v.to(models.device()) for k, v in batch.items()}
 
     def reference(self, pairs: Pairs) -> Reference:
         self.model.eval()
@@ -225,7 +225,7 @@ class Trl:
         scored = []
         for pair in pairs:
             chosen, rejected = (
-                torch.tensor([value], device=common.device()) for value in reference[pair.key]
+                torch.tensor([value], device=models.device()) for value in reference[pair.key]
             )
             batch = self.batches[pair.key] | {
                 "ref_chosen_logps": chosen,
@@ -271,12 +271,12 @@ def make_methods(
         ),
     }
     if {"trl", "official"} & set(names):
-        base = common.base_model(options, stock=True)
+        base = models.base_model(options, stock=True)
         if "trl" in names:
             found["trl"] = Trl(base, ours, sample, options, folder)
             stock = found["trl"].model
         else:
-            stock = common.adapted(base, options)
+            stock = models.adapted(base, options)
         found["official"] = Scored(
             "official", stock, whole_sequences, whole_tokens, one_by_one, options.bf16
         )

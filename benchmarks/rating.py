@@ -14,8 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import common
-from benchmarks.common import Sizes
+from benchmarks import common, models
 from debiasdpo.errors import UserError
 from debiasdpo.logprobs import Completion, separate_logprobs, sequence_logprobs
 from debiasdpo.memory import BatchLimit
@@ -46,7 +45,7 @@ def batch(model: Any, prompts: Prompts, new_tokens: int) -> list[list[int]]:
     from transformers import GenerationConfig
 
     longest = max(map(len, prompts))
-    ids = torch.full((len(prompts), longest), common.END)
+    ids = torch.full((len(prompts), longest), models.END)
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):
         ids[row, longest - len(prompt) :] = torch.tensor(prompt)
@@ -56,7 +55,7 @@ def batch(model: Any, prompts: Prompts, new_tokens: int) -> list[list[int]]:
         attention_mask=mask.to(model.device),
         # No token stops it: so many tokens are so many tokens.
         generation_config=GenerationConfig(
-            max_new_tokens=new_tokens, do_sample=False, pad_token_id=common.END
+            max_new_tokens=new_tokens, do_sample=False, pad_token_id=models.END
         ),
     )
     written: list[list[int]] = found[:, longest:].tolist()
@@ -138,10 +137,7 @@ def packed_difference(model: Any, prompts: Prompts, texts: list[list[int]], how:
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(
-        prog="python -m benchmarks.rating", description=(__doc__ or "").partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )  # fmt: skip
+    found = common.parser("rating", __doc__)
     common.add_model_options(found)
     common.add_size_options(found, contexts=8, rubrics=3)
     found.add_argument("--new-tokens", type=common.positive, default=50, help="tokens to generate")
@@ -152,13 +148,11 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     options = common.model_options(args)
-    sizes = Sizes(
-        args.prefix, args.contexts, args.context_tokens, args.rubrics, args.rubric_tokens, 1, 1
-    )
-    ours = common.base_model(options)
-    stock = common.base_model(options, stock=True)
+    sizes = common.sizes(args, chosen=1, rejected=1)
+    ours = models.base_model(options)
+    stock = models.base_model(options, stock=True)
     tokenizer = common.tokenizer_of(options, ours)
-    rubrics = common.prompts(sizes, common.vocabulary_size(ours))
+    rubrics = common.prompts(sizes, models.vocabulary_size(ours))
     one = rubrics[0][1:]  # the first rubric under each context
     every = [prompt for rubric in rubrics for prompt in rubric[1:]]
 

@@ -19,9 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks import common
-from benchmarks.common import ModelOptions, Sizes
+from benchmarks import common, models
+from benchmarks.common import Sizes
 from benchmarks.methods import METHODS, Method, Pairs, make_methods, separate_tokens
+from benchmarks.models import ModelOptions
 from debiasdpo.training.data import TokenPair
 
 
@@ -70,10 +71,10 @@ def compare(
     """
     tree = methods[0]
     sampled = {m.name: pairs if m is tree else sample for m in methods}
-    short = warm_up(common.vocabulary_size(tree.model))
+    short = warm_up(models.vocabulary_size(tree.model))
     for method in methods:
         Runs().add(method, [short])
-    if common.device().type == "cuda":  # FlexAttention is compiled for sizes as they come
+    if models.device().type == "cuda":  # FlexAttention is compiled for sizes as they come
         Runs().add(tree, pairs)
     runs = {m.name: Runs() for m in methods}
     for repeat in range(repeats):
@@ -150,9 +151,9 @@ def marginal(
     options: ModelOptions, sizes: Sizes, what: str, counts: Sequence[int], repeats: int, tokens: int
 ) -> dict[str, Any]:
     """What one more context (or rubric) adds to the tree's time, by a least-squares line."""
-    ours = common.adapted(common.base_model(options), options)
+    ours = models.adapted(models.base_model(options), options)
     (tree,) = make_methods(["tree"], ours, options, (), tokens, "")
-    size = common.vocabulary_size(ours)
+    size = models.vocabulary_size(ours)
     batches = {n: common.pairs(_with(sizes, what, n), size) for n in counts}
     Runs().add(tree, batches[min(counts)])
     runs = {n: Runs() for n in counts}
@@ -181,10 +182,7 @@ def _slope_over_first(counts: Sequence[int], costs: Sequence[float]) -> float:
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(
-        prog="python -m benchmarks.training", description=(__doc__ or "").partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )  # fmt: skip
+    found = common.parser("training", __doc__)
     common.add_model_options(found)
     common.add_size_options(found, contexts=7, rubrics=1)
     found.add_argument(
@@ -213,10 +211,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # TRL and peft know checkpointing by its old name.
     warnings.filterwarnings("ignore", ".*gradient_checkpointing", FutureWarning)
     options = common.model_options(args)
-    sizes = Sizes(
-        args.prefix, args.contexts, args.context_tokens, args.rubrics, args.rubric_tokens,
-        args.chosen, args.rejected,
-    )  # fmt: skip
+    sizes = common.sizes(args, chosen=args.chosen, rejected=args.rejected)
     result: dict[str, Any] = {
         "benchmark": "training",
         "model": vars(options),
@@ -233,8 +228,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         common.report(result | {"marginal": found}, args.json)
         return
-    ours = common.adapted(common.base_model(options), options)
-    size = common.vocabulary_size(ours)
+    ours = models.adapted(models.base_model(options), options)
+    size = models.vocabulary_size(ours)
     pairs = common.pairs(sizes, size)
     sample = pairs[: args.sample_pairs] if args.sample_pairs else pairs
     with tempfile.TemporaryDirectory() as folder:
@@ -286,7 +281,7 @@ def show(rows: dict[str, dict[str, Any]], pairs: int, sampled: int) -> None:
         "\nbound: ratio of token passes, without attention and vocabulary; SFT once: by token counts,"
         " if a rubric's neutral answer ran once; differences: the largest, to `separate`.\n"
     )
-    if "trl" in rows and common.device().type == "cpu":
+    if "trl" in rows and models.device().type == "cpu":
         print(
             "On a CPU, TRL projects every position to the vocabulary, on a GPU only completions;"
             " `separate` is what it would cost here without that.\n"

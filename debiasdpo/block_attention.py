@@ -57,10 +57,7 @@ def _block_attention() -> Any:
                     known_out.copy_(part)
                     known_lse.copy_(part_lse)
                     continue
-                # softmax over both = the two outputs, weighted by their shares of the sum
-                share = torch.sigmoid(part_lse - known_lse)
-                known_out.lerp_(part.float(), share[..., None])
-                known_lse.copy_(torch.logaddexp(known_lse, part_lse))
+                merge_into(known_out, known_lse, part.float(), part_lse)
             out = out.to(query.dtype)
             ctx.save_for_backward(query, key, value, out, lse)
             ctx.blocks, ctx.scale = blocks, scale
@@ -82,6 +79,18 @@ def _block_attention() -> Any:
             return (*(g.to(query.dtype) for g in grads), None, None)
 
     return BlockAttention
+
+
+def merge_into(out: "Tensor", lse: "Tensor", part: "Tensor", part_lse: "Tensor") -> None:
+    """Make `out`, attention over some keys, that over other keys as well, whose attention is `part`.
+
+    out and part (..., size), float32; lse and part_lse (...): log-sum-exps of the scores. The softmax
+    over both is the two outputs, weighted by their shares of the sum.
+    """
+    import torch
+
+    out.lerp_(part, torch.sigmoid(part_lse - lse)[..., None])
+    lse.copy_(torch.logaddexp(lse, part_lse))
 
 
 def repeat(states: "Tensor", times: int) -> "Tensor":

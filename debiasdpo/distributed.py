@@ -5,7 +5,6 @@ step; all that is written and shown is process 0's.
 """
 
 import os
-from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -52,14 +51,13 @@ def wait_for_all() -> None:
         torch.distributed.barrier()
 
 
-def add_up(tensors: "Iterable[Tensor]") -> None:
-    """Replace each tensor by its sum over all processes."""
+def add_up(tensor: "Tensor") -> None:
+    """Replace the tensor by its sum over all processes."""
     if size() == 1:
         return
     import torch.distributed
 
-    for tensor in tensors:
-        torch.distributed.all_reduce(tensor)
+    torch.distributed.all_reduce(tensor)
 
 
 def finish() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from debiasdpo.block_attention import merge_into
 from debiasdpo.logprobs import causal_model, run_packed, run_tree
 from debiasdpo.memory import BatchLimit
 from debiasdpo.prefix_tree import PrefixTree, pack
@@ -169,8 +170,6 @@ class DecodingAttention:
         self, query: "Tensor", key: "Tensor", value: "Tensor", scale: float, window: int | None
     ) -> "Tensor":
         """query (1, heads, rows, size), key and value (1, kv heads, rows, size) of the new tokens."""
-        import torch
-
         own_keys, own_values = self.own[self.layer]
         own_keys[:, :, self.length - 1] = key[0].transpose(0, 1)
         own_values[:, :, self.length - 1] = value[0].transpose(0, 1)
@@ -193,9 +192,7 @@ class DecodingAttention:
             shape = (kv_heads, -1, grouped.shape[2])
             part = part[0].unflatten(1, shape[1:]).transpose(0, 1)
             part_lse = part_lse[0].unflatten(1, shape[1:]).transpose(0, 1)
-            share = torch.sigmoid(part_lse - lse[members])
-            out[members] = out[members].lerp(part, share[..., None])
-            lse[members] = torch.logaddexp(lse[members], part_lse)
+            merge_into(out[members], lse[members], part, part_lse)
         return out.to(query.dtype).flatten(1, 2).transpose(0, 1)[None]
 
     def _plan(self, window: int | None) -> "list[tuple[slice, slice, Tensor | None]]":

@@ -48,8 +48,9 @@ def expected_ratings(
     the scale low..high of each prompt: (n,). One packed pass, without generation."""
     import torch
 
+    answers = {scale: _answers(tokenizer, scale) for scale in set(scales)}
     groups = [
-        [Completion(prompt, ids) for ids in _answers(tokenizer, scale)]
+        [Completion(prompt, ids) for ids in answers[scale]]
         for prompt, scale in zip(prompts, scales, strict=True)
     ]
     model.eval()

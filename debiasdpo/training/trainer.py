@@ -116,7 +116,7 @@ def train(
                 columns = (terms.loss, terms.dpo, terms.sft, terms.margin, accurate)
                 sums += torch.stack([c.detach().double().sum().cpu() for c in columns])
             _add_up_gradients(plain)
-            distributed.add_up([sums])
+            distributed.add_up(sums)
             seconds = time.perf_counter() - started
             means = (sums / count).tolist()
             names = ("loss", "dpo", "sft", "reward_margin", "reward_accuracy")
@@ -229,7 +229,7 @@ def _add_up_gradients(model: "PreTrainedModel") -> None:
         if parameter.requires_grad:
             if parameter.grad is None:  # no pass of this step was this process's
                 parameter.grad = torch.zeros_like(parameter)
-            distributed.add_up([parameter.grad])
+            distributed.add_up(parameter.grad)
 
 
 def replay(folder: Path, on_log: Log) -> None:
