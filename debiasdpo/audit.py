@@ -1,22 +1,18 @@
 """Audit: which prompts measure bias and accuracy, and the figures that their ratings give."""
 
-import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from debiasdpo import metrics
+from debiasdpo import figures, metrics
 from debiasdpo.config import JobConfig
 from debiasdpo.contexts import PLACEBO, Statement, statements
 from debiasdpo.documents import Document, Rubric
+from debiasdpo.figures import Columns, Row
+from debiasdpo.metrics import Floats, Weights
 from debiasdpo.prompts import Prompt, PromptStyle, render
-
-Row = Mapping[str, Any]  # one rating, as in ratings.jsonl
-Figures = dict[str, float]
-Columns = Mapping[str, np.ndarray]
-
 
 Turns = tuple[Sequence[Statement], int | None]  # statements that take turns, and how many a prompt
 
@@ -38,21 +34,24 @@ def rating_prompts(
     repeats: int = 0,
 ) -> list[Prompt]:
     """For every document and every rubric it is scored on: the neutral prompt (and `repeats` more of
-    it), and the next statements of each of `turns`, so that with few a prompt all are used evenly.
+    it), and the next statements of each of `turns`, so that with few a prompt all are used evenly,
+    on every rubric.
     """
     prompts = []
-    turn = 0
+    # Each rubric goes through the statements by itself: in turns with another one, it would only
+    # ever see one polarity.
+    turn = {name: i for i, name in enumerate(sorted(rubrics))}
     for document in documents:
         for name in sorted(document.scores):
             chosen: list[Statement | None] = []
             for members, count in turns:
                 n = len(members) if count is None else min(count, len(members))
-                chosen += [members[(turn * n + k) % len(members)] for k in range(n)]
+                chosen += [members[(turn[name] * n + k) % len(members)] for k in range(n)]
             rubric = rubrics[name]
             neutral = range(repeats + 1)
             prompts += [render(style, document, name, rubric, None, repeat) for repeat in neutral]
             prompts += [render(style, document, name, rubric, statement) for statement in chosen]
-            turn += 1
+            turn[name] += 1
     return prompts
 
 
@@ -84,49 +83,27 @@ def validation_prompts(
 
 def validation_figures(
     job: JobConfig, documents: Sequence[Document], rows: Sequence[Row]
-) -> Figures:
+) -> dict[str, float]:
     """bias_trained, bias_unseen, bias_placebo: mean absolute shift in rubric points; spearman: of
-    all ratings, with and without context, as a model in use would give them; spearman_neutral."""
-    table = shift_table(rows)
-    kinds = {**dict.fromkeys(job.unseen_categories, "unseen"), PLACEBO: "placebo"}
-    kinds |= dict.fromkeys(job.context.train_categories, "trained")
-    kind = np.array([kinds[c] for c in table["category"]])
-    figures = {
-        f"bias_{name}": metrics.mean_absolute_shift(table["shift"][kind == name])
-        for name in ("trained", "unseen", "placebo")
+    ratings without context and under trained ones and the placebo, as a model in use would give them;
+    spearman_neutral. What is unseen is watched, and counts for nothing else."""
+    table = figures.columns(rows, documents)
+    rubrics, once = np.unique(table.rubric), Weights.once(len(rows))
+    kinds = {
+        "trained": job.context.train_categories,
+        "unseen": job.unseen_categories,
+        "placebo": (PLACEBO,),
     }
-    neutral = [row for row in rows if row["category"] is None]
-    return figures | {
-        "spearman": _spearman(documents, rows),
-        "spearman_neutral": _spearman(documents, neutral),
+    found = {
+        f"bias_{kind}": metrics.mean_absolute_shift(table.shift[np.isin(table.category, names)])
+        for kind, names in kinds.items()
     }
-
-
-def _spearman(documents: Sequence[Document], rows: Sequence[Row]) -> float:
-    """Of ratings with expert scores on each rubric, averaged over rubrics."""
-    known = {d.id: d for d in documents}
-    rho = []
-    for rubric in sorted({row["rubric"] for row in rows}):
-        mine = [row for row in rows if row["rubric"] == rubric]
-        expert = [known[row["document"]].scores[rubric] for row in mine]
-        rho.append(metrics.spearman(rating_column(mine), np.array(expert)))
-    return _mean(rho)
-
-
-def shift_table(rows: Iterable[Row]) -> dict[str, np.ndarray]:
-    """Columns (n,) of all contextual ratings: shift from the neutral rating of the same document and
-    rubric (NaN where either failed), category, polarity, document, rubric."""
-    rows = list(rows)
-    neutral = _neutral_ratings(rows)
-    contextual = [r for r in rows if r["category"] is not None]
-    shifts = [_difference(r["rating"], neutral[r["document"], r["rubric"]]) for r in contextual]
-    return {
-        "shift": np.array(shifts, dtype=float),
-        **{
-            key: np.array([r[key] for r in contextual])
-            for key in ("category", "polarity", "document", "rubric")
-        },
-    }
+    seen = table.of(~np.isin(table.category, kinds["unseen"]))
+    alike = seen._replace(category=np.full_like(seen.category, figures.NEUTRAL))
+    of_seen = Weights.once(seen.rating.size)
+    found["spearman"] = figures.accuracy(alike, rubrics, metrics.spearman, of_seen)
+    found["spearman_neutral"] = figures.accuracy(table, rubrics, metrics.spearman, once)
+    return {name: float(value) for name, value in found.items()}
 
 
 def audit(
@@ -140,174 +117,121 @@ def audit(
     `ratings`: of the same prompts by each model, "base" and, where one was trained, "tuned".
     Intervals come from a bootstrap over groups, all models on the same draws.
     """
-    known = {d.id: d for d in documents}
-    columns = _columns(job, known, rubrics, ratings)
-    models = list(ratings)
+    rows = next(iter(ratings.values()))
+    tables = {
+        model: figures.columns(figures.same_order(mine, rows), documents)
+        for model, mine in ratings.items()
+    }
+    groups = next(iter(tables.values())).group
 
-    def statistic(resampled: Columns) -> Figures:
-        return _figures(job, rubrics, models, resampled)
+    def statistic(weights: Weights) -> dict[str, Floats]:
+        return _figures(job, rubrics, tables, weights)
 
-    point = statistic(columns)
     intervals = metrics.bootstrap_interval(
         statistic,
-        columns,
-        columns["group"],
+        groups,
         resamples=job.audit.resamples,
         confidence=job.audit.confidence,
         seed=job.seed,
     )
     result: dict[str, Any] = {}
-    for key, value in point.items():
-        result[key] = value
+    for key, value in statistic(Weights.once(groups.size)).items():
+        result[key] = float(value)
         result[f"{key}_ci"] = list(intervals[key])
-    result["bias/noise_floor"] = noise_floor(ratings["base"])
-    for name, rows in ratings.items():
-        result[f"parse_rate/{name}"] = float(np.mean([r["rating"] is not None for r in rows]))
-    return result
-
-
-def _columns(
-    job: JobConfig,
-    documents: Mapping[str, Document],
-    rubrics: Mapping[str, Rubric],
-    ratings: Mapping[str, Sequence[Row]],
-) -> Columns:
-    """One row a prompt, (n,) each. Neutral prompts (category -1) carry `rating/<model>` and `score`,
-    contextual ones `shift/<model>`; the other is NaN."""
-    first = next(iter(ratings.values()))
-    neutral = _neutral_rows(first)
-    table = shift_table(first)
-    n, m = len(table["shift"]), len(neutral)
-    ids = [*table["document"], *(r["document"] for r in neutral)]
-    names = list(rubrics)
-    columns = {
-        "category": np.array([job.audit_categories.index(c) for c in table["category"]] + [-1] * m),
-        "polarity": np.concatenate([table["polarity"], np.zeros(m)]).astype(int),
-        "rubric": np.array(
-            [names.index(r) for r in [*table["rubric"], *(r["rubric"] for r in neutral)]]
-        ),
-        "group": np.array([documents[i].group for i in ids]),
-        "score": np.array(
-            [math.nan] * n + [documents[r["document"]].scores[r["rubric"]] for r in neutral]
-        ),
-    }
-    for model, rows in ratings.items():
-        shift = shift_table(rows)["shift"]
-        columns[f"shift/{model}"] = np.concatenate([shift, np.full(m, math.nan)])
-        columns[f"rating/{model}"] = np.concatenate(
-            [np.full(n, math.nan), rating_column(_neutral_rows(rows))]
-        )
-    return columns
+    for model, table in tables.items():
+        result[f"parse_rate/{model}"] = float(np.mean(np.isfinite(table.rating)))
+    return result | _score_figures(documents, rubrics)
 
 
 def _figures(
-    job: JobConfig, rubrics: Mapping[str, Rubric], models: Sequence[str], columns: Columns
-) -> Figures:
-    """Every figure with an interval, of one set of rows.
-
-    bias of a category: mean |shift|, in rubric points; of several: the mean of theirs, so that a
-    category with more statements weighs no more. The placebo counts for itself only.
-    accuracy: of each rubric, then the mean over rubrics, since scales differ.
-    spread: standard deviation of the neutral ratings. Bias falls with it for a rater that merely
-    says less, so the two belong side by side.
-    """
-    category, polarity, rubric = columns["category"], columns["polarity"], columns["rubric"]
-    codes = {name: code for code, name in enumerate(job.audit_categories)}
+    job: JobConfig,
+    rubrics: Mapping[str, Rubric],
+    tables: Mapping[str, Columns],
+    weights: Weights,
+) -> dict[str, Floats]:
+    """Every figure with an interval, of the shape of the samples."""
     social = [c for c in job.audit_categories if c != PLACEBO]
     subsets = {"bias": social}
-    if job.method.name != "none":
+    if job.method.trains or job.method.changes_prompts:
         subsets["bias/trained"] = [c for c in social if c in job.context.train_categories]
         subsets["bias/unseen"] = list(job.unseen_categories)
-    figures: Figures = {}
-    for model in models:
-        shift = columns[f"shift/{model}"]
-        bias = {}
-        cells: list[float] = []  # mean shift of each category and polarity
-        for name in job.audit_categories:
-            mine = category == codes[name]
-            bias[name] = metrics.mean_absolute_shift(shift[mine])
-            figures[f"bias/{name}/{model}"] = bias[name]
-            if name == PLACEBO:
-                continue
-            signed = {
-                side: metrics.signed_shift(shift[mine & (polarity == sign)])
-                for side, sign in (("flattering", 1), ("unflattering", -1))
-            }
-            cells += signed.values()
-            for side, value in signed.items():
-                figures[f"bias/{name}/shift_{side}/{model}"] = value
-            figures[f"bias/{name}/polarity_gap/{model}"] = (
-                signed["flattering"] - signed["unflattering"]
-            )
-        for key, members in subsets.items():
-            figures[f"{key}/{model}"] = _mean([bias[m] for m in members])
-        figures[f"bias/max_shift/{model}"] = max(
-            (abs(c) for c in cells if not math.isnan(c)), default=math.nan
-        )
-        per_rubric = [
-            _accuracy(
-                columns[f"rating/{model}"], columns["score"], (category == -1) & (rubric == i), r
-            )
-            for i, r in enumerate(rubrics.values())
-        ]
-        for i, name in enumerate(rubrics):
-            rows = np.isin(category, [codes[c] for c in social]) & (rubric == i)
-            figures[f"bias/rubric/{name}/{model}"] = metrics.mean_absolute_shift(shift[rows])
-            figures[f"accuracy/rubric/{name}/spearman/{model}"] = per_rubric[i]["spearman"]
-        for measure in ("spearman", "qwk", "mae", "rmse", "exact"):
-            figures[f"accuracy/{measure}/{model}"] = _mean([p[measure] for p in per_rubric])
-        figures[f"spread/{model}"] = _mean([p["spread"] for p in per_rubric])
-    if "tuned" in models:
+    found: dict[str, Floats] = {}
+    for model, table in tables.items():
+        mine = {
+            **{key: figures.bias(table, names, weights) for key, names in subsets.items()},
+            **_shift_figures(job, table, weights),
+            **_accuracy_figures(rubrics, social, table, weights),
+        }
+        found |= {f"{key}/{model}": value for key, value in mine.items()}
+    if "tuned" in tables:
         for key in (*subsets, *(f"bias/{c}" for c in social)):
-            figures[f"{key}/reduction"] = metrics.reduction(
-                figures[f"{key}/base"], figures[f"{key}/tuned"]
+            found[f"{key}/reduction"] = metrics.reduction(
+                found[f"{key}/base"], found[f"{key}/tuned"]
             )
-        rho = {model: figures[f"accuracy/spearman/{model}"] for model in models}
-        figures["accuracy/gain"] = metrics.gain(rho["base"], rho["tuned"])
-        figures["accuracy/spearman/difference"] = rho["tuned"] - rho["base"]
-    return figures
+        base, tuned = (found[f"accuracy/spearman/{model}"] for model in ("base", "tuned"))
+        found["accuracy/gain"] = metrics.gain(base, tuned)
+        found["accuracy/spearman/difference"] = tuned - base
+    return found
 
 
-def _accuracy(ratings: np.ndarray, scores: np.ndarray, rows: np.ndarray, rubric: Rubric) -> Figures:
-    ratings, scores = ratings[rows], scores[rows]
-    return {
-        "spearman": metrics.spearman(ratings, scores),
-        "qwk": metrics.quadratic_weighted_kappa(ratings, scores, rubric.low, rubric.high),
-        "mae": metrics.mae(ratings, scores),
-        "rmse": metrics.rmse(ratings, scores),
-        "exact": metrics.exact_agreement(ratings, scores),
-        "spread": float(np.nanstd(ratings)) if np.isfinite(ratings).any() else math.nan,
+def _shift_figures(job: JobConfig, table: Columns, weights: Weights) -> dict[str, Floats]:
+    """Bias and signed shifts of each category, the largest mean shift, and what is not social.
+
+    Two of these say whether the neutral branch is really neutral: `bias/noise_floor`, the bias of the
+    neutral prompt against itself, and `bias/placebo`, against an added sentence that says nothing.
+    """
+    found: dict[str, Floats] = {"bias/noise_floor": figures.noise_floor(table, weights)}
+    contextual = ~np.isin(table.category, [figures.NEUTRAL, PLACEBO])
+    for category in job.audit_categories:
+        rows = table.category == category
+        shift, polarity, mine = table.shift[rows], table.polarity[rows], weights[rows]
+        found[f"bias/{category}"] = metrics.mean_absolute_shift(shift, mine)
+        if category == PLACEBO:
+            found[f"bias/{category}/shift"] = metrics.signed_shift(shift, mine)
+            continue
+        for side, of in (("flattering", polarity > 0), ("unflattering", polarity < 0)):
+            found[f"bias/{category}/shift_{side}"] = metrics.signed_shift(shift[of], mine[of])
+        found[f"bias/{category}/polarity_gap"] = metrics.polarity_gap(shift, polarity, mine)
+    cells = np.char.add(table.category[contextual], table.polarity[contextual].astype(str))
+    found["bias/max_shift"] = metrics.max_mean_shift(
+        table.shift[contextual], cells, weights[contextual]
+    )
+    return found
+
+
+def _accuracy_figures(
+    rubrics: Mapping[str, Rubric], social: Sequence[str], table: Columns, weights: Weights
+) -> dict[str, Floats]:
+    """Each measure over rubrics, bias and Spearman of each rubric, spread of neutral ratings."""
+    found: dict[str, Floats] = {}
+    contextual = np.isin(table.category, social)
+    rho = figures.by_rubric(table, rubrics, metrics.spearman, weights)
+    for rubric in rubrics:
+        rows = contextual & (table.rubric == rubric)
+        found[f"bias/rubric/{rubric}"] = metrics.mean_absolute_shift(
+            table.shift[rows], weights[rows]
+        )
+        found[f"accuracy/rubric/{rubric}/spearman"] = rho[rubric]
+    for name, measure in metrics.ACCURACY.items():
+        found[f"accuracy/{name}"] = figures.accuracy(table, rubrics, measure, weights)
+    found["spread"] = figures.accuracy(table, rubrics, figures.spread, weights)
+    return found
+
+
+def _score_figures(
+    documents: Sequence[Document], rubrics: Mapping[str, Rubric]
+) -> dict[str, float | int]:
+    """`scores/<rubric>/<level>`: documents with that expert score, rounded half up; and
+    `accuracy/<measure>/constant`: what the best constant rater would get, the mean over rubrics."""
+    counts: dict[str, int] = {}
+    constant = []
+    for name, rubric in rubrics.items():
+        scores = np.array([d.scores[name] for d in documents if name in d.scores], dtype=float)
+        levels = metrics.round_half_up(scores)
+        for level in range(rubric.low, rubric.high + 1):
+            counts[f"scores/{name}/{level}"] = int(np.count_nonzero(levels == level))
+        constant.append(metrics.best_constant(scores))
+    return counts | {
+        f"accuracy/{name}/constant": float(metrics.mean_of_defined([c[name] for c in constant]))
+        for name in metrics.ACCURACY
     }
-
-
-def _mean(values: Sequence[float]) -> float:
-    defined = [v for v in values if not math.isnan(v)]
-    return sum(defined) / len(defined) if defined else math.nan
-
-
-def noise_floor(rows: Sequence[Row]) -> float:
-    """Mean |difference| of two ratings of the same neutral prompt; 0 where nothing is sampled."""
-    again = [r for r in rows if r["category"] is None and r["repeat"]]
-    if not again:
-        return 0.0
-    first = _neutral_ratings(rows)
-    differences = [_difference(r["rating"], first[r["document"], r["rubric"]]) for r in again]
-    return metrics.mean_absolute_shift(np.array(differences, dtype=float))
-
-
-def _neutral_rows(rows: Iterable[Row]) -> list[Row]:
-    """The neutral prompts, without those rated again for the noise floor."""
-    return [row for row in rows if row["category"] is None and not row["repeat"]]
-
-
-def _neutral_ratings(rows: Iterable[Row]) -> dict[tuple[str, str], float | None]:
-    return {(row["document"], row["rubric"]): row["rating"] for row in _neutral_rows(rows)}
-
-
-def _difference(rating: float | None, other: float | None) -> float:
-    """NaN where either could not be read."""
-    return math.nan if rating is None or other is None else rating - other
-
-
-def rating_column(rows: Sequence[Row]) -> np.ndarray:
-    return np.array([math.nan if r["rating"] is None else r["rating"] for r in rows], dtype=float)

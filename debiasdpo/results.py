@@ -8,6 +8,7 @@ import math
 import platform
 import subprocess
 import sys
+import textwrap
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -93,7 +94,7 @@ def conclude(
         **{f"pairs/{what}": count for what, count in counts.items()},
         **{f"time/{stage}_s": seconds for stage, seconds in job.seconds.items()},
     }
-    metrics = {key: _finite(value) for key, value in metrics.items()}
+    metrics = {key: finite(value) for key, value in metrics.items()}
     write_json(job.run.folder / "metrics.json", metrics)
     job.tracker.summary(metrics)
     job.tracker.table("ratings", _samples(ratings))
@@ -107,17 +108,17 @@ def conclude(
 
 
 def results_table(metrics: Mapping[str, Any]) -> str:
-    """Base and tuned side by side with intervals, a line a figure."""
-    categories = [
-        key.split("/")[1]
-        for key in metrics
-        if key.count("/") == 2 and key.startswith("bias/") and key.endswith("/base")
-    ]
-    social = [c for c in categories if c not in ("trained", "unseen", "max_shift", "placebo")]
+    """Base and tuned side by side with intervals, a line a figure; below, what else to know."""
+    gap = "/polarity_gap/base"
+    social = [key.split("/")[1] for key in metrics if key.endswith(gap)]
     rows = [("bias (mean |shift|, points)", "bias")]
-    rows += [(f"  {n} categories", f"bias/{n}") for n in ("trained", "unseen") if n in categories]
+    rows += [
+        (f"  {n} categories", f"bias/{n}")
+        for n in ("trained", "unseen")
+        if f"bias/{n}/base" in metrics
+    ]
     rows += [(f"    {c}", f"bias/{c}") for c in social]
-    rows += [("  placebo", "bias/placebo")] if "placebo" in categories else []
+    rows += [("  placebo", "bias/placebo")] if "bias/placebo/base" in metrics else []
     rows += [("largest mean shift", "bias/max_shift")]
     names = {"spearman": "Spearman", "qwk": "QWK", "mae": "MAE", "rmse": "RMSE", "exact": "exact"}
     rows += [(f"accuracy: {label}", f"accuracy/{key}") for key, label in names.items()]
@@ -129,25 +130,44 @@ def results_table(metrics: Mapping[str, Any]) -> str:
     for label, key in rows:
         cells = [_cell(metrics, f"{key}/{model}") for model in ("base", "tuned")]
         lines.append(f"{label:30}{cells[0]:>22}{cells[1]:>22}{_change(metrics, key):>24}".rstrip())
-    floor = metrics["bias/noise_floor"]
-    lines.append(
-        f"noise floor (neutral prompt rated twice): {'undefined' if floor is None else f'{floor:.2f}'}"
-    )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_notes(metrics)])
+
+
+def _notes(metrics: Mapping[str, Any]) -> list[str]:
+    """The noise floor, and how the expert scores spread over the levels."""
+    found = {m: key for m in ("base", "tuned") if (key := f"bias/noise_floor/{m}") in metrics}
+    floors = [
+        f"{'undefined' if metrics[key] is None else f'{metrics[key]:.2f}'} ({model})"
+        for model, key in found.items()
+    ]
+    notes = [f"noise floor (neutral prompt rated twice): {', '.join(floors)}"]
+    levels: dict[str, list[str]] = {}
+    for key, count in metrics.items():
+        if key.startswith("scores/"):
+            rubric, level = key.removeprefix("scores/").rsplit("/", 1)
+            levels.setdefault(rubric, []).append(f"{level}: {count}")
+    for rubric, counts in levels.items():
+        text = f"expert scores of {rubric}: {', '.join(counts)}"
+        notes += textwrap.wrap(text, 98, subsequent_indent="  ")
+    return notes
 
 
 def _cell(metrics: Mapping[str, Any], key: str) -> str:
     if key not in metrics:
         return ""
     value = metrics[key]
-    return "undefined" if value is None else f"{value:.2f}{_interval(metrics, key)}"
+    return "undefined" if value is None else f"{value:z.2f}{_interval(metrics, key)}"
 
 
 def _change(metrics: Mapping[str, Any], key: str) -> str:
-    """Reduction in percent for bias, gain for Spearman; each says so where it is undefined."""
+    """Reduction in percent for bias, gain for Spearman, beside other accuracy what the best constant
+    rater would get; each says so where it is undefined."""
     if key == "accuracy/spearman" and "accuracy/gain" in metrics:
         gain = metrics["accuracy/gain"]
         return "gain undefined" if gain is None else f"gain {gain:+.0%}"
+    if f"{key}/constant" in metrics:
+        constant = metrics[f"{key}/constant"]
+        return f"constant {'undefined' if constant is None else f'{constant:.2f}'}"
     change = f"{key}/reduction"
     if change not in metrics:
         return ""
@@ -160,7 +180,7 @@ def _change(metrics: Mapping[str, Any], key: str) -> str:
 
 def _interval(metrics: Mapping[str, Any], key: str) -> str:
     low, high = metrics.get(f"{key}_ci") or [None, None]
-    return "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
+    return "" if low is None or high is None else f" [{low:z.2f}, {high:z.2f}]"
 
 
 def _samples(ratings: Mapping[str, Rows], count: int = 100) -> list[dict[str, object]]:
@@ -180,10 +200,10 @@ def _samples(ratings: Mapping[str, Rows], count: int = 100) -> list[dict[str, ob
     ]
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """NaN is not JSON: an undefined figure is null."""
     if isinstance(value, list):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

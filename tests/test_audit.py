@@ -12,7 +12,9 @@ from debiasdpo import audit
 from debiasdpo.config import JobConfig
 from debiasdpo.contexts import Statement, statements
 from debiasdpo.documents import Document, Rubric
+from debiasdpo.errors import UserError
 from debiasdpo.prompts import PromptStyle
+from debiasdpo.results import finite, results_table
 
 RUBRICS = {
     "clarity": Rubric(question="How clear?", low=1, high=7),
@@ -24,11 +26,12 @@ DOCUMENTS = [
 ]
 STYLE = PromptStyle("A lesson.", "Rate it.", "after_query")
 ISSUE_KEYS = {
-    *(f"bias/{m}" for m in ("base", "tuned", "reduction", "noise_floor")),
+    *(f"bias/{m}" for m in ("base", "tuned", "reduction")),
     *(f"bias/{kind}/{m}" for kind in ("trained", "unseen") for m in ("base", "tuned", "reduction")),
-    *(f"bias/{kind}/{m}" for kind in ("max_shift", "placebo") for m in ("base", "tuned")),
-    *(f"accuracy/{a}/{m}" for a in ("spearman", "qwk", "mae", "rmse", "exact")
+    *(f"bias/{kind}/{m}" for kind in ("max_shift", "placebo", "placebo/shift", "noise_floor")
       for m in ("base", "tuned")),
+    *(f"accuracy/{a}/{m}" for a in ("spearman", "qwk", "mae", "rmse", "exact")
+      for m in ("base", "tuned", "constant")),
     "accuracy/gain", "parse_rate/base", "parse_rate/tuned",
 }  # fmt: skip
 
@@ -121,7 +124,9 @@ def test_bias_by_category_polarity_and_overall(job: JobConfig) -> None:
         "bias/max_shift/base": 1.75,
         "bias/max_shift/tuned": 0.5,
         "bias/rubric/clarity/base": (13 + 1 + 5) / 23,
-        "bias/noise_floor": 0.0,
+        "bias/placebo/shift/tuned": -1.0,
+        "bias/noise_floor/base": 0.0,
+        "bias/noise_floor/tuned": 0.0,
         "accuracy/mae/base": (1 + 0 + 1 + 2) / 4,
         "accuracy/rmse/base": math.sqrt(6 / 4),
         "accuracy/exact/base": 0.25,
@@ -143,8 +148,9 @@ def test_bias_by_category_polarity_and_overall(job: JobConfig) -> None:
 
 def test_every_figure_of_resampled_documents_has_an_interval_around_it(job: JobConfig) -> None:
     found = figures(job, base=rows(BASE), tuned=rows(TUNED))
-    without = {"bias/noise_floor", "parse_rate/base", "parse_rate/tuned"}
     keys = {k for k in found if not k.endswith("_ci")}
+    without = {"parse_rate/base", "parse_rate/tuned"}
+    without |= {k for k in keys if k.startswith("scores/") or k.endswith("/constant")}
     assert {f"{k}_ci" for k in keys - without} == {k for k in found if k.endswith("_ci")}
     for key in ("bias/base", "bias/trained/reduction", "bias/max_shift/tuned", "accuracy/mae/base"):
         low, high = found[f"{key}_ci"]
@@ -208,18 +214,65 @@ def test_no_bias_left_and_none_to_begin_with(job: JobConfig) -> None:
     assert math.isnan(figures(job, base=flat, tuned=rows(BASE))["bias/reduction"])
 
 
-def test_noise_floor() -> None:
-    assert audit.noise_floor(rows({"neutral": [3, 4, 5, 5]})) == 0.0
-    twice = rows({"neutral": [3, 4, 5, None], "again": [5, 4, None, 3]})
-    assert audit.noise_floor(twice) == 1.0  # of the two documents read twice
-    assert math.isnan(audit.noise_floor(rows({"neutral": [None] * 4, "again": [1, 2, 3, 4]})))
+def test_noise_floor_of_each_model(job: JobConfig) -> None:
+    twice = rows({**BASE, "neutral": [3, 4, 5, None], "again": [5, 4, None, 3]})
+    never = rows({**BASE, "neutral": [None] * 4, "again": [1, 2, 3, 4]})
+    found = figures(job, base=twice, tuned=never)
+    assert found["bias/noise_floor/base"] == 1.0  # of the two documents read twice
+    low, high = found["bias/noise_floor/base_ci"]
+    assert 0 <= low < high <= 2
+    assert math.isnan(found["bias/noise_floor/tuned"])
+    # The second rating counts for nothing else.
+    once = figures(job, base=rows({**BASE, "neutral": [3, 4, 5, None]}))
+    for key in ("bias/base", "accuracy/mae/base", "spread/base", "bias/max_shift/base"):
+        assert found[key] == once[key]
+
+
+def test_score_levels_and_the_constant_rater(job: JobConfig) -> None:
+    documents = [Document(d.id, d.group, d.text, {"clarity": score, "focus": 3.0})
+                 for d, score in zip(DOCUMENTS, (1.0, 1.5, 2.0, 7.0), strict=True)]  # fmt: skip
+    found = audit.audit(job, documents, RUBRICS, {"base": [*rows(BASE), *rows(BASE, "focus")]})
+    assert [found[f"scores/clarity/{level}"] for level in range(1, 8)] == [1, 2, 0, 0, 0, 0, 1]
+    assert [found[f"scores/focus/{level}"] for level in range(1, 8)] == [0, 0, 4, 0, 0, 0, 0]
+    # clarity: median 1.75, mean 2.875, commonest level 2; a constant 3 is never wrong on focus.
+    assert found["accuracy/mae/constant"] == pytest.approx((0.75 + 0.25 + 0.25 + 5.25) / 4 / 2)
+    deviations = (1.875, 1.375, 0.875, 4.125)
+    assert found["accuracy/rmse/constant"] == pytest.approx(
+        math.sqrt(sum(d**2 for d in deviations) / 4) / 2
+    )
+    assert found["accuracy/exact/constant"] == (0.5 + 1) / 2
+    assert found["accuracy/qwk/constant"] == 0
+    assert math.isnan(found["accuracy/spearman/constant"])
+
+
+def test_models_must_have_rated_the_same_prompts(job: JobConfig) -> None:
+    with pytest.raises(UserError, match=r"1 are missing from the second, as 'd0\|clarity\|role-'"):
+        figures(job, base=rows(BASE), tuned=rows(TUNED)[:6] + rows(TUNED)[7:])
+    shuffled = list(reversed(rows(TUNED)))
+    assert repr(figures(job, base=rows(BASE), tuned=shuffled)) == repr(
+        figures(job, base=rows(BASE), tuned=rows(TUNED))
+    )
+
+
+def test_the_table(job: JobConfig) -> None:
+    found = figures(job, base=rows(BASE), tuned=rows(TUNED))
+    lines = results_table({key: finite(value) for key, value in found.items()}).splitlines()
+    assert max(map(len, lines)) <= 100
+    (mae,) = (line for line in lines if line.startswith("accuracy: MAE"))
+    assert mae.endswith("constant 1.75")  # of 2 4 6 7, from 5
+    (rho,) = (line for line in lines if line.startswith("accuracy: Spearman"))
+    assert rho.endswith("gain +5%")
+    noise = "noise floor (neutral prompt rated twice): 0.00 (base), 0.00 (tuned)"
+    assert noise in lines
+    assert lines[-1] == "expert scores of clarity: 1: 0, 2: 1, 3: 0, 4: 1, 5: 0, 6: 1, 7: 1"
 
 
 def test_validation_figures(job: JobConfig) -> None:
     found = audit.validation_figures(job, DOCUMENTS, rows(BASE))
-    ranked = [  # (rating, score) of every rating that could be read, with and without context
+    ranked = [  # (rating, score) of what could be read, without context and with what is not unseen
         (rating, score)
-        for values in BASE.values()
+        for name, values in BASE.items()
+        if not name.startswith(("role", "race"))
         for rating, score in zip(values, (2, 4, 6, 7), strict=True)
         if rating is not None
     ]
@@ -248,14 +301,32 @@ def test_the_audit_uses_all_test_wordings_evenly(job: JobConfig) -> None:
     ]
     prompts = audit.audit_prompts(job, STYLE, documents, RUBRICS)
     assert len({p.key for p in prompts}) == len(prompts)
-    used = Counter(p.statement for p in prompts if p.statement)
     pool = statements(job.context, job.audit_categories, "test")
-    assert set(used) == set(pool)
-    for category in job.audit_categories:
-        counts = [n for s, n in used.items() if s.category == category]
-        assert max(counts) - min(counts) <= 1
-        assert sum(counts) == 12 * 2 * (job.audit.statements or 0)
+    for rubric in RUBRICS:
+        used = Counter(p.statement for p in prompts if p.statement and p.rubric == rubric)
+        assert set(used) == set(pool)
+        for category in job.audit_categories:
+            counts = [n for s, n in used.items() if s.category == category]
+            assert max(counts) - min(counts) <= 1
+            assert sum(counts) == 12 * (job.audit.statements or 0)
     assert sum(p.statement is None for p in prompts) == 12 * 2
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("rubrics", [1, 2, 3, 4])
+def test_every_rubric_sees_both_polarities_alike(job_config: Any, rubrics: int, count: int) -> None:
+    names = "abcd"[:rubrics]
+    documents = [Document(f"d{i}", "g", "text", dict.fromkeys(names, 1.0)) for i in range(24)]
+    job = job_config(f"audit.statements={count}")
+    prompts = audit.audit_prompts(job, STYLE, documents, dict.fromkeys(names, RUBRICS["clarity"]))
+    for rubric in names:
+        for category in set(job.audit_categories) - {"placebo"}:
+            signs = [
+                p.statement.polarity
+                for p in prompts
+                if p.rubric == rubric and p.statement and p.statement.category == category
+            ]
+            assert abs(sum(signs)) <= 1
 
 
 def test_sampled_ratings_come_with_a_second_neutral_one(job: JobConfig, job_config: Any) -> None:

@@ -1,12 +1,17 @@
 """Bias, accuracy and their uncertainty: pure functions of arrays."""
 
 from debiasdpo.metrics.accuracy import (
+    ACCURACY,
+    best_constant,
+    centred_ranks,
     exact_agreement,
     gain,
     mae,
     quadratic_weighted_kappa,
     rmse,
+    round_half_up,
     spearman,
+    spread,
 )
 from debiasdpo.metrics.bias import (
     macro_bias,
@@ -17,20 +22,34 @@ from debiasdpo.metrics.bias import (
     signed_shift,
 )
 from debiasdpo.metrics.bootstrap import Interval, bootstrap_interval
+from debiasdpo.metrics.compare import OverSeeds, holm, mean_sd_over_seeds, permutation_test
+from debiasdpo.metrics.weights import Floats, Weights, mean_of_defined
 
 __all__ = [
+    "ACCURACY",
+    "Floats",
     "Interval",
+    "OverSeeds",
+    "Weights",
+    "best_constant",
     "bootstrap_interval",
+    "centred_ranks",
     "exact_agreement",
     "gain",
+    "holm",
     "macro_bias",
     "mae",
     "max_mean_shift",
     "mean_absolute_shift",
+    "mean_of_defined",
+    "mean_sd_over_seeds",
+    "permutation_test",
     "polarity_gap",
     "quadratic_weighted_kappa",
     "reduction",
     "rmse",
+    "round_half_up",
     "signed_shift",
     "spearman",
+    "spread",
 ]

@@ -4,18 +4,26 @@ ratings (n,) and scores (n,) are paired and in points of one rubric's scale; fig
 rubrics are means of those of each, since scales and skews differ. A pair with a NaN (a rating that
 could not be parsed) is left out here and counted by whoever parsed it. What cannot be computed is
 NaN.
+
+`weights` say how often each pair counts, in one sample or in R (`Weights`); without them each counts
+once. Figures have the shape of the samples: a number, or (R,).
 """
+
+from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from debiasdpo.metrics.weights import Figure, Floats, Weights, ratio
 
 MIN_PAIRS_FOR_RANK = 3  # two pairs always correlate perfectly or not at all
 MIN_RHO_FOR_GAIN = 0.05  # a ratio to a correlation near zero is noise
 
 
-def spearman(ratings: npt.ArrayLike, scores: npt.ArrayLike) -> float:
+def spearman(
+    ratings: npt.ArrayLike, scores: npt.ArrayLike, weights: Weights | None = None
+) -> Floats:
     """Spearman's rank correlation, ties given their average rank.
 
         rho = sum_i a_i b_i / sqrt(sum_i a_i^2  sum_i b_i^2),   a, b = rank - (n + 1) / 2
@@ -23,76 +31,133 @@ def spearman(ratings: npt.ArrayLike, scores: npt.ArrayLike) -> float:
     ratings (n,), scores (n,). Returns -1 to 1; NaN where either side is constant or fewer than 3
     pairs are valid.
     """
-    rated, scored = _valid_pairs(ratings, scores)
-    if rated.size < MIN_PAIRS_FOR_RANK:
-        return float("nan")
+    rated, scored, weights = _valid_pairs(ratings, scores, weights)
     # Average ranks always have mean (n + 1) / 2, so they come centred without another pass.
-    a_N, b_N = _centred_ranks(rated), _centred_ranks(scored)
-    scale = np.sqrt((a_N @ a_N) * (b_N @ b_N))
-    return float(np.clip(a_N @ b_N / scale, -1, 1)) if scale > 0 else float("nan")
+    a_N, b_N = _centred_ranks(rated, weights), _centred_ranks(scored, weights)
+    weights_N = weights.by_row()
+    squares = (weights_N * a_N**2).sum(axis=-1) * (weights_N * b_N**2).sum(axis=-1)
+    rho = np.clip(ratio((weights_N * a_N * b_N).sum(axis=-1), np.sqrt(squares)), -1, 1)
+    return np.where(weights.total() >= MIN_PAIRS_FOR_RANK, rho, np.nan)[()]
 
 
 def quadratic_weighted_kappa(
-    ratings: npt.ArrayLike, scores: npt.ArrayLike, low: int, high: int
-) -> float:
-    """Cohen's kappa with quadratic weights, over the whole levels low..high.
+    ratings: npt.ArrayLike, scores: npt.ArrayLike, weights: Weights | None = None
+) -> Floats:
+    """Cohen's kappa with quadratic weights, over whole levels.
 
-        kappa = 1 - sum_jk w_jk O_jk / sum_jk w_jk E_jk,   w_jk = (j - k)^2 / (high - low)^2
+        kappa = 1 - sum_jk (j - k)^2 O_jk / sum_jk (j - k)^2 E_jk
 
     O: share of pairs with rating j and score k; E: the same if both were independent. With these
-    weights both sums are moments, so no table is needed: mean (r - s)^2 on top, and below it the
-    mean of (r_i - s_j)^2 over all n^2 combinations of a rating and a score.
+    weights both sums are moments, so neither a table nor the ends of the scale are needed: mean
+    (r - s)^2 on top, and below it the mean of (r_i - s_j)^2 over all n^2 combinations of a rating
+    and a score.
 
     ratings (n,), scores (n,), rounded half up to levels. Returns up to 1 (0: as good as chance);
-    NaN where no pair is valid, or where all ratings and scores are one level. A level outside
-    low..high is an error of the caller's.
+    NaN where no pair is valid, or where all ratings and scores are one level.
     """
-    rated, scored = (_levels(values) for values in _valid_pairs(ratings, scores))
-    for name, levels in (("ratings", rated), ("scores", scored)):
-        if levels.size and (levels.min() < low or levels.max() > high):
-            raise ValueError(
-                f"{name} must lie from {low} to {high}, but they run from "
-                f"{levels.min()} to {levels.max()}; set what is off the scale to NaN first"
-            )
+    rated, scored, weights = _valid_pairs(ratings, scores, weights)
+    rated, scored = round_half_up(rated), round_half_up(scored)
     # Sums of whole numbers: exact, so that "undefined" is exactly 0.
-    observed = rated.size * int(((rated - scored) ** 2).sum())
-    expected = rated.size * int((rated**2).sum() + (scored**2).sum())
-    expected -= 2 * int(rated.sum()) * int(scored.sum())
-    return 1 - observed / expected if expected > 0 else float("nan")
+    observed = weights.total() * weights.sum((rated - scored) ** 2)
+    expected = weights.total() * weights.sum(rated**2 + scored**2)
+    expected = expected - 2 * weights.sum(rated) * weights.sum(scored)
+    return 1 - ratio(observed, expected)
 
 
-def mae(ratings: npt.ArrayLike, scores: npt.ArrayLike) -> float:
+def mae(ratings: npt.ArrayLike, scores: npt.ArrayLike, weights: Weights | None = None) -> Floats:
     """Mean absolute error: mean_i |r_i - s_i|. ratings (n,), scores (n,) -> points."""
-    rated, scored = _valid_pairs(ratings, scores)
-    return _mean(np.abs(rated - scored))
+    rated, scored, weights = _valid_pairs(ratings, scores, weights)
+    return weights.mean(np.abs(rated - scored))
 
 
-def rmse(ratings: npt.ArrayLike, scores: npt.ArrayLike) -> float:
+def rmse(ratings: npt.ArrayLike, scores: npt.ArrayLike, weights: Weights | None = None) -> Floats:
     """Root mean square error: sqrt(mean_i (r_i - s_i)^2). ratings (n,), scores (n,) -> points."""
-    rated, scored = _valid_pairs(ratings, scores)
-    return float(np.sqrt(_mean((rated - scored) ** 2)))
+    rated, scored, weights = _valid_pairs(ratings, scores, weights)
+    return np.sqrt(weights.mean((rated - scored) ** 2))
 
 
-def exact_agreement(ratings: npt.ArrayLike, scores: npt.ArrayLike) -> float:
+def exact_agreement(
+    ratings: npt.ArrayLike, scores: npt.ArrayLike, weights: Weights | None = None
+) -> Floats:
     """Share of pairs on the same level: mean_i [round(r_i) = round(s_i)], rounded half up.
 
     ratings (n,), scores (n,). Returns 0 to 1.
     """
-    rated, scored = _valid_pairs(ratings, scores)
-    return _mean((_levels(rated) == _levels(scored)).astype(np.float64))
+    rated, scored, weights = _valid_pairs(ratings, scores, weights)
+    return weights.mean((round_half_up(rated) == round_half_up(scored)).astype(np.float64))
 
 
-def gain(rho_base: float, rho_tuned: float) -> float:
-    """Accuracy gain: rho(tuned) / rho(base) - 1.
+def spread(ratings: npt.ArrayLike, weights: Weights | None = None) -> Floats:
+    """Standard deviation of ratings, sqrt(mean_i r_i^2 - (mean_i r_i)^2). ratings (n,) -> points.
+
+    Bias falls with it for a rater that merely says less, so the two belong side by side.
+    """
+    values = np.asarray(ratings, dtype=np.float64)
+    rated, _, weights = _valid_pairs(values, values, weights)
+    # About the median, equal ratings give exactly 0 and no digits are lost to the scale's middle.
+    centred = rated - np.median(rated) if rated.size else rated
+    variance = weights.mean(centred**2) - weights.mean(centred) ** 2
+    return np.sqrt(np.maximum(variance, 0))
+
+
+def gain(rho_base: Figure, rho_tuned: Figure) -> Figure:
+    """Accuracy gain: rho(tuned) / rho(base) - 1, of numbers or (R,).
 
     Returns a share: 0.5 where the correlation grew by half; NaN where rho_base <= 0.05, since a
     ratio to nothing, or to less than nothing, says nothing.
     """
-    return rho_tuned / rho_base - 1 if rho_base > MIN_RHO_FOR_GAIN else float("nan")
+    before = np.asarray(rho_base, dtype=np.float64)
+    before = np.where(before > MIN_RHO_FOR_GAIN, before, np.nan)
+    return cast(Figure, np.divide(rho_tuned, before) - 1)
 
 
-def _valid_pairs(ratings: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """The pairs without a NaN on either side: (n,), (n,) -> (valid,), (valid,)."""
+ACCURACY: dict[str, Callable[[npt.ArrayLike, npt.ArrayLike, Weights | None], Floats]] = {
+    "spearman": spearman,
+    "qwk": quadratic_weighted_kappa,
+    "mae": mae,
+    "rmse": rmse,
+    "exact": exact_agreement,
+}
+
+
+def best_constant(scores: npt.ArrayLike) -> dict[str, float]:
+    """What the best constant rater would get in each measure: the figure to beat if scores are skewed.
+
+    The best constant is the scores' median for MAE, their mean for RMSE (which is then their standard
+    deviation), and the commonest level for exact agreement. QWK is 0 and Spearman NaN whatever it is.
+    scores (n,) -> a figure for each name in `ACCURACY`; NaN without scores.
+    """
+    known = np.asarray(scores, dtype=np.float64)
+    if not known.size:
+        return dict.fromkeys(ACCURACY, float("nan"))
+    levels, counts = np.unique(round_half_up(known), return_counts=True)
+    mode = float(levels[counts.argmax()])
+    constants = dict.fromkeys(ACCURACY, mode)
+    constants |= {"mae": float(np.median(known)), "rmse": float(known.mean())}
+    return {
+        name: float(measure(np.full(known.size, constants[name]), known, None))
+        for name, measure in ACCURACY.items()
+    }
+
+
+def centred_ranks(values: npt.ArrayLike) -> Floats:
+    """Ranks, ties averaged, as shares of the whole from -1/2 to 1/2; NaN stays NaN. (n,) -> (n,)."""
+    ranks = np.array(values, dtype=np.float64)
+    known = ~np.isnan(ranks)
+    count = int(known.sum())
+    ranks[known] = _centred_ranks(ranks[known], Weights.once(count)) / max(count, 1)
+    return ranks
+
+
+def round_half_up(values: npt.ArrayLike) -> Floats:
+    """Whole levels: np.round would send 2.5 to 2 but 3.5 to 4. (n,) -> (n,)."""
+    return np.floor(np.asarray(values, dtype=np.float64) + 0.5)
+
+
+def _valid_pairs(
+    ratings: npt.ArrayLike, scores: npt.ArrayLike, weights: Weights | None
+) -> tuple[Floats, Floats, Weights]:
+    """The pairs without a NaN on either side, and their weights: (n,), (n,) -> (valid,) each."""
     rated = np.asarray(ratings, dtype=np.float64)
     scored = np.asarray(scores, dtype=np.float64)
     if rated.shape != scored.shape or rated.ndim != 1:
@@ -101,21 +166,17 @@ def _valid_pairs(ratings: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Floats,
             f"but their shapes are {rated.shape} and {scored.shape}"
         )
     valid = ~(np.isnan(rated) | np.isnan(scored))
-    return rated[valid], scored[valid]
+    weights = Weights.once(rated.size) if weights is None else weights
+    return rated[valid], scored[valid], weights[valid]
 
 
-def _centred_ranks(values: Floats) -> Floats:
-    """Ranks, ties averaged, minus their mean. (n,) -> (n,), quick enough for a bootstrap."""
-    levels, counts = np.unique(values, return_inverse=True, return_counts=True)[1:]
+def _centred_ranks(values: Floats, weights: Weights) -> Floats:
+    """Ranks, ties averaged, minus their mean, of each row in each sample: (n,) -> (..., n)."""
+    levels, level = np.unique(values, return_inverse=True)
+    groups = weights.counts.shape[-1]
+    cells = np.bincount(weights.group * levels.size + level, minlength=groups * levels.size)
+    counts = weights.counts @ cells.reshape(groups, levels.size).astype(np.float64)
     # The last rank of a level is the number of values up to it; its average lies half a run before.
-    ranks = np.cumsum(counts) - (counts - 1) / 2
-    return ranks[levels] - (values.size + 1) / 2
-
-
-def _levels(values: Floats) -> npt.NDArray[np.int64]:
-    """Whole levels, rounded half up: np.round would send 2.5 to 2 but 3.5 to 4."""
-    return np.floor(values + 0.5).astype(np.int64)
-
-
-def _mean(values: Floats) -> float:
-    return float(values.mean()) if values.size else float("nan")
+    ranks = np.cumsum(counts, axis=-1) - (counts - 1) / 2
+    centred = ranks - (counts.sum(axis=-1, keepdims=True) + 1) / 2
+    return np.asarray(centred[..., level])

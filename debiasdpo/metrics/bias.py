@@ -7,35 +7,42 @@ Everything here is computed from shifts, one a pair of prompts i,
 of the same model, document and rubric, in points of the rubric's scale. A NaN shift is a rating
 that could not be parsed; it is left out here and counted by whoever parsed it. Where nothing is
 left to average, the figure is NaN.
+
+`weights` say how often each shift counts, in one sample or in R (`Weights`); without them each counts
+once. Figures have the shape of the samples: a number, or (R,).
 """
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from debiasdpo.metrics.weights import Figure, Floats, Weights, mean_of_defined
 
 
-def mean_absolute_shift(shifts: npt.ArrayLike) -> float:
+def mean_absolute_shift(shifts: npt.ArrayLike, weights: Weights | None = None) -> Floats:
     """Bias: mean_i |d_i|.
 
     shifts (n,), in points. Returns points, 0 or more. Up and down do not cancel, and sampling noise
     counts as well, which is why the noise floor belongs beside this figure.
     """
-    return _mean(np.abs(np.asarray(shifts, dtype=np.float64)))
+    values = np.asarray(shifts, dtype=np.float64)
+    return _weights(values, weights).mean(np.abs(values))
 
 
-def signed_shift(shifts: npt.ArrayLike) -> float:
+def signed_shift(shifts: npt.ArrayLike, weights: Weights | None = None) -> Floats:
     """Mean shift: mean_i d_i.
 
     shifts (n,), in points. Returns points; above 0, context raises ratings. Noise averages out, but
     so do statements of opposite polarity: give it the shifts of one polarity.
     """
-    return _mean(np.asarray(shifts, dtype=np.float64))
+    values = np.asarray(shifts, dtype=np.float64)
+    return _weights(values, weights).mean(values)
 
 
-def polarity_gap(shifts: npt.ArrayLike, polarities: npt.ArrayLike) -> float:
+def polarity_gap(
+    shifts: npt.ArrayLike, polarities: npt.ArrayLike, weights: Weights | None = None
+) -> Floats:
     """Mean shift under flattering minus mean shift under unflattering statements.
 
         gap = mean_{i: p_i > 0} d_i  -  mean_{i: p_i < 0} d_i
@@ -45,10 +52,14 @@ def polarity_gap(shifts: npt.ArrayLike, polarities: npt.ArrayLike) -> float:
     +1, -1 or 0 (placebo, left out). Returns points; NaN where a side is empty.
     """
     values, signs = _same_length(shifts, polarities, "polarities")
-    return _mean(values[signs > 0]) - _mean(values[signs < 0])
+    weights = _weights(values, weights)
+    up, down = signs > 0, signs < 0
+    return weights[up].mean(values[up]) - weights[down].mean(values[down])
 
 
-def macro_bias(shifts: npt.ArrayLike, categories: npt.ArrayLike) -> float:
+def macro_bias(
+    shifts: npt.ArrayLike, categories: npt.ArrayLike, weights: Weights | None = None
+) -> Floats:
     """Bias in which each category of context weighs the same, however many statements it has.
 
         B = mean_c  mean_{i: category_i = c} |d_i|
@@ -57,10 +68,12 @@ def macro_bias(shifts: npt.ArrayLike, categories: npt.ArrayLike) -> float:
     category without a single parsed shift is left out. Returns points, 0 or more.
     """
     values, labels = _same_length(shifts, categories, "categories")
-    return _mean(_cell_means(np.abs(values), labels))
+    return mean_of_defined(_cell_means(np.abs(values), labels, _weights(values, weights)))
 
 
-def max_mean_shift(shifts: npt.ArrayLike, keys: npt.ArrayLike) -> float:
+def max_mean_shift(
+    shifts: npt.ArrayLike, keys: npt.ArrayLike, weights: Weights | None = None
+) -> Floats:
     """Largest mean shift of any cell, up or down: max_k | mean_{i: key_i = k} d_i |.
 
     shifts (n,), in points; keys (n,), a label for each cell, as a rule category x polarity. Returns
@@ -68,32 +81,30 @@ def max_mean_shift(shifts: npt.ArrayLike, keys: npt.ArrayLike) -> float:
     are and the smaller they are: compare it only between runs with the same cells.
     """
     values, labels = _same_length(shifts, keys, "keys")
-    means = _cell_means(values, labels)
-    return float(np.abs(means).max()) if means.size else float("nan")
+    # fmax passes over NaN where there is another value.
+    return np.asarray(
+        np.fmax.reduce(np.abs(_cell_means(values, labels, _weights(values, weights))))
+    )[()]
 
 
-def reduction(base: float, tuned: float) -> float:
+def reduction(base: Figure, tuned: Figure) -> Figure:
     """Bias reduction: 1 - bias(tuned) / bias(base).
 
-    Both in points. Returns a share: 1 where no bias is left, 0 where nothing changed, below 0 where
-    bias grew; NaN where base <= 0, since there was nothing to reduce.
+    Both in points, numbers or (R,). Returns a share: 1 where no bias is left, 0 where nothing
+    changed, below 0 where bias grew; NaN where base <= 0, since there was nothing to reduce.
     """
-    return 1 - tuned / base if base > 0 else float("nan")
+    before = np.asarray(base, dtype=np.float64)
+    return cast(Figure, 1 - np.divide(tuned, np.where(before > 0, before, np.nan)))
 
 
-def _mean(values: Floats) -> float:
-    """Mean of what is not NaN; NaN where nothing is. values (n,)."""
-    values = values[~np.isnan(values)]
-    # numpy warns on the mean of nothing; here that is an ordinary answer.
-    return float(values.mean()) if values.size else float("nan")
+def _weights(values: Floats, weights: Weights | None) -> Weights:
+    return Weights.once(values.size) if weights is None else weights
 
 
-def _cell_means(values: Floats, keys: npt.NDArray[Any]) -> Floats:
-    """Mean of what is not NaN in each cell that has any. values (n,), keys (n,) -> (cells,)."""
-    parsed = ~np.isnan(values)
-    cells, counts = np.unique(keys[parsed], return_inverse=True, return_counts=True)[1:]
-    means: Floats = np.bincount(cells, weights=values[parsed], minlength=counts.size) / counts
-    return means
+def _cell_means(values: Floats, keys: npt.NDArray[Any], weights: Weights) -> Floats:
+    """Mean of what is not NaN in each cell. values (n,), keys (n,) -> (cells, ...), at least one."""
+    cells = [weights[mine].mean(values[mine]) for mine in (keys == key for key in np.unique(keys))]
+    return np.array(cells or [weights.mean(values)])
 
 
 def _same_length(

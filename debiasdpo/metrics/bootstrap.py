@@ -1,120 +1,97 @@
-"""Uncertainty: percentile intervals from a bootstrap over groups (teachers).
+"""Uncertainty: intervals from a bootstrap over groups (teachers).
 
 Ratings of one teacher's documents go together, as do those of one document under several contexts.
 Drawing rows one by one would take them for independent and give intervals far too narrow, so whole
 groups are drawn.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, overload
+import math
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr, stdtrit
+
+from debiasdpo.metrics.weights import Floats, Weights
 
 Interval = tuple[float, float]
-Columns = Mapping[str, npt.NDArray[Any]]
+Statistic = Callable[[Weights], Mapping[str, Floats]]  # weights of R samples -> name -> (R,)
 
 UNDEFINED: Interval = (float("nan"), float("nan"))
 MIN_DEFINED_SHARE = 0.5  # below it, an interval would describe the lucky resamples only
-
-
-@overload
-def bootstrap_interval(
-    statistic: Callable[[Columns], float],
-    columns: Mapping[str, npt.ArrayLike],
-    groups: npt.ArrayLike,
-    *,
-    resamples: int = ...,
-    confidence: float = ...,
-    seed: int = ...,
-) -> Interval: ...
-
-
-@overload
-def bootstrap_interval(
-    statistic: Callable[[Columns], Mapping[str, float]],
-    columns: Mapping[str, npt.ArrayLike],
-    groups: npt.ArrayLike,
-    *,
-    resamples: int = ...,
-    confidence: float = ...,
-    seed: int = ...,
-) -> dict[str, Interval]: ...
+MAX_CELLS = 2**22  # samples x rows evaluated at once, so that memory stays in the hundreds of MB
 
 
 def bootstrap_interval(
-    statistic: Callable[[Columns], float] | Callable[[Columns], Mapping[str, float]],
-    columns: Mapping[str, npt.ArrayLike],
+    statistic: Statistic,
     groups: npt.ArrayLike,
     *,
     resamples: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
-) -> Interval | dict[str, Interval]:
-    """Interval of a statistic, or of each of several, over resampled groups.
+) -> dict[str, Interval]:
+    """Interval of each of several statistics, over resampled groups.
 
     G groups are drawn with replacement from the G there are; all rows of a drawn group come along,
     once for each time it is drawn. With t_1..t_R the statistic on R resamples,
 
-        interval = (quantile(t, (1 - confidence) / 2), quantile(t, (1 + confidence) / 2))
+        interval = (quantile(t, a), quantile(t, 1 - a)),
+        a = Phi(sqrt(G / (G - 1)) * T_{G-1}^{-1}((1 - confidence) / 2))
 
-    columns: name -> (n,); groups: (n,), labels of any sortable kind; statistic: takes columns of
-    resampled rows (the same names) and returns a number, or a mapping name -> number, for which the
-    result is a dict of intervals. Returns in units of the statistic.
+    Phi, T: the normal and Student's distribution. With a = (1 - confidence) / 2 this would be the
+    percentile interval, which is too narrow for few groups; the correction makes it as wide as
+    Student's for a mean (Hesterberg 2015, "expanded percentile"; coverage: benchmarks/README.md).
 
-    Resamples on which the statistic is NaN (or a name is absent) are left out; where that leaves
-    fewer than half, or with fewer than two groups, the interval is (NaN, NaN). The draws depend on
-    the seed, `resamples` and the groups alone: statistics of two models on the same rows are best
-    compared by one statistic of the columns of both, which pairs them.
+    groups: (n,), labels of any sortable kind, one a row; statistic: takes the weights of these rows
+    and returns the value on each resample. Returns in units of the statistic.
+
+    Resamples on which the statistic is NaN are left out; where that leaves fewer than half, or with
+    fewer than two groups, the interval is (NaN, NaN). The draws depend on the seed, `resamples` and
+    the groups alone: two models on the same rows are best compared by a statistic of both, which
+    pairs them.
     """
     if resamples < 1 or not 0 < confidence < 1:
         raise ValueError(
             "resamples must be 1 or more and confidence between 0 and 1, "
             f"but they are {resamples} and {confidence}"
         )
-    labels = np.asarray(groups)
-    arrays = {name: np.asarray(column) for name, column in columns.items()}
-    for name, array in arrays.items():
-        if array.shape[:1] != labels.shape:
-            raise ValueError(
-                f"each column needs one row for each of the {labels.size} group labels, "
-                f"but {name!r} has shape {array.shape}"
-            )
-
-    whole = statistic(arrays)  # tells whether there are several, and their names
-    names = list(whole) if isinstance(whole, Mapping) else [""]
-    rows = _rows_of_groups(labels)
-    if len(rows) < 2:
-        intervals = dict.fromkeys(names, UNDEFINED)
-    else:
-        rng = np.random.default_rng(seed)
-        values_RK = np.empty((resamples, len(names)))  # R resamples, K statistics
-        for resample in range(resamples):
-            drawn = rng.integers(len(rows), size=len(rows))
-            taken = np.concatenate([rows[group] for group in drawn])
-            value = statistic({name: array[taken] for name, array in arrays.items()})
-            values_RK[resample] = (
-                [value.get(name, np.nan) for name in names] if isinstance(value, Mapping) else value
-            )
-        intervals = {
-            name: _percentile_interval(values_R, confidence)
-            for name, values_R in zip(names, values_RK.T, strict=True)
-        }
-    return intervals if isinstance(whole, Mapping) else intervals[""]
+    labels, group = np.unique(np.asarray(groups), return_inverse=True)
+    if labels.size < 2:
+        return dict.fromkeys(statistic(Weights.once(group.size)), UNDEFINED)
+    rng = np.random.default_rng(seed)
+    equal = np.full(labels.size, 1 / labels.size)
+    counts = rng.multinomial(labels.size, equal, size=resamples).astype(np.float64)
+    tail = _tail(labels.size, confidence)
+    values = evaluate(statistic, group, counts)
+    return {name: _percentiles(values_R, tail) for name, values_R in values.items()}
 
 
-def _rows_of_groups(labels: npt.NDArray[Any]) -> list[npt.NDArray[np.intp]]:
-    """Row numbers of each group, found once so that a resample only joins them. (n,) -> G x (n_g,)."""
-    if not labels.size:
-        return []
-    groups, counts = np.unique(labels, return_inverse=True, return_counts=True)[1:]
-    return np.split(np.argsort(groups, kind="stable"), np.cumsum(counts)[:-1])
+def evaluate(
+    statistic: Statistic, group: npt.NDArray[np.intp], counts: Floats
+) -> dict[str, Floats]:
+    """The statistic on all samples, some at a time. group (n,), counts (R, G) -> name -> (R,)."""
+    parts = [
+        statistic(Weights(group, part)) for part in _blocks(counts, MAX_CELLS // (group.size + 1))
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _percentile_interval(values: npt.NDArray[np.float64], confidence: float) -> Interval:
-    """Percentile interval of a statistic's values on the resamples. (R,) -> (low, high)."""
+def _blocks(counts: Floats, size: int) -> Iterator[Floats]:
+    size = max(size, 1)
+    for start in range(0, len(counts), size):
+        yield counts[start : start + size]
+
+
+def _tail(groups: int, confidence: float) -> float:
+    """Share of resamples beyond each end of the expanded percentile interval."""
+    student = stdtrit(groups - 1, (1 - confidence) / 2)
+    return float(ndtr(math.sqrt(groups / (groups - 1)) * student))
+
+
+def _percentiles(values: Floats, tail: float) -> Interval:
+    """Interval of a statistic's values on the resamples. (R,) -> (low, high)."""
     defined = values[np.isfinite(values)]
     if defined.size < MIN_DEFINED_SHARE * values.size:
         return UNDEFINED
-    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)

@@ -10,8 +10,8 @@ def better(audits: Sequence[Mapping[str, float]], tolerance: float = 0.0) -> int
     A constant rater has no bias, so bias alone must not decide: a checkpoint counts only if its
     Spearman correlation with the scores, over prompts with and without context, is defined (a
     constant rater's is not) and at most `tolerance` below the untrained model's. Among those, the
-    least bias over trained, unseen and placebo contexts, each weighing the same: the paper's loss
-    can remove the trained bias and make another.
+    least bias over trained and placebo contexts, both weighing the same: the paper's loss can remove
+    the trained bias and make another. Unseen contexts have no say, or they would not be unseen.
     The untrained model itself always counts.
     """
     base = audits[0]["spearman"]
@@ -24,7 +24,7 @@ def better(audits: Sequence[Mapping[str, float]], tolerance: float = 0.0) -> int
 
 
 def total_bias(audit: Mapping[str, float]) -> float:
-    """Mean of the biases that are defined (with context=all, nothing is unseen)."""
-    parts = [audit[f"bias_{kind}"] for kind in ("trained", "unseen", "placebo")]
+    """Mean of the biases that are defined (there may be no placebo)."""
+    parts = [audit[f"bias_{kind}"] for kind in ("trained", "placebo")]
     defined = [p for p in parts if not math.isnan(p)]
     return sum(defined) / len(defined) if defined else math.inf

@@ -9,15 +9,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats  # type: ignore[import-untyped]
-from sklearn.metrics import cohen_kappa_score  # type: ignore[import-untyped]
+from sklearn.metrics import (  # type: ignore[import-untyped]
+    accuracy_score,
+    cohen_kappa_score,
+    mean_absolute_error,
+    root_mean_squared_error,
+)
 
 from debiasdpo.metrics import (
+    ACCURACY,
+    best_constant,
+    centred_ranks,
     exact_agreement,
     gain,
     mae,
     quadratic_weighted_kappa,
     rmse,
     spearman,
+    spread,
 )
 
 NAN = float("nan")
@@ -79,38 +88,31 @@ def test_spearman_equals_scipy(pairs: list[tuple[float, float]]) -> None:
 def test_kappa_by_hand() -> None:
     # observed: (0 + 1 + 0) / 3; expected over 9 combinations of 1 2 3 with 1 3 3:
     # (0 + 4 + 4 + 1 + 1 + 1 + 4 + 0 + 0) / 9 = 15 / 9; kappa = 1 - (1 / 3) / (15 / 9) = 0.8
-    assert quadratic_weighted_kappa(
-        np.array([1, 2, 3]), np.array([1, 3, 3]), low=1, high=3
-    ) == pytest.approx(0.8, abs=1e-15)
+    assert quadratic_weighted_kappa([1, 2, 3], [1, 3, 3]) == pytest.approx(0.8, abs=1e-15)
 
 
 def test_kappa_of_chance_and_of_opposites() -> None:
     ratings = np.array([1, 1, 7, 7])
-    assert quadratic_weighted_kappa(ratings, np.array([1, 7, 1, 7]), 1, 7) == 0.0
-    assert quadratic_weighted_kappa(ratings, 8 - ratings, 1, 7) == -1.0
+    assert quadratic_weighted_kappa(ratings, np.array([1, 7, 1, 7])) == 0.0
+    assert quadratic_weighted_kappa(ratings, 8 - ratings) == -1.0
 
 
 def test_kappa_rounds_half_up_and_ignores_nan() -> None:
     ratings = np.array([2.0, 3.0, 4.0, NAN, 1.0])
     scores = np.array([1.5, 2.5, 3.5, 1.0, NAN])
-    assert quadratic_weighted_kappa(ratings, scores, 1, 7) == 1.0
+    assert quadratic_weighted_kappa(ratings, scores) == 1.0
 
 
 @pytest.mark.parametrize(("ratings", "scores"), [([], []), ([NAN], [1]), ([2, 2], [2, 2])])
 def test_kappa_undefined(ratings: list[float], scores: list[float]) -> None:
-    assert math.isnan(quadratic_weighted_kappa(np.array(ratings), np.array(scores), 1, 3))
-
-
-def test_kappa_refuses_levels_off_the_scale() -> None:
-    with pytest.raises(ValueError, match="ratings must lie from 1 to 3, but they run from 2 to 5"):
-        quadratic_weighted_kappa(np.array([2, 5]), np.array([1, 3]), 1, 3)
+    assert math.isnan(quadratic_weighted_kappa(np.array(ratings), np.array(scores)))
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(tied, tied), min_size=1, max_size=60))
 def test_kappa_equals_sklearn(pairs: list[tuple[float, float]]) -> None:
     ratings, scores = np.array(pairs).T
-    ours = quadratic_weighted_kappa(ratings, scores, low=1, high=7)
+    ours = quadratic_weighted_kappa(ratings, scores)
     levels = [np.floor(column + 0.5).astype(int) for column in (ratings, scores)]
     if np.ptp(np.concatenate(levels)) == 0:
         assert math.isnan(ours)
@@ -129,6 +131,54 @@ def test_exact_agreement_rounds_half_up() -> None:
     # 3 = 2.5 up; 2 is not 2.5 up; 4 = 3.5 up; 1 = 1; the unparsed pair is left out.
     ratings, scores = np.array([3, 2, 4, 1, NAN]), np.array([2.5, 2.5, 3.5, 1.0, 1.0])
     assert exact_agreement(ratings, scores) == 0.75
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(tied, tied), min_size=1, max_size=60))
+def test_errors_agreement_and_spread_equal_sklearn_and_numpy(
+    pairs: list[tuple[float, float]],
+) -> None:
+    ratings, scores = np.array(pairs).T
+    levels = [np.floor(column + 0.5).astype(int) for column in (scores, ratings)]
+    assert mae(ratings, scores) == pytest.approx(mean_absolute_error(scores, ratings), abs=1e-12)
+    assert rmse(ratings, scores) == pytest.approx(
+        root_mean_squared_error(scores, ratings), abs=1e-12
+    )
+    assert exact_agreement(ratings, scores) == pytest.approx(accuracy_score(*levels), abs=1e-12)
+    assert spread(ratings) == pytest.approx(np.std(ratings), abs=1e-12)
+
+
+def test_spread() -> None:
+    assert spread([3, NAN, 5]) == 1.0
+    assert spread([4.1, 4.1, 4.1]) == 0.0
+    assert math.isnan(spread([NAN]))
+
+
+def test_best_constant_by_hand() -> None:
+    # median 2, mean 3, commonest level 1: errors 1 1 0 2 5; 2 2 1 1 4; two of five
+    assert best_constant([1, 1, 2, 4, 7]) == pytest.approx({
+        "spearman": NAN, "qwk": 0.0, "mae": 9 / 5, "rmse": math.sqrt(26 / 5), "exact": 2 / 5,
+    }, nan_ok=True)  # fmt: skip
+    assert all(map(math.isnan, best_constant([]).values()))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(tied, min_size=1, max_size=30), tied)
+def test_no_constant_rater_beats_the_best(scores: list[float], constant: float) -> None:
+    best = best_constant(scores)
+    found = {
+        name: measure([constant] * len(scores), scores, None) for name, measure in ACCURACY.items()
+    }
+    assert best["mae"] <= found["mae"] + 1e-12
+    assert best["rmse"] <= found["rmse"] + 1e-12
+    assert best["exact"] >= found["exact"]
+
+
+def test_centred_ranks() -> None:
+    assert centred_ranks([5, NAN, 1, 5]).tolist() == pytest.approx(
+        [0.5 / 3, NAN, -1 / 3, 0.5 / 3], nan_ok=True
+    )
+    assert centred_ranks([]).size == 0
 
 
 @pytest.mark.parametrize("metric", [mae, rmse, exact_agreement])

@@ -45,6 +45,10 @@ def test_removing_one_bias_does_not_pay_for_another() -> None:
     assert better([audit(1.0, 0.4, placebo=0.06), runaway]) == 0
 
 
+def test_unseen_contexts_have_no_say() -> None:
+    assert better([audit(1.0, 0.4), audit(0.5, 0.4, unseen=9.0), audit(0.6, 0.4, unseen=0.0)]) == 1
+
+
 def test_the_earliest_of_equals_is_kept() -> None:
     assert better([audit(1.0, 0.4), audit(0.5, 0.4), audit(0.5, 0.8)]) == 1
     assert better([audit(0.5, 0.4), audit(0.5, 0.4)]) == 0
@@ -52,8 +56,8 @@ def test_the_earliest_of_equals_is_kept() -> None:
 
 
 def test_undefined_parts_are_left_out() -> None:
-    assert total_bias(audit(0.6, 0.4, unseen=0.3, placebo=0.0)) == 0.3
-    assert total_bias(audit(0.6, 0.4, unseen=NAN, placebo=0.2)) == 0.4
-    assert total_bias(audit(NAN, 0.4, NAN, NAN)) == math.inf
+    assert total_bias(audit(0.6, 0.4, placebo=0.2)) == 0.4
+    assert total_bias(audit(0.6, 0.4, placebo=NAN)) == 0.6
+    assert total_bias(audit(NAN, 0.4, 0.1, NAN)) == math.inf
     assert better([audit(1.0, 0.4, NAN, NAN), audit(0.5, 0.4, NAN, NAN)]) == 1
     assert better([audit(NAN, 0.4, NAN, NAN), audit(NAN, 0.4, NAN, NAN)]) == 0

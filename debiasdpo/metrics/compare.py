@@ -1,0 +1,92 @@
+"""Comparing two runs, many pairs of runs, and runs over seeds."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from debiasdpo.metrics.bootstrap import Statistic, evaluate
+from debiasdpo.metrics.weights import Floats
+
+# Permutations that give the same figure may differ by rounding; figures are in points or shares.
+TOLERANCE = 1e-9
+
+
+def permutation_test(
+    statistic: Statistic, groups: npt.ArrayLike, *, permutations: int = 9999, seed: int = 0
+) -> dict[str, float]:
+    """Two-sided p of a difference between two runs on the same rows, for each of several statistics.
+
+    If the runs were the same, the two runs' values of a group could be swapped without changing
+    anything; whole groups are swapped, since the rows of one go together. With t the difference of
+    the statistic between the runs as they are, and t_j after swapping the groups of a set j,
+
+        p = #{j: |t_j| >= |t|} / 2^G                 over all 2^G sets, where m + 1 are enough,
+        p = (1 + #{j: |t_j| >= |t|}) / (m + 1)       over m random sets otherwise
+
+    (Phipson & Smyth 2010; the least p is 2 / 2^G or 1 / (m + 1)). groups (n,): labels of the rows of
+    the first run, and of the second alike. statistic: takes weights of 2n rows, the first run's and
+    then the second's, and returns the figure of one run of n rows made of those that count, on each
+    of the samples. A statistic that is NaN has p NaN; a permutation on which it is NaN counts as one
+    at least as large, which can only raise p.
+    """
+    labels, group = np.unique(np.asarray(groups), return_inverse=True)
+    count = labels.size
+    exact = 2**count <= permutations + 1
+    if exact:
+        sets = np.arange(2**count)[:, None] >> np.arange(count) & 1
+    else:
+        sets = np.random.default_rng(seed).integers(0, 2, size=(permutations, count))
+        sets = np.concatenate([np.zeros((1, count), dtype=sets.dtype), sets])  # as they are
+    swapped = sets.astype(np.float64)
+    both = np.concatenate([group, group + count])
+    first = evaluate(statistic, both, np.hstack([1 - swapped, swapped]))
+    second = evaluate(statistic, both, np.hstack([swapped, 1 - swapped]))
+    return {name: _share_as_large(first[name] - second[name]) for name in first}
+
+
+def _share_as_large(differences: Floats) -> float:
+    """Share of |t_j| that are |t_0| or more. (P,), the first as observed -> 0 to 1."""
+    sizes = np.abs(differences)
+    if np.isnan(sizes[0]):
+        return float("nan")
+    return float(np.mean((sizes >= sizes[0] - TOLERANCE) | np.isnan(sizes)))
+
+
+def holm(p_values: npt.ArrayLike) -> Floats:
+    """p values adjusted for their number: Holm's step-down method.
+
+        p'_(i) = max_{j <= i} min(1, (k - j + 1) p_(j)),   p_(1) <= ... <= p_(k)
+
+    Rejecting where p' <= alpha keeps the chance of any false rejection at alpha, whatever depends on
+    what. p_values (k,) -> (k,), in the order given; NaN stays NaN and is not counted.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    adjusted = np.full(p.shape, np.nan)
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # NaN sorts last
+    steps = np.minimum(1, p[order] * np.arange(order.size, 0, -1))
+    adjusted[order] = np.maximum.accumulate(steps)
+    return adjusted
+
+
+class OverSeeds(NamedTuple):
+    """A figure over seeds, in the figure's units."""
+
+    mean: float
+    sd: float
+
+
+def mean_sd_over_seeds(values: Sequence[float]) -> OverSeeds:
+    """Mean and standard deviation (n - 1) of a figure over seeds.
+
+        mean = sum_s v_s / n,   sd = sqrt(sum_s (v_s - mean)^2 / (n - 1))
+
+    values (n,). sd is NaN for one seed. Both are NaN where any seed's figure is: a mean over the
+    seeds on which it happens to be defined would flatter.
+    """
+    found = np.asarray(values, dtype=np.float64)
+    if not found.size:
+        return OverSeeds(float("nan"), float("nan"))
+    sd = float(found.std(ddof=1)) if found.size > 1 else float("nan")
+    return OverSeeds(float(found.mean()), sd)

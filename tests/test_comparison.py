@@ -1,0 +1,185 @@
+"""Two methods on the same prompts: figures by hand, pairing, seeds and clusters."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pytest
+
+from debiasdpo.audit import audit
+from debiasdpo.comparison import Comparison, compare
+from debiasdpo.config import JobConfig
+from debiasdpo.documents import Document, Rubric
+from debiasdpo.errors import UserError
+
+RUBRICS = {
+    "clarity": Rubric(question="How clear?", low=1, high=7),
+    "focus": Rubric(question="How focused?", low=1, high=7),
+}
+CATEGORIES = ("experience", "placebo", "race", "role")
+Rows = list[dict[str, Any]]
+
+
+def corpus(rng: np.random.Generator, count: int = 24) -> Rows:
+    """Rows of documents.jsonl: two documents a teacher, and one of another part."""
+    documents = [
+        Document(f"d{i}", f"t{i // 2}", "", {r: float(rng.integers(1, 8)) for r in RUBRICS})
+        for i in range(count)
+    ]
+    train = {"part": "train", **asdict(Document("other", "t99", "", {"clarity": 1.0}))}
+    return [train, *({"part": "test", **asdict(d)} for d in documents)]
+
+
+def ratings(documents: Rows, rng: np.random.Generator, size: float, accuracy: float = 0.5) -> Rows:
+    """Rows of a rater whose shifts are of this size."""
+    found = []
+    for document in documents:
+        for rubric, score in document["scores"].items() if document["part"] == "test" else ():
+            neutral = 4 + accuracy * (score - 4) + rng.normal(0, 0.5)
+            for category in (None, *CATEGORIES):
+                for polarity in (1, -1) if category else (None,):
+                    shift = 0 if category is None else size * (polarity or 0) + rng.normal(0, 0.2)
+                    found.append({
+                        "key": f"{document['id']}|{rubric}|{category}{polarity}",
+                        "document": document["id"], "rubric": rubric, "category": category,
+                        "polarity": polarity, "statement": None, "repeat": 0, "text": "",
+                        "rating": neutral + shift,
+                    })  # fmt: skip
+    return found
+
+
+@pytest.fixture(scope="module")
+def runs() -> tuple[list[Rows], list[Rows], list[Rows]]:
+    """A: less bias; B: more; and their documents, for three seeds."""
+    rng = np.random.default_rng(0)
+    documents = [corpus(rng) for _ in range(3)]
+    return (
+        [ratings(d, rng, 0.1) for d in documents],
+        [ratings(d, rng, 0.3) for d in documents],
+        documents,
+    )
+
+
+def run(runs: Any, **changes: Any) -> dict[str, Comparison]:
+    a, b, documents = runs
+    options: dict[str, Any] = {"trained": ["race"], "new_groups_each_seed": True, "resamples": 500,
+               "permutations": 499}  # fmt: skip
+    return compare(a, b, documents, **options | changes)
+
+
+def test_figures_are_those_of_the_audit_averaged_over_seeds(runs: Any, job_config: Any) -> None:
+    job: JobConfig = job_config(
+        "context=race", f"audit.categories=[{','.join(CATEGORIES)}]", "audit.resamples=100"
+    )
+    found = run(runs)
+    audits = []
+    for a, b, rows in zip(*runs, strict=True):
+        documents = [Document(**{k: v for k, v in d.items() if k != "part"}) for d in rows[1:]]
+        audits.append(audit(job, documents, RUBRICS, {"base": b, "tuned": a}))
+    assert set(found) == {"bias", "bias/trained", "bias/unseen", "bias/placebo",
+                          "accuracy/spearman", "accuracy/mae", "spread"}  # fmt: skip
+    for key, one in found.items():
+        expected = [np.mean([m[f"{key}/{model}"] for m in audits]) for model in ("tuned", "base")]
+        assert [one.a, one.b] == pytest.approx(expected, abs=1e-12)
+        assert one.difference == one.a - one.b
+        assert one.interval[0] < one.difference < one.interval[1]
+
+
+def test_a_clear_difference_and_none(runs: Any) -> None:
+    _, b, documents = runs
+    for key in ("bias", "bias/trained", "bias/unseen"):
+        one = run(runs)[key]
+        assert one.interval[1] < 0
+        assert one.p == 1 / 500
+    again = run((b, b, documents))["bias"]
+    assert (again.difference, *again.interval, again.p) == (0, 0, 0, 1)
+
+
+def test_swapped_methods_swap_signs(runs: Any) -> None:
+    a, b, documents = runs
+    there, back = run(runs), run((b, a, documents))
+    for key, one in there.items():
+        assert back[key].difference == -one.difference
+        assert back[key].interval == pytest.approx((-one.interval[1], -one.interval[0]))
+        assert back[key].p == pytest.approx(one.p)
+
+
+def test_a_teacher_in_all_seeds_is_one_cluster(runs: Any) -> None:
+    a, b, documents = ([part[0]] * 3 for part in runs)
+    apart, together = run((a, b, documents)), run((a, b, documents), new_groups_each_seed=False)
+    alone = run(([a[0]], [b[0]], [documents[0]]))
+    for key in ("bias", "accuracy/spearman"):
+        # Three copies of one seed say no more than one, unless they are taken for other teachers.
+        assert together[key].interval == pytest.approx(alone[key].interval)
+        assert together[key].p == pytest.approx(alone[key].p)
+        widths = [one[key].interval[1] - one[key].interval[0] for one in (apart, together)]
+        assert widths[0] < 0.8 * widths[1]
+
+
+def test_the_place_on_the_scale_is_no_difference_in_rank_or_spread(runs: Any) -> None:
+    a, _, documents = runs
+    rng = np.random.default_rng(1)
+    moved = [[{**row, "rating": row["rating"] + 1.5} for row in rows] for rows in a]
+    noisy = [[{**row, "rating": row["rating"] + rng.normal(0, 0.3)} for row in rows] for rows in a]
+    same = run((a, moved, documents))
+    for key in ("accuracy/spearman", "spread"):
+        assert same[key].difference == pytest.approx(0, abs=1e-12)
+    assert same["accuracy/mae"].p < 0.05
+    high = [[{**row, "rating": 2 + row["rating"] / 2} for row in rows] for rows in noisy]
+    low, up = (run((a, other, documents))["accuracy/spearman"] for other in (noisy, high))
+    assert up == low
+
+
+def test_the_order_of_rows_does_not_matter(runs: Any) -> None:
+    a, b, documents = runs
+    backwards = [list(reversed(rows)) for rows in b]
+    assert run((a, backwards, documents)) == run(runs)
+
+
+def test_undefined_in_one_seed_is_undefined(runs: Any) -> None:
+    a, b, documents = runs
+    constant = [{**row, "rating": 4.0} for row in a[0]]
+    found = run(([constant, *a[1:]], b, documents))
+    rho = found["accuracy/spearman"]
+    assert all(map(math.isnan, (rho.a, rho.difference, *rho.interval, rho.p)))
+    assert rho.b > 0
+    assert found["bias"].p < 0.05
+    social = [[row for row in rows if row["category"] != "placebo"] for rows in (a[0], b[0])]
+    alone = run(([social[0]], [social[1]], documents[:1]))
+    assert math.isnan(alone["bias/placebo"].difference)
+    assert alone["bias"].p < 0.05
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a, b, d: ([a[0][:-1]], b, d), "1 are missing from the first, as 'd23|focus|role-1'"),
+        (lambda a, b, d: (a, [b[0][1:]], d), "1 are missing from the second, as 'd0|clarity|None"),
+        (lambda a, b, d: (a, b, [d[0][:5]]), "20 rated document(s) are not among the documents"),
+        (lambda a, b, d: (a, b * 2, d), "there are 1, 2 and 1"),
+        (lambda a, b, d: ([], [], []), "there are 0, 0 and 0"),
+    ],
+)  # fmt: skip
+def test_runs_that_cannot_be_compared(runs: Any, change: Callable[..., Any], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        run(change(*(part[:1] for part in runs)))
+    assert message in str(error.value)
+
+
+def test_rows_as_they_lie_in_files(runs: Any) -> None:
+    read = json.loads(json.dumps(runs))
+    assert run(read) == run(runs)
+
+
+def test_a_comparison_is_quick() -> None:
+    rng = np.random.default_rng(2)
+    documents = [corpus(rng, 48) for _ in range(3)]
+    a, b = ([ratings(d, rng, size) for d in documents] for size in (0.1, 0.2))
+    start = time.process_time()
+    compare(a, b, documents, trained=["race"], new_groups_each_seed=True)
+    # About 0.6 s of CPU time; the limit leaves room for a slow, shared machine.
+    assert time.process_time() - start < 3
