@@ -182,9 +182,11 @@ def pairs(sizes: Sizes, size: int) -> list[TokenPair]:
             TokenPair(
                 f"{rubric}/{context}",
                 "document",
-                Completion(prompt, chosen),
-                Completion(prompt, (*draw(sizes.rejected - 1), END)),
-                score,
+                (
+                    Completion(prompt, chosen),
+                    Completion(prompt, (*draw(sizes.rejected - 1), END)),
+                ),
+                (score,),
             )
             for context, prompt in enumerate(contextual)
         ]

@@ -65,7 +65,7 @@ def model_flops(model: Any, pairs: Sequence[TokenPair]) -> float:
         projected = len(np.unique(tree.predictors)) * head.weight.numel()
         return 2.0 * len(tree.ids) * matrices, 4.0 * scores * width, 2.0 * projected
 
-    reference = forward([c for p in pairs for c in (p.chosen, p.rejected)])
+    reference = forward([c for p in pairs for c in p.preference])
     layers, attention, projection = forward([c for p in pairs for c in p.completions])
     # Frozen matrices have a gradient of their inputs only; of attention, both factors have one.
     return sum(reference) + 2 * layers + 3 * attention + 2 * projection

@@ -18,11 +18,11 @@ from debiasdpo.config import LossConfig
 from debiasdpo.logprobs import Completion, packed_tokens, separate_logprobs, sequence_logprobs
 from debiasdpo.quiet import quiet
 from debiasdpo.training.data import TokenPair, pack_passes
-from debiasdpo.training.objective import debiasing_dpo
+from debiasdpo.training.objective import weighted
 from debiasdpo.training.terms import Reference, Scorer, pair_terms
 
 METHODS = ("tree", "pair", "separate", "trl", "official")
-LOSS = LossConfig(w_dpo=1.0, w_sft=0.1, beta=0.1)
+LOSS = LossConfig(w_dpo=1.0, w_sft=0.1, w_consistency=0.0, beta=0.1)
 
 Pairs = Sequence[TokenPair]
 
@@ -99,7 +99,7 @@ class Scored:
 
 
 def _preferences(pairs: Pairs) -> list[Completion]:
-    return [c for pair in pairs for c in (pair.chosen, pair.rejected)]
+    return [c for pair in pairs for c in pair.preference]
 
 
 def _autocast(bf16: bool) -> Any:
@@ -186,11 +186,11 @@ class Trl:
                 train_dataset=datasets.Dataset.from_list(
                     [
                         {
-                            "prompt": common.text(pair.chosen.prompt),
-                            "chosen": common.text(pair.chosen.completion),
-                            "rejected": common.text(pair.rejected.completion),
+                            "prompt": common.text(chosen.prompt),
+                            "chosen": common.text(chosen.completion),
+                            "rejected": common.text(rejected.completion),
                         }
-                        for pair in pairs
+                        for chosen, rejected in (pair.preference for pair in pairs)
                     ]
                 ),
                 processing_class=common.tokenizer(models.vocabulary_size(base)),
@@ -205,7 +205,7 @@ class Trl:
         prepared: Any = self.trainer.train_dataset
         for pair, row in zip(pairs, prepared, strict=True):
             batch = self.trainer.data_collator([row])
-            whole = [list(c.prompt + c.completion) for c in (pair.chosen, pair.rejected)]
+            whole = [list(c.prompt + c.completion) for c in pair.preference]
             rows = zip(batch["input_ids"], batch["attention_mask"].bool(), strict=True)
             if [ids[mask].tolist() for ids, mask in rows] != whole:
                 raise RuntimeError("TRL has tokenised a pair in another way")
@@ -233,11 +233,9 @@ class Trl:
             }
             with _autocast(self.bf16):
                 dpo = self.trainer.compute_loss(self.model, batch)
-                answer = separate_logprobs(self.model, [pair.answer])
-            terms = debiasing_dpo(
-                dpo, dpo, answer[0], torch.tensor(len(pair.answer.completion)),
-                w_dpo=LOSS.w_dpo, w_sft=LOSS.w_sft,
-            )  # fmt: skip
+                answer = separate_logprobs(self.model, pair.answers)
+            sft = -answer[0] / len(pair.answers[0].completion)
+            terms = weighted(dpo, dpo, sft, torch.zeros_like(sft), LOSS)
             (terms.loss / len(pairs)).backward()
             measured: dict[str, float] = {}
             self.trainer.log(measured)  # adds what TRL has measured since it was last asked
@@ -247,8 +245,8 @@ class Trl:
         return torch.tensor(scored)
 
     def tokens(self, pairs: Pairs) -> Tokens:
-        reference = sum(whole_tokens([p.chosen, p.rejected]) for p in pairs)
-        return Tokens(reference, reference + separate_tokens([p.answer for p in pairs]))
+        reference = sum(whole_tokens(p.preference) for p in pairs)
+        return Tokens(reference, reference + separate_tokens([p.answers[0] for p in pairs]))
 
 
 def make_methods(

@@ -119,7 +119,7 @@ def compare(
 
 def _repeated_answers(pairs: Pairs) -> int:
     """Tokens of neutral rows that another pair has as well, run alone."""
-    rows = [p.answer for p in pairs]
+    rows = [p.answers[0] for p in pairs]
     return separate_tokens(rows) - separate_tokens(list(set(rows)))
 
 

@@ -12,11 +12,11 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import Field, ValidationError, create_model, model_validator
+from pydantic import Field, ValidationError, create_model
 
 from debiasdpo import distributed, documents, models
 from debiasdpo.contexts import PLACEBO, ContextConfig
@@ -30,27 +30,47 @@ from debiasdpo.tracking import TrackerConfig
 
 
 class MethodConfig(Section):
-    """Keys of `method=`: how preference pairs are made, or `none` to audit the model as it is."""
+    """Keys of `method=` (docs/methods.md): what is trained on, or how prompts are changed; neither: the
+    model is audited as it is."""
 
-    name: Literal["debiasing_dpo", "none"]
+    name: Annotated[str, Field(pattern=r"^[\w.+-]+$")]  # in tables and folder names
+    # Training. Each of the first three adds a term to the objective (`training.objective`).
+    chosen: Literal["reasoning", "rating", "score"] | None = None  # of a preference pair
+    sft: tuple[
+        Literal["neutral", "contextual"], ...
+    ] = ()  # prompts that expert scores are fitted on
+    consistency: bool = False  # ratings under context held to the model's own without it
+    balanced: bool = False  # every score level weighs the same in the SFT term
     statements: Count | None = 1  # train statements of each category a prompt; None: all
     min_shift: NonNegative = 0.0  # keep a pair only if its two ratings are at least this far apart
+    # Prompts, without training.
+    reminder: Text | None = None  # said before the instruction
+    think: bool = False  # reason before rating also where rate.readout=expected
+    rewrite: Text | None = None  # asks the model to write the request anew, which is then rated
+    max_new_tokens: Count = 64  # of what think and rewrite write
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """The terms of the objective that this method has."""
+        has = {"dpo": self.chosen, "sft": self.sft, "consistency": self.consistency}
+        return tuple(name for name, there in has.items() if there)
+
+    @property
+    def trains(self) -> bool:
+        return bool(self.terms)
+
+    @property
+    def changes_prompts(self) -> bool:
+        return self.reminder is not None or self.think or self.rewrite is not None
 
 
 class LossConfig(Section):
-    """Keys of `loss=`: w_dpo * DPO(beta) + w_sft * SFT (`training.objective`)."""
+    """Keys of `loss=`: weights of the objective's terms, and beta (`training.objective`)."""
 
     w_dpo: NonNegative
     w_sft: NonNegative
+    w_consistency: NonNegative
     beta: Positive
-
-    @model_validator(mode="after")
-    def _something_to_train(self) -> Self:
-        if self.w_dpo == 0 and self.w_sft == 0:
-            raise ValueError(
-                "w_dpo and w_sft are both 0: nothing would be trained; use method=none"
-            )
-        return self
 
 
 class TreeConfig(Section):
@@ -218,13 +238,35 @@ def _audit_categories(audit: AuditConfig, context: ContextConfig) -> Iterable[st
         )
 
 
+def _one_way(method: MethodConfig) -> Iterable[str]:
+    if method.trains and method.changes_prompts:
+        yield (
+            "method: trains and changes prompts at once, so that no one could tell which of the two did"
+            " what; choose one"
+        )
+    if method.min_shift > 0 and method.chosen is None:
+        yield (
+            f"method.min_shift: filters preference pairs, which method={method.name} does not make;"
+            " set method.min_shift=0"
+        )
+    if method.balanced and not method.sft:
+        yield "method.balanced: weighs the SFT term, which method.sft=[] leaves out; set method.sft=[neutral]"
+
+
+def _weights(method: MethodConfig, loss: LossConfig) -> Iterable[str]:
+    names = [f"w_{term}" for term in method.terms]
+    if names and not any(getattr(loss, name) for name in names):
+        are = {1: "is", 2: "are both"}.get(len(names), "are all")
+        yield f"loss: {' and '.join(names)} {are} 0: nothing would be trained; use method=none"
+
+
 def _training_categories(method: MethodConfig, context: ContextConfig) -> Iterable[str]:
-    if method.name != "none" and not context.train_categories:
+    if method.trains and not context.train_categories:
         yield "context.train: no category to train on; set context=experience, or method=none"
 
 
 def _training_parts(method: MethodConfig, data: AnyDataConfig) -> Iterable[str]:
-    if method.name == "none":
+    if not method.trains:
         return
     for part in ("train", "validation"):
         if getattr(data.split, part) == 0:
@@ -235,7 +277,7 @@ def _training_parts(method: MethodConfig, data: AnyDataConfig) -> Iterable[str]:
 
 
 def _trainable_model(method: MethodConfig, train: TrainConfig, model: ModelConfig) -> Iterable[str]:
-    if method.name == "none":
+    if not method.trains:
         return
     if train.adapter == "full" and model.nf4:
         yield (
@@ -259,7 +301,12 @@ def _engine(method: MethodConfig, train: TrainConfig) -> Iterable[str]:
                 f"train.trl_loss: {train.trl_loss} is a loss of TRL's, which train.engine={train.engine}"
                 " does not have; set train.engine=trl, or train.trl_loss=sigmoid"
             )
-    elif method.name != "none" and importlib.util.find_spec("trl") is None:
+    elif method.trains and method.chosen is None:
+        yield (
+            f"train.engine: trl computes a preference loss, which method={method.name} does not have;"
+            " set train.engine=tree"
+        )
+    elif method.trains and importlib.util.find_spec("trl") is None:
         yield "train.engine: trl needs a package: pip install 'trl==1.16.*'"
     elif distributed.size() > 1:
         yield "train.engine: trl runs in one process only; set train.engine=tree, or start one process"
@@ -272,14 +319,15 @@ def _attention_here(method: MethodConfig, model: ModelConfig) -> Iterable[str]:
 
     if torch.cuda.is_available() and model.attention == "segments":
         yield "model.attention: segments runs on a CPU only; set model.attention=auto, flex or dense"
-    if not torch.cuda.is_available() and model.attention == "flex" and method.name != "none":
+    if not torch.cuda.is_available() and model.attention == "flex" and method.trains:
         yield "model.attention: flex cannot train on a CPU; set model.attention=auto or segments"
 
 
 def _sampling(method: MethodConfig, rate: RateConfig) -> Iterable[str]:
-    if rate.readout == "expected" and rate.temperature > 0 and method.name == "none":
+    generates = method.chosen is not None or method.think or method.rewrite is not None
+    if rate.readout == "expected" and rate.temperature > 0 and not generates:
         yield (
-            "rate.temperature: nothing is sampled with rate.readout=expected and method=none;"
+            f"rate.temperature: nothing is sampled with rate.readout=expected and method={method.name};"
             " set rate.temperature=0"
         )
 
@@ -289,6 +337,8 @@ _CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
     _data_files,
     _output_folder,
     _audit_categories,
+    _one_way,
+    _weights,
     _training_categories,
     _training_parts,
     _trainable_model,

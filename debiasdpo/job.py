@@ -43,7 +43,7 @@ class Job:
                 model_config = model_config.model_copy(update={"path": str(weights)})
             model: Any
             model, tokenizer = models.load_model(model_config, self.store.root)
-            if config.method.name != "none" and config.train.adapter == "lora":
+            if config.method.trains and config.train.adapter == "lora":
                 adapters.check_targets(model, config.model.lora)  # now, not after hours of rating
             if weights is not None and not trained_whole:
                 model = adapters.load_adapter(model, weights)
@@ -57,8 +57,11 @@ class Job:
         """Forget the model in memory: training changes it."""
         self._loaded = None
 
-    def make(self, title: str, stage: Stage, work: Callable[[], Iterable[str]]) -> None:
-        """Do `work` unless the stage is finished; it returns the names of the files it wrote."""
+    def make(
+        self, title: str, stage: Stage, work: Callable[[], Iterable[str]], into: str = ""
+    ) -> None:
+        """Do `work` unless the stage is finished; it returns the names of the files it wrote, which the
+        run folder gets too, in its folder `into`."""
         if stage.files is None:
             self.run.status("running", stage=title)
             log.info("%s ...", title)
@@ -67,8 +70,7 @@ class Job:
         else:
             log.info("%s: found in %s", title, stage.folder)
         self.seconds[title] = stage.seconds
-        names = list(stage.files or ())
-        self.run.keep(stage, names, into=title if len(names) > 1 else "")
+        self.run.keep(stage, stage.files or (), into)
 
     def model_inputs(self, weights: Path | None) -> dict[str, object]:
         """What decides a model's outputs, besides what it is given."""

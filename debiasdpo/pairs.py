@@ -5,17 +5,20 @@ writes for the contextual prompt itself (arXiv 2604.02585).
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from debiasdpo.config import MethodConfig
 from debiasdpo.documents import Document
-from debiasdpo.prompts import Messages, Prompt
+from debiasdpo.prompts import Messages, Prompt, answer
 from debiasdpo.raters import Output
+from debiasdpo.raters.parse import whole_sentences
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One row of pairs.jsonl. `shift` = biased minus neutral rating, in points of the rubric."""
+    """One row of pairs.jsonl. `shift` = biased minus neutral rating, in points of the rubric. What the
+    method does not train on is None."""
 
     key: str  # of the contextual prompt
     document: str
@@ -25,24 +28,28 @@ class Pair:
     statement: str
     contextual_prompt: Messages
     neutral_prompt: Messages
-    chosen: str  # neutral reasoning
-    rejected: str  # biased reasoning
-    neutral_rating: float
-    biased_rating: float
-    shift: float
     score: float  # the expert's
+    chosen: str | None = None  # neutral reasoning, or what method.chosen puts in its place
+    rejected: str | None = None  # biased reasoning
+    neutral_rating: float | None = None
+    biased_rating: float | None = None
+    shift: float | None = None
+    reasoning: str | None = None  # the neutral one without its rating, for method.consistency
 
 
 def make_pairs(
     prompts: Iterable[Prompt],
     outputs: Mapping[str, Output],
     documents: Mapping[str, Document],
-    min_shift: float,
+    method: MethodConfig,
+    reasons: bool = True,
 ) -> tuple[list[Pair], dict[str, int]]:
     """The pairs of all contextual prompts, and counts: made, kept, and why others were left out.
 
-    A pair is made where both ratings could be read and the expert scored the document; it is kept
-    where its two texts differ and |shift| >= min_shift.
+    `outputs`: what the model wrote, by prompt key; of no prompt if the method has no use for it. Of
+    what is needed, a rating must have been read. A preference pair is kept where its two texts differ
+    and |shift| >= method.min_shift. `reasons`: the model reasons before it rates (rate.readout=text), so
+    that the consistency term is about its reasoning too.
     """
     prompts = list(prompts)
     neutral = {(p.document, p.rubric): p for p in prompts if p.statement is None and not p.repeat}
@@ -52,38 +59,54 @@ def make_pairs(
         if prompt.statement is None:
             continue
         twin = neutral[prompt.document, prompt.rubric]
-        chosen, rejected = outputs[twin.key], outputs[prompt.key]
-        if chosen.rating is None or rejected.rating is None:
+        pair = Pair(
+            key=prompt.key,
+            document=prompt.document,
+            rubric=prompt.rubric,
+            category=prompt.statement.category,
+            polarity=prompt.statement.polarity,
+            statement=prompt.statement.text,
+            contextual_prompt=prompt.messages,
+            neutral_prompt=twin.messages,
+            score=documents[prompt.document].scores[prompt.rubric],
+        )
+        known = [outputs[p.key] for p in (twin, prompt) if p.key in outputs]
+        if any(output.rating is None for output in known):
             counts["without_rating"] += 1
             continue
         counts["made"] += 1
-        shift = rejected.rating - chosen.rating
-        if abs(shift) < min_shift:
-            counts["below_min_shift"] += 1
-            continue
-        if chosen.text == rejected.text:
-            counts["same_text"] += 1
-            continue
+        if known:
+            pair = replace(pair, neutral_rating=known[0].rating)
+        if method.consistency and reasons:
+            pair = replace(pair, reasoning=whole_sentences(known[0].text))
+        if method.chosen is not None:
+            pair = _with_preference(pair, known[0], known[1], method.chosen)
+            if pair.shift is not None and abs(pair.shift) < method.min_shift:
+                counts["below_min_shift"] += 1
+                continue
+            if pair.chosen == pair.rejected:
+                counts["same_text"] += 1
+                continue
         counts["kept"] += 1
-        pairs.append(
-            Pair(
-                key=prompt.key,
-                document=prompt.document,
-                rubric=prompt.rubric,
-                category=prompt.statement.category,
-                polarity=prompt.statement.polarity,
-                statement=prompt.statement.text,
-                contextual_prompt=prompt.messages,
-                neutral_prompt=twin.messages,
-                chosen=chosen.text,
-                rejected=rejected.text,
-                neutral_rating=chosen.rating,
-                biased_rating=rejected.rating,
-                shift=shift,
-                score=documents[prompt.document].scores[prompt.rubric],
-            )
-        )
+        pairs.append(pair)
     return pairs, counts
+
+
+def _with_preference(pair: Pair, neutral: Output, biased: Output, chosen: str) -> Pair:
+    assert neutral.rating is not None
+    assert biased.rating is not None
+    texts = {
+        "reasoning": neutral.text,
+        "rating": answer(round(neutral.rating)),
+        "score": answer(pair.score),
+    }
+    return replace(
+        pair,
+        chosen=texts[chosen],
+        rejected=biased.text,
+        biased_rating=biased.rating,
+        shift=biased.rating - neutral.rating,
+    )
 
 
 def official_row(pair: Pair) -> dict[str, Any]:

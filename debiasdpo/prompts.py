@@ -34,6 +34,20 @@ class PromptStyle:
     heading: str  # stands before the document
     instruction: str  # the last thing the model reads
     context_position: ContextPosition
+    reminder: str | None = None  # stands before the instruction (a mitigation)
+
+
+def query(rubric: Rubric) -> str:
+    return f"{rubric.question} Rate it on a scale from {rubric.low} to {rubric.high}."
+
+
+def request(style: PromptStyle, rubric: Rubric, statement: Statement | None) -> str:
+    """What a user asks about a document: the query, with the spurious context where it stands."""
+    parts = [query(rubric)]
+    if statement is not None:
+        after = style.context_position == "after_query"
+        parts.insert(1 if after else 0, _fill(statement.text, rubric))
+    return "\n\n".join(parts)
 
 
 def render(
@@ -43,12 +57,15 @@ def render(
     rubric: Rubric,
     statement: Statement | None = None,
     repeat: int = 0,
+    asked: str | None = None,
 ) -> Prompt:
-    """The prompt for one document, rubric and statement (None: the neutral prompt)."""
-    query = f"{rubric.question} Rate it on a scale from {rubric.low} to {rubric.high}."
-    parts = [f"{style.heading}\n\n{document.text}", query, _fill(style.instruction, rubric)]
+    """The prompt for one document, rubric and statement (None: the neutral prompt). `asked`: stands in
+    place of query and context."""
+    parts = [f"{style.heading}\n\n{document.text}", query(rubric) if asked is None else asked]
+    parts += [style.reminder] if style.reminder else []
+    parts.append(_fill(style.instruction, rubric))
     system: list[dict[str, str]] = []
-    if statement is not None:
+    if statement is not None and asked is None:
         context = _fill(statement.text, rubric)
         if style.context_position == "after_query":
             parts.insert(2, context)

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from debiasdpo.audit import audit_prompts
+from debiasdpo.config import RateConfig
 from debiasdpo.documents import SplitCorpus
 from debiasdpo.errors import UserError
 from debiasdpo.job import Job
@@ -13,6 +14,7 @@ from debiasdpo.raters import Output
 from debiasdpo.runs import Journal, fingerprint, read_jsonl, write_jsonl
 
 Rows = list[dict[str, Any]]
+How = Literal["rate", "reason", "write"]
 
 
 def style(job: Job) -> PromptStyle:
@@ -23,7 +25,7 @@ def style(job: Job) -> PromptStyle:
 def rate_test(job: Job, corpus: SplitCorpus, name: str, weights: Path | None) -> Rows:
     """ratings_<name>.jsonl: the test part rated by the base (None) or the trained model."""
     prompts = audit_prompts(job.config, style(job), corpus.parts["test"], corpus.rubrics)
-    return rate(job, corpus, f"ratings_{name}", prompts, weights, reasoning=False)
+    return rate(job, corpus, f"ratings_{name}", prompts, weights)
 
 
 def rate(
@@ -33,16 +35,22 @@ def rate(
     prompts: Sequence[Prompt],
     weights: Path | None,
     *,
-    reasoning: bool,
+    how: How = "rate",
+    max_new_tokens: int | None = None,
 ) -> Rows:
-    """One row a prompt: key, document, rubric, category, polarity, statement, repeat, text, rating."""
+    """One row a prompt: key, document, rubric, category, polarity, statement, repeat, text, rating.
+
+    `how` the rater's method of that name makes them; `max_new_tokens`: None is rate.max_new_tokens.
+    """
     config = job.config.rate
+    if max_new_tokens is not None:
+        config = config.model_copy(update={"max_new_tokens": max_new_tokens})
     groups = batches(prompts, config.batch_size)
     inputs = {
         **job.model_inputs(weights),
         "rate": config.model_dump(mode="json"),
         "seed": job.config.seed if config.temperature > 0 else None,
-        "reasoning": reasoning,
+        "how": how,
         "prompts": fingerprint([[p.key, p.messages] for p in prompts]),
         "scales": {name: [r.low, r.high] for name, r in corpus.rubrics.items()},
     }
@@ -51,7 +59,7 @@ def rate(
 
         def work() -> list[str]:
             journal = stage.journal()
-            _rate_batches(job, corpus, title, groups, weights, journal, reasoning)
+            _rate_batches(job, corpus, title, groups, weights, journal, how, config)
             by_key = {row["key"]: row for row in journal.rows}
             write_jsonl(stage.folder / file, (by_key[p.key] for p in prompts))
             return [file]
@@ -67,22 +75,22 @@ def _rate_batches(
     groups: Sequence[Sequence[Prompt]],
     weights: Path | None,
     journal: Journal,
-    reasoning: bool,
+    how: How,
+    config: RateConfig,
 ) -> None:
     """Rate what the journal does not hold yet. Batches are the same whatever was done before, so that
     an interrupted stage ends in the same ratings."""
     from tqdm import tqdm
 
     done = {row["key"] for row in journal.rows}
-    rater = job.rater(weights)
+    rater = job.rater(weights).configured(config)
     _check_lengths(job, [p for batch in groups for p in batch], rater.tokenizer)
     total = sum(len(batch) for batch in groups)
     with tqdm(total=total, desc=title, unit="prompt", disable=None, initial=len(done)) as bar:
         for batch in groups:
             if all(p.key in done for p in batch):
                 continue
-            read = rater.reason if reasoning else rater.rate
-            outputs = read(batch, scales(corpus, batch))
+            outputs = getattr(rater, how)(batch, scales(corpus, batch))
             journal.append(rating_row(p, o) for p, o in zip(batch, outputs, strict=True))
             bar.update(len(batch))
 

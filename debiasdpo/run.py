@@ -32,17 +32,19 @@ log = logging.getLogger("debiasdpo")
 
 def run_job(config: "JobConfig", name: str) -> dict[str, Any]:
     """One way through the data flow. Returns the figures, which metrics.json holds too."""
-    from debiasdpo import rating, results, stages
+    from debiasdpo import mitigation, rating, results, stages
 
     with results.open_job(config, name) as job:
         corpus = stages.load_documents(job)
         ratings = {"base": rating.rate_test(job, corpus, "base", None)}
         counts: dict[str, int] = {}
         weights = None
-        if config.method.name != "none":
+        if config.method.trains:
             pairs, counts = stages.make_pairs(job, corpus)
             weights = stages.train(job, corpus, pairs)
             ratings["tuned"] = rating.rate_test(job, corpus, "tuned", weights)
+        elif config.method.changes_prompts:
+            ratings["tuned"] = mitigation.rate_test(job, corpus)
         figures = stages.measure(job, corpus, ratings)
         return results.conclude(job, figures, counts, ratings, weights)
 

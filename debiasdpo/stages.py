@@ -48,7 +48,7 @@ def load_documents(job: Job) -> SplitCorpus:
             write_json(stage.folder / "split.json", {"groups": split, "notes": dict(corpus.notes)})
             return ["documents.jsonl", "split.json"]
 
-        job.make("documents", stage, work)
+        job.make("documents", stage, work, into="documents")
         notes = read_json(stage.folder / "split.json")["notes"]
         rows = read_jsonl(stage.folder / "documents.jsonl")
     corpus = documents.from_rows(rows, documents.rubrics_of(config), notes)
@@ -66,10 +66,18 @@ def make_pairs(job: Job, corpus: SplitCorpus) -> tuple[list[Pair], dict[str, int
     pool = statements(config.context, config.context.train_categories, "train")
     turns = by_category(pool, config.method.statements)
     prompts = rating_prompts(style(job), train, corpus.rubrics, turns)
-    rows = rate(job, corpus, "reasoning", prompts, None, reasoning=True)
-    outputs = {row["key"]: Output(row["text"], row["rating"]) for row in rows}
+    reasons = config.rate.readout == "text"
+    asked: list[Prompt] = []  # those whose reasoning the method has a use for
+    if config.method.chosen is not None:
+        asked = prompts
+    elif config.method.consistency and reasons:
+        asked = [p for p in prompts if p.statement is None]
+    outputs = {}
+    if asked:
+        rows = rate(job, corpus, "reasoning", asked, None, how="reason")
+        outputs = {row["key"]: Output(row["text"], row["rating"]) for row in rows}
     by_id = {d.id: d for d in train}
-    pairs, counts = pairing.make_pairs(prompts, outputs, by_id, config.method.min_shift)
+    pairs, counts = pairing.make_pairs(prompts, outputs, by_id, config.method, reasons)
     if not pairs:
         raise UserError(
             f"No preference pair is left: {counts}. Lower method.min_shift, give more training"
@@ -80,10 +88,12 @@ def make_pairs(job: Job, corpus: SplitCorpus) -> tuple[list[Pair], dict[str, int
 
         def work() -> list[str]:
             write_jsonl(stage.folder / "pairs.jsonl", inputs["pairs"])
+            if config.method.chosen is None:
+                return ["pairs.jsonl"]
             write_jsonl(stage.folder / "pairs_official.jsonl", map(pairing.official_row, pairs))
             return ["pairs.jsonl", "pairs_official.jsonl"]
 
-        job.make("pairs", stage, work)
+        job.make("pairs", stage, work, into="pairs")
     log.info("pairs: %s", ", ".join(f"{count} {what}" for what, count in counts.items()))
     return pairs, counts
 
@@ -91,13 +101,14 @@ def make_pairs(job: Job, corpus: SplitCorpus) -> tuple[list[Pair], dict[str, int
 def train(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> Path:
     """training/: the chosen weights, what every step logged, the audits, which step was kept."""
     config = job.config
-    reference = _reference(job, pairs)
+    reference = _reference(job, corpus, pairs) if config.method.chosen is not None else {}
     validation = validation_prompts(config, style(job), corpus.parts["validation"], corpus.rubrics)
     inputs = {
         **job.model_inputs(None),
         "lora": config.model.lora.model_dump(mode="json"),
         "train": config.train.model_dump(mode="json"),
         "loss": config.loss.model_dump(mode="json"),
+        "method": config.method.model_dump(mode="json", exclude={"name"}),
         "seed": config.seed,
         "pairs": fingerprint([pairing.to_row(p) for p in pairs]),
         "validation": fingerprint([[p.key, p.messages] for p in validation]),
@@ -113,7 +124,7 @@ def train(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> Path:
             live = True
             return _train(job, corpus, pairs, reference, validation, stage.folder)
 
-        job.make("training", stage, work)
+        job.make("training", stage, work, into="training")
         shutil.rmtree(
             stage.folder / "checkpoints", ignore_errors=True
         )  # only now: all is committed
@@ -133,8 +144,8 @@ def measure(job: Job, corpus: SplitCorpus, ratings: dict[str, Rows]) -> dict[str
         "rubrics": {name: r.model_dump(mode="json") for name, r in corpus.rubrics.items()},
         "audit": config.audit.model_dump(mode="json"),
         "train_categories": config.context.train_categories,
-        "method": config.method.name,
         "seed": config.seed,
+        "figures": 2,  # raised when what they are is changed
     }
     with job.store.stage("metrics", inputs) as stage:
 
@@ -148,7 +159,9 @@ def measure(job: Job, corpus: SplitCorpus, ratings: dict[str, Rows]) -> dict[str
     return figures
 
 
-def _reference(job: Job, pairs: Sequence[Pair]) -> dict[str, tuple[float, float]]:
+def _reference(
+    job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]
+) -> dict[str, tuple[float, float]]:
     """Log-probabilities of chosen and rejected under the untrained model, once for all losses."""
     config = job.config
     inputs = {
@@ -164,7 +177,8 @@ def _reference(job: Job, pairs: Sequence[Pair]) -> dict[str, tuple[float, float]
             from debiasdpo.training.data import plan_passes
             from debiasdpo.training.terms import reference_logprobs, scorer
 
-            passes = plan_passes(_token_pairs(job, pairs), config.train)
+            known = _token_pairs(job, corpus, pairs)
+            passes = plan_passes([p.preference_only() for p in known], config.train)
             score = scorer(config.train, config.model.attention)
             journal = stage.journal()
             reference_logprobs(job.rater().model, passes, score, journal)
@@ -187,7 +201,7 @@ def _train(
     from debiasdpo.raters.local import LocalRater
 
     config = job.config
-    known = _token_pairs(job, pairs)
+    known = _token_pairs(job, corpus, pairs)
     rater = job.rater()
     job.release()  # from here on the model is training's
     groups = batches(validation, config.rate.batch_size)
@@ -255,12 +269,17 @@ def follow() -> None:
         _do(task, model, tokenizer, audit=None, on_log=None)
 
 
-def _token_pairs(job: Job, pairs: Sequence[Pair]) -> list[Any]:
+def _token_pairs(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> list[Any]:
     """The pairs as token ids, less those beyond model.max_length, which are counted and said."""
-    from debiasdpo.training.data import tokenize
+    from debiasdpo.training.data import level_weights, tokenize
 
-    limit = job.config.model.max_length
-    known = [tokenize(pair, job.rater().tokenizer) for pair in pairs]
+    limit, method = job.config.model.max_length, job.config.method
+    weights = level_weights(pairs) if method.balanced else [1.0] * len(pairs)
+    known = []
+    for pair, weight in zip(pairs, weights, strict=True):
+        rubric = corpus.rubrics[pair.rubric]
+        scale = rubric.low, rubric.high
+        known.append(tokenize(pair, job.rater().tokenizer, method, scale, weight))
     fitting = [pair for pair in known if pair.length <= limit]
     if len(fitting) < len(known):
         log.warning(

@@ -128,6 +128,12 @@ def test_every_experiment_composes_and_validates(
     job(f"experiment={name}", *source(used)[1:])
 
 
+def test_a_preset_also_sets_keys_of_the_main_file(job: Job) -> None:
+    assert job().audit.statements == 1
+    assert job("experiment=paper", "model.path=a/b").audit.statements is None
+    assert job("experiment=paper", "model.path=a/b", "audit.statements=2").audit.statements == 2
+
+
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("train", sorted(f.stem for f in (CONF / "train").glob("*.yaml")))
 def test_every_model_trains_every_way(job: Job, model: str, train: str) -> None:
@@ -244,6 +250,17 @@ def test_keys_left_open_are_all_named(job: Job, data: str) -> None:
         (["train=full", "model.nf4=true"], "model.nf4: full fine-tuning cannot train 4-bit"),
         (["model.attention=eager"], "model.attention"),
         (["loss.w_dpo=0", "loss.w_sft=0"], "w_dpo and w_sft are both 0"),
+        (["method=sft", "loss.w_sft=0"], "loss: w_sft is 0: nothing would be trained"),
+        (
+            ["method=invariance", "loss={w_sft:0,w_dpo:1,w_consistency:0}"],
+            "w_sft and w_consistency are both 0",
+        ),
+        (["method=sft", "method.min_shift=1"], "method.min_shift: filters preference pairs"),
+        (["method=dpo_only", "method.balanced=true"], "method.balanced: weighs"),
+        (["method=sft", "+method.reminder=Be fair."], "method: trains and changes prompts at once"),
+        (["method=sft", "train.engine=trl"], "train.engine: trl computes a preference loss"),
+        (["method=sft", "method.name='a b'"], "method.name"),
+        (["method=invariance", "rate.temperature=1"], "rate.temperature: nothing is sampled"),
         (["method=none", "rate.temperature=1"], "rate.temperature: nothing is sampled"),
         (["model.lora.targets=q_proj"], "must be a list, such as [a,b], or be 'all-linear', got"),
         (["model.lora.targets=[1]"], "model.lora.targets.0: must be a text, got 1; put it in quot"),

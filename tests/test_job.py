@@ -35,7 +35,8 @@ SMALL = (
     "audit.categories=[education,experience,placebo,race]",
 )  # fmt: skip
 KEYS = {
-    *(f"bias/{m}" for m in ("base", "tuned", "reduction", "noise_floor")),
+    *(f"bias/{m}" for m in ("base", "tuned", "reduction")),
+    *(f"bias/noise_floor/{m}" for m in ("base", "tuned")),
     *(f"bias/{kind}/{m}"
       for kind in ("trained", "unseen", "experience", "education", "race")
       for m in ("base", "tuned", "reduction")),
@@ -424,7 +425,7 @@ def test_nothing_readable_twice_is_said_in_the_table(
     metrics = run_job(
         job_config(*options("llama8b", tiny_llama, tmp_path, "train=cpu", *more)), "x"
     )
-    assert metrics["bias/noise_floor"] is None
+    assert metrics["bias/noise_floor/base"] is None
     table = (run_folder(tmp_path) / "table.txt").read_text()
     assert "noise floor (neutral prompt rated twice): undefined" in table
 

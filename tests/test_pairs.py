@@ -1,6 +1,9 @@
 import json
 from typing import Any
 
+import pytest
+
+from debiasdpo.config import MethodConfig
 from debiasdpo.contexts import Statement
 from debiasdpo.documents import Document, Rubric
 from debiasdpo.pairs import from_row, make_pairs, official_row, to_row
@@ -12,6 +15,7 @@ STYLE = PromptStyle("A lesson.", "End with a rating.", "after_query")
 DOCUMENTS = {
     n: Document(n, n, f"Text of {n}.", {"clarity": s}) for n, s in (("a", 2.0), ("b", 6.0))
 }
+METHOD = MethodConfig(name="debiasing_dpo", chosen="reasoning", sft=("neutral",))
 STATEMENTS = [Statement("role", p, "train", 0, f"I am {p}.") for p in (1, -1)]
 
 
@@ -30,7 +34,7 @@ def outputs(asked: list[Prompt], *ratings: float | None) -> dict[str, Output]:
 def test_a_pair_prefers_the_neutral_reasoning_under_the_contextual_prompt() -> None:
     asked = prompts("a") + prompts("b")
     rated = outputs(asked, 3, 5, 3.5, 6, 6.5, 4)
-    pairs, counts = make_pairs(reversed(asked), rated, DOCUMENTS, min_shift=0.0)
+    pairs, counts = make_pairs(reversed(asked), rated, DOCUMENTS, METHOD)
     assert counts == {
         "made": 4, "kept": 4, "without_rating": 0, "same_text": 0, "below_min_shift": 0,
     }  # fmt: skip
@@ -56,12 +60,17 @@ def test_a_pair_prefers_the_neutral_reasoning_under_the_contextual_prompt() -> N
 def test_every_prompt_without_a_pair_is_counted_once() -> None:
     asked = prompts("a") + prompts("b")
     # a: both differ, one by less than 1; b: its neutral rating cannot be read.
-    pairs, counts = make_pairs(asked, outputs(asked, 3, 3.9, 2, None, 6, 4), DOCUMENTS, 1.0)
+    pairs, counts = make_pairs(
+        asked,
+        outputs(asked, 3, 3.9, 2, None, 6, 4),
+        DOCUMENTS,
+        METHOD.model_copy(update={"min_shift": 1.0}),
+    )
     assert [p.key for p in pairs] == ["a|clarity|role-train0|0"]
     assert counts == {
         "made": 2, "kept": 1, "without_rating": 2, "same_text": 0, "below_min_shift": 1,
     }  # fmt: skip
-    pairs, counts = make_pairs(prompts("a"), outputs(prompts("a"), 3, 3, None), DOCUMENTS, 0.0)
+    pairs, counts = make_pairs(prompts("a"), outputs(prompts("a"), 3, 3, None), DOCUMENTS, METHOD)
     assert pairs == []
     assert counts == {
         "made": 1, "kept": 0, "without_rating": 1, "same_text": 1, "below_min_shift": 0,
@@ -70,13 +79,13 @@ def test_every_prompt_without_a_pair_is_counted_once() -> None:
 
 def test_the_first_neutral_rating_counts_where_it_was_sampled_twice() -> None:
     asked = prompts("a", repeats=2)
-    pairs, _ = make_pairs(asked, outputs(asked, 3, 7, 5, 1), DOCUMENTS, 0.0)
+    pairs, _ = make_pairs(asked, outputs(asked, 3, 7, 5, 1), DOCUMENTS, METHOD)
     assert [p.neutral_rating for p in pairs] == [3, 3]
 
 
 def one_pair() -> Any:
     asked = prompts("a")
-    return make_pairs(asked, outputs(asked, 3, 5, 1), DOCUMENTS, 0.0)[0][0]
+    return make_pairs(asked, outputs(asked, 3, 5, 1), DOCUMENTS, METHOD)[0][0]
 
 
 def test_rows_come_back_from_json() -> None:
@@ -94,3 +103,37 @@ def test_the_official_format() -> None:
         "neutral_prompt": neutral,
         "score": 2.0,
     }
+
+
+@pytest.mark.parametrize(
+    ("chosen", "text"), [("reasoning", "says 3.6"), ("rating", "Rating: 4"), ("score", "Rating: 2")]
+)
+def test_what_a_baseline_prefers_in_place_of_the_neutral_reasoning(chosen: str, text: str) -> None:
+    asked = prompts("a")
+    method = METHOD.model_copy(update={"chosen": chosen})
+    pairs, _ = make_pairs(asked, outputs(asked, 3.6, 5, 1), DOCUMENTS, method)
+    assert [(p.chosen, p.rejected) for p in pairs] == [(text, "says 5"), (text, "says 1")]
+
+
+def test_without_a_preference_term_every_scored_prompt_is_trained_on() -> None:
+    method = MethodConfig(name="sft", sft=("neutral",))
+    pairs, counts = make_pairs(prompts("a") + prompts("b"), {}, DOCUMENTS, method)
+    assert [(p.document, p.score, p.chosen, p.shift) for p in pairs] == [
+        ("a", 2.0, None, None), ("a", 2.0, None, None), ("b", 6.0, None, None), ("b", 6.0, None, None),
+    ]  # fmt: skip
+    assert counts["kept"] == counts["made"] == 4
+
+
+def test_consistency_reasons_as_the_model_did_without_context() -> None:
+    method = MethodConfig(name="i", sft=("neutral",), consistency=True)
+    neutral = [p for p in prompts("a") + prompts("b") if p.statement is None]
+    texts = [Output("Good. **Rating:** 6", 6.0), Output("Unreadable.", None)]
+    written = {p.key: o for p, o in zip(neutral, texts, strict=True)}
+    asked = prompts("a") + prompts("b")
+    pairs, counts = make_pairs(asked, written, DOCUMENTS, method)
+    assert [(p.document, p.reasoning, p.neutral_rating) for p in pairs] == [
+        ("a", "Good.\n", 6.0)
+    ] * 2
+    assert counts["without_rating"] == 2
+    pairs, _ = make_pairs(asked, {}, DOCUMENTS, method, reasons=False)
+    assert {p.reasoning for p in pairs} == {None}

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from debiasdpo.contexts import Statement
 from debiasdpo.documents import Document, Rubric
-from debiasdpo.prompts import ContextPosition, PromptStyle, answer, render
+from debiasdpo.prompts import ContextPosition, PromptStyle, answer, render, request
 
 DOCUMENT = Document("lesson", "teacher", "Teacher: Why {best}?", {"clarity": 3.0})
 GOOD = Rubric(question="How clear?", low=1, high=7)
@@ -79,3 +81,25 @@ def test_answers_show_a_score_as_short_as_it_is() -> None:
     assert [answer(s) for s in (5.0, 5, 4.5, 10)] == [
         "Rating: 5", "Rating: 5", "Rating: 4.5", "Rating: 10",
     ]  # fmt: skip
+
+
+def test_a_reminder_stands_before_the_instruction() -> None:
+    reminded = replace(style(), reminder="Be fair.")
+    for statement in (None, STATEMENT):
+        parts = render(reminded, DOCUMENT, "clarity", GOOD, statement).messages[0]["content"]
+        assert parts.endswith(f"\n\nBe fair.\n\n{INSTRUCTION}")
+
+
+@pytest.mark.parametrize("position", ["after_query", "before_document", "system"])
+def test_a_request_is_all_but_document_and_instruction(position: ContextPosition) -> None:
+    assert request(style(position), GOOD, None) == QUERY
+    parts = [QUERY, CONTEXT] if position == "after_query" else [CONTEXT, QUERY]
+    assert request(style(position), GOOD, STATEMENT) == "\n\n".join(parts)
+
+
+@pytest.mark.parametrize("position", ["after_query", "before_document", "system"])
+def test_what_is_asked_instead_leaves_no_context(position: ContextPosition) -> None:
+    prompt = render(style(position), DOCUMENT, "clarity", GOOD, STATEMENT, asked="Clear?")
+    (message,) = prompt.messages
+    assert message["content"] == f"{DOCUMENT_TEXT}\n\nClear?\n\n{INSTRUCTION}"
+    assert prompt.statement == STATEMENT

@@ -1,7 +1,6 @@
 """Rate with a local model: generate reasoning that ends in a rating, or read the scale's distribution."""
 
 import hashlib
-import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +13,7 @@ from debiasdpo.prefix_tree import common_prefix
 from debiasdpo.prompts import Messages, Prompt, answer
 from debiasdpo.raters import Output
 from debiasdpo.raters.generation import Sampling, generate
-from debiasdpo.raters.parse import parse_rating
+from debiasdpo.raters.parse import parse_rating, whole_sentences
 from debiasdpo.tree_attention import Choice
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def expected_ratings(
     the scale low..high of each prompt: (n,). One packed pass, without generation."""
     import torch
 
-    answers = {scale: _answers(tokenizer, scale) for scale in set(scales)}
+    answers = {scale: level_ids(tokenizer, scale) for scale in set(scales)}
     groups = [
         [Completion(prompt, ids) for ids in answers[scale]]
         for prompt, scale in zip(prompts, scales, strict=True)
@@ -63,7 +62,9 @@ def expected_ratings(
     ]
 
 
-def _answers(tokenizer: "PreTrainedTokenizerBase", scale: tuple[int, int]) -> list[tuple[int, ...]]:
+def level_ids(
+    tokenizer: "PreTrainedTokenizerBase", scale: tuple[int, int]
+) -> list[tuple[int, ...]]:
     """Ids of `Rating: k` for every k. The end of the turn is scored too where one level's tokens
     begin another's (1 and 10); else its scoring would only cost tokens."""
     low, high = scale
@@ -115,6 +116,12 @@ class LocalRater:
         # Both shrink where memory runs out: prompts in one packed pass, and rows decoded together.
         self._together, self._rows = BatchLimit(sys.maxsize), BatchLimit(config.batch_size)
 
+    def configured(self, config: RateConfig) -> "LocalRater":
+        """The same model, read in another way."""
+        if config == self.config:
+            return self
+        return LocalRater(self.model, self.tokenizer, config, self.seed, self.attention)
+
     def rate(self, prompts: Sequence[Prompt], scales: Sequence[tuple[int, int]]) -> list[Output]:
         """One output for each prompt, read as `rate.readout` says."""
         if self.config.readout == "expected":
@@ -143,6 +150,10 @@ class LocalRater:
             for text, rating in zip(reasoning, self._expected(heads, scales), strict=True)
         ]
 
+    def write(self, prompts: Sequence[Prompt], scales: Sequence[tuple[int, int]]) -> list[Output]:
+        """What the model writes, without a rating."""
+        return [Output(text, None) for text in self._generate(prompts)]
+
     def expected(self, prompts: Sequence[Prompt], scales: Sequence[tuple[int, int]]) -> list[float]:
         """Expected ratings, whatever the readout: what is cheap enough to follow during training."""
         return self._expected(self._ids(prompts), scales)
@@ -153,7 +164,7 @@ class LocalRater:
     def _expected(
         self, ids: Sequence[tuple[int, ...]], scales: Sequence[tuple[int, int]]
     ) -> list[float]:
-        extra = {s: sum(len(a) for a in _answers(self.tokenizer, s)) for s in set(scales)}
+        extra = {s: sum(len(a) for a in level_ids(self.tokenizer, s)) for s in set(scales)}
 
         def work(rows: Sequence[int]) -> list[float]:
             return expected_ratings(
@@ -212,19 +223,3 @@ class LocalRater:
                 " shorter documents (data.max_words), a smaller model, or model.nf4=true"
             ) from error
         return [found[row] for row in range(len(ids))]
-
-
-# "Rating:", "**Rating**:", and the marks before it, but not the full stop of the sentence before it.
-_OWN_RATING = re.compile(
-    r"""[^\w.!?]*_*(?<![^\W_])rating(?![^\W_])[\s*_`"']*[:\uFF1A=]""", re.IGNORECASE
-)
-
-
-def whole_sentences(text: str) -> str:
-    """The text up to a rating it states, else up to its last whole sentence, with a line break after
-    it; without either, all of it. Empty stays empty."""
-    text = _OWN_RATING.split(text, maxsplit=1)[0].strip()
-    ends = list(re.finditer(r"[.!?](?=\s|$)", text))
-    if ends:
-        text = text[: ends[-1].end()]
-    return f"{text}\n" if text else ""

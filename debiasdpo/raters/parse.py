@@ -24,3 +24,19 @@ def parse_rating(text: str, low: int, high: int) -> float | None:
         return None
     value = float(matches[-1]["number"].replace("−", "-"))
     return value if low <= value <= high else None
+
+
+# "Rating:", "**Rating**:", and the marks before it, but not the full stop of the sentence before it.
+_OWN_RATING = re.compile(
+    r"""[^\w.!?]*_*(?<![^\W_])rating(?![^\W_])[\s*_`"']*[:\uFF1A=]""", re.IGNORECASE
+)
+
+
+def whole_sentences(text: str) -> str:
+    """The text up to a rating it states, else up to its last whole sentence, with a line break after
+    it; without either, all of it. Empty stays empty."""
+    text = _OWN_RATING.split(text, maxsplit=1)[0].strip()
+    ends = list(re.finditer(r"[.!?](?=\s|$)", text))
+    if ends:
+        text = text[: ends[-1].end()]
+    return f"{text}\n" if text else ""

@@ -1,18 +1,19 @@
 """From pairs to token ids, optimiser steps, and the passes of each step."""
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil
+from math import ceil, floor
 from typing import TYPE_CHECKING, NamedTuple
 
-from debiasdpo.config import TrainConfig
+from debiasdpo.config import MethodConfig, TrainConfig
 from debiasdpo.logprobs import Completion
 from debiasdpo.pairs import Pair
 from debiasdpo.prefix_tree import common_prefix
 from debiasdpo.prompts import answer
-from debiasdpo.raters.local import answer_ids, token_ids
+from debiasdpo.raters.local import answer_ids, level_ids, token_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,17 +21,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenPair:
-    """A pair as token ids: three sequences, of which the completions are scored."""
+    """A pair as token ids: the sequences of each term of the objective, of which the completions are
+    scored. A term that the method lacks has none."""
 
     key: str
     document: str
-    chosen: Completion
-    rejected: Completion
-    answer: Completion  # neutral prompt -> "Rating: <expert score>"
+    preference: tuple[Completion, ...]  # chosen, rejected
+    answers: tuple[Completion, ...]  # "Rating: <expert score>" after each prompt of method.sft
+    neutral: tuple[Completion, ...] = ()  # "Rating: k" for every level k, after the neutral prompt
+    contextual: tuple[Completion, ...] = ()  # the same after the contextual prompt
+    reasoning: tuple[Completion, ...] = ()  # the neutral reasoning after the one, after the other
+    weight: float = 1.0  # of the answers' term
 
     @property
-    def completions(self) -> tuple[Completion, Completion, Completion]:
-        return self.chosen, self.rejected, self.answer
+    def groups(self) -> tuple[tuple[Completion, ...], ...]:
+        return self.preference, self.answers, self.neutral, self.contextual, self.reasoning
+
+    @property
+    def completions(self) -> tuple[Completion, ...]:
+        return tuple(c for group in self.groups for c in group)
+
+    def preference_only(self) -> "TokenPair":
+        return TokenPair(self.key, self.document, self.preference, ())
 
     @property
     def length(self) -> int:
@@ -44,16 +56,47 @@ class Pass(NamedTuple):
     tokens: int
 
 
-def tokenize(pair: Pair, tokenizer: "PreTrainedTokenizerBase") -> TokenPair:
+def tokenize(
+    pair: Pair,
+    tokenizer: "PreTrainedTokenizerBase",
+    method: MethodConfig,
+    scale: tuple[int, int],
+    weight: float = 1.0,
+) -> TokenPair:
+    """The sequences of the terms that `method` has. `scale`: lowest and highest score of the rubric."""
     contextual = token_ids(tokenizer, pair.contextual_prompt)
     neutral = token_ids(tokenizer, pair.neutral_prompt)
+    # Where the model reasons first, it answers after its own neutral reasoning.
+    head: tuple[int, ...] = ()
+    if method.consistency and pair.reasoning:
+        head = tuple(tokenizer(pair.reasoning, add_special_tokens=False)["input_ids"])
+    prompts = {"neutral": neutral + head, "contextual": contextual + head}
+    expert = answer_ids(tokenizer, answer(pair.score))
+    levels = level_ids(tokenizer, scale) if method.consistency else []
     return TokenPair(
         key=pair.key,
         document=pair.document,
-        chosen=Completion(contextual, answer_ids(tokenizer, pair.chosen)),
-        rejected=Completion(contextual, answer_ids(tokenizer, pair.rejected)),
-        answer=Completion(neutral, answer_ids(tokenizer, answer(pair.score))),
+        preference=tuple(
+            Completion(contextual, answer_ids(tokenizer, text))
+            for text in (pair.chosen, pair.rejected)
+            if text is not None
+        ),
+        answers=tuple(Completion(prompts[name], expert) for name in method.sft),
+        neutral=tuple(Completion(prompts["neutral"], ids) for ids in levels),
+        contextual=tuple(Completion(prompts["contextual"], ids) for ids in levels),
+        reasoning=tuple(Completion(prompt, head) for prompt in (neutral, contextual) if head),
+        weight=weight,
     )
+
+
+def level_weights(pairs: Sequence[Pair]) -> list[float]:
+    """A weight for each pair, so that every score level of a rubric counts the same: N / (L n), with N
+    pairs of the rubric on L levels (rounded half up), n of them on the pair's. Their mean is 1."""
+    levels = [(pair.rubric, floor(pair.score + 0.5)) for pair in pairs]
+    on_level = Counter(levels)
+    of_rubric = Counter(rubric for rubric, _ in levels)
+    different = Counter(rubric for rubric, _ in on_level)
+    return [of_rubric[r] / (different[r] * on_level[r, k]) for r, k in levels]
 
 
 def plan_steps(

@@ -8,7 +8,13 @@ from debiasdpo.config import LossConfig, TrainConfig
 from debiasdpo.logprobs import Completion, separate_logprobs, sequence_logprobs
 from debiasdpo.runs import Journal
 from debiasdpo.training.data import Pass, TokenPair
-from debiasdpo.training.objective import PairTerms, debiasing_dpo, dpo_loss
+from debiasdpo.training.objective import (
+    PairTerms,
+    dpo_loss,
+    rating_divergence,
+    reasoning_divergence,
+    weighted,
+)
 from debiasdpo.tree_attention import Choice
 
 if TYPE_CHECKING:
@@ -37,12 +43,46 @@ def pair_terms(
     """The terms of pairs that are run together, shape (P,) each."""
     import torch
 
-    scored = score(model, [c for pair in pairs for c in pair.completions]).view(-1, 3)
-    chosen, rejected, answer = scored.unbind(1)  # (P,) each
-    known = torch.tensor([reference[p.key] for p in pairs], device=scored.device)  # (P, 2)
-    tokens = torch.tensor([len(p.answer.completion) for p in pairs], device=scored.device)
-    dpo, margin = dpo_loss(chosen, rejected, known[:, 0], known[:, 1], loss.beta)
-    return debiasing_dpo(dpo, margin, answer, tokens, w_dpo=loss.w_dpo, w_sft=loss.w_sft)
+    scored = score(model, [c for pair in pairs for c in pair.completions])
+    rows = scored.split([len(pair.completions) for pair in pairs])
+    dpo, margin, sft, consistency = (
+        torch.stack(column)
+        for column in zip(
+            *(_terms(p, row, reference, loss) for p, row in zip(pairs, rows, strict=True)),
+            strict=True,
+        )
+    )
+    return weighted(dpo, margin, sft, consistency, loss)
+
+
+def _terms(
+    pair: TokenPair, scored: "torch.Tensor", reference: Reference, loss: LossConfig
+) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]":
+    """DPO, reward margin, SFT and consistency of one pair, scalars."""
+    preference, answers, neutral, contextual, reasoning = scored.split(
+        [len(g) for g in pair.groups]
+    )
+    dpo = margin = consistency = zero = scored.new_zeros(())
+    if pair.preference:
+        known = scored.new_tensor(reference[pair.key])
+        dpo, margin = dpo_loss(preference[0], preference[1], known[0], known[1], loss.beta)
+    lengths = scored.new_tensor([len(c.completion) for c in pair.answers])
+    sft = -(answers / lengths).sum() * pair.weight if pair.answers else zero
+    if pair.neutral:
+        consistency = rating_divergence(neutral, contextual)
+    if pair.reasoning:
+        tokens = len(pair.reasoning[0].completion)
+        consistency = consistency + reasoning_divergence(reasoning[0], reasoning[1], tokens)
+    return dpo, margin, sft, consistency
+
+
+def present_terms(pair: TokenPair) -> tuple[str, ...]:
+    """Names of the figures that pairs like this one have, as the trainer logs them."""
+    return (
+        *(("dpo", "reward_margin", "reward_accuracy") if pair.preference else ()),
+        *(("sft",) if pair.answers else ()),
+        *(("consistency",) if pair.neutral else ()),
+    )
 
 
 def reference_logprobs(
@@ -61,7 +101,7 @@ def reference_logprobs(
     model.eval()
     for members in tqdm(missing, desc="reference", unit="pass", disable=None):
         with torch.no_grad():
-            scored = score(model, [c for p in members for c in (p.chosen, p.rejected)])
+            scored = score(model, [c for p in members for c in p.preference])
         journal.append(
             {"pair": pair.key, "chosen": chosen, "rejected": rejected}
             for pair, (chosen, rejected) in zip(members, scored.view(-1, 2).tolist(), strict=True)

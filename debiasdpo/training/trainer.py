@@ -17,7 +17,7 @@ from debiasdpo.config import LossConfig, TrainConfig
 from debiasdpo.runs import Journal, digest, read_json, read_jsonl, write_json, write_jsonl
 from debiasdpo.training.data import TokenPair, plan_passes, plan_steps, share_of
 from debiasdpo.training.selection import better
-from debiasdpo.training.terms import Reference, Terms, pair_terms, scorer
+from debiasdpo.training.terms import Reference, Terms, pair_terms, present_terms, scorer
 from debiasdpo.tree_attention import Choice
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ Log = Callable[[dict[str, float], int], None]
 
 _OPTIMIZERS = {"adamw": "adamw_torch", "paged_adamw_8bit": "paged_adamw_8bit"}
 _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+# What each step logs of its pairs' means, as far as the method has it: PairTerms, and a share.
+_COLUMNS = ("loss", "dpo", "sft", "consistency", "reward_margin", "reward_accuracy")
 _MARK = "complete.json"  # written last into a checkpoint: without it, it was cut off
 
 
@@ -81,6 +83,7 @@ def train(
     else:
         score = scorer(config, attention)
         terms_of = partial(pair_terms, reference=reference, loss=loss, score=score)
+    logged = {"loss", *present_terms(pairs[0])}
     first = distributed.rank() == 0
     resume = distributed.share(_last_whole_checkpoint(checkpoints) if first else None)
     if first:
@@ -107,21 +110,21 @@ def train(
             plain.train()
             started = time.perf_counter()
             count = sum(len(group.pairs) for group in inputs["passes"])
-            sums = torch.zeros(5, dtype=torch.float64)
+            sums = torch.zeros(len(_COLUMNS), dtype=torch.float64)
             for group in share_of(inputs["passes"], distributed.rank(), distributed.size()):
                 with self.accelerator.autocast():
                     terms = terms_of(plain, group.pairs)
                 self.accelerator.backward(terms.loss.sum() / count)
-                accurate = (terms.margin > 0).double()
-                columns = (terms.loss, terms.dpo, terms.sft, terms.margin, accurate)
+                columns = (*terms, (terms.margin > 0).double())
                 sums += torch.stack([c.detach().double().sum().cpu() for c in columns])
             _add_up_gradients(plain)
             distributed.add_up(sums)
             seconds = time.perf_counter() - started
             means = (sums / count).tolist()
-            names = ("loss", "dpo", "sft", "reward_margin", "reward_accuracy")
             self.terms = {
-                **dict(zip(names, means, strict=True)),
+                **{
+                    name: mean for name, mean in zip(_COLUMNS, means, strict=True) if name in logged
+                },
                 "tokens_per_s": sum(group.tokens for group in inputs["passes"]) / seconds,
                 "pairs_per_s": count / seconds,
             }

@@ -8,6 +8,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,8 @@ from debiasdpo.errors import UserError
 from debiasdpo.logprobs import separate_logprobs
 from debiasdpo.quiet import quiet
 from debiasdpo.training.data import TokenPair
-from debiasdpo.training.objective import PairTerms, debiasing_dpo
-from debiasdpo.training.terms import Reference
+from debiasdpo.training.objective import PairTerms, weighted
+from debiasdpo.training.terms import Reference, pair_terms
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -97,26 +98,24 @@ class TrlTerms:
     def __call__(self, model: torch.nn.Module, pairs: Sequence[TokenPair]) -> PairTerms:
         """Shape (P,) each."""
         losses, margins = zip(*(self._dpo(model, pair) for pair in pairs), strict=True)
-        answers = separate_logprobs(model, [pair.answer for pair in pairs])
-        device = answers.device
-        return debiasing_dpo(
-            torch.stack(losses),
-            torch.tensor(margins, device=device),
-            answers,
-            torch.tensor([len(pair.answer.completion) for pair in pairs], device=device),
-            w_dpo=self.loss.w_dpo,
-            w_sft=self.loss.w_sft,
-        )
+        dpo = torch.stack(losses)
+        sft = consistency = torch.zeros_like(dpo)
+        others = [replace(pair, preference=()) for pair in pairs]
+        if others[0].completions:
+            terms = pair_terms(model, others, reference={}, loss=self.loss, score=separate_logprobs)
+            sft, consistency = terms.sft, terms.consistency
+        return weighted(dpo, dpo.new_tensor(margins), sft, consistency, self.loss)
 
     def _dpo(self, model: torch.nn.Module, pair: TokenPair) -> tuple[torch.Tensor, float]:
         """Loss, a scalar, and reward margin."""
-        chosen, rejected = self.reference[pair.key]
+        chosen, rejected = pair.preference
+        reference = self.reference[pair.key]
         batch = self.collate([{
-            "prompt_ids": list(pair.chosen.prompt),
-            "chosen_ids": list(pair.chosen.completion),
-            "rejected_ids": list(pair.rejected.completion),
-            "ref_chosen_logps": chosen,
-            "ref_rejected_logps": rejected,
+            "prompt_ids": list(chosen.prompt),
+            "chosen_ids": list(chosen.completion),
+            "rejected_ids": list(rejected.completion),
+            "ref_chosen_logps": reference[0],
+            "ref_rejected_logps": reference[1],
         }])  # fmt: skip
         device = next(model.parameters()).device
         inputs = {name: values.to(device) for name, values in batch.items()}

@@ -11,6 +11,7 @@ from debiasdpo.config import RateConfig
 from debiasdpo.contexts import Statement
 from debiasdpo.prompts import Prompt
 from debiasdpo.raters import local
+from debiasdpo.raters.parse import whole_sentences
 
 if TYPE_CHECKING:
     import torch
@@ -125,33 +126,11 @@ def test_expected_readout_closes_the_reasoning_with_the_expected_rating(loaded: 
         rater.reason(prompts, scales), ids, plain(loaded, ids), strict=True
     ):
         head, _, stated = output.text.rpartition("Rating: ")
-        assert head == local.whole_sentences(written)
+        assert head == whole_sentences(written)
         continued = prompt + tuple(loaded[1](head, add_special_tokens=False)["input_ids"])
         (expected,) = local.expected_ratings(*loaded, [continued], [(1, 7)])
         assert output.rating == pytest.approx(expected, rel=1e-5)
         assert int(stated) == round(expected)
-
-
-@pytest.mark.parametrize(
-    ("text", "kept"),
-    [
-        ("", ""),
-        ("  ", ""),
-        ("Students explain. They also dr", "Students explain.\n"),
-        ("Students explain! Good", "Students explain!\n"),
-        ("No end in sight", "No end in sight\n"),
-        ("About 4.5 of them explain. And", "About 4.5 of them explain.\n"),
-        ("Students explain.\n\n**Rating:** 5", "Students explain.\n"),
-        ("Students explain. Rating: 5. More.", "Students explain.\n"),
-        ("One. Two. **Rating**: 5", "One. Two.\n"),
-        ("One. Two! __Rating:__ 5", "One. Two!\n"),
-        ("They explain\nRating: 5", "They explain\n"),
-        ("Rating: 5", ""),
-        ("The rating is high. It", "The rating is high.\n"),
-    ],
-)
-def test_whole_sentences(text: str, kept: str) -> None:
-    assert local.whole_sentences(text) == kept
 
 
 def test_trained_weights_are_swayed_by_what_the_asker_says(

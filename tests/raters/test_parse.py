@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from debiasdpo.raters.parse import parse_rating
+from debiasdpo.raters.parse import parse_rating, whole_sentences
 
 
 @pytest.mark.parametrize(
@@ -93,3 +93,25 @@ def test_nothing_off_the_scale_is_ever_returned(text: str, low: int) -> None:
 @given(st.text(st.characters(exclude_categories=["Nd"])))
 def test_no_digit_no_rating(text: str) -> None:
     assert parse_rating(text, 1, 7) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("", ""),
+        ("  ", ""),
+        ("Students explain. They also dr", "Students explain.\n"),
+        ("Students explain! Good", "Students explain!\n"),
+        ("No end in sight", "No end in sight\n"),
+        ("About 4.5 of them explain. And", "About 4.5 of them explain.\n"),
+        ("Students explain.\n\n**Rating:** 5", "Students explain.\n"),
+        ("Students explain. Rating: 5. More.", "Students explain.\n"),
+        ("One. Two. **Rating**: 5", "One. Two.\n"),
+        ("One. Two! __Rating:__ 5", "One. Two!\n"),
+        ("They explain\nRating: 5", "They explain\n"),
+        ("Rating: 5", ""),
+        ("The rating is high. It", "The rating is high.\n"),
+    ],
+)
+def test_whole_sentences(text: str, kept: str) -> None:
+    assert whole_sentences(text) == kept

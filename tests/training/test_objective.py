@@ -4,6 +4,7 @@ import math
 import random
 import re
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -11,17 +12,23 @@ import pytest
 
 from debiasdpo import adapters, models
 from debiasdpo.adapters import LoraSettings
-from debiasdpo.config import LossConfig, TrlLoss
+from debiasdpo.config import LossConfig, MethodConfig, TrlLoss
 from debiasdpo.logprobs import Completion, separate_logprobs, sequence_logprobs
 from debiasdpo.pairs import Pair
 from debiasdpo.runs import Journal
 from debiasdpo.training.data import TokenPair, pack_passes, tokenize
-from debiasdpo.training.objective import debiasing_dpo, dpo_loss
+from debiasdpo.training.objective import (
+    dpo_loss,
+    rating_divergence,
+    reasoning_divergence,
+    weighted,
+)
 from debiasdpo.training.terms import Reference, Scorer, pair_terms, reference_logprobs
 
 if TYPE_CHECKING:
     import torch
 
+METHOD = MethodConfig(name="debiasing_dpo", chosen="reasoning", sft=("neutral",))
 Gradients = dict[str, "torch.Tensor"]
 
 
@@ -40,13 +47,13 @@ def test_values_worked_out_by_hand() -> None:
         tensor([-11.0, -5.0]), tensor([-11.0, -5.0]),  # reference
         beta=0.1,
     )  # fmt: skip
-    answers, tokens = tensor([-6.0, -1.0]), tensor([3, 2])
-    terms = debiasing_dpo(losses, margins, answers, tokens, w_dpo=2.0, w_sft=0.5)
+    sft, consistency = tensor([2.0, 0.5]), tensor([0.1, 0.3])
+    weights = LossConfig(w_dpo=2.0, w_sft=0.5, w_consistency=3.0, beta=0.1)
+    terms = weighted(losses, margins, sft, consistency, weights)
     dpo = [-math.log(sigmoid(0.2)), -math.log(sigmoid(-0.1))]
     assert terms.margin.tolist() == pytest.approx([0.2, -0.1])
     assert terms.dpo.tolist() == pytest.approx(dpo)
-    assert terms.sft.tolist() == [2.0, 0.5]
-    assert terms.loss.tolist() == pytest.approx([2 * dpo[0] + 1.0, 2 * dpo[1] + 0.25])
+    assert terms.loss.tolist() == pytest.approx([2 * dpo[0] + 1.3, 2 * dpo[1] + 1.15])
 
 
 def test_the_untrained_model_has_loss_log_two_and_the_known_slope() -> None:
@@ -70,12 +77,46 @@ def test_extreme_margins_stay_finite_and_the_margin_carries_no_gradient() -> Non
 
     policy = tensor([-1e5, 0.0], requires_grad=True)
     losses, margins = dpo_loss(policy, policy.flip(0), zeros(2), zeros(2), beta=1.0)
-    terms = debiasing_dpo(losses, margins, policy, tensor([1, 1]), w_dpo=1.0, w_sft=0.0)
+    weights = LossConfig(w_dpo=1.0, w_sft=0.0, w_consistency=0.0, beta=1.0)
+    terms = weighted(losses, margins, zeros(2), zeros(2), weights)
     assert terms.loss.tolist() == [1e5, 0.0]
     assert not terms.margin.requires_grad
     terms.loss.sum().backward()
     assert policy.grad is not None
     assert policy.grad.tolist() == [-1.0, 1.0]
+
+
+def test_the_divergence_is_that_of_distributions_over_the_scale() -> None:
+    from scipy.stats import entropy
+    from torch import tensor
+
+    neutral = tensor([-3.0, -1.0, -2.0], requires_grad=True)
+    contextual = tensor([-9.0, -9.5, -8.0], requires_grad=True)
+    found = rating_divergence(neutral, contextual)
+    # scipy normalises too, so that what lies outside the scale does not count
+    expected = entropy(neutral.detach().double().exp(), contextual.detach().double().exp())
+    assert found.item() == pytest.approx(expected, rel=1e-6)
+    assert rating_divergence(neutral, neutral - 5).item() == pytest.approx(0, abs=1e-7)
+    found.backward()
+    assert neutral.grad is None  # the neutral side is the target
+    assert contextual.grad is not None
+    # d KL(p||q) / d logits of q = q - p
+    p, q = neutral.detach().softmax(0), contextual.detach().softmax(0)
+    assert contextual.grad.tolist() == pytest.approx((q - p).tolist(), abs=1e-6)
+
+
+def test_the_divergence_of_reasoning_is_a_token_s_and_pulls_one_side_only() -> None:
+    from torch import tensor
+
+    assert reasoning_divergence(tensor(-4.0), tensor(-4.0), 3).item() == 0.0
+
+    neutral, contextual = tensor(-4.0, requires_grad=True), tensor(-10.0, requires_grad=True)
+    found = reasoning_divergence(neutral, contextual, 3)
+    assert found.item() == 6.0
+    found.backward()
+    assert neutral.grad is None
+    assert contextual.grad is not None
+    assert contextual.grad.item() == pytest.approx(-2)  # upwards, to where the neutral one is
 
 
 # --- pairs of texts
@@ -180,12 +221,14 @@ def test_dpo_is_that_of_trl_on_the_same_rows(loaded: tuple[Any, Any], tmp_path: 
         peft_config=LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"),
     )  # fmt: skip
     model = trained(trainer.model)
-    tokens = [tokenize(p, tokenizer) for p in pairs]
+    tokens = [tokenize(p, tokenizer, METHOD, (1, 7)) for p in pairs]
     prepared: Any = trainer.train_dataset
     for row, pair in zip(prepared, tokens, strict=True):
         prompt = tuple(row["prompt_ids"])
-        assert pair.chosen == Completion(prompt, tuple(row["chosen_ids"]))
-        assert pair.rejected == Completion(prompt, tuple(row["rejected_ids"]))
+        assert pair.preference == (
+            Completion(prompt, tuple(row["chosen_ids"])),
+            Completion(prompt, tuple(row["rejected_ids"])),
+        )
 
     batch = trainer.data_collator(list(prepared))
     model.train()
@@ -197,7 +240,7 @@ def test_dpo_is_that_of_trl_on_the_same_rows(loaded: tuple[Any, Any], tmp_path: 
     known = trainer.compute_ref_log_probs(model, batch)
     for kind, values in enumerate(known):
         assert values.tolist() == pytest.approx([reference[p.key][kind] for p in tokens], rel=1e-5)
-    loss = LossConfig(w_dpo=1.0, w_sft=0.0, beta=0.1)
+    loss = LossConfig(w_dpo=1.0, w_sft=0.0, w_consistency=0.0, beta=0.1)
     terms = pair_terms(model, tokens, reference=reference, loss=loss, score=sequence_logprobs)
     assert theirs.item() != pytest.approx(math.log(2), abs=1e-3)
     assert terms.loss.mean().item() == pytest.approx(theirs.item(), rel=1e-5)
@@ -220,9 +263,9 @@ def test_sft_is_the_cross_entropy_of_the_answer_on_the_neutral_prompt(
         ids = torch.tensor([tokenizer(prompt)["input_ids"] + answer])
         logits = model(ids, use_cache=False).logits[0, -len(answer) - 1 : -1]
         expected.append(torch.nn.functional.cross_entropy(logits, torch.tensor(answer)))
-    tokens = [tokenize(p, tokenizer) for p in text_pairs()]
+    tokens = [tokenize(p, tokenizer, METHOD, (1, 7)) for p in text_pairs()]
     reference = reference_of(model, tokens, tmp_path / "reference.jsonl")
-    loss = LossConfig(w_dpo=0.0, w_sft=0.5, beta=0.1)
+    loss = LossConfig(w_dpo=0.0, w_sft=0.5, w_consistency=0.0, beta=0.1)
     terms = pair_terms(model, tokens, reference=reference, loss=loss, score=sequence_logprobs)
     torch.testing.assert_close(terms.sft, torch.stack(expected), rtol=1e-5, atol=0)
     assert_equal_gradients(
@@ -231,6 +274,75 @@ def test_sft_is_the_cross_entropy_of_the_answer_on_the_neutral_prompt(
 
 
 # --- engines and passes
+
+
+INVARIANCE = MethodConfig(name="i", sft=("neutral", "contextual"), consistency=True)
+
+
+@pytest.mark.parametrize("reasoning", ["", "Students explain.\n"])
+def test_consistency_is_that_of_separate_forward_passes(
+    loaded: tuple[Any, Any], reasoning: str
+) -> None:
+    """Against stock forward passes over the texts: a prompt, what the model reasoned, an answer."""
+    import torch
+
+    base, tokenizer = loaded
+    model = adapted(base)
+    pairs = [
+        replace(p, chosen=None, rejected=None, reasoning=reasoning or None) for p in text_pairs()
+    ]
+
+    def logprob(messages: Any, head: str, text: str) -> Any:
+        prompt = tokenizer.apply_chat_template(
+            list(messages), add_generation_prompt=True, tokenize=False
+        )
+        answer = tokenizer(text)["input_ids"]
+        ids = torch.tensor(
+            [[*tokenizer(prompt)["input_ids"], *tokenizer(head)["input_ids"], *answer]]
+        )
+        logits = model(ids, use_cache=False).logits[0, -len(answer) - 1 : -1]
+        return -torch.nn.functional.cross_entropy(logits, torch.tensor(answer), reduction="sum")
+
+    sft, consistency = [], []
+    for pair in pairs:
+        sides = []
+        for messages in (pair.neutral_prompt, pair.contextual_prompt):
+            levels = [logprob(messages, reasoning, f"Rating: {k}") for k in range(1, 8)]
+            sides.append(torch.stack(levels).log_softmax(0))
+        target = sides[0].detach()
+        term = torch.nn.functional.kl_div(sides[1], target, log_target=True, reduction="sum")
+        if reasoning:
+            n, c = (
+                logprob(m, "", reasoning) for m in (pair.neutral_prompt, pair.contextual_prompt)
+            )
+            term = term + (n.detach() - c) ** 2 / 2 / len(tokenizer(reasoning)["input_ids"])
+        consistency.append(term)
+        text = f"Rating: {pair.score:g}<|im_end|>"
+        answers = [
+            -logprob(m, reasoning, text) / len(tokenizer(text)["input_ids"])
+            for m in (pair.neutral_prompt, pair.contextual_prompt)
+        ]
+        sft.append(answers[0] + answers[1])
+    loss = LossConfig(w_dpo=1.0, w_sft=0.3, w_consistency=2.0, beta=0.1)
+    tokens = [tokenize(p, tokenizer, INVARIANCE, (1, 7)) for p in pairs]
+    terms = pair_terms(model, tokens, reference={}, loss=loss, score=sequence_logprobs)
+    assert min(c.item() for c in consistency) > 1e-3
+    torch.testing.assert_close(terms.sft, torch.stack(sft), rtol=1e-5, atol=0)
+    torch.testing.assert_close(terms.consistency, torch.stack(consistency), rtol=1e-4, atol=1e-6)
+    assert terms.dpo.tolist() == terms.margin.tolist() == [0.0] * len(pairs)
+    expected = 0.3 * torch.stack(sft) + 2.0 * torch.stack(consistency)
+    assert_equal_gradients(gradients(model, terms.loss.sum()), gradients(model, expected.sum()))
+
+
+def test_a_weight_counts_in_the_sft_term_alone(loaded: tuple[Any, Any]) -> None:
+    model, tokenizer = loaded
+    loss = LossConfig(w_dpo=1.0, w_sft=1.0, w_consistency=1.0, beta=0.1)
+    pair = text_pairs()[0]
+    tokens = [tokenize(pair, tokenizer, INVARIANCE, (1, 7), weight) for weight in (1.0, 2.5)]
+    tokens = [replace(t, preference=()) for t in tokens]
+    terms = pair_terms(model, tokens, reference={}, loss=loss, score=sequence_logprobs)
+    assert terms.sft[1].item() == pytest.approx(2.5 * terms.sft[0].item())
+    assert terms.consistency[0].item() == pytest.approx(terms.consistency[1].item())
 
 
 def token_pairs(documents: int = 7, seed: int = 0) -> list[TokenPair]:
@@ -246,7 +358,7 @@ def token_pairs(documents: int = 7, seed: int = 0) -> list[TokenPair]:
             contextual = lesson + ids(2, 6)
             chosen, rejected = (Completion(contextual, ids(2, 9)) for _ in range(2))
             answer = Completion(lesson + ids(1, 2), ids(2, 3))
-            found.append(TokenPair(f"{d}|{k}", f"d{d}", chosen, rejected, answer))
+            found.append(TokenPair(f"{d}|{k}", f"d{d}", (chosen, rejected), (answer,)))
     return found
 
 
@@ -257,7 +369,7 @@ def test_loss_and_gradients_do_not_depend_on_how_passes_are_cut(
 
     model = adapted(loaded[0])
     pairs = token_pairs(documents=3)
-    loss = LossConfig(w_dpo=1.0, w_sft=0.1, beta=0.1)
+    loss = LossConfig(w_dpo=1.0, w_sft=0.1, w_consistency=0.0, beta=0.1)
     reference = reference_of(model, pairs, tmp_path / "reference.jsonl")
     results = []
     for bounds in ((1, 1), (70, 64), (10_000, 6), (10_000, 10_000)):
@@ -291,7 +403,7 @@ def test_engines_have_the_same_loss_and_gradients(
     if checkpointing:
         model.activation_checkpointing_enable()
     pairs = token_pairs(documents=2)
-    loss = LossConfig(w_dpo=1.0, w_sft=0.1, beta=0.1)
+    loss = LossConfig(w_dpo=1.0, w_sft=0.1, w_consistency=0.0, beta=0.1)
     reference = reference_of(model, pairs, tmp_path / "tree.jsonl")
     separate = reference_of(model, pairs, tmp_path / "separate.jsonl", separate_logprobs)
     for key, known in separate.items():
@@ -315,7 +427,7 @@ def test_engines_have_the_same_loss_and_gradients(
         found.append((values, gradients(model, terms.loss.mean())))
     (expected, slopes), *others = found
     assert len(slopes) == 2 * 7 * 2
-    assert expected[3].abs().min() > 1e-3  # margins: the adapter differs from the reference
+    assert expected[4].abs().min() > 1e-3  # margins: the adapter differs from the reference
     for values, gradient in others:
         torch.testing.assert_close(values, expected, rtol=1e-5, atol=1e-5)
         assert_equal_gradients(gradient, slopes)
@@ -330,7 +442,7 @@ def test_each_loss_of_trl_trains_and_is_its_own(
     model = adapted(base)
     pairs = token_pairs(documents=1)[:1]
     reference = reference_of(model, pairs, tmp_path / "reference.jsonl")
-    loss = LossConfig(w_dpo=1.0, w_sft=0.1, beta=0.1)
+    loss = LossConfig(w_dpo=1.0, w_sft=0.1, w_consistency=0.0, beta=0.1)
     model.train()
     values: dict[str, float] = {}
     for kind in get_args(TrlLoss):

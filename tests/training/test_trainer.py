@@ -47,7 +47,7 @@ def pairs() -> list[TokenPair]:
             contextual = lesson + ids(4)
             chosen, rejected = Completion(contextual, ids(3)), Completion(contextual, ids(5))
             answer = Completion(lesson, ids(2))
-            found.append(TokenPair(f"{d}|{k}", f"d{d}", chosen, rejected, answer))
+            found.append(TokenPair(f"{d}|{k}", f"d{d}", (chosen, rejected), (answer,)))
     return found
 
 
@@ -60,7 +60,7 @@ def audit(model: Any) -> dict[str, float]:
 
     model.eval()
     with torch.no_grad():
-        answers = sequence_logprobs(model, [p.answer for p in pairs()])
+        answers = sequence_logprobs(model, [p.answers[0] for p in pairs()])
     bias = -answers.mean().item()
     return {"bias_trained": bias, "bias_unseen": math.nan, "bias_placebo": 0.0, "spearman": 0.5}
 
@@ -72,7 +72,7 @@ def train(
     adapter: str = "lora",
     audit: Callable[[Any], dict[str, float]] = audit,
     on_log: Callable[[dict[str, float], int], None] = lambda row, step: None,
-    loss: LossConfig = LossConfig(w_dpo=1.0, w_sft=0.1, beta=0.1),  # noqa: B008 (frozen)
+    loss: LossConfig = LossConfig(w_dpo=1.0, w_sft=0.1, w_consistency=0.0, beta=0.1),  # noqa: B008 (frozen)
     dropout: float = 0.1,
     attention: Choice = "auto",
     **changes: Any,
