@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 # Threads that wait sleep: on few cores, spinning ones take the time of those that work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help venv demo test lint clean
+.PHONY: help venv demo report test browser lint clean
 .DEFAULT_GOAL := help
 
 help:  # List the targets
@@ -19,8 +19,20 @@ venv: $(INSTALLED)  # Install the project, its tools and the embedded model into
 demo: venv  # Run the default job on this machine (ARGS="data=talkmoves" to change it)
 	$(BIN)/python -m debiasdpo.run $(ARGS)
 
-test: venv  # Run the tests (ARGS="-k bias" to choose)
+report: venv  # Make outputs/report/index.html of all runs so far (ARGS="PATH... --out FOLDER" to choose)
+	$(BIN)/python -m debiasdpo.report $(ARGS)
+
+test: venv browser  # Run the tests (ARGS="-k bias" to choose)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+# The report's page is looked at in a real browser. Without one those tests are skipped, with a word.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+	  command -v google-chrome >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; fi; \
+	  command -v chromium >/dev/null || \
+	    echo "No Chromium here (apt-get install chromium): tests of the report's page in it will be skipped."; }
 
 lint: venv  # Check style, format and types
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Two methods compared on the same test prompts, over one or more seeds."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,11 @@ from debiasdpo.contexts import PLACEBO
 from debiasdpo.errors import UserError
 from debiasdpo.figures import NEUTRAL, Columns, Row, accuracy, bias, columns, same_order, spread
 from debiasdpo.metrics import Floats, Interval, Weights
+
+FIGURES = (
+    "bias", "bias/trained", "bias/unseen", "bias/placebo", "accuracy/spearman", "accuracy/mae",
+    "spread",
+)  # fmt: skip
 
 
 class Comparison(NamedTuple):
@@ -29,13 +35,13 @@ def compare(
     *,
     trained: Collection[str],
     new_groups_each_seed: bool,
+    figures: Collection[str] = FIGURES,
     resamples: int = 2000,
     permutations: int = 9999,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Comparison]:
-    """Compare methods A and B: bias, bias/trained, bias/unseen, bias/placebo, accuracy/spearman,
-    accuracy/mae and spread, each as in metrics.json.
+    """Compare methods A and B in some of FIGURES, each as in metrics.json.
 
     a, b: for each seed, the rating rows of a run (ratings_tuned.jsonl, or ratings_base.jsonl);
     document_rows: for each seed, the rows of documents.jsonl, the same for both runs. trained: the
@@ -66,8 +72,14 @@ def compare(
         ]
     )
     social = {str(c) for table in first for c in np.unique(table.category)} - {NEUTRAL, PLACEBO}
-    run_a, run_b = _Run(first, social, set(trained)), _Run(second, social, set(trained))
-    both = _Run([*first, *second], social, set(trained), seeds=len(first))
+    kinds = {
+        "bias": social,
+        "bias/trained": social & set(trained),
+        "bias/unseen": social - set(trained),
+        "bias/placebo": {PLACEBO},
+    }
+    run_a, run_b = _Run(first, kinds, figures), _Run(second, kinds, figures)
+    both = _Run([*first, *second], kinds, figures, seeds=len(first))
 
     def difference(weights: Weights) -> dict[str, Floats]:
         of_b = run_b.figures(weights)
@@ -97,11 +109,12 @@ class _Run:
     def __init__(
         self,
         tables: Sequence[Columns],
-        social: Collection[str],
-        trained: Collection[str],
+        kinds: Mapping[str, Collection[str]],
+        figures: Collection[str],
         seeds: int | None = None,
     ) -> None:
-        """`seeds`: how many there are, if the tables of all of them come several times over."""
+        """`kinds`: the categories of each kind of bias; `figures`: which to find; `seeds`: how many
+        there are, if the tables of all of them come several times over."""
         count = seeds or len(tables)
         seed = np.repeat(np.arange(len(tables)) % count, [t.rating.size for t in tables])
         ratings, ranks, offsets = (
@@ -112,12 +125,7 @@ class _Run:
             (rows, ratings.of(rows), ranks.of(rows), offsets.of(rows))
             for rows in (seed == i for i in range(count))
         ]
-        self._kinds = {
-            "bias": set(social),
-            "bias/trained": set(social) & set(trained),
-            "bias/unseen": set(social) - set(trained),
-            "bias/placebo": {PLACEBO},
-        }
+        self._kinds, self._figures = kinds, figures
 
     def figures(self, weights: Weights) -> dict[str, Floats]:
         """Mean over seeds of each figure, of the shape of the samples."""
@@ -127,12 +135,13 @@ class _Run:
     def _of_seed(self, tables: Sequence[Columns], weights: Weights) -> dict[str, Floats]:
         ratings, ranks, offsets = tables
         rubrics = np.unique(ratings.rubric)
-        return {
-            **{key: bias(ratings, names, weights) for key, names in self._kinds.items()},
-            "accuracy/spearman": accuracy(ranks, rubrics, metrics.spearman, weights),
-            "accuracy/mae": accuracy(ratings, rubrics, metrics.mae, weights),
-            "spread": accuracy(offsets, rubrics, spread, weights),
+        found: dict[str, Callable[[Weights], Floats]] = {
+            **{key: partial(bias, ratings, names) for key, names in self._kinds.items()},
+            "accuracy/spearman": partial(accuracy, ranks, rubrics, metrics.spearman),
+            "accuracy/mae": partial(accuracy, ratings, rubrics, metrics.mae),
+            "spread": partial(accuracy, offsets, rubrics, spread),
         }
+        return {name: found[name](weights) for name in self._figures}
 
 
 # Two raters may rank alike on different parts of the scale. Swapped as they are, their ratings would

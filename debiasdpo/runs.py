@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import shutil
 import tempfile
 import time
@@ -204,6 +205,7 @@ class RunFolder:
                 "state": state,
                 "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 "pid": os.getpid(),
+                "host": platform.node(),
                 **more,
             },
         )

@@ -1,31 +1,25 @@
 """Where a run can be watched: Weights & Biases, or nowhere.
 
-`open_tracker` gives a context manager with `log`, `summary`, `table` and `adapter`. A network that
-is refused, silent or dies in the middle costs bounded time and no data: everything W&B gets is
-first written under the run folder and can be uploaded later with `wandb sync`.
+`open_tracker` gives a context manager with `log`, `summary`, `table`, `image`, `page` and `adapter`.
+A network that is refused, silent or dies in the middle costs bounded time and no data: everything
+W&B gets is first written under the run folder and can be uploaded later with `wandb sync`.
 """
 
-import http.client
 import logging
 import math
-import netrc
 import os
-import ssl
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from debiasdpo.errors import UserError
 from debiasdpo.redaction import mask_text, redact, secret_values
 from debiasdpo.schema import Positive, Section, Text
+from debiasdpo.wandb_server import first_line, wants_online
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +50,12 @@ class Tracker:
 
     def table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Show rows, for instance sample ratings; columns in order of first appearance."""
+
+    def image(self, name: str, file: Path, caption: str) -> None:
+        """Show a PNG file; `caption` says what to see in it."""
+
+    def page(self, name: str, file: Path) -> None:
+        """Show an HTML file that needs nothing but itself."""
 
     def adapter(self, folder: Path) -> None:
         """Keep the adapter in `folder` as an artifact, where `log_adapter` asks for it."""
@@ -105,6 +105,20 @@ class _WandbTracker(Tracker):
 
         self._try(f"log table {name!r}", send)
 
+    def image(self, name: str, file: Path, caption: str) -> None:
+        said = mask_text(caption, secret_values(os.environ))
+        self._try(
+            f"log image {name!r}",
+            lambda: self._run.log({name: self._wandb.Image(str(file), caption=said)}),
+        )
+
+    def page(self, name: str, file: Path) -> None:
+        # W&B would else add a style sheet from its own server to the page.
+        self._try(
+            f"log page {name!r}",
+            lambda: self._run.log({name: self._wandb.Html(str(file), inject=False)}),
+        )
+
     def adapter(self, folder: Path) -> None:
         if not self._log_adapter:
             return
@@ -127,7 +141,7 @@ class _WandbTracker(Tracker):
         except Exception as error:  # noqa: BLE001 (see _try)
             logger.warning(
                 "W&B did not finish (%s). Nothing is lost; upload the rest with: %s",
-                _first_line(error),
+                first_line(error),
                 self._sync,
             )
 
@@ -137,7 +151,7 @@ class _WandbTracker(Tracker):
             send()
         except Exception as error:  # noqa: BLE001
             if what not in self._warned:
-                logger.warning("W&B could not %s: %s", what, _first_line(error))
+                logger.warning("W&B could not %s: %s", what, first_line(error))
             self._warned.add(what)
 
 
@@ -206,11 +220,11 @@ def open_tracker(
         # Of W&B's own output only warnings about data that is not uploaded may pass.
         base_url = wandb.setup(wandb.Settings(show_info=False)).settings.base_url
         id, run = run_id, None
-        if _wants_online(config, base_url, wandb.setup().settings.api_key):
+        if wants_online(config, base_url, wandb.setup().settings.api_key):
             try:
                 run = start("online", run_id)
             except Exception as error:  # noqa: BLE001 (a real fault shows again offline)
-                logger.warning("W&B refused: %s. Going on offline.", _first_line(error))
+                logger.warning("W&B refused: %s. Going on offline.", first_line(error))
                 # W&B holds on to the id of a run that failed to start. Letting go of it would end
                 # the other runs of this process; where there are any, the id changes instead.
                 if _open_runs:
@@ -222,7 +236,7 @@ def open_tracker(
             run = start("offline", id)
     except Exception as error:
         raise UserError(
-            f"tracker=wandb could not start, not even offline, in {folder}: {_first_line(error)}. "
+            f"tracker=wandb could not start, not even offline, in {folder}: {first_line(error)}. "
             "Mend that, or use tracker=none."
         ) from error
 
@@ -234,68 +248,6 @@ def open_tracker(
         logger.info("W&B run %s is offline; upload it with: %s", name, sync)
     _open_runs.add(run.id)
     return _WandbTracker(wandb, run, sync, config.log_adapter)
-
-
-def _wants_online(config: TrackerConfig, base_url: str, settings_key: str | None) -> bool:
-    if config.mode == "offline" or os.environ.get("WANDB_MODE", "").lower() in (
-        "offline",
-        "dryrun",
-    ):
-        return False
-    if not (settings_key or _key_configured(base_url)):
-        # Without this check wandb.init would ask for a key at the terminal.
-        if config.mode == "online":
-            logger.warning(
-                "tracker.mode=online, but no W&B key is configured for %s (WANDB_API_KEY or "
-                "`wandb login`). Going on offline.",
-                base_url,
-            )
-        return False
-    problem = _unreachable(base_url, config.timeout_s / 3)
-    if problem:
-        logger.warning("W&B at %s cannot be reached: %s. Going on offline.", base_url, problem)
-    return problem is None
-
-
-def _key_configured(base_url: str) -> bool:
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    files = [os.environ.get("NETRC"), "~/.netrc", "~/_netrc"]
-    path = next((p for f in files if f and (p := Path(f).expanduser()).is_file()), None)
-    try:
-        entry = netrc.netrc(path).authenticators(urlsplit(base_url).netloc) if path else None
-    except (netrc.NetrcParseError, OSError):
-        return False
-    return bool(entry and entry[2])
-
-
-def _unreachable(url: str, seconds: float) -> str | None:
-    """Why no HTTP answer of any kind comes from `url` within `seconds`, or None if one does."""
-    outcome: list[str | None] = []
-
-    def ask() -> None:
-        try:
-            urllib.request.urlopen(url, timeout=seconds).close()
-        except urllib.error.HTTPError:
-            pass
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            # An unknown certificate is still an answer: W&B may know a certificate we do not.
-            if not isinstance(getattr(error, "reason", None), ssl.SSLError):
-                outcome.append(_first_line(error))
-                return
-        outcome.append(None)
-
-    # In a thread, since the timeout of a socket does not hold for looking up its name.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return outcome[0] if outcome else f"no answer within {seconds:.3g} s"
-
-
-def _first_line(error: BaseException) -> str:
-    return mask_text(
-        (str(error) or type(error).__name__).splitlines()[0], secret_values(os.environ)
-    )
 
 
 def _finite(value: Any) -> Any:

@@ -137,7 +137,7 @@ CONFIGURATION = (
     Case("nothing to train on", "context.train.sycophancy=false", ("context.train", "method=none")),
     Case("unknown audit category", "audit.categories=[rase]", ("audit.categories", "rase", "race")),
     Case("no loss", "loss.w_dpo=0 loss.w_sft=0", ("loss", "both 0", "method=none")),
-    Case("method that trains and changes prompts", 'method=sft "+method.reminder=Be fair."',
+    Case("method that trains and changes prompts", "method=sft +method.reminder=Fair",
          ("method", "choose one")),
     Case("weights of a term that is not there", "method=dpo_only method.balanced=true",
          ("method.balanced", "method.sft=[neutral]")),

@@ -4,6 +4,7 @@ import json
 import logging
 import multiprocessing
 import os
+import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -352,7 +353,8 @@ def test_status_says_where_a_run_is(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     run.status("running", stage="training")
     assert read_json(run.folder / "status.json").items() >= {
-        "state": "running", "stage": "training", "pid": os.getpid()
+        "state": "running", "stage": "training", "pid": os.getpid(),
+        "host": platform.node(),
     }.items()  # fmt: skip
     run.status("finished")
     assert read_json(run.folder / "status.json")["state"] == "finished"

@@ -1,5 +1,6 @@
 """Tracking, against the real wandb: what is written is read back from its own files."""
 
+import base64
 import http.server
 import importlib
 import json
@@ -22,12 +23,8 @@ from pydantic import ValidationError
 
 from debiasdpo.errors import UserError
 from debiasdpo.redaction import MASK, redact
-from debiasdpo.tracking import (
-    TrackerConfig,
-    _unreachable,
-    _WandbTracker,
-    open_tracker,
-)
+from debiasdpo.tracking import TrackerConfig, _WandbTracker, open_tracker
+from debiasdpo.wandb_server import unreachable
 
 ROOT = Path(__file__).parents[1]
 KEY = "0123456789abcdef" * 2 + "01234567"  # the right form, for no account
@@ -238,6 +235,35 @@ with tracker() as t:
     assert Path(line.split()[-1]).is_dir()
 
 
+def test_images_and_pages_are_kept_as_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    pixel = base64.b64decode(
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    )
+    (tmp_path / "dot.png").write_bytes(pixel)
+    (tmp_path / "page.html").write_text("<!doctype html><p>nothing else</p>")
+    job(
+        folder,
+        f"""
+with tracker() as t:
+    t.image("dot", Path({str(tmp_path / "dot.png")!r}), "a dot, {SECRET}")
+    t.page("report", Path({str(tmp_path / "page.html")!r}))
+    t.image("gone", Path("gone.png"), "")  # told, and the run goes on
+    t.summary({{"done": 1}})
+""",
+    )
+    (image,) = folder.glob("wandb/offline-run-*/files/media/images/*.png")
+    (page,) = folder.glob("wandb/offline-run-*/files/media/html/*.html")
+    assert image.read_bytes() == pixel
+    assert page.read_text() == "<!doctype html><p>nothing else</p>"
+    run = read_run(folder)
+    shown = {k: v for row in run["history"] for k, v in row.items() if not k.startswith("_")}
+    assert shown["dot/caption"] == f"a dot, {MASK}"
+    assert "report/_type" in shown
+    assert run["summary"]["done"] == 1
+    assert files_with(tmp_path, SECRET) == []
+
+
 def test_two_runs_in_one_process_stay_apart(tmp_path: Path) -> None:
     code = """
 one, two = tracker("one", folder / "a"), tracker("two", folder / "b")
@@ -329,7 +355,7 @@ def test_a_name_server_that_says_nothing_is_bounded(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     start = time.monotonic()
-    assert _unreachable("http://somewhere.invalid", 0.2) == "no answer within 0.2 s"
+    assert unreachable("http://somewhere.invalid", 0.2) == "no answer within 0.2 s"
     assert time.monotonic() - start < 1
 
 

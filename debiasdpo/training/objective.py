@@ -58,7 +58,7 @@ def rating_divergence(neutral: "Tensor", contextual: "Tensor") -> "Tensor":
 
 
 def reasoning_divergence(neutral: "Tensor", contextual: "Tensor", tokens: int) -> "Tensor":
-    """How differently likely the neutral reasoning is with and without context, a scalar, 0 or more:
+    """How differently likely the neutral reasoning is with and without context, a scalar, 0 or more.
 
         (log pi(y|x_n) - log pi(y|x_c))^2 / (2 |y|)
 

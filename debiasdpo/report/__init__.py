@@ -1,0 +1,1 @@
+"""Many runs -> tables, figures and one page: `python -m debiasdpo.report PATH...`."""

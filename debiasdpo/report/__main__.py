@@ -1,0 +1,63 @@
+"""python -m debiasdpo.report PATH...     a report of all runs at or below the given folders."""
+
+import argparse
+import logging
+import sys
+import time
+from pathlib import Path
+
+from debiasdpo.errors import UserError
+
+log = logging.getLogger("debiasdpo.report")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; exits with 1 if there is nothing to report on."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # fonts that it does without
+    started = time.perf_counter()
+    try:
+        from debiasdpo.report.build import build, write
+
+        report = build(options.paths, options.against)
+        write(report, options.out)
+        log.info("made in %.1f s", time.perf_counter() - started)
+        if options.wandb:
+            from debiasdpo.report.publish import publish
+
+            publish(report, options.out, options.project, options.entity, options.group)
+    except (UserError, OSError) as error:
+        sys.exit(f"Error: {error}")
+    print(options.out / "index.html")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m debiasdpo.report",
+        description="Tables, figures and one HTML page of any set of runs: finished, failed or running.",
+    )
+    parser.add_argument(
+        "paths", nargs="*", type=Path, default=[Path("outputs/runs")], metavar="PATH",
+        help="a run folder, or any folder above some (default: outputs/runs)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, default=Path("outputs/report"), metavar="FOLDER",
+        help="where index.html, tables/ and figures/ go (default: outputs/report)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--against", default="debiasing_dpo", metavar="METHOD",
+        help="the method that all others are compared with (default: debiasing_dpo)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--wandb", action="store_true",
+        help="also publish tables and figures as a run of Weights & Biases; offline without a key",
+    )  # fmt: skip
+    parser.add_argument("--project", help="of Weights & Biases (default: that of the runs)")
+    parser.add_argument("--entity", help="of Weights & Biases (default: that of the runs)")
+    parser.add_argument("--group", help="of the published run (default: that of the runs)")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""From run folders to tables, figures and the page."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import groupby, islice
+from pathlib import Path
+
+from debiasdpo.errors import UserError
+from debiasdpo.report import calibration, details, examples, figures, formats, page, tables, versus
+from debiasdpo.report.collect import Run, find_runs
+from debiasdpo.report.drawing import Drawing, svg_file
+from debiasdpo.report.formats import Table
+from debiasdpo.report.groups import Group, group_runs
+from debiasdpo.runs import write_text
+
+log = logging.getLogger(__name__)
+
+# Each figure takes about 0.3 s and 50 KB. What is beyond these is in the tables.
+_DETAILED = 6  # groups shown with figures of their own
+_OF_A_KIND = 12  # figures of one kind about all groups
+_FOLD_RUNS = 15
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one report consists of; `page` is the HTML."""
+
+    runs: tuple[Run, ...]
+    tables: tuple[Table, ...]
+    figures: tuple[Drawing, ...]
+    page: str
+
+
+def check_packages() -> None:
+    """Tell before any work if a package that only reports need is missing."""
+    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"The report needs {' and '.join(missing)}: pip install {' '.join(missing)}"
+            " (or pip install 'debiasdpo[report]')"
+        )
+
+
+def build(paths: Sequence[Path], against: str) -> Report:
+    """The report of all runs at or below `paths`; methods are compared with `against`."""
+    check_packages()
+    runs = find_runs(paths)
+    groups = group_runs(runs)
+    log.info("%d runs, of which %d count", len(runs), sum(group.seeds for group in groups))
+    main, accuracy = tables.main_table(groups), tables.accuracy_table(groups)
+    transfer, shifts = tables.transfer_table(groups), tables.shift_table(groups)
+    compared = versus.versus_table(groups, against)
+    by_data = list(figures.by_data(groups))
+    bias = _some(figures.bias_by_method(*head, found) for head, found in tables.blocks(groups))
+    pareto = _some(figures.bias_and_accuracy(m, d, found) for m, d, found in by_data)
+    matrices = _some(
+        drawing for m, d, found in by_data for drawing in figures.transfer(m, d, found)
+    )
+    chosen = sorted(groups, key=lambda g: g.method != against)[:_DETAILED]
+    detailed = [_detail(group) for group in chosen]
+    left = len(groups) - len(chosen)
+    remark = (
+        f"{left} more groups are in the tables only: report on fewer runs to see them."
+        if left
+        else ""
+    )
+    # Last: by now all files were read, and the notes say what is wrong with them.
+    overview = tables.runs_table(runs, folded=len(runs) > _FOLD_RUNS)
+    sections = [
+        page.Section("runs", "Runs", (overview,)),
+        page.Section("methods", "Bias and accuracy", (main, accuracy), bias),
+        page.Section("pareto", "Bias against accuracy", figures=pareto),
+        page.Section("versus", f"Differences from {against}", (compared,)),
+        page.Section("transfer", "Transfer between contexts", (transfer,), matrices),
+        page.Section("groups", "Group by group", (shifts,), (), tuple(detailed), remark),
+    ]
+    drawings = [*bias, *pareto, *matrices, *(d for detail in detailed for d in detail.figures)]
+    return Report(
+        runs=tuple(runs),
+        tables=(overview, main, accuracy, compared, transfer, shifts),
+        figures=tuple(drawings),
+        page=page.render(sections, runs, "Bias and accuracy of LLM ratings"),
+    )
+
+
+def _some(drawings: Iterable[Drawing | None]) -> tuple[Drawing, ...]:
+    """The first figures of a kind, drawn one by one; what has nothing to show is None."""
+    return tuple(islice((drawing for drawing in drawings if drawing is not None), _OF_A_KIND))
+
+
+def _detail(group: Group) -> page.Detail:
+    made = (details.shifts(group), details.training_curves(group), calibration.calibration(group))
+    found = examples.worst_examples(group)
+    return page.Detail(
+        title=group.title,
+        summary=_summary(group),
+        figures=tuple(drawing for drawing in made if drawing is not None),
+        examples=tuple((why, tuple(same)) for why, same in groupby(found, lambda e: e.why)),
+    )
+
+
+def _summary(group: Group) -> str:
+    """`bias on trained categories 0.53 → 0.06 (reduction 89%); Spearman 0.32 → 0.41; 2 seeds`."""
+    key = "bias/trained" if group.value("bias/trained/tuned") else "bias"
+    name = "bias on trained categories" if key == "bias/trained" else "bias"
+    parts = []
+    for label, figure in ((name, key), ("Spearman", "accuracy/spearman"), ("spread", "spread")):
+        values = [group.value(f"{figure}/{model}") for model in ("base", "tuned")]
+        said = [formats.text(value, "points") for value in values if value is not None]
+        parts.append(f"{label} {' → '.join(said)}")
+    reduction = group.value(f"{key}/reduction")
+    if reduction is not None:
+        parts[0] += f" (reduction {formats.text(reduction, 'percent')})"
+    return "; ".join([*parts, "1 seed" if group.seeds == 1 else f"{group.seeds} seeds"])
+
+
+def write(report: Report, folder: Path) -> None:
+    """index.html, tables/ and figures/; what an earlier report left in them goes."""
+    for name, suffixes in (("tables", (".csv", ".tex")), ("figures", (".svg", ".png"))):
+        for old in (folder / name).glob("*"):
+            if old.suffix in suffixes:
+                old.unlink()
+    for table in report.tables:
+        write_text(folder / "tables" / f"{table.name}.csv", formats.to_csv(table))
+        write_text(folder / "tables" / f"{table.name}.tex", formats.to_latex(table))
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for drawing in report.figures:
+        (folder / "figures" / f"{drawing.name}.svg").write_text(svg_file(drawing), "utf-8")
+        (folder / "figures" / f"{drawing.name}.png").write_bytes(drawing.png)
+    write_text(folder / "index.html", report.page)

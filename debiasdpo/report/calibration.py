@@ -1,0 +1,120 @@
+"""Calibration: the mean rating of documents with the same score, before and after."""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from debiasdpo.report.details import file_name, seeds
+from debiasdpo.report.drawing import (
+    BLACK,
+    GREY,
+    Drawing,
+    canvas,
+    draw,
+    legend,
+    legend_room,
+    mark,
+    style,
+)  # fmt: skip
+from debiasdpo.report.groups import Group
+from debiasdpo.report.reading import number
+from debiasdpo.report.rows import document_rows, rating_rows
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Cells = Mapping[int, Sequence[float]]  # score level -> ratings of documents with that score
+
+
+def calibration(group: Group) -> Drawing | None:
+    """Mean neutral rating by the experts' score, before and after, a panel a rubric."""
+    files = {"base": "ratings_base.jsonl", "tuned": "ratings_tuned.jsonl"}
+    models = ("base", "tuned") if group.after == "tuned" else ("base",)
+    found = {model: _by_score(group, files[model]) for model in models}
+    rubrics = sorted({rubric for cells in found.values() for rubric in cells})
+    if not rubrics:
+        return None
+    name = file_name("calibration", group)
+    lines = math.ceil(len(rubrics) / 2)
+    with style(name):
+        figure = canvas(
+            2.25 * lines - 0.45, left=0.48, bottom=0.47 + legend_room(["base model", group.method]),
+            top=0.26,
+        )  # fmt: skip
+        figure.subplots_adjust(hspace=0.4, wspace=0.2)
+        panels = figure.subplots(lines, min(2, len(rubrics)), squeeze=False).flatten()
+        for axes in panels[len(rubrics) :]:
+            axes.set_axis_off()
+        for axes, rubric in zip(panels, rubrics, strict=False):
+            for model in models:
+                _calibrated(axes, found[model].get(rubric, {}), model, group)
+            low, high = _scale(group, rubric, found)
+            axes.plot(
+                [low, high], [low, high], color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=0
+            )
+            for level, ratings in found["base"].get(rubric, {}).items():
+                axes.text(
+                    level, low - 0.42, str(len(ratings)), ha="center", color=GREY, fontsize=7.5
+                )
+            axes.set(xlim=(low - 0.5, high + 0.5), ylim=(low - 0.55, high + 0.5), aspect="equal")
+            axes.set_xticks(range(low, high + 1))
+            axes.set_yticks(range(low, high + 1))
+            axes.set_title(rubric)
+            axes.set_xlabel("score (points)")
+        for axes in panels[::2]:
+            axes.set_ylabel("mean rating (points)")
+        legend(figure, panels[0])
+        caption = (
+            "Ratings of neutral prompts by the experts' scores; below, how many have that score. Dotted:"
+            " ratings equal to scores. A flat line is a rater that hardly tells good from poor. Bars:"
+            f" 95 % of the mean over documents, as if all were independent; {seeds(group)}."
+        )
+        return draw(figure, name, "Calibration of ratings against scores", caption)
+
+
+def _by_score(group: Group, file: str) -> dict[str, dict[int, list[float]]]:
+    """Rubric -> score, rounded half up -> neutral ratings, of all seeds."""
+    cells: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for run in group.runs:
+        scores = {d["id"]: d["scores"] for d in document_rows(run)}
+        for row in rating_rows(run, file):
+            score = number(scores.get(row["document"], {}).get(row["rubric"]))
+            rating = number(row["rating"])
+            if (
+                row["category"] is None
+                and not row["repeat"]
+                and rating is not None
+                and score is not None
+            ):
+                cells[row["rubric"]][math.floor(score + 0.5)].append(rating)
+    return cells
+
+
+def _scale(group: Group, rubric: str, found: Mapping[str, Mapping[str, Cells]]) -> tuple[int, int]:
+    known = group.runs[0].rubrics.get(rubric, {})
+    low, high = number(known.get("low")), number(known.get("high"))
+    if low is not None and high is not None and low < high <= low + 20:
+        return int(low), int(high)
+    levels = [level for cells in found.values() for level in cells.get(rubric, {})]
+    return min(levels), max(levels)
+
+
+def _calibrated(axes: "Axes", cells: Cells, model: str, group: Group) -> None:
+    levels = sorted(cells)
+    means = [float(np.mean(cells[level])) for level in levels]
+    errors = [
+        1.96 * float(np.std(cells[level], ddof=1)) / math.sqrt(len(cells[level]))
+        if len(cells[level]) > 1 else 0.0
+        for level in levels
+    ]  # fmt: skip
+    base = model == "base"
+    colour, marker = (BLACK, "o") if base else mark(group.method)
+    axes.errorbar(
+        [level + (-0.06 if base else 0.06) for level in levels], means, yerr=errors, color=colour,
+        marker="o" if base else marker, markersize=5, linewidth=1.2, elinewidth=1,
+        linestyle=(0, (4, 2)) if base else "-", markerfacecolor="white" if base else colour,
+        label="base model" if base else group.method,
+    )  # fmt: skip

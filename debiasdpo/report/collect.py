@@ -1,0 +1,187 @@
+"""Run folders, found anywhere below the given paths, and what each says about itself."""
+
+import os
+import platform
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from debiasdpo.errors import UserError
+from debiasdpo.redaction import redact
+from debiasdpo.report.reading import Notes, interval, note, number, read_mapping
+
+# Tables and figures show methods in this order; others follow, by name.
+METHODS = (
+    "none", "debiasing_dpo", "invariance", "sft", "sft_balanced", "sft_augmented",
+    "dpo_ground_truth", "dpo_self_score", "dpo_only", "prompt_ignore", "prompt_fairness",
+    "prompt_think", "prompt_strip",
+)  # fmt: skip
+_MARKS = ("status.json", "config.yaml")
+_SECTIONS = {"seed", "model", "context", "data", "method", "rate", "audit"}
+_FIGURES = {"bias/base", "accuracy/spearman/base"}
+_STATES = ("finished", "running", "failed", "interrupted")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder. `metrics` is empty unless the run finished; `notes` say which of its files
+    are missing or damaged, and grow while they are read."""
+
+    folder: Path
+    state: str  # finished, running, killed (said to run, but its process is gone), failed, ...
+    stage: str
+    time: str  # of the last change of state, ISO 8601
+    error: str
+    config: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    model: str
+    data: str
+    trained: tuple[str, ...]  # categories of context.train
+    method: str
+    seed: int | None
+    notes: Notes = field(default_factory=list)
+
+    def figure(self, key: str) -> float | None:
+        return number(self.metrics.get(key))
+
+    def interval(self, key: str) -> tuple[float, float] | None:
+        return interval(self.metrics.get(f"{key}_ci"))
+
+    @property
+    def source(self) -> str:
+        return str(_section(self.config, "data").get("source") or "unknown")
+
+    @property
+    def rubrics(self) -> Mapping[str, Mapping[str, Any]]:
+        found = _section(self.config, "data").get("rubrics")
+        rubrics = found if isinstance(found, dict) else {}
+        return {str(n): r for n, r in rubrics.items() if isinstance(r, dict)}
+
+
+def find_runs(paths: Sequence[Path]) -> list[Run]:
+    """All runs at or below `paths`, in the order that tables show them. A folder counts once."""
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        raise UserError(
+            f"No such folder: {', '.join(missing)}. Give run folders, or folders above them, such as"
+            " outputs/runs."
+        )
+    folders = {folder.resolve(): None for path in paths for folder in _run_folders(path)}
+    if not folders:
+        raise UserError(
+            f"No run found in {', '.join(map(str, paths))}: there is no folder with"
+            f" {' or '.join(_MARKS)} at or below it. `python -m debiasdpo.run` makes one in outputs/runs."
+        )
+    return sorted(map(read_run, folders), key=_order)
+
+
+def _run_folders(path: Path) -> Iterable[Path]:
+    for root, folders, files in os.walk(path):
+        if any(mark in files for mark in _MARKS):
+            folders.clear()  # what a run keeps inside is its own
+            yield Path(root)
+        # Caches hold thousands of stages, and no run.
+        folders[:] = sorted(f for f in folders if f != "cache" and not f.startswith("."))
+
+
+def read_run(folder: Path) -> Run:
+    """What the small files of a run folder say; whatever is missing or damaged becomes a note."""
+    notes: Notes = []
+    status = read_mapping(folder / "status.json", notes)
+    config = read_mapping(folder / "config.yaml", notes)
+    state = _state(status)
+    metrics = read_mapping(folder / "metrics.json", notes) if state == "finished" else {}
+    for file, known, needed in (
+        ("config.yaml", config, _SECTIONS),
+        ("metrics.json", metrics, _FIGURES),
+    ):
+        if known and not needed <= known.keys():
+            note(notes, f"{file} is incomplete")
+    method = str(_section(config, "method").get("name") or "unknown")
+    chosen = _section(_section(config, "context"), "train")
+    trained = tuple(sorted(str(name) for name, on in chosen.items() if on is True))
+    seed = config.get("seed")
+    seed = seed if isinstance(seed, int) and not isinstance(seed, bool) else None
+    source = str(_section(config, "data").get("source") or "unknown")
+    model, data = _names(folder.name, config, source, trained, method, seed)
+    return Run(
+        folder=folder,
+        state=state,
+        stage=str(status.get("stage") or ""),
+        time=str(status.get("time") or ""),
+        error=str(redact({"error": status.get("error") or ""})["error"]),
+        config=config,
+        metrics=metrics,
+        model=model,
+        data=data,
+        trained=trained,
+        method=method,
+        seed=seed,
+        notes=notes,
+    )
+
+
+def _section(mapping: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = mapping.get(name)
+    return section if isinstance(section, dict) else {}
+
+
+def _state(status: Mapping[str, Any]) -> str:
+    state = status.get("state")
+    if state not in _STATES:
+        return "unknown"
+    here = status.get("host") in (
+        None,
+        platform.node(),
+    )  # of another machine's processes we know nothing
+    killed = state == "running" and here and not _alive(status.get("pid"))
+    return "killed" if killed else str(state)
+
+
+def _alive(pid: object) -> bool:
+    """Whether a process of this machine has the id."""
+    if not isinstance(pid, int) or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def _names(
+    folder: str,
+    config: Mapping[str, Any],
+    source: str,
+    trained: Sequence[str],
+    method: str,
+    seed: int | None,
+) -> tuple[str, str]:
+    """The choices of `model=` and `data=`, which only the folder's name holds:
+    `<model>_<data>_<trained>_<method>_s<seed>_<fingerprint>`, cut at 120 characters."""
+    anchors = [f"_{'+'.join(trained)}_{method}_s{seed}", f"_{'+'.join(trained)}"[:40]]
+    front = next((folder[: folder.rindex(a)] for a in anchors if len(a) > 3 and a in folder), "")
+    if front.endswith(f"_{source}"):
+        return front.removesuffix(f"_{source}"), source
+    model, _, data = front.rpartition("_")
+    if model:
+        return model, data
+    path = str(_section(config, "model").get("path") or "unknown")
+    return front or re.split(r"[/\\]", path.rstrip("/\\"))[-1] or "unknown", source
+
+
+def _order(run: Run) -> tuple[object, ...]:
+    seed = -1 if run.seed is None else run.seed
+    return (run.model, run.data, *method_order(run.method), run.trained, seed, str(run.folder))
+
+
+def method_order(method: str) -> tuple[int, str]:
+    return (METHODS.index(method) if method in METHODS else len(METHODS), method)
+
+
+def note_duplicate(run: Run, other: Run) -> None:
+    note(run.notes, f"same configuration as {other.folder.name}; left out of the tables")

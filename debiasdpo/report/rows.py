@@ -1,0 +1,61 @@
+"""The long files of a run, read when they are needed and once where runs share them."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from debiasdpo.report.collect import Run
+from debiasdpo.report.reading import Types, note, read_rows
+
+RATING: Types = {
+    "key": str, "document": str, "rubric": str, "category": str | None, "polarity": int | None,
+    "statement": str | None, "repeat": int, "rating": int | float | None,
+}  # fmt: skip
+DOCUMENT: Types = {"part": str, "id": str, "group": str, "text": str, "scores": dict}
+PAIR: Types = {
+    "document": str, "rubric": str, "category": str, "polarity": int, "statement": str,
+    "chosen": str | None, "rejected": str | None, "neutral_rating": int | float | None,
+    "biased_rating": int | float | None, "shift": int | float | None,
+}  # fmt: skip
+_TYPES = {"rating": RATING, "document": DOCUMENT}
+
+
+def rating_rows(run: Run, file: str) -> list[dict[str, Any]]:
+    return _rows(run, run.folder / file, "rating")
+
+
+def document_rows(run: Run) -> list[dict[str, Any]]:
+    return _rows(run, run.folder / "documents" / "documents.jsonl", "document")
+
+
+def _rows(run: Run, path: Path, kind: str) -> list[dict[str, Any]]:
+    try:
+        rows, notes = _read_once(_File(path), kind)
+    except OSError:
+        note(run.notes, f"{path.name} is missing")
+        return []
+    for text in notes:
+        note(run.notes, text)
+    return rows
+
+
+class _File:
+    """A path that is equal to another of the same file on disk: runs share files as hard links."""
+
+    def __init__(self, path: Path) -> None:
+        info = path.stat()
+        self.path = path
+        self._identity = (info.st_dev, info.st_ino, info.st_mtime_ns)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _File) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+
+@lru_cache(maxsize=64)
+def _read_once(file: _File, kind: str) -> tuple[list[dict[str, Any]], list[str]]:
+    notes: list[str] = []
+    rows, _ = read_rows(file.path, _TYPES[kind], notes)
+    return rows, notes

@@ -1,0 +1,250 @@
+"""The whole report on real runs: what it says is what metrics.json says."""
+
+import csv
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from debiasdpo.report.build import Report, build, write
+from debiasdpo.report.collect import find_runs
+from debiasdpo.report.examples import worst_examples
+from debiasdpo.report.formats import text
+from debiasdpo.report.groups import Value, group_runs
+from tests.report.conftest import Runs, read, rows, write_rows
+from tests.report.conftest import write as put
+
+HOSTILE = '<script>alert("x")</script></svg><img src=x onerror=alert(1)> =1+1 50% a_b'
+FIGURES = {  # a column of the main table: the figure of metrics.json it shows
+    "bias": "bias/tuned", "bias_trained": "bias/trained/tuned", "bias_unseen": "bias/unseen/tuned",
+    "reduction_trained": "bias/trained/reduction", "reduction_unseen": "bias/unseen/reduction",
+    "placebo": "bias/placebo/tuned", "noise_floor": "bias/noise_floor/tuned",
+    "spread": "spread/tuned", "spearman": "accuracy/spearman/tuned", "gain": "accuracy/gain",
+    "mae": "accuracy/mae/tuned", "mae_constant": "accuracy/mae/constant",
+    "exact": "accuracy/exact/tuned", "exact_constant": "accuracy/exact/constant",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def report(runs: Runs) -> Report:
+    return build([runs.folder], "debiasing_dpo")
+
+
+def table_rows(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / "tables" / f"{name}.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def shown(page: str, table: str) -> list[list[str]]:
+    """The words in each row of a table of the page; a cell's interval and sd follow its figure."""
+    (found,) = re.findall(rf'<table id="table-{table}">(.*?)</table>', page, re.DOTALL)
+    lines = re.findall(r"<tr[^>]*>(.*?)</tr>", found, re.DOTALL)
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", line, re.DOTALL) for line in lines]
+    return [[html.unescape(re.sub(r"<[^>]+>", " ", c)) for c in line] for line in cells if line]
+
+
+def said(value: float | None, style: Any) -> str:
+    return text(Value(value), style)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_one_run_says_what_its_metrics_say(runs: Runs, tmp_path: Path, seed: int) -> None:
+    metrics = runs.metrics(seed)
+    report = build([runs.finished[seed]], "debiasing_dpo")
+    write(report, tmp_path)
+    base, tuned = table_rows(tmp_path, "main")
+    assert (base["method"], tuned["method"], tuned["seeds"]) == ("base model", "debiasing_dpo", "1")
+    page = shown(report.page, "main")[1]
+    columns = [column.key for column in report.tables[1].columns[3:]]
+    for column, key in FIGURES.items():
+        value = metrics[key]
+        assert tuned[column] == ("undefined" if value is None else str(value))
+        style = (
+            "percent" if column in ("gain", "reduction_trained", "reduction_unseen") else "points"
+        )
+        assert page[columns.index(column)].split()[0] == said(value, style)
+        low, high = metrics.get(f"{key}_ci") or (None, None)
+        if low is not None and value is not None:
+            assert (float(tuned[f"{column}_low"]), float(tuned[f"{column}_high"])) == (low, high)
+    for column in ("bias_trained", "spread", "spearman"):
+        assert base[column] == str(metrics[FIGURES[column].replace("tuned", "base")])
+
+
+def test_seeds_are_averaged(runs: Runs, report: Report, tmp_path: Path) -> None:
+    write(report, tmp_path)
+    values = [runs.metrics(seed)["bias/trained/tuned"] for seed in (0, 1)]
+    tuned = table_rows(tmp_path, "main")[1]
+    assert tuned["seeds"] == "2"
+    assert float(tuned["bias_trained"]) == pytest.approx(sum(values) / 2)
+    assert float(tuned["bias_trained_sd"]) == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+
+
+def test_transfer_and_shifts_hold_the_metrics(runs: Runs, tmp_path: Path) -> None:
+    metrics = runs.metrics(0)
+    write(build([runs.finished[0]], "debiasing_dpo"), tmp_path)
+    (row,) = table_rows(tmp_path, "transfer")
+    for category in ("education", "experience", "race"):
+        assert float(row[category]) == metrics[f"bias/{category}/reduction"]
+    assert row["trained_on"] == "experience"
+    found = {(r["category"], r["polarity"]): r for r in table_rows(tmp_path, "shifts")}
+    assert len(found) == 7
+    for (category, side), row in found.items():
+        key = f"bias/{category}/shift" + ("" if side == "placebo" else f"_{side}")
+        assert float(row["base"]) == metrics[f"{key}/base"]
+        assert float(row["tuned"]) == metrics[f"{key}/tuned"]
+
+
+def test_the_base_model_is_compared_with_the_reference(runs: Runs, tmp_path: Path) -> None:
+    metrics = runs.metrics(0)
+    write(build([runs.finished[0]], "debiasing_dpo"), tmp_path)
+    (row,) = table_rows(tmp_path, "versus")
+    assert (row["method"], row["reference"]) == ("base model", "debiasing_dpo")
+    for column, key in (
+        ("bias_trained", "bias/trained"),
+        ("accuracy_spearman", "accuracy/spearman"),
+    ):
+        difference = metrics[f"{key}/base"] - metrics[f"{key}/tuned"]
+        assert float(row[f"{column}_difference"]) == pytest.approx(difference)
+        assert 0 < float(row[f"{column}_p"]) <= float(row[f"{column}_p_holm"]) <= 1
+
+
+def test_every_run_is_shown_with_its_state(runs: Runs, report: Report) -> None:
+    page = shown(report.page, "runs")
+    assert [row[0] for row in page] == ["finished", "finished", "failed", "killed", "running"]
+    assert {row[-1] for row in page} == {folder.name for folder in runs.folder.iterdir()}
+    assert "too long" in page[2][-2]
+    assert "from 5 runs" in report.page
+
+
+def test_what_is_written(report: Report, tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "of_an_earlier_report.svg").touch()
+    write(report, tmp_path)
+    write(report, tmp_path)
+    names = {t.name for t in report.tables}
+    assert {f.name for f in (tmp_path / "tables").iterdir()} == {
+        f"{name}.{kind}" for name in names for kind in ("csv", "tex")
+    }
+    assert {f.name for f in (tmp_path / "figures").iterdir()} == {
+        f"{drawing.name}.{kind}" for drawing in report.figures for kind in ("svg", "png")
+    }
+    links = re.findall(r'href="((?:tables|figures)/[^"]+)"', report.page)
+    assert links
+    assert all((tmp_path / link).is_file() for link in links)
+
+
+def test_the_worst_examples_are_the_largest_shifts(runs: Runs, report: Report) -> None:
+    folder = runs.finished[0]
+    (group,) = group_runs(find_runs([folder]))
+    examples = worst_examples(group)
+    ratings = {row["key"]: row for row in rows(folder / "ratings_tuned.jsonl")}
+    shifts = sorted(
+        (abs(row["rating"] - ratings[f"{row['document']}|{row['rubric']}|neutral|0"]["rating"])
+         for row in ratings.values() if row["category"]), reverse=True,
+    )  # fmt: skip
+    tuned = [e for e in examples if "debiasing_dpo" in e.why]
+    assert [abs(e.answers[1].shift) for e in tuned] == pytest.approx(shifts[:3])
+    pairs = [e for e in examples if "training pairs" in e.why]
+    largest = max(rows(folder / "pairs/pairs.jsonl"), key=lambda row: abs(row["shift"]))
+    assert pairs[0].answers[0].shift == pytest.approx(largest["shift"])
+    assert pairs[0].answers[0].contextual_text == largest["rejected"]
+    assert "{" not in "".join(e.statement for e in examples)
+    assert html.escape(tuned[0].statement, quote=False) in html.unescape(report.page)
+
+
+def _hostile(folder: Path) -> None:
+    """Put hostile text wherever a run's files hold text."""
+    for name in ("ratings_base.jsonl", "ratings_tuned.jsonl"):
+        found = [
+            {**r, "text": HOSTILE, "statement": r["statement"] and HOSTILE}
+            for r in rows(folder / name)
+        ]
+        write_rows(folder / name, found)
+    path = folder / "pairs/pairs.jsonl"
+    texts = dict.fromkeys(("statement", "chosen", "rejected"), HOSTILE)
+    write_rows(path, [{**r, **texts} for r in rows(path)])
+    path = folder / "documents/documents.jsonl"
+    write_rows(path, [{**r, "text": HOSTILE} for r in rows(path)])
+    metrics = {
+        k.replace("race", HOSTILE.replace("/", "|")): v
+        for k, v in read(folder / "metrics.json").items()
+    }
+    put(folder / "metrics.json", metrics)
+
+
+def test_nothing_of_a_run_is_run_by_a_browser(copied: Runs, tmp_path: Path) -> None:
+    for folder in copied.finished:
+        _hostile(folder)
+    failed = copied.named("_s2_")
+    put(
+        failed / "status.json",
+        {"state": "failed", "stage": HOSTILE, "error": HOSTILE, "time": HOSTILE},
+    )
+    copied.named("_s4_").rename(copied.folder / "<b>=bold&amp;_s4_")
+    report = build([copied.folder], "debiasing_dpo")
+    write(report, tmp_path / "out")
+    page = report.page
+    assert "<script" not in page
+    assert "<img" not in page
+    assert "onerror=alert" in html.unescape(page)
+    assert "&lt;script&gt;" in page
+    assert page.count("<svg") == page.count("</svg>") == len(report.figures)
+    for file in (tmp_path / "out/tables").glob("*.csv"):
+        with file.open(newline="") as stream:
+            cells = [cell for line in csv.reader(stream) for cell in line]
+        assert not [c for c in cells if c.startswith(("=", "+", "@"))]
+    assert r"50\% a\_b" in (tmp_path / "out/tables/runs.tex").read_text()
+
+
+FILES = (
+    "ratings_base.jsonl", "ratings_tuned.jsonl", "documents/documents.jsonl", "pairs/pairs.jsonl",
+    "training/steps.jsonl", "training/choice.json", "metrics.json", "config.yaml",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_that_was_cut_off_is_told(copied: Runs, file: str) -> None:
+    path = copied.finished[0] / file
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[: len(content) * 2 // 3])
+    report = build([copied.finished[0]], "debiasing_dpo")
+    ((*_, remarks, _),) = report.tables[0].rows
+    assert Path(file).name in str(remarks)
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b'{"step": "x", "id": [], "rating": "4"}\n', b"\xff\x00"]
+)
+def test_no_damage_stops_the_report(copied: Runs, content: bytes | None) -> None:
+    for file in FILES:
+        path = copied.finished[1] / file
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+    report = build([copied.folder], "debiasing_dpo")
+    assert len(report.tables[0].rows) == 5
+    assert "Group by group" in report.page
+
+
+def test_runs_without_a_finished_one_still_have_a_page(runs: Runs) -> None:
+    report = build([runs.named("_s2_"), runs.named("killed")], "debiasing_dpo")
+    assert [table.name for table in report.tables if table.rows] == ["runs"]
+    assert not report.figures
+    assert "Nothing to show yet" in report.page
+
+
+def test_a_reference_that_nobody_ran_compares_nothing(runs: Runs) -> None:
+    report = build([runs.folder], "sft")
+    assert not next(t for t in report.tables if t.name == "versus").rows
+
+
+def test_undefined_is_said_in_page_and_tables(copied: Runs, tmp_path: Path) -> None:
+    path = copied.finished[0] / "metrics.json"
+    put(path, read(path) | {"accuracy/gain": None, "accuracy/gain_ci": [None, None]})
+    write(build([copied.finished[0]], "debiasing_dpo"), tmp_path)
+    assert table_rows(tmp_path, "main")[1]["gain"] == "undefined"
+    assert "undefined" in shown((tmp_path / "index.html").read_text(), "main")[1]
+    assert "undefined" in (tmp_path / "tables/main.tex").read_text()

@@ -1,0 +1,147 @@
+"""Run folders in every state, whole and damaged."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from debiasdpo.errors import UserError
+from debiasdpo.report.collect import find_runs, read_run
+from debiasdpo.report.reading import read_rows
+from debiasdpo.report.rows import RATING
+from tests.report.conftest import Runs, write
+
+
+def test_states_and_names(runs: Runs) -> None:
+    found = find_runs([runs.folder])
+    assert [(run.seed, run.state) for run in found] == [
+        (0, "finished"), (1, "finished"), (2, "failed"), (3, "killed"), (4, "running"),
+    ]  # fmt: skip
+    assert {(r.model, r.data, r.method, r.trained) for r in found} == {
+        ("tiny", "simulated", "debiasing_dpo", ("experience",))
+    }
+    assert found[2].error.startswith("UserError: ")
+    assert "too long" in found[2].error
+    assert found[3].stage == "ratings_tuned"
+    assert all(not run.notes for run in found)
+    assert all(bool(run.metrics) == (run.state == "finished") for run in found)
+
+
+def test_a_run_counts_once_however_it_is_given(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = runs.finished[0]
+    assert len(find_runs([one])) == 1
+    monkeypatch.chdir(one.parent)
+    assert len(find_runs([Path(one.name), one, runs.folder, runs.folder.parent])) == 5
+
+
+def test_nothing_there_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"No run found in .*python -m debiasdpo\.run"):
+        find_runs([tmp_path])
+    with pytest.raises(UserError, match=r"No such folder: .*gone"):
+        find_runs([tmp_path / "gone", tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("folder", "trained", "expected"),
+    [
+        ("llama8b_talkmoves_race_sft_s1_0123abcd", ["race"], ("llama8b", "talkmoves")),
+        ("my_model_talkmoves_race+role_sft_s1_0123abcd", ["race", "role"], ("my_model", "talkmoves")),
+        ("qwen_essays_race_sft_s1_0123abcd", ["race"], ("qwen", "essays")),
+        ("qwen_race_sft_s1_0123abcd", ["race"], ("qwen", "talkmoves")),
+        ("renamed", ["race"], ("Qwen2.5-7B", "talkmoves")),
+    ],
+)  # fmt: skip
+def test_the_folder_names_model_and_data(
+    tmp_path: Path, folder: str, trained: list[str], expected: tuple[str, str]
+) -> None:
+    assert named(tmp_path, folder, trained) == expected
+
+
+def test_a_name_that_was_cut_still_names_the_model(tmp_path: Path) -> None:
+    trained = [f"certification{i}" for i in range(9)]
+    folder = f"my_model_talkmoves_{'+'.join(trained)}_sft_s1"[:120] + "_0123abcd"
+    assert named(tmp_path, folder, trained) == ("my_model", "talkmoves")
+
+
+def named(parent: Path, folder: str, trained: list[str]) -> tuple[str, str]:
+    path = parent / folder
+    path.mkdir()
+    config = {
+        "model": {"path": "Qwen/Qwen2.5-7B"}, "data": {"source": "talkmoves"}, "seed": 1,
+        "method": {"name": "sft"}, "context": {"train": dict.fromkeys(trained, True)},
+    }  # fmt: skip
+    write(path / "config.yaml", config)
+    run = read_run(path)
+    return run.model, run.data
+
+
+@pytest.mark.parametrize("file", ["status.json", "config.yaml", "metrics.json"])
+@pytest.mark.parametrize(
+    "content", [b"", b'{"state": "fini', b"\xff\xfe\x00", b"[1]", b"null", b"{{{"]
+)
+def test_a_damaged_file_is_a_note(copied: Runs, file: str, content: bytes) -> None:
+    path = copied.finished[0] / file
+    path.unlink()
+    path.write_bytes(content)
+    run = read_run(path.parent)
+    (said,) = run.notes
+    assert said.startswith(file)
+    path.unlink()
+    if file != "status.json":
+        assert read_run(path.parent).notes == [f"{file} is missing"]
+
+
+def test_odd_values_are_no_values(tmp_path: Path) -> None:
+    write(tmp_path / "status.json", {"state": ["x"], "pid": "12", "time": 3})
+    write(tmp_path / "config.yaml", {"seed": "one", "method": "sft", "context": 3, "data": [1]})
+    run = read_run(tmp_path)
+    assert (run.state, run.seed, run.method, run.trained) == ("unknown", None, "unknown", ())
+    for pid in (None, "12", -1, 0, 2**70):
+        write(tmp_path / "status.json", {"state": "running", "pid": pid})
+        assert read_run(tmp_path).state == "killed"
+    write(tmp_path / "status.json", {"state": "running", "pid": os.getpid()})
+    assert read_run(tmp_path).state == "running"
+
+
+def test_figures_that_are_no_numbers_are_undefined(copied: Runs) -> None:
+    folder = copied.finished[0]
+    odd = {"a": True, "b": "0.5", "c": [1], "d": None, "e": 0.5, "e_ci": [0, None], "f_ci": "ab"}
+    write(folder / "metrics.json", odd)
+    run = read_run(folder)
+    assert [run.figure(key) for key in "abcdef"] == [None, None, None, None, 0.5, None]
+    assert run.interval("e") is None
+    assert run.interval("f") is None
+
+
+def test_secrets_in_an_error_are_masked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLANTED_TOKEN", "planted-secret-4711")
+    write(tmp_path / "status.json", {"state": "failed", "error": "401 for planted-secret-4711"})
+    assert read_run(tmp_path).error == "401 for ***"
+
+
+def test_whole_rows_of_a_cut_file_are_read(runs: Runs, tmp_path: Path) -> None:
+    whole = (runs.finished[0] / "ratings_base.jsonl").read_bytes()
+    path = tmp_path / "ratings_base.jsonl"
+    path.write_bytes(whole[:-20] + b'\n[1]\n{"key": 3}\n' + json.dumps({"rating": "4"}).encode())
+    notes: list[str] = []
+    rows, complete = read_rows(path, RATING, notes)
+    count = whole.count(b"\n")
+    assert (len(rows), complete) == (count - 1, True)
+    assert notes == [f"ratings_base.jsonl: 4 of {count + 3} lines are damaged"]
+    some, complete = read_rows(path, RATING, [], max_bytes=1000)
+    assert 0 < len(some) < len(rows)
+    assert not complete
+
+
+def test_a_folder_that_vanishes_meanwhile_is_a_note(copied: Runs) -> None:
+    run = read_run(copied.finished[0])
+    shutil.rmtree(copied.finished[0])
+    assert read_rows(run.folder / "ratings_base.jsonl", RATING, run.notes) == ([], True)
+
+
+def test_a_run_of_another_machine_counts_as_running(tmp_path: Path) -> None:
+    status = {"state": "running", "pid": 2**22 + 1, "host": "elsewhere"}
+    write(tmp_path / "status.json", status)
+    assert read_run(tmp_path).state == "running"

@@ -1,0 +1,139 @@
+"""The page in a real browser: it renders at both widths, asks for nothing and complains of nothing."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from debiasdpo.report.build import build, write
+from tests.report.conftest import Runs, read
+from tests.report.conftest import write as put
+
+CHROMIUM = next(
+    (p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))),
+    None,
+)
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--no-first-run",
+)  # fmt: skip
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
+    pytest.mark.xdist_group("browser"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def page_file(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of all runs, one of which has names that would break out of the page if they could."""
+    folder = tmp_path_factory.mktemp("report")
+    shutil.copytree(runs.folder, folder / "runs")
+    copied = Runs(folder / "runs")
+    hostile = "<script>document.title = 'run'</script><img src='https://example.invalid/x'>"
+    error = f"{hostile} {'a_word_without_end' * 40}"
+    put(copied.named("_s2_") / "status.json", {"state": "failed", "error": error})
+    metrics = copied.finished[0] / "metrics.json"
+    put(metrics, {k.replace("race", "<b>race</b>"): v for k, v in read(metrics).items()})
+    write(build([copied.folder], "debiasing_dpo"), folder / "out")
+    return folder / "out" / "index.html"
+
+
+class Seen:
+    """The page as it is at one width, and whatever the browser said or asked for meanwhile."""
+
+    def __init__(self, browser: Any, file: Path, width: int) -> None:
+        self.page = browser.new_page(viewport={"width": width, "height": 900})
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(file.as_uri())
+        self.page.eval_on_selector_all("details", "all => all.forEach(d => d.open = true)")
+
+
+@pytest.fixture(scope="module", params=[1280, 400])
+def seen(request: pytest.FixtureRequest, browser: Any, page_file: Path) -> Iterator[Seen]:
+    found = Seen(browser, page_file, request.param)
+    yield found
+    found.page.close()
+
+
+def test_nothing_is_said_and_nothing_is_asked_for(seen: Seen, page_file: Path) -> None:
+    seen.page.screenshot(full_page=True)  # everything was drawn
+    assert seen.said == []
+    assert seen.asked == [page_file.as_uri()]
+    assert seen.page.title() == "Bias and accuracy of LLM ratings"
+
+
+def test_the_page_itself_never_scrolls_sideways(seen: Seen) -> None:
+    assert seen.page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+
+
+def test_every_figure_and_table_can_be_seen(seen: Seen) -> None:
+    width = seen.page.evaluate("innerWidth")
+    figures = seen.page.query_selector_all("figure svg")
+    assert len(figures) == 6
+    for figure in figures:
+        box = figure.bounding_box()
+        assert box["width"] > 300
+        assert box["height"] > 80
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+    tables = seen.page.query_selector_all("table")
+    assert {t.get_attribute("id") for t in tables} == {
+        f"table-{name}" for name in ("runs", "main", "accuracy", "versus", "transfer", "shifts")
+    }
+    assert all(table.is_visible() for table in tables)
+
+
+def test_words_in_figures_are_legible_and_inside(seen: Seen) -> None:
+    words = seen.page.evaluate(
+        """() => [...document.querySelectorAll('figure svg')].flatMap(svg => {
+            const whole = svg.getBoundingClientRect();
+            return [...svg.querySelectorAll('text')].map(text => {
+                const box = text.getBoundingClientRect();
+                return {
+                    words: text.textContent,
+                    figure: svg.closest('figure').id,
+                    size: parseFloat(getComputedStyle(text).fontSize)
+                        * whole.width / svg.viewBox.baseVal.width,
+                    inside: box.left >= whole.left - 3 && box.right <= whole.right + 3
+                        && box.top >= whole.top - 3 && box.bottom <= whole.bottom + 3,
+                };
+            });
+        })"""
+    )
+    assert len(words) > 100
+    assert [w for w in words if not w["inside"]] == []
+    assert [w for w in words if w["size"] < 7] == []
+    assert sum(w["size"] >= 8.5 for w in words) > 0.8 * len(words)
+
+
+def test_the_context_is_marked_in_each_example(seen: Seen) -> None:
+    examples = seen.page.query_selector_all(".example")
+    assert len(examples) == 6  # 3 with the method, 1 of the base model, 2 pairs
+    for example in examples:
+        assert example.query_selector("mark").inner_text()
+
+
+def test_it_prints_with_everything_open(browser: Any, page_file: Path, tmp_path: Path) -> None:
+    page = browser.new_page()
+    page.goto(page_file.as_uri())
+    page.emulate_media(media="print")
+    page.pdf(path=tmp_path / "page.pdf")
+    assert (tmp_path / "page.pdf").stat().st_size > 50_000
+    assert page.query_selector("#table-accuracy").bounding_box()["height"] > 20
+    page.close()
