@@ -106,7 +106,7 @@ def test_an_installed_wheel_shows_the_same_configuration_from_any_folder(
     [
         ("debiasdpo model=q", ["model=qwen3b", "model=qwen7b"]),
         ("debiasdpo seed=1 train=", ["train=cpu", "train=full", "train=qlora"]),
-        ("debiasdpo loss.w_", ["loss.w_dpo=", "loss.w_sft="]),
+        ("debiasdpo loss.w_", ["loss.w_consistency=", "loss.w_dpo=", "loss.w_sft="]),
     ],
 )
 def test_bash_completes_the_console_script(
