@@ -39,7 +39,9 @@ class MethodConfig(Section):
     sft: tuple[
         Literal["neutral", "contextual"], ...
     ] = ()  # prompts that expert scores are fitted on
-    consistency: bool = False  # ratings under context held to the model's own without it
+    # Rating distributions under context are held to those without it, of the model as it is (own) or
+    # of the untrained model, to which those without it are then held too (base).
+    consistency: Literal["own", "base"] | None = None
     balanced: bool = False  # every score level weighs the same in the SFT term
     statements: Count | None = 1  # train statements of each category a prompt; None: all
     min_shift: NonNegative = 0.0  # keep a pair only if its two ratings are at least this far apart

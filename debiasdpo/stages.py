@@ -101,7 +101,9 @@ def make_pairs(job: Job, corpus: SplitCorpus) -> tuple[list[Pair], dict[str, int
 def train(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> Path:
     """training/: the chosen weights, what every step logged, the audits, which step was kept."""
     config = job.config
-    reference = _reference(job, corpus, pairs) if config.method.chosen is not None else {}
+    reference = {}
+    if config.method.chosen is not None or config.method.consistency == "base":
+        reference = _reference(job, corpus, pairs)
     validation = validation_prompts(config, style(job), corpus.parts["validation"], corpus.rubrics)
     inputs = {
         **job.model_inputs(None),
@@ -159,15 +161,14 @@ def measure(job: Job, corpus: SplitCorpus, ratings: dict[str, Rows]) -> dict[str
     return figures
 
 
-def _reference(
-    job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]
-) -> dict[str, tuple[float, float]]:
-    """Log-probabilities of chosen and rejected under the untrained model, once for all losses."""
+def _reference(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> dict[str, list[float]]:
+    """Log-probabilities under the untrained model, of what the method needs, once for all losses."""
     config = job.config
     inputs = {
         **job.model_inputs(None),
         "pairs": fingerprint([pairing.to_row(p) for p in pairs]),
         "max_length": config.model.max_length,
+        "of": [config.method.chosen is not None, config.method.consistency == "base"],
     }
     if config.train.engine != "tree":
         inputs["engine"] = "separate"
@@ -178,7 +179,7 @@ def _reference(
             from debiasdpo.training.terms import reference_logprobs, scorer
 
             known = _token_pairs(job, corpus, pairs)
-            passes = plan_passes([p.preference_only() for p in known], config.train)
+            passes = plan_passes([p.for_reference() for p in known], config.train)
             score = scorer(config.train, config.model.attention)
             journal = stage.journal()
             reference_logprobs(job.rater().model, passes, score, journal)
@@ -187,14 +188,14 @@ def _reference(
 
         job.make("reference", stage, work)
         rows = read_jsonl(stage.folder / "reference.jsonl")
-    return {row["pair"]: (row["chosen"], row["rejected"]) for row in rows}
+    return {row["pair"]: row["logprobs"] for row in rows}
 
 
 def _train(
     job: Job,
     corpus: SplitCorpus,
     pairs: Sequence[Pair],
-    reference: dict[str, tuple[float, float]],
+    reference: dict[str, list[float]],
     validation: Sequence[Prompt],
     folder: Path,
 ) -> list[str]:
@@ -232,7 +233,7 @@ class _Task(NamedTuple):
 
     config: JobConfig
     pairs: Sequence[Any]  # TokenPair
-    reference: dict[str, tuple[float, float]]
+    reference: dict[str, list[float]]
     folder: Path
 
 

@@ -125,7 +125,7 @@ def test_without_a_preference_term_every_scored_prompt_is_trained_on() -> None:
 
 
 def test_consistency_reasons_as_the_model_did_without_context() -> None:
-    method = MethodConfig(name="i", sft=("neutral",), consistency=True)
+    method = MethodConfig(name="i", sft=("neutral",), consistency="own")
     neutral = [p for p in prompts("a") + prompts("b") if p.statement is None]
     texts = [Output("Good. **Rating:** 6", 6.0), Output("Unreadable.", None)]
     written = {p.key: o for p, o in zip(neutral, texts, strict=True)}

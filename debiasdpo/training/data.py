@@ -32,6 +32,7 @@ class TokenPair:
     contextual: tuple[Completion, ...] = ()  # the same after the contextual prompt
     reasoning: tuple[Completion, ...] = ()  # the neutral reasoning after the one, after the other
     weight: float = 1.0  # of the answers' term
+    anchored: bool = False  # neutral and contextual alike are held to the untrained model's neutral
 
     @property
     def groups(self) -> tuple[tuple[Completion, ...], ...]:
@@ -41,8 +42,10 @@ class TokenPair:
     def completions(self) -> tuple[Completion, ...]:
         return tuple(c for group in self.groups for c in group)
 
-    def preference_only(self) -> "TokenPair":
-        return TokenPair(self.key, self.document, self.preference, ())
+    def for_reference(self) -> "TokenPair":
+        """With those sequences only that are scored under the untrained model."""
+        neutral, reasoning = (self.neutral, self.reasoning[:1]) if self.anchored else ((), ())
+        return TokenPair(self.key, self.document, self.preference, (), neutral, (), reasoning)
 
     @property
     def length(self) -> int:
@@ -86,6 +89,7 @@ def tokenize(
         contextual=tuple(Completion(prompts["contextual"], ids) for ids in levels),
         reasoning=tuple(Completion(prompt, head) for prompt in (neutral, contextual) if head),
         weight=weight,
+        anchored=method.consistency == "base",
     )
 
 

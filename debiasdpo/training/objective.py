@@ -8,6 +8,7 @@ of which a method has some terms (docs/methods.md). Debiasing-DPO (arXiv 2604.02
                                - (log pi(y_l|x_c) - log ref(y_l|x_c))])       (Rafailov et al. 2023, eq. 7)
     L_SFT = -sum_x log pi(a|x) / |a|,                                  over the prompts x of method.sft
     L_consistency = KL(pi(.|x_n) || pi(.|x_c)),                            no gradient through pi(.|x_n)
+                 or KL(ref(.|x_n) || pi(.|x_c)) + KL(ref(.|x_n) || pi(.|x_n))
 
 with x_c the contextual and x_n the neutral prompt, y_w the chosen and y_l the rejected completion, and
 a = "Rating: <expert score>", |a| its number of tokens.
@@ -49,7 +50,7 @@ def rating_divergence(neutral: "Tensor", contextual: "Tensor") -> "Tensor":
     """KL(p || q) of a pair's rating distributions with and without context, in nats, a scalar.
 
     neutral and contextual (K,): log-probabilities of "Rating: k" for the K levels of the scale, each
-    normalised over the scale here. The neutral side is the target, and carries no gradient.
+    normalised over the scale here. The first is the target, and carries no gradient.
     """
     import torch
 

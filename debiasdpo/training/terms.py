@@ -20,7 +20,9 @@ from debiasdpo.tree_attention import Choice
 if TYPE_CHECKING:
     import torch
 
-Reference = Mapping[str, tuple[float, float]]  # pair key -> log-prob of chosen, of rejected
+Reference = Mapping[
+    str, Sequence[float]
+]  # pair key -> log-probs of pair.for_reference()'s sequences
 Scorer = Callable[["torch.nn.Module", Sequence[Completion]], "torch.Tensor"]
 Terms = Callable[["torch.nn.Module", Sequence[TokenPair]], PairTerms]  # of the pairs of a pass
 
@@ -63,16 +65,21 @@ def _terms(
         [len(g) for g in pair.groups]
     )
     dpo = margin = consistency = zero = scored.new_zeros(())
+    known = scored.new_tensor(reference.get(pair.key, ()))
     if pair.preference:
-        known = scored.new_tensor(reference[pair.key])
         dpo, margin = dpo_loss(preference[0], preference[1], known[0], known[1], loss.beta)
+        known = known[2:]
     lengths = scored.new_tensor([len(c.completion) for c in pair.answers])
     sft = -(answers / lengths).sum() * pair.weight if pair.answers else zero
     if pair.neutral:
-        consistency = rating_divergence(neutral, contextual)
+        target = known[: len(neutral)] if pair.anchored else neutral
+        for ratings in (neutral, contextual) if pair.anchored else (contextual,):
+            consistency = consistency + rating_divergence(target, ratings)
     if pair.reasoning:
         tokens = len(pair.reasoning[0].completion)
-        consistency = consistency + reasoning_divergence(reasoning[0], reasoning[1], tokens)
+        likely = known[-1] if pair.anchored else reasoning[0]
+        for text in reasoning if pair.anchored else reasoning[1:]:
+            consistency = consistency + reasoning_divergence(likely, text, tokens)
     return dpo, margin, sft, consistency
 
 
@@ -88,7 +95,7 @@ def present_terms(pair: TokenPair) -> tuple[str, ...]:
 def reference_logprobs(
     model: "torch.nn.Module", passes: Sequence[Pass], score: Scorer, journal: Journal
 ) -> None:
-    """Score chosen and rejected of every pair under the untrained model, into the journal.
+    """Score the sequences of every pair under the untrained model, into the journal.
 
     Goes on after what the journal already holds. `passes` are to be the same each time: figures
     depend, in the last digit, on the packing.
@@ -101,8 +108,9 @@ def reference_logprobs(
     model.eval()
     for members in tqdm(missing, desc="reference", unit="pass", disable=None):
         with torch.no_grad():
-            scored = score(model, [c for p in members for c in p.preference])
+            scored = score(model, [c for p in members for c in p.completions])
+        parts = scored.split([len(p.completions) for p in members])
         journal.append(
-            {"pair": pair.key, "chosen": chosen, "rejected": rejected}
-            for pair, (chosen, rejected) in zip(members, scored.view(-1, 2).tolist(), strict=True)
+            {"pair": pair.key, "logprobs": part.tolist()}
+            for pair, part in zip(members, parts, strict=True)
         )

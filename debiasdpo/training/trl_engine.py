@@ -102,7 +102,10 @@ class TrlTerms:
         sft = consistency = torch.zeros_like(dpo)
         others = [replace(pair, preference=()) for pair in pairs]
         if others[0].completions:
-            terms = pair_terms(model, others, reference={}, loss=self.loss, score=separate_logprobs)
+            left = {pair.key: self.reference[pair.key][2:] for pair in pairs}
+            terms = pair_terms(
+                model, others, reference=left, loss=self.loss, score=separate_logprobs
+            )
             sft, consistency = terms.sft, terms.consistency
         return weighted(dpo, dpo.new_tensor(margins), sft, consistency, self.loss)
 

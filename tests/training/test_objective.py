@@ -6,7 +6,7 @@ import re
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pytest
 
@@ -175,8 +175,9 @@ def reference_of(
     journal = Journal(file)
     untrained = model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()
     with untrained:
-        reference_logprobs(model, pack_passes(pairs, 100, 64), score, journal)
-    return {row["pair"]: (row["chosen"], row["rejected"]) for row in journal.rows}
+        scored = [pair.for_reference() for pair in pairs]
+        reference_logprobs(model, pack_passes(scored, 100, 64), score, journal)
+    return {row["pair"]: row["logprobs"] for row in journal.rows}
 
 
 def gradients(model: Any, loss: "torch.Tensor") -> Gradients:
@@ -276,12 +277,13 @@ def test_sft_is_the_cross_entropy_of_the_answer_on_the_neutral_prompt(
 # --- engines and passes
 
 
-INVARIANCE = MethodConfig(name="i", sft=("neutral", "contextual"), consistency=True)
+INVARIANCE = MethodConfig(name="i", sft=("neutral", "contextual"), consistency="own")
 
 
+@pytest.mark.parametrize("target", ["own", "base"])
 @pytest.mark.parametrize("reasoning", ["", "Students explain.\n"])
 def test_consistency_is_that_of_separate_forward_passes(
-    loaded: tuple[Any, Any], reasoning: str
+    loaded: tuple[Any, Any], tmp_path: Path, reasoning: str, target: Literal["own", "base"]
 ) -> None:
     """Against stock forward passes over the texts: a prompt, what the model reasoned, an answer."""
     import torch
@@ -303,20 +305,27 @@ def test_consistency_is_that_of_separate_forward_passes(
         logits = model(ids, use_cache=False).logits[0, -len(answer) - 1 : -1]
         return -torch.nn.functional.cross_entropy(logits, torch.tensor(answer), reduction="sum")
 
+    def side(messages: Any) -> tuple[Any, Any]:
+        """The distribution of ratings, and how likely the reasoning is."""
+        levels = [logprob(messages, reasoning, f"Rating: {k}") for k in range(1, 8)]
+        said = logprob(messages, "", reasoning) if reasoning else torch.tensor(0.0)
+        return torch.stack(levels).log_softmax(0), said
+
+    def divergence(p: tuple[Any, Any], q: tuple[Any, Any]) -> Any:
+        found = torch.nn.functional.kl_div(q[0], p[0].detach(), log_target=True, reduction="sum")
+        if reasoning:
+            found += (p[1].detach() - q[1]) ** 2 / 2 / len(tokenizer(reasoning)["input_ids"])
+        return found
+
     sft, consistency = [], []
     for pair in pairs:
-        sides = []
-        for messages in (pair.neutral_prompt, pair.contextual_prompt):
-            levels = [logprob(messages, reasoning, f"Rating: {k}") for k in range(1, 8)]
-            sides.append(torch.stack(levels).log_softmax(0))
-        target = sides[0].detach()
-        term = torch.nn.functional.kl_div(sides[1], target, log_target=True, reduction="sum")
-        if reasoning:
-            n, c = (
-                logprob(m, "", reasoning) for m in (pair.neutral_prompt, pair.contextual_prompt)
-            )
-            term = term + (n.detach() - c) ** 2 / 2 / len(tokenizer(reasoning)["input_ids"])
-        consistency.append(term)
+        neutral, contextual = side(pair.neutral_prompt), side(pair.contextual_prompt)
+        if target == "own":
+            consistency.append(divergence(neutral, contextual))
+        else:
+            with torch.no_grad(), model.disable_adapter():
+                untrained = side(pair.neutral_prompt)
+            consistency.append(divergence(untrained, neutral) + divergence(untrained, contextual))
         text = f"Rating: {pair.score:g}<|im_end|>"
         answers = [
             -logprob(m, reasoning, text) / len(tokenizer(text)["input_ids"])
@@ -324,8 +333,12 @@ def test_consistency_is_that_of_separate_forward_passes(
         ]
         sft.append(answers[0] + answers[1])
     loss = LossConfig(w_dpo=1.0, w_sft=0.3, w_consistency=2.0, beta=0.1)
-    tokens = [tokenize(p, tokenizer, INVARIANCE, (1, 7)) for p in pairs]
-    terms = pair_terms(model, tokens, reference={}, loss=loss, score=sequence_logprobs)
+    method = INVARIANCE.model_copy(update={"consistency": target})
+    tokens = [tokenize(p, tokenizer, method, (1, 7)) for p in pairs]
+    reference: Reference = {}
+    if target == "base":
+        reference = reference_of(model, tokens, tmp_path / "reference.jsonl")
+    terms = pair_terms(model, tokens, reference=reference, loss=loss, score=sequence_logprobs)
     assert min(c.item() for c in consistency) > 1e-3
     torch.testing.assert_close(terms.sft, torch.stack(sft), rtol=1e-5, atol=0)
     torch.testing.assert_close(terms.consistency, torch.stack(consistency), rtol=1e-4, atol=1e-6)
