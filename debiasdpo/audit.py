@@ -162,9 +162,13 @@ def _figures(
             **_shift_figures(job, table, weights),
             **_accuracy_figures(rubrics, social, table, weights),
         }
+        mine |= {
+            f"relative_{key}": metrics.relative_bias(mine[key], mine["spread"]) for key in subsets
+        }
         found |= {f"{key}/{model}": value for key, value in mine.items()}
     if "tuned" in tables:
-        for key in (*subsets, *(f"bias/{c}" for c in social)):
+        relative = (f"relative_{key}" for key in subsets)
+        for key in (*subsets, *relative, *(f"bias/{c}" for c in social)):
             found[f"{key}/reduction"] = metrics.reduction(
                 found[f"{key}/base"], found[f"{key}/tuned"]
             )

@@ -124,6 +124,15 @@ def results_table(metrics: Mapping[str, Any]) -> str:
     rows += [(f"accuracy: {label}", f"accuracy/{key}") for key, label in names.items()]
     rows += [
         ("spread of neutral ratings (sd)", "spread"),
+        *(
+            (f"bias / spread{label}", key)
+            for label, key in (
+                (", trained", "relative_bias/trained"),
+                (", unseen", "relative_bias/unseen"),
+                ("", "relative_bias"),
+            )
+            if f"{key}/base" in metrics and (label or "relative_bias/trained/base" not in metrics)
+        ),
         ("ratings that could be read", "parse_rate"),
     ]
     lines = [f"{'':30}{'base':>22}{'tuned':>22}{'change':>24}", "-" * 98]

@@ -136,12 +136,20 @@ def test_bias_by_category_polarity_and_overall(job: JobConfig) -> None:
         "accuracy/gain": 1 / math.sqrt(0.9) - 1,
         "accuracy/spearman/difference": 1 - math.sqrt(0.9),
         "spread/base": math.sqrt(2.75 / 4),  # of 3 4 5 5
+        "relative_bias/trained/base": 13 / 8 / math.sqrt(2.75 / 4),
+        "relative_bias/unseen/base": (1 / 7 + 5 / 8) / 2 / math.sqrt(2.75 / 4),
         "parse_rate/base": 31 / 32,
         "parse_rate/tuned": 1.0,
     }
     assert {key: found[key] for key in expected} == pytest.approx(expected)
     assert found["bias/reduction"] == pytest.approx(
         1 - expected["bias/tuned"] / expected["bias/base"]
+    )
+    assert found["relative_bias/trained/reduction"] == pytest.approx(
+        1
+        - expected["bias/trained/tuned"]
+        / found["spread/tuned"]
+        / found["relative_bias/trained/base"]
     )
     assert set(found) >= ISSUE_KEYS
 

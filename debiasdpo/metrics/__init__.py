@@ -19,6 +19,7 @@ from debiasdpo.metrics.bias import (
     mean_absolute_shift,
     polarity_gap,
     reduction,
+    relative_bias,
     signed_shift,
 )
 from debiasdpo.metrics.bootstrap import Interval, bootstrap_interval
@@ -47,6 +48,7 @@ __all__ = [
     "polarity_gap",
     "quadratic_weighted_kappa",
     "reduction",
+    "relative_bias",
     "rmse",
     "round_half_up",
     "signed_shift",

@@ -97,6 +97,17 @@ def reduction(base: Figure, tuned: Figure) -> Figure:
     return cast(Figure, 1 - np.divide(tuned, np.where(before > 0, before, np.nan)))
 
 
+def relative_bias(bias: Figure, spread: Figure) -> Figure:
+    """Bias in units of the spread of the ratings: bias / spread.
+
+    Both in points, numbers or (R,). A rater that merely says less loses bias and spread alike, and
+    nothing here: at 1, an irrelevant statement moves a rating as far as another document does.
+    Returns 0 or more; NaN where spread is 0.
+    """
+    apart = np.asarray(spread, dtype=np.float64)
+    return cast(Figure, np.divide(bias, np.where(apart > 0, apart, np.nan)))
+
+
 def _weights(values: Floats, weights: Weights | None) -> Weights:
     return Weights.once(values.size) if weights is None else weights
 

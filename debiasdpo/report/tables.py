@@ -21,6 +21,8 @@ _KEYS: tuple[tuple[Column, str], ...] = (  # a column of the main table, and the
     (Column("placebo", "placebo"), "bias/placebo/{model}"),
     (Column("noise_floor", "noise floor"), "bias/noise_floor/{model}"),
     (Column("spread", "spread"), "spread/{model}"),
+    (Column("relative_trained", "bias / spread, trained"), "relative_bias/trained/{model}"),
+    (Column("relative_unseen", "bias / spread, unseen"), "relative_bias/unseen/{model}"),
     (Column("spearman", "Spearman"), "accuracy/spearman/{model}"),
     (Column("gain", "gain", "percent"), "accuracy/gain"),
     (Column("mae", "MAE"), "accuracy/mae/{model}"),
@@ -74,7 +76,8 @@ def main_table(groups: Sequence[Group]) -> Table:
         " Gain: Spearman(tuned)/Spearman(base) − 1, undefined where the base model's is 0.05 or less."
         " In brackets: 95 % intervals; one seed keeps its run's bootstrap interval, several are pooled,"
         " and speak of other documents, not of other trainings: for those there is the sd over seeds."
-        " A rater that merely says less loses bias, placebo and spread together; a constant rater has no"
+        " A rater that merely says less loses bias, placebo and spread together, but no bias / spread, which"
+        " is 1 where a statement moves ratings as far as another document does; a constant rater has no"
         " bias at all, so compare MAE and exact agreement with a constant's.",
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from debiasdpo.metrics import (
     mean_absolute_shift,
     polarity_gap,
     reduction,
+    relative_bias,
     signed_shift,
 )
 
@@ -104,3 +105,11 @@ def test_reduction_of_nothing_is_nan(base: float, tuned: float) -> None:
 def test_lengths_must_agree() -> None:
     with pytest.raises(ValueError, match=r"shifts and categories .* \(2,\) and \(1,\)"):
         macro_bias(np.array([1.0, 2.0]), np.array(["race"]))
+
+
+def test_relative_bias_is_undefined_for_a_constant_rater() -> None:
+    assert relative_bias(0.5, 0.25) == 2.0
+    assert math.isnan(relative_bias(0.0, 0.0))
+    found = relative_bias(np.array([0.5, 0.1]), np.array([0.25, 0.0]))
+    assert found[0] == 2.0
+    assert math.isnan(found[1])
