@@ -25,6 +25,7 @@ from debiasdpo.errors import UserError
 from debiasdpo.logprobs import Completion, sequence_logprobs
 from debiasdpo.training import trainer
 from debiasdpo.training.data import TokenPair
+from debiasdpo.training.selection import better
 from debiasdpo.tree_attention import Choice
 
 if TYPE_CHECKING:
@@ -149,9 +150,9 @@ def test_a_training_logs_every_step_and_keeps_the_best_audit(
 
     audits = rows(tmp_path / "validation.jsonl")
     assert [row["step"] for row in audits] == [0, 3, 6, 9, 12]
-    biases = [row["bias_trained"] for row in audits]
-    best = biases.index(min(biases))
+    best = better(audits)
     assert best > 0
+    assert audits[best]["bias_trained"] < audits[0]["bias_trained"]
     assert choice["step"] == audits[best]["step"]
     from safetensors.torch import load_file
 
@@ -165,7 +166,7 @@ def test_a_training_logs_every_step_and_keeps_the_best_audit(
     )  # fmt: skip
     model = models.load_model(config, tmp_path, device="cpu")[0]
     kept = adapters.load_adapter(model, tmp_path / "weights")
-    assert audit(kept)["bias_trained"] == pytest.approx(min(biases), rel=1e-6)
+    assert audit(kept)["bias_trained"] == pytest.approx(audits[best]["bias_trained"], rel=1e-6)
 
 
 def test_the_untrained_weights_are_kept_when_training_only_harms(
