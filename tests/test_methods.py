@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 from debiasdpo.run import conf_dir, run_job
 
 METHODS = sorted(file.stem for file in (conf_dir() / "method").glob("*.yaml"))
 PROMPTS = {name for name in METHODS if name.startswith("prompt_")}
 WITHOUT_PAIRING = {"sft", "sft_balanced", "sft_augmented", "invariance"}
+
+# They share their stages: apart, one worker would wait for the other.
+pytestmark = pytest.mark.xdist_group("methods")
 
 JobConfigs = Callable[..., Any]
 Rows = list[dict[str, Any]]
@@ -33,8 +35,7 @@ def run(job_config: JobConfigs, tiny_llama: Path, shared_folder: Path) -> Callab
             "train.epochs=1", "train.batch_pairs=3", "train.audit_every=2", "train.save_every=2",
             *overrides,
         )  # fmt: skip
-        with FileLock(shared_folder / "methods.lock"):
-            run_job(config, "tiny")
+        run_job(config, "tiny")
         folders = (output / "runs").glob(f"tiny_sycophancy_{method}_s0_*")
         return max(folders, key=lambda f: (f / "metrics.json").stat().st_mtime)
 
