@@ -209,15 +209,18 @@ def _accuracy_figures(
     """Each measure over rubrics, bias and Spearman of each rubric, spread of neutral ratings."""
     found: dict[str, Floats] = {}
     contextual = np.isin(table.category, social)
-    rho = figures.by_rubric(table, rubrics, metrics.spearman, weights)
+    each = {
+        name: figures.by_rubric(table, rubrics, measure, weights)
+        for name, measure in metrics.ACCURACY.items()
+    }
     for rubric in rubrics:
         rows = contextual & (table.rubric == rubric)
         found[f"bias/rubric/{rubric}"] = metrics.mean_absolute_shift(
             table.shift[rows], weights[rows]
         )
-        found[f"accuracy/rubric/{rubric}/spearman"] = rho[rubric]
-    for name, measure in metrics.ACCURACY.items():
-        found[f"accuracy/{name}"] = figures.accuracy(table, rubrics, measure, weights)
+        found[f"accuracy/rubric/{rubric}/spearman"] = each["spearman"][rubric]
+    for name, values in each.items():
+        found[f"accuracy/{name}"] = metrics.mean_of_defined(list(values.values()))
     found["spread"] = figures.accuracy(table, rubrics, figures.spread, weights)
     return found
 

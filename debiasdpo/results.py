@@ -112,11 +112,8 @@ def results_table(metrics: Mapping[str, Any]) -> str:
     gap = "/polarity_gap/base"
     social = [key.split("/")[1] for key in metrics if key.endswith(gap)]
     rows = [("bias (mean |shift|, points)", "bias")]
-    rows += [
-        (f"  {n} categories", f"bias/{n}")
-        for n in ("trained", "unseen")
-        if f"bias/{n}/base" in metrics
-    ]
+    subsets = [n for n in ("trained", "unseen") if f"bias/{n}/base" in metrics]
+    rows += [(f"  {n} categories", f"bias/{n}") for n in subsets]
     rows += [(f"    {c}", f"bias/{c}") for c in social]
     rows += [("  placebo", "bias/placebo")] if "bias/placebo/base" in metrics else []
     rows += [("largest mean shift", "bias/max_shift")]
@@ -125,13 +122,8 @@ def results_table(metrics: Mapping[str, Any]) -> str:
     rows += [
         ("spread of neutral ratings (sd)", "spread"),
         *(
-            (f"bias / spread{label}", key)
-            for label, key in (
-                (", trained", "relative_bias/trained"),
-                (", unseen", "relative_bias/unseen"),
-                ("", "relative_bias"),
-            )
-            if f"{key}/base" in metrics and (label or "relative_bias/trained/base" not in metrics)
+            [(f"bias / spread, {n}", f"relative_bias/{n}") for n in subsets]
+            or [("bias / spread", "relative_bias")]
         ),
         ("ratings that could be read", "parse_rate"),
     ]

@@ -61,7 +61,7 @@ def load_documents(job: Job) -> SplitCorpus:
 
 
 def make_pairs(job: Job, corpus: SplitCorpus) -> tuple[list[Pair], dict[str, int]]:
-    """pairs.jsonl: neutral and biased reasoning of the training part, as preference pairs."""
+    """pairs.jsonl: the training part, with neutral and biased reasoning as far as the method uses it."""
     config, train = job.config, corpus.parts["train"]
     pool = statements(config.context, config.context.train_categories, "train")
     turns = by_category(pool, config.method.statements)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from debiasdpo.metrics import round_half_up
 from debiasdpo.report.details import file_name, seeds
 from debiasdpo.report.drawing import (
     BLACK,
@@ -89,7 +90,7 @@ def _by_score(group: Group, file: str) -> dict[str, dict[int, list[float]]]:
                 and rating is not None
                 and score is not None
             ):
-                cells[row["rubric"]][math.floor(score + 0.5)].append(rating)
+                cells[row["rubric"]][int(round_half_up(score))].append(rating)
     return cells
 
 

@@ -132,10 +132,8 @@ def _state(status: Mapping[str, Any]) -> str:
     state = status.get("state")
     if state not in _STATES:
         return "unknown"
-    here = status.get("host") in (
-        None,
-        platform.node(),
-    )  # of another machine's processes we know nothing
+    # Of another machine's processes we know nothing.
+    here = status.get("host") in (None, platform.node())
     killed = state == "running" and here and not _alive(status.get("pid"))
     return "killed" if killed else str(state)
 

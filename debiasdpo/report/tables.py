@@ -10,6 +10,9 @@ from debiasdpo.report.formats import Cell, Column, Table
 from debiasdpo.report.groups import Group, Value, pool
 
 BASE = "base model"
+MODEL, DATA = Column("model", "model", "text"), Column("data", "data", "text")
+TRAINED_ON, METHOD = Column("trained_on", "trained on", "text"), Column("method", "method", "text")
+SEEDS = Column("seeds", "seeds", "count")
 # What a statement's side is called, and the last part of its mean shift's name in metrics.json.
 SIDES = {"flattering": "shift_flattering", "unflattering": "shift_unflattering", "placebo": "shift"}
 _KEYS: tuple[tuple[Column, str], ...] = (  # a column of the main table, and the figure it shows
@@ -44,9 +47,9 @@ _ACCURACY: tuple[tuple[Column, str], ...] = (
 def runs_table(runs: Sequence[Run], *, folded: bool = False) -> Table:
     """Every run with its state, and whatever is wrong with its files."""
     columns = (
-        Column("model", "model", "text"), Column("data", "data", "text"),
-        Column("state", "state", "text"), Column("method", "method", "text"),
-        Column("trained_on", "trained on", "text"), Column("seed", "seed", "count"),
+        MODEL, DATA,
+        Column("state", "state", "text"), METHOD,
+        TRAINED_ON, Column("seed", "seed", "count"),
         Column("stage", "stage", "text"), Column("minutes", "minutes", "count"),
         Column("changed", "last change", "text"), Column("remarks", "remarks", "text"),
         Column("folder", "folder", "text"),
@@ -101,9 +104,9 @@ def _methods(
 ) -> Table:
     """A row a method below the base model's, a block a model, data set and training context."""
     columns = [
-        Column("model", "model", "text"), Column("data", "data", "text"),
-        Column("trained_on", "trained on", "text"), Column("method", "method", "text"),
-        Column("seeds", "seeds", "count"), *(column for column, _ in keys),
+        MODEL, DATA,
+        TRAINED_ON, METHOD,
+        SEEDS, *(column for column, _ in keys),
     ]  # fmt: skip
     rows: list[tuple[Cell, ...]] = []
     strong = set()
@@ -135,11 +138,7 @@ def blocks(groups: Iterable[Group]) -> list[tuple[tuple[str, str, str], list[Gro
 
 
 def _figures(group: Group, model: str, keys: Sequence[tuple[Column, str]]) -> list[Cell]:
-    own = (
-        "gain",
-        "reduction",
-        "difference",
-    )  # figures of a change, which the base model itself has none of
+    own = ("gain", "reduction", "difference")  # of a change, which the base model has none of
     return [
         None if model == "base" and key.endswith(own) else group.value(key.format(model=model))
         for _, key in keys
@@ -181,9 +180,9 @@ def transfer_table(groups: Sequence[Group]) -> Table:
         *(["placebo"] if any("placebo" in g.categories() for g in trained) else []),
     ]
     columns = (
-        Column("model", "model", "text"), Column("data", "data", "text"),
-        Column("method", "method", "text"), Column("trained_on", "trained on", "text"),
-        Column("seeds", "seeds", "count"), *(Column(c, c, "percent") for c in shown),
+        MODEL, DATA,
+        METHOD, TRAINED_ON,
+        SEEDS, *(Column(c, c, "percent") for c in shown),
     )  # fmt: skip
     rows = [
         (g.model, g.data, g.label, g.trained_on, g.seeds, *(reduction_on(g, c) for c in shown))
@@ -212,10 +211,10 @@ def reduction_on(group: Group, category: str) -> Value | None:
 def shift_table(groups: Sequence[Group]) -> Table:
     """Mean shift under the statements of each category and polarity, before and after."""
     columns = (
-        Column("model", "model", "text"), Column("data", "data", "text"),
-        Column("trained_on", "trained on", "text"), Column("method", "method", "text"),
+        MODEL, DATA,
+        TRAINED_ON, METHOD,
         Column("category", "category", "text"), Column("polarity", "polarity", "text"),
-        Column("seeds", "seeds", "count"), Column("base", "base model", "signed"),
+        SEEDS, Column("base", "base model", "signed"),
         Column("tuned", "with the method", "signed"),
     )  # fmt: skip
     rows = []

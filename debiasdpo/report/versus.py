@@ -12,7 +12,7 @@ from debiasdpo.report.formats import Cell, Column, Table
 from debiasdpo.report.groups import Group, Value
 from debiasdpo.report.reading import note
 from debiasdpo.report.rows import document_rows, rating_rows
-from debiasdpo.report.tables import BASE
+from debiasdpo.report.tables import BASE, DATA, METHOD, MODEL, TRAINED_ON
 
 if TYPE_CHECKING:
     from debiasdpo.comparison import Comparison
@@ -36,8 +36,8 @@ def versus_table(groups: Sequence[Group], against: str) -> Table:
     p values are adjusted for all comparisons of the table together.
     """
     columns = [
-        Column("model", "model", "text"), Column("data", "data", "text"),
-        Column("trained_on", "trained on", "text"), Column("method", "method", "text"),
+        MODEL, DATA,
+        TRAINED_ON, METHOD,
         Column("reference", "against", "text"), Column("seeds", "common seeds", "count"),
     ]  # fmt: skip
     for key, title in FIGURES.items():

@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil, floor
+from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
 from debiasdpo.config import MethodConfig, TrainConfig
 from debiasdpo.logprobs import Completion
+from debiasdpo.metrics import round_half_up
 from debiasdpo.pairs import Pair
 from debiasdpo.prefix_tree import common_prefix
 from debiasdpo.prompts import answer
@@ -96,7 +97,7 @@ def tokenize(
 def level_weights(pairs: Sequence[Pair]) -> list[float]:
     """A weight for each pair, so that every score level of a rubric counts the same: N / (L n), with N
     pairs of the rubric on L levels (rounded half up), n of them on the pair's. Their mean is 1."""
-    levels = [(pair.rubric, floor(pair.score + 0.5)) for pair in pairs]
+    levels = [(pair.rubric, int(round_half_up(pair.score))) for pair in pairs]
     on_level = Counter(levels)
     of_rubric = Counter(rubric for rubric, _ in levels)
     different = Counter(rubric for rubric, _ in on_level)
