@@ -267,7 +267,12 @@ def _flex(
     if not grouped:
         key, value = repeat(key, groups), repeat(value, groups)
     kernel = _flex_kernel(query.device.type != "cpu")
-    out: Tensor = kernel(query, key, value, block_mask=block_mask, scale=scale, enable_gqa=grouped)
+    out: Tensor = kernel(
+        query, key, value, block_mask=block_mask, scale=scale, enable_gqa=grouped,
+        # Under 128 tokens torch would take its decoding kernel, which cannot be compiled for
+        # lengths that vary (NoValidChoicesError; torch 2.11 on an H100).
+        kernel_options={"FORCE_USE_FLEX_ATTENTION": True},
+    )  # fmt: skip
     return out
 
 
