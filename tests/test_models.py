@@ -109,7 +109,12 @@ def test_nf4_gradients_are_those_of_the_dequantised_model_also_after_evaluation(
     _evaluate(adapted, rows)
     assert all(m.weight.quant_state.packing_format_for_cpu for m in linear)
     with warnings.catch_warnings(action="ignore"):
-        assert _error(_gradients(adapted, rows), expected) > 0.1
+        try:
+            wrong = _error(_gradients(adapted, rows), expected)
+        except RuntimeError as refusal:  # a layer with a bias adds it in place, which autograd sees
+            assert "in-place operation" in str(refusal)
+        else:
+            assert wrong > 0.1
 
 
 def _plain_logprob(model: "PeftModel", row: Completion) -> "torch.Tensor":
