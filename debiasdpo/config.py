@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, ValidationError, create_model
 
 from debiasdpo.checks import CHECKS
+from debiasdpo.cluster import ClusterConfig
 from debiasdpo.contexts import PLACEBO, ContextConfig
 from debiasdpo.documents import AnyDataConfig
 from debiasdpo.errors import UserError
@@ -146,6 +147,7 @@ class JobConfig(Section):
     rate: RateConfig
     audit: AuditConfig
     tracker: TrackerConfig
+    cluster: ClusterConfig
 
     @property
     def audit_categories(self) -> tuple[str, ...]:

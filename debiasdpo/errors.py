@@ -3,3 +3,6 @@
 
 class UserError(Exception):
     """Bad input or a machine that lacks something. The text says what, where and how to mend it."""
+
+
+FAILURES: list[str] = []  # of the jobs of this command, a line each, for its end

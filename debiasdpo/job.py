@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from debiasdpo import adapters, model_source, models
 from debiasdpo.config import JobConfig
-from debiasdpo.runs import MANIFEST, RunFolder, Stage, Store, read_json
+from debiasdpo.runs import MANIFEST, RunFolder, Stage, Store, now, read_json
 from debiasdpo.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Job:
     run: RunFolder
     tracker: Tracker
     seconds: dict[str, float] = field(default_factory=dict)  # of each stage, when it was made
+    _stage: dict[str, Any] = field(default_factory=dict)  # the one at work: name, since, before
     _loaded: "tuple[object, LocalRater] | None" = None
 
     def rater(self, weights: Path | None = None) -> "LocalRater":
@@ -63,7 +64,8 @@ class Job:
         """Do `work` unless the stage is finished; it returns the names of the files it wrote, which the
         run folder gets too, in its folder `into`."""
         if stage.files is None:
-            self.run.status("running", stage=title)
+            self._stage = {"stage": title, "since": now()}
+            self.run.status("running", **self._stage)
             log.info("%s ...", title)
             started = time.perf_counter()
             stage.commit(work(), time.perf_counter() - started)
@@ -71,6 +73,11 @@ class Job:
             log.info("%s: found in %s", title, stage.folder)
         self.seconds[title] = stage.seconds
         self.run.keep(stage, stage.files or (), into)
+
+    def progress(self, done: int, total: int) -> None:
+        """Say how far the stage at work is; what the first call tells was there before."""
+        self._stage.setdefault("before", done)
+        self.run.progress(**self._stage, done=done, total=total)
 
     def model_inputs(self, weights: Path | None) -> dict[str, object]:
         """What decides a model's outputs, besides what it is given."""

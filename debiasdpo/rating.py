@@ -85,7 +85,8 @@ def _rate_batches(
     done = {row["key"] for row in journal.rows}
     rater = job.rater(weights).configured(config)
     _check_lengths(job, [p for batch in groups for p in batch], rater.tokenizer)
-    total = sum(len(batch) for batch in groups)
+    total, rated = sum(len(batch) for batch in groups), len(done)
+    job.progress(rated, total)
     with tqdm(total=total, desc=title, unit="prompt", disable=None, initial=len(done)) as bar:
         for batch in groups:
             if all(p.key in done for p in batch):
@@ -93,6 +94,8 @@ def _rate_batches(
             outputs = getattr(rater, how)(batch, scales(corpus, batch))
             journal.append(rating_row(p, o) for p, o in zip(batch, outputs, strict=True))
             bar.update(len(batch))
+            rated += len(batch)
+            job.progress(rated, total)
 
 
 def _check_lengths(job: Job, prompts: Sequence[Prompt], tokenizer: Any) -> None:

@@ -1,7 +1,6 @@
 """The frame of a job: its run folder, status, log and tracker; and what it says at the end."""
 
 import contextlib
-import errno
 import importlib.metadata
 import logging
 import math
@@ -16,10 +15,12 @@ from typing import Any
 
 import debiasdpo
 from debiasdpo.config import JobConfig
+from debiasdpo.failures import cause
+from debiasdpo.identity import identify, inputs_key, output_folder, trained
 from debiasdpo.job import Job
 from debiasdpo.rating import Rows
 from debiasdpo.redaction import redact
-from debiasdpo.runs import RunFolder, Store, fingerprint, write_json, write_text
+from debiasdpo.runs import RunFolder, Store, write_json, write_text
 from debiasdpo.tracking import open_tracker
 
 log = logging.getLogger("debiasdpo")
@@ -41,37 +42,36 @@ def set_up_logging() -> None:
 @contextlib.contextmanager
 def open_job(config: JobConfig, name: str) -> Iterator[Job]:
     """The job with its run folder and tracker; status.json tells how it ended, whatever happens."""
-    plain = config.model_dump(mode="json")
-    key = fingerprint({k: v for k, v in plain.items() if k not in ("output_dir", "tracker")})
-    trained = "+".join(config.context.train_categories)
-    title = f"{name}_{trained}_{config.method.name}_s{config.seed}"[:120]
-    output = Path(config.output_dir).expanduser().absolute()
-    run = RunFolder(output / "runs" / f"{title}_{key[:8]}")
+    key, folder = identify(config, name)
+    plain = redact(config.model_dump(mode="json"))
+    run = RunFolder(folder)
     handler = logging.FileHandler(run.folder / "run.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter(_FORMAT))
     log.addHandler(handler)
     log.info("run folder: %s", run.folder)
     try:
-        _write_config(run, redact(plain))
+        _write_config(run, plain)
         write_json(run.folder / "versions.json", versions())
         run.status("running", stage="start", config=key)
+        inputs = inputs_key(config, key)
         with open_tracker(
             config.tracker,
             run_id=key,
             name=run.folder.name,
-            group=f"{name}_{trained}",
+            group=f"{name}_{trained(config)}",
             tags=[name, *config.context.train_categories, config.method.name],
-            job_config=redact(plain),
+            job_config=plain,
             folder=run.folder,
         ) as tracker:
-            yield Job(config, Store(output / "cache"), run, tracker)
-        run.status("finished", config=key)
+            yield Job(config, Store(output_folder(config) / "cache"), run, tracker)
+        run.finish(config=key, inputs=inputs, tracker=config.tracker.kind)
     except BaseException as error:
         # A full disk cannot take the status either; the error itself must still come through.
         with contextlib.suppress(OSError):
             run.status(
                 "interrupted" if isinstance(error, KeyboardInterrupt) else "failed",
                 config=key,
+                cause=cause(error),
                 error=f"{type(error).__name__}: {error}",
                 traceback=traceback.format_exc(),
             )
@@ -79,6 +79,13 @@ def open_job(config: JobConfig, name: str) -> Iterator[Job]:
     finally:
         log.removeHandler(handler)
         handler.close()
+
+
+def show(folder: Path) -> None:
+    """What a finished job found, once more."""
+    log.info("finished before, nothing to do")
+    print((folder / "table.txt").read_text(encoding="utf-8"), end="")
+    print(f"\nrun folder: {folder}")
 
 
 def conclude(
@@ -242,32 +249,3 @@ def _commit() -> str | None:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-# As safetensors and `torch.save` have it.
-_FULL_DISK = ("No space left on device", "unexpected pos", "PytorchStreamWriter failed writing")
-
-
-def disk_message(error: Exception) -> str | None:
-    """What to do about a disk that is full or refuses to be written; None for other errors.
-
-    Some libraries turn a full disk into an error of their own, which only says so in its text.
-    """
-    full = any(sign in str(error) for sign in _FULL_DISK)
-    if not isinstance(error, OSError):
-        error = OSError(errno.ENOSPC if full else 0, "")
-    where = f" ({error.filename})" if error.filename else ""
-    if full or error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            f"The disk is full{where}. Free some space, or write elsewhere with output_dir=PATH;"
-            " the same command then goes on from what is finished."
-        )
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return f"No permission to write{where}. Choose another folder with output_dir=PATH."
-    if error.errno in (errno.ENOTDIR, errno.EEXIST) and error.filename:
-        path = Path(error.filename)
-        file = next((p for p in (*reversed(path.parents), path) if p.is_file()), path)
-        return f"{file} is a file where a folder is needed; set output_dir=PATH, or move the file."
-    if error.errno == errno.ENAMETOOLONG:
-        return f"The name of a file would be too long{where}. Shorten it with output_dir=PATH."
-    return None

@@ -15,17 +15,24 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import debiasdpo
+from debiasdpo.states import process_start
 
 log = logging.getLogger(__name__)
 
+Progress = Callable[[int, int], None]  # told how much is done, and of how much
+
 MANIFEST = "manifest.json"
+STATUS = "status.json"  # of a run folder
 _PARTIAL = "partial.jsonl"
+_RESULTS = ("metrics.json", "table.txt")
+_PROGRESS_S = 5.0  # between two writes of how far a stage is
+_HASHED = 64 * 2**20  # bytes; of larger files only the size is compared
 
 
 def fingerprint(value: object) -> str:
@@ -157,6 +164,11 @@ def _entry(path: Path) -> dict[str, object]:
     return {"size": path.stat().st_size, "sha256": digest(path)}
 
 
+def _quick_entry(path: Path) -> dict[str, object]:
+    size = path.stat().st_size
+    return {"size": size} if size > _HASHED else _entry(path)
+
+
 class Store:
     """All finished and unfinished stages under one folder, shared by every job that uses it."""
 
@@ -190,30 +202,76 @@ class Store:
             lock.release()
 
 
+def no_progress(done: int, total: int) -> None:
+    """For those whom nobody watches."""
+
+
+def now() -> str:
+    """The time, to the second, with its zone, ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def scheduler_job() -> dict[str, str]:
+    """Slurm's id of the job that this process belongs to, as squeue shows it; {} elsewhere."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    job = f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+    return {"slurm": job} if job else {}
+
+
 class RunFolder:
     """What one job leaves behind for people: configuration, status, and the files of its stages."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        self._kept: set[Path] = set()
+        self._shown = 0.0  # when progress was last written, on the monotonic clock
 
     def status(self, state: str, **more: object) -> None:
-        """Write status.json: running (and the stage), finished, interrupted or failed (and the error)."""
+        """Write status.json: queued, running (and the stage), finished, interrupted or failed (and the
+        error)."""
         write_json(
-            self.folder / "status.json",
+            self.folder / STATUS,
             {
                 "state": state,
-                "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                "time": now(),
                 "pid": os.getpid(),
+                "pid_start": process_start(os.getpid()),
                 "host": platform.node(),
+                **scheduler_job(),
                 **more,
             },
         )
+        self._shown = time.monotonic()
+
+    def progress(self, stage: str, since: str, before: int, done: int, total: int) -> None:
+        """Say how far a stage is: `done` of `total`, of which `before` were there when this process
+        took it up at `since`. Written every few seconds, so that it may be called at every step."""
+        if time.monotonic() - self._shown >= _PROGRESS_S:
+            self.status("running", stage=stage, since=since, before=before, done=done, total=total)
+
+    def finish(self, **more: object) -> None:
+        """Declare the job finished, with what its files look like: `complete` compares them."""
+        names = {*self._kept, *(self.folder / name for name in _RESULTS)}
+        files = {str(p.relative_to(self.folder)): _quick_entry(p) for p in sorted(names)}
+        self.status("finished", files=files, **more)
+
+    def complete(self) -> dict[str, Any] | None:
+        """What `finish` was told, if the job finished and its files are all as they were."""
+        try:
+            status: dict[str, Any] = read_json(self.folder / STATUS)
+            whole = status["state"] == "finished" and all(
+                _quick_entry(self.folder / name) == entry for name, entry in status["files"].items()
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        return status if whole else None
 
     def keep(self, stage: Stage, names: Iterable[str], into: str = "") -> None:
         """Put a stage's files here too: a hard link where the disk allows one, else a copy."""
         for name in names:
             source, target = stage.folder / name, self.folder / into / name
+            self._kept.add(target)
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists() and target.samefile(source):
                 continue

@@ -25,7 +25,15 @@ from debiasdpo.pairs import Pair
 from debiasdpo.prompts import Prompt
 from debiasdpo.raters import Output
 from debiasdpo.rating import Rows, batches, rate, rating_row, scales, style
-from debiasdpo.runs import fingerprint, read_json, read_jsonl, write_json, write_jsonl
+from debiasdpo.runs import (
+    Progress,
+    fingerprint,
+    no_progress,
+    read_json,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+)
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +190,7 @@ def _reference(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> dict[str
             passes = plan_passes([p.for_reference() for p in known], config.train)
             score = scorer(config.train, config.model.attention)
             journal = stage.journal()
-            reference_logprobs(job.rater().model, passes, score, journal)
+            reference_logprobs(job.rater().model, passes, score, journal, job.progress)
             write_jsonl(stage.folder / "reference.jsonl", journal.rows)
             return ["reference.jsonl"]
 
@@ -221,7 +229,7 @@ def _train(
         return validation_figures(config, corpus.parts["validation"], rows)
 
     task = distributed.share(_Task(config, known, reference, folder))
-    _do(task, rater.model, rater.tokenizer, validate, job.tracker.log)
+    _do(task, rater.model, rater.tokenizer, validate, job.tracker.log, job.progress)
     if config.train.adapter == "full":  # a model folder of its own, loadable as model.path
         rater.tokenizer.save_pretrained(folder / "weights")
     weights = [f"weights/{p.name}" for p in (folder / "weights").iterdir() if p.is_file()]
@@ -237,7 +245,14 @@ class _Task(NamedTuple):
     folder: Path
 
 
-def _do(task: _Task, model: Any, tokenizer: Any, audit: Any, on_log: Any) -> None:
+def _do(
+    task: _Task,
+    model: Any,
+    tokenizer: Any,
+    audit: Any,
+    on_log: Any,
+    progress: Progress = no_progress,
+) -> None:
     from debiasdpo.training import trainer
 
     config = task.config
@@ -259,6 +274,7 @@ def _do(task: _Task, model: Any, tokenizer: Any, audit: Any, on_log: Any) -> Non
         bf16=config.train.adapter == "full" and config.model.dtype == "bfloat16",
         audit=audit,
         on_log=on_log,
+        progress=progress,
     )
 
 

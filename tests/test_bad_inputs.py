@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from debiasdpo import results, run
+from debiasdpo import failures, run
+from debiasdpo.errors import FAILURES
 
 ROOT = Path(__file__).parents[1]
 DOC = ROOT / "docs/errors.md"
@@ -288,7 +289,7 @@ def command_line(
         return done.returncode, done.stdout + done.stderr
     # Loggers of libraries keep the stream of the first test, which is closed by now.
     patch.setattr(logging, "raiseExceptions", False)
-    patch.setattr(run, "_failures", [])
+    FAILURES.clear()
     patch.setattr(sys, "argv", ["debiasdpo", *arguments])
     patch.setenv("HYDRA_FULL_ERROR", "")
     capfd.readouterr()
@@ -407,7 +408,7 @@ def test_the_page_shows_these_mistakes_and_no_others() -> None:
     ],
 )
 def test_errors_of_the_disk_say_what_to_do(code: int, words: str) -> None:
-    message = results.disk_message(OSError(code, os.strerror(code), "/a/b"))
+    message = failures.disk_message(OSError(code, os.strerror(code), "/a/b"))
     assert message is not None
     assert words in message
     assert "output_dir=PATH" in message
@@ -418,9 +419,9 @@ def test_a_full_disk_shows_in_the_errors_of_libraries_too() -> None:
         "I/O error: No space left on device (os error 28)",  # safetensors
         "[enforce fail at inline_container.cc:672] . unexpected pos 5120 vs 5012",  # torch.save
     ):
-        assert "The disk is full" in str(results.disk_message(RuntimeError(text)))
+        assert "The disk is full" in str(failures.disk_message(RuntimeError(text)))
 
 
 def test_other_errors_are_no_user_error() -> None:
-    assert results.disk_message(OSError(5, "Input/output error")) is None
-    assert results.disk_message(RuntimeError("PytorchStreamReader failed reading")) is None
+    assert failures.disk_message(OSError(5, "Input/output error")) is None
+    assert failures.disk_message(RuntimeError("PytorchStreamReader failed reading")) is None

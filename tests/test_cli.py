@@ -65,7 +65,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("wheel")
     source = base / "source"  # building must not write into the checkout
     ignored = shutil.ignore_patterns("__pycache__")
-    for name in ("debiasdpo", "conf"):
+    for name in ("debiasdpo", "conf", "hydra_plugins"):
         shutil.copytree(ROOT / name, source / name, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)

@@ -1,7 +1,6 @@
 """Run folders, found anywhere below the given paths, and what each says about itself."""
 
 import os
-import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 from debiasdpo.errors import UserError
 from debiasdpo.redaction import redact
 from debiasdpo.report.reading import Notes, interval, note, number, read_mapping
+from debiasdpo.states import state_of
 
 # Tables and figures show methods in this order; others follow, by name.
 METHODS = (
@@ -21,7 +21,6 @@ METHODS = (
 _MARKS = ("status.json", "config.yaml")
 _SECTIONS = {"seed", "model", "context", "data", "method", "rate", "audit"}
 _FIGURES = {"bias/base", "accuracy/spearman/base"}
-_STATES = ("finished", "running", "failed", "interrupted")
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def find_runs(paths: Sequence[Path]) -> list[Run]:
             f"No such folder: {', '.join(missing)}. Give run folders, or folders above them, such as"
             " outputs/runs."
         )
-    folders = {folder.resolve(): None for path in paths for folder in _run_folders(path)}
+    folders = {folder.resolve(): None for path in paths for folder in run_folders(path)}
     if not folders:
         raise UserError(
             f"No run found in {', '.join(map(str, paths))}: there is no folder with"
@@ -77,7 +76,8 @@ def find_runs(paths: Sequence[Path]) -> list[Run]:
     return sorted(map(read_run, folders), key=_order)
 
 
-def _run_folders(path: Path) -> Iterable[Path]:
+def run_folders(path: Path) -> Iterable[Path]:
+    """Every run folder at or below `path`."""
     for root, folders, files in os.walk(path):
         if any(mark in files for mark in _MARKS):
             folders.clear()  # what a run keeps inside is its own
@@ -91,7 +91,7 @@ def read_run(folder: Path) -> Run:
     notes: Notes = []
     status = read_mapping(folder / "status.json", notes)
     config = read_mapping(folder / "config.yaml", notes)
-    state = _state(status)
+    state = state_of(status)
     metrics = read_mapping(folder / "metrics.json", notes) if state == "finished" else {}
     for file, known, needed in (
         ("config.yaml", config, _SECTIONS),
@@ -126,29 +126,6 @@ def read_run(folder: Path) -> Run:
 def _section(mapping: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     section = mapping.get(name)
     return section if isinstance(section, dict) else {}
-
-
-def _state(status: Mapping[str, Any]) -> str:
-    state = status.get("state")
-    if state not in _STATES:
-        return "unknown"
-    # Of another machine's processes we know nothing.
-    here = status.get("host") in (None, platform.node())
-    killed = state == "running" and here and not _alive(status.get("pid"))
-    return "killed" if killed else str(state)
-
-
-def _alive(pid: object) -> bool:
-    """Whether a process of this machine has the id."""
-    if not isinstance(pid, int) or pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return True
 
 
 def _names(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from debiasdpo.config import LossConfig, TrainConfig
 from debiasdpo.logprobs import Completion, separate_logprobs, sequence_logprobs
-from debiasdpo.runs import Journal
+from debiasdpo.runs import Journal, Progress, no_progress
 from debiasdpo.training.data import Pass, TokenPair
 from debiasdpo.training.objective import (
     PairTerms,
@@ -93,7 +93,11 @@ def present_terms(pair: TokenPair) -> tuple[str, ...]:
 
 
 def reference_logprobs(
-    model: "torch.nn.Module", passes: Sequence[Pass], score: Scorer, journal: Journal
+    model: "torch.nn.Module",
+    passes: Sequence[Pass],
+    score: Scorer,
+    journal: Journal,
+    progress: Progress = no_progress,
 ) -> None:
     """Score the sequences of every pair under the untrained model, into the journal.
 
@@ -106,7 +110,9 @@ def reference_logprobs(
     done = {row["pair"] for row in journal.rows}
     missing = [p.pairs for p in passes if not {pair.key for pair in p.pairs} <= done]
     model.eval()
-    for members in tqdm(missing, desc="reference", unit="pass", disable=None):
+    before = len(passes) - len(missing)
+    progress(before, len(passes))
+    for i, members in enumerate(tqdm(missing, desc="reference", unit="pass", disable=None), 1):
         with torch.no_grad():
             scored = score(model, [c for p in members for c in p.completions])
         parts = scored.split([len(p.completions) for p in members])
@@ -114,3 +120,4 @@ def reference_logprobs(
             {"pair": pair.key, "logprobs": part.tolist()}
             for pair, part in zip(members, parts, strict=True)
         )
+        progress(before + i, len(passes))

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 from debiasdpo import distributed
 from debiasdpo.adapters import save_adapter
 from debiasdpo.config import LossConfig, TrainConfig
-from debiasdpo.runs import Journal, digest, read_json, read_jsonl, write_json, write_jsonl
+from debiasdpo.runs import (
+    Journal,
+    Progress,
+    digest,
+    no_progress,
+    read_json,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+)
 from debiasdpo.training.data import TokenPair, plan_passes, plan_steps, share_of
 from debiasdpo.training.selection import better
 from debiasdpo.training.terms import Reference, Terms, pair_terms, present_terms, scorer
@@ -49,6 +58,7 @@ def train(
     bf16: bool = False,
     audit: Audit,
     on_log: Log,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Train `model` (with its adapter) in place and return the choice made among its checkpoints.
 
@@ -88,6 +98,7 @@ def train(
     resume = distributed.share(_last_whole_checkpoint(checkpoints) if first else None)
     if first:
         done = int(resume.name.split("-")[1]) if resume else 0
+        progress(done, len(steps))
         history = _truncated(folder / "steps.jsonl", done)
         audits = _truncated(folder / "validation.jsonl", done)
         if resume:
@@ -152,6 +163,7 @@ def train(
                 on_log(row, state.global_step)
 
         def on_step_end(self, args, state, control, model=None, **_):  # type: ignore[no-untyped-def]
+            progress(state.global_step, len(steps))
             if state.global_step % config.audit_every == 0 or state.global_step == len(steps):
                 self._audit(state.global_step, model)
 

@@ -1,0 +1,54 @@
+"""What went wrong, in words that say what to do: memory, disk, or a user's mistake."""
+
+import errno
+from pathlib import Path
+
+from debiasdpo.errors import UserError
+from debiasdpo.memory import is_out_of_memory, memory_message
+
+
+def cause(error: BaseException) -> str:
+    """What kind of trouble it is, as far as that can be told: memory, disk, input, interrupt, error."""
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return "interrupt"
+    if isinstance(error, UserError):
+        return "input"
+    if isinstance(error, Exception) and is_out_of_memory(error):
+        return "memory"
+    return "disk" if isinstance(error, Exception) and disk_message(error) else "error"
+
+
+def message(error: Exception) -> str | None:
+    """One message for an error that a user can mend; None for a fault of the program."""
+    if isinstance(error, UserError):
+        return str(error)
+    return memory_message(error) or disk_message(error)
+
+
+# As safetensors and `torch.save` have it.
+_FULL_DISK = ("No space left on device", "unexpected pos", "PytorchStreamWriter failed writing")
+
+
+def disk_message(error: Exception) -> str | None:
+    """What to do about a disk that is full or refuses to be written; None for other errors.
+
+    Some libraries turn a full disk into an error of their own, which only says so in its text.
+    """
+    full = any(sign in str(error) for sign in _FULL_DISK)
+    if not isinstance(error, OSError):
+        error = OSError(errno.ENOSPC if full else 0, "")
+    where = f" ({error.filename})" if error.filename else ""
+    if full or error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"The disk is full{where}. Free some space, or write elsewhere with output_dir=PATH;"
+            " the same command then goes on from what is finished."
+        )
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return f"No permission to write{where}. Choose another folder with output_dir=PATH."
+    if error.errno in (errno.ENOTDIR, errno.EEXIST) and error.filename:
+        path = Path(error.filename)
+        file = next((p for p in (*reversed(path.parents), path) if p.is_file()), path)
+        return f"{file} is a file where a folder is needed; set output_dir=PATH, or move the file."
+    if error.errno == errno.ENAMETOOLONG:
+        return f"The name of a file would be too long{where}. Shorten it with output_dir=PATH."
+    return None

@@ -1,0 +1,69 @@
+"""Submit jobs to Slurm as one array, by submitit."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import submitit
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn
+from hydra.types import HydraContext
+from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
+from omegaconf import DictConfig
+
+from debiasdpo.cluster import SlurmConfig
+
+
+class JobFailed(Exception):
+    """Makes Slurm call a job failed that failed; what went wrong is in its run folder."""
+
+
+class _Job(SlurmLauncher):  # type: ignore[misc]
+    """What submitit runs on a node, and puts back into the queue when it is told to stop."""
+
+    def __call__(self, *arguments: Any) -> JobReturn:
+        done: JobReturn = super().__call__(*arguments)
+        if done.return_value is not None:
+            raise JobFailed(done.return_value)
+        return done
+
+
+def submit(
+    context: HydraContext,
+    config: DictConfig,
+    cluster: SlurmConfig,
+    overrides: Sequence[list[str]],
+    task: Callable[[DictConfig], Any],
+) -> list[Any]:
+    """submitit's handle of each job; they are queued when this returns."""
+    job = _Job()
+    job.setup(hydra_context=context, task_function=task, config=config)
+    folder = Path(str(config.hydra.sweep.dir)) / "slurm" / "%A"
+    executor = submitit.AutoExecutor(
+        cluster="slurm", folder=folder, slurm_max_num_timeout=cluster.turns
+    )
+    options = {
+        "slurm_partition": cluster.partition,
+        "slurm_account": cluster.account,
+        "slurm_qos": cluster.qos,
+        "slurm_constraint": cluster.constraint,
+        "slurm_gpus_per_node": cluster.gpus or None,
+        "slurm_mem": None if cluster.memory_gb is None else f"{round(cluster.memory_gb * 1024)}M",
+    }
+    executor.update_parameters(
+        name="debiasdpo",
+        timeout_min=max(1, round(cluster.hours * 60)),
+        cpus_per_task=cluster.cpus,
+        slurm_array_parallelism=cluster.array,
+        slurm_signal_delay_s=cluster.signal_s,
+        slurm_setup=list(cluster.setup),
+        slurm_additional_parameters=dict(cluster.more),
+        stderr_to_stdout=True,
+        **{name: value for name, value in options.items() if value is not None},
+    )
+    rows = [
+        (list(row), "hydra.sweep.dir", i, str(i), Singleton.get_state())
+        for i, row in enumerate(overrides)
+    ]
+    jobs: list[Any] = executor.map_array(job, *zip(*rows, strict=True))
+    return jobs

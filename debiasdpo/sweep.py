@@ -1,0 +1,252 @@
+"""The jobs of a sweep: which are done, who does the others, and what became of them.
+
+A sweep is nothing but its jobs: each finds its own run folder by the fingerprint of its configuration,
+so the same command goes on, and one with more seeds or models adds only those.
+"""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from debiasdpo import distributed, failures, results
+from debiasdpo.cluster import LocalConfig, RayConfig, SlurmConfig, missing_package
+from debiasdpo.config import JobConfig, build
+from debiasdpo.errors import FAILURES, UserError
+from debiasdpo.identity import finished, identify
+from debiasdpo.runs import STATUS, RunFolder, read_json
+from debiasdpo.states import at_work, state_of
+
+log = logging.getLogger(__name__)
+
+_TRIES = 2  # of a job whose process was killed, beside others
+
+
+class Planned(NamedTuple):
+    """A job of the sweep, before it is launched."""
+
+    overrides: list[str]
+    config: JobConfig | None  # None: it is wrong
+    folder: Path | None  # that of its run
+    state: str  # finished, at work, to do, or wrong
+    problem: str = ""
+
+    @property
+    def title(self) -> str:
+        return " ".join(self.overrides) or "(no overrides)"
+
+
+class Given(NamedTuple):
+    """What Hydra gives a launcher."""
+
+    context: HydraContext
+    config: DictConfig
+    first: int  # number of the first job
+
+    def launch(self, launcher: Any, jobs: Sequence[Planned]) -> Sequence[JobReturn]:
+        """By one of Hydra's launchers."""
+        launcher.setup(hydra_context=self.context, task_function=task, config=self.config)
+        done: Sequence[JobReturn] = launcher.launch([j.overrides for j in jobs], self.first)
+        return done
+
+
+def task(composed: DictConfig) -> str | None:
+    """One job, as Hydra calls it; returns why it failed, so that the others of a sweep still run."""
+    from debiasdpo.run import run_job
+
+    results.set_up_logging()
+    hydra = HydraConfig.get()
+    try:
+        config = build(composed)
+        name = _name(hydra.runtime.choices)
+        folder = finished(config, name)
+        if folder is not None:
+            results.show(folder)
+        else:
+            run_job(config, name)
+    except Exception as error:  # noqa: BLE001 - one failed job must not end the sweep
+        message = failures.message(error)
+        print(f"Error: {message}" if message else traceback.format_exc(), file=sys.stderr)
+        if distributed.size() > 1:  # the other processes may be in the middle of a step
+            sys.exit(1)
+        reason = message or f"{type(error).__name__}: {error}"
+        if hydra.mode == RunMode.RUN:
+            FAILURES.append(reason)
+        return reason
+    return None
+
+
+def launch(
+    context: HydraContext, config: DictConfig, job_overrides: Sequence[Sequence[str]], first: int
+) -> Sequence[JobReturn]:
+    """Launch what is left to do of these jobs; failures are added to `FAILURES`."""
+    results.set_up_logging()
+    jobs = [_plan(context, config, list(overrides)) for overrides in job_overrides]
+    todo = [job for job in jobs if job.state == "to do"]
+    counts = {
+        state: sum(j.state == state for j in jobs) for state in ("finished", "at work", "to do")
+    }
+    log.info("%d jobs: %s", len(jobs), ", ".join(f"{n} {state}" for state, n in counts.items()))
+    for job in jobs:
+        if job.problem:
+            print(f"Error: {job.title}\n{job.problem}", file=sys.stderr)
+            FAILURES.append(f"{job.title}: {job.problem}")
+    if todo:
+        assert todo[0].config is not None
+        cluster = todo[0].config.cluster
+        if missing := list(missing_package(cluster)):
+            raise UserError("\n".join(missing))
+        reasons = _LAUNCHERS[cluster.kind](Given(context, config, first), cluster, todo)
+        FAILURES.extend(
+            f"{job.title}: {reason}{f' ({job.folder})' if job.folder else ''}"
+            for job, reason in zip(todo, reasons, strict=True)
+            if reason
+        )
+    done = JobReturn()
+    done.status, done.return_value = JobStatus.COMPLETED, None
+    return [done] * len(jobs)
+
+
+def _plan(context: HydraContext, config: DictConfig, overrides: list[str]) -> Planned:
+    composed = context.config_loader.load_sweep_config(config, overrides)
+    name = _name(composed.hydra.runtime.choices)
+    overrides = list(overrides)
+    try:
+        # Without Hydra's own part, as a job gets it.
+        job = build(OmegaConf.masked_copy(composed, [str(k) for k in composed if k != "hydra"]))
+        folder = identify(job, name).folder
+        state = "at work" if at_work(_status(folder)) else "to do"
+        if finished(job, name):
+            state = "finished"
+    except UserError as error:
+        return Planned(overrides, None, None, "wrong", str(error))
+    return Planned(overrides, job, folder, state)
+
+
+def _name(choices: Any) -> str:
+    return f"{choices['model']}_{choices['data']}"
+
+
+def _status(folder: Path) -> dict[str, Any]:
+    try:
+        status: dict[str, Any] = read_json(folder / STATUS)
+    except (OSError, ValueError):
+        return {}
+    return status if isinstance(status, dict) else {}
+
+
+def _local(given: Given, cluster: LocalConfig, jobs: Sequence[Planned]) -> list[str | None]:
+    if cluster.jobs > 1:
+        return _joblib(given, cluster, jobs)
+    from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+
+    return [done.return_value for done in given.launch(BasicLauncher(), jobs)]
+
+
+def _joblib(given: Given, cluster: LocalConfig, jobs: Sequence[Planned]) -> list[str | None]:
+    """Several processes. When one is killed, joblib ends the others: they go on where they were, and
+    what was being done is tried `_TRIES` times, since no one tells whose process it was."""
+    from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    reasons: dict[int, str | None] = {}
+    tries = [0] * len(jobs)
+    while left := [i for i in range(len(jobs)) if i not in reasons]:
+        try:
+            launcher = JoblibLauncher(n_jobs=cluster.jobs)
+            returns = given.launch(launcher, [jobs[i] for i in left])
+            reasons |= {i: r.return_value for i, r in zip(left, returns, strict=True)}
+        except BrokenProcessPool:
+            states = {i: _ended(jobs[i]) for i in left}
+            log.warning("a process was killed; the jobs beside it go on from where they were")
+            for i, (state, reason) in states.items():
+                if state in ("finished", "failed"):
+                    reasons[i] = reason
+                elif state == "killed":
+                    tries[i] += 1
+                    if tries[i] == _TRIES:
+                        reasons[i] = "its process was killed (often by the system, out of memory)"
+            if all(state == "unknown" for state, _ in states.values()):
+                raise
+    return [reasons[i] for i in range(len(jobs))]
+
+
+def _ended(job: Planned) -> tuple[str, str | None]:
+    """State of a job that was launched, and why it failed, if it did."""
+    assert job.folder is not None
+    status = _status(job.folder)
+    state = state_of(status)
+    return state, str(status.get("error")) if state in ("failed", "interrupted") else None
+
+
+def _slurm(given: Given, cluster: SlurmConfig, jobs: Sequence[Planned]) -> list[str | None]:
+    from debiasdpo.slurm import submit
+
+    submitted = submit(given.context, given.config, cluster, [j.overrides for j in jobs], task)
+    for job, handle in zip(jobs, submitted, strict=True):
+        assert job.folder is not None
+        if not at_work(_status(job.folder)):  # it may have begun already
+            log_file = str(handle.paths.stdout)
+            RunFolder(job.folder).status("queued", slurm=handle.job_id, log=log_file)
+    ids = sorted({handle.job_id.partition("_")[0] for handle in submitted})
+    print(f"Submitted {len(jobs)} jobs to Slurm: {', '.join(ids)}. This terminal may be closed.")
+    assert jobs[0].config is not None
+    print(f"How they do: debiasdpo status {jobs[0].config.output_dir}")
+    if not cluster.wait:
+        return [None] * len(jobs)
+    reasons: list[str | None] = []
+    for job, handle in zip(jobs, submitted, strict=True):
+        handle.wait()
+        state, reason = _ended(job)
+        known = state == "finished"
+        reasons.append(None if known else reason or f"{state}, {handle.state.lower()} says Slurm")
+    return reasons
+
+
+def _ray(given: Given, cluster: RayConfig, jobs: Sequence[Planned]) -> list[str | None]:
+    import ray
+
+    ray.init(address=cluster.address, ignore_reinit_error=True, log_to_driver=True)
+    # A worker that dies is tried again by Ray, and goes on from what is finished.
+    remote: Any = ray.remote(num_gpus=cluster.gpus, num_cpus=cluster.cpus)(_on_ray)
+    folder = os.getcwd()
+    waiting = [
+        remote.remote(given.context, given.config, job.overrides, given.first + i, folder)
+        for i, job in enumerate(jobs)
+    ]
+    reasons: list[str | None] = []
+    for handle in waiting:
+        try:
+            reasons.append(ray.get(handle))
+        except ray.exceptions.RayError as error:
+            reasons.append(f"its Ray worker was lost: {str(error).splitlines()[0]}")
+    return reasons
+
+
+def _on_ray(
+    context: HydraContext, config: DictConfig, overrides: list[str], number: int, folder: str
+) -> str | None:
+    """One job in a worker of Ray's."""
+    from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+
+    os.chdir(folder)  # relative paths count from where the command was given
+    launcher = BasicLauncher()
+    launcher.setup(hydra_context=context, task_function=task, config=config)
+    (done,) = launcher.launch([overrides], number)
+    reason: str | None = done.return_value
+    return reason
+
+
+_LAUNCHERS: dict[str, Callable[..., list[str | None]]] = {
+    "local": _local,
+    "slurm": _slurm,
+    "ray": _ray,
+}
