@@ -9,7 +9,7 @@ from debiasdpo.memory import is_out_of_memory, memory_message
 
 def cause(error: BaseException) -> str:
     """What kind of trouble it is, as far as that can be told: memory, disk, input, interrupt, error."""
-    if isinstance(error, KeyboardInterrupt | SystemExit):
+    if isinstance(error, KeyboardInterrupt):
         return "interrupt"
     if isinstance(error, UserError):
         return "input"

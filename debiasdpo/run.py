@@ -92,10 +92,6 @@ def main() -> None:
         print(f"Error: {FAILURES[-1]}", file=sys.stderr)
     distributed.share(None)  # nothing more to train
     distributed.finish()
-    if len(FAILURES) > 1:
-        print(f"\n{len(FAILURES)} jobs failed:", file=sys.stderr)
-        for failure in FAILURES:
-            print(f"  {failure.splitlines()[0]}", file=sys.stderr)
     if FAILURES:
         sys.exit(1)
 

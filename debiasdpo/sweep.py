@@ -7,6 +7,7 @@ so the same command goes on, and one with more seeds or models adds only those.
 import logging
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,10 +24,11 @@ from debiasdpo.config import JobConfig, build
 from debiasdpo.errors import FAILURES, UserError
 from debiasdpo.identity import finished, identify
 from debiasdpo.runs import STATUS, RunFolder, read_json
-from debiasdpo.states import at_work, state_of
+from debiasdpo.states import at_work, slurm_queue, state_of
 
 log = logging.getLogger(__name__)
 
+_LOOK_S = 5.0  # between two looks at Slurm's queue
 _TRIES = 2  # of a job whose process was killed, beside others
 
 
@@ -95,21 +97,22 @@ def launch(
         state: sum(j.state == state for j in jobs) for state in ("finished", "at work", "to do")
     }
     log.info("%d jobs: %s", len(jobs), ", ".join(f"{n} {state}" for state, n in counts.items()))
-    for job in jobs:
-        if job.problem:
-            print(f"Error: {job.title}\n{job.problem}", file=sys.stderr)
-            FAILURES.append(f"{job.title}: {job.problem}")
+    failed = [f"{job.title}: {job.problem}" for job in jobs if job.problem]
     if todo:
         assert todo[0].config is not None
         cluster = todo[0].config.cluster
         if missing := list(missing_package(cluster)):
             raise UserError("\n".join(missing))
         reasons = _LAUNCHERS[cluster.kind](Given(context, config, first), cluster, todo)
-        FAILURES.extend(
-            f"{job.title}: {reason}{f' ({job.folder})' if job.folder else ''}"
+        failed += [
+            f"{job.title}: {reason.splitlines()[0]}\n    {job.folder}"
             for job, reason in zip(todo, reasons, strict=True)
             if reason
-        )
+        ]
+    if failed:
+        print(f"\n{len(failed)} of {len(jobs)} jobs failed:", file=sys.stderr)
+        print("\n".join(f"  {line}" for line in failed), file=sys.stderr)
+    FAILURES.extend(failed)
     done = JobReturn()
     done.status, done.return_value = JobStatus.COMPLETED, None
     return [done] * len(jobs)
@@ -191,6 +194,7 @@ def _slurm(given: Given, cluster: SlurmConfig, jobs: Sequence[Planned]) -> list[
     from debiasdpo.slurm import submit
 
     submitted = submit(given.context, given.config, cluster, [j.overrides for j in jobs], task)
+    slurm_queue.cache_clear()
     for job, handle in zip(jobs, submitted, strict=True):
         assert job.folder is not None
         if not at_work(_status(job.folder)):  # it may have begun already
@@ -202,13 +206,12 @@ def _slurm(given: Given, cluster: SlurmConfig, jobs: Sequence[Planned]) -> list[
     print(f"How they do: debiasdpo status {jobs[0].config.output_dir}")
     if not cluster.wait:
         return [None] * len(jobs)
-    reasons: list[str | None] = []
-    for job, handle in zip(jobs, submitted, strict=True):
-        handle.wait()
-        state, reason = _ended(job)
-        known = state == "finished"
-        reasons.append(None if known else reason or f"{state}, {handle.state.lower()} says Slurm")
-    return reasons
+    # Not by submitit, which waits for ever for a job that died without a word.
+    while any(job.folder and at_work(_status(job.folder)) for job in jobs):
+        time.sleep(_LOOK_S)
+        slurm_queue.cache_clear()
+    ends = [_ended(job) for job in jobs]
+    return [None if end == "finished" else reason or f"it was {end}" for end, reason in ends]
 
 
 def _ray(given: Given, cluster: RayConfig, jobs: Sequence[Planned]) -> list[str | None]:

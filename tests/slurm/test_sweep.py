@@ -1,0 +1,134 @@
+"""A sweep of the project's own jobs on a real Slurm: it goes on, and it tells the truth."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.slurm.conftest import Slurm
+
+pytestmark = pytest.mark.xdist_group("slurm")
+
+ROOT = Path(__file__).parents[2]
+SMALL = (
+    "model=llama8b", "train.nf4=false", "rate=expected", "model.max_length=1024",
+    "model.lora.rank=4", "data.teachers=10", "data.lessons_per_teacher=1", "data.words=30",
+    "data.limit={train:2,validation:3,test:4}", "rate.max_new_tokens=6", "audit.resamples=100",
+    "train.batch_pairs=2", "train.batch_documents=2", "train.audit_every=100",
+    "train.save_every=1", "context=experience", "audit.categories=[education,experience,placebo]",
+)  # fmt: skip
+SLURM = ("cluster=slurm", "cluster.gpus=0", "cluster.cpus=1", "cluster.memory_gb=null")
+
+
+class Sweeps:
+    """Sweeps with one output folder, by the command line."""
+
+    def __init__(self, slurm: Slurm, model: Path, folder: Path) -> None:
+        self.slurm, self.model, self.folder = slurm, model, folder
+        self.env = {**slurm.env, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+    def command(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "debiasdpo.run", *words],
+            env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+
+    def sweep(
+        self, *overrides: str, cluster: tuple[str, ...] = SLURM
+    ) -> "subprocess.CompletedProcess[str]":
+        where = (f"model.path={self.model}", f"output_dir={self.folder / 'out'}")
+        return self.command("-m", *SMALL, *where, *cluster, *overrides)
+
+    def status(self, folder: str) -> dict[str, Any]:
+        """status.json of the one run folder whose name has this in it."""
+        files = list((self.folder / "out/runs").glob(f"*{folder}*/status.json"))
+        return json.loads(files[0].read_text()) if files else {}
+
+    def wait(self, seconds: float = 120) -> "subprocess.CompletedProcess[str]":
+        """`debiasdpo status`, once nothing is at work or queued."""
+        deadline = time.monotonic() + seconds
+        while (done := self.command("status", "out")).returncode == 2:
+            assert time.monotonic() < deadline, done.stdout
+            time.sleep(1)
+        return done
+
+    def metrics(self, folder: str) -> dict[str, Any]:
+        (file,) = (self.folder / "out/runs").glob(f"*{folder}*/metrics.json")
+        metrics = json.loads(file.read_text())
+        return {k: v for k, v in metrics.items() if not k.startswith("time/")}
+
+
+@pytest.fixture
+def sweeps(slurm: Slurm, tiny_llama: Path, tmp_path: Path) -> Sweeps:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    return Sweeps(slurm, tiny_llama, tmp_path)
+
+
+def test_a_sweep_is_queued_watched_and_continued(sweeps: Sweeps) -> None:
+    first = sweeps.sweep("seed=0,1", "rate.max_tokens=4096,1")
+    assert first.returncode == 0, first.stderr
+    assert "Submitted 4 jobs to Slurm" in first.stdout
+    assert sweeps.command("status", "out").returncode == 2
+    again = sweeps.sweep("seed=0,1", "rate.max_tokens=4096,1")  # not queued twice
+    assert "4 at work, 0 to do" in again.stderr
+    assert sweeps.wait().returncode == 0
+    more = sweeps.sweep("seed=0,1,2")
+    assert "3 jobs: 2 finished, 0 at work, 1 to do" in more.stderr
+    done = sweeps.wait()
+    assert "5 jobs: 5 finished" in done.stdout
+
+
+def test_what_failed_on_a_node_is_told_and_slurm_knows_it(sweeps: Sweeps) -> None:
+    done = sweeps.sweep("model.max_length=1024,40", "cluster.wait=true")
+    assert done.returncode == 1
+    assert "1 of 2 jobs failed:" in done.stderr
+    assert "prompts are too long" in done.stderr
+    table = sweeps.command("status", "out")
+    assert table.returncode == 1
+    assert "1 failed, 1 finished" in table.stdout
+    failed = next(
+        status
+        for file in (sweeps.folder / "out/runs").glob("*/status.json")
+        if (status := json.loads(file.read_text()))["state"] == "failed"
+    )
+    assert "Traceback" in failed["traceback"]
+    sweeps.slurm.wait_for(failed["slurm"], "FAILED")
+
+
+def test_a_job_that_is_told_to_stop_is_requeued_and_ends_as_if_never_stopped(
+    sweeps: Sweeps, tmp_path: Path
+) -> None:
+    sweeps.sweep("train.epochs=30")
+    deadline = time.monotonic() + 60
+    while (now := sweeps.status("_s0_")).get("done", 0) < 5 or now["stage"] != "training":
+        assert time.monotonic() < deadline, now
+        time.sleep(0.1)
+    sweeps.slurm.run("scancel", "--signal=USR2", now["slurm"])
+    assert sweeps.wait().returncode == 0
+    assert sweeps.slurm.job(now["slurm"])["Restarts"] == "1"
+    log = next((sweeps.folder / "out/runs").glob("*/run.log")).read_text()
+    assert "training goes on after step" in log
+    undisturbed = Sweeps(sweeps.slurm, sweeps.model, tmp_path / "other")
+    undisturbed.folder.mkdir()
+    undisturbed.sweep("train.epochs=30", cluster=())
+    assert undisturbed.metrics("_s0_") == sweeps.metrics("_s0_")
+
+
+def test_a_killed_job_is_told_apart_and_done_by_the_same_command(sweeps: Sweeps) -> None:
+    sweeps.sweep("train.epochs=30")
+    deadline = time.monotonic() + 60
+    while (now := sweeps.status("_s0_")).get("stage") != "training":
+        assert time.monotonic() < deadline, now
+        time.sleep(0.1)
+    os.kill(now["pid"], 9)
+    killed = sweeps.wait()
+    assert killed.returncode == 1
+    assert "killed" in killed.stdout
+    assert "in training" in killed.stdout
+    assert "0 at work, 1 to do" in sweeps.sweep("train.epochs=30").stderr
+    assert sweeps.wait().returncode == 0
