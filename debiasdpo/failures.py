@@ -1,7 +1,11 @@
 """What went wrong, in words that say what to do: memory, disk, or a user's mistake."""
 
 import errno
+import re
 from pathlib import Path
+
+from hydra.errors import HydraException
+from yaml import YAMLError
 
 from debiasdpo.errors import UserError
 from debiasdpo.memory import is_out_of_memory, memory_message
@@ -23,6 +27,18 @@ def message(error: Exception) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     return memory_message(error) or disk_message(error)
+
+
+def command_line(error: Exception) -> str:
+    """Why there is no job to run: what Hydra says, without its advice to add unknown keys."""
+    if isinstance(error, YAMLError):
+        return f"A configuration file is not valid YAML; quote texts that hold : or ? or commas.\n{error}"
+    if isinstance(error, OSError) and not isinstance(error, HydraException):
+        return disk_message(error) or str(error)
+    unknown = re.match(r"Could not override '(.+?)'", str(error))
+    if unknown:
+        return f"{unknown[1]}: no such key; --cfg job shows all there are"
+    return re.sub(r"\s*Config search path:.*", "", str(error), flags=re.DOTALL)
 
 
 # As safetensors and `torch.save` have it.

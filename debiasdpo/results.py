@@ -65,7 +65,9 @@ def open_job(config: JobConfig, name: str) -> Iterator[Job]:
         ) as tracker:
             yield Job(config, Store(output_folder(config) / "cache"), run, tracker)
         run.finish(config=key, inputs=inputs, tracker=config.tracker.kind)
-    except SystemExit:  # told to stop, and put back into a queue; whoever looks sees the process gone
+    except (
+        SystemExit
+    ):  # told to stop, and put back into a queue; whoever looks sees the process gone
         raise
     except BaseException as error:
         # A full disk cannot take the status either; the error itself must still come through.

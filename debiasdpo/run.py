@@ -8,7 +8,6 @@ python -m debiasdpo.run status outputs                    how the jobs do
 
 import logging
 import os
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,28 +85,16 @@ def main() -> None:
     except (
         HydraException, OmegaConfBaseException, YAMLError, OSError, ValueError, UserError
     ) as error:  # fmt: skip
+        from debiasdpo import failures
+
         if full_errors:
             raise
-        FAILURES.append(_command_line_message(error))
+        FAILURES.append(failures.command_line(error))
         print(f"Error: {FAILURES[-1]}", file=sys.stderr)
     distributed.share(None)  # nothing more to train
     distributed.finish()
     if FAILURES:
         sys.exit(1)
-
-
-def _command_line_message(error: Exception) -> str:
-    """Why there is no job to run: what Hydra says, without its advice to add unknown keys."""
-    from debiasdpo.failures import disk_message
-
-    if isinstance(error, YAMLError):
-        return f"A configuration file is not valid YAML; quote texts that hold : or ? or commas.\n{error}"
-    if isinstance(error, OSError) and not isinstance(error, HydraException):
-        return disk_message(error) or str(error)
-    unknown = re.match(r"Could not override '(.+?)'", str(error))
-    if unknown:
-        return f"{unknown[1]}: no such key; --cfg job shows all there are"
-    return re.sub(r"\s*Config search path:.*", "", str(error), flags=re.DOTALL)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from debiasdpo import distributed, failures, results
 from debiasdpo.cluster import LocalConfig, RayConfig, SlurmConfig, missing_package
@@ -40,10 +42,6 @@ class Planned(NamedTuple):
     folder: Path | None  # that of its run
     state: str  # finished, at work, to do, or wrong
     problem: str = ""
-
-    @property
-    def title(self) -> str:
-        return " ".join(self.overrides) or "(no overrides)"
 
 
 class Given(NamedTuple):
@@ -97,7 +95,13 @@ def launch(
         state: sum(j.state == state for j in jobs) for state in ("finished", "at work", "to do")
     }
     log.info("%d jobs: %s", len(jobs), ", ".join(f"{n} {state}" for state, n in counts.items()))
-    failed = [f"{job.title}: {job.problem}" for job in jobs if job.problem]
+    common = set.intersection(*(set(job.overrides) for job in jobs))
+
+    def title(job: Planned) -> str:
+        own = [o for o in job.overrides if o not in common] if len(jobs) > 1 else job.overrides
+        return " ".join(own) or "(no overrides)"
+
+    failed = [f"{title(job)}: {job.problem}" for job in jobs if job.problem]
     if todo:
         assert todo[0].config is not None
         cluster = todo[0].config.cluster
@@ -105,7 +109,7 @@ def launch(
             raise UserError("\n".join(missing))
         reasons = _LAUNCHERS[cluster.kind](Given(context, config, first), cluster, todo)
         failed += [
-            f"{job.title}: {reason.splitlines()[0]}\n    {job.folder}"
+            f"{title(job)}: {reason.splitlines()[0]}\n    {job.folder}"
             for job, reason in zip(todo, reasons, strict=True)
             if reason
         ]
@@ -119,18 +123,17 @@ def launch(
 
 
 def _plan(context: HydraContext, config: DictConfig, overrides: list[str]) -> Planned:
-    composed = context.config_loader.load_sweep_config(config, overrides)
-    name = _name(composed.hydra.runtime.choices)
-    overrides = list(overrides)
     try:
+        composed = context.config_loader.load_sweep_config(config, overrides)
+        name = _name(composed.hydra.runtime.choices)
         # Without Hydra's own part, as a job gets it.
         job = build(OmegaConf.masked_copy(composed, [str(k) for k in composed if k != "hydra"]))
         folder = identify(job, name).folder
         state = "at work" if at_work(_status(folder)) else "to do"
         if finished(job, name):
             state = "finished"
-    except UserError as error:
-        return Planned(overrides, None, None, "wrong", str(error))
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        return Planned(overrides, None, None, "wrong", failures.command_line(error))
     return Planned(overrides, job, folder, state)
 
 

@@ -1,0 +1,32 @@
+"""Hydra's way to a sweep of debiasdpo; Hydra takes sweepers and launchers from `hydra_plugins` only.
+
+There is no more in here than what calls `debiasdpo.sweep`, since Hydra imports this at every start.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+
+
+class Sweeper(BasicSweeper):
+    """Hydra's own, but for its check that every job can be composed, which the launcher does."""
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Composing takes as long as all else that a finished job needs; once is enough."""
+
+
+class SweepLauncher(Launcher):
+    """Leaves finished jobs out and hands the others to what `cluster=` says."""
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        from debiasdpo import sweep
+
+        return sweep.launch(self.hydra_context, self.config, job_overrides, initial_job_idx)
