@@ -205,8 +205,7 @@ def _slurm(given: Given, cluster: SlurmConfig, jobs: Sequence[Planned]) -> list[
             RunFolder(job.folder).status("queued", slurm=handle.job_id, log=log_file)
     ids = sorted({handle.job_id.partition("_")[0] for handle in submitted})
     print(f"Submitted {len(jobs)} jobs to Slurm: {', '.join(ids)}. This terminal may be closed.")
-    assert jobs[0].config is not None
-    print(f"How they do: debiasdpo status {jobs[0].config.output_dir}")
+    print(_hint(jobs[0]))
     if not cluster.wait:
         return [None] * len(jobs)
     # Not by submitit, which waits for ever for a job that died without a word.
@@ -217,10 +216,21 @@ def _slurm(given: Given, cluster: SlurmConfig, jobs: Sequence[Planned]) -> list[
     return [None if end == "finished" else reason or f"it was {end}" for end, reason in ends]
 
 
+def _hint(job: Planned) -> str:
+    assert job.config is not None
+    return f"How they do: debiasdpo status {job.config.output_dir}"
+
+
 def _ray(given: Given, cluster: RayConfig, jobs: Sequence[Planned]) -> list[str | None]:
     import ray
 
-    ray.init(address=cluster.address, ignore_reinit_error=True, log_to_driver=True)
+    try:
+        ray.init(address=cluster.address, ignore_reinit_error=True, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise UserError(
+            f"cluster.address: no Ray cluster answers at {cluster.address}"
+            f" ({str(error).splitlines()[0]}). Start one with `ray start --head`, or give its address."
+        ) from error
     # A worker that dies is tried again by Ray, and goes on from what is finished.
     remote: Any = ray.remote(num_gpus=cluster.gpus, num_cpus=cluster.cpus)(_on_ray)
     folder = os.getcwd()
@@ -228,6 +238,7 @@ def _ray(given: Given, cluster: RayConfig, jobs: Sequence[Planned]) -> list[str 
         remote.remote(given.context, given.config, job.overrides, given.first + i, folder)
         for i, job in enumerate(jobs)
     ]
+    print(f"Ray has {len(jobs)} jobs. {_hint(jobs[0])}")
     reasons: list[str | None] = []
     for handle in waiting:
         try:

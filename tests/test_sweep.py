@@ -2,11 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +187,41 @@ def test_a_killed_process_takes_no_other_job_with_it(sweeps: Sweeps, tiny_llama:
     unbroken.folder.mkdir()
     assert unbroken.run("seed=0,1,2", "train.epochs=20")[0] == 0
     assert unbroken.metrics() == sweeps.metrics()
+
+
+RAY = """
+import sys, ray
+print(ray.init(num_cpus=3, include_dashboard=False).address_info["address"], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def ray_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A Ray cluster of one node, which ends with its process."""
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # no token in this user's home
+    process = subprocess.Popen(
+        [sys.executable, "-c", RAY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    lines = iter(process.stdout.readline, "")
+    yield next(line.strip() for line in lines if re.fullmatch(r"[\d.]+:\d+\n", line))
+    process.stdin.close()
+    process.wait(60)
+
+
+def test_ray_and_joblib_find_the_same(sweeps: Sweeps, tiny_llama: Path, ray_address: str) -> None:
+    on_ray = ("cluster=ray", f"cluster.address={ray_address}", "cluster.gpus=0", "cluster.cpus=1")
+    code, out, error = sweeps.run("method=none", "seed=0,1,2", "data.teachers=10,2", *on_ray)
+    assert code == 1, error
+    assert "Ray has 6 jobs. How they do: debiasdpo status" in out
+    other = Sweeps(tiny_llama, sweeps.folder / "joblib")
+    other.folder.mkdir()
+    code, _, told = other.run("method=none", "seed=0,1,2", "data.teachers=10,2", "cluster.jobs=2")
+    assert code == 1
+    for summary in (error, told):
+        assert "3 of 6 jobs failed:" in summary
+    assert len(other.metrics()) == 3
+    assert other.metrics() == sweeps.metrics()
