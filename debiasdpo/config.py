@@ -138,6 +138,7 @@ class JobConfig(Section):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     output_dir: Text
+    gpu_hour_price: NonNegative | None
     model: ModelConfig
     context: ContextConfig
     data: AnyDataConfig

@@ -8,6 +8,9 @@ from debiasdpo import documents, model_source
 from debiasdpo.config import JobConfig
 from debiasdpo.runs import RunFolder, fingerprint
 
+# What changes where and how a job runs, and not what it finds.
+_NO_MATTER = {"output_dir", "tracker", "cluster", "gpu_hour_price"}
+
 
 class Identity(NamedTuple):
     """What tells one job from another, and where it is kept."""
@@ -18,7 +21,7 @@ class Identity(NamedTuple):
 
 def identify(config: JobConfig, name: str) -> Identity:
     """The job of this configuration; `name` begins its folder's."""
-    plain = config.model_dump(mode="json", exclude={"output_dir", "tracker", "cluster"})
+    plain = config.model_dump(mode="json", exclude=_NO_MATTER)
     key = fingerprint(plain)
     title = f"{name}_{trained(config)}_{config.method.name}_s{config.seed}"[:120]
     return Identity(key, output_folder(config) / "runs" / f"{title}_{key[:8]}")

@@ -2,14 +2,14 @@
 
 import importlib.metadata
 import logging
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from debiasdpo import adapters, model_source, models
+from debiasdpo import adapters, distributed, model_source, models
 from debiasdpo.config import JobConfig
+from debiasdpo.costs import Cost, Meter
 from debiasdpo.runs import MANIFEST, RunFolder, Stage, Store, now, read_json
 from debiasdpo.tracking import Tracker
 
@@ -27,8 +27,9 @@ class Job:
     store: Store
     run: RunFolder
     tracker: Tracker
-    seconds: dict[str, float] = field(default_factory=dict)  # of each stage, when it was made
+    costs: dict[str, Cost] = field(default_factory=dict)  # of each stage, when it was made
     _stage: dict[str, Any] = field(default_factory=dict)  # the one at work: name, since, before
+    _spent: Callable[[], None] = lambda: None  # notes what it has cost so far
     _loaded: "tuple[object, LocalRater] | None" = None
 
     def rater(self, weights: Path | None = None) -> "LocalRater":
@@ -67,17 +68,23 @@ class Job:
             self._stage = {"stage": title, "since": now()}
             self.run.status("running", **self._stage)
             log.info("%s ...", title)
-            started = time.perf_counter()
-            stage.commit(work(), time.perf_counter() - started)
+            meter, earlier = Meter(), stage.spent()
+
+            def spent() -> Cost:
+                return meter.read(distributed.size()).after(earlier)
+
+            self._spent = lambda: stage.note_spent(spent())
+            stage.commit(work(), spent())
         else:
             log.info("%s: found in %s", title, stage.folder)
-        self.seconds[title] = stage.seconds
+        self.costs[title] = stage.cost
         self.run.keep(stage, stage.files or (), into)
 
     def progress(self, done: int, total: int) -> None:
         """Say how far the stage at work is; what the first call tells was there before."""
         self._stage.setdefault("before", done)
-        self.run.progress(**self._stage, done=done, total=total)
+        if self.run.progress(**self._stage, done=done, total=total):
+            self._spent()
 
     def model_inputs(self, weights: Path | None) -> dict[str, object]:
         """What decides a model's outputs, besides what it is given."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from debiasdpo import costs
 from debiasdpo.errors import UserError
 from debiasdpo.prefix_tree import PrefixTree, pack
 from debiasdpo.tree_attention import (
@@ -127,6 +128,7 @@ def run_packed(
     """Last hidden states (N, hidden size) of packed tokens (N,), which attend as `attend` says."""
     import torch
 
+    costs.count_tokens(len(ids))
     causal = causal_model(model)
     if causal.config._attn_implementation != NAME:
         register()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import debiasdpo
+from debiasdpo import costs
 from debiasdpo.config import JobConfig
 from debiasdpo.failures import cause
 from debiasdpo.identity import identify, inputs_key, output_folder, trained
@@ -103,7 +104,8 @@ def conclude(
     metrics = {
         **figures,
         **{f"pairs/{what}": count for what, count in counts.items()},
-        **{f"time/{stage}_s": seconds for stage, seconds in job.seconds.items()},
+        **{f"time/{stage}_s": round(cost.seconds, 2) for stage, cost in job.costs.items()},
+        **costs.figures(job.costs, job.config.gpu_hour_price),
     }
     metrics = {key: finite(value) for key, value in metrics.items()}
     write_json(job.run.folder / "metrics.json", metrics)

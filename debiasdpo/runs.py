@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import debiasdpo
+from debiasdpo.costs import NO_COST, Cost
 from debiasdpo.states import process_start
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ Progress = Callable[[int, int], None]  # told how much is done, and of how much
 MANIFEST = "manifest.json"
 STATUS = "status.json"  # of a run folder
 _PARTIAL = "partial.jsonl"
+_SPENT = "spent.json"
 _RESULTS = ("metrics.json", "table.txt")
 _PROGRESS_S = 5.0  # between two writes of how far a stage is
 _HASHED = 64 * 2**20  # bytes; of larger files only the size is compared
@@ -121,7 +123,7 @@ class Stage:
     fingerprint: str
     folder: Path
     files: dict[str, Any] | None = None  # of a finished stage: the manifest's entries, verified
-    seconds: float = 0.0  # what making it took, in the job that finished it
+    cost: Cost = NO_COST  # of making it, also in processes that were killed
 
     def journal(self) -> Journal:
         """Where unfinished work is noted down, row by row; gone once the stage is committed."""
@@ -135,7 +137,7 @@ class Stage:
         try:
             manifest = read_json(self.folder / MANIFEST)
             files: dict[str, Any] = manifest["files"]
-            self.seconds = float(manifest["seconds"])
+            self.cost = Cost.from_row(manifest["cost"])
             damaged = [n for n, entry in files.items() if not _is(self.folder / n, entry)]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             damaged = [MANIFEST]
@@ -148,12 +150,23 @@ class Stage:
         else:
             self.files = files
 
-    def commit(self, names: Iterable[str], seconds: float) -> None:
+    def spent(self) -> Cost:
+        """What processes that were killed in the middle of this stage had spent when they last said so."""
+        try:
+            return Cost.from_row(read_json(self.folder / _SPENT))
+        except (OSError, ValueError, KeyError, TypeError):
+            return NO_COST
+
+    def note_spent(self, cost: Cost) -> None:
+        write_json(self.folder / _SPENT, cost.to_row())
+
+    def commit(self, names: Iterable[str], cost: Cost) -> None:
         """Declare the stage finished: from now on these files are what it made."""
         self.files = {name: _entry(self.folder / name) for name in sorted(names)}
-        self.seconds = round(seconds, 2)
-        write_json(self.folder / MANIFEST, {"seconds": self.seconds, "files": self.files})
-        (self.folder / _PARTIAL).unlink(missing_ok=True)
+        self.cost = cost
+        write_json(self.folder / MANIFEST, {"cost": cost.to_row(), "files": self.files})
+        for name in (_PARTIAL, _SPENT):
+            (self.folder / name).unlink(missing_ok=True)
 
 
 def _is(path: Path, entry: object) -> bool:
@@ -244,11 +257,14 @@ class RunFolder:
         )
         self._shown = time.monotonic()
 
-    def progress(self, stage: str, since: str, before: int, done: int, total: int) -> None:
+    def progress(self, stage: str, since: str, before: int, done: int, total: int) -> bool:
         """Say how far a stage is: `done` of `total`, of which `before` were there when this process
-        took it up at `since`. Written every few seconds, so that it may be called at every step."""
-        if time.monotonic() - self._shown >= _PROGRESS_S:
+        took it up at `since`. Written every few seconds, so that it may be called at every step; true
+        where it was."""
+        due = time.monotonic() - self._shown >= _PROGRESS_S
+        if due:
             self.status("running", stage=stage, since=since, before=before, done=done, total=total)
+        return due
 
     def finish(self, **more: object) -> None:
         """Declare the job finished, with what its files look like: `complete` compares them."""

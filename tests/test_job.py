@@ -68,7 +68,7 @@ def run_folder(output: Path) -> Path:
 
 
 def untimed(metrics: Mapping[str, Any]) -> Metrics:
-    return {k: v for k, v in metrics.items() if not k.startswith("time/")}
+    return {k: v for k, v in metrics.items() if not k.startswith(("time/", "cost/"))}
 
 
 def stages(output: Path) -> dict[str, int]:

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import debiasdpo
+from debiasdpo.costs import Cost
 from debiasdpo.runs import (
     MANIFEST,
     Journal,
@@ -158,6 +159,9 @@ def test_a_journal_that_was_cut_off_says_so(
 # --- stages
 
 
+COST = Cost(1.5, 100, 0.25, 2)
+
+
 def make(store: Store, made: list[str], inputs: dict[str, object]) -> Path:
     """A stage of two files; `made` gets a line each time it is made."""
     with store.stage("thing", inputs) as stage:
@@ -165,8 +169,8 @@ def make(store: Store, made: list[str], inputs: dict[str, object]) -> Path:
             made.append(stage.fingerprint)
             write_text(stage.folder / "a.txt", f"a of {inputs}")
             write_text(stage.folder / "b.txt", f"b of {inputs}")
-            stage.commit(["a.txt", "b.txt"], 1.5)
-        assert stage.seconds == 1.5
+            stage.commit(["a.txt", "b.txt"], COST)
+        assert stage.cost == COST
         return stage.folder
 
 
@@ -178,6 +182,20 @@ def test_a_finished_stage_is_found_by_equal_inputs_only(tmp_path: Path) -> None:
     assert make(Store(tmp_path), made, {"x": 1, "y": 3}) != first
     assert len(made) == 2
     assert read_json(first / "inputs.json") == {"debiasdpo": debiasdpo.__version__, "x": 1, "y": 2}
+
+
+def test_what_a_killed_process_spent_on_a_stage_counts(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.stage("thing", {}) as stage:
+        assert stage.spent() == Cost()
+        stage.note_spent(COST)
+    with store.stage("thing", {}) as stage:
+        write_text(stage.folder / "a.txt", "a")
+        whole = Cost(2.0, 50, 0.5, 1).after(stage.spent())
+        stage.commit(["a.txt"], whole)
+        assert whole == Cost(3.5, 150, 0.5, 2)
+        assert stage.spent() == Cost()
+        assert not (stage.folder / "spent.json").exists()
 
 
 def test_an_unfinished_stage_keeps_what_it_has(tmp_path: Path) -> None:
@@ -193,6 +211,10 @@ def test_an_unfinished_stage_keeps_what_it_has(tmp_path: Path) -> None:
     with store.stage("thing", {}) as stage:  # the lock was let go
         assert stage.files is None
         assert Journal(stage.folder / "partial.jsonl").rows == [{"done": 1}]
+
+
+def drop_files(folder: Path, **instead: object) -> None:
+    write_json(folder / MANIFEST, {"cost": read_json(folder / MANIFEST)["cost"], **instead})
 
 
 def put_a_folder_in_its_place(folder: Path) -> None:
@@ -211,9 +233,9 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "manifest empty": lambda f: os.truncate(f / MANIFEST, 0),
     "manifest not text": lambda f: (f / MANIFEST).write_bytes(b"\xff\xfe\x00"),
     "manifest of another kind": lambda f: (f / MANIFEST).write_text("[]"),
-    "manifest without files": lambda f: (f / MANIFEST).write_text('{"seconds": 1}'),
-    "manifest with a list": lambda f: (f / MANIFEST).write_text('{"seconds": 1, "files": ["a"]}'),
-    "manifest without seconds": lambda f: write_json(
+    "manifest without files": lambda f: drop_files(f),
+    "manifest with a list": lambda f: drop_files(f, files=["a"]),
+    "manifest without costs": lambda f: write_json(
         f / MANIFEST, {"files": read_json(f / MANIFEST)["files"]}
     ),
 }
@@ -270,7 +292,7 @@ def _job(folder: Path, barrier: Any) -> None:
             what = "made"
             time.sleep(0.3)  # the others come meanwhile
             write_text(stage.folder / "a.txt", "a")
-            stage.commit(["a.txt"], 0.3)
+            stage.commit(["a.txt"], COST)
         with (folder / "made").open("a") as stream:
             stream.write(f"{what}\n")
 
@@ -318,7 +340,7 @@ def _hold_shortly(folder: Path, held: Any) -> None:
 def finished(root: Path, text: str) -> Stage:
     with Store(root).stage("thing", {}) as stage:
         write_text(stage.folder / "a.txt", text)
-        stage.commit(["a.txt"], 1.0)
+        stage.commit(["a.txt"], COST)
     return stage
 
 

@@ -58,7 +58,9 @@ class Sweeps:
         files = (self.folder / "out/runs").glob("*/metrics.json")
         return {
             file.parent.name: {
-                k: v for k, v in json.loads(file.read_text()).items() if not k.startswith("time/")
+                k: v
+                for k, v in json.loads(file.read_text()).items()
+                if not k.startswith(("time/", "cost/"))
             }
             for file in files
         }

@@ -44,6 +44,12 @@ _ACCURACY: tuple[tuple[Column, str], ...] = (
 )
 
 
+def _spent(run: Run, what: str, unit: float = 1.0) -> Value | None:
+    """A cost of the whole job; runs of earlier versions have none."""
+    found = run.figure(f"cost/{what}")
+    return None if found is None else Value(found / unit)
+
+
 def runs_table(runs: Sequence[Run], *, folded: bool = False) -> Table:
     """Every run with its state, and whatever is wrong with its files."""
     columns = (
@@ -51,6 +57,8 @@ def runs_table(runs: Sequence[Run], *, folded: bool = False) -> Table:
         Column("state", "state", "text"), METHOD,
         TRAINED_ON, Column("seed", "seed", "count"),
         Column("stage", "stage", "text"), Column("minutes", "minutes", "count"),
+        Column("gpu_hours", "GPU-hours"), Column("tokens", "million tokens"),
+        Column("peak_memory_gb", "peak GB"), Column("money", "money"),
         Column("changed", "last change", "text"), Column("remarks", "remarks", "text"),
         Column("folder", "folder", "text"),
     )  # fmt: skip
@@ -61,12 +69,15 @@ def runs_table(runs: Sequence[Run], *, folded: bool = False) -> Table:
         rows.append((
             run.model, run.data, run.state, run.method, "+".join(run.trained) or "nothing",
             run.seed, run.stage or None, round(sum(seconds) / 60) if seconds else None,
+            _spent(run, "gpu_hours"), _spent(run, "tokens", 1e6), _spent(run, "peak_memory_gb"),
+            _spent(run, "money"),
             run.time[:16].replace("T", " ") or None, "; ".join(remarks) or None, run.folder.name,
         ))  # fmt: skip
     return Table(
         "runs", "Runs and their states",
         "Killed: the run says it is running, but no process of this machine has its id. Minutes: what"
-        " its stages took when they were made, also by another run. Only finished runs count below.",
+        " its stages took when they were made, also by another run; so all that it cost. Only finished runs"
+        " count below.",
         columns, tuple(rows), section=2, folded=folded,
     )  # fmt: skip
 

@@ -60,7 +60,7 @@ class Sweeps:
     def metrics(self, folder: str) -> dict[str, Any]:
         (file,) = (self.folder / "out/runs").glob(f"*{folder}*/metrics.json")
         metrics = json.loads(file.read_text())
-        return {k: v for k, v in metrics.items() if not k.startswith("time/")}
+        return {k: v for k, v in metrics.items() if not k.startswith(("time/", "cost/"))}
 
 
 @pytest.fixture

@@ -1,0 +1,110 @@
+"""What a stage costs: time, tokens, memory, and what that comes to in GPU-hours and money."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+_tokens = 0  # that went through a model in this process, shared ones of a tree counted once
+
+
+def count_tokens(tokens: int) -> None:
+    """Told by every forward pass."""
+    global _tokens
+    _tokens += tokens
+
+
+class Cost(NamedTuple):
+    """Of one stage, by the processes that worked on it one after the other."""
+
+    seconds: float = 0.0
+    tokens: int = 0  # forward passes; training runs each backward too
+    memory_gb: float = 0.0  # peak: of the GPU where there is one, else of the process
+    gpus: int = 0
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """From JSON; raises KeyError, TypeError or ValueError where it is damaged."""
+        return cls(
+            float(row["seconds"]), int(row["tokens"]), float(row["memory_gb"]), int(row["gpus"])
+        )
+
+    def to_row(self) -> dict[str, float]:
+        return {**self._asdict(), "seconds": round(self.seconds, 2)}
+
+    def after(self, earlier: "Cost") -> "Cost":
+        """Together with what was spent before, by a process that was killed."""
+        return Cost(
+            self.seconds + earlier.seconds,
+            self.tokens + earlier.tokens,
+            max(self.memory_gb, earlier.memory_gb),
+            max(self.gpus, earlier.gpus),
+        )
+
+    @property
+    def gpu_hours(self) -> float:
+        return self.gpus * self.seconds / 3600
+
+
+NO_COST = Cost()
+
+
+class Meter:
+    """Runs from its making on."""
+
+    def __init__(self) -> None:
+        self._started, self._tokens = time.perf_counter(), _tokens
+        _forget_peak()
+
+    def read(self, processes: int) -> Cost:
+        """What was spent so far. Of several processes this one stands for all."""
+        seconds = time.perf_counter() - self._started
+        gpus = processes if _gpu() is not None else 0
+        return Cost(seconds, _tokens - self._tokens, round(_peak() / 1e9, 3), gpus)
+
+
+def figures(costs: Mapping[str, Cost], gpu_hour_price: float | None) -> dict[str, float]:
+    """Keys of metrics.json: `cost/<what>` of the whole job and `cost/<stage>/<what>` of each stage.
+
+    Stages that an earlier job made count as they were made then: what this result costs from nothing.
+    """
+    found: dict[str, float] = {
+        "cost/gpu_hours": sum(c.gpu_hours for c in costs.values()),
+        "cost/tokens": sum(c.tokens for c in costs.values()),
+        "cost/peak_memory_gb": max((c.memory_gb for c in costs.values()), default=0.0),
+    }
+    for stage, cost in costs.items():
+        found[f"cost/{stage}/gpu_hours"] = cost.gpu_hours
+        found[f"cost/{stage}/tokens"] = cost.tokens
+        found[f"cost/{stage}/peak_memory_gb"] = cost.memory_gb
+    if gpu_hour_price is not None:
+        hours = {key: value for key, value in found.items() if key.endswith("gpu_hours")}
+        found |= {key.replace("gpu_hours", "money"): h * gpu_hour_price for key, h in hours.items()}
+    return {key: round(value, 6) for key, value in found.items()}
+
+
+def _gpu() -> Any:
+    """torch.cuda where a GPU is in use; torch is not imported for it."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_available() else None
+
+
+def _forget_peak() -> None:
+    if (gpu := _gpu()) is not None:
+        gpu.reset_peak_memory_stats()
+        return
+    with contextlib.suppress(OSError):  # Linux: the process's high-water mark begins anew
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak() -> float:
+    """Bytes."""
+    if (gpu := _gpu()) is not None:
+        return float(gpu.max_memory_allocated())
+    try:
+        status = Path("/proc/self/status").read_text()
+        return float(status.split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError, ValueError):
+        return 0.0

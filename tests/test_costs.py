@@ -1,0 +1,52 @@
+"""What stages cost, against what was run."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from debiasdpo import models
+from debiasdpo.costs import Cost, Meter, figures
+from debiasdpo.logprobs import Completion, packed_tokens, sequence_logprobs
+
+ModelConfigs = Callable[..., models.ModelConfig]
+
+
+def test_figures_by_hand() -> None:
+    costs = {
+        "ratings_base": Cost(1800, 1000, 10.5, 1),
+        "training": Cost(3600, 5000, 40.25, 4),
+    }
+    assert figures(costs, 2.5) == {
+        "cost/gpu_hours": 4.5, "cost/money": 11.25, "cost/tokens": 6000, "cost/peak_memory_gb": 40.25,
+        "cost/ratings_base/gpu_hours": 0.5, "cost/ratings_base/money": 1.25,
+        "cost/ratings_base/tokens": 1000, "cost/ratings_base/peak_memory_gb": 10.5,
+        "cost/training/gpu_hours": 4.0, "cost/training/money": 10.0,
+        "cost/training/tokens": 5000, "cost/training/peak_memory_gb": 40.25,
+    }  # fmt: skip
+    assert not [key for key in figures(costs, None) if "money" in key]
+    assert figures({}, 1.0)["cost/money"] == 0
+
+
+def test_a_meter_counts_packed_tokens_and_the_peak_of_memory(
+    tiny_llama: Path, model_config: ModelConfigs, tmp_path: Path
+) -> None:
+    import torch
+
+    model, _ = models.load_model(model_config(tiny_llama), tmp_path, device="cpu")
+    rows = [Completion((1, 2, 3, 4), (5, 6)), Completion((1, 2, 3, 4), (7, 8))]
+    meter = Meter()
+    ballast = torch.ones(75_000_000)  # 300 MB
+    del ballast
+    with torch.no_grad():
+        sequence_logprobs(model, rows)
+        sequence_logprobs(model, rows)
+    cost = meter.read(processes=1)
+    assert cost.tokens == 2 * packed_tokens(rows) == 2 * 6
+    assert cost.seconds > 0
+    if torch.cuda.is_available():
+        pytest.skip("the peak is the GPU's, and all of this ran on the CPU")
+    later = Meter().read(processes=1)
+    assert cost.memory_gb - later.memory_gb > 0.2  # a peak that is over no longer counts
+    assert cost.gpus == 0
+    assert later.tokens == 0
