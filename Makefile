@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 # Threads that wait sleep: on few cores, spinning ones take the time of those that work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help venv demo report test browser lint clean
+.PHONY: help venv demo report test browser faults lint clean
 .DEFAULT_GOAL := help
 
 help:  # List the targets
@@ -33,6 +33,9 @@ browser:
 	    apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; fi; \
 	  command -v chromium >/dev/null || \
 	    echo "No Chromium here (apt-get install chromium): tests of the report's page in it will be skipped."; }
+
+faults: venv  # Inject faults into every stage of a job, and write docs/reliability.md (as root, 5 min)
+	$(BIN)/python -m benchmarks.faults --write docs/reliability.md
 
 lint: venv  # Check style, format and types
 	$(BIN)/ruff check .

@@ -66,6 +66,7 @@ def main() -> None:
         from debiasdpo import status
 
         sys.exit(status.main(sys.argv[2:]))
+    os.umask(os.umask(0) | 0o002)  # nobody else may write what is written here
     if distributed.rank() > 0:
         from debiasdpo import stages
 

@@ -90,7 +90,7 @@ def slurm_end(job: str) -> str | None:
             found = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
         except (OSError, subprocess.SubprocessError):
             continue
-        match = re.search(r"(?:JobState=|^)([A-Z_]+)", found.stdout)
+        match = re.search(r"(?:JobState=|^(?=[A-Z_]{3}))([A-Z_]+)", found.stdout)
         if found.returncode == 0 and match:
             return match[1]
     return None

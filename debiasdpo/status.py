@@ -6,6 +6,7 @@ killed, 2 some are still at work or queued.
 """
 
 import argparse
+import shlex
 import sys
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 
 from debiasdpo.errors import UserError
 from debiasdpo.redaction import redact
+from debiasdpo.report.collect import run_folders
 from debiasdpo.runs import STATUS, read_json
 from debiasdpo.states import slurm_end, slurm_queue, state_of
 
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lines = collect(options.paths)
             if options.watch:
                 print("\033[2J\033[H", end="")
-            print(table(lines), flush=True)
+            print("\n".join([table(lines), *offline(options.paths)]), flush=True)
             code = exit_code(lines)
             if not options.watch or code != 2:
                 return code
@@ -63,8 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def collect(paths: Sequence[Path]) -> list[Line]:
     """A line for each job at or below `paths`: those at work first, then what went wrong."""
-    from debiasdpo.report.collect import run_folders
-
     missing = [str(path) for path in paths if not path.exists()]
     if missing:
         raise UserError(
@@ -72,6 +72,23 @@ def collect(paths: Sequence[Path]) -> list[Line]:
         )
     lines = [_line(folder) for path in paths for folder in run_folders(path)]
     return sorted(lines, key=lambda line: (_ORDER.index(line.state), line.name))
+
+
+def offline(paths: Sequence[Path]) -> list[str]:
+    """The one command that uploads what W&B keeps on this disk, if there is any."""
+    found = [
+        run
+        for path in paths
+        for folder in run_folders(path)
+        for run in sorted(folder.glob("wandb/offline-run-*"))
+        if not any(run.glob("*.synced"))  # as `wandb sync` marks what it has uploaded
+    ]
+    if not found:
+        return []
+    where = shlex.join(map(str, paths))
+    count = "1 W&B run is" if len(found) == 1 else f"{len(found)} W&B runs are"
+    command = f"find {where} -type d -name 'offline-run-*' -exec wandb sync {{}} +"
+    return [f"{count} on this disk only. To upload: {command}"]
 
 
 def exit_code(lines: Sequence[Line]) -> int:

@@ -1,0 +1,159 @@
+"""`debiasdpo status`: what it says of jobs in every state, from what they left on disk."""
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from debiasdpo import status
+from debiasdpo.runs import RunFolder, now, read_json, write_json
+from debiasdpo.states import process_start, state_of
+
+
+def job(folder: Path, **row: object) -> Path:
+    """A run folder whose status.json says this, and what every process says beside it."""
+    usual = {
+        "time": now(), "pid": os.getpid(), "pid_start": process_start(os.getpid()),
+        "host": platform.node(),
+    }  # fmt: skip
+    write_json(folder / "status.json", usual | row)
+    return folder
+
+
+@pytest.fixture
+def dead() -> int:
+    """The id of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_a_line_for_each_job_those_at_work_first(
+    tmp_path: Path, dead: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job(tmp_path / "a", state="finished")
+    job(tmp_path / "b", state="running", stage="training", since=now(), before=2, done=5, total=16)
+    job(tmp_path / "c", state="running", stage="reasoning", done=7, total=9, pid=dead)
+    error = "OutOfMemoryError: 2 GB\nmore"
+    job(tmp_path / "d", state="failed", cause="memory", error=error)
+    job(tmp_path / "e", state="queued", log="/logs/e.out")
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f/status.json").write_text("{cut o")
+    assert status.main([str(tmp_path)]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    names = [line.split()[0] for line in lines[1:7]]
+    assert names == ["b", "e", "d", "c", "f", "a"]
+    assert "training 5/16" in lines[1]
+    assert lines[1].endswith(str(tmp_path / "b/run.log"))
+    assert lines[2].endswith("/logs/e.out")
+    assert "out of memory: OutOfMemoryError: 2 GB" in lines[3]
+    assert "killed" in lines[4]
+    assert "in reasoning 7/9: its process is gone" in lines[4]
+    assert "unknown" in lines[5]
+    assert lines[-1] == ("6 jobs: 1 running, 1 queued, 1 failed, 1 killed, 1 unknown, 1 finished")
+
+
+@pytest.mark.parametrize(
+    ("states", "code"),
+    [(["finished"], 0), (["finished", "failed"], 1), (["failed", "running"], 2), (["queued"], 2)],
+)
+def test_exit_codes(states: list[str], code: int, tmp_path: Path) -> None:
+    for i, state in enumerate(states):
+        job(tmp_path / str(i), state=state)
+    assert status.main([str(tmp_path)]) == code
+
+
+def test_time_left_is_at_the_rate_of_this_process(tmp_path: Path) -> None:
+    since = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(time.time() - 60))
+    # 4 of 10 were there before, 2 were done in 60 s, 4 are left.
+    folder = job(
+        tmp_path, state="running", stage="training", since=since, before=4, done=6, total=10
+    )
+    (line,) = status.collect([folder])
+    assert line.since in ("60 s ago", "61 s ago")
+    assert line.left == "2 min"
+    job(tmp_path, state="running", stage="training", since=since, before=6, done=6, total=10)
+    assert status.collect([folder])[0].left == ""
+
+
+def test_a_process_that_got_the_id_later_is_not_the_jobs(dead: int) -> None:
+    here = {"state": "running", "host": platform.node()}
+    assert state_of({**here, "pid": os.getpid()}) == "running"
+    assert state_of({**here, "pid": os.getpid(), "pid_start": 1}) == "killed"
+    assert state_of({**here, "pid": dead}) == "killed"
+    assert state_of({**here, "pid": dead, "host": "elsewhere"}) == "running"  # nothing is known
+
+
+def test_slurm_says_how_its_jobs_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Slurm's commands are replaced by scripts that print what it prints."""
+    scripts = {
+        "squeue": "echo '7_0 RUNNING'; echo '7_1 PENDING'",
+        "sacct": "exit 1",  # no accounting
+        "scontrol": "echo 'JobId=9 ArrayJobId=7 JobState=TIMEOUT Reason=TimeLimit'",
+    }
+    for name, script in scripts.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    from debiasdpo.states import slurm_queue
+
+    slurm_queue.cache_clear()
+    try:
+        for i in range(3):
+            job(
+                tmp_path / "runs" / str(i),
+                state="running",
+                stage="training",
+                slurm=f"7_{i}",
+                host="n",
+            )
+        status.main([str(tmp_path / "runs")])
+    finally:
+        slurm_queue.cache_clear()
+    shown = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[1:4]}
+    assert "running" in shown["0"]
+    assert "queued" in shown["1"]
+    assert "killed" in shown["2"]
+    assert "in training: time limit" in shown["2"]
+
+
+def test_no_secret_and_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "planted-secret-4711")
+    job(tmp_path, state="failed", error="refused planted-secret-4711")
+    status.main([str(tmp_path)])
+    assert "planted" not in capsys.readouterr().out
+    assert status.main([str(tmp_path / "no")]) == 1
+    assert "No such folder" in capsys.readouterr().err
+
+
+def test_runs_of_wandb_that_are_not_uploaded_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, synced in (("a", False), ("b", True)):
+        run = job(tmp_path / name, state="finished") / "wandb/offline-run-1-x"
+        run.mkdir(parents=True)
+        (run / ("run-x.wandb.synced" if synced else "run-x.wandb")).touch()
+    status.main([str(tmp_path)])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("1 W&B run is on this disk only. To upload: find ")
+    assert last.endswith("-exec wandb sync {} +")
+
+
+def test_progress_is_written_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunFolder(tmp_path)
+    clock = [100.0]
+    monkeypatch.setattr("debiasdpo.runs.time.monotonic", lambda: clock[0])
+    run.status("running", stage="training")
+    assert not run.progress("training", now(), 0, 1, 9)
+    clock[0] += 6
+    assert run.progress("training", now(), 0, 2, 9)
+    assert not run.progress("training", now(), 0, 3, 9)
+    assert read_json(tmp_path / "status.json")["done"] == 2
