@@ -1,5 +1,6 @@
 """Submit jobs to Slurm as one array, by submitit."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from hydra.core.utils import JobReturn
 from hydra.types import HydraContext
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 from omegaconf import DictConfig
+from submitit.core.utils import FailedJobError
 
 from debiasdpo.cluster import SlurmConfig
+from debiasdpo.errors import UserError
 
 
 class JobFailed(Exception):
@@ -35,7 +38,12 @@ def submit(
     overrides: Sequence[list[str]],
     task: Callable[[DictConfig], Any],
 ) -> list[Any]:
-    """submitit's handle of each job; they are queued when this returns."""
+    """submitit's handle of each job; they are queued when this returns. `UserError` if Slurm refuses them."""
+    if any(shutil.which(command) is None for command in ("sbatch", "srun")):
+        raise UserError(
+            "cluster: there is no Slurm here (no sbatch and srun on PATH); submit from a login node, or"
+            " set cluster=local"
+        )
     job = _Job()
     job.setup(hydra_context=context, task_function=task, config=config)
     folder = Path(str(config.hydra.sweep.dir)) / "slurm" / "%A"
@@ -65,5 +73,8 @@ def submit(
         (list(row), "hydra.sweep.dir", i, str(i), Singleton.get_state())
         for i, row in enumerate(overrides)
     ]
-    jobs: list[Any] = executor.map_array(job, *zip(*rows, strict=True))
+    try:
+        jobs: list[Any] = executor.map_array(job, *zip(*rows, strict=True))
+    except FailedJobError as error:
+        raise UserError(f"cluster: Slurm refused the jobs: {error}") from error
     return jobs

@@ -100,6 +100,15 @@ def test_what_failed_on_a_node_is_told_and_slurm_knows_it(sweeps: Sweeps) -> Non
     sweeps.slurm.wait_for(failed["slurm"], "FAILED")
 
 
+def test_what_slurm_refuses_is_told(sweeps: Sweeps) -> None:
+    done = sweeps.sweep("cluster.partition=none")
+    assert done.returncode == 1
+    assert "Error: cluster: Slurm refused the jobs" in done.stderr
+    assert "invalid partition" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not sweeps.status("_s0_")  # nothing is said to be queued
+
+
 def test_a_job_that_is_told_to_stop_is_requeued_and_ends_as_if_never_stopped(
     sweeps: Sweeps, tmp_path: Path
 ) -> None:
