@@ -38,7 +38,7 @@ OPTIONS = (
 )  # fmt: skip
 _DISK_MB = 48
 _LIMIT_S = 120  # for one run
-_SPARE = 8 * 2**20  # bytes of memory that are left to a starved process
+_SPARE = 24 * 2**20  # bytes of memory that are left to a starved process
 
 Fault = Callable[[Path], None]  # what happens, given the output folder
 
