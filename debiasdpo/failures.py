@@ -36,6 +36,8 @@ def command_line(error: Exception) -> str:
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         return disk_message(error) or str(error)
     unknown = re.match(r"Could not override '(.+?)'", str(error))
+    if unknown and unknown[1].startswith("cluster.more."):
+        return f"{unknown[1]}: a new key of an open mapping; write +{unknown[1]}=VALUE"
     if unknown:
         return f"{unknown[1]}: no such key; --cfg job shows all there are"
     return re.sub(r"\s*Config search path:.*", "", str(error), flags=re.DOTALL)

@@ -36,6 +36,8 @@ def finished(config: JobConfig, name: str) -> Path | None:
     known = RunFolder(folder).complete()
     if known is None or known.get("inputs") != inputs_key(config, key):
         return None
+    if known.get("gpu_hour_price") != config.gpu_hour_price:  # its metrics.json says another price
+        return None
     tracker = config.tracker.kind
     return folder if tracker in ("none", known.get("tracker")) else None
 

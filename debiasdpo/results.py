@@ -1,6 +1,7 @@
 """The frame of a job: its run folder, status, log and tracker; and what it says at the end."""
 
 import contextlib
+import functools
 import importlib.metadata
 import logging
 import math
@@ -27,6 +28,11 @@ from debiasdpo.tracking import open_tracker
 log = logging.getLogger("debiasdpo")
 
 _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "hydra-core", "numpy")
+# What libraries warn of that means nothing here, by logger.
+_NOISE = {
+    "bitsandbytes.backends.cpu.ops": "Failed to load CPU gemm_4bit_forward",
+    "transformers.trainer_utils": "mtime may not be reliable",  # checkpoints are found by number
+}
 _FORMAT = "%(asctime)s %(message)s"
 
 
@@ -38,6 +44,7 @@ def set_up_logging() -> None:
         handler.setFormatter(logging.Formatter(_FORMAT, "%H:%M:%S"))
         root.addHandler(handler)
     log.setLevel(logging.INFO)
+    _hush()
 
 
 @contextlib.contextmanager
@@ -65,7 +72,12 @@ def open_job(config: JobConfig, name: str) -> Iterator[Job]:
             folder=run.folder,
         ) as tracker:
             yield Job(config, Store(output_folder(config) / "cache"), run, tracker)
-        run.finish(config=key, inputs=inputs, tracker=config.tracker.kind)
+        run.finish(
+            config=key,
+            inputs=inputs,
+            tracker=config.tracker.kind,
+            gpu_hour_price=config.gpu_hour_price,
+        )
     except (
         SystemExit
     ):  # told to stop, and put back into a queue; whoever looks sees the process gone
@@ -77,13 +89,22 @@ def open_job(config: JobConfig, name: str) -> Iterator[Job]:
                 "interrupted" if isinstance(error, KeyboardInterrupt) else "failed",
                 config=key,
                 cause=cause(error),
-                error=f"{type(error).__name__}: {error}",
+                error=f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
                 traceback=traceback.format_exc(),
             )
         raise
     finally:
         log.removeHandler(handler)
         handler.close()
+
+
+@functools.cache
+def _hush() -> None:
+    def matters(record: logging.LogRecord) -> bool:
+        return not any(noise in record.getMessage() for noise in _NOISE.values())
+
+    for library in _NOISE:
+        logging.getLogger(library).addFilter(matters)
 
 
 def show(folder: Path) -> None:

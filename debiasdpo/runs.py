@@ -32,7 +32,7 @@ MANIFEST = "manifest.json"
 STATUS = "status.json"  # of a run folder
 _PARTIAL = "partial.jsonl"
 _SPENT = "spent.json"
-_RESULTS = ("metrics.json", "table.txt")
+_RESULTS = ("config.yaml", "metrics.json", "table.txt", "versions.json")
 _PROGRESS_S = 5.0  # between two writes of how far a stage is
 _HASHED = 64 * 2**20  # bytes; of larger files only the size is compared
 

@@ -42,7 +42,7 @@ def at_work(status: Mapping[str, Any]) -> bool:
 
 def process_is(pid: object, start: object) -> bool:
     """Whether this machine has the process, and not another one that got its id later."""
-    if not isinstance(pid, int) or pid <= 0:
+    if not isinstance(pid, int) or isinstance(pid, bool) or pid <= 0:
         return False
     try:
         os.kill(pid, 0)

@@ -2,10 +2,11 @@
 
 Reads what jobs write about themselves, so that it works while they run, on any machine that sees their
 folders, and without the command that started them. Exit code: 0 all finished, 1 some failed or were
-killed, 2 some are still at work or queued.
+killed, 3 some are still at work or queued (2: the command was wrong).
 """
 
 import argparse
+import math
 import shlex
 import sys
 import time
@@ -21,6 +22,7 @@ from debiasdpo.report.collect import run_folders
 from debiasdpo.runs import STATUS, read_json
 from debiasdpo.states import slurm_end, slurm_queue, state_of
 
+AT_WORK = 3  # exit code
 _ORDER = ("running", "queued", "failed", "killed", "interrupted", "unknown", "finished")
 _CAUSES = {
     "memory": "out of memory", "disk": "disk", "input": "input", "interrupt": "stopped by the user",
@@ -47,12 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         while True:
-            lines = collect(options.paths)
+            # What is watched may not have begun to write.
+            there = [path for path in options.paths if path.exists() or not options.watch]
+            lines = collect(there)
             if options.watch:
                 print("\033[2J\033[H", end="")
-            print("\n".join([table(lines), *offline(options.paths)]), flush=True)
+            print("\n".join([table(lines), *offline(there)]), flush=True)
             code = exit_code(lines)
-            if not options.watch or code != 2:
+            if not options.watch or (lines and code != AT_WORK):
                 return code
             time.sleep(options.every)
             slurm_queue.cache_clear()
@@ -94,7 +98,7 @@ def offline(paths: Sequence[Path]) -> list[str]:
 def exit_code(lines: Sequence[Line]) -> int:
     states = {line.state for line in lines}
     if states & {"running", "queued"}:
-        return 2
+        return AT_WORK
     return 0 if states == {"finished"} else 1
 
 
@@ -130,7 +134,8 @@ def _doing(state: str, status: dict[str, Any]) -> str:
         stage, done, total = (status.get(key) for key in ("stage", "done", "total"))
         far = f" {done}/{total}" if isinstance(done, int) and isinstance(total, int) else ""
         why = f": {_killed_by(status)}" if state == "killed" else ""
-        return f"{'in ' if state == 'killed' else ''}{stage}{far}{why}"
+        where = f"{'in ' if state == 'killed' else ''}{stage}{far}" if stage else "not begun"
+        return f"{where}{why}"
     if state in ("failed", "interrupted"):
         cause = _CAUSES.get(str(status.get("cause")), "")
         error = next(iter(str(status.get("error") or "").splitlines()), "")
@@ -183,11 +188,18 @@ def _span(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if days < 2 else f"{days:.0f} d"
 
 
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="debiasdpo status",
         description="How jobs do: state, stage and how far, time left, log. Exit code: 0 all finished,"
-        " 1 some failed or were killed, 2 some are at work or queued.",
+        " 1 some failed or were killed, 3 some are at work or queued.",
     )
     parser.add_argument(
         "paths", nargs="*", type=Path, default=[Path("outputs")], metavar="PATH",
@@ -195,7 +207,11 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--watch", action="store_true", help="show it again until all have ended")
     parser.add_argument(
-        "--every", type=float, default=5.0, metavar="SECONDS", help="between two looks (default: 5)"
+        "--every",
+        type=_positive,
+        default=5.0,
+        metavar="SECONDS",
+        help="between two looks (default: 5)",
     )
     return parser
 

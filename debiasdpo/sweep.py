@@ -6,9 +6,11 @@ so the same command goes on, and one with more seeds or models adds only those.
 
 import logging
 import os
+import socket
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,17 +91,24 @@ def launch(
 ) -> Sequence[JobReturn]:
     """Launch what is left to do of these jobs; failures are added to `FAILURES`."""
     results.set_up_logging()
+    if not job_overrides:
+        raise UserError(
+            "The sweep has no jobs: one of its overrides stands for no value at all, as range(0) does, or"
+            " a glob() that matches none of the options of its group (it does not look for files)."
+        )
     jobs = [_plan(context, config, list(overrides)) for overrides in job_overrides]
     todo = [job for job in jobs if job.state == "to do"]
-    counts = {
-        state: sum(j.state == state for j in jobs) for state in ("finished", "at work", "to do")
-    }
-    log.info("%d jobs: %s", len(jobs), ", ".join(f"{n} {state}" for state, n in counts.items()))
+    if len({job.config.cluster.model_dump_json() for job in todo if job.config}) > 1:
+        raise UserError("cluster: a sweep runs on one cluster; give its keys one value each")
+    todo = list({job.folder: job for job in todo}.values())  # each once
+    counts = Counter(job.state for job in jobs)
+    said = [f"{counts[state]} {state}" for state in ("finished", "at work", "to do")]
+    said += [f"{counts['wrong']} wrong"] if counts["wrong"] else []
+    log.info("%d job%s: %s", len(jobs), "s" if len(jobs) > 1 else "", ", ".join(said))
     common = set.intersection(*(set(job.overrides) for job in jobs))
 
     def title(job: Planned) -> str:
-        own = [o for o in job.overrides if o not in common] if len(jobs) > 1 else job.overrides
-        return " ".join(own) or "(no overrides)"
+        return " ".join(o for o in job.overrides if o not in common) or "(as given)"
 
     failed = [f"{title(job)}: {job.problem}" for job in jobs if job.problem]
     if todo:
@@ -154,7 +163,15 @@ def _local(given: Given, cluster: LocalConfig, jobs: Sequence[Planned]) -> list[
         return _joblib(given, cluster, jobs)
     from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 
+    _queue(jobs)
     return [done.return_value for done in given.launch(BasicLauncher(), jobs)]
+
+
+def _queue(jobs: Sequence[Planned]) -> None:
+    """Jobs that wait for this process show as queued, and as killed once it is gone."""
+    for job in jobs:
+        assert job.folder is not None
+        RunFolder(job.folder).status("queued")
 
 
 def _joblib(given: Given, cluster: LocalConfig, jobs: Sequence[Planned]) -> list[str | None]:
@@ -163,6 +180,7 @@ def _joblib(given: Given, cluster: LocalConfig, jobs: Sequence[Planned]) -> list
     from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
+    _queue(jobs)
     reasons: dict[int, str | None] = {}
     tries = [0] * len(jobs)
     while left := [i for i in range(len(jobs)) if i not in reasons]:
@@ -180,8 +198,8 @@ def _joblib(given: Given, cluster: LocalConfig, jobs: Sequence[Planned]) -> list
                     tries[i] += 1
                     if tries[i] == _TRIES:
                         reasons[i] = "its process was killed (often by the system, out of memory)"
-            if all(state == "unknown" for state, _ in states.values()):
-                raise
+            if all(state == "queued" for state, _ in states.values()):
+                raise  # not one of them can even begin
     return [reasons[i] for i in range(len(jobs))]
 
 
@@ -224,13 +242,8 @@ def _hint(job: Planned) -> str:
 def _ray(given: Given, cluster: RayConfig, jobs: Sequence[Planned]) -> list[str | None]:
     import ray
 
-    try:
-        ray.init(address=cluster.address, ignore_reinit_error=True, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise UserError(
-            f"cluster.address: no Ray cluster answers at {cluster.address}"
-            f" ({str(error).splitlines()[0]}). Start one with `ray start --head`, or give its address."
-        ) from error
+    _join_ray(cluster)
+    _queue(jobs)
     # A worker that dies is tried again by Ray, and goes on from what is finished.
     remote: Any = ray.remote(num_gpus=cluster.gpus, num_cpus=cluster.cpus)(_on_ray)
     folder = os.getcwd()
@@ -246,6 +259,31 @@ def _ray(given: Given, cluster: RayConfig, jobs: Sequence[Planned]) -> list[str 
         except ray.exceptions.RayError as error:
             reasons.append(f"its Ray worker was lost: {str(error).splitlines()[0]}")
     return reasons
+
+
+def _join_ray(cluster: RayConfig) -> None:
+    import ray
+
+    try:
+        host, _, port = cluster.address.rpartition(":")
+        if host and port.isdigit() and "/" not in host:  # Ray itself would try for ten minutes
+            socket.create_connection((host, int(port)), _LOOK_S).close()
+        found: Any = ray.init(
+            address=cluster.address, ignore_reinit_error=True, log_to_driver=False
+        )
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise UserError(
+            f"cluster.address: no Ray cluster answers at {cluster.address}"
+            f" ({str(error).splitlines()[0]}). Start one with `ray start --head`, or give its address."
+        ) from error
+    log.info("Ray cluster: %s", found.address_info["address"])
+    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    for key, name, wanted in (("GPU", "gpus", cluster.gpus), ("CPU", "cpus", cluster.cpus)):
+        if wanted > there.get(key, 0):
+            raise UserError(
+                f"cluster.{name}: a job wants {wanted:g}, and the Ray cluster has {there.get(key, 0):g} in"
+                f" all, so that it would wait for ever; set cluster.{name}"
+            )
 
 
 def _on_ray(

@@ -43,7 +43,7 @@ def test_a_line_for_each_job_those_at_work_first(
     job(tmp_path / "e", state="queued", log="/logs/e.out")
     (tmp_path / "f").mkdir()
     (tmp_path / "f/status.json").write_text("{cut o")
-    assert status.main([str(tmp_path)]) == 2
+    assert status.main([str(tmp_path)]) == 3
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in lines[1:7]]
     assert names == ["b", "e", "d", "c", "f", "a"]
@@ -59,7 +59,7 @@ def test_a_line_for_each_job_those_at_work_first(
 
 @pytest.mark.parametrize(
     ("states", "code"),
-    [(["finished"], 0), (["finished", "failed"], 1), (["failed", "running"], 2), (["queued"], 2)],
+    [(["finished"], 0), (["finished", "failed"], 1), (["failed", "running"], 3), (["queued"], 3)],
 )
 def test_exit_codes(states: list[str], code: int, tmp_path: Path) -> None:
     for i, state in enumerate(states):

@@ -15,6 +15,7 @@ import pytest
 
 from debiasdpo import identity
 from debiasdpo.runs import RunFolder, write_json, write_text
+from debiasdpo.states import state_of
 
 JobConfigs = Callable[..., Any]
 ROOT = Path(__file__).parents[1]
@@ -77,7 +78,11 @@ def pretend_finished(config: Any) -> Path:
     run = RunFolder(folder)
     write_json(folder / "metrics.json", {"bias/base": 1.0})
     write_text(folder / "table.txt", "a table\n")
-    run.finish(config=key, inputs=identity.inputs_key(config, key), tracker="none")
+    for name in ("config.yaml", "versions.json"):
+        write_text(folder / name, "")
+    run.finish(
+        config=key, inputs=identity.inputs_key(config, key), tracker="none", gpu_hour_price=None
+    )
     return folder
 
 
@@ -111,7 +116,7 @@ def test_a_finished_job_is_shown_without_importing_torch(
     assert done.stdout.splitlines()[-1] == "heavy: []"
 
 
-@pytest.mark.parametrize("change", ["figures", "version", "model", "file"])
+@pytest.mark.parametrize("change", ["figures", "version", "model", "file", "price"])
 def test_a_job_is_not_finished_if_anything_changed(
     change: str,
     job_config: JobConfigs,
@@ -143,6 +148,8 @@ def test_a_job_is_not_finished_if_anything_changed(
     elif change == "model":
         (model / "config.json").unlink()
         (model / "config.json").write_text("{}")
+    elif change == "price":
+        config = config.model_copy(update={"gpu_hour_price": 2.0})
     else:
         data.write_text("id,group,text,clarity\na,1,Better.,3\n")
     assert identity.finished(config, "llama8b_simulated") is None
@@ -169,6 +176,31 @@ def test_a_wrong_job_is_told_before_the_others_start(sweeps: Sweeps) -> None:
     assert "1 of 2 jobs failed:" in error
     assert "seed: must be at least 0, got -1" in error
     assert [s["state"] for s in sweeps.statuses().values()] == ["finished"]
+
+
+def test_sweeps_that_make_no_sense_are_told(sweeps: Sweeps) -> None:
+    for overrides, message in (
+        (["seed=range(0)"], "The sweep has no jobs"),
+        (["cluster.jobs=1,2"], "a sweep runs on one cluster"),
+        (["cluster=ray", "cluster.address=127.0.0.1:1"], "no Ray cluster answers at 127.0.0.1:1"),
+    ):
+        code, _, error = sweeps.run("method=none", *overrides)
+        assert code == 1
+        assert message in error
+        assert "Traceback" not in error
+
+
+def test_jobs_that_wait_are_queued_until_their_process_is_gone(sweeps: Sweeps) -> None:
+    process = sweeps.start("seed=0,1", "train.epochs=50")
+    deadline = time.monotonic() + 60
+    while not any(s["state"] == "running" for s in sweeps.statuses().values()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    waiting = [s for s in sweeps.statuses().values() if s["state"] == "queued"]
+    assert [state_of(s) for s in waiting] == ["queued"]
+    process.kill()
+    process.wait()
+    assert {state_of(s) for s in sweeps.statuses().values()} == {"killed"}
 
 
 def test_a_killed_process_takes_no_other_job_with_it(sweeps: Sweeps, tiny_llama: Path) -> None:

@@ -52,7 +52,7 @@ class Sweeps:
     def wait(self, seconds: float = 120) -> "subprocess.CompletedProcess[str]":
         """`debiasdpo status`, once nothing is at work or queued."""
         deadline = time.monotonic() + seconds
-        while (done := self.command("status", "out")).returncode == 2:
+        while (done := self.command("status", "out")).returncode == 3:
             assert time.monotonic() < deadline, done.stdout
             time.sleep(1)
         return done
@@ -73,7 +73,7 @@ def test_a_sweep_is_queued_watched_and_continued(sweeps: Sweeps) -> None:
     first = sweeps.sweep("seed=0,1", "rate.max_tokens=4096,1")
     assert first.returncode == 0, first.stderr
     assert "Submitted 4 jobs to Slurm" in first.stdout
-    assert sweeps.command("status", "out").returncode == 2
+    assert sweeps.command("status", "out").returncode == 3
     again = sweeps.sweep("seed=0,1", "rate.max_tokens=4096,1")  # not queued twice
     assert "4 at work, 0 to do" in again.stderr
     assert sweeps.wait().returncode == 0
