@@ -42,7 +42,13 @@ class BatchLimit:
         return done
 
 
+# How libraries put it that were refused memory for a file of weights, or of their own.
+_REFUSED = ("Cannot allocate memory", "failed to map segment from shared object")
+
+
 def is_out_of_memory(error: Exception) -> bool:
+    if any(sign in str(error) for sign in _REFUSED):
+        return True
     if not isinstance(error, MemoryError | RuntimeError):  # without torch, which takes seconds
         return False
     import torch

@@ -66,3 +66,6 @@ def test_what_to_do_is_said() -> None:
     assert memory_message(MemoryError()) is not None
     assert memory_message(RuntimeError("shapes do not match")) is None
     assert memory_message(OSError("out of memory.")) is None
+    refused = "unable to mmap 12 bytes from file </x>: Cannot allocate memory (12)"
+    assert "Lower train.tree.max_tokens" in str(memory_message(RuntimeError(refused)))
+    assert memory_message(ImportError("a.so: failed to map segment from shared object")) is not None
