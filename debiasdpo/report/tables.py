@@ -75,7 +75,7 @@ def runs_table(runs: Sequence[Run], *, folded: bool = False) -> Table:
         ))  # fmt: skip
     return Table(
         "runs", "Runs and their states",
-        "Killed: the run says it is running, but no process of this machine has its id. Minutes: what"
+        "Killed: the run says it is running, but its process is gone. Minutes: what"
         " its stages took when they were made, also by another run; so all that it cost. Only finished runs"
         " count below.",
         columns, tuple(rows), section=2, folded=folded,
