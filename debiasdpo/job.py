@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from debiasdpo import adapters, distributed, model_source, models
+from debiasdpo import adapters, distributed, interrupt, model_source, models
 from debiasdpo.config import JobConfig
 from debiasdpo.costs import Cost, Meter
 from debiasdpo.runs import MANIFEST, RunFolder, Stage, Store, now, read_json
@@ -82,6 +82,7 @@ class Job:
 
     def progress(self, done: int, total: int) -> None:
         """Say how far the stage at work is; what the first call tells was there before."""
+        interrupt.check()
         self._stage.setdefault("before", done)
         if self.run.progress(**self._stage, done=done, total=total):
             self._spent()

@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from debiasdpo import distributed
+from debiasdpo import distributed, interrupt
 from debiasdpo.errors import FAILURES, UserError
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def main() -> None:
 
         sys.exit(status.main(sys.argv[2:]))
     os.umask(os.umask(0) | 0o002)  # nobody else may write what is written here
+    interrupt.install()
     if distributed.rank() > 0:
         from debiasdpo import stages
 

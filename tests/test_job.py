@@ -1,5 +1,6 @@
 """One job from documents to metrics, with real models of random weights."""
 
+import contextlib
 import importlib
 import json
 import logging
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from debiasdpo import models, results
+from debiasdpo import interrupt, models, results
 from debiasdpo.errors import UserError
 from debiasdpo.run import run_job
 from debiasdpo.tracking import Tracker
@@ -428,6 +429,22 @@ def test_nothing_readable_twice_is_said_in_the_table(
     assert metrics["bias/noise_floor/base"] is None
     table = (run_folder(tmp_path) / "table.txt").read_text()
     assert "noise floor (neutral prompt rated twice): undefined" in table
+
+
+def test_a_swallowed_ctrl_c_is_raised_at_the_next_step(
+    job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
+) -> None:
+    interrupt.install()
+    try:
+        with contextlib.suppress(KeyboardInterrupt):  # as some library may do
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(1)
+        with pytest.raises(KeyboardInterrupt):
+            run_job(job_config(*options("llama8b", tiny_llama, tmp_path, "method=none")), "llama8b")
+    finally:
+        interrupt.install()
+    status = json.loads((run_folder(tmp_path) / "status.json").read_text())
+    assert status["state"] == "interrupted"
 
 
 def test_ctrl_c_is_one_line(tiny_llama: Path, tmp_path: Path) -> None:

@@ -112,11 +112,14 @@ def test_what_slurm_refuses_is_told(sweeps: Sweeps) -> None:
 def test_a_job_that_is_told_to_stop_is_requeued_and_ends_as_if_never_stopped(
     sweeps: Sweeps, tmp_path: Path
 ) -> None:
-    sweeps.sweep("train.epochs=15")
+    sweeps.sweep("train.epochs=40")
     deadline = time.monotonic() + 60
-    while (now := sweeps.status("_s0_")).get("done", 0) < 5 or now["stage"] != "training":
-        assert time.monotonic() < deadline, now
-        time.sleep(0.1)
+    while not list(
+        (sweeps.folder / "out/cache/training").glob("*/checkpoints/*-[3-9]/complete.json")
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    now = sweeps.status("_s0_")
     sweeps.slurm.run("scancel", "--signal=USR2", now["slurm"])
     assert sweeps.wait().returncode == 0
     assert sweeps.slurm.job(now["slurm"])["Restarts"] == "1"
@@ -124,12 +127,12 @@ def test_a_job_that_is_told_to_stop_is_requeued_and_ends_as_if_never_stopped(
     assert "training goes on after step" in log
     undisturbed = Sweeps(sweeps.slurm, sweeps.model, tmp_path / "other")
     undisturbed.folder.mkdir()
-    undisturbed.sweep("train.epochs=15", cluster=())
+    undisturbed.sweep("train.epochs=40", cluster=())
     assert undisturbed.metrics("_s0_") == sweeps.metrics("_s0_")
 
 
 def test_a_killed_job_is_told_apart_and_done_by_the_same_command(sweeps: Sweeps) -> None:
-    sweeps.sweep("train.epochs=15")
+    sweeps.sweep("train.epochs=40")
     deadline = time.monotonic() + 60
     while (now := sweeps.status("_s0_")).get("stage") != "training":
         assert time.monotonic() < deadline, now
@@ -139,5 +142,5 @@ def test_a_killed_job_is_told_apart_and_done_by_the_same_command(sweeps: Sweeps)
     assert killed.returncode == 1
     assert "killed" in killed.stdout
     assert "in training" in killed.stdout
-    assert "0 at work, 1 to do" in sweeps.sweep("train.epochs=15").stderr
+    assert "0 at work, 1 to do" in sweeps.sweep("train.epochs=40").stderr
     assert sweeps.wait().returncode == 0
