@@ -84,10 +84,10 @@ def test_a_sweep_is_queued_watched_and_continued(sweeps: Sweeps) -> None:
 
 
 def test_what_failed_on_a_node_is_told_and_slurm_knows_it(sweeps: Sweeps) -> None:
-    done = sweeps.sweep("model.max_length=1024,40", "cluster.wait=true")
+    done = sweeps.sweep("data.teachers=10,2", "cluster.wait=true")
     assert done.returncode == 1
     assert "1 of 2 jobs failed:" in done.stderr
-    assert "prompts are too long" in done.stderr
+    assert "2 group(s) cannot be split into 3 parts" in done.stderr
     table = sweeps.command("status", "out")
     assert table.returncode == 1
     assert "1 failed, 1 finished" in table.stdout
