@@ -11,17 +11,11 @@ from typing import Any
 import pytest
 
 from tests.slurm.conftest import Slurm
+from tests.test_sweep import SMALL
 
 pytestmark = pytest.mark.xdist_group("slurm")
 
 ROOT = Path(__file__).parents[2]
-SMALL = (
-    "model=llama8b", "train.nf4=false", "rate=expected", "model.max_length=1024",
-    "model.lora.rank=4", "data.teachers=10", "data.lessons_per_teacher=1", "data.words=30",
-    "data.limit={train:2,validation:3,test:4}", "rate.max_new_tokens=6", "audit.resamples=100",
-    "train.batch_pairs=2", "train.batch_documents=2", "train.audit_every=100",
-    "train.save_every=1", "context=experience", "audit.categories=[education,experience,placebo]",
-)  # fmt: skip
 SLURM = ("cluster=slurm", "cluster.gpus=0", "cluster.cpus=1", "cluster.memory_gb=null")
 
 
