@@ -1,7 +1,8 @@
 """Audit: which prompts measure bias and accuracy, and the figures that their ratings give."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from debiasdpo.contexts import PLACEBO, Statement, statements
 from debiasdpo.documents import Document, Rubric
 from debiasdpo.figures import Columns, Row
 from debiasdpo.metrics import Floats, Weights
-from debiasdpo.prompts import Prompt, PromptStyle, render
+from debiasdpo.prompts import DocumentPrompts, PromptStyle, Request
 
 Turns = tuple[Sequence[Statement], int | None]  # statements that take turns, and how many a prompt
 
@@ -26,49 +27,56 @@ def by_category(pool: Sequence[Statement], count: int | None) -> list[Turns]:
     return [(statements, count) for statements in members.values()]
 
 
-def rating_prompts(
-    style: PromptStyle,
-    documents: Sequence[Document],
-    rubrics: Mapping[str, Rubric],
-    turns: Sequence[Turns],
-    repeats: int = 0,
-) -> list[Prompt]:
+@dataclass(frozen=True)
+class RatingPrompts(Iterable[DocumentPrompts]):
     """For every document and every rubric it is scored on: the neutral prompt (and `repeats` more of
     it), and the next statements of each of `turns`, so that with few a prompt all are used evenly,
-    on every rubric.
+    on every rubric. One group a document, which are made anew each time they are gone through.
     """
-    prompts = []
-    # Each rubric goes through the statements by itself: in turns with another one, it would only
-    # ever see one polarity.
-    turn = {name: i for i, name in enumerate(sorted(rubrics))}
-    for document in documents:
-        for name in sorted(document.scores):
-            chosen: list[Statement | None] = []
-            for members, count in turns:
-                n = len(members) if count is None else min(count, len(members))
-                chosen += [members[(turn[name] * n + k) % len(members)] for k in range(n)]
-            rubric = rubrics[name]
-            neutral = range(repeats + 1)
-            prompts += [render(style, document, name, rubric, None, repeat) for repeat in neutral]
-            prompts += [render(style, document, name, rubric, statement) for statement in chosen]
-            turn[name] += 1
-    return prompts
+
+    style: PromptStyle
+    documents: Collection[Document]
+    rubrics: Mapping[str, Rubric]
+    turns: Sequence[Turns]
+    repeats: int = 0
+    requests: Mapping[Request, str] = field(default_factory=dict)  # said in place of what is asked
+
+    def __iter__(self) -> Iterator[DocumentPrompts]:
+        # Each rubric goes through the statements by itself: in turns with another one, it would only
+        # ever see one polarity.
+        turn = {name: i for i, name in enumerate(sorted(self.rubrics))}
+        for document in self.documents:
+            asked: list[Request] = []
+            for name in sorted(document.scores):
+                asked += [Request(name, None, repeat) for repeat in range(self.repeats + 1)]
+                for members, count in self.turns:
+                    n = len(members) if count is None else min(count, len(members))
+                    chosen = [members[(turn[name] * n + k) % len(members)] for k in range(n)]
+                    asked += [Request(name, statement, 0) for statement in chosen]
+                turn[name] += 1
+            yield DocumentPrompts(self.style, document, self.rubrics, asked, self.requests)
 
 
 def audit_prompts(
-    job: JobConfig, style: PromptStyle, documents: Sequence[Document], rubrics: Mapping[str, Rubric]
-) -> list[Prompt]:
+    job: JobConfig,
+    style: PromptStyle,
+    documents: Collection[Document],
+    rubrics: Mapping[str, Rubric],
+) -> RatingPrompts:
     """The prompts of the audit on the test part, on test wordings. Where ratings are sampled, the
     neutral prompt comes twice, for the noise floor."""
     sampled = job.rate.readout == "text" and job.rate.temperature > 0
     pool = statements(job.context, job.audit_categories, "test")
     turns = by_category(pool, job.audit.statements)
-    return rating_prompts(style, documents, rubrics, turns, int(sampled))
+    return RatingPrompts(style, documents, rubrics, turns, int(sampled))
 
 
 def validation_prompts(
-    job: JobConfig, style: PromptStyle, documents: Sequence[Document], rubrics: Mapping[str, Rubric]
-) -> list[Prompt]:
+    job: JobConfig,
+    style: PromptStyle,
+    documents: Collection[Document],
+    rubrics: Mapping[str, Rubric],
+) -> RatingPrompts:
     """The prompts of the small audits during training, on train wordings: two statements of each
     trained category, one of the placebo, and one of all unseen ones (they take turns)."""
     trained = statements(job.context, job.context.train_categories, "train")
@@ -78,11 +86,11 @@ def validation_prompts(
     turns = [*by_category(trained, 2), *by_category(placebo, 1)]
     if unseen:
         turns.append((unseen, 1))
-    return rating_prompts(style, documents, rubrics, turns)
+    return RatingPrompts(style, documents, rubrics, turns)
 
 
 def validation_figures(
-    job: JobConfig, documents: Sequence[Document], rows: Sequence[Row]
+    job: JobConfig, documents: Iterable[Document], rows: Sequence[Row]
 ) -> dict[str, float]:
     """bias_trained, bias_unseen, bias_placebo: mean absolute shift in rubric points; spearman: of
     ratings without context and under trained ones and the placebo, as a model in use would give them;
@@ -108,18 +116,18 @@ def validation_figures(
 
 def audit(
     job: JobConfig,
-    documents: Sequence[Document],
+    documents: Iterable[Document],
     rubrics: Mapping[str, Rubric],
-    ratings: Mapping[str, Sequence[Row]],
+    ratings: Mapping[str, Iterable[Row]],
 ) -> dict[str, Any]:
     """All figures of metrics.json that come from ratings, with `<key>_ci` for each interval.
 
-    `ratings`: of the same prompts by each model, "base" and, where one was trained, "tuned".
-    Intervals come from a bootstrap over groups, all models on the same draws.
+    `ratings`: of the same prompts by each model, "base" and, where one was trained, "tuned", in the
+    order of the documents. Intervals come from a bootstrap over groups, all models on the same draws.
     """
-    rows = next(iter(ratings.values()))
+    first = next(iter(ratings.values()))
     tables = {
-        model: figures.columns(figures.same_order(mine, rows), documents)
+        model: figures.columns(figures.same_order(mine, first), documents)
         for model, mine in ratings.items()
     }
     groups = next(iter(tables.values())).group
@@ -226,7 +234,7 @@ def _accuracy_figures(
 
 
 def _score_figures(
-    documents: Sequence[Document], rubrics: Mapping[str, Rubric]
+    documents: Iterable[Document], rubrics: Mapping[str, Rubric]
 ) -> dict[str, float | int]:
     """`scores/<rubric>/<level>`: documents with that expert score, rounded half up; and
     `accuracy/<measure>/constant`: what the best constant rater would get, the mean over rubrics."""

@@ -62,7 +62,7 @@ def compare(
         )
     first, second = [], []
     for rows_a, rows_b, rows_d in zip(a, b, document_rows, strict=True):
-        test = documents.from_rows(list(map(dict, rows_d)), {}, {}).parts["test"]
+        test = [documents.from_row(row) for row in rows_d if row["part"] == "test"]
         first.append(columns(rows_a, test))
         second.append(columns(same_order(rows_b, rows_a), test))
     groups = np.concatenate(

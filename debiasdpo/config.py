@@ -122,6 +122,7 @@ class RateConfig(Section):
     top_p: Annotated[float, Field(gt=0.0, le=1.0)]
     batch_size: Count  # prompts generated together
     max_tokens: Count  # packed tokens of one forward pass without generation
+    shards: Count  # parts in which several processes rate; the ratings do not depend on it
 
 
 class AuditConfig(Section):

@@ -7,8 +7,10 @@ scales differ.
 Every figure takes the weights of the rows (`metrics.Weights`) and has the shape of their samples.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,39 +50,72 @@ class Columns(NamedTuple):
 
 
 def columns(rows: Iterable[Row], documents: Iterable[Document]) -> Columns:
-    """The rows of one model as columns, in their order."""
-    rows = list(rows)
-    known = {document.id: document for document in documents}
-    if unknown := sorted({row["document"] for row in rows} - known.keys()):
-        raise UserError(
-            f"ratings: {len(unknown)} rated document(s) are not among the documents, as {unknown[0]!r};"
-            " both must come from one run"
-        )
-    rating = np.array([math.nan if r["rating"] is None else r["rating"] for r in rows], dtype=float)
-    neutral = [row["category"] is None for row in rows]
-    first = {
-        (row["document"], row["rubric"]): value
-        for row, value, plain in zip(rows, rating, neutral, strict=True)
-        if plain and not row["repeat"]
-    }
-    start = [
-        math.nan if plain and not row["repeat"] else first[row["document"], row["rubric"]]
-        for row, plain in zip(rows, neutral, strict=True)
-    ]
+    """The rows of one model as columns, in their order, which is that of the documents: neither are
+    kept. A `UserError` where a rated document is not among them, or comes too late."""
+    category, rubric, group = _Labels(), _Labels(), _Labels()
+    polarity, again = array("b"), array("b")
+    rating, score, start = array("d"), array("d"), array("d")
+    known = iter(documents)
+    for name, mine in itertools.groupby(rows, key=lambda row: row["document"]):
+        document = next((d for d in known if d.id == name), None)
+        if document is None:
+            raise UserError(
+                f"ratings: the rated document {name!r} is not among the documents, or not in their order;"
+                " both must come from one run"
+            )
+        of_document = list(mine)
+        first = {
+            r["rubric"]: _number(r["rating"])
+            for r in of_document
+            if r["category"] is None and not r["repeat"]
+        }
+        for r in of_document:
+            neutral = r["category"] is None
+            category.add(r["category"] or NEUTRAL)
+            polarity.append(r["polarity"] or 0)
+            rubric.add(r["rubric"])
+            group.add(document.group)
+            again.append(neutral and bool(r["repeat"]))
+            rating.append(_number(r["rating"]))
+            score.append(document.scores[r["rubric"]])
+            start.append(math.nan if neutral and not r["repeat"] else first[r["rubric"]])
+    ratings = np.array(rating)
     return Columns(
-        category=np.array([row["category"] or NEUTRAL for row in rows], dtype=str),
-        polarity=np.array([row["polarity"] or 0 for row in rows], dtype=int),
-        rubric=np.array([row["rubric"] for row in rows], dtype=str),
-        group=np.array([known[row["document"]].group for row in rows], dtype=str),
-        again=np.array([bool(row["repeat"]) for row in rows], dtype=bool) & np.array(neutral, bool),
-        rating=rating,
-        score=np.array([known[r["document"]].scores[r["rubric"]] for r in rows], dtype=float),
-        shift=rating - np.array(start, dtype=float),
+        category=category.array(),
+        polarity=np.array(polarity, dtype=int),
+        rubric=rubric.array(),
+        group=group.array(),
+        again=np.array(again, dtype=bool),
+        rating=ratings,
+        score=np.array(score),
+        shift=ratings - np.array(start),
     )
 
 
-def same_order(rows: Sequence[Row], like: Sequence[Row]) -> Sequence[Row]:
-    """`rows`, in the order of `like`; a `UserError` where they do not rate the same prompts."""
+def _number(rating: float | None) -> float:
+    return math.nan if rating is None else rating
+
+
+class _Labels:
+    """A column of texts, few of them different."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, int] = {}
+        self._column = array("i")
+
+    def add(self, text: str) -> None:
+        self._column.append(self._codes.setdefault(text, len(self._codes)))
+
+    def array(self) -> np.ndarray:
+        return np.array(list(self._codes), dtype=str)[np.frombuffer(self._column, dtype=np.int32)]
+
+
+def same_order(rows: Iterable[Row], like: Iterable[Row]) -> Iterable[Row]:
+    """`rows`, in the order of `like`; a `UserError` where they do not rate the same prompts. Both are
+    gone through more than once, and kept only if their orders differ."""
+    pairs = itertools.zip_longest(rows, like, fillvalue={"key": None})
+    if all(mine["key"] == other["key"] for mine, other in pairs):
+        return rows
     keys = [row["key"] for row in like]
     found = {row["key"]: row for row in rows}
     missing, more = set(keys) - found.keys(), found.keys() - set(keys)

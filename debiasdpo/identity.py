@@ -1,7 +1,7 @@
 """Which job a configuration is, where it is kept, and whether it is done. Nothing here needs torch."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import debiasdpo
 from debiasdpo import documents, model_source
@@ -9,7 +9,10 @@ from debiasdpo.config import JobConfig
 from debiasdpo.runs import RunFolder, fingerprint
 
 # What changes where and how a job runs, and not what it finds.
-_NO_MATTER = {"output_dir", "tracker", "cluster", "gpu_hour_price"}
+_NO_MATTER: Any = {
+    **dict.fromkeys(("output_dir", "tracker", "cluster", "gpu_hour_price"), True),
+    "rate": {"shards"},
+}
 
 
 class Identity(NamedTuple):

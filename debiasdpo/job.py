@@ -34,25 +34,9 @@ class Job:
 
     def rater(self, weights: Path | None = None) -> "LocalRater":
         """The base model (None), or the one trained into `weights`; one at a time is in memory."""
-        from debiasdpo.raters.local import LocalRater
-
         if self._loaded is None or self._loaded[0] != weights:
             self._loaded = None  # frees the other one first
-            config = self.config
-            model_config = config.model
-            trained_whole = weights is not None and config.train.adapter == "full"
-            if trained_whole:
-                model_config = model_config.model_copy(update={"path": str(weights)})
-            model: Any
-            model, tokenizer = models.load_model(model_config, self.store.root)
-            if config.method.trains and config.train.adapter == "lora":
-                adapters.check_targets(model, config.model.lora)  # now, not after hours of rating
-            if weights is not None and not trained_whole:
-                model = adapters.load_adapter(model, weights)
-            self._loaded = (
-                weights,
-                LocalRater(model, tokenizer, config.rate, config.seed, model_config.attention),
-            )
+            self._loaded = (weights, load_rater(self.config, self.store, weights))
         return self._loaded[1]
 
     def release(self) -> None:
@@ -60,10 +44,15 @@ class Job:
         self._loaded = None
 
     def make(
-        self, title: str, stage: Stage, work: Callable[[], Iterable[str]], into: str = ""
+        self,
+        title: str,
+        stage: Stage,
+        work: Callable[[], Iterable[str]],
+        into: str = "",
+        cost: Callable[[], Cost] | None = None,
     ) -> None:
         """Do `work` unless the stage is finished; it returns the names of the files it wrote, which the
-        run folder gets too, in its folder `into`."""
+        run folder gets too, in its folder `into`. `cost`: what it took, if others had a part in it."""
         if stage.files is None:
             self._stage = {"stage": title, "since": now()}
             self.run.status("running", **self._stage)
@@ -74,7 +63,8 @@ class Job:
                 return meter.read(distributed.size()).after(earlier)
 
             self._spent = lambda: stage.note_spent(spent())
-            stage.commit(work(), spent())
+            names = work()
+            stage.commit(names, spent() if cost is None else cost())
         else:
             log.info("%s: found in %s", title, stage.folder)
         self.costs[title] = stage.cost
@@ -102,3 +92,20 @@ class Job:
             "weights": trained,
             "versions": {p: importlib.metadata.version(p) for p in ("torch", "transformers")},
         }
+
+
+def load_rater(config: JobConfig, store: Store, weights: Path | None) -> "LocalRater":
+    """The job's model as it is (None), or as trained into `weights`."""
+    from debiasdpo.raters.local import LocalRater
+
+    model_config = config.model
+    trained_whole = weights is not None and config.train.adapter == "full"
+    if trained_whole:
+        model_config = model_config.model_copy(update={"path": str(weights)})
+    model: Any
+    model, tokenizer = models.load_model(model_config, store.root)
+    if config.method.trains and config.train.adapter == "lora":
+        adapters.check_targets(model, config.model.lora)  # now, not after hours of rating
+    if weights is not None and not trained_whole:
+        model = adapters.load_adapter(model, weights)
+    return LocalRater(model, tokenizer, config.rate, config.seed, model_config.attention)

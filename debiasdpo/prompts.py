@@ -1,7 +1,8 @@
 """Prompts: document, query, spurious context, instruction, in this order unless told otherwise."""
 
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from debiasdpo.contexts import Statement
 from debiasdpo.documents.base import Document, Rubric
@@ -75,6 +76,51 @@ def render(
             system = [{"role": "system", "content": context}]
     user = {"role": "user", "content": "\n\n".join(parts)}
     return Prompt(document.id, rubric_name, statement, (*system, user), repeat)
+
+
+class Request(NamedTuple):
+    """What is asked about a document."""
+
+    rubric: str
+    statement: Statement | None
+    repeat: int
+
+
+@dataclass(frozen=True)
+class DocumentPrompts(Collection[Prompt]):
+    """The prompts of one document, written out when they are gone through."""
+
+    style: PromptStyle
+    document: Document
+    rubrics: Mapping[str, Rubric]
+    requests: Sequence[Request]
+    instead: Mapping[Request, str]  # said in place of query and context
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def __iter__(self) -> Iterator[Prompt]:
+        for r in self.requests:
+            yield render(
+                self.style, self.document, r.rubric, self.rubrics[r.rubric], r.statement, r.repeat,
+                asked=self.instead.get(r) if self.instead else None,
+            )  # fmt: skip
+
+    def __contains__(self, prompt: object) -> bool:
+        return any(prompt == mine for mine in self)
+
+
+def flat(groups: Iterable[Iterable[Prompt]]) -> list[Prompt]:
+    """All prompts of the groups, written out."""
+    return [prompt for group in groups for prompt in group]
+
+
+def by_document(prompts: Iterable[Prompt]) -> list[list[Prompt]]:
+    """The prompts of each document together, in the order in which documents first come."""
+    groups: dict[str, list[Prompt]] = {}
+    for prompt in prompts:
+        groups.setdefault(prompt.document, []).append(prompt)
+    return list(groups.values())
 
 
 def _fill(text: str, rubric: Rubric) -> str:

@@ -1,20 +1,34 @@
-"""The rating stages: prompts of a part in, one row a prompt out, going on after a kill."""
+"""The rating stages: prompts of a part in, one row a prompt out, going on after a kill.
 
-from collections.abc import Sequence
+Documents, prompts and rows are gone through one after the other and never all kept, so that memory does
+not grow with their number.
+"""
+
+import hashlib
+import itertools
+import json
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from debiasdpo import distributed
 from debiasdpo.audit import audit_prompts
-from debiasdpo.config import RateConfig
-from debiasdpo.documents import SplitCorpus
+from debiasdpo.config import JobConfig, RateConfig
+from debiasdpo.costs import Cost, Meter
+from debiasdpo.documents import Rubric, SplitCorpus
 from debiasdpo.errors import UserError
 from debiasdpo.job import Job
-from debiasdpo.prompts import Prompt, PromptStyle
+from debiasdpo.prompts import Prompt, PromptStyle, flat
 from debiasdpo.raters import Output
-from debiasdpo.runs import Journal, fingerprint, read_jsonl, write_jsonl
+from debiasdpo.runs import Journal, Progress, Stage, Store
 
-Rows = list[dict[str, Any]]
+if TYPE_CHECKING:
+    from debiasdpo.raters.local import LocalRater
+
 How = Literal["rate", "reason", "write"]
+Groups = Iterable[Collection[Prompt]]  # the prompts of each document; gone through more than once
 
 
 def style(job: Job) -> PromptStyle:
@@ -22,7 +36,7 @@ def style(job: Job) -> PromptStyle:
     return PromptStyle(job.config.data.heading, rate.instruction, rate.context_position)
 
 
-def rate_test(job: Job, corpus: SplitCorpus, name: str, weights: Path | None) -> Rows:
+def rate_test(job: Job, corpus: SplitCorpus, name: str, weights: Path | None) -> Path:
     """ratings_<name>.jsonl: the test part rated by the base (None) or the trained model."""
     prompts = audit_prompts(job.config, style(job), corpus.parts["test"], corpus.rubrics)
     return rate(job, corpus, f"ratings_{name}", prompts, weights)
@@ -32,85 +46,186 @@ def rate(
     job: Job,
     corpus: SplitCorpus,
     title: str,
-    prompts: Sequence[Prompt],
+    groups: Groups,
     weights: Path | None,
     *,
     how: How = "rate",
     max_new_tokens: int | None = None,
-) -> Rows:
-    """One row a prompt: key, document, rubric, category, polarity, statement, repeat, text, rating.
+) -> Path:
+    """The file with one row a prompt, in their order: key, document, rubric, category, polarity,
+    statement, repeat, text, rating.
 
     `how` the rater's method of that name makes them; `max_new_tokens`: None is rate.max_new_tokens.
     """
+    from debiasdpo import shards
+
     config = job.config.rate
     if max_new_tokens is not None:
         config = config.model_copy(update={"max_new_tokens": max_new_tokens})
-    groups = batches(prompts, config.batch_size)
     inputs = {
         **job.model_inputs(weights),
-        "rate": config.model_dump(mode="json"),
+        "rate": config.model_dump(mode="json", exclude={"shards"}),
         "seed": job.config.seed if config.temperature > 0 else None,
         "how": how,
-        "prompts": fingerprint([[p.key, p.messages] for p in prompts]),
         "scales": {name: [r.low, r.high] for name, r in corpus.rubrics.items()},
     }
-    file = f"{title}.jsonl"
-    with job.store.stage("ratings", inputs) as stage:
+    survey = _survey(groups, config.batch_size)
+    task = RatingTask(
+        job.config, config, title, how, groups, corpus.rubrics, weights, inputs, survey
+    )
+    with job.store.stage("ratings", task.stage_inputs(task.whole)) as stage:
+        parts = task.parts(max(config.shards, distributed.size()))
+        if len(parts) > 1:
+            shards.make(job, stage, task, parts)
+        else:
 
-        def work() -> list[str]:
-            journal = stage.journal()
-            _rate_batches(job, corpus, title, groups, weights, journal, how, config)
-            by_key = {row["key"]: row for row in journal.rows}
-            write_jsonl(stage.folder / file, (by_key[p.key] for p in prompts))
-            return [file]
+            def work() -> list[str]:
+                return make_part(task, task.whole, stage, job.rater(weights), job.progress)
 
-        job.make(title, stage, work)
-        return read_jsonl(stage.folder / file)
+            job.make(title, stage, work)
+        return stage.folder / task.file
 
 
-def _rate_batches(
-    job: Job,
-    corpus: SplitCorpus,
-    title: str,
-    groups: Sequence[Sequence[Prompt]],
-    weights: Path | None,
-    journal: Journal,
-    how: How,
-    config: RateConfig,
-) -> None:
-    """Rate what the journal does not hold yet. Batches are the same whatever was done before, so that
-    an interrupted stage ends in the same ratings."""
+@dataclass(frozen=True)
+class Survey:
+    """What is known of prompts before they are rated, by batch: `batches` makes the same ones always."""
+
+    digests: bytes  # 16 of each batch, of its prompts
+    sizes: "array[int]"  # prompts of each batch
+    longest: int  # bytes of the longest prompt
+
+    def prompts(self, part: range) -> int:
+        """How many there are in some batches."""
+        return sum(self.sizes[part.start : part.stop])
+
+
+@dataclass(frozen=True)
+class RatingTask:
+    """All that a process needs to rate some batches of a stage's prompts; it can be sent elsewhere."""
+
+    config: JobConfig
+    rate: RateConfig
+    title: str
+    how: How
+    groups: Groups
+    rubrics: Mapping[str, Rubric]
+    weights: Path | None
+    inputs: Mapping[str, object]  # of the stage, less the prompts
+    survey: Survey
+
+    @property
+    def file(self) -> str:
+        return f"{self.title}.jsonl"
+
+    @property
+    def whole(self) -> range:
+        """All batches."""
+        return range(len(self.survey.sizes))
+
+    def parts(self, count: int) -> list[range]:
+        """The batches in up to `count` parts of neighbours."""
+        n = len(self.whole)
+        ends = sorted({(i + 1) * n // count for i in range(count)})
+        return [range(start, end) for start, end in itertools.pairwise([0, *ends]) if end > start]
+
+    def stage_inputs(self, part: range) -> dict[str, object]:
+        """What decides the ratings of a part, however it was cut."""
+        digests = self.survey.digests[16 * part.start : 16 * part.stop]
+        return {**self.inputs, "prompts": hashlib.sha256(digests).hexdigest()[:16]}
+
+
+def _survey(groups: Groups, size: int) -> Survey:
+    digests, sizes, longest = bytearray(), array("i"), 0
+    for batch in batches(groups, size):
+        prompts = flat(batch)
+        texts = [json.dumps([p.key, p.messages], ensure_ascii=False).encode() for p in prompts]
+        digests += hashlib.blake2b(b"\n".join(texts), digest_size=16).digest()
+        sizes.append(len(prompts))
+        longest = max(longest, *map(len, texts))
+    return Survey(bytes(digests), sizes, longest)
+
+
+def make_part(
+    task: RatingTask, part: range, stage: Stage, rater: "LocalRater", progress: Progress
+) -> list[str]:
+    """Rate some batches, as far as the stage's journal does not hold them yet; returns the name of the
+    file with their rows. Batches are the same whatever was done before, and however they are cut into
+    parts, so that the ratings are too."""
     from tqdm import tqdm
 
-    done = {row["key"] for row in journal.rows}
-    rater = job.rater(weights).configured(config)
-    _check_lengths(job, [p for batch in groups for p in batch], rater.tokenizer)
-    total, rated = sum(len(batch) for batch in groups), len(done)
-    job.progress(rated, total)
-    with tqdm(total=total, desc=title, unit="prompt", disable=None, initial=len(done)) as bar:
-        for batch in groups:
-            if all(p.key in done for p in batch):
-                continue
-            outputs = getattr(rater, how)(batch, scales(corpus, batch))
-            journal.append(rating_row(p, o) for p, o in zip(batch, outputs, strict=True))
-            bar.update(len(batch))
-            rated += len(batch)
-            job.progress(rated, total)
+    rater = rater.configured(task.rate)
+    _check_lengths(task, part, rater.tokenizer)
+    journal = stage.journal()
+    total, position = task.survey.prompts(part), 0
+    progress(journal.count, total)
+    with tqdm(
+        total=total, desc=task.title, unit="prompt", disable=None, initial=journal.count
+    ) as bar:
+        for batch in _batches_of(task, part):
+            after = position + sum(len(group) for group in batch)
+            if after > journal.count:
+                journal.cut(position)  # of a batch that was cut off, its beginning may be there
+                _rate_batch(task, flat(batch), rater, journal)
+                bar.update(after - position)
+                progress(after, total)
+            position = after
+    return [stage.journal_as(task.file)]
 
 
-def _check_lengths(job: Job, prompts: Sequence[Prompt], tokenizer: Any) -> None:
+def _rate_batch(
+    task: RatingTask, prompts: Sequence[Prompt], rater: "LocalRater", journal: Journal
+) -> None:
+    outputs = getattr(rater, task.how)(prompts, scales(task.rubrics, prompts))
+    journal.append(rating_row(p, o) for p, o in zip(prompts, outputs, strict=True))
+
+
+class Made(NamedTuple):
+    """A part that is finished."""
+
+    cost: Cost
+    here: bool  # by this process, now
+
+
+def make_part_if_free(
+    task: RatingTask, part: range, store: Store, rater: "LocalRater", progress: Progress
+) -> Made | None:
+    """A part as a stage of its own; None if another process is at it."""
+    with store.stage_if_free("ratings", task.stage_inputs(part)) as stage:
+        if stage is None:
+            return None
+        here = stage.files is None
+        if here:
+            meter, earlier = Meter(), stage.spent()
+            names = make_part(task, part, stage, rater, progress)
+            stage.commit(names, meter.read(1).after(earlier))
+        return Made(stage.cost, here)
+
+
+def part_folder(task: RatingTask, part: range, store: Store) -> Path:
+    """Where the stage of a part is kept."""
+    return store.folder("ratings", task.stage_inputs(part))
+
+
+def _check_lengths(task: RatingTask, part: range, tokenizer: Any) -> None:
     """Refuse prompts that leave no room to answer, before anything is rated."""
     from debiasdpo.raters.local import token_ids
 
-    limit = job.config.model.max_length - job.config.rate.max_new_tokens
-    lengths = {p.key: len(token_ids(tokenizer, p.messages)) for p in prompts}
+    limit = task.config.model.max_length - task.rate.max_new_tokens
+    empty = tuple({"role": role, "content": ""} for role in ("system", "user"))
+    if task.survey.longest + len(token_ids(tokenizer, empty)) <= limit:
+        return  # a token has a byte or more
+    lengths = {
+        p.key: len(token_ids(tokenizer, p.messages))
+        for batch in _batches_of(task, part)
+        for p in flat(batch)
+    }
     beyond = [key for key, length in lengths.items() if length > limit]
     if beyond:
         longest = max(beyond, key=lambda key: lengths[key])
         raise UserError(
-            f"{len(beyond)} of {len(prompts)} prompts are too long: {longest} has"
-            f" {lengths[longest]} tokens, and model.max_length={job.config.model.max_length} leaves"
-            f" {limit} beside rate.max_new_tokens={job.config.rate.max_new_tokens}. Raise"
+            f"{len(beyond)} of {len(lengths)} prompts are too long: {longest} has"
+            f" {lengths[longest]} tokens, and model.max_length={task.config.model.max_length} leaves"
+            f" {limit} beside rate.max_new_tokens={task.rate.max_new_tokens}. Raise"
             " model.max_length as far as the model allows, or give shorter documents (data.max_words)."
         )
 
@@ -130,21 +245,22 @@ def rating_row(prompt: Prompt, output: Output) -> dict[str, Any]:
     }
 
 
-def scales(corpus: SplitCorpus, prompts: Sequence[Prompt]) -> list[tuple[int, int]]:
+def scales(rubrics: Mapping[str, Rubric], prompts: Sequence[Prompt]) -> list[tuple[int, int]]:
     """Lowest and highest score of each prompt's rubric."""
-    rubrics = [corpus.rubrics[p.rubric] for p in prompts]
-    return [(r.low, r.high) for r in rubrics]
+    return [(rubrics[p.rubric].low, rubrics[p.rubric].high) for p in prompts]
 
 
-def batches(prompts: Sequence[Prompt], size: int) -> list[list[Prompt]]:
-    """All prompts of a document together, and of several documents while they are up to `size`."""
-    by_document: dict[str, list[Prompt]] = {}
-    for prompt in prompts:
-        by_document.setdefault(prompt.document, []).append(prompt)
-    groups: list[list[Prompt]] = []
-    for group in by_document.values():
-        if groups and len(groups[-1]) + len(group) <= size:
-            groups[-1] += group
-        else:
-            groups.append(list(group))
-    return groups
+def batches(groups: Groups, size: int) -> Iterator[list[Collection[Prompt]]]:
+    """Groups one after the other, several in a batch while they have up to `size` prompts."""
+    batch: list[Collection[Prompt]] = []
+    for group in groups:
+        if batch and sum(map(len, batch)) + len(group) > size:
+            yield batch
+            batch = []
+        batch.append(group)
+    if batch:
+        yield batch
+
+
+def _batches_of(task: RatingTask, part: range) -> Iterator[list[Collection[Prompt]]]:
+    return itertools.islice(batches(task.groups, task.rate.batch_size), part.start, part.stop)

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib.metadata
+import itertools
 import logging
 import math
 import platform
@@ -20,9 +21,8 @@ from debiasdpo.config import JobConfig
 from debiasdpo.failures import cause
 from debiasdpo.identity import identify, inputs_key, output_folder, trained
 from debiasdpo.job import Job
-from debiasdpo.rating import Rows
 from debiasdpo.redaction import redact
-from debiasdpo.runs import RunFolder, Store, write_json, write_text
+from debiasdpo.runs import JsonlFile, RunFolder, Store, write_json, write_text
 from debiasdpo.tracking import open_tracker
 
 log = logging.getLogger("debiasdpo")
@@ -118,7 +118,7 @@ def conclude(
     job: Job,
     figures: Mapping[str, Any],
     counts: Mapping[str, int],
-    ratings: Mapping[str, Rows],
+    ratings: Mapping[str, Path],
     weights: Path | None,
 ) -> dict[str, Any]:
     """Write metrics.json, show the table, and give the tracker summary, samples and adapter."""
@@ -218,16 +218,17 @@ def _interval(metrics: Mapping[str, Any], key: str) -> str:
     return "" if low is None or high is None else f" [{low:z.2f}, {high:z.2f}]"
 
 
-def _samples(ratings: Mapping[str, Rows], count: int = 100) -> list[dict[str, object]]:
+def _samples(ratings: Mapping[str, Path], count: int = 100) -> list[dict[str, object]]:
     """The first rows of the test part with the ratings of all models side by side."""
-    first = next(iter(ratings.values()))[:count]
+    tables = {m: list(itertools.islice(JsonlFile(f), count)) for m, f in ratings.items()}
+    first = next(iter(tables.values()))
     keep = ("document", "rubric", "category", "polarity", "statement")
     return [
         {
             **{name: row[name] for name in keep},
             **{
                 f"{model}_{what}": rows[i][what]
-                for model, rows in ratings.items()
+                for model, rows in tables.items()
                 for what in ("rating", "text")
             },
         }

@@ -18,11 +18,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import debiasdpo
 from debiasdpo.costs import NO_COST, Cost
 from debiasdpo.states import process_start
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,14 @@ def fingerprint(value: object) -> str:
     """16 hex digits that name a JSON-like value: equal values, equal names."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fingerprint_all(values: Iterable[object]) -> str:
+    """The same of many values, one after the other, however many there are."""
+    whole = hashlib.sha256()
+    for value in values:
+        whole.update(fingerprint(value).encode())
+    return whole.hexdigest()[:16]
 
 
 def digest(path: Path) -> str:
@@ -78,8 +89,18 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8") as stream:
-        return [json.loads(line) for line in stream]
+    return list(JsonlFile(path))
+
+
+class JsonlFile(Iterable[dict[str, Any]]):
+    """The rows of a JSONL file, read anew each time they are gone through, and never all kept."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        with self.path.open(encoding="utf-8") as stream:
+            yield from map(json.loads, stream)
 
 
 class Journal:
@@ -90,29 +111,45 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.rows: list[dict[str, Any]] = []
+        self.count = 0  # of whole rows
+        if not path.exists():
+            return
         intact = 0
-        if path.exists():
-            for line in path.read_bytes().splitlines(keepends=True):
+        with path.open("rb") as stream:
+            for line in stream:
                 try:
                     if not line.endswith(b"\n"):
                         break
-                    self.rows.append(json.loads(line))
+                    json.loads(line)
                 except ValueError:
                     break
                 intact += len(line)
-            if intact < path.stat().st_size:
-                log.warning("%s was cut off; %d finished rows are kept", path, len(self.rows))
-                os.truncate(path, intact)
+                self.count += 1
+        if intact < path.stat().st_size:
+            log.warning("%s was cut off; %d finished rows are kept", path, self.count)
+            os.truncate(path, intact)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """All of them, read from the file."""
+        return read_jsonl(self.path) if self.count else []
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add rows that are finished together: one write, on disk when this returns."""
-        new = [dict(row) for row in rows]
+        lines = [json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows]
         with self.path.open("ab") as stream:
-            stream.write("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in new).encode())
+            stream.write("".join(lines).encode())
             stream.flush()
             os.fsync(stream.fileno())
-        self.rows += new
+        self.count += len(lines)
+
+    def cut(self, count: int) -> None:
+        """Keep the first `count` rows."""
+        if count < self.count:
+            with self.path.open("rb") as stream:
+                size = sum(len(stream.readline()) for _ in range(count))
+            os.truncate(self.path, size)
+            self.count = count
 
 
 @dataclass
@@ -168,6 +205,13 @@ class Stage:
         for name in (_PARTIAL, _SPENT):
             (self.folder / name).unlink(missing_ok=True)
 
+    def journal_as(self, name: str) -> str:
+        """Have the journal, now whole, as a file of the stage too; the journal itself stays until
+        the stage is committed. Returns the name."""
+        (self.folder / name).unlink(missing_ok=True)
+        _link_or_copy(self.folder / _PARTIAL, self.folder / name)
+        return name
+
 
 def _is(path: Path, entry: object) -> bool:
     return path.is_file() and _entry(path) == entry
@@ -191,28 +235,57 @@ class Store:
     @contextlib.contextmanager
     def stage(self, name: str, inputs: Mapping[str, object]) -> Iterator[Stage]:
         """Hold the stage of these inputs. A second job that wants the same waits, then finds it."""
-        from filelock import FileLock, Timeout
+        with self._lock(name, inputs) as lock:
+            if not _acquired(lock):
+                log.info("stage %s: another job is making it; waiting for that", name)
+                lock.acquire()
+            yield self._open(name, inputs)
 
-        # Another version may make something else of the same inputs.
-        inputs = {"debiasdpo": debiasdpo.__version__, **inputs}
-        key = fingerprint(inputs)
-        folder = self.root / name / key
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.with_suffix(".lock"))
+    @contextlib.contextmanager
+    def stage_if_free(self, name: str, inputs: Mapping[str, object]) -> Iterator[Stage | None]:
+        """The same, or None if somebody else holds it."""
+        with self._lock(name, inputs) as lock:
+            yield self._open(name, inputs) if _acquired(lock) else None
+
+    @contextlib.contextmanager
+    def _lock(self, name: str, inputs: Mapping[str, object]) -> "Iterator[BaseFileLock]":
+        from filelock import FileLock
+
+        lock = FileLock(self.folder(name, inputs).with_suffix(".lock"))
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            log.info("stage %s: another job is making it; waiting for that", name)
-            lock.acquire()
-        try:
-            stage = Stage(name, key, folder)
-            stage.verify()
-            folder.mkdir(parents=True, exist_ok=True)
-            if not (folder / "inputs.json").exists():
-                write_json(folder / "inputs.json", inputs)
-            yield stage
+            yield lock
         finally:
             lock.release()
+
+    def _open(self, name: str, inputs: Mapping[str, object]) -> Stage:
+        folder = self.folder(name, inputs)
+        stage = Stage(name, folder.name, folder)
+        stage.verify()
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "inputs.json").exists():
+            write_json(folder / "inputs.json", _versioned(inputs))
+        return stage
+
+    def folder(self, name: str, inputs: Mapping[str, object]) -> Path:
+        """Where the stage of these inputs is kept."""
+        folder = self.root / name / fingerprint(_versioned(inputs))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def _acquired(lock: "BaseFileLock") -> bool:
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
+
+
+def _versioned(inputs: Mapping[str, object]) -> dict[str, object]:
+    """Another version may make something else of the same inputs."""
+    return {"debiasdpo": debiasdpo.__version__, **inputs}
 
 
 def no_progress(done: int, total: int) -> None:
@@ -284,7 +357,7 @@ class RunFolder:
         return status if whole else None
 
     def keep(self, stage: Stage, names: Iterable[str], into: str = "") -> None:
-        """Put a stage's files here too: a hard link where the disk allows one, else a copy."""
+        """Put a stage's files here too."""
         for name in names:
             source, target = stage.folder / name, self.folder / into / name
             self._kept.add(target)
@@ -293,8 +366,13 @@ class RunFolder:
                 continue
             temporary = target.with_name(f".{target.name}.{os.getpid()}")
             temporary.unlink(missing_ok=True)
-            try:
-                os.link(source, temporary)
-            except OSError:
-                shutil.copy2(source, temporary)
+            _link_or_copy(source, temporary)
             os.replace(temporary, target)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """A hard link where the disk allows one, else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -39,16 +39,44 @@ def submit(
     task: Callable[[DictConfig], Any],
 ) -> list[Any]:
     """submitit's handle of each job; they are queued when this returns. `UserError` if Slurm refuses them."""
+    job = _Job()
+    job.setup(hydra_context=context, task_function=task, config=config)
+    executor = _executor(cluster, Path(str(config.hydra.sweep.dir)))
+    rows = [
+        (list(row), "hydra.sweep.dir", i, str(i), Singleton.get_state())
+        for i, row in enumerate(overrides)
+    ]
+    return _queue(executor, job, *zip(*rows, strict=True))
+
+
+def call(
+    cluster: SlurmConfig,
+    output_dir: Path,
+    count: int,
+    function: Callable[..., None],
+    *arguments: Any,
+) -> Callable[[], None]:
+    """Queue `function(*arguments)` as so many jobs of an array; returns what cancels those that are left.
+    `UserError` if Slurm refuses them."""
+    executor = _executor(cluster, output_dir / "sweeps")
+    with submitit.helpers.clean_env():  # of the job that this may run in
+        jobs = _queue(executor, function, *([argument] * count for argument in arguments))
+
+    def stop() -> None:
+        for job in jobs:
+            job.cancel(check=False)
+
+    return stop
+
+
+def _executor(cluster: SlurmConfig, folder: Path) -> Any:
     if any(shutil.which(command) is None for command in ("sbatch", "srun")):
         raise UserError(
             "cluster: there is no Slurm here (no sbatch and srun on PATH); submit from a login node, or"
             " set cluster=local"
         )
-    job = _Job()
-    job.setup(hydra_context=context, task_function=task, config=config)
-    folder = Path(str(config.hydra.sweep.dir)) / "slurm" / "%A"
     executor = submitit.AutoExecutor(
-        cluster="slurm", folder=folder, slurm_max_num_timeout=cluster.turns
+        cluster="slurm", folder=folder / "slurm" / "%A", slurm_max_num_timeout=cluster.turns
     )
     options = {
         "slurm_partition": cluster.partition,
@@ -69,12 +97,12 @@ def submit(
         stderr_to_stdout=True,
         **{name: value for name, value in options.items() if value is not None},
     )
-    rows = [
-        (list(row), "hydra.sweep.dir", i, str(i), Singleton.get_state())
-        for i, row in enumerate(overrides)
-    ]
+    return executor
+
+
+def _queue(executor: Any, function: Callable[..., Any], *columns: Sequence[Any]) -> list[Any]:
     try:
-        jobs: list[Any] = executor.map_array(job, *zip(*rows, strict=True))
+        jobs: list[Any] = executor.map_array(function, *columns)
     except FailedJobError as error:
         raise UserError(f"cluster: Slurm refused the jobs: {error}") from error
     return jobs

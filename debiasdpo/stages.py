@@ -3,16 +3,16 @@
 import importlib.metadata
 import logging
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from debiasdpo import adapters, distributed, documents, models
 from debiasdpo import pairs as pairing
 from debiasdpo.audit import (
+    RatingPrompts,
     audit,
     by_category,
-    rating_prompts,
     validation_figures,
     validation_prompts,
 )
@@ -22,12 +22,15 @@ from debiasdpo.documents import SplitCorpus
 from debiasdpo.errors import UserError
 from debiasdpo.job import Job
 from debiasdpo.pairs import Pair
-from debiasdpo.prompts import Prompt
+from debiasdpo.prompts import Prompt, by_document, flat
 from debiasdpo.raters import Output
-from debiasdpo.rating import Rows, batches, rate, rating_row, scales, style
+from debiasdpo.rating import batches, rate, rating_row, scales, style
 from debiasdpo.runs import (
+    JsonlFile,
     Progress,
+    digest,
     fingerprint,
+    fingerprint_all,
     no_progress,
     read_json,
     read_jsonl,
@@ -50,20 +53,15 @@ def load_documents(job: Job) -> SplitCorpus:
     with job.store.stage("documents", inputs) as stage:
 
         def work() -> list[str]:
-            corpus = documents.load(config, job.config.seed)
-            write_jsonl(stage.folder / "documents.jsonl", documents.to_rows(corpus))
-            split = {p: sorted({d.group for d in corpus.parts[p]}) for p in documents.PARTS}
-            write_json(stage.folder / "split.json", {"groups": split, "notes": dict(corpus.notes)})
-            return ["documents.jsonl", "split.json"]
+            documents.write(config, job.config.seed, stage.folder)
+            return [documents.DOCUMENTS, documents.SPLIT]
 
         job.make("documents", stage, work, into="documents")
-        notes = read_json(stage.folder / "split.json")["notes"]
-        rows = read_jsonl(stage.folder / "documents.jsonl")
-    corpus = documents.from_rows(rows, documents.rubrics_of(config), notes)
+        corpus = documents.open_corpus(stage.folder, documents.rubrics_of(config))
     log.info(
         "documents: %s%s",
         ", ".join(f"{len(corpus.parts[p])} {p}" for p in documents.PARTS),
-        "".join(f"; {count} {note}" for note, count in notes.items()),
+        "".join(f"; {count} {note}" for note, count in corpus.notes.items()),
     )
     return corpus
 
@@ -73,7 +71,7 @@ def make_pairs(job: Job, corpus: SplitCorpus) -> tuple[list[Pair], dict[str, int
     config, train = job.config, corpus.parts["train"]
     pool = statements(config.context, config.context.train_categories, "train")
     turns = by_category(pool, config.method.statements)
-    prompts = rating_prompts(style(job), train, corpus.rubrics, turns)
+    prompts = flat(RatingPrompts(style(job), train, corpus.rubrics, turns))
     reasons = config.rate.readout == "text"
     asked: list[Prompt] = []  # those whose reasoning the method has a use for
     if config.method.chosen is not None:
@@ -82,8 +80,8 @@ def make_pairs(job: Job, corpus: SplitCorpus) -> tuple[list[Pair], dict[str, int
         asked = [p for p in prompts if p.statement is None]
     outputs = {}
     if asked:
-        rows = rate(job, corpus, "reasoning", asked, None, how="reason")
-        outputs = {row["key"]: Output(row["text"], row["rating"]) for row in rows}
+        file = rate(job, corpus, "reasoning", by_document(asked), None, how="reason")
+        outputs = {row["key"]: Output(row["text"], row["rating"]) for row in JsonlFile(file)}
     by_id = {d.id: d for d in train}
     pairs, counts = pairing.make_pairs(prompts, outputs, by_id, config.method, reasons)
     if not pairs:
@@ -112,7 +110,8 @@ def train(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> Path:
     reference = {}
     if config.method.chosen is not None or config.method.consistency == "base":
         reference = _reference(job, corpus, pairs)
-    validation = validation_prompts(config, style(job), corpus.parts["validation"], corpus.rubrics)
+    audited = corpus.parts["validation"]
+    validation = validation_prompts(config, style(job), audited, corpus.rubrics)
     inputs = {
         **job.model_inputs(None),
         "lora": config.model.lora.model_dump(mode="json"),
@@ -121,7 +120,7 @@ def train(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> Path:
         "method": config.method.model_dump(mode="json", exclude={"name"}),
         "seed": config.seed,
         "pairs": fingerprint([pairing.to_row(p) for p in pairs]),
-        "validation": fingerprint([[p.key, p.messages] for p in validation]),
+        "validation": fingerprint([[p.key, p.messages] for p in flat(validation)]),
         "max_length": config.model.max_length,
     }
     if config.train.engine == "trl":
@@ -145,12 +144,12 @@ def train(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> Path:
         return stage.folder / "weights"
 
 
-def measure(job: Job, corpus: SplitCorpus, ratings: dict[str, Rows]) -> dict[str, Any]:
-    """metrics: bias and accuracy of the rated models, with intervals."""
+def measure(job: Job, corpus: SplitCorpus, ratings: Mapping[str, Path]) -> dict[str, Any]:
+    """metrics: bias and accuracy of the models whose ratings are in these files, with intervals."""
     config, test = job.config, corpus.parts["test"]
     inputs = {
-        "ratings": {name: fingerprint(rows) for name, rows in ratings.items()},
-        "scores": fingerprint([[d.id, d.group, dict(d.scores)] for d in test]),
+        "ratings": {name: digest(file) for name, file in ratings.items()},
+        "scores": fingerprint_all([d.id, d.group, dict(d.scores)] for d in test),
         "rubrics": {name: r.model_dump(mode="json") for name, r in corpus.rubrics.items()},
         "audit": config.audit.model_dump(mode="json"),
         "train_categories": config.context.train_categories,
@@ -160,7 +159,8 @@ def measure(job: Job, corpus: SplitCorpus, ratings: dict[str, Rows]) -> dict[str
     with job.store.stage("metrics", inputs) as stage:
 
         def work() -> list[str]:
-            figures = audit(config, test, corpus.rubrics, ratings)
+            rows = {name: JsonlFile(file) for name, file in ratings.items()}
+            figures = audit(config, test, corpus.rubrics, rows)
             write_json(stage.folder / "audit.json", figures)
             return ["audit.json"]
 
@@ -204,7 +204,7 @@ def _train(
     corpus: SplitCorpus,
     pairs: Sequence[Pair],
     reference: dict[str, list[float]],
-    validation: Sequence[Prompt],
+    validation: RatingPrompts,
     folder: Path,
 ) -> list[str]:
     from debiasdpo.raters.local import LocalRater
@@ -213,7 +213,7 @@ def _train(
     known = _token_pairs(job, corpus, pairs)
     rater = job.rater()
     job.release()  # from here on the model is training's
-    groups = batches(validation, config.rate.batch_size)
+    groups = [flat(batch) for batch in batches(validation, config.rate.batch_size)]
 
     def validate(current: Any) -> dict[str, float]:
         watcher = LocalRater(
@@ -223,7 +223,7 @@ def _train(
             rating_row(prompt, Output("", rating))
             for batch in groups
             for prompt, rating in zip(
-                batch, watcher.expected(batch, scales(corpus, batch)), strict=True
+                batch, watcher.expected(batch, scales(corpus.rubrics, batch)), strict=True
             )
         ]
         return validation_figures(config, corpus.parts["validation"], rows)
@@ -279,8 +279,13 @@ def _do(
 
 
 def follow() -> None:
-    """In a process beside the first: take part in every training, until there are no more."""
+    """In a process beside the first: take part in every rating and training, until there are no more."""
+    from debiasdpo import shards
+
     while (task := distributed.share(None)) is not None:
+        if not isinstance(task, _Task):
+            shards.help_with(*task)
+            continue
         output = Path(task.config.output_dir).expanduser().absolute()
         model, tokenizer = models.load_model(task.config.model, output / "cache")
         _do(task, model, tokenizer, audit=None, on_log=None)

@@ -242,7 +242,7 @@ def _hint(job: Planned) -> str:
 def _ray(given: Given, cluster: RayConfig, jobs: Sequence[Planned]) -> list[str | None]:
     import ray
 
-    _join_ray(cluster)
+    join_ray(cluster)
     _queue(jobs)
     # A worker that dies is tried again by Ray, and goes on from what is finished.
     remote: Any = ray.remote(num_gpus=cluster.gpus, num_cpus=cluster.cpus)(_on_ray)
@@ -261,7 +261,8 @@ def _ray(given: Given, cluster: RayConfig, jobs: Sequence[Planned]) -> list[str 
     return reasons
 
 
-def _join_ray(cluster: RayConfig) -> None:
+def join_ray(cluster: RayConfig) -> None:
+    """Be part of the Ray cluster, as one that is already may call again."""
     import ray
 
     try:

@@ -13,7 +13,7 @@ from debiasdpo.config import JobConfig
 from debiasdpo.contexts import Statement, statements
 from debiasdpo.documents import Document, Rubric
 from debiasdpo.errors import UserError
-from debiasdpo.prompts import PromptStyle
+from debiasdpo.prompts import PromptStyle, flat
 from debiasdpo.results import finite, results_table
 
 RUBRICS = {
@@ -67,6 +67,11 @@ def rows(
                 "rating": values[i],
             })  # fmt: skip
     return found
+
+
+def of_each_document(*rubrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of several rubrics, those of a document together."""
+    return sorted((row for of_one in rubrics for row in of_one), key=lambda row: row["document"])
 
 
 BASE: dict[str, list[float | None]] = {
@@ -176,7 +181,7 @@ def test_a_category_counts_the_same_however_many_statements_it_has(job: JobConfi
 def test_two_rubrics(job: JobConfig) -> None:
     documents = [Document(d.id, d.group, d.text, {"clarity": 4.0, "focus": float(i + 1)})
                  for i, d in enumerate(DOCUMENTS)]  # fmt: skip
-    both = [*rows(BASE), *rows(TUNED, "focus")]
+    both = of_each_document(rows(BASE), rows(TUNED, "focus"))
     found = audit.audit(job, documents, RUBRICS, {"base": both})
     # clarity: one score for all, so no correlation is defined; the mean is over what is.
     assert math.isnan(found["accuracy/rubric/clarity/spearman/base"])
@@ -239,7 +244,9 @@ def test_noise_floor_of_each_model(job: JobConfig) -> None:
 def test_score_levels_and_the_constant_rater(job: JobConfig) -> None:
     documents = [Document(d.id, d.group, d.text, {"clarity": score, "focus": 3.0})
                  for d, score in zip(DOCUMENTS, (1.0, 1.5, 2.0, 7.0), strict=True)]  # fmt: skip
-    found = audit.audit(job, documents, RUBRICS, {"base": [*rows(BASE), *rows(BASE, "focus")]})
+    found = audit.audit(
+        job, documents, RUBRICS, {"base": of_each_document(rows(BASE), rows(BASE, "focus"))}
+    )
     assert [found[f"scores/clarity/{level}"] for level in range(1, 8)] == [1, 2, 0, 0, 0, 0, 1]
     assert [found[f"scores/focus/{level}"] for level in range(1, 8)] == [0, 0, 4, 0, 0, 0, 0]
     # clarity: median 1.75, mean 2.875, commonest level 2; a constant 3 is never wrong on focus.
@@ -307,7 +314,7 @@ def test_the_audit_uses_all_test_wordings_evenly(job: JobConfig) -> None:
     documents = [
         Document(f"d{i}", f"g{i}", "text", {"clarity": 1.0, "focus": 2.0}) for i in range(12)
     ]
-    prompts = audit.audit_prompts(job, STYLE, documents, RUBRICS)
+    prompts = flat(audit.audit_prompts(job, STYLE, documents, RUBRICS))
     assert len({p.key for p in prompts}) == len(prompts)
     pool = statements(job.context, job.audit_categories, "test")
     for rubric in RUBRICS:
@@ -326,7 +333,9 @@ def test_every_rubric_sees_both_polarities_alike(job_config: Any, rubrics: int, 
     names = "abcd"[:rubrics]
     documents = [Document(f"d{i}", "g", "text", dict.fromkeys(names, 1.0)) for i in range(24)]
     job = job_config(f"audit.statements={count}")
-    prompts = audit.audit_prompts(job, STYLE, documents, dict.fromkeys(names, RUBRICS["clarity"]))
+    prompts = flat(
+        audit.audit_prompts(job, STYLE, documents, dict.fromkeys(names, RUBRICS["clarity"]))
+    )
     for rubric in names:
         for category in set(job.audit_categories) - {"placebo"}:
             signs = [
@@ -339,27 +348,27 @@ def test_every_rubric_sees_both_polarities_alike(job_config: Any, rubrics: int, 
 
 def test_sampled_ratings_come_with_a_second_neutral_one(job: JobConfig, job_config: Any) -> None:
     sampled = job_config("rate=text", "rate.temperature=1.0")
-    prompts = audit.audit_prompts(sampled, STYLE, DOCUMENTS, RUBRICS)
+    prompts = flat(audit.audit_prompts(sampled, STYLE, DOCUMENTS, RUBRICS))
     assert Counter(p.repeat for p in prompts if p.statement is None) == {0: 4, 1: 4}
-    greedy = audit.audit_prompts(job, STYLE, DOCUMENTS, RUBRICS)
+    greedy = flat(audit.audit_prompts(job, STYLE, DOCUMENTS, RUBRICS))
     assert {p.repeat for p in greedy} == {0}
 
 
 def test_two_statements_are_one_of_each_polarity(job_config: Any) -> None:
     job = job_config("audit.statements=2")
-    prompts = audit.audit_prompts(job, STYLE, DOCUMENTS, RUBRICS)
+    prompts = flat(audit.audit_prompts(job, STYLE, DOCUMENTS, RUBRICS))
     for document in DOCUMENTS:
         mine = [p.statement for p in prompts if p.document == document.id and p.statement]
         for category in set(job.audit_categories) - {"placebo"}:
             assert sorted(s.polarity for s in mine if s.category == category) == [-1, 1]
     everything = job_config("audit.statements=null")
-    prompts = audit.audit_prompts(everything, STYLE, DOCUMENTS[:1], RUBRICS)
+    prompts = flat(audit.audit_prompts(everything, STYLE, DOCUMENTS[:1], RUBRICS))
     pool = statements(everything.context, everything.audit_categories, "test")
     assert {p.statement for p in prompts} == {None, *pool}
 
 
 def test_validation_never_sees_test_wordings(job: JobConfig) -> None:
-    prompts = audit.validation_prompts(job, STYLE, DOCUMENTS, RUBRICS)
+    prompts = flat(audit.validation_prompts(job, STYLE, DOCUMENTS, RUBRICS))
     seen: list[Statement] = [p.statement for p in prompts if p.statement]
     assert {s.wording for s in seen} == {"train"}
     each = Counter(

@@ -159,7 +159,7 @@ def test_undefined_in_one_seed_is_undefined(runs: Any) -> None:
     [
         (lambda a, b, d: ([a[0][:-1]], b, d), "1 are missing from the first, as 'd23|focus|role-1'"),
         (lambda a, b, d: (a, [b[0][1:]], d), "1 are missing from the second, as 'd0|clarity|None"),
-        (lambda a, b, d: (a, b, [d[0][:5]]), "20 rated document(s) are not among the documents"),
+        (lambda a, b, d: (a, b, [d[0][:5]]), "'d4' is not among the documents, or not in their order"),
         (lambda a, b, d: (a, b * 2, d), "there are 1, 2 and 1"),
         (lambda a, b, d: ([], [], []), "there are 0, 0 and 0"),
     ],

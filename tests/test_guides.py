@@ -29,7 +29,7 @@ def essays() -> dict[str, object]:
 
 
 def test_the_essays_are_read_as_the_guide_says(
-    essays: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    essays: dict[str, object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from omegaconf import OmegaConf
 
@@ -37,8 +37,8 @@ def test_the_essays_are_read_as_the_guide_says(
 
     monkeypatch.chdir(ROOT)
     config = build(OmegaConf.create(essays))
-    corpus = documents.load(config.data, config.seed)
-    parts = corpus.parts
+    documents.write(config.data, config.seed, tmp_path)
+    parts = documents.open_corpus(tmp_path, documents.rubrics_of(config.data)).parts
     assert sum(len(part) for part in parts.values()) == 40
     assert len({d.group for part in parts.values() for d in part}) == 20
     for part in parts.values():

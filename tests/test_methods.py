@@ -49,12 +49,13 @@ def rows(file: Path) -> Rows:
 def prompts_of(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Collects what is rated from now on."""
     from debiasdpo import mitigation, rating
+    from debiasdpo.prompts import flat
 
     seen: list[Any] = []
     real = rating.rate
 
     def rate(job: Any, corpus: Any, title: str, prompts: Any, *more: Any, **named: Any) -> Any:
-        seen.append((title, prompts))
+        seen.append((title, flat(prompts)))
         return real(job, corpus, title, prompts, *more, **named)
 
     monkeypatch.setattr(mitigation, "rate", rate)

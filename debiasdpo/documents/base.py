@@ -1,6 +1,6 @@
 """What every source of documents returns: a `Corpus` of `Document`s and the rubrics they are scored on."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -75,10 +75,21 @@ class Document:
     scores: Mapping[str, float]
 
 
+class Stream(Iterable[Document]):
+    """Documents that are read, or made, anew each time they are gone through, and never all kept."""
+
+    def __init__(self, start: Callable[[], Iterator[Document]]) -> None:
+        self._start = start
+
+    def __iter__(self) -> Iterator[Document]:
+        return self._start()
+
+
 @dataclass(frozen=True)
 class Corpus:
-    """All documents of a source, its rubrics by name, and counts of what was left out and why."""
+    """All documents of a source, its rubrics by name, and counts of what was left out and why (complete
+    once the documents have been gone through)."""
 
-    documents: tuple[Document, ...]
+    documents: Iterable[Document]
     rubrics: Mapping[str, Rubric]
     notes: Mapping[str, int] = field(default_factory=dict)

@@ -10,12 +10,12 @@ rubric's scale, with rater noise.
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, Self
 
 from pydantic import model_validator
 
-from debiasdpo.documents.base import Corpus, DataConfig, Document, Rubric
+from debiasdpo.documents.base import Corpus, DataConfig, Document, Rubric, Stream
 from debiasdpo.schema import Count, NonNegative
 
 TRAITS = ("reasoning", "focus")
@@ -48,7 +48,10 @@ class SimulatedConfig(DataConfig):
 
 def read(config: SimulatedConfig, seed: int) -> Corpus:
     """Write the corpus: `teachers * lessons_per_teacher` documents, the same for the same seed."""
-    documents = []
+    return Corpus(Stream(lambda: _lessons(config, seed)), dict(config.rubrics))
+
+
+def _lessons(config: SimulatedConfig, seed: int) -> Iterator[Document]:
     for teacher in range(config.teachers):
         rng = random.Random(f"{seed}/teacher/{teacher}")
         teacher_traits = _correlated(rng)
@@ -59,18 +62,15 @@ def read(config: SimulatedConfig, seed: int) -> Corpus:
                 + math.sqrt(1 - _TEACHER_SHARE) * own[name]
                 for name in TRAITS
             }
-            documents.append(
-                Document(
-                    id=f"lesson-{teacher:03d}-{lesson}",
-                    group=f"teacher-{teacher:03d}",
-                    text=_dialogue(rng, traits, config.words),
-                    scores={
-                        name: _score(rng, traits[name], rubric, config.rater_noise)
-                        for name, rubric in sorted(config.rubrics.items())
-                    },
-                )
+            yield Document(
+                id=f"lesson-{teacher:03d}-{lesson}",
+                group=f"teacher-{teacher:03d}",
+                text=_dialogue(rng, traits, config.words),
+                scores={
+                    name: _score(rng, traits[name], rubric, config.rater_noise)
+                    for name, rubric in sorted(config.rubrics.items())
+                },
             )
-    return Corpus(tuple(documents), dict(config.rubrics))
 
 
 def _correlated(rng: random.Random) -> dict[str, float]:

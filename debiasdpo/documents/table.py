@@ -1,17 +1,22 @@
-"""A table of your own: CSV, TSV, JSONL or Parquet with texts, their groups and expert scores."""
+"""A table of your own: CSV, TSV, JSONL or Parquet with texts, their groups and expert scores.
+
+Rows are read one after the other, in as many passes as it takes, and never all kept; but for
+layout=long, whose documents may be spread over the file.
+"""
 
 import importlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import model_validator
 
-from debiasdpo.documents.base import Corpus, DataConfig, Document, Rubric
+from debiasdpo.documents.base import Corpus, DataConfig, Document, Rubric, Stream
 from debiasdpo.documents.files import (
+    Marks,
     closest,
     data_file,
     delimited_rows,
@@ -21,6 +26,8 @@ from debiasdpo.documents.files import (
 from debiasdpo.errors import UserError
 from debiasdpo.schema import Text
 
+_ROWS = 1024  # of a Parquet file that are in memory together
+
 Row = tuple[str, Mapping[str, object]]  # where it is ("FILE, row 7") and its cells by column
 
 
@@ -28,7 +35,7 @@ class TableConfig(DataConfig):
     """Keys of `data=table`."""
 
     source: Literal["table"]
-    path: Text  # .csv, .tsv, .jsonl or .parquet
+    path: Text  # .csv, .tsv, .jsonl or .parquet, or a folder of such files
     id_column: Text  # names the document; different for each
     group_column: Text  # what a split must not cut through (teacher, author); may be the id column
     text_column: Text  # what is rated
@@ -49,7 +56,17 @@ class TableConfig(DataConfig):
 
 
 def source_files(config: TableConfig) -> list[Path]:
-    """The one file. `UserError` if absent, a link out of its folder, or of an unknown kind."""
+    """The one file, or those of the folder, sorted by name. `UserError` if absent, a link out of its
+    folder, or of an unknown kind."""
+    path = Path(config.path).expanduser()
+    if path.is_dir():
+        parts = [p for p in sorted(path.iterdir()) if p.suffix.lower() in _READERS]
+        if not parts:
+            raise UserError(
+                f"data.path: no file in {path} that ends in {', '.join(_READERS)}. Give the folder of"
+                " the parts, or one file."
+            )
+        return [data_file(str(part), "data.path") for part in parts]
     path = data_file(config.path, "data.path")
     if path.suffix.lower() not in _READERS:
         raise UserError(
@@ -60,20 +77,28 @@ def source_files(config: TableConfig) -> list[Path]:
 
 
 def read(config: TableConfig) -> Corpus:
-    """All documents, sorted by id. `UserError` with file, row and column for whatever is wrong."""
-    (path,) = source_files(config)
-    rows = list(_READERS[path.suffix.lower()](path))
-    if not rows:
-        raise UserError(f"{path}: no rows. Write at least one document into it.")
-    columns = sorted({column for _, cells in rows for column in cells})
-    require_columns(columns, _columns(config).values(), path, _keys(config, columns))
+    """All documents, in the order of the file. `UserError` with file, row and column for whatever is
+    wrong."""
+    files = source_files(config)
+    for path in files:
+        columns: set[str] = set()
+        for _, cells in _READERS[path.suffix.lower()](path):
+            columns.update(cells)
+        if not columns:
+            raise UserError(f"{path}: no rows. Write at least one document into it.")
+        existing = sorted(columns)
+        require_columns(existing, _columns(config).values(), path, _keys(config, existing))
     notes: Counter[str] = Counter()
-    documents = (_wide if config.layout == "wide" else _long)(rows, config, notes)
-    return Corpus(
-        tuple(sorted(documents, key=lambda document: document.id)),
-        dict(config.rubrics),
-        dict(sorted(notes.items())),
-    )
+
+    def rows() -> Iterator[Row]:
+        for path in files:
+            yield from _READERS[path.suffix.lower()](path)
+
+    def documents() -> Iterator[Document]:
+        notes.clear()
+        return (_wide if config.layout == "wide" else _long)(rows, config, notes)
+
+    return Corpus(Stream(documents), dict(config.rubrics), notes)
 
 
 def _columns(config: TableConfig) -> dict[str, str]:
@@ -98,16 +123,13 @@ def _keys(config: TableConfig, existing: list[str]) -> str:
     return " and ".join(f"data.{key}{hint * (key == 'group_column')}" for key in missing)
 
 
-def _wide(rows: list[Row], config: TableConfig, notes: Counter[str]) -> Iterator[Document]:
-    seen: dict[str, str] = {}
-    for where, cells in rows:
+def _wide(
+    rows: Callable[[], Iterator[Row]], config: TableConfig, notes: Counter[str]
+) -> Iterator[Document]:
+    ids = Marks()
+    for where, cells in rows():
         document_id = _required(cells, config.id_column, where)
-        if document_id in seen:
-            raise UserError(
-                f"{where}: id {document_id!r} is already that of {seen[document_id]}. Give each"
-                " document its own id, or set data.layout=long for a row per document and rubric."
-            )
-        seen[document_id] = where
+        ids.add(document_id)
         scores = {}
         for name, rubric in sorted(config.rubrics.items()):
             column = config.score_columns.get(name, name)
@@ -118,13 +140,34 @@ def _wide(rows: list[Row], config: TableConfig, notes: Counter[str]) -> Iterator
                 scores[name] = score
         group = _required(cells, config.group_column, where)
         yield Document(document_id, group, _required(cells, config.text_column, where), scores)
+    _refuse_twins(ids, rows, config)
 
 
-def _long(rows: list[Row], config: TableConfig, notes: Counter[str]) -> Iterator[Document]:
+def _refuse_twins(ids: Marks, rows: Callable[[], Iterator[Row]], config: TableConfig) -> None:
+    """`UserError` if two rows have the same id."""
+    pairs = ids.twins().tolist()
+    wanted = {position for pair in pairs for position in pair}
+    found = {
+        i: (_text(cells.get(config.id_column)), where)
+        for i, (where, cells) in enumerate(rows() if wanted else ())
+        if i in wanted
+    }
+    for first, second in pairs:
+        (name, before), (other, where) = found[first], found[second]
+        if name == other:
+            raise UserError(
+                f"{where}: id {name!r} is already that of {before}. Give each"
+                " document its own id, or set data.layout=long for a row per document and rubric."
+            )
+
+
+def _long(
+    rows: Callable[[], Iterator[Row]], config: TableConfig, notes: Counter[str]
+) -> Iterator[Document]:
     first: dict[str, tuple[str, str]] = {}  # id -> (group, text)
     scores: dict[str, dict[str, float]] = {}
     found: set[str] = set()
-    for where, cells in rows:
+    for where, cells in rows():
         document_id = _required(cells, config.id_column, where)
         if document_id not in first:
             group = _required(cells, config.group_column, where)
@@ -203,24 +246,25 @@ def _delimited(path: Path) -> Iterator[Row]:
 
 def _jsonl(path: Path) -> Iterator[Row]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        with path.open(encoding="utf-8-sig") as stream:
+            for number, line in enumerate(stream, 1):
+                if line.strip():
+                    yield f"{path}, line {number}", _object(line, f"{path}, line {number}")
     except UnicodeDecodeError as error:
         raise not_utf8(path, error) from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            cells = json.loads(line)
-        except ValueError as error:
-            raise UserError(
-                f"{path}, line {number}: not JSON ({error}). Write one object a line."
-            ) from error
-        if not isinstance(cells, dict):
-            raise UserError(
-                f"{path}, line {number}: a {type(cells).__name__}, not an object. Write one"
-                ' object a line: {"id": "a1", ...}.'
-            )
-        yield f"{path}, line {number}", cells
+
+
+def _object(line: str, where: str) -> Mapping[str, object]:
+    try:
+        cells = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{where}: not JSON ({error}). Write one object a line.") from error
+    if not isinstance(cells, dict):
+        raise UserError(
+            f"{where}: a {type(cells).__name__}, not an object. Write one"
+            ' object a line: {"id": "a1", ...}.'
+        )
+    return cells
 
 
 def _parquet(path: Path) -> Iterator[Row]:
@@ -231,14 +275,17 @@ def _parquet(path: Path) -> Iterator[Row]:
             "A .parquet file is read with pyarrow, which is not installed."
             " Install it (pip install pyarrow), or save the table as CSV."
         ) from error
+    number = 0
     try:
-        rows = parquet.read_table(path).to_pylist()
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_ROWS):
+                for cells in batch.to_pylist():
+                    number += 1
+                    yield f"{path}, row {number}", cells
     except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
         raise UserError(
             f"{path}: not a readable Parquet file ({error}). Write it again."
         ) from error
-    for number, cells in enumerate(rows, 1):
-        yield f"{path}, row {number}", cells
 
 
 _READERS = {".csv": _delimited, ".tsv": _delimited, ".jsonl": _jsonl, ".parquet": _parquet}

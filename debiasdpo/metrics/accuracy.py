@@ -173,9 +173,10 @@ def _valid_pairs(
 def _centred_ranks(values: Floats, weights: Weights) -> Floats:
     """Ranks, ties averaged, minus their mean, of each row in each sample: (n,) -> (..., n)."""
     levels, level = np.unique(values, return_inverse=True)
-    groups = weights.counts.shape[-1]
-    cells = np.bincount(weights.group * levels.size + level, minlength=groups * levels.size)
-    counts = weights.counts @ cells.reshape(groups, levels.size).astype(np.float64)
+    order = np.argsort(level, kind="stable")
+    starts = np.searchsorted(level[order], np.arange(levels.size))
+    weights_N = weights[order].by_row()
+    counts = np.add.reduceat(weights_N, starts, axis=-1) if levels.size else weights_N
     # The last rank of a level is the number of values up to it; its average lies half a run before.
     ranks = np.cumsum(counts, axis=-1) - (counts - 1) / 2
     centred = ranks - (counts.sum(axis=-1, keepdims=True) + 1) / 2

@@ -6,7 +6,7 @@ groups are drawn.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -60,26 +60,32 @@ def bootstrap_interval(
         return dict.fromkeys(statistic(Weights.once(group.size)), UNDEFINED)
     rng = np.random.default_rng(seed)
     equal = np.full(labels.size, 1 / labels.size)
-    counts = rng.multinomial(labels.size, equal, size=resamples).astype(np.float64)
     tail = _tail(labels.size, confidence)
-    values = evaluate(statistic, group, counts)
+    values = evaluate(
+        statistic,
+        group,
+        (
+            rng.multinomial(labels.size, equal, size=size).astype(np.float64)
+            for size in block_sizes(resamples, group.size)
+        ),
+    )
     return {name: _percentiles(values_R, tail) for name, values_R in values.items()}
 
 
 def evaluate(
-    statistic: Statistic, group: npt.NDArray[np.intp], counts: Floats
+    statistic: Statistic, group: npt.NDArray[np.intp], blocks: Iterable[Floats]
 ) -> dict[str, Floats]:
-    """The statistic on all samples, some at a time. group (n,), counts (R, G) -> name -> (R,)."""
-    parts = [
-        statistic(Weights(group, part)) for part in _blocks(counts, MAX_CELLS // (group.size + 1))
-    ]
+    """The statistic on all samples, a block of them after the other: group (n,), each block's counts
+    (some of R, G) -> name -> (R,)."""
+    parts = [statistic(Weights(group, counts)) for counts in blocks]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _blocks(counts: Floats, size: int) -> Iterator[Floats]:
-    size = max(size, 1)
-    for start in range(0, len(counts), size):
-        yield counts[start : start + size]
+def block_sizes(samples: int, rows: int) -> Iterator[int]:
+    """How many samples to take at once, again and again, so that `MAX_CELLS` holds."""
+    size = max(MAX_CELLS // (rows + 1), 1)
+    for start in range(0, samples, size):
+        yield min(size, samples - start)
 
 
 def _tail(groups: int, confidence: float) -> float:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from debiasdpo.metrics.bootstrap import Statistic, evaluate
+from debiasdpo.metrics.bootstrap import Statistic, block_sizes, evaluate
 from debiasdpo.metrics.weights import Floats
 
 # Permutations that give the same figure may differ by rounding; figures are in points or shares.
@@ -41,8 +41,10 @@ def permutation_test(
         sets = np.concatenate([np.zeros((1, count), dtype=sets.dtype), sets])  # as they are
     swapped = sets.astype(np.float64)
     both = np.concatenate([group, group + count])
-    first = evaluate(statistic, both, np.hstack([1 - swapped, swapped]))
-    second = evaluate(statistic, both, np.hstack([swapped, 1 - swapped]))
+    ends = np.cumsum(list(block_sizes(len(swapped), both.size)))
+    blocks = np.split(swapped, ends[:-1])
+    first = evaluate(statistic, both, (np.hstack([1 - part, part]) for part in blocks))
+    second = evaluate(statistic, both, (np.hstack([part, 1 - part]) for part in blocks))
     return {name: _share_as_large(first[name] - second[name]) for name in first}
 
 

@@ -22,7 +22,6 @@ from debiasdpo.runs import (
     read_json,
     read_jsonl,
     write_json,
-    write_jsonl,
 )
 from debiasdpo.training.data import TokenPair, plan_passes, plan_steps, share_of
 from debiasdpo.training.selection import better
@@ -258,12 +257,7 @@ def replay(folder: Path, on_log: Log) -> None:
 def _truncated(path: Path, step: int) -> Journal:
     """The journal up to `step`: what came after the checkpoint will be done, and logged, again."""
     journal = Journal(path)
-    kept = [row for row in journal.rows if row["step"] <= step]
-    if step == 0:
-        kept = []
-    if len(kept) < len(journal.rows):
-        write_jsonl(path, kept)
-        journal = Journal(path)
+    journal.cut(sum(row["step"] <= step for row in journal.rows) if step else 0)
     return journal
 
 

@@ -170,7 +170,7 @@ def test_long_chapters_are_cut_at_whole_utterances(tmp_path: Path) -> None:
     corpus = read(config)
     assert [len(document.text.splitlines()) for document in corpus.documents] == [2]
     assert corpus.notes == {"chapters cut at max_words": 1}
-    one = read(config.model_copy(update={"max_words": 1})).documents[0]
+    one = next(iter(read(config.model_copy(update={"max_words": 1})).documents))
     assert one.text.count("\n") == 0  # never fewer than one utterance
 
 
@@ -179,7 +179,7 @@ def test_other_columns_and_a_choice_of_rubrics(tmp_path: Path) -> None:
     rows = [(70, 7, 1, 1, 4, 2, 7, 2)]
     config = preset(tmp_path, class_rows=rows, rubrics={"CLNC": rubric}, use=None)
     corpus = read(config)
-    assert corpus.documents[0].scores == {"CLNC": 2.0}
+    assert next(iter(corpus.documents)).scores == {"CLNC": 2.0}
     assert set(corpus.rubrics) == {"CLNC"}
     assert source_files(config) == [
         tmp_path / "36095-0001-Data.tsv",

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from debiasdpo.documents.base import Document
-from debiasdpo.documents.table import TableConfig, read, source_files
+from debiasdpo.documents import table
+from debiasdpo.documents.base import Corpus, Document
+from debiasdpo.documents.table import TableConfig, source_files
 from debiasdpo.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +33,12 @@ def preset(path: Path, **changes: Any) -> TableConfig:
     return TableConfig.model_validate(values | {"path": str(path), "rubrics": RUBRICS} | changes)
 
 
+def read(config: TableConfig) -> Corpus:
+    """With all documents gone through."""
+    corpus = table.read(config)
+    return replace(corpus, documents=tuple(corpus.documents))
+
+
 def write(path: Path, content: str | bytes) -> Path:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
@@ -38,8 +46,8 @@ def write(path: Path, content: str | bytes) -> Path:
 
 def expected() -> tuple[Document, ...]:
     return (
-        Document("a", "t2", "Ünder way.", {"clarity": 2.5}),
         Document("b", "t1", 'A text, quoted "so".', {"clarity": 4.0, "errors": 0.0}),
+        Document("a", "t2", "Ünder way.", {"clarity": 2.5}),
     )
 
 
@@ -69,6 +77,20 @@ def test_every_format_gives_the_same_documents(tmp_path: Path, kind: str) -> Non
     assert corpus.rubrics["errors"].high_is_good is False
 
 
+def test_a_folder_is_read_part_by_part(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(list(ROWS[:1])), tmp_path / "part-0.parquet")
+    write(tmp_path / "part-1.jsonl", json.dumps(ROWS[1]))
+    write(tmp_path / "notes.txt", "not data")
+    assert read(preset(tmp_path)).documents == expected()
+    write(tmp_path / "part-2.jsonl", json.dumps(ROWS[1]))
+    with pytest.raises(UserError, match=r"part-2.jsonl, line 1: id 'a' is .* that of .*part-1"):
+        read(preset(tmp_path))
+    (tmp_path / "part-2.jsonl").unlink()
+    (tmp_path / "part-2.jsonl").symlink_to("/etc/passwd")
+    with pytest.raises(UserError, match="is a link out of its folder"):
+        read(preset(tmp_path))
+
+
 def test_columns_may_have_other_names(tmp_path: Path) -> None:
     header = "id,group,text,clarity,errors"
     path = write(tmp_path / "d.csv", CSV.replace(header, "key,who,essay,clear,errors,more"))
@@ -92,8 +114,8 @@ def test_long_layout(tmp_path: Path, repeat: bool) -> None:
     path = write(tmp_path / "d.csv", content + "a,,,errors,\na,,,other,9\n")
     corpus = read(preset(path, layout="long"))
     assert corpus.documents == (
-        Document("a", "t2", "Text a.", {"clarity": 2.0}),
         Document("b", "t1", "Text b.", {"clarity": 4.0, "errors": 0.0}),
+        Document("a", "t2", "Text a.", {"clarity": 2.0}),
     )
     assert corpus.notes == {
         "rows of rubrics not in data.rubrics": 1,
@@ -188,7 +210,7 @@ def test_files_that_cannot_be_used_are_explained(
 ) -> None:
     with pytest.raises(UserError, match=r"data.path: .* does not exist"):
         source_files(preset(tmp_path / "none.csv"))
-    with pytest.raises(UserError, match=r"is a folder, not a file"):
+    with pytest.raises(UserError, match=r"no file in .* that ends in .csv, .tsv"):
         source_files(preset(tmp_path))
     with pytest.raises(
         UserError, match=r"ends in .xls; data=table reads .csv, .tsv, .jsonl, .parq"

@@ -93,7 +93,7 @@ def test_expected_ratings_are_those_of_separate_passes(loaded: Loaded) -> None:
 
 RATE = RateConfig(
     readout="text", instruction="Rate.", context_position="after_query", max_new_tokens=8,
-    temperature=0.0, top_p=1.0, batch_size=4, max_tokens=1000,
+    temperature=0.0, top_p=1.0, batch_size=4, max_tokens=1000, shards=1,
 )  # fmt: skip
 
 
