@@ -1,5 +1,6 @@
 """Submit jobs to Slurm as one array, by submitit."""
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,7 +60,9 @@ def call(
     """Queue `function(*arguments)` as so many jobs of an array; returns what cancels those that are left.
     `UserError` if Slurm refuses them."""
     executor = _executor(cluster, output_dir / "sweeps")
+    where = {name: value for name, value in os.environ.items() if name == "SLURM_CONF"}
     with submitit.helpers.clean_env():  # of the job that this may run in
+        os.environ.update(where)  # Slurm's own, not a job's
         jobs = _queue(executor, function, *([argument] * count for argument in arguments))
 
     def stop() -> None:

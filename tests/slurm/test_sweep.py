@@ -138,3 +138,16 @@ def test_a_killed_job_is_told_apart_and_done_by_the_same_command(sweeps: Sweeps)
     assert "in training" in killed.stdout
     assert "0 at work, 1 to do" in sweeps.sweep("train.epochs=40").stderr
     assert sweeps.wait().returncode == 0
+
+
+def test_a_job_in_parts_has_slurm_help_it(sweeps: Sweeps, tmp_path: Path) -> None:
+    alone = ("method=none", "data.teachers=600", "data.words=100", "data.limit.test=null")
+    sweeps.sweep(*alone, "rate.shards=3")
+    assert sweeps.wait(200).returncode == 0
+    log = next((sweeps.folder / "out/runs").glob("*/run.log")).read_text()
+    (said,) = (line for line in log.splitlines() if "of which other processes made" in line)
+    assert int(said.split()[-1]) > 0
+    whole = Sweeps(sweeps.slurm, sweeps.model, tmp_path / "other")
+    whole.folder.mkdir()
+    whole.sweep(*alone, cluster=())
+    assert whole.metrics("_s0_") == sweeps.metrics("_s0_")
