@@ -34,8 +34,9 @@ browser:
 	  command -v chromium >/dev/null || \
 	    echo "No Chromium here (apt-get install chromium): tests of the report's page in it will be skipped."; }
 
-faults: venv  # Inject faults into every stage of a job, and write docs/reliability.md (as root, 5 min)
+faults: venv  # Inject faults into a job and into a sweep on Slurm, and write docs/reliability.md (as root, 15 min)
 	$(BIN)/python -m benchmarks.faults --write docs/reliability.md
+	$(BIN)/python -m benchmarks.sweep --write docs/reliability.md
 
 lint: venv  # Check style, format and types
 	$(BIN)/ruff check .

@@ -25,6 +25,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.page import write_section
+
 STAGES = (
     "documents", "ratings_base", "reasoning", "pairs", "reference", "training", "ratings_tuned",
     "metrics",
@@ -66,12 +68,11 @@ def interrupt(folder: Path) -> None:
 
 
 def fill_disk(folder: Path) -> None:
-    with (folder / "ballast").open("wb") as stream, contextlib.suppress(OSError):
+    with (folder / "ballast").open("wb", buffering=0) as stream:
         for size in (2**20, 2**12, 1):
             with contextlib.suppress(OSError):
                 while True:
                     stream.write(b"x" * size)
-                    stream.flush()
 
 
 def free_disk(folder: Path) -> None:
@@ -294,9 +295,8 @@ def small_model(folder: Path) -> None:
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
 
 
-PAGE = """\
-# What a job survives
-
+TITLE = "One job, every stage"
+TEXT = """\
 Written by `make faults` (`benchmarks/faults.py`). Each cell is a job of its own: the fault of its column
 struck, for real, in the stage of its row; then the same command was given again. *ok*: it ended with
 exactly the figures of an unbroken run, to the last digit. Before *ok*: how the run with the fault
@@ -320,13 +320,13 @@ ended, where it did not just end.
 
 
 def page(cells: dict[tuple[str, str], Cell], stages: Sequence[str], seconds: float) -> str:
-    """docs/reliability.md."""
+    """Its section of docs/reliability.md."""
     kinds = [kind.title for kind in KINDS]
     rows = [f"| stage | {' | '.join(kinds)} |", "|---" * (len(kinds) + 1) + "|"]
     for stage in stages:
         row = [_shown(cells[stage, kind]) for kind in kinds]
         rows.append(f"| {stage} | {' | '.join(row)} |")
-    return PAGE.format(
+    return TEXT.format(
         passed=sum(cell.passed for cell in cells.values()), all=len(cells), seconds=seconds,
         table="\n".join(rows), disk=_DISK_MB, spare=_SPARE // 2**20,
     )  # fmt: skip
@@ -369,7 +369,7 @@ def main() -> None:
                     print(found.problem)
     text = page(cells, options.stages, time.perf_counter() - started)
     if options.write:
-        options.write.write_text(text, encoding="utf-8")
+        write_section(options.write, TITLE, text)
     failed = sum(not found.passed for found in cells.values())
     print(f"{len(cells) - failed} of {len(cells)} cells passed")
     sys.exit(1 if failed else 0)

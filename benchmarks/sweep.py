@@ -27,7 +27,7 @@ from benchmarks.page import write_section
 from tests.slurm import cluster
 
 TITLE = "A sweep on Slurm"
-SWEEP = ("seed=0,1,2,3", "method=debiasing_dpo,sft_augmented,dpo_self_score", "train.epochs=4")
+SWEEP = ("seed=0,1,2,3", "method=debiasing_dpo,sft_augmented,dpo_self_score", "train.epochs=60")
 SLURM = (
     "cluster=slurm", "cluster.gpus=0", "cluster.cpus=1", "cluster.memory_gb=null", "cluster.array=2",
 )  # fmt: skip
@@ -110,8 +110,8 @@ def _patience(pause: float = 0.02) -> Iterator[None]:
     raise AssertionError(f"waited for more than {_LIMIT_S} s")
 
 
-def mistreat(sweep: Sweep, slurm: Path, disks: contextlib.ExitStack) -> list[str]:
-    """Do all that to the queued jobs; returns what was done to whom, in order."""
+def mistreat(sweep: Sweep, slurm: Path, disks: contextlib.ExitStack) -> tuple[list[str], set[str]]:
+    """Do all that to the queued jobs; returns what was done, in order, and to whom."""
     hit: set[str] = set()
     told: list[str] = []
 
@@ -136,13 +136,10 @@ def mistreat(sweep: Sweep, slurm: Path, disks: contextlib.ExitStack) -> list[str
         if stage == KILLED_IN[0]:
             cluster.restart_slurmd(slurm)
             told.append("slurmd killed and started again")
-    running = sweep.wait_for_job(
-        lambda s: s["state"] == "running" and s["stage"] not in ("start", "documents"), hit
-    )
-    stage = sweep.statuses()[running]["stage"]
+    running = sweep.wait_for_job(partial(_is_in, "training"), hit)
     sweep.slurm("scancel", sweep.statuses()[running]["slurm"])
-    tell(f"`scancel` in {stage}", running)
-    return told
+    tell("`scancel` in training", running)
+    return told, hit
 
 
 def _is_in(stage: str, status: dict[str, Any]) -> bool:
@@ -195,9 +192,10 @@ def main() -> None:
         stack.callback(cluster.down, slurm)
         sweep = Sweep(base, "out", base / "model", cluster.up(slurm))
         print(sweep.start(*SLURM))
-        told = mistreat(sweep, slurm, stack)
+        told, hit = mistreat(sweep, slurm, stack)
         before = sweep.wait()
         print(before)
+        assert not hit & {Path(file).parent.name for file in sweep.results()}, "not all were hit"
         stages, results = sweep.stages(), sweep.results()
         for status in sweep.statuses():
             free_disk(sweep.out / "runs" / status)
@@ -229,7 +227,8 @@ def _jobs_line(said: str) -> str:
 
 
 def _shown(table: str, base: Path) -> str:
-    return table.strip().replace(str(base), "...")
+    """Without where it ran, and with the end of each name only."""
+    return re.sub(r"llama8b_simulated_experience_", "", table.strip().replace(f"{base}/out", "..."))
 
 
 if __name__ == "__main__":

@@ -134,6 +134,13 @@ class AuditConfig(Section):
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
+class PlanConfig(Section):
+    """Keys of `plan`: what `debiasdpo plan` reckons with."""
+
+    tokens_per_s: Positive | None  # through the model, without gradient; None: as measured
+    gpu_memory_gb: Positive | None  # of a GPU; None: not compared
+
+
 class JobConfig(Section):
     """One job: one model, its training contexts, one method, one seed."""
 
@@ -150,6 +157,7 @@ class JobConfig(Section):
     audit: AuditConfig
     tracker: TrackerConfig
     cluster: ClusterConfig
+    plan: PlanConfig
 
     @property
     def audit_categories(self) -> tuple[str, ...]:

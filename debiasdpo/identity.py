@@ -10,7 +10,7 @@ from debiasdpo.runs import RunFolder, fingerprint
 
 # What changes where and how a job runs, and not what it finds.
 _NO_MATTER: Any = {
-    **dict.fromkeys(("output_dir", "tracker", "cluster", "gpu_hour_price"), True),
+    **dict.fromkeys(("output_dir", "tracker", "cluster", "gpu_hour_price", "plan"), True),
     "rate": {"shards"},
 }
 

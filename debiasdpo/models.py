@@ -4,6 +4,8 @@ NF4 is the same code on a GPU and on a CPU. Everything heavy is imported where i
 """
 
 import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -99,13 +101,7 @@ def load_model(
                 bnb_4bit_compute_dtype=dtype,
             )
         try:
-            revision = None
-            if local is None:
-                source, revision = model_source.hub_source(config.path, config.revision)
-            else:
-                gguf = local.suffix == ".gguf"
-                source = str(model_source.converted(config.path, local, cache) if gguf else local)
-            where = {"revision": revision, "trust_remote_code": False}
+            source, where = _source(config, local, cache)
             architecture = AutoConfig.from_pretrained(source, **where)
             tree_attention.refuse_unpackable(
                 architecture, MODEL_FOR_CAUSAL_LM_MAPPING.get(type(architecture), None)
@@ -147,6 +143,80 @@ def load_model(
     check_projection(model)
     model.name_or_path = config.path  # what an adapter will name as its base: not our cache
     return model, tokenizer
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large a model is, without its weights."""
+
+    layers: int
+    width: int  # of hidden states
+    linear: int  # parameters of the layers' matrices, which NF4 and LoRA are about
+    other: int  # of embeddings, norms, the output projection
+    cache: int  # numbers that a token keeps for those after it, in all layers
+    working: int  # numbers that a token leaves for the backward pass, about, in all layers
+    matrices: Mapping[str, tuple[tuple[int, int], ...]]  # name -> inputs and outputs in each layer
+
+    def lora(self, settings: LoraSettings) -> int:
+        """Parameters of the adapters."""
+        first = self.layers - (settings.last_layers or self.layers)
+        return sum(
+            settings.rank * (inputs + outputs)
+            for name, sizes in self.matrices.items()
+            if isinstance(settings.targets, str) or name in settings.targets
+            for inputs, outputs in sizes[first:]
+        )
+
+
+def load_shape(config: ModelConfig, cache: Path) -> "tuple[PreTrainedTokenizerBase, Shape]":
+    """The tokenizer, and how large the model is; `UserError` where neither can be had."""
+    problems = check(config)
+    if problems:
+        raise UserError("\n".join(problems))
+    with quiet():
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+        local = model_source.local_path(config.path)
+        try:
+            source, where = _source(config, local, cache)
+            architecture = AutoConfig.from_pretrained(source, **where)
+            tokenizer = AutoTokenizer.from_pretrained(source, **where)
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(architecture)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(_cannot_load(config, local, error)) from error
+    head = model.get_output_embeddings()
+    matrices: dict[str, list[tuple[int, int]]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and module is not head:
+            size = module.in_features, module.out_features
+            matrices.setdefault(name.rpartition(".")[2], []).append(size)
+    linear = sum(a * b for sizes in matrices.values() for a, b in sizes)
+    text = architecture.get_text_config()
+    layers, width = text.num_hidden_layers, text.hidden_size
+    head_size = getattr(text, "head_dim", None) or width // text.num_attention_heads
+    return tokenizer, Shape(
+        layers=layers,
+        width=width,
+        linear=linear,
+        other=sum(p.numel() for p in model.parameters()) - linear,
+        cache=2 * layers * text.num_key_value_heads * head_size,
+        # The inputs and outputs of each matrix, and the norms' and residuals' about once more.
+        working=sum(a + b for sizes in matrices.values() for a, b in sizes) + 4 * layers * width,
+        matrices={name: tuple(sizes) for name, sizes in matrices.items()},
+    )
+
+
+def _source(config: ModelConfig, local: Path | None, cache: Path) -> tuple[str, dict[str, Any]]:
+    """What transformers loads from, and the options for it."""
+    revision = None
+    if local is None:
+        source, revision = model_source.hub_source(config.path, config.revision)
+    else:
+        gguf = local.suffix == ".gguf"
+        source = str(model_source.converted(config.path, local, cache) if gguf else local)
+    return source, {"revision": revision, "trust_remote_code": False}
 
 
 def _cannot_load(config: ModelConfig, local: Path | None, error: Exception) -> str:

@@ -3,6 +3,7 @@
 python -m debiasdpo.run                                   SmolLM2 on a CPU, simulated documents
 python -m debiasdpo.run model=qwen7b context=experience   the paper's models on a GPU
 python -m debiasdpo.run -m loss.w_sft=0,0.1,1             a sweep
+python -m debiasdpo.run plan model=qwen7b,llama8b          what a sweep will take
 python -m debiasdpo.run status outputs                    how the jobs do
 """
 
@@ -66,6 +67,11 @@ def main() -> None:
         from debiasdpo import status
 
         sys.exit(status.main(sys.argv[2:]))
+    if sys.argv[1:2] == ["plan"]:
+        from debiasdpo import sweep
+
+        sweep.only_plan = True
+        sys.argv[1] = "-m"
     os.umask(os.umask(0) | 0o002)  # nobody else may write what is written here
     interrupt.install()
     if distributed.rank() > 0:

@@ -32,6 +32,8 @@ from debiasdpo.states import at_work, slurm_queue, state_of
 
 log = logging.getLogger(__name__)
 
+only_plan = False  # set by `debiasdpo plan`: reckon, and launch nothing
+
 _LOOK_S = 5.0  # between two looks at Slurm's queue
 _TRIES = 2  # of a job whose process was killed, beside others
 
@@ -111,7 +113,13 @@ def launch(
         return " ".join(o for o in job.overrides if o not in common) or "(as given)"
 
     failed = [f"{title(job)}: {job.problem}" for job in jobs if job.problem]
-    if todo:
+    if only_plan:
+        from debiasdpo import plan
+
+        lines = [plan.Line(title(j), j.config, j.state == "finished") for j in jobs if j.config]
+        for line in plan.show(lines):
+            print(line, flush=True)
+    elif todo:
         assert todo[0].config is not None
         cluster = todo[0].config.cluster
         if missing := list(missing_package(cluster)):

@@ -20,7 +20,8 @@ from debiasdpo.run import run_job
 
 OPTIONS = (
     "model=llama8b", "train.nf4=false", "rate=expected", "method=none", "model.max_length=1024",
-    "data.teachers=20", "data.lessons_per_teacher=1", "data.words=20", "data.split={train:0.2,validation:0.2,test:0.6}",
+    "data.teachers=20", "data.lessons_per_teacher=1", "data.words=20",
+    "data.split={train:0.2,validation:0.2,test:0.6}",
     "data.limit.test=null", "rate.batch_size=3", "audit.resamples=100",
     "audit.categories=[experience,placebo]",
 )  # fmt: skip
