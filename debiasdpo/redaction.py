@@ -1,5 +1,6 @@
 """No secret reaches a file, a log or a tracker: mask whatever looks like one."""
 
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -72,6 +73,18 @@ def mask_text(text: str, secrets: Sequence[str]) -> str:
         text,
     )
     return _KNOWN_SHAPES.sub(MASK, _URL_PASSWORD.sub(rf"\1{MASK}@", text))
+
+
+def mask_known(text: str) -> str:
+    """`mask_text` with the secrets of this process's environment."""
+    return mask_text(text, secret_values(os.environ))
+
+
+class MaskingFormatter(logging.Formatter):
+    """Of log lines, tracebacks too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return mask_known(super().format(record))
 
 
 def secret_values(environ: Mapping[str, str]) -> list[str]:

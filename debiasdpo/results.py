@@ -21,7 +21,7 @@ from debiasdpo.config import JobConfig
 from debiasdpo.failures import cause
 from debiasdpo.identity import identify, inputs_key, output_folder, trained
 from debiasdpo.job import Job
-from debiasdpo.redaction import redact
+from debiasdpo.redaction import MaskingFormatter, mask_known, redact
 from debiasdpo.runs import JsonlFile, RunFolder, Store, write_json, write_text
 from debiasdpo.tracking import open_tracker
 
@@ -41,7 +41,7 @@ def set_up_logging() -> None:
     root = logging.getLogger()
     if not root.handlers:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter(_FORMAT, "%H:%M:%S"))
+        handler.setFormatter(MaskingFormatter(_FORMAT, "%H:%M:%S"))
         root.addHandler(handler)
     log.setLevel(logging.INFO)
     _hush()
@@ -54,7 +54,7 @@ def open_job(config: JobConfig, name: str) -> Iterator[Job]:
     plain = redact(config.model_dump(mode="json"))
     run = RunFolder(folder)
     handler = logging.FileHandler(run.folder / "run.log", encoding="utf-8")
-    handler.setFormatter(logging.Formatter(_FORMAT))
+    handler.setFormatter(MaskingFormatter(_FORMAT))
     log.addHandler(handler)
     log.info("run folder: %s", run.folder)
     try:
@@ -89,8 +89,10 @@ def open_job(config: JobConfig, name: str) -> Iterator[Job]:
                 "interrupted" if isinstance(error, KeyboardInterrupt) else "failed",
                 config=key,
                 cause=cause(error),
-                error=f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
-                traceback=traceback.format_exc(),
+                error=mask_known(
+                    f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+                ),
+                traceback=mask_known(traceback.format_exc()),
             )
         raise
     finally:

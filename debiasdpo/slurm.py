@@ -78,6 +78,8 @@ def _executor(cluster: SlurmConfig, folder: Path) -> Any:
             "cluster: there is no Slurm here (no sbatch and srun on PATH); submit from a login node, or"
             " set cluster=local"
         )
+    # What is submitted names all of the configuration, set-up commands too: nobody else's to read.
+    (folder / "slurm").mkdir(mode=0o700, parents=True, exist_ok=True)
     executor = submitit.AutoExecutor(
         cluster="slurm", folder=folder / "slurm" / "%A", slurm_max_num_timeout=cluster.turns
     )

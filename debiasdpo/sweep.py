@@ -27,6 +27,7 @@ from debiasdpo.cluster import LocalConfig, RayConfig, SlurmConfig, missing_packa
 from debiasdpo.config import JobConfig, build
 from debiasdpo.errors import FAILURES, UserError
 from debiasdpo.identity import finished, identify
+from debiasdpo.redaction import mask_known
 from debiasdpo.runs import STATUS, RunFolder, read_json
 from debiasdpo.states import at_work, slurm_queue, state_of
 
@@ -78,7 +79,8 @@ def task(composed: DictConfig) -> str | None:
             run_job(config, name)
     except Exception as error:  # noqa: BLE001 - one failed job must not end the sweep
         message = failures.message(error)
-        print(f"Error: {message}" if message else traceback.format_exc(), file=sys.stderr)
+        said = f"Error: {message}" if message else traceback.format_exc()
+        print(mask_known(said), file=sys.stderr)
         if distributed.size() > 1:  # the other processes may be in the middle of a step
             sys.exit(1)
         reason = message or f"{type(error).__name__}: {error}"

@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from debiasdpo.errors import UserError
-from debiasdpo.redaction import mask_text, redact, secret_values
+from debiasdpo.redaction import mask_known, mask_text, redact, secret_values
 from debiasdpo.schema import Positive, Section, Text
 from debiasdpo.wandb_server import first_line, wants_online
 
@@ -106,7 +106,7 @@ class _WandbTracker(Tracker):
         self._try(f"log table {name!r}", send)
 
     def image(self, name: str, file: Path, caption: str) -> None:
-        said = mask_text(caption, secret_values(os.environ))
+        said = mask_known(caption)
         self._try(
             f"log image {name!r}",
             lambda: self._run.log({name: self._wandb.Image(str(file), caption=said)}),
@@ -190,8 +190,8 @@ def open_tracker(
         "name": name,
         "project": config.project,
         "entity": config.entity,
-        "group": config.group or group,
-        "tags": list(dict.fromkeys([*config.tags, *tags])),
+        "group": mask_known(config.group or group or "") or None,
+        "tags": [mask_known(tag) for tag in dict.fromkeys([*config.tags, *tags])],
         "config": redact(job_config),
         "dir": str(folder),
         "resume": "allow",  # a killed job that starts again goes on in the same run

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from debiasdpo.redaction import mask_text, secret_values
+from debiasdpo.redaction import mask_known
 
 if TYPE_CHECKING:
     from debiasdpo.tracking import TrackerConfig
@@ -77,6 +77,4 @@ def unreachable(url: str, seconds: float) -> str | None:
 
 
 def first_line(error: BaseException) -> str:
-    return mask_text(
-        (str(error) or type(error).__name__).splitlines()[0], secret_values(os.environ)
-    )
+    return mask_known((str(error) or type(error).__name__).splitlines()[0])

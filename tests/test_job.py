@@ -270,10 +270,10 @@ def test_a_damaged_file_is_noticed_and_made_again(
 # --- killed
 
 
-def command(*overrides: str) -> subprocess.Popen[str]:
+def command(*overrides: str, **variables: str) -> subprocess.Popen[str]:
     root = Path(__file__).parents[1]
     return subprocess.Popen(
-        [sys.executable, "-m", "debiasdpo.run", *overrides],
+        [sys.executable, "-m", "debiasdpo.run", *overrides], env={**os.environ, **variables},
         cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -337,6 +337,34 @@ def test_a_sweep_makes_pairs_once_and_is_tracked_offline(tiny_llama: Path, tmp_p
         audits = [r for r in history if "validation/bias_trained" in r]
         kept = rows(folder / "training/validation.jsonl")
         assert [r["step"] for r in audits] == [r["step"] for r in kept]
+
+
+def test_no_secret_is_in_any_file_of_a_run(tiny_llama: Path, tmp_path: Path) -> None:
+    secrets = {
+        "HF_TOKEN": "planted-in-a-token",
+        "WANDB_API_KEY": "0123456789abcdef" * 2 + "0a1b2c3d",
+    }
+    broken = tmp_path / secrets["HF_TOKEN"]
+    shutil.copytree(tiny_llama, broken)
+    os.truncate(broken / "model.safetensors", 1000)
+    output = tmp_path / "out"
+    planted = (
+        f"tracker.tags=[{secrets['HF_TOKEN']},'api_key=planted-by-override']", "tracker=wandb",
+        "tracker.mode=offline", f"tracker.group={secrets['WANDB_API_KEY']}", "method=none",
+    )  # fmt: skip
+    for model in (tiny_llama, broken):
+        process = command(*options("llama8b", model, output, *planted), **secrets)
+        out, err = process.communicate(timeout=200)
+        assert (process.returncode == 0) == (model == tiny_llama), err
+        (output / f"console-{model.name[:4]}.txt").write_text(out + err)
+    states = sorted(json.loads(f.read_text())["state"] for f in output.glob("runs/*/status.json"))
+    assert states == ["failed", "finished"]
+    assert "***" in next(f for f in output.glob("runs/*/config.yaml")).read_text()
+    files = [f for f in output.rglob("*") if f.is_file()]
+    assert len(files) > 20
+    for secret in (*secrets.values(), "planted-by-override"):
+        found = [f for f in files if secret.encode() in f.read_bytes()]
+        assert not found, (secret, found)
 
 
 def _tracked(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
