@@ -38,10 +38,11 @@ faults: venv  # Inject faults into a job and into a sweep on Slurm, and write do
 	$(BIN)/python -m benchmarks.faults --write docs/reliability.md
 	$(BIN)/python -m benchmarks.sweep --write docs/reliability.md
 
-lint: venv  # Check style, format and types
+lint: venv  # Check style, format and types, and dependencies for known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/audit.py
 
 clean:  # Remove caches and built files; .venv and outputs stay
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

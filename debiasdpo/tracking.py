@@ -24,6 +24,9 @@ from debiasdpo.wandb_server import first_line, wants_online
 logger = logging.getLogger(__name__)
 
 
+_FLUSH_S = 1  # between two writes of what was logged
+
+
 class TrackerConfig(Section):
     """Group `tracker` of the configuration. With kind `none` the other keys mean nothing."""
 
@@ -210,6 +213,9 @@ def open_tracker(
         "finish_timeout": config.finish_s,
         "finish_timeout_raises": True,
     }
+    if "x_transaction_log_flush_interval" in wandb.Settings.model_fields:
+        # Else the last 32 KiB of rows, often all of them, are lost with a process that is killed.
+        settings["x_transaction_log_flush_interval"] = _FLUSH_S
     # W&B falls back to /tmp where the folder does not exist.
     folder.mkdir(parents=True, exist_ok=True)
 
