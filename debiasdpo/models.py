@@ -4,6 +4,7 @@ NF4 is the same code on a GPU and on a CPU. Everything heavy is imported where i
 """
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,7 @@ def load_model(
 
         from debiasdpo.logprobs import check_projection
 
+        _keep_no_kernels()
         tree_attention.register()
         local = model_source.local_path(config.path)
         dtype: torch.dtype = getattr(torch, config.dtype)
@@ -243,6 +245,16 @@ def _refuse_shifting_positions(architecture: Any, config: ModelConfig) -> None:
             " each sequence by the longest that runs with it, and packed scoring would not be exact;"
             f" set model.max_length={limit}, or choose another model"
         )
+
+
+def _keep_no_kernels() -> None:
+    """Keep oneDNN, on a CPU, from holding on to what it made for each of 1,024 shapes, twice.
+
+    Every packed tree has a shape of its own, so that memory would grow for hours, by a gigabyte with
+    a model of two layers, and nothing is found again. Without these caches it is as quick.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "0")
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "1")
 
 
 def keep_weights_trainable(model: "torch.nn.Module") -> None:
