@@ -248,7 +248,7 @@ def _refuse_shifting_positions(architecture: Any, config: ModelConfig) -> None:
 
 
 def _keep_no_kernels() -> None:
-    """Keep oneDNN, on a CPU, from holding on to what it made for each of 1,024 shapes, twice.
+    """Keep oneDNN, which computes bfloat16 on a CPU, from holding on to its kernels for 1,024 shapes, twice.
 
     Every packed tree has a shape of its own, so that memory would grow for hours, by a gigabyte with
     a model of two layers, and nothing is found again. Without these caches it is as quick.

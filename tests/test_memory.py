@@ -2,8 +2,9 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from debiasdpo.memory import BatchLimit, memory_message
 
@@ -41,6 +42,45 @@ def test_generation_goes_on_with_half_where_memory_really_runs_out(tiny_llama: P
     assert done.returncode == 0, done.stderr
     assert "out of memory with 2000 prompts together; going on with 1000" in done.stderr
     assert int(done.stdout) in (1000, 500, 250)
+
+
+MANY = """
+import random, resource, sys
+from pathlib import Path
+import torch
+from debiasdpo import models
+from debiasdpo.raters.local import expected_ratings
+
+torch.set_num_threads(1)
+config = models.ModelConfig.model_validate_json(sys.argv[2])
+model, tokenizer = models.load_model(config, Path(sys.argv[1]))
+rng = random.Random(0)
+
+def used():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() // 2**20
+
+for i in range(151):  # each tree has a size of its own
+    prompts = []
+    for _ in range(10):
+        document = tuple(rng.randrange(100, 900) for _ in range(rng.randrange(50, 150)))
+        prompts += [(*document, *range(100, 100 + rng.randrange(5, 30))) for _ in range(3)]
+    expected_ratings(model, tokenizer, prompts, [(1, 7)] * 30)
+    if i in (30, 150):
+        print(used())
+"""
+
+
+def test_many_trees_take_no_more_memory_than_few(
+    tiny_llama: Path, model_config: Callable[..., Any], tmp_path: Path
+) -> None:
+    config = model_config(tiny_llama, max_length=1024, dtype="bfloat16").model_dump_json()
+    done = subprocess.run(
+        [sys.executable, "-c", MANY, str(tmp_path), config], capture_output=True, text=True,
+        timeout=200, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    few, many = map(int, done.stdout.split())
+    assert many - few < 60  # MB; hundreds where oneDNN keeps its kernels for each size
 
 
 def test_a_smaller_batch_is_kept_and_order_too() -> None:
