@@ -18,6 +18,7 @@ import numpy as np
 from debiasdpo import metrics
 from debiasdpo.documents import Document
 from debiasdpo.errors import UserError
+from debiasdpo.labels import Labels
 from debiasdpo.metrics import Floats, Weights
 
 Row = Mapping[str, Any]  # one rating, as in ratings_<model>.jsonl
@@ -52,7 +53,7 @@ class Columns(NamedTuple):
 def columns(rows: Iterable[Row], documents: Iterable[Document]) -> Columns:
     """The rows of one model as columns, in their order, which is that of the documents: neither are
     kept. A `UserError` where a rated document is not among them, or comes too late."""
-    category, rubric, group = _Labels(), _Labels(), _Labels()
+    category, rubric, group = Labels(), Labels(), Labels()
     polarity, again = array("b"), array("b")
     rating, score, start = array("d"), array("d"), array("d")
     known = iter(documents)
@@ -81,10 +82,10 @@ def columns(rows: Iterable[Row], documents: Iterable[Document]) -> Columns:
             start.append(math.nan if neutral and not r["repeat"] else first[r["rubric"]])
     ratings = np.array(rating)
     return Columns(
-        category=category.array(),
+        category=category.texts,
         polarity=np.array(polarity, dtype=int),
-        rubric=rubric.array(),
-        group=group.array(),
+        rubric=rubric.texts,
+        group=group.texts,
         again=np.array(again, dtype=bool),
         rating=ratings,
         score=np.array(score),
@@ -94,20 +95,6 @@ def columns(rows: Iterable[Row], documents: Iterable[Document]) -> Columns:
 
 def _number(rating: float | None) -> float:
     return math.nan if rating is None else rating
-
-
-class _Labels:
-    """A column of texts, few of them different."""
-
-    def __init__(self) -> None:
-        self._codes: dict[str, int] = {}
-        self._column = array("i")
-
-    def add(self, text: str) -> None:
-        self._column.append(self._codes.setdefault(text, len(self._codes)))
-
-    def array(self) -> np.ndarray:
-        return np.array(list(self._codes), dtype=str)[np.frombuffer(self._column, dtype=np.int32)]
 
 
 def same_order(rows: Iterable[Row], like: Iterable[Row]) -> Iterable[Row]:

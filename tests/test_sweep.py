@@ -248,7 +248,8 @@ def ray_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_ray_and_joblib_find_the_same(sweeps: Sweeps, tiny_llama: Path, ray_address: str) -> None:
     on_ray = ("cluster=ray", f"cluster.address={ray_address}", "cluster.gpus=0", "cluster.cpus=1")
-    code, out, error = sweeps.run("method=none", "seed=0,1", "data.teachers=10,2", *on_ray)
+    parts = "rate.shards=2"  # which other tasks of the cluster may take
+    code, out, error = sweeps.run("method=none", "seed=0,1", "data.teachers=10,2", parts, *on_ray)
     assert code == 1, error
     assert "Ray has 4 jobs. How they do: debiasdpo status" in out
     other = Sweeps(tiny_llama, sweeps.folder / "joblib")

@@ -20,6 +20,7 @@ from debiasdpo.documents import ncte, simulated, table, talkmoves
 from debiasdpo.documents.base import Corpus, Document, LimitConfig, Rubric, SplitConfig
 from debiasdpo.documents.files import Marks
 from debiasdpo.errors import UserError
+from debiasdpo.labels import Labels
 from debiasdpo.runs import digest, read_json, write_json
 
 AnyDataConfig = Annotated[
@@ -79,7 +80,7 @@ def write(config: AnyDataConfig, seed: int, folder: Path) -> None:
         corpus = simulated.read(config, seed)
     else:
         corpus = _module(config).read(config)
-    groups, texts, scored = _Groups(), Marks(), array("b")
+    groups, texts, scored = Labels(), Marks(), array("b")
     for document in corpus.documents:
         groups.add(document.group)
         texts.add(document.text)
@@ -93,15 +94,15 @@ def write(config: AnyDataConfig, seed: int, folder: Path) -> None:
     notes = dict(sorted(corpus.notes.items()))
     if without := len(scored) - sum(scored):
         notes["documents without any score"] = without
-    parts = np.array([_code(part_of_group.get(name)) for name in groups.names], dtype=np.int8)[
-        np.frombuffer(groups.of, dtype=np.int32)
-    ]
+    codes = [_code(part_of_group.get(name)) for name in groups.names]
+    parts = np.array(codes, dtype=np.int8)[groups.numbers]
     parts[~np.frombuffer(scored, dtype=bool)] = _UNUSED
+    known = groups.names
     for code, part in enumerate(PARTS):
         limit = getattr(config.limit, part)
         if limit is not None:
             members = np.flatnonzero(parts == code)
-            names = [groups.names[groups.of[i]] for i in members]
+            names = [known[number] for number in groups.numbers[members]]
             kept = draw(names, limit, f"{seed}/{part}")
             parts[np.delete(members, kept)] = _UNUSED
     if not (parts == PARTS.index("test")).any():
@@ -117,21 +118,6 @@ _UNUSED = -1
 
 def _code(part: str | None) -> int:
     return _UNUSED if part is None else PARTS.index(part)
-
-
-class _Groups:
-    """The group of each document, as a number."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
-        self.of = array("i")
-
-    def add(self, group: str) -> None:
-        self.of.append(self._numbers.setdefault(group, len(self._numbers)))
-
-    @property
-    def names(self) -> list[str]:
-        return list(self._numbers)
 
 
 def _check_leaks(documents: Iterable[Document], parts: np.ndarray, texts: Marks) -> None:

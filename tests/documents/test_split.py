@@ -102,7 +102,9 @@ def test_a_test_part_without_documents_is_told(split: Callable[..., SplitCorpus]
         split([])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None
+)
 @given(st.data())
 def test_parts_are_read_back_as_they_were_written(
     split: Callable[..., SplitCorpus], data: st.DataObject
