@@ -80,7 +80,7 @@ def columns(rows: Iterable[Row], documents: Iterable[Document]) -> Columns:
             rating.append(_number(r["rating"]))
             score.append(document.scores[r["rubric"]])
             start.append(math.nan if neutral and not r["repeat"] else first[r["rubric"]])
-    ratings = np.array(rating)
+    ratings = np.frombuffer(rating)
     return Columns(
         category=category.texts,
         polarity=np.array(polarity, dtype=int),
@@ -88,8 +88,8 @@ def columns(rows: Iterable[Row], documents: Iterable[Document]) -> Columns:
         group=group.texts,
         again=np.array(again, dtype=bool),
         rating=ratings,
-        score=np.array(score),
-        shift=ratings - np.array(start),
+        score=np.frombuffer(score),
+        shift=ratings - np.frombuffer(start),
     )
 
 
