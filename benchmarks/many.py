@@ -81,7 +81,13 @@ def main() -> None:
         for documents in options.documents:
             rows.append(line(documents, rate(base, documents, SHARDS)))
             print(rows[-1], flush=True)
-    titles = ["documents", "prompts", *(f"{s}, MB" for s in STAGES), "ratings file, MB", "prompts a second"]
+    titles = [
+        "documents",
+        "prompts",
+        *(f"{s}, MB" for s in STAGES),
+        "ratings file, MB",
+        "prompts a second",
+    ]
     text = TEXT.format(shards=SHARDS, table=table(titles, rows), few=few)
     print(text)
     if options.write:

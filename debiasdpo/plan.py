@@ -10,7 +10,7 @@ given (`plan` in config.yaml). Memory is reckoned from the model's shape, disk f
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -187,44 +187,48 @@ class Line(NamedTuple):
     finished: bool
 
 
-def show(jobs: Iterable[Line]) -> Iterator[str]:
-    """A table of the jobs, sums, and what will not fit; each stage that jobs share counted once."""
+def show(jobs: Iterable[Line], say: Callable[[str], None]) -> list[str]:
+    """Say a table of the jobs, sums, and what will not fit, each stage that jobs share counted once;
+    returns what is wrong with jobs that could not be reckoned."""
     seen: set[str] = set()
     hours = disk = tokens = 0.0
-    unknown = no_rate = False
+    no_rate = False
     warnings: list[str] = []
-    yield f"{'job':44}{'M tokens':>10}{'hours':>9}{'GPU memory':>12}{'disk':>9}"
+    problems: list[str] = []
     configs = []
+    say(f"{'job':44}{'M tokens':>10}{'hours':>9}{'GPU memory':>12}{'disk':>9}")
     for job in jobs:
         configs.append(job.config)
         if job.finished:
-            yield f"{job.title[:43]:44}{'finished':>10}"
+            say(f"{job.title[:43]:44}{'finished':>10}")
             continue
         found = estimate(job.config)
         if found.problem:
-            yield f"{job.title[:43]:44}  unknown: {found.problem}"
-            unknown = True
+            say(f"{job.title[:43]:44}  unknown: {found.problem}")
+            problems.append(f"{job.title}: {found.problem}")
             continue
         new = [stage for stage, key in found.keys.items() if key not in seen]
         seen |= set(found.keys.values())
         times = [found.seconds[stage] for stage in new]
         own = None if None in times else sum(t for t in times if t is not None) / 3600
         mine = sum(found.tokens[stage] for stage in new)
-        yield (
+        say(
             f"{job.title[:43]:44}{mine / 1e6:>10.2f}{'?' if own is None else f'{own:.2f}':>9}"
             f"{found.memory / 1e9:>9.1f} GB{found.disk / 1e9:>6.2f} GB"
         )
         tokens, disk, hours = tokens + mine, disk + found.disk, hours + (own or 0.0)
         no_rate = no_rate or own is None
         warnings += [f"{job.title}: {text}" for text in _warnings(job.config, found, own)]
-    yield ""
-    yield _sums(configs, tokens, hours, disk, unknown or no_rate)
-    yield from (f"warning: {text}" for text in dict.fromkeys(warnings))
+    if configs:
+        say("\n" + _sums(configs, tokens, hours, disk, bool(problems) or no_rate))
+    for text in dict.fromkeys(warnings):
+        say(f"warning: {text}")
     if no_rate:
-        yield (
+        say(
             "? no finished job of this model in output_dir tells its rate: run one with few documents"
             " first (experiment=quick), or give plan.tokens_per_s=N"
         )
+    return problems
 
 
 def _sums(

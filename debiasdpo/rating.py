@@ -67,6 +67,7 @@ def rate(
         "rate": config.model_dump(mode="json", exclude={"shards"}),
         "seed": job.config.seed if config.temperature > 0 else None,
         "how": how,
+        "title": title,
         "scales": {name: [r.low, r.high] for name, r in corpus.rubrics.items()},
     }
     survey = _survey(groups, config.batch_size)
@@ -189,8 +190,8 @@ class Made(NamedTuple):
 def make_part_if_free(
     task: RatingTask, part: range, store: Store, rater: "LocalRater", progress: Progress
 ) -> Made | None:
-    """A part as a stage of its own; None if another process is at it."""
-    with store.stage_if_free("ratings", task.stage_inputs(part)) as stage:
+    """A part as a stage of its own in the whole's folder; None if another process is at it."""
+    with part_store(task, store).stage_if_free("ratings", task.stage_inputs(part)) as stage:
         if stage is None:
             return None
         here = stage.files is None
@@ -201,9 +202,9 @@ def make_part_if_free(
         return Made(stage.cost, here)
 
 
-def part_folder(task: RatingTask, part: range, store: Store) -> Path:
-    """Where the stage of a part is kept."""
-    return store.folder("ratings", task.stage_inputs(part))
+def part_store(task: RatingTask, store: Store) -> Store:
+    """Where the parts of a stage are kept until they are joined: no other stage may have them."""
+    return Store(store.folder("ratings", task.stage_inputs(task.whole)) / "parts")
 
 
 def _check_lengths(task: RatingTask, part: range, tokenizer: Any) -> None:

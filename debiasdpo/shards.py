@@ -18,7 +18,7 @@ from debiasdpo.costs import NO_COST, Cost
 from debiasdpo.errors import UserError
 from debiasdpo.identity import output_folder
 from debiasdpo.job import Job, load_rater
-from debiasdpo.rating import RatingTask, make_part_if_free, part_folder
+from debiasdpo.rating import RatingTask, make_part_if_free, part_store
 from debiasdpo.runs import Stage, Store, no_progress
 
 if TYPE_CHECKING:
@@ -40,17 +40,17 @@ def make(job: Job, stage: Stage, task: RatingTask, parts: Sequence[range]) -> No
             cost = _make_parts(job, task, parts)
         finally:
             stop()
+        store = part_store(task, job.store)
         with (stage.folder / task.file).open("wb") as whole:
             for part in parts:
-                with (part_folder(task, part, job.store) / task.file).open("rb") as rows:
+                folder = store.folder("ratings", task.stage_inputs(part))
+                with (folder / task.file).open("rb") as rows:
                     shutil.copyfileobj(rows, whole)
         return [task.file]
 
-    made = stage.files is None
     job.make(task.title, stage, work, cost=lambda: cost)
-    if made:
-        for part in parts:  # what the whole holds needs no disk a second time
-            shutil.rmtree(part_folder(task, part, job.store), ignore_errors=True)
+    # What the whole holds needs no disk a second time.
+    shutil.rmtree(part_store(task, job.store).root, ignore_errors=True)
 
 
 def _make_parts(job: Job, task: RatingTask, parts: Sequence[range]) -> Cost:

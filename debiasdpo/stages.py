@@ -63,6 +63,13 @@ def load_documents(job: Job) -> SplitCorpus:
         ", ".join(f"{len(corpus.parts[p])} {p}" for p in documents.PARTS),
         "".join(f"; {count} {note}" for note, count in corpus.notes.items()),
     )
+    if job.config.method.trains:
+        for part in ("train", "validation"):
+            if not corpus.parts[part]:
+                raise UserError(
+                    f"data: the {part} part has no document with a score, and training needs it; raise"
+                    f" data.split.{part}, or give more documents"
+                )
     return corpus
 
 

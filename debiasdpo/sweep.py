@@ -4,6 +4,7 @@ A sweep is nothing but its jobs: each finds its own run folder by the fingerprin
 so the same command goes on, and one with more seeds or models adds only those.
 """
 
+import functools
 import logging
 import os
 import socket
@@ -119,8 +120,7 @@ def launch(
         from debiasdpo import plan
 
         lines = [plan.Line(title(j), j.config, j.state == "finished") for j in jobs if j.config]
-        for line in plan.show(lines):
-            print(line, flush=True)
+        failed += plan.show(lines, functools.partial(print, flush=True))
     elif todo:
         assert todo[0].config is not None
         cluster = todo[0].config.cluster
@@ -133,7 +133,8 @@ def launch(
             if reason
         ]
     if failed:
-        print(f"\n{len(failed)} of {len(jobs)} jobs failed:", file=sys.stderr)
+        what = "cannot be reckoned" if only_plan else "failed"
+        print(f"\n{len(failed)} of {len(jobs)} jobs {what}:", file=sys.stderr)
         print("\n".join(f"  {line}" for line in failed), file=sys.stderr)
     FAILURES.extend(failed)
     done = JobReturn()

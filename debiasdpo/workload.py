@@ -123,7 +123,7 @@ class Workload:
             for p in pairs
         ]
         policy = plan_passes(tokenised, config.train)
-        self.largest_pass = max(self.largest_pass, *(p.tokens for p in policy))
+        self.largest_pass = max([self.largest_pass, *(p.tokens for p in policy)])
         scored = [p.for_reference() for p in tokenised]
         reference = plan_passes(scored, config.train) if any(p.completions for p in scored) else []
         return float(sum(p.tokens for p in reference)), float(sum(p.tokens for p in policy))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from debiasdpo import models, plan, sweep
+from debiasdpo import errors, models, plan, sweep
 from debiasdpo.run import main, run_job
 from tests.test_job import SMALL
 
@@ -74,11 +74,30 @@ def test_a_sweep_is_summed_up_and_shared_stages_count_once(
 
 def test_what_cannot_be_known_is_said(options: tuple[str, ...], job_config: JobConfigs) -> None:
     config = job_config(*options, "rate=expected", "model.path=no/such-model")
-    _, line, _, total = plan.show([plan.Line("a", config, False)])
-    assert "unknown: model.path: no/such-model" in line
-    assert "at least 0.00 hours" in total
-    *_, hint = plan.show([plan.Line("a", job_config(*options, "rate=expected"), False)])
-    assert "plan.tokens_per_s" in hint
+    said: list[str] = []
+    (problem,) = plan.show([plan.Line("a", config, False)], said.append)
+    assert problem.startswith("a: model.path: no/such-model")
+    assert "unknown: model.path: no/such-model" in said[1]
+    assert "at least 0.00 hours" in said[-1]
+    known = plan.Line("a", job_config(*options, "rate=expected"), False)
+    assert plan.show([known], said.append) == []
+    assert "plan.tokens_per_s" in said[-1]
+
+
+def test_jobs_that_are_wrong_are_told_and_the_exit_code_says_so(
+    options: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "only_plan", False)
+    monkeypatch.setattr(errors, "FAILURES", errors.FAILURES)
+    errors.FAILURES.clear()
+    words = [*options, "rate=expected", "data.split.train=0", "rate.shards=0"]
+    monkeypatch.setattr("sys.argv", ["debiasdpo", "plan", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    errors.FAILURES.clear()
+    assert end.value.code == 1
+    assert "1 of 1 jobs cannot be reckoned:" in (told := capsys.readouterr().err)
+    assert "rate.shards" in told
 
 
 def test_the_shape_is_that_of_the_loaded_model(

@@ -55,7 +55,7 @@ def test_parts_make_the_same_ratings_to_the_last_digit(run: Callable[..., Path])
     costs = [json.loads((f / "metrics.json").read_text()) for f in (whole, parts)]
     assert costs[0]["cost/ratings_base/tokens"] == costs[1]["cost/ratings_base/tokens"] > 0
     # What the whole holds is not kept twice.
-    assert len(list((parts.parents[1] / "cache/ratings").glob("*/manifest.json"))) == 1
+    assert len(list((parts.parents[1] / "cache/ratings").rglob("manifest.json"))) == 1
 
 
 def test_a_finished_part_is_kept_when_the_job_is_stopped(

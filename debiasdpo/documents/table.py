@@ -209,11 +209,18 @@ def _long(
 def _text(cell: object) -> str:
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return ""
+    if (
+        isinstance(cell, float) and cell.is_integer()
+    ):  # what a column of numbers with gaps makes of 1
+        cell = int(cell)
     return str(cell).strip()
 
 
 def _required(cells: Mapping[str, object], column: str, where: str) -> str:
-    text = _text(cells.get(column))
+    cell = cells.get(column)
+    if isinstance(cell, list | dict):
+        raise UserError(f"{where}, column {column!r}: a {type(cell).__name__}, not a text.")
+    text = _text(cell)
     if not text:
         raise UserError(f"{where}, column {column!r}: empty. Fill it in, or remove the row.")
     return text
@@ -257,7 +264,13 @@ def _jsonl(path: Path) -> Iterator[Row]:
 def _object(line: str, where: str) -> Mapping[str, object]:
     try:
         cells = json.loads(line)
-    except ValueError as error:
+        json.dumps(cells, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{where}: half a character (a lone surrogate, {error.object[error.start]!a}), as a text that"
+            " was cut off has it. Write the row again."
+        ) from error
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not JSON ({error}). Write one object a line.") from error
     if not isinstance(cells, dict):
         raise UserError(

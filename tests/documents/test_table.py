@@ -77,6 +77,13 @@ def test_every_format_gives_the_same_documents(tmp_path: Path, kind: str) -> Non
     assert corpus.rubrics["errors"].high_is_good is False
 
 
+def test_whole_numbers_are_the_same_id_in_every_format(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([{**ROWS[0], "id": 1.0}]), tmp_path / "a.parquet")
+    write(tmp_path / "b.csv", CSV.replace("b,t1", "1,t1"))
+    with pytest.raises(UserError, match=r"b.csv, row 2: id '1' is already that of .*a.parquet"):
+        read(preset(tmp_path))
+
+
 def test_a_folder_is_read_part_by_part(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(list(ROWS[:1])), tmp_path / "part-0.parquet")
     write(tmp_path / "part-1.jsonl", json.dumps(ROWS[1]))
@@ -203,6 +210,21 @@ def test_bad_long_tables_are_explained(tmp_path: Path, content: str, message: st
 def test_bad_jsonl_is_explained(tmp_path: Path, content: str | bytes, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read(preset(write(tmp_path / "d.jsonl", content)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (r'"cut \ud83d"', r"d.jsonl, line 1: half a character"),
+        ('["a", "b"]', r"d.jsonl, line 1, column 'text': a list, not a text"),
+        ("[" * 100_000, r"d.jsonl, line 1: not JSON"),
+    ],
+    ids=["surrogate", "list", "deep"],
+)
+def test_texts_that_are_none_are_explained(tmp_path: Path, text: str, message: str) -> None:
+    row = f'{{"id": 1, "group": 1, "clarity": 1, "errors": 0, "text": {text}}}'
+    with pytest.raises(UserError, match=message):
+        read(preset(write(tmp_path / "d.jsonl", row)))
 
 
 def test_files_that_cannot_be_used_are_explained(
