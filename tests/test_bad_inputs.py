@@ -208,6 +208,12 @@ DATA = (
          table("a,b,c,3\nd,e,f,4\n")),
     Case("same text in two parts", TABLE, ("leakage", "same text", "remove the duplicate"),
          table("".join(f"a{i},g{i},the same,3\n" for i in range(6)))),
+    Case("nothing to validate on", TABLE,
+         ("validation part has no document with a score", "data.split.validation"),
+         table("".join(f"a{i},g{i},text {i},{'' if i == 1 else 3}\n" for i in range(6)))),  # by seed 0
+    Case("half a character", f"data=table data.path={{here}}/t.jsonl {RUBRIC}",
+         ("{here}/t.jsonl, line 1", "half a character"),
+         file("t.jsonl", '{"id": 1, "group": 1, "text": "cut \\ud83d", "clarity": 3}')),
     Case("NCTE files absent", NCTE, ("data.transcripts", "data.class_scores", "does not exist")),
     Case("NCTE column absent", NCTE, ("{here}/c.tsv", "'CHAPNUM'", "OBSID"), ncte),
 )  # fmt: skip
