@@ -1,6 +1,6 @@
 """What a plan says, against what the job then took."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,21 @@ JobConfigs = Callable[..., Any]
 def options(tiny_llama: Path, tmp_path: Path) -> tuple[str, ...]:
     where = (f"model.path={tiny_llama}", f"output_dir={tmp_path / 'out'}")
     return ("model=llama8b", "train.nf4=false", *SMALL, *where)
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """`debiasdpo plan` in this process, which is left as it was."""
+
+    def run(*words: str) -> None:
+        monkeypatch.setattr("sys.argv", ["debiasdpo", "plan", *words])
+        main()
+
+    monkeypatch.setattr(sweep, "only_plan", False)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    errors.FAILURES.clear()
+    yield run
+    errors.FAILURES.clear()
 
 
 @pytest.mark.parametrize(
@@ -51,15 +66,12 @@ def test_tokens_are_those_that_the_job_then_runs(
 
 def test_a_sweep_is_summed_up_and_shared_stages_count_once(
     options: tuple[str, ...], job_config: JobConfigs, capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    command: Callable[..., None], tmp_path: Path,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(sweep, "only_plan", False)
-    words = [
+    command(
         *options, "rate=expected", "loss.w_sft=0.1,1", "plan.tokens_per_s=1000",
         "plan.gpu_memory_gb=0.5", "gpu_hour_price=2", "cluster=ray",
-    ]  # fmt: skip
-    monkeypatch.setattr("sys.argv", ["debiasdpo", "plan", *words])
-    main()
+    )  # fmt: skip
     first, *lines = capsys.readouterr().out.splitlines()
     assert first.split() == ["job", "M", "tokens", "hours", "GPU", "memory", "disk"]
     one = plan.estimate(job_config(*options, "rate=expected", "plan.tokens_per_s=1000"))
@@ -85,16 +97,10 @@ def test_what_cannot_be_known_is_said(options: tuple[str, ...], job_config: JobC
 
 
 def test_jobs_that_are_wrong_are_told_and_the_exit_code_says_so(
-    options: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    options: tuple[str, ...], capsys: pytest.CaptureFixture[str], command: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(sweep, "only_plan", False)
-    monkeypatch.setattr(errors, "FAILURES", errors.FAILURES)
-    errors.FAILURES.clear()
-    words = [*options, "rate=expected", "data.split.train=0", "rate.shards=0"]
-    monkeypatch.setattr("sys.argv", ["debiasdpo", "plan", *words])
     with pytest.raises(SystemExit) as end:
-        main()
-    errors.FAILURES.clear()
+        command(*options, "rate=expected", "rate.shards=0")
     assert end.value.code == 1
     assert "1 of 1 jobs cannot be reckoned:" in (told := capsys.readouterr().err)
     assert "rate.shards" in told
