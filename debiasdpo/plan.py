@@ -238,10 +238,10 @@ def _sums(
     gpus = 1.0 if isinstance(cluster, LocalConfig) else float(cluster.gpus)
     least = "at least " if unknown else ""
     parts = [f"{tokens / 1e6:.2f} M tokens", f"{least}{hours:.2f} hours of one job after the other"]
-    if gpus:
+    if gpus and not isinstance(cluster, LocalConfig):  # here there may be none
         parts.append(f"{least}{hours * gpus:.2f} GPU-hours")
-        if price is not None:
-            parts.append(f"{least}{hours * gpus * price:.2f} in money")
+    if gpus and price is not None:
+        parts.append(f"{least}{hours * gpus * price:.2f} in money")
     return "in all: " + ", ".join([*parts, f"{disk / 1e9:.2f} GB of disk"])
 
 
