@@ -257,6 +257,11 @@ def _stage_folder(folder: Path, stage: str) -> Path:
 
 def metrics(folder: Path) -> dict[str, Any]:
     (file,) = (folder / "runs").glob("*/metrics.json")
+    return untimed(file)
+
+
+def untimed(file: Path) -> dict[str, Any]:
+    """The figures of a metrics.json, but for times and costs."""
     figures = json.loads(file.read_text())
     return {k: v for k, v in figures.items() if not k.startswith(("time/", "cost/"))}
 

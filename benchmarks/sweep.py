@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults import OPTIONS, fill_disk, free_disk, small_model
+from benchmarks.faults import OPTIONS, fill_disk, free_disk, small_model, untimed
 from benchmarks.page import write_section
 from tests.slurm import cluster
 
@@ -82,12 +82,8 @@ class Sweep:
 
     def metrics(self) -> dict[str, dict[str, Any]]:
         """The figures of each job, but for times and costs."""
-        found = {}
-        for file in (self.out / "runs").glob("*/metrics.json"):
-            figures = json.loads(file.read_text())
-            kept = {k: v for k, v in figures.items() if not k.startswith(("time/", "cost/"))}
-            found[file.parent.name] = kept
-        return found
+        files = (self.out / "runs").glob("*/metrics.json")
+        return {file.parent.name: untimed(file) for file in files}
 
     def stages(self) -> dict[str, int]:
         """When each finished stage was declared so."""

@@ -8,6 +8,7 @@ they may be. Time is tokens by a rate: that of finished jobs of the same model i
 given (`plan` in config.yaml). Memory is reckoned from the model's shape, disk from what is kept.
 """
 
+import functools
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,9 +21,12 @@ from debiasdpo.cluster import LocalConfig, SlurmConfig
 from debiasdpo.config import JobConfig
 from debiasdpo.documents import SplitCorpus
 from debiasdpo.errors import UserError
-from debiasdpo.identity import output_folder
-from debiasdpo.runs import fingerprint, read_json
+from debiasdpo.identity import identify, output_folder
+from debiasdpo.report.reading import read_mapping
+from debiasdpo.runs import fingerprint
 from debiasdpo.workload import Workload
+
+Runs = list[tuple[dict[str, Any], dict[str, Any]]]  # metrics.json and config.yaml of each
 
 _BACKWARD = 2.0  # passes that a training step takes for one forward, LoRA on frozen weights
 _ALL_BACKWARD = 3.0  # the same where every weight is trained
@@ -44,14 +48,24 @@ class Estimate:
     problem: str = ""  # why nothing could be reckoned
 
 
-def estimate(config: JobConfig) -> Estimate:
-    """What the job of this configuration takes, from nothing. Never raises a `UserError`."""
+def read_runs(folder: Path) -> Runs:
+    """metrics.json and config.yaml of each run that has both."""
+    files = [(f, f.with_name("config.yaml")) for f in sorted(folder.glob("*/metrics.json"))]
+    read = [(read_mapping(metrics, []), read_mapping(config, [])) for metrics, config in files]
+    return [(metrics, config) for metrics, config in read if metrics and config]
+
+
+def estimate(config: JobConfig, runs_in: Callable[[Path], Runs] = read_runs) -> Estimate:
+    """What the job of this configuration takes, from nothing; `runs_in` a folder tell the rates. Never
+    raises a `UserError`."""
     found = Estimate()
     try:
         with tempfile.TemporaryDirectory() as folder:
             documents.write(config.data, config.seed, Path(folder))
             corpus = documents.open_corpus(Path(folder), documents.rubrics_of(config.data))
-            tokenizer, shape = models.load_shape(config.model, output_folder(config) / "cache")
+            tokenizer, shape = _shape(
+                config.model.model_dump_json(), output_folder(config) / "cache"
+            )
             work = Workload(config, corpus, tokenizer)
             found.tokens = work.stages()
             found.disk = _disk(config, corpus, work, shape)
@@ -59,7 +73,7 @@ def estimate(config: JobConfig) -> Estimate:
     except UserError as error:
         found.problem = str(error).splitlines()[0]
         return found
-    rates = _measured(config)
+    rates = _measured(config, runs_in(output_folder(config) / "runs"))
     for stage, tokens in found.tokens.items():
         found.seconds[stage] = _seconds(config, stage, tokens, rates)
         found.keys[stage] = fingerprint([stage, _what_matters(config, stage)])
@@ -77,20 +91,16 @@ def _what_matters(config: JobConfig, stage: str) -> object:
         return [*pairs, config.method.chosen is None]
     if stage == "reference":
         return [*pairs, config.method.chosen, config.method.consistency]
-    return [plain[key] for key in plain if key not in ("output_dir", "cluster", "tracker", "plan")]
+    return identify(config, "").key
 
 
-def _measured(config: JobConfig) -> dict[str, float]:
+def _measured(config: JobConfig, runs: Runs) -> dict[str, float]:
     """Tokens a second of each stage, of finished jobs of the same model that were rated alike."""
     plain = config.model_dump(mode="json")
     tokens: dict[str, float] = {}
     seconds: dict[str, float] = {}
-    for folder in sorted((output_folder(config) / "runs").glob("*")):
-        try:
-            metrics = read_json(folder / "metrics.json")
-            if not _alike(plain, _read_yaml(folder / "config.yaml")):
-                continue
-        except (OSError, ValueError, KeyError, TypeError):
+    for metrics, other in runs:
+        if not _alike(plain, other):
             continue
         for key in metrics:
             if (found := re.fullmatch("cost/(.+)/tokens", key)) and metrics[key]:
@@ -100,10 +110,10 @@ def _measured(config: JobConfig) -> dict[str, float]:
     return {stage: tokens[stage] / s for stage, s in seconds.items() if s}
 
 
-def _read_yaml(path: Path) -> Any:
-    import yaml
-
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+@functools.cache
+def _shape(model: str, cache: Path) -> Any:
+    """`models.load_shape` of a configuration in JSON, once for all jobs of a sweep."""
+    return models.load_shape(models.ModelConfig.model_validate_json(model), cache)
 
 
 def _alike(mine: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -113,7 +123,10 @@ def _alike(mine: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         "rate": ("readout", "batch_size", "max_tokens"),
         "train": ("adapter", "engine", "gradient_checkpointing", "tree"),
     }
-    return all(mine[s][key] == other[s][key] for s, keys in sections.items() for key in keys)
+    try:
+        return all(mine[s][key] == other[s][key] for s, keys in sections.items() for key in keys)
+    except (KeyError, TypeError):  # of an earlier version
+        return False
 
 
 def _seconds(
@@ -196,13 +209,14 @@ def show(jobs: Iterable[Line], say: Callable[[str], None]) -> list[str]:
     warnings: list[str] = []
     problems: list[str] = []
     configs = []
+    runs_in = functools.cache(read_runs)  # once for all jobs
     say(f"{'job':44}{'M tokens':>10}{'hours':>9}{'GPU memory':>12}{'disk':>9}")
     for job in jobs:
         configs.append(job.config)
         if job.finished:
             say(f"{job.title[:43]:44}{'finished':>10}")
             continue
-        found = estimate(job.config)
+        found = estimate(job.config, runs_in)
         if found.problem:
             say(f"{job.title[:43]:44}  unknown: {found.problem}")
             problems.append(f"{job.title}: {found.problem}")

@@ -7,6 +7,7 @@ No model here. In preorder, token j is an ancestor of (or is) token i exactly wh
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -75,6 +76,12 @@ def pack(sequences: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]) ->
         np.concatenate(predictors),
         tuple(len(positions) for positions in scored),
     )
+
+
+def packed_size(rows: Sequence[Sequence[int]]) -> int:
+    """Tokens of the trie of these sequences, which are sorted, without making it: in that order a
+    sequence shares with all before it what it shares with the last one."""
+    return sum(map(len, rows)) - sum(common_prefix(a, b) for a, b in pairwise(rows))
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

@@ -68,7 +68,7 @@ def rate(
         "seed": job.config.seed if config.temperature > 0 else None,
         "how": how,
         "title": title,
-        "scales": {name: [r.low, r.high] for name, r in corpus.rubrics.items()},
+        "scales": {name: list(r.scale) for name, r in corpus.rubrics.items()},
     }
     survey = _survey(groups, config.batch_size)
     task = RatingTask(
@@ -248,7 +248,7 @@ def rating_row(prompt: Prompt, output: Output) -> dict[str, Any]:
 
 def scales(rubrics: Mapping[str, Rubric], prompts: Sequence[Prompt]) -> list[tuple[int, int]]:
     """Lowest and highest score of each prompt's rubric."""
-    return [(rubrics[p.rubric].low, rubrics[p.rubric].high) for p in prompts]
+    return [rubrics[p.rubric].scale for p in prompts]
 
 
 def batches(groups: Groups, size: int) -> Iterator[list[Collection[Prompt]]]:

@@ -306,8 +306,7 @@ def _token_pairs(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> list[A
     weights = level_weights(pairs) if method.balanced else [1.0] * len(pairs)
     known = []
     for pair, weight in zip(pairs, weights, strict=True):
-        rubric = corpus.rubrics[pair.rubric]
-        scale = rubric.low, rubric.high
+        scale = corpus.rubrics[pair.rubric].scale
         known.append(tokenize(pair, job.rater().tokenizer, method, scale, weight))
     fitting = [pair for pair in known if pair.length <= limit]
     if len(fitting) < len(known):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Sequence
-from itertools import islice, pairwise
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from debiasdpo import pairs as pairing
@@ -10,7 +10,7 @@ from debiasdpo.audit import RatingPrompts, audit_prompts, by_category, validatio
 from debiasdpo.config import JobConfig
 from debiasdpo.contexts import statements
 from debiasdpo.documents import Document, SplitCorpus
-from debiasdpo.prefix_tree import common_prefix
+from debiasdpo.prefix_tree import packed_size
 from debiasdpo.prompts import Prompt, PromptStyle, flat
 from debiasdpo.raters import Output
 
@@ -85,8 +85,8 @@ class Workload:
         runs: dict[tuple[str, bool], list[tuple[tuple[int, ...], int]]] = {}
         for prompt in prompts:
             ids = token_ids(self.tokenizer, prompt.messages)
-            scale = rubrics[prompt.rubric].low, rubrics[prompt.rubric].high
-            answers = _packed(sorted(ids[:-1] for ids in level_ids(self.tokenizer, scale)))
+            levels = level_ids(self.tokenizer, rubrics[prompt.rubric].scale)
+            answers = packed_size(sorted(ids[:-1] for ids in levels))
             if text or reasons:
                 runs.setdefault((prompt.document, True), []).append((ids, rate.max_new_tokens))
                 ids += (0,) * rate.max_new_tokens
@@ -97,7 +97,7 @@ class Workload:
             rows.sort()
             heads, extra = [ids for ids, _ in rows], [more for _, more in rows]
             for members in packed_ranges(heads, extra, rate.max_tokens):
-                tokens = _packed([heads[i] for i in members]) + sum(extra[i] for i in members)
+                tokens = packed_size([heads[i] for i in members]) + sum(extra[i] for i in members)
                 self.largest_pass = max(self.largest_pass, tokens)
                 total += tokens
         return float(total)
@@ -117,10 +117,7 @@ class Workload:
         pairs, _ = pairing.make_pairs(prompts, outputs, known, loose, reasons)
         rubrics = self.corpus.rubrics
         tokenised = [
-            tokenize(
-                p, self.tokenizer, config.method, (rubrics[p.rubric].low, rubrics[p.rubric].high)
-            )
-            for p in pairs
+            tokenize(p, self.tokenizer, config.method, rubrics[p.rubric].scale) for p in pairs
         ]
         policy = plan_passes(tokenised, config.train)
         self.largest_pass = max([self.largest_pass, *(p.tokens for p in policy)])
@@ -133,9 +130,3 @@ def _sample(members: Collection[Document]) -> list[Document]:
     """Up to SAMPLE documents, evenly from all."""
     step = max(1, len(members) // SAMPLE)
     return list(islice(members, 0, step * SAMPLE, step))
-
-
-def _packed(rows: Sequence[tuple[int, ...]]) -> int:
-    """Tokens of sorted sequences, shared beginnings counted once."""
-    shared = sum(common_prefix(a, b) for a, b in pairwise(rows))
-    return sum(map(len, rows)) - shared

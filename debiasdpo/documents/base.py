@@ -17,6 +17,11 @@ class Rubric(Section):
     high: int
     high_is_good: bool = True
 
+    @property
+    def scale(self) -> tuple[int, int]:
+        """Lowest and highest score."""
+        return self.low, self.high
+
     @model_validator(mode="after")
     def _scale_is_not_empty(self) -> Self:
         if self.low >= self.high:

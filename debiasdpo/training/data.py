@@ -4,7 +4,6 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,7 +11,7 @@ from debiasdpo.config import MethodConfig, TrainConfig
 from debiasdpo.logprobs import Completion
 from debiasdpo.metrics import round_half_up
 from debiasdpo.pairs import Pair
-from debiasdpo.prefix_tree import common_prefix
+from debiasdpo.prefix_tree import packed_size
 from debiasdpo.prompts import answer
 from debiasdpo.raters.local import answer_ids, level_ids, token_ids
 
@@ -178,11 +177,9 @@ def pack_passes(pairs: Sequence[TokenPair], max_tokens: int, max_branches: int) 
 
 def _packed_size(pairs: Sequence[TokenPair]) -> tuple[int, int]:
     """Tokens and sequences of the pairs' prefix tree, without making it."""
-    # In sorted order, a sequence shares with all before it what it shares with the last one. Its
-    # last token is predicted, and never run.
+    # The last token of a sequence is predicted, and never run.
     rows = sorted({(c.prompt + c.completion)[:-1] for pair in pairs for c in pair.completions})
-    shared = sum(common_prefix(a, b) for a, b in pairwise(rows))
-    return sum(map(len, rows)) - shared, len(rows)
+    return packed_size(rows), len(rows)
 
 
 def share_of(passes: Sequence[Pass], rank: int, size: int) -> list[Pass]:
