@@ -18,8 +18,8 @@ import torch
 
 from benchmarks.models import END, SEED, SHAPES, START, ModelOptions, device, vocabulary_size
 from debiasdpo.errors import UserError
-from debiasdpo.logprobs import Completion
-from debiasdpo.prompts import answer
+from debiasdpo.packing.logprobs import Completion
+from debiasdpo.prompts.rendering import answer
 from debiasdpo.training.data import TokenPair
 
 # Ids that the synthetic vocabulary names; all others are words without a meaning.

@@ -17,7 +17,7 @@ from scipy.special import ndtri, stdtr
 
 from benchmarks import common
 from debiasdpo import metrics
-from debiasdpo.metrics import Floats, Weights
+from debiasdpo.metrics import Floats, ResampleWeights
 
 GROUPS = (10, 18, 24, 40, 100)
 NAMES = {
@@ -55,7 +55,7 @@ class Sample:
         self.base, self.twin = shift + noise[0], shift + noise[1]
         self.tuned = 0.3 * shift + 0.5 * noise[2]
 
-    def figures(self, weights: Weights) -> dict[str, Floats]:
+    def figures(self, weights: ResampleWeights) -> dict[str, Floats]:
         """weights of the n documents, whose statements all count with them."""
         base = weights.mean(np.abs(self.base).mean(axis=1))
         tuned = weights.mean(np.abs(self.tuned).mean(axis=1))
@@ -74,7 +74,7 @@ class Sample:
         rank = np.concatenate([metrics.centred_ranks(r) for r in (self.rating, self.other)])
         score = np.tile(self.score, 2)
 
-        def statistic(weights: Weights) -> dict[str, Floats]:
+        def statistic(weights: ResampleWeights) -> dict[str, Floats]:
             return {
                 "difference": weights.mean(shift),
                 "spearman difference": metrics.spearman(rank, score, weights),
@@ -85,7 +85,7 @@ class Sample:
 
 def truth() -> dict[str, float]:
     sample = Sample(np.random.default_rng(0), POPULATION)
-    figures = sample.figures(Weights.once(sample.group.size))
+    figures = sample.figures(ResampleWeights.once(sample.group.size))
     # The two runs rank alike by construction.
     return {name: float(value) for name, value in figures.items()} | {"spearman difference": 0.0}
 

@@ -155,8 +155,7 @@ def run(folder: Path, model: Path, stage: str = "", kind: Kind | None = None) ->
 
 
 def _child(folder: Path, model: Path, stage: str, kind: Kind | None) -> int:
-    from debiasdpo import run as entry
-    from debiasdpo.job import Job
+    from debiasdpo.jobs.job import Job
 
     if kind is not None and kind.when != "after":
         _arm(Job, folder, stage, kind)

@@ -23,8 +23,8 @@ from benchmarks import common, models, training
 from benchmarks.common import Sizes
 from benchmarks.methods import make_methods
 from benchmarks.models import ModelOptions
-from debiasdpo.logprobs import causal_model, pack_completions
-from debiasdpo.memory import is_out_of_memory
+from debiasdpo.packing.logprobs import causal_model, pack_completions
+from debiasdpo.packing.memory import is_out_of_memory
 from debiasdpo.training.data import TokenPair
 
 # GPU-seconds a pair in the paper's public run records: H100-80GB, full fine-tuning, 4 to 5 GPUs.

@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.common import table
 from benchmarks.faults import small_model
 from benchmarks.page import write_section
-from debiasdpo.runs import JsonlFile
+from debiasdpo.storage.files import JsonlFile
 
 TITLE = "Many documents"
 RATINGS = "ratings_base.jsonl"

@@ -14,9 +14,14 @@ from torch import Tensor
 
 from benchmarks import common, models
 from benchmarks.models import ModelOptions
-from debiasdpo.config import LossConfig
-from debiasdpo.logprobs import Completion, packed_tokens, separate_logprobs, sequence_logprobs
-from debiasdpo.quiet import quiet
+from debiasdpo.config.method import LossConfig
+from debiasdpo.models.quiet import quiet
+from debiasdpo.packing.logprobs import (
+    Completion,
+    packed_tokens,
+    separate_logprobs,
+    sequence_logprobs,
+)
 from debiasdpo.training.data import TokenPair, pack_passes
 from debiasdpo.training.objective import weighted
 from debiasdpo.training.terms import Reference, Scorer, pair_terms

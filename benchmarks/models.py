@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from debiasdpo.adapters import LoraSettings, add_adapter
-from debiasdpo.models import ModelConfig, keep_weights_trainable, load_model
-from debiasdpo.tree_attention import NAME, Choice, register
+from debiasdpo.config.model import Attention, LoraSettings, ModelConfig
+from debiasdpo.models.adapters import add_adapter
+from debiasdpo.models.loading import keep_weights_trainable, load_model
+from debiasdpo.packing.tree_attention import NAME, register
 
 SEED = 0
 RANK = 16
@@ -52,7 +53,7 @@ class ModelOptions:
     dtype: str = "float32"
     nf4: bool = False
     checkpointing: bool = False
-    attention: Choice = "auto"
+    attention: Attention = "auto"
 
     @property
     def bf16(self) -> bool:

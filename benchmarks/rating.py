@@ -15,19 +15,20 @@ from typing import Any
 import torch
 
 from benchmarks import common, models
+from debiasdpo.config.model import Attention
 from debiasdpo.errors import UserError
-from debiasdpo.logprobs import Completion, separate_logprobs, sequence_logprobs
-from debiasdpo.memory import BatchLimit
-from debiasdpo.prompts import answer
-from debiasdpo.raters.generation import Sampling, generate
-from debiasdpo.raters.local import answer_ids, expected_ratings
-from debiasdpo.tree_attention import Choice
+from debiasdpo.packing.generation import Sampling, generate
+from debiasdpo.packing.logprobs import Completion, separate_logprobs, sequence_logprobs
+from debiasdpo.packing.memory import BatchLimit
+from debiasdpo.packing.tokens import answer_ids
+from debiasdpo.prompts.rendering import answer
+from debiasdpo.raters.local import expected_ratings
 
 Prompts = Sequence[tuple[int, ...]]
 SCALE = (1, 7)
 
 
-def forest(model: Any, prompts: Prompts, new_tokens: int, attention: Choice) -> list[list[int]]:
+def forest(model: Any, prompts: Prompts, new_tokens: int, attention: Attention) -> list[list[int]]:
     return generate(
         model,
         prompts,
@@ -128,7 +129,9 @@ def likelihood(model: Any, prompts: Prompts, texts: list[list[int]]) -> torch.Te
         return separate_logprobs(model, completions).cpu() / len(texts[0])
 
 
-def packed_difference(model: Any, prompts: Prompts, texts: list[list[int]], how: Choice) -> float:
+def packed_difference(
+    model: Any, prompts: Prompts, texts: list[list[int]], how: Attention
+) -> float:
     """Largest difference of a text's log-probability between one tree and each sequence alone."""
     completions = [Completion(p, tuple(t)) for p, t in zip(prompts, texts, strict=True)]
     with torch.no_grad():

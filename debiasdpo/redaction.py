@@ -7,19 +7,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 MASK = "***"
+
 # Shorter values of an environment variable are words like "none" or "test", not secrets.
 _SHORTEST_SECRET = 6
+
 # Before "token" these name vocabulary (`pad_token`), not a credential.
 _VOCABULARY = re.compile(
     "answer|begin|bos|cls|end|eos|first|image|label|last|mask|max|min|new|next|pad|per|rating|score"
     "|sep|space|special|start|stop|target|unk|vocab|word"
 )
+
 _ALWAYS_SECRET = re.compile("apikey|authorization|credentials?|passphrase|passwd|password|secrets?")
+
 _KEY_OWNER = re.compile("access|anthropic|api|auth|azure|encryption|hf|openai|private|wandb")
+
 # At the end these say that the value only names where the secret is: `api_key_env: OPENAI_API_KEY`.
 _PLACE = re.compile("dir|env|file|name|path|var")
+
 _ASSIGNMENT = re.compile(r"([A-Za-z_][\w.-]*)=([^\s&,;\"']+)")
+
 _URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
+
 _KNOWN_SHAPES = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[\w-]{20,}|gh[a-z]_\w{20,}|wandb_v\d_\w{20,}"
     r"|(?<=Bearer )[\w.~+/=-]{12,})"

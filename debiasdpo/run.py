@@ -3,49 +3,17 @@
 python -m debiasdpo.run                                   SmolLM2 on a CPU, simulated documents
 python -m debiasdpo.run model=qwen7b context=experience   the paper's models on a GPU
 python -m debiasdpo.run -m loss.w_sft=0,0.1,1             a sweep
-python -m debiasdpo.run plan model=qwen7b,llama8b          what a sweep will take
-python -m debiasdpo.run status outputs                    how the jobs do
+
+The other commands (plan, status, report, ...) are in `debiasdpo.cli`.
 """
 
-import logging
 import os
 import sys
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import hydra
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
-from debiasdpo import distributed, interrupt
-from debiasdpo.errors import FAILURES, UserError
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-    from debiasdpo.config import JobConfig
-
-log = logging.getLogger("debiasdpo")
-
-
-def run_job(config: "JobConfig", name: str) -> dict[str, Any]:
-    """One way through the data flow. Returns the figures, which metrics.json holds too."""
-    from debiasdpo import mitigation, rating, results, stages
-
-    with results.open_job(config, name) as job:
-        corpus = stages.load_documents(job)
-        ratings = {"base": rating.rate_test(job, corpus, "base", None)}
-        counts: dict[str, int] = {}
-        weights = None
-        if config.method.trains:
-            pairs, counts = stages.make_pairs(job, corpus)
-            weights = stages.train(job, corpus, pairs)
-            ratings["tuned"] = rating.rate_test(job, corpus, "tuned", weights)
-        elif config.method.changes_prompts:
-            ratings["tuned"] = mitigation.rate_test(job, corpus)
-        figures = stages.measure(job, corpus, ratings)
-        return results.conclude(job, figures, counts, ratings, weights)
+from debiasdpo.errors import JobsFailed, UserError
 
 
 def conf_dir() -> Path:
@@ -54,55 +22,76 @@ def conf_dir() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
 
 
-@hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
-def _task(composed: "DictConfig") -> str | None:
-    from debiasdpo import sweep
+def run(arguments: Sequence[str]) -> int:
+    """Run Hydra with these arguments: one job, with -m a sweep. Returns the exit code."""
+    from debiasdpo.cluster import interrupts, processes
 
-    return sweep.task(composed)
-
-
-def main() -> None:
-    """The command line; exits with 1 if a job failed."""
-    if sys.argv[1:2] == ["status"]:
-        from debiasdpo import status
-
-        sys.exit(status.main(sys.argv[2:]))
-    if sys.argv[1:2] == ["plan"]:
-        from debiasdpo import sweep
-
-        sweep.only_plan = True
-        sys.argv[1] = "-m"
     os.umask(os.umask(0) | 0o002)  # nobody else may write what is written here
-    interrupt.install()
-    if distributed.rank() > 0:
-        from debiasdpo import stages
+    interrupts.install()
+    if processes.rank() > 0:
+        from debiasdpo.stages.training import worker_loop
 
         try:
-            stages.follow()
+            worker_loop()
         except UserError as error:
-            sys.exit(f"Error: {error}")
-        return
+            return _fail(f"Error: {error}")
+        return 0
+    code = _run_hydra(arguments)
+    processes.broadcast(None)  # nothing more to rate or to train
+    processes.finish()
+    return code
+
+
+def _run_hydra(arguments: Sequence[str]) -> int:
     # Hydra then raises what it would else print itself, with a traceback for a full disk.
     full_errors = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        _task()
+        from hydra import version
+        from hydra._internal.utils import _run_hydra as run_hydra
+        from hydra._internal.utils import get_args_parser
+
+        # As `hydra.main` does it, but for taking the arguments from `sys.argv`.
+        version.setbase("1.3")
+        parser = get_args_parser()
+        options = parser.parse_args(list(arguments))
+        run_hydra(
+            args=options,
+            args_parser=parser,
+            task_function=_task,
+            config_path=str(conf_dir()),
+            config_name="config",
+        )
     except KeyboardInterrupt:
-        print("Interrupted; the same command goes on from what is finished.", file=sys.stderr)
-        sys.exit(130)
-    except (
-        HydraException, OmegaConfBaseException, YAMLError, OSError, ValueError, UserError
-    ) as error:  # fmt: skip
-        from debiasdpo import failures
+        _fail("Interrupted; the same command goes on from what is finished.")
+        return 130
+    except JobsFailed as error:
+        return _fail(str(error))
+    except Exception as error:
+        from debiasdpo.jobs.failures import command_line
 
         if full_errors:
             raise
-        FAILURES.append(failures.command_line(error))
-        print(f"Error: {FAILURES[-1]}", file=sys.stderr)
-    distributed.share(None)  # nothing more to train
-    distributed.finish()
-    if FAILURES:
-        sys.exit(1)
+        message = command_line(error)
+        return _fail(f"Error: {message}" if message else traceback.format_exc())
+    return 0
+
+
+def _fail(message: str) -> int:
+    if message:
+        print(message, file=sys.stderr)
+    return 1
+
+
+def _task(composed):  # type: ignore[no-untyped-def]
+    from debiasdpo.tasks.entry import run_job
+
+    return run_job(composed)
+
+
+def main() -> None:
+    """`python -m debiasdpo.run`: a job, or with -m a sweep."""
+    sys.exit(run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,11 @@ class Section(BaseModel):
 
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
 Positive = Annotated[float, Field(gt=0.0)]
+
 NonNegative = Annotated[float, Field(ge=0.0)]
+
 Count = Annotated[int, Field(ge=1)]
+
 Text = Annotated[str, Field(min_length=1, pattern=r"\S")]

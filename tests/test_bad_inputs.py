@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from debiasdpo import failures, run
+from debiasdpo import run
 from debiasdpo.errors import FAILURES
+from debiasdpo.jobs import failures
 
 ROOT = Path(__file__).parents[1]
 DOC = ROOT / "docs/errors.md"

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from debiasdpo.audit import audit
-from debiasdpo.comparison import Comparison, compare
-from debiasdpo.config import JobConfig
-from debiasdpo.documents import Document, Rubric
+from debiasdpo.config.job import JobConfig
+from debiasdpo.documents.corpus import Document, Rubric
 from debiasdpo.errors import UserError
+from debiasdpo.evaluation.audit import audit
+from debiasdpo.evaluation.comparison import Comparison, compare
 
 RUBRICS = {
     "clarity": Rubric(question="How clear?", low=1, high=7),

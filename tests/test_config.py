@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from debiasdpo.config import JobConfig, build
-from debiasdpo.contexts import PLACEBO
+from debiasdpo.config.build import build
+from debiasdpo.config.context import PLACEBO
+from debiasdpo.config.job import JobConfig
 from debiasdpo.errors import UserError
 from debiasdpo.run import conf_dir
 

@@ -6,7 +6,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from debiasdpo.contexts import PLACEBO, POLARITIES, Category, ContextConfig, statements
+from debiasdpo.config.context import PLACEBO, POLARITIES, Category, ContextConfig
+from debiasdpo.prompts.contexts import statements
 
 FOLDER = Path(__file__).parents[1] / "conf/category"
 NAMES = ("certification", "education", "experience", "gender", "placebo", "race", "role",

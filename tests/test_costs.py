@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from debiasdpo import models
+from debiasdpo.config import model
 from debiasdpo.costs import Cost, Meter, figures
-from debiasdpo.logprobs import Completion, packed_tokens, sequence_logprobs
+from debiasdpo.models import loading
+from debiasdpo.packing.logprobs import Completion, packed_tokens, sequence_logprobs
 
-ModelConfigs = Callable[..., models.ModelConfig]
+ModelConfigs = Callable[..., model.ModelConfig]
 
 
 def test_figures_by_hand() -> None:
@@ -33,7 +34,7 @@ def test_a_meter_counts_packed_tokens_and_the_peak_of_memory(
 ) -> None:
     import torch
 
-    model, _ = models.load_model(model_config(tiny_llama), tmp_path, device="cpu")
+    model, _ = loading.load_model(model_config(tiny_llama), tmp_path, device="cpu")
     rows = [Completion((1, 2, 3, 4), (5, 6)), Completion((1, 2, 3, 4), (7, 8))]
     meter = Meter()
     ballast = torch.ones(75_000_000)  # 300 MB

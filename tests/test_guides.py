@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from debiasdpo import documents
-from debiasdpo.contexts import POLARITIES
+from debiasdpo.config.context import POLARITIES
+from debiasdpo.documents import corpus
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -33,12 +33,12 @@ def test_the_essays_are_read_as_the_guide_says(
 ) -> None:
     from omegaconf import OmegaConf
 
-    from debiasdpo.config import build
+    from debiasdpo.config.build import build
 
     monkeypatch.chdir(ROOT)
     config = build(OmegaConf.create(essays))
-    documents.write(config.data, config.seed, tmp_path)
-    parts = documents.open_corpus(tmp_path, documents.rubrics_of(config.data)).parts
+    corpus.write(config.data, config.seed, tmp_path)
+    parts = corpus.open_corpus(tmp_path, corpus.rubrics_of(config.data)).parts
     assert sum(len(part) for part in parts.values()) == 40
     assert len({d.group for part in parts.values() for d in part}) == 20
     for part in parts.values():

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from debiasdpo import interrupt, models, results
+from debiasdpo.cluster import interrupts
 from debiasdpo.errors import UserError
 from debiasdpo.run import run_job
-from debiasdpo.tracking import Tracker
+from debiasdpo.tracking.tracker import Tracker
 
 JobConfigs = Callable[..., Any]
 Metrics = dict[str, Any]
@@ -462,7 +462,7 @@ def test_nothing_readable_twice_is_said_in_the_table(
 def test_a_swallowed_ctrl_c_is_raised_at_the_next_step(
     job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
 ) -> None:
-    interrupt.install()
+    interrupts.install()
     try:
         with contextlib.suppress(KeyboardInterrupt):  # as some library may do
             signal.raise_signal(signal.SIGINT)
@@ -470,7 +470,7 @@ def test_a_swallowed_ctrl_c_is_raised_at_the_next_step(
         with pytest.raises(KeyboardInterrupt):
             run_job(job_config(*options("llama8b", tiny_llama, tmp_path, "method=none")), "llama8b")
     finally:
-        interrupt.install()
+        interrupts.install()
     status = json.loads((run_folder(tmp_path) / "status.json").read_text())
     assert status["state"] == "interrupted"
 

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from debiasdpo import adapters, logprobs, models, tree_attention
-from debiasdpo.adapters import LoraSettings
+from debiasdpo.config.model import LoraSettings
 from debiasdpo.errors import UserError
-from debiasdpo.logprobs import (
+from debiasdpo.models import adapters, loading
+from debiasdpo.packing import logprobs, tree_attention
+from debiasdpo.packing.logprobs import (
     Completion,
     packed_tokens,
     separate_logprobs,
@@ -61,7 +62,7 @@ def pair(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Pair:
     folder = tiny(request.param)
-    base, _ = models.load_model(model_config(folder), tmp_path_factory.mktemp("c"), device="cpu")
+    base, _ = loading.load_model(model_config(folder), tmp_path_factory.mktemp("c"), device="cpu")
     return Pair(_adapted(base), _adapted(_stock(folder)))
 
 
@@ -206,7 +207,7 @@ def test_a_sliding_window_is_kept(
 ) -> None:
     import torch
 
-    model, _ = models.load_model(model_config(tiny(name)), tmp_path, device="cpu")
+    model, _ = loading.load_model(model_config(tiny(name)), tmp_path, device="cpu")
     stock = _stock(tiny(name))
     rng = random.Random(0)
     at_window = _ids(rng, WINDOW, WINDOW)
@@ -235,7 +236,7 @@ def test_values_narrower_than_keys_are_attended_to(
 ) -> None:
     import torch
 
-    model, _ = models.load_model(model_config(tiny("deepseek")), tmp_path, device="cpu")
+    model, _ = loading.load_model(model_config(tiny("deepseek")), tmp_path, device="cpu")
     rows = _large(grown)
     expected = _all_alone(_stock(tiny("deepseek")), rows)
     for attention in KINDS:
@@ -287,7 +288,7 @@ def test_generation_of_a_loaded_model_is_that_of_transformers(
 ) -> None:
     import torch
 
-    model: Any = models.load_model(model_config(tiny(name)), tmp_path, device="cpu")[0]
+    model: Any = loading.load_model(model_config(tiny(name)), tmp_path, device="cpu")[0]
     rng = random.Random(0)
     prompts = [_ids(rng, n, n) for n in (3, 20, 60)]  # within the window, and beyond it
     longest = max(map(len, prompts))
@@ -332,7 +333,7 @@ def test_nf4_values_and_gradients_are_those_of_each_sequence_alone(
     from transformers import BitsAndBytesConfig
 
     folder = tiny("llama")
-    base, _ = models.load_model(model_config(folder, nf4=True), tmp_path, device="cpu")
+    base, _ = loading.load_model(model_config(folder, nf4=True), tmp_path, device="cpu")
     nf4 = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -371,7 +372,7 @@ def test_all_weights_get_the_gradients_of_each_sequence_alone(
         model.lm_head.requires_grad_(head != "frozen")
         return model
 
-    base, _ = models.load_model(model_config(tiny("qwen2")), tmp_path, device="cpu")
+    base, _ = loading.load_model(model_config(tiny("qwen2")), tmp_path, device="cpu")
     model, stock = changed(base), changed(_stock(tiny("qwen2")))
     for rows in (_rows(2), _large(grown)):
         expected = _gradients(stock, [_alone(stock, row) for row in rows])
@@ -392,7 +393,7 @@ def test_bfloat16_is_as_near_as_each_sequence_alone(
     import torch
 
     folder = tiny("qwen3 windows")
-    base, _ = models.load_model(model_config(folder, dtype="bfloat16"), tmp_path, device="cpu")
+    base, _ = loading.load_model(model_config(folder, dtype="bfloat16"), tmp_path, device="cpu")
     model = _adapted(base).train()
     stock = _adapted(_stock(folder, dtype="bfloat16")).train()
     exact = _adapted(_stock(folder, dtype="bfloat16").float()).train()
@@ -470,9 +471,10 @@ def test_scores_do_not_depend_on_the_chunks(
 _PEAKS = """
 import os, random, torch
 from transformers import LlamaConfig, LlamaForCausalLM
-from debiasdpo import adapters
-from debiasdpo.adapters import LoraSettings
-from debiasdpo.logprobs import Completion, sequence_logprobs
+from debiasdpo.config import model
+from debiasdpo.models import adapters
+from debiasdpo.config.model import LoraSettings
+from debiasdpo.packing.logprobs import Completion, sequence_logprobs
 
 torch.set_num_threads(1)
 model = LlamaForCausalLM(LlamaConfig(
@@ -536,7 +538,7 @@ def test_sequences_that_cannot_be_packed_are_refused_before_weights_are_read(
     config.save_pretrained(tmp_path / "model")  # no tokenizer
     (tmp_path / "model/model.safetensors").write_bytes(b"no weights")
     with pytest.raises(UserError, match=rf"{config.model_type}[\s\S]*{reason}"):
-        models.load_model(model_config(tmp_path / "model"), tmp_path, device="cpu")
+        loading.load_model(model_config(tmp_path / "model"), tmp_path, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -553,7 +555,7 @@ def test_scores_that_packing_would_change_are_refused_at_loading(
     name: str, reason: str, tiny: Tiny, model_config: Any, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=reason):
-        models.load_model(model_config(tiny(name)), tmp_path, device="cpu")
+        loading.load_model(model_config(tiny(name)), tmp_path, device="cpu")
 
 
 def test_positions_of_a_long_context_model_hold_up_to_its_limit(
@@ -562,7 +564,7 @@ def test_positions_of_a_long_context_model_hold_up_to_its_limit(
     import torch
 
     config = model_config(tiny("phi3 longrope"), max_length=256)
-    model, _ = models.load_model(config, tmp_path, device="cpu")
+    model, _ = loading.load_model(config, tmp_path, device="cpu")
     rows = [row for row in _large(grown) if len(row.prompt + row.completion) <= 256]
     expected = _all_alone(_stock(tiny("phi3 longrope")), rows)
     torch.testing.assert_close(_packed(model, rows), expected, rtol=1e-5, atol=1e-5)
@@ -573,10 +575,10 @@ def test_masks_that_a_model_keeps_to_itself_are_refused(
 ) -> None:
     import torch
 
-    doge, _ = models.load_model(model_config(tiny("doge")), tmp_path, device="cpu")
+    doge, _ = loading.load_model(model_config(tiny("doge")), tmp_path, device="cpu")
     with pytest.raises(UserError, match=r"doge models change .* \(a mask of their own\)"):
         _packed(doge, _rows(0))
-    phimoe, _ = models.load_model(model_config(tiny("phimoe window")), tmp_path, device="cpu")
+    phimoe, _ = loading.load_model(model_config(tiny("phimoe window")), tmp_path, device="cpu")
     with pytest.raises(
         UserError, match=r"phimoe .* window \(24 tokens\); set model\.max_length=24"
     ):

@@ -6,14 +6,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from debiasdpo.memory import BatchLimit, memory_message
+from debiasdpo.packing.memory import BatchLimit, memory_message
 
 SCARCE = """
 import resource, sys
 import torch
-from debiasdpo import models
-from debiasdpo.memory import BatchLimit
-from debiasdpo.raters.generation import Sampling, generate
+from debiasdpo.config import model
+from debiasdpo.models import checks
+from debiasdpo.models import loading
+from debiasdpo.models import shape
+from debiasdpo.packing.memory import BatchLimit
+from debiasdpo.packing.generation import Sampling, generate
 
 torch.set_num_threads(1)
 from transformers import AutoModelForCausalLM
@@ -48,12 +51,15 @@ MANY = """
 import random, resource, sys
 from pathlib import Path
 import torch
-from debiasdpo import models
+from debiasdpo.config import model
+from debiasdpo.models import checks
+from debiasdpo.models import loading
+from debiasdpo.models import shape
 from debiasdpo.raters.local import expected_ratings
 
 torch.set_num_threads(1)
-config = models.ModelConfig.model_validate_json(sys.argv[2])
-model, tokenizer = models.load_model(config, Path(sys.argv[1]))
+config = model.ModelConfig.model_validate_json(sys.argv[2])
+model, tokenizer = loading.load_model(config, Path(sys.argv[1]))
 rng = random.Random(0)
 
 def used():

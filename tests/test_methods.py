@@ -48,8 +48,8 @@ def rows(file: Path) -> Rows:
 
 def prompts_of(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Collects what is rated from now on."""
-    from debiasdpo import mitigation, rating
-    from debiasdpo.prompts import flat
+    from debiasdpo.prompts.rendering import flat
+    from debiasdpo.stages import mitigation, rating
 
     seen: list[Any] = []
     real = rating.rate

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import ValidationError
 
-from debiasdpo import adapters, model_source, models
-from debiasdpo.adapters import LoraSettings
+from debiasdpo.config.model import LoraSettings, ModelConfig
 from debiasdpo.errors import UserError
-from debiasdpo.logprobs import Completion, packed_tokens, sequence_logprobs
-from debiasdpo.memory import BatchLimit
-from debiasdpo.models import ModelConfig
-from debiasdpo.raters.generation import Sampling, generate
+from debiasdpo.models import adapters, checks, loading, source
+from debiasdpo.packing.generation import Sampling, generate
+from debiasdpo.packing.logprobs import Completion, packed_tokens, sequence_logprobs
+from debiasdpo.packing.memory import BatchLimit
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +43,7 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture
 def nf4(folder: Path, model_config: ModelConfigs, tmp_path: Path) -> Loaded:
-    return models.load_model(model_config(folder, nf4=True), tmp_path, device="cpu")
+    return loading.load_model(model_config(folder, nf4=True), tmp_path, device="cpu")
 
 
 def completions(tokenizer: "PreTrainedTokenizerBase") -> list[Completion]:
@@ -84,7 +83,7 @@ def test_nf4_gradients_are_those_of_the_dequantised_model_also_after_evaluation(
 
     # As on a CPU with AVX512-BF16, where bitsandbytes would repack the weights.
     monkeypatch.setattr(bnb, "has_avx512bf16", lambda: True)
-    model, tokenizer = models.load_model(model_config(folder, nf4=True), tmp_path, device="cpu")
+    model, tokenizer = loading.load_model(model_config(folder, nf4=True), tmp_path, device="cpu")
     linear: list[Any] = [m for m in model.modules() if isinstance(m, bnb.Linear4bit)]
     assert len(linear) == 2 * 7
     assert all(m.weight.quant_state.nested and m.weight.quant_type == "nf4" for m in linear)
@@ -183,13 +182,14 @@ def _evaluate(model: "PeftModel", rows: list[Completion]) -> None:
 
 
 def test_nf4_generates_as_each_prompt_alone(nf4: Loaded) -> None:
+    from debiasdpo.packing import tokens
     from debiasdpo.raters import local
 
     model, tokenizer = nf4
     adapted: Any = _randomised(adapters.add_adapter(model, LORA, 0))
     lesson = "Teacher: What is one half of a half? Student: A quarter! " * 3
     prompts = [
-        local.token_ids(tokenizer, ({"role": "user", "content": lesson + context},))
+        tokens.token_ids(tokenizer, ({"role": "user", "content": lesson + context},))
         for context in ("", "The teacher is new.", "The teacher has taught for long.")
     ]
     together = _greedy(adapted, prompts)
@@ -210,7 +210,7 @@ def test_adapter_is_fp32_starts_as_the_base_model_and_follows_the_seed(
     import torch
 
     def fresh(seed: int) -> "dict[str, torch.Tensor]":
-        model, _ = models.load_model(
+        model, _ = loading.load_model(
             model_config(tiny_llama, nf4=True, dtype="bfloat16"), tmp_path, device="cpu"
         )
         assert model.get_input_embeddings().weight.dtype == torch.bfloat16  # type: ignore[union-attr]
@@ -238,7 +238,7 @@ def test_adapter_is_saved_and_loaded(
     import torch
 
     def load(path: Path = tiny_qwen2) -> "PreTrainedModel":
-        return models.load_model(model_config(path), tmp_path)[0]
+        return loading.load_model(model_config(path), tmp_path)[0]
 
     ids = torch.tensor([[5, 6, 7]])
     base = load()
@@ -304,7 +304,7 @@ def test_gguf_is_converted_once_to_the_same_weights(
 
     config = model_config(SMOLLM2, max_length=8192)
     started = time.monotonic()
-    model, tokenizer = models.load_model(config, shared_folder)
+    model, tokenizer = loading.load_model(config, shared_folder)
     assert time.monotonic() - started < 20  # s; a conversion takes longer
     assert "%|" not in capfd.readouterr().err
     assert [f.name for f in (shared_folder / "models").iterdir() if f.is_dir()] == [smollm2.name]
@@ -320,9 +320,9 @@ def test_gguf_is_converted_once_to_the_same_weights(
     assert isinstance(found, torch.Tensor)
     assert np.array_equal(found.detach().numpy(), expected)
 
-    from debiasdpo.raters import local
+    from debiasdpo.packing import tokens
 
-    prompt = local.token_ids(
+    prompt = tokens.token_ids(
         tokenizer, ({"role": "user", "content": "What is the capital of France?"},)
     )
     (answer,) = _greedy(model, [prompt])
@@ -361,7 +361,7 @@ def test_a_killed_conversion_is_never_read(
 
     monkeypatch.setattr(model_source, "_convert", killed)
     with pytest.raises(KeyboardInterrupt):
-        models.load_model(model_config(file), tmp_path / "cache")
+        loading.load_model(model_config(file), tmp_path / "cache")
     assert len(list((tmp_path / "cache/models").glob(".*/config.json"))) == 1
 
     monkeypatch.setattr(
@@ -371,8 +371,8 @@ def test_a_killed_conversion_is_never_read(
     )
     caplog.clear()
     with caplog.at_level(logging.INFO):
-        models.load_model(model_config(file), tmp_path / "cache")
-        models.load_model(model_config(file), tmp_path / "cache")
+        loading.load_model(model_config(file), tmp_path / "cache")
+        loading.load_model(model_config(file), tmp_path / "cache")
     assert caplog.text.count("converting some.gguf") == 1
     assert not list((tmp_path / "cache/models").glob(".*/config.json"))
 
@@ -383,7 +383,7 @@ def test_own_generation_settings_of_a_model_do_not_decode(
     copy = shutil.copytree(tiny_qwen2, tmp_path / "copy")
     settings = {"eos_token_id": [2, 0], "repetition_penalty": 1.05, "top_k": 20, "do_sample": True}
     (copy / "generation_config.json").write_text(json.dumps(settings))
-    model, _ = models.load_model(model_config(copy), tmp_path)
+    model, _ = loading.load_model(model_config(copy), tmp_path)
     own = model.generation_config
     assert own is not None
     assert own.eos_token_id == [2, 0]
@@ -395,7 +395,7 @@ def test_identity_follows_content_not_place(
 ) -> None:
     def identity(path: str | Path, **changes: object) -> str:
         config = model_config(path, **changes)
-        return json.dumps(model_source.identity(config.path, config.revision))
+        return json.dumps(source.identity(config.path, config.revision))
 
     copy = shutil.copytree(tiny_llama, tmp_path / "copy")
     assert identity(copy) == identity(tiny_llama)
@@ -418,7 +418,7 @@ def test_problems_that_show_before_loading(
     tiny_llama: Path, model_config: ModelConfigs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def problems(path: str | Path, **changes: object) -> str:
-        return "\n".join(models.check(model_config(path, **changes)))
+        return "\n".join(checks.check(model_config(path, **changes)))
 
     assert problems(tiny_llama) == ""
     assert problems("Qwen/Qwen2.5-3B-Instruct") == ""
@@ -458,7 +458,7 @@ def test_models_that_cannot_rate_are_refused(
 ) -> None:
     def refused(folder: Path, match: str, **changes: object) -> None:
         with pytest.raises(UserError, match=match):
-            models.load_model(model_config(folder, **changes), tmp_path)
+            loading.load_model(model_config(folder, **changes), tmp_path)
 
     def copy(name: str) -> Path:
         return shutil.copytree(tiny_llama, tmp_path / name)
@@ -546,16 +546,16 @@ def test_a_hub_model_is_downloaded_once_and_then_needs_no_network(
     import torch
 
     config = model_config("good/model")
-    model, tokenizer = models.load_model(config, tmp_path)
+    model, tokenizer = loading.load_model(config, tmp_path)
     assert model.name_or_path == "good/model"
     assert tokenizer.chat_template
     assert (tmp_path / "hub/models--good--model/snapshots" / COMMIT / "model.safetensors").exists()
     hub.shutdown()
     hub.server_close()
     started = time.monotonic()
-    again, _ = models.load_model(config, tmp_path)
+    again, _ = loading.load_model(config, tmp_path)
     with pytest.raises(UserError, match=r"cannot be reached[\s\S]*model.path=/local/folder"):
-        models.load_model(model_config("good/other"), tmp_path)
+        loading.load_model(model_config("good/other"), tmp_path)
     assert time.monotonic() - started < 5  # s
     assert torch.equal(again.lm_head.weight, model.lm_head.weight)  # type: ignore[arg-type]
 
@@ -570,7 +570,7 @@ def test_what_the_hub_refuses_is_one_clear_error(
 
     def message(path: str, **changes: object) -> str:
         with pytest.raises(UserError) as error:
-            models.load_model(model_config(path, **changes), tmp_path)
+            loading.load_model(model_config(path, **changes), tmp_path)
         return str(error.value)
 
     started = time.monotonic()
@@ -599,7 +599,7 @@ def test_presets_fit_the_schema(name: str) -> None:
     assert isinstance(values, dict)
     values.pop("defaults", None)
     config = ModelConfig.model_validate(values)
-    assert models.check(config) == []
+    assert checks.check(config) == []
     assert f"model={name}" in file.read_text()
     assert len(config.lora.targets) == 7
     assert "all-linear" not in config.lora.targets

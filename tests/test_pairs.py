@@ -3,12 +3,12 @@ from typing import Any
 
 import pytest
 
-from debiasdpo.config import MethodConfig
-from debiasdpo.contexts import Statement
-from debiasdpo.documents import Document, Rubric
-from debiasdpo.pairs import from_row, make_pairs, official_row, to_row
-from debiasdpo.prompts import Prompt, PromptStyle, render
-from debiasdpo.raters import Output
+from debiasdpo.config.method import MethodConfig
+from debiasdpo.documents.corpus import Document, Rubric
+from debiasdpo.prompts.contexts import Statement
+from debiasdpo.prompts.rendering import Prompt, PromptStyle, render
+from debiasdpo.raters.base import Output
+from debiasdpo.training.pairs import from_row, make_pairs, official_row, to_row
 
 RUBRIC = Rubric(question="How clear?", low=1, high=7)
 STYLE = PromptStyle("A lesson.", "End with a rating.", "after_query")

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from debiasdpo import errors, models, plan, sweep
+from debiasdpo import errors
+from debiasdpo.models import loading, shape
 from debiasdpo.run import main, run_job
+from debiasdpo.sweep import plan
 from tests.test_job import SMALL
 
 JobConfigs = Callable[..., Any]
@@ -110,10 +112,10 @@ def test_the_shape_is_that_of_the_loaded_model(
     tiny_llama: Path, model_config: Callable[..., Any], tmp_path: Path
 ) -> None:
     config = model_config(tiny_llama)
-    _, shape = models.load_shape(config, tmp_path)
-    model, _ = models.load_model(config, tmp_path)
+    _, shape = shape.load_shape(config, tmp_path)
+    model, _ = loading.load_model(config, tmp_path)
     assert shape.linear + shape.other == sum(p.numel() for p in model.parameters())
-    from debiasdpo.adapters import add_adapter
+    from debiasdpo.models.adapters import add_adapter
 
     adapted = add_adapter(model, config.lora, 0)
     trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from debiasdpo.prefix_tree import pack
+from debiasdpo.packing.prefix_tree import pack
 
 # Few tokens, so that duplicates, sequences inside others and late branches are common.
 SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_size=1, max_size=12)

@@ -2,9 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from debiasdpo.contexts import Statement
-from debiasdpo.documents import Document, Rubric
-from debiasdpo.prompts import ContextPosition, PromptStyle, answer, render, request
+from debiasdpo.config.rate import ContextPosition
+from debiasdpo.documents.corpus import Document, Rubric
+from debiasdpo.prompts.contexts import Statement
+from debiasdpo.prompts.rendering import PromptStyle, answer, render, request
 
 DOCUMENT = Document("lesson", "teacher", "Teacher: Why {best}?", {"clarity": 3.0})
 GOOD = Rubric(question="How clear?", low=1, high=7)

@@ -16,12 +16,8 @@ from hypothesis import strategies as st
 
 import debiasdpo
 from debiasdpo.costs import Cost
-from debiasdpo.runs import (
-    MANIFEST,
-    Journal,
-    RunFolder,
-    Stage,
-    Store,
+from debiasdpo.jobs.run_folder import RunFolder
+from debiasdpo.storage.files import (
     fingerprint,
     read_json,
     read_jsonl,
@@ -29,6 +25,8 @@ from debiasdpo.runs import (
     write_jsonl,
     write_text,
 )
+from debiasdpo.storage.journal import Journal
+from debiasdpo.storage.store import MANIFEST, Stage, Store
 
 SAME_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 JSON = st.recursive(

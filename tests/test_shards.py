@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from debiasdpo import rating, shards
-from debiasdpo.job import Job
-from debiasdpo.rating import RatingTask, Survey
+from debiasdpo.jobs.job import Job
 from debiasdpo.run import run_job
+from debiasdpo.stages import rating, rating_task
+from debiasdpo.stages.rating_task import RatingTask, Survey
 
 OPTIONS = (
     "model=llama8b", "train.nf4=false", "rate=expected", "method=none", "model.max_length=1024",
@@ -63,7 +63,7 @@ def test_a_finished_part_is_kept_when_the_job_is_stopped(
 ) -> None:
     rated: list[str] = []
     stop_at = [5]
-    real = rating._rate_batch
+    real = rating_task._rate_batch
 
     def counted(task: Any, prompts: Any, *more: Any) -> None:
         if len(rated) == stop_at[0]:
@@ -104,7 +104,7 @@ def test_another_process_takes_its_share(
     run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def call(job: Job, task: RatingTask, parts: list[range]) -> Callable[[], None]:
-        helper = threading.Thread(target=shards.help_with, args=(task, parts[::-1]))
+        helper = threading.Thread(target=parts.help_with, args=(task, parts[::-1]))
         helper.start()
         time.sleep(1)
         return helper.join

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from debiasdpo import status
-from debiasdpo.runs import RunFolder, now, read_json, write_json
-from debiasdpo.states import process_start, state_of
+from debiasdpo.cluster.states import process_start, state_of
+from debiasdpo.jobs.run_folder import RunFolder, now
+from debiasdpo.storage.files import read_json, write_json
+from debiasdpo.sweep import status
 
 
 def job(folder: Path, **row: object) -> Path:
@@ -101,7 +102,7 @@ def test_slurm_says_how_its_jobs_are(
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    from debiasdpo.states import slurm_queue
+    from debiasdpo.cluster.states import slurm_queue
 
     slurm_queue.cache_clear()
     try:

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from debiasdpo import identity
-from debiasdpo.runs import RunFolder, write_json, write_text
-from debiasdpo.states import state_of
+from debiasdpo.cluster.states import state_of
+from debiasdpo.jobs import identity
+from debiasdpo.jobs.run_folder import RunFolder
+from debiasdpo.storage.files import write_json, write_text
 
 JobConfigs = Callable[..., Any]
 ROOT = Path(__file__).parents[1]

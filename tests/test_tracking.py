@@ -21,10 +21,11 @@ import pytest
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
+from debiasdpo.config.tracker import TrackerConfig
 from debiasdpo.errors import UserError
 from debiasdpo.redaction import MASK, redact
-from debiasdpo.tracking import TrackerConfig, _WandbTracker, open_tracker
-from debiasdpo.wandb_server import unreachable
+from debiasdpo.tracking.tracker import _WandbTracker, open_tracker
+from debiasdpo.tracking.wandb_server import unreachable
 
 ROOT = Path(__file__).parents[1]
 KEY = "0123456789abcdef" * 2 + "01234567"  # the right form, for no account
@@ -39,7 +40,8 @@ def job(
 import json, logging, os, sys, time
 from pathlib import Path
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-from debiasdpo.tracking import TrackerConfig, open_tracker
+from debiasdpo.config.tracker import TrackerConfig
+from debiasdpo.tracking.tracker import open_tracker
 folder = Path({str(folder)!r})
 config = TrackerConfig(kind="wandb", **json.loads({json.dumps(config)!r}))
 job_config = {{"train": {{"lr": 3e-4, "steps": [1, 2]}}, "model": {{"api_key": "{SECRET}"}},

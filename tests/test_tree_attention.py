@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from debiasdpo import tree_attention
-from debiasdpo.block_attention import Block, attend
 from debiasdpo.errors import UserError
-from debiasdpo.prefix_tree import PrefixTree, pack
-from debiasdpo.tree_attention import Kind, TreeAttention, choose
+from debiasdpo.packing import tree_attention
+from debiasdpo.packing.block_attention import Block, attend
+from debiasdpo.packing.prefix_tree import PrefixTree, pack
+from debiasdpo.packing.tree_attention import Kind, TreeAttention, choose
 
 if TYPE_CHECKING:
     import torch

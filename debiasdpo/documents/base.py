@@ -2,68 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Self
 
-from pydantic import model_validator
-
-from debiasdpo.schema import Count, Fraction, Section, Text
-
-
-class Rubric(Section):
-    """One dimension to rate on. Scores are integers or means of integers from `low` to `high`."""
-
-    question: Text
-    low: int
-    high: int
-    high_is_good: bool = True
-
-    @property
-    def scale(self) -> tuple[int, int]:
-        """Lowest and highest score."""
-        return self.low, self.high
-
-    @model_validator(mode="after")
-    def _scale_is_not_empty(self) -> Self:
-        if self.low >= self.high:
-            raise ValueError(f"low must be below high, but low={self.low} and high={self.high}")
-        return self
-
-
-class SplitConfig(Section):
-    """Share of the *groups* (teachers) that goes to each part; what is left over is not used."""
-
-    train: Fraction
-    validation: Fraction
-    test: Fraction
-
-    @model_validator(mode="after")
-    def _sums_to_one(self) -> Self:
-        total = self.train + self.validation + self.test
-        if total > 1 + 1e-9:
-            raise ValueError(
-                f"train + validation + test must not exceed 1, but they sum to {total:g}"
-            )
-        if not self.test:
-            raise ValueError(
-                "test must be above 0: bias and accuracy are measured on the test part"
-            )
-        return self
-
-
-class LimitConfig(Section):
-    """Largest number of documents of each part (drawn by seed); null takes all."""
-
-    train: Count | None = None
-    validation: Count | None = None
-    test: Count | None = None
-
-
-class DataConfig(Section):
-    """What all sources have in common."""
-
-    heading: Text  # stands before the document in the prompt
-    split: SplitConfig
-    limit: LimitConfig
+from debiasdpo.config.data import Rubric
 
 
 @dataclass(frozen=True)

@@ -5,68 +5,19 @@ whole utterances. The files come by form from the data's owners; none of it is i
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Literal, Self
 
-from pydantic import model_validator
-
-from debiasdpo.documents.base import Corpus, DataConfig, Document, Rubric
+from debiasdpo.config.data import Instrument, NcteConfig
+from debiasdpo.documents.base import Corpus, Document
 from debiasdpo.documents.files import data_file, delimited_rows
 from debiasdpo.errors import UserError
-from debiasdpo.schema import Count, Text
 
-Instrument = Literal["class", "mqi"]
 _LABELS = {"teacher": "Teacher", "student": "Student", "multiple students": "Students"}
+
 _MISSING = frozenset({"", "998", "999"})  # not scored; the published codes and an empty cell
-
-
-class NcteRubric(Rubric):
-    """A column of one of the score files, named as the rubric."""
-
-    file: Instrument
-
-
-class NcteConfig(DataConfig):
-    """Keys of `data=ncte`."""
-
-    source: Literal["ncte"]
-    transcripts: Text  # single_utterances.csv
-    class_scores: Text | None  # CLASS, tab-separated
-    mqi_scores: Text | None  # MQI, tab-separated
-    use: Sequence[Text] | None  # names of the rubrics to use; None uses all
-    exclude_obsids: Sequence[int]  # lessons to leave out
-    raters: Literal["average", "separate"]  # of one chapter: one document, or one for each rater
-    max_words: Count | None  # cut a longer chapter at the end of an utterance; None keeps it whole
-    rubrics: Mapping[str, NcteRubric]
-
-    @model_validator(mode="after")
-    def _files_are_given(self) -> Self:
-        unknown = sorted(set(self.use or ()) - set(self.rubrics))
-        if unknown or not self.used:
-            raise ValueError(
-                f"use must name some of: {', '.join(self.rubrics)}; got {unknown or 'none'}"
-            )
-        for name, rubric in self.used.items():
-            if self.score_files[rubric.file] is None:
-                raise ValueError(
-                    f"rubric {name} needs {rubric.file}_scores: give its path, or set use to"
-                    " the rubrics of the other file"
-                )
-        return self
-
-    @property
-    def used(self) -> dict[str, NcteRubric]:
-        """The rubrics to read scores for."""
-        names = self.rubrics if self.use is None else self.use
-        return {name: self.rubrics[name] for name in names}
-
-    @property
-    def score_files(self) -> dict[Instrument, str | None]:
-        """Path of each instrument's score file, None where there is none."""
-        return {"class": self.class_scores, "mqi": self.mqi_scores}
 
 
 @dataclass(frozen=True)

@@ -11,39 +11,13 @@ rubric's scale, with rater noise.
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal, Self
 
-from pydantic import model_validator
+from debiasdpo.config.data import TRAITS, Rubric, SimulatedConfig
+from debiasdpo.documents.base import Corpus, Document, Stream
 
-from debiasdpo.documents.base import Corpus, DataConfig, Document, Rubric, Stream
-from debiasdpo.schema import Count, NonNegative
-
-TRAITS = ("reasoning", "focus")
 _TRAIT_CORRELATION = 0.6
+
 _TEACHER_SHARE = 0.5  # of a trait's variance lies between teachers, the rest between lessons
-
-
-class SimulatedConfig(DataConfig):
-    """Keys of `data=simulated`."""
-
-    source: Literal["simulated"]
-    teachers: Count  # groups
-    lessons_per_teacher: Count  # documents of each teacher
-    words: Count  # length of a document; the exchange that reaches it is the last
-    rater_noise: (
-        NonNegative  # standard deviation of the expert's error, in points of a 7-point scale
-    )
-    rubrics: Mapping[str, Rubric]  # names must be among `TRAITS`
-
-    @model_validator(mode="after")
-    def _rubrics_are_traits(self) -> Self:
-        unknown = sorted(set(self.rubrics) - set(TRAITS))
-        if unknown or not self.rubrics:
-            raise ValueError(
-                f"rubrics must be some of {', '.join(TRAITS)}, got {', '.join(unknown) or 'none'};"
-                " use data=table for rubrics of your own"
-            )
-        return self
 
 
 def read(config: SimulatedConfig, seed: int) -> Corpus:
@@ -203,6 +177,7 @@ def _perimeter(rng: random.Random) -> Problem:
 _PROBLEMS: tuple[Callable[[random.Random], Problem], ...] = (
     _fractions, _area, _sharing, _pattern, _place_value, _perimeter,
 )  # fmt: skip
+
 _PARTS = {3: "third", 4: "fourth", 5: "fifth", 6: "sixth", 7: "seventh", 8: "eighth", 9: "ninth",
           10: "tenth"}  # fmt: skip
 
@@ -211,24 +186,29 @@ _OPENINGS = (
     "Let's look at the board together.", "All right, today we go on with our unit.",
     "Take out your notebooks, please.", "We have a new set of problems today.",
 )  # fmt: skip
+
 _PRESS = (
     "How do you know?", "Can you explain why that has to be true?", "Convince us.",
     "What makes you think so?", "Show us how you thought about it.", "Would that always work?",
     "Talk to your partner, then tell us your reasons.", "How could we prove it?",
 )  # fmt: skip
+
 _RECALL = (
     "Just the number.", "Quickly.", "Anyone?", "Fill it in on line three.",
     "You should remember this.", "Write it down.", "Next person.", "What is the answer?",
 )  # fmt: skip
+
 _REASONED = (
     "It's {answer}, because {reason}.", "I drew it, and {reason}, so I got {answer}.",
     "I think {answer}. My reason is that {reason}.", "Since {reason}, it must be {answer}.",
     "First I wasn't sure, but {reason}. So {answer}.",
 )  # fmt: skip
+
 _BARE = (
     "{answer}.", "Um, {answer}?", "Is it {answer}?", "I got {answer}.", "{answer}, I guess.",
     "I don't know.", "I just copied {answer}.",
 )  # fmt: skip
+
 _UPTAKE = (
     "So you are saying it is {answer}. Who can put that idea in their own words?",
     "Interesting. Does anybody see a connection to what we heard before?",
@@ -237,34 +217,41 @@ _UPTAKE = (
     "Does everyone agree? Tell us where you see it in the picture.",
     "That is a strategy we can use again. Why does it work?",
 )  # fmt: skip
+
 _BUILD = (
     "I agree, and I can show it another way: {reason}.", "I want to add that {reason}.",
     "At first I disagreed, but now I see that {reason}.",
     "It's like the last one, you can check that it is {answer}.",
     "If we change the numbers it still works, because {reason}.",
 )  # fmt: skip
+
 _INSIGHT = (
     "Oh, now I get why it works!", "That makes sense to me now.", "Wow, I never saw it like that.",
     "Now I could explain it to somebody.", "So that's the reason!", "I love this one.",
 )  # fmt: skip
+
 _CONFUSED = (
     "I still don't get it.", "I'm lost.", "Why are we doing this?", "I give up.",
     "This makes no sense.", "I have no idea what that means.",
 )  # fmt: skip
+
 _CLOSE = (
     "Okay. Next.", "Right.", "No, it's {answer}. Moving on.", "Good.", "It's {answer}, write that.",
     "We don't have time for that now.", "Correct. Number two.", "Just follow the steps.",
 )  # fmt: skip
+
 _OFF_TASK = (
     "He took my eraser!", "Can I go to the bathroom?", "When is lunch?", "I can't find my page.",
     "She keeps kicking my chair.", "Is it recess yet?", "I wasn't listening.", "This is boring.",
     "Did you see the game last night?",
 )  # fmt: skip
+
 _HOUSEKEEPING = (
     "Sit down, please. I've asked you twice.", "Stop talking, all of you.", "We'll wait.",
     "Who still has no worksheet? Hold on, let me find the copies.", "Put that away right now.",
     "I have to fill in the attendance first.", "That's enough noise.",
 )  # fmt: skip
+
 _ENGAGED = (
     "Can we try a harder one?", "I found a second way to do it.", "I have a question about the last step.",
     "My group already checked it with the blocks.",

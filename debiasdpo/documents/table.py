@@ -10,11 +10,9 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal, Self
 
-from pydantic import model_validator
-
-from debiasdpo.documents.base import Corpus, DataConfig, Document, Rubric, Stream
+from debiasdpo.config.data import Rubric, TableConfig
+from debiasdpo.documents.base import Corpus, Document, Stream
 from debiasdpo.documents.files import (
     Marks,
     closest,
@@ -24,35 +22,10 @@ from debiasdpo.documents.files import (
     require_columns,
 )
 from debiasdpo.errors import UserError
-from debiasdpo.schema import Text
 
 _ROWS = 1024  # of a Parquet file that are in memory together
 
 Row = tuple[str, Mapping[str, object]]  # where it is ("FILE, row 7") and its cells by column
-
-
-class TableConfig(DataConfig):
-    """Keys of `data=table`."""
-
-    source: Literal["table"]
-    path: Text  # .csv, .tsv, .jsonl or .parquet, or a folder of such files
-    id_column: Text  # names the document; different for each
-    group_column: Text  # what a split must not cut through (teacher, author); may be the id column
-    text_column: Text  # what is rated
-    layout: Literal["wide", "long"]  # a row per document, or a row per document and rubric
-    score_columns: Mapping[str, Text]  # wide: rubric -> its column, where the names differ
-    rubric_column: Text  # long: holds the rubric's name
-    score_column: Text  # long: holds the score
-    rubrics: Mapping[str, Rubric]
-
-    @model_validator(mode="after")
-    def _names_rubrics(self) -> Self:
-        if not self.rubrics:
-            raise ValueError("rubrics is empty: name at least one")
-        unknown = sorted(set(self.score_columns) - set(self.rubrics))
-        if unknown:
-            raise ValueError(f"score_columns names {unknown[0]!r}, which is not among rubrics")
-        return self
 
 
 def source_files(config: TableConfig) -> list[Path]:

@@ -9,53 +9,14 @@ import bisect
 import math
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self
 
-from pydantic import model_validator
-
-from debiasdpo.documents.base import Corpus, DataConfig, Document, Rubric
+from debiasdpo.config.data import TalkmovesConfig, TalkmovesRubric
+from debiasdpo.documents.base import Corpus, Document
 from debiasdpo.documents.talkmoves_workbook import Sentence, lesson_series, read_sentences
 from debiasdpo.errors import UserError
-from debiasdpo.schema import Count, Text
-
-
-class TalkmovesRubric(Rubric):
-    """A rubric measured as the share of one side's sentences that carry one of `tags`."""
-
-    speaker: Literal["teacher", "student"]  # whose sentences are counted
-    tags: Sequence[Count]  # leading digits: 1-9 in "Teacher Tag", 1-5 in "Student Tag"
-
-    @model_validator(mode="after")
-    def _tags_exist(self) -> Self:
-        last = 9 if self.speaker == "teacher" else 5
-        if not self.tags or max(self.tags) > last:
-            raise ValueError(f"tags of a {self.speaker} must be some of 1 to {last}")
-        return self
-
-
-class TalkmovesConfig(DataConfig):
-    """Keys of `data=talkmoves`."""
-
-    source: Literal["talkmoves"]
-    path: Text  # folder with the workbooks, searched with all its subfolders
-    max_words: Count  # longest segment, in spoken words (the speakers' labels not counted)
-    min_words: Count  # a shorter rest of a lesson is left out
-    min_sentences: Count  # a side that says fewer tagged sentences in a segment gets no score there
-    rubrics: Mapping[str, TalkmovesRubric]
-
-    @model_validator(mode="after")
-    def _can_be_cut(self) -> Self:
-        if self.min_words > self.max_words:
-            raise ValueError(
-                f"min_words must not exceed max_words, but they are {self.min_words}"
-                f" and {self.max_words}"
-            )
-        if not self.rubrics:
-            raise ValueError("rubrics is empty: name at least one")
-        return self
 
 
 def source_files(config: TalkmovesConfig) -> list[Path]:

@@ -93,8 +93,11 @@ def read_sentences(path: Path, notes: Counter[str]) -> list[Sentence]:
 
 
 _TEACHER = re.compile(r"t ?\d*|teacher|(?:mr|mrs|ms|miss|dr)\b.*")
+
 _STUDENT = re.compile(r"s ?\d*|sn|student ?\d*")
+
 _STUDENTS = re.compile(r"\b(?:ss|students|class|all|both|everyone|group|team|children|and)\b")
+
 _OTHER = re.compile(r"o|.*\b(?:video|record\w*|machine|automated|computer|ivr|intercom|voice)\b.*")
 
 

@@ -24,14 +24,14 @@ from debiasdpo.metrics.bias import (
 )
 from debiasdpo.metrics.bootstrap import Interval, bootstrap_interval
 from debiasdpo.metrics.compare import OverSeeds, holm, mean_sd_over_seeds, permutation_test
-from debiasdpo.metrics.weights import Floats, Weights, mean_of_defined
+from debiasdpo.metrics.resample_weights import Floats, ResampleWeights, mean_of_defined
 
 __all__ = [
     "ACCURACY",
     "Floats",
     "Interval",
     "OverSeeds",
-    "Weights",
+    "ResampleWeights",
     "best_constant",
     "bootstrap_interval",
     "centred_ranks",

@@ -5,7 +5,7 @@ rubrics are means of those of each, since scales and skews differ. A pair with a
 could not be parsed) is left out here and counted by whoever parsed it. What cannot be computed is
 NaN.
 
-`weights` say how often each pair counts, in one sample or in R (`Weights`); without them each counts
+`weights` say how often each pair counts, in one sample or in R (`ResampleWeights`); without them each counts
 once. Figures have the shape of the samples: a number, or (R,).
 """
 
@@ -15,14 +15,14 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from debiasdpo.metrics.weights import Figure, Floats, Weights, ratio
+from debiasdpo.metrics.resample_weights import Figure, Floats, ResampleWeights, ratio
 
 MIN_PAIRS_FOR_RANK = 3  # two pairs always correlate perfectly or not at all
 MIN_RHO_FOR_GAIN = 0.05  # a ratio to a correlation near zero is noise
 
 
 def spearman(
-    ratings: npt.ArrayLike, scores: npt.ArrayLike, weights: Weights | None = None
+    ratings: npt.ArrayLike, scores: npt.ArrayLike, weights: ResampleWeights | None = None
 ) -> Floats:
     """Spearman's rank correlation, ties given their average rank.
 
@@ -41,7 +41,7 @@ def spearman(
 
 
 def quadratic_weighted_kappa(
-    ratings: npt.ArrayLike, scores: npt.ArrayLike, weights: Weights | None = None
+    ratings: npt.ArrayLike, scores: npt.ArrayLike, weights: ResampleWeights | None = None
 ) -> Floats:
     """Cohen's kappa with quadratic weights, over whole levels.
 
@@ -64,20 +64,24 @@ def quadratic_weighted_kappa(
     return 1 - ratio(observed, expected)
 
 
-def mae(ratings: npt.ArrayLike, scores: npt.ArrayLike, weights: Weights | None = None) -> Floats:
+def mae(
+    ratings: npt.ArrayLike, scores: npt.ArrayLike, weights: ResampleWeights | None = None
+) -> Floats:
     """Mean absolute error: mean_i |r_i - s_i|. ratings (n,), scores (n,) -> points."""
     rated, scored, weights = _valid_pairs(ratings, scores, weights)
     return weights.mean(np.abs(rated - scored))
 
 
-def rmse(ratings: npt.ArrayLike, scores: npt.ArrayLike, weights: Weights | None = None) -> Floats:
+def rmse(
+    ratings: npt.ArrayLike, scores: npt.ArrayLike, weights: ResampleWeights | None = None
+) -> Floats:
     """Root mean square error: sqrt(mean_i (r_i - s_i)^2). ratings (n,), scores (n,) -> points."""
     rated, scored, weights = _valid_pairs(ratings, scores, weights)
     return np.sqrt(weights.mean((rated - scored) ** 2))
 
 
 def exact_agreement(
-    ratings: npt.ArrayLike, scores: npt.ArrayLike, weights: Weights | None = None
+    ratings: npt.ArrayLike, scores: npt.ArrayLike, weights: ResampleWeights | None = None
 ) -> Floats:
     """Share of pairs on the same level: mean_i [round(r_i) = round(s_i)], rounded half up.
 
@@ -87,7 +91,7 @@ def exact_agreement(
     return weights.mean((round_half_up(rated) == round_half_up(scored)).astype(np.float64))
 
 
-def spread(ratings: npt.ArrayLike, weights: Weights | None = None) -> Floats:
+def spread(ratings: npt.ArrayLike, weights: ResampleWeights | None = None) -> Floats:
     """Standard deviation of ratings, sqrt(mean_i r_i^2 - (mean_i r_i)^2). ratings (n,) -> points.
 
     Bias falls with it for a rater that merely says less, so the two belong side by side.
@@ -111,7 +115,7 @@ def gain(rho_base: Figure, rho_tuned: Figure) -> Figure:
     return cast(Figure, np.divide(rho_tuned, before) - 1)
 
 
-ACCURACY: dict[str, Callable[[npt.ArrayLike, npt.ArrayLike, Weights | None], Floats]] = {
+ACCURACY: dict[str, Callable[[npt.ArrayLike, npt.ArrayLike, ResampleWeights | None], Floats]] = {
     "spearman": spearman,
     "qwk": quadratic_weighted_kappa,
     "mae": mae,
@@ -145,7 +149,7 @@ def centred_ranks(values: npt.ArrayLike) -> Floats:
     ranks = np.array(values, dtype=np.float64)
     known = ~np.isnan(ranks)
     count = int(known.sum())
-    ranks[known] = _centred_ranks(ranks[known], Weights.once(count)) / max(count, 1)
+    ranks[known] = _centred_ranks(ranks[known], ResampleWeights.once(count)) / max(count, 1)
     return ranks
 
 
@@ -155,8 +159,8 @@ def round_half_up(values: npt.ArrayLike) -> Floats:
 
 
 def _valid_pairs(
-    ratings: npt.ArrayLike, scores: npt.ArrayLike, weights: Weights | None
-) -> tuple[Floats, Floats, Weights]:
+    ratings: npt.ArrayLike, scores: npt.ArrayLike, weights: ResampleWeights | None
+) -> tuple[Floats, Floats, ResampleWeights]:
     """The pairs without a NaN on either side, and their weights: (n,), (n,) -> (valid,) each."""
     rated = np.asarray(ratings, dtype=np.float64)
     scored = np.asarray(scores, dtype=np.float64)
@@ -166,11 +170,11 @@ def _valid_pairs(
             f"but their shapes are {rated.shape} and {scored.shape}"
         )
     valid = ~(np.isnan(rated) | np.isnan(scored))
-    weights = Weights.once(rated.size) if weights is None else weights
+    weights = ResampleWeights.once(rated.size) if weights is None else weights
     return rated[valid], scored[valid], weights[valid]
 
 
-def _centred_ranks(values: Floats, weights: Weights) -> Floats:
+def _centred_ranks(values: Floats, weights: ResampleWeights) -> Floats:
     """Ranks, ties averaged, minus their mean, of each row in each sample: (n,) -> (..., n)."""
     levels, level = np.unique(values, return_inverse=True)
     order = np.argsort(level, kind="stable")

@@ -8,7 +8,7 @@ of the same model, document and rubric, in points of the rubric's scale. A NaN s
 that could not be parsed; it is left out here and counted by whoever parsed it. Where nothing is
 left to average, the figure is NaN.
 
-`weights` say how often each shift counts, in one sample or in R (`Weights`); without them each counts
+`weights` say how often each shift counts, in one sample or in R (`ResampleWeights`); without them each counts
 once. Figures have the shape of the samples: a number, or (R,).
 """
 
@@ -17,10 +17,10 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from debiasdpo.metrics.weights import Figure, Floats, Weights, mean_of_defined
+from debiasdpo.metrics.resample_weights import Figure, Floats, ResampleWeights, mean_of_defined
 
 
-def mean_absolute_shift(shifts: npt.ArrayLike, weights: Weights | None = None) -> Floats:
+def mean_absolute_shift(shifts: npt.ArrayLike, weights: ResampleWeights | None = None) -> Floats:
     """Bias: mean_i |d_i|.
 
     shifts (n,), in points. Returns points, 0 or more. Up and down do not cancel, and sampling noise
@@ -30,7 +30,7 @@ def mean_absolute_shift(shifts: npt.ArrayLike, weights: Weights | None = None) -
     return _weights(values, weights).mean(np.abs(values))
 
 
-def signed_shift(shifts: npt.ArrayLike, weights: Weights | None = None) -> Floats:
+def signed_shift(shifts: npt.ArrayLike, weights: ResampleWeights | None = None) -> Floats:
     """Mean shift: mean_i d_i.
 
     shifts (n,), in points. Returns points; above 0, context raises ratings. Noise averages out, but
@@ -41,7 +41,7 @@ def signed_shift(shifts: npt.ArrayLike, weights: Weights | None = None) -> Float
 
 
 def polarity_gap(
-    shifts: npt.ArrayLike, polarities: npt.ArrayLike, weights: Weights | None = None
+    shifts: npt.ArrayLike, polarities: npt.ArrayLike, weights: ResampleWeights | None = None
 ) -> Floats:
     """Mean shift under flattering minus mean shift under unflattering statements.
 
@@ -58,7 +58,7 @@ def polarity_gap(
 
 
 def macro_bias(
-    shifts: npt.ArrayLike, categories: npt.ArrayLike, weights: Weights | None = None
+    shifts: npt.ArrayLike, categories: npt.ArrayLike, weights: ResampleWeights | None = None
 ) -> Floats:
     """Bias in which each category of context weighs the same, however many statements it has.
 
@@ -72,7 +72,7 @@ def macro_bias(
 
 
 def max_mean_shift(
-    shifts: npt.ArrayLike, keys: npt.ArrayLike, weights: Weights | None = None
+    shifts: npt.ArrayLike, keys: npt.ArrayLike, weights: ResampleWeights | None = None
 ) -> Floats:
     """Largest mean shift of any cell, up or down: max_k | mean_{i: key_i = k} d_i |.
 
@@ -108,11 +108,11 @@ def relative_bias(bias: Figure, spread: Figure) -> Figure:
     return cast(Figure, np.divide(bias, np.where(apart > 0, apart, np.nan)))
 
 
-def _weights(values: Floats, weights: Weights | None) -> Weights:
-    return Weights.once(values.size) if weights is None else weights
+def _weights(values: Floats, weights: ResampleWeights | None) -> ResampleWeights:
+    return ResampleWeights.once(values.size) if weights is None else weights
 
 
-def _cell_means(values: Floats, keys: npt.NDArray[Any], weights: Weights) -> Floats:
+def _cell_means(values: Floats, keys: npt.NDArray[Any], weights: ResampleWeights) -> Floats:
     """Mean of what is not NaN in each cell. values (n,), keys (n,) -> (cells, ...), at least one."""
     cells = [weights[mine].mean(values[mine]) for mine in (keys == key for key in np.unique(keys))]
     return np.array(cells or [weights.mean(values)])

@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, stdtrit
 
-from debiasdpo.metrics.weights import Floats, Weights
+from debiasdpo.metrics.resample_weights import Floats, ResampleWeights
 
 Interval = tuple[float, float]
-Statistic = Callable[[Weights], Mapping[str, Floats]]  # weights of R samples -> name -> (R,)
+Statistic = Callable[
+    [ResampleWeights], Mapping[str, Floats]
+]  # weights of R samples -> name -> (R,)
 
 UNDEFINED: Interval = (float("nan"), float("nan"))
 MIN_DEFINED_SHARE = 0.5  # below it, an interval would describe the lucky resamples only
@@ -57,7 +59,7 @@ def bootstrap_interval(
         )
     labels, group = np.unique(np.asarray(groups), return_inverse=True)
     if labels.size < 2:
-        return dict.fromkeys(statistic(Weights.once(group.size)), UNDEFINED)
+        return dict.fromkeys(statistic(ResampleWeights.once(group.size)), UNDEFINED)
     rng = np.random.default_rng(seed)
     equal = np.full(labels.size, 1 / labels.size)
     tail = _tail(labels.size, confidence)
@@ -77,7 +79,7 @@ def evaluate(
 ) -> dict[str, Floats]:
     """The statistic on all samples, a block of them after the other: group (n,), each block's counts
     (some of R, G) -> name -> (R,)."""
-    parts = [statistic(Weights(group, counts)) for counts in blocks]
+    parts = [statistic(ResampleWeights(group, counts)) for counts in blocks]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

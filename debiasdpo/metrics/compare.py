@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from debiasdpo.metrics.bootstrap import Statistic, block_sizes, evaluate
-from debiasdpo.metrics.weights import Floats
+from debiasdpo.metrics.resample_weights import Floats
 
 # Permutations that give the same figure may differ by rounding; figures are in points or shares.
 TOLERANCE = 1e-9

@@ -13,7 +13,7 @@ from debiasdpo.report.collect import Run, find_runs
 from debiasdpo.report.drawing import Drawing, svg_file
 from debiasdpo.report.formats import Table
 from debiasdpo.report.groups import Group, group_runs
-from debiasdpo.runs import write_text
+from debiasdpo.storage.files import write_text
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from debiasdpo.report.drawing import (
     style,
 )  # fmt: skip
 from debiasdpo.report.groups import Group
-from debiasdpo.report.reading import number
 from debiasdpo.report.rows import document_rows, rating_rows
+from debiasdpo.storage.reading import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from debiasdpo.cluster.states import state_of
 from debiasdpo.errors import UserError
 from debiasdpo.redaction import redact
-from debiasdpo.report.reading import Notes, interval, note, number, read_mapping
-from debiasdpo.states import state_of
+from debiasdpo.storage.reading import Notes, interval, note, number, read_mapping
 
 # Tables and figures show methods in this order; others follow, by name.
 METHODS = (

@@ -21,8 +21,8 @@ from debiasdpo.report.drawing import (
     wrapped,
 )  # fmt: skip
 from debiasdpo.report.groups import Group, Value
-from debiasdpo.report.reading import Types, number, read_mapping, read_rows, safe_name
 from debiasdpo.report.tables import SIDES
+from debiasdpo.storage.reading import Types, number, read_mapping, read_rows, safe_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -187,7 +187,7 @@ def _history(run: Any) -> dict[str, Any] | None:
     read = {
         n: read_rows(folder / f"{n}.jsonl", _STEP, run.notes)[0] for n in ("steps", "validation")
     }
-    choice = read_mapping(folder / "choice.json", run.notes)
+    choice = read_mapping(folder / "best_step.json", run.notes)
     return {**read, "kept": number(choice.get("step"))}
 
 

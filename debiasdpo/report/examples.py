@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from debiasdpo.contexts import POLARITIES
+from debiasdpo.config.context import POLARITIES
 from debiasdpo.report.collect import Run
 from debiasdpo.report.groups import Group
-from debiasdpo.report.reading import number, read_rows
 from debiasdpo.report.rows import PAIR, document_rows, rating_rows
+from debiasdpo.storage.reading import number, read_rows
 
 _TUNED, _BASE, _PAIRS = 3, 1, 2  # examples a group
 _EXCERPT, _REASONING = 350, 900  # characters

@@ -21,8 +21,8 @@ from debiasdpo.report.drawing import (
 )  # fmt: skip
 from debiasdpo.report.formats import text
 from debiasdpo.report.groups import Group, Value
-from debiasdpo.report.reading import safe_name
 from debiasdpo.report.tables import base_groups, reduction_on
+from debiasdpo.storage.reading import safe_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,12 +5,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from debiasdpo.config.tracker import TrackerConfig
 from debiasdpo.report.build import Report
 from debiasdpo.report.collect import Run
 from debiasdpo.report.formats import Table
 from debiasdpo.report.groups import Value
-from debiasdpo.runs import fingerprint
-from debiasdpo.tracking import TrackerConfig, open_tracker
+from debiasdpo.storage.files import fingerprint
+from debiasdpo.tracking.tracker import open_tracker
 
 
 def publish(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from debiasdpo.report.collect import Run
-from debiasdpo.report.reading import Types, note, read_rows
+from debiasdpo.storage.reading import Types, note, read_rows
 
 RATING: Types = {
     "key": str, "document": str, "rubric": str, "category": str | None, "polarity": int | None,

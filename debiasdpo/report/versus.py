@@ -10,12 +10,12 @@ from debiasdpo.errors import UserError
 from debiasdpo.metrics import holm
 from debiasdpo.report.formats import Cell, Column, Table
 from debiasdpo.report.groups import Group, Value
-from debiasdpo.report.reading import note
 from debiasdpo.report.rows import document_rows, rating_rows
 from debiasdpo.report.tables import BASE, DATA, METHOD, MODEL, TRAINED_ON
+from debiasdpo.storage.reading import note
 
 if TYPE_CHECKING:
-    from debiasdpo.comparison import Comparison
+    from debiasdpo.evaluation.comparison import Comparison
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def _pairs(groups: Sequence[Group], against: str) -> Iterable[tuple[Group, Group
 
 def _compare(group: Group, reference: Group) -> tuple[int, dict[str, "Comparison"]]:
     """On the seeds that both have. Runs whose files do not allow it get a note, and no row."""
-    from debiasdpo.comparison import compare
+    from debiasdpo.evaluation.comparison import compare
 
     by_seed = {run.seed: run for run in reference.runs}
     pairs = [(run, by_seed[run.seed]) for run in group.runs if run.seed in by_seed]

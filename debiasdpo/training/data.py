@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
-from debiasdpo.config import MethodConfig, TrainConfig
-from debiasdpo.logprobs import Completion
+from debiasdpo.config.method import MethodConfig
+from debiasdpo.config.train import TrainConfig
 from debiasdpo.metrics import round_half_up
-from debiasdpo.pairs import Pair
-from debiasdpo.prefix_tree import packed_size
-from debiasdpo.prompts import answer
-from debiasdpo.raters.local import answer_ids, level_ids, token_ids
+from debiasdpo.packing.logprobs import Completion
+from debiasdpo.packing.prefix_tree import packed_size
+from debiasdpo.packing.tokens import answer_ids, level_ids, token_ids
+from debiasdpo.prompts.rendering import answer
+from debiasdpo.training.pairs import Pair
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -182,7 +183,7 @@ def _packed_size(pairs: Sequence[TokenPair]) -> tuple[int, int]:
     return packed_size(rows), len(rows)
 
 
-def share_of(passes: Sequence[Pass], rank: int, size: int) -> list[Pass]:
+def assign_passes(passes: Sequence[Pass], rank: int, size: int) -> list[Pass]:
     """The passes of one of `size` processes: the largest first, each to who has the least so far."""
     shares: list[list[Pass]] = [[] for _ in range(size)]
     for one in sorted(passes, key=lambda p: -p.tokens):

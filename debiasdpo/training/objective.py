@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from debiasdpo.config import LossConfig
+    from debiasdpo.config.method import LossConfig
 
 
 class PairTerms(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 ALIKE = 0.02
 
 
-def better(audits: Sequence[Mapping[str, float]], tolerance: float = 0.0) -> int:
+def select_checkpoint(audits: Sequence[Mapping[str, float]], tolerance: float = 0.0) -> int:
     """Index of the audit to keep, going through them in order; the first one is the untrained model's.
 
     A constant rater has no bias, so bias alone must not decide: a checkpoint counts only if its

@@ -4,9 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from debiasdpo.config import LossConfig, TrainConfig
-from debiasdpo.logprobs import Completion, separate_logprobs, sequence_logprobs
-from debiasdpo.runs import Journal, Progress, no_progress
+from debiasdpo.config.method import LossConfig
+from debiasdpo.config.model import Attention
+from debiasdpo.config.train import TrainConfig
+from debiasdpo.packing.logprobs import Completion, separate_logprobs, sequence_logprobs
+from debiasdpo.storage.files import Progress, no_progress
+from debiasdpo.storage.journal import Journal
 from debiasdpo.training.data import Pass, TokenPair
 from debiasdpo.training.objective import (
     PairTerms,
@@ -15,7 +18,6 @@ from debiasdpo.training.objective import (
     reasoning_divergence,
     weighted,
 )
-from debiasdpo.tree_attention import Choice
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +29,7 @@ Scorer = Callable[["torch.nn.Module", Sequence[Completion]], "torch.Tensor"]
 Terms = Callable[["torch.nn.Module", Sequence[TokenPair]], PairTerms]  # of the pairs of a pass
 
 
-def scorer(config: TrainConfig, attention: Choice) -> Scorer:
+def scorer(config: TrainConfig, attention: Attention) -> Scorer:
     """How `train.engine` finds log-probabilities; `attention` is that of packed trees."""
     if config.engine == "tree":
         return partial(sequence_logprobs, attention=attention)

@@ -11,22 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from debiasdpo import distributed
-from debiasdpo.adapters import save_adapter
-from debiasdpo.config import LossConfig, TrainConfig
-from debiasdpo.runs import (
-    Journal,
-    Progress,
-    digest,
-    no_progress,
-    read_json,
-    read_jsonl,
-    write_json,
-)
-from debiasdpo.training.data import TokenPair, plan_passes, plan_steps, share_of
-from debiasdpo.training.selection import better
+from debiasdpo.cluster import processes
+from debiasdpo.config.method import LossConfig
+from debiasdpo.config.model import Attention
+from debiasdpo.config.train import TrainConfig
+from debiasdpo.models.adapters import save_adapter
+from debiasdpo.storage.files import Progress, digest, no_progress, read_json, read_jsonl, write_json
+from debiasdpo.storage.journal import Journal
+from debiasdpo.training.data import TokenPair, assign_passes, plan_passes, plan_steps
+from debiasdpo.training.selection import select_checkpoint
 from debiasdpo.training.terms import Reference, Terms, pair_terms, present_terms, scorer
-from debiasdpo.tree_attention import Choice
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -40,6 +34,7 @@ _OPTIMIZERS = {"adamw": "adamw_torch", "paged_adamw_8bit": "paged_adamw_8bit"}
 _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 # What each step logs of its pairs' means, as far as the method has it: PairTerms, and a share.
 _COLUMNS = ("loss", "dpo", "sft", "consistency", "reward_margin", "reward_accuracy")
+_MAX_GRAD_NORM = 1.0  # longer gradients are shortened to it
 _MARK = "complete.json"  # written last into a checkpoint: without it, it was cut off
 
 
@@ -53,7 +48,7 @@ def train(
     config: TrainConfig,
     seed: int,
     folder: Path,
-    attention: Choice = "auto",
+    attention: Attention = "auto",
     bf16: bool = False,
     audit: Audit,
     on_log: Log,
@@ -62,7 +57,7 @@ def train(
     """Train `model` (with its adapter) in place and return the choice made among its checkpoints.
 
     In `folder`: `weights/` is the chosen adapter (or model), `steps.jsonl` what each step logged,
-    `validation.jsonl` the audits, `choice.json` which step was kept and why. A killed training goes
+    `validation.jsonl` the audits, `best_step.json` which step was kept and why. A killed training goes
     on from its last whole checkpoint and ends in the same weights. `attention`: that of packed trees.
     `bf16`: on a GPU, compute in bfloat16 whatever the weights are in.
 
@@ -85,7 +80,6 @@ def train(
             tokenizer,
             reference,
             loss=loss,
-            kind=config.trl_loss,
             folder=checkpoints,
             bf16=bf16,
         )
@@ -93,8 +87,8 @@ def train(
         score = scorer(config, attention)
         terms_of = partial(pair_terms, reference=reference, loss=loss, score=score)
     logged = {"loss", *present_terms(pairs[0])}
-    first = distributed.rank() == 0
-    resume = distributed.share(_last_whole_checkpoint(checkpoints) if first else None)
+    first = processes.rank() == 0
+    resume = processes.broadcast(_last_whole_checkpoint(checkpoints) if first else None)
     if first:
         done = int(resume.name.split("-")[1]) if resume else 0
         progress(done, len(steps))
@@ -121,14 +115,14 @@ def train(
             started = time.perf_counter()
             count = sum(len(group.pairs) for group in inputs["passes"])
             sums = torch.zeros(len(_COLUMNS), dtype=torch.float64)
-            for group in share_of(inputs["passes"], distributed.rank(), distributed.size()):
+            for group in assign_passes(inputs["passes"], processes.rank(), processes.size()):
                 with self.accelerator.autocast():
                     terms = terms_of(plain, group.pairs)
                 self.accelerator.backward(terms.loss.sum() / count)
                 columns = (*terms, (terms.margin > 0).double())
                 sums += torch.stack([c.detach().double().sum().cpu() for c in columns])
             _add_up_gradients(plain)
-            distributed.add_up(sums)
+            processes.all_reduce(sums)
             seconds = time.perf_counter() - started
             means = (sums / count).tolist()
             self.terms = {
@@ -167,7 +161,7 @@ def train(
                 self._audit(state.global_step, model)
 
         def on_save(self, args, state, control, **_):  # type: ignore[no-untyped-def]
-            distributed.wait_for_all()
+            processes.wait_for_all()
             _mark_complete(checkpoints / f"checkpoint-{state.global_step}")
 
         def _audit(self, step: int, model: "PreTrainedModel") -> None:
@@ -181,15 +175,15 @@ def train(
                 step, len(steps), figures["bias_trained"], figures["bias_unseen"],
                 figures["bias_placebo"], figures["spearman"],
             )  # fmt: skip
-            if better(audits.rows, config.accuracy_tolerance) == len(audits.rows) - 1:
+            if select_checkpoint(audits.rows, config.accuracy_tolerance) == len(audits.rows) - 1:
                 _replace_weights(model, folder / "weights")
-                write_json(folder / "choice.json", {"step": step, **figures})
+                write_json(folder / "best_step.json", {"step": step, **figures})
 
     class Follow(TrainerCallback):
         """What a process beside the first does: it says when its part of a checkpoint is written."""
 
         def on_save(self, args, state, control, **_):  # type: ignore[no-untyped-def]
-            distributed.wait_for_all()
+            processes.wait_for_all()
 
     trainer = PairTrainer(
         model=model,
@@ -200,8 +194,8 @@ def train(
             learning_rate=config.learning_rate,
             lr_scheduler_type=_SCHEDULES[config.schedule],
             warmup_steps=round(config.warmup * len(steps)),
-            weight_decay=config.weight_decay,
-            max_grad_norm=config.max_grad_norm,
+            weight_decay=0.0,
+            max_grad_norm=_MAX_GRAD_NORM,
             optim=_OPTIMIZERS[config.optimizer],
             activation_checkpointing=config.gradient_checkpointing,
             logging_steps=1,
@@ -226,7 +220,7 @@ def train(
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if not first:
         return {}
-    choice: dict[str, Any] = read_json(folder / "choice.json")
+    choice: dict[str, Any] = read_json(folder / "best_step.json")
     kept = (
         f"step {choice['step']}" if choice["step"] else "the untrained weights: no step was better"
     )
@@ -237,13 +231,13 @@ def train(
 def _add_up_gradients(model: "PreTrainedModel") -> None:
     import torch
 
-    if distributed.size() == 1:
+    if processes.size() == 1:
         return
     for parameter in model.parameters():
         if parameter.requires_grad:
             if parameter.grad is None:  # no pass of this step was this process's
                 parameter.grad = torch.zeros_like(parameter)
-            distributed.add_up(parameter.grad)
+            processes.all_reduce(parameter.grad)
 
 
 def replay(folder: Path, on_log: Log) -> None:

@@ -20,19 +20,16 @@ from transformers import PrinterCallback
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
-from debiasdpo.config import LossConfig
+from debiasdpo.config.method import LossConfig
 from debiasdpo.errors import UserError
-from debiasdpo.logprobs import separate_logprobs
-from debiasdpo.quiet import quiet
+from debiasdpo.models.quiet import quiet
+from debiasdpo.packing.logprobs import separate_logprobs
 from debiasdpo.training.data import TokenPair
 from debiasdpo.training.objective import PairTerms, weighted
 from debiasdpo.training.terms import Reference, pair_terms
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-# What these two losses are defined with: the values that TRL's documentation recommends.
-_LABEL_SMOOTHING = {"robust": 0.1, "exo_pair": 1e-3}
 
 
 class _Preference(DPOTrainer):
@@ -53,11 +50,10 @@ class TrlTerms:
         reference: Reference,
         *,
         loss: LossConfig,
-        kind: str,
         folder: Path,
         bf16: bool,
     ) -> None:
-        """`kind` is `train.trl_loss`. Raises `UserError` for what TRL refuses to train."""
+        """Raises `UserError` for what TRL refuses to train."""
         self.reference, self.loss = reference, loss
         # TRL would report the kind of model and GPU to its makers.
         huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
@@ -70,8 +66,10 @@ class TrlTerms:
                     args=DPOConfig(
                         output_dir=str(folder),
                         beta=loss.beta,
-                        loss_type=[kind],
-                        label_smoothing=_LABEL_SMOOTHING.get(kind, 0.0),
+                        loss_type=[loss.preference],
+                        label_smoothing=loss.label_smoothing
+                        if loss.preference == "robust"
+                        else 0.0,
                         max_length=None,  # else longer pairs are dropped without a word
                         precompute_ref_log_probs=True,
                         disable_dropout=False,  # model.lora.dropout says

@@ -3,6 +3,7 @@
 There is no more in here than what calls `debiasdpo.sweep`, since Hydra imports this at every start.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,11 +23,26 @@ class SweepLauncher(Launcher):
     """Leaves finished jobs out and hands the others to what `cluster=` says."""
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
-        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        self.hydra_context, self.config = hydra_context, config
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        from debiasdpo import sweep
+        from debiasdpo.sweep.launch import launch
+        from debiasdpo.tasks.entry import run_job  # importable by the processes that it is sent to
 
-        return sweep.launch(self.hydra_context, self.config, job_overrides, initial_job_idx)
+        return launch(self.hydra_context, self.config, job_overrides, initial_job_idx, run_job)
+
+
+class PlanLauncher(SweepLauncher):
+    """`debiasdpo plan`: says what the jobs will take, and launches nothing."""
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        from debiasdpo.stages.reckoning import Reckoner
+        from debiasdpo.sweep.launch import plan_jobs
+
+        say = functools.partial(print, flush=True)
+        with Reckoner() as reckon:
+            return plan_jobs(self.hydra_context, self.config, job_overrides, reckon, say)

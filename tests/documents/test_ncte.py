@@ -10,8 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from debiasdpo.config.data import NcteConfig
 from debiasdpo.documents.base import Document
-from debiasdpo.documents.ncte import NcteConfig, read, source_files, spread
+from debiasdpo.documents.ncte import read, source_files, spread
 from debiasdpo.errors import UserError
 
 ROOT = Path(__file__).parents[2]

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from debiasdpo.documents import Corpus
-from debiasdpo.documents.simulated import SimulatedConfig, read
+from debiasdpo.config.data import SimulatedConfig
+from debiasdpo.documents.corpus import Corpus
+from debiasdpo.documents.simulated import read
 from debiasdpo.metrics import spearman
 
 RUBRIC = {"question": "How good?", "low": 1, "high": 7}

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from debiasdpo import documents
-from debiasdpo.documents import PARTS, SplitCorpus
-from debiasdpo.documents.base import SplitConfig
+from debiasdpo.config.data import SplitConfig
+from debiasdpo.documents import corpus, split
+from debiasdpo.documents.corpus import SplitCorpus
+from debiasdpo.documents.split import PARTS
 from debiasdpo.errors import UserError
 
 SHARES = st.tuples(*[st.integers(0, 10)] * 3).filter(lambda s: s[2] > 0 and sum(s) <= 20)
@@ -26,10 +27,10 @@ def test_groups_are_never_cut_and_every_wanted_part_gets_one(
     wanted = {p for p in PARTS if getattr(split, p) > 0}
     if len(set(names)) < len(wanted):
         with pytest.raises(UserError, match="cannot be split into"):
-            documents.split_groups(names, split, seed)
+            split.split_groups(names, split, seed)
         return
-    part_of = documents.split_groups(names, split, seed)
-    assert part_of == documents.split_groups(sorted(names), split, seed)
+    part_of = split.split_groups(names, split, seed)
+    assert part_of == split.split_groups(sorted(names), split, seed)
     assert set(part_of) <= set(names)
     assert set(part_of.values()) == wanted
     if sum(shares) == total:
@@ -39,19 +40,19 @@ def test_groups_are_never_cut_and_every_wanted_part_gets_one(
 def test_shares_and_seed() -> None:
     names = [f"g{i}" for i in range(100)]
     split = SplitConfig(train=0.5, validation=0.2, test=0.3)
-    part_of = documents.split_groups(names, split, 0)
+    part_of = split.split_groups(names, split, 0)
     assert Counter(part_of.values()) == {"train": 50, "validation": 20, "test": 30}
-    assert part_of != documents.split_groups(names, split, 1)
+    assert part_of != split.split_groups(names, split, 1)
 
 
 def test_limits_take_as_many_of_each_group_as_they_can() -> None:
     many = [f"g{group}" for group in range(4) for _ in range(5)]
-    chosen = documents.draw(many, 10, "key")
+    chosen = split.draw(many, 10, "key")
     assert set(Counter(many[i] for i in chosen).values()) == {2, 3}
     assert chosen == sorted(chosen)
-    assert chosen == documents.draw(many, 10, "key") != documents.draw(many, 10, "other")
-    assert set(documents.draw(many, 4, "key")) <= set(chosen)
-    assert documents.draw(many, 20, "key") == list(range(20))
+    assert chosen == split.draw(many, 10, "key") != split.draw(many, 10, "other")
+    assert set(split.draw(many, 4, "key")) <= set(chosen)
+    assert split.draw(many, 20, "key") == list(range(20))
 
 
 ESSAY = {"group": "a", "text": "An essay.", "clarity": 3}
@@ -70,8 +71,8 @@ def split(tmp_path: Path, job_config: Any) -> Callable[..., SplitCorpus]:
             "+data.rubrics={clarity:{question:How clear?,low:1,high:5}}",
             "data.split={train:0.4,validation:0.2,test:0.4}", *overrides,
         ).data  # fmt: skip
-        documents.write(config, 0, tmp_path)
-        return documents.open_corpus(tmp_path, documents.rubrics_of(config))
+        corpus.write(config, 0, tmp_path)
+        return corpus.open_corpus(tmp_path, corpus.rubrics_of(config))
 
     return write
 

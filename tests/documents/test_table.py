@@ -14,9 +14,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from debiasdpo.config.data import TableConfig
 from debiasdpo.documents import table
 from debiasdpo.documents.base import Corpus, Document
-from debiasdpo.documents.table import TableConfig, source_files
+from debiasdpo.documents.table import source_files
 from debiasdpo.errors import UserError
 
 ROOT = Path(__file__).parents[2]

@@ -15,15 +15,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from debiasdpo.config.data import TalkmovesConfig, TalkmovesRubric
 from debiasdpo.documents.base import Corpus, Document
-from debiasdpo.documents.talkmoves import (
-    TalkmovesConfig,
-    TalkmovesRubric,
-    _segments,
-    read,
-    scale_scores,
-    source_files,
-)
+from debiasdpo.documents.talkmoves import _segments, read, scale_scores, source_files
 from debiasdpo.documents.talkmoves_workbook import Sentence, lesson_series
 from debiasdpo.errors import UserError
 

@@ -13,7 +13,7 @@ from benchmarks import coverage
 from debiasdpo.metrics import (
     Floats,
     Interval,
-    Weights,
+    ResampleWeights,
     bootstrap_interval,
     macro_bias,
     mae,
@@ -22,7 +22,7 @@ from debiasdpo.metrics import (
 )
 
 
-def mean_of(x: np.ndarray) -> Callable[[Weights], dict[str, Floats]]:
+def mean_of(x: np.ndarray) -> Callable[[ResampleWeights], dict[str, Floats]]:
     return lambda weights: {"mean": weights.mean(np.asarray(x, dtype=float))}
 
 
@@ -50,7 +50,7 @@ def test_all_rows_of_a_drawn_group_come_along_as_often_as_it_is_drawn() -> None:
     labels = np.array(["b", "a", "c", "b", "a", "b"])  # interleaved, of different sizes
     seen = []
 
-    def check(weights: Weights) -> dict[str, Floats]:
+    def check(weights: ResampleWeights) -> dict[str, Floats]:
         seen.append(weights.by_row())
         return {"rows": weights.total()}
 
@@ -134,7 +134,7 @@ def test_undefined_resamples_are_left_out_while_most_are_defined() -> None:
     x, labels = np.arange(10.0), np.arange(10)
 
     def defined_for(share: float) -> Interval:
-        def statistic(weights: Weights) -> dict[str, Floats]:
+        def statistic(weights: ResampleWeights) -> dict[str, Floats]:
             means = weights.mean(x)
             means[int(share * means.size) :] = np.nan
             return {"mean": means}
@@ -160,7 +160,7 @@ def test_an_audit_is_quick() -> None:
     shift = rng.integers(-2, 3, rows).astype(float)
     polarity, category = rng.choice([-1, 1], rows), rng.integers(0, 7, rows)
 
-    def statistic(weights: Weights) -> dict[str, Floats]:
+    def statistic(weights: ResampleWeights) -> dict[str, Floats]:
         return {
             "rho": spearman(rating, score, weights),
             "mae": mae(rating, score, weights),

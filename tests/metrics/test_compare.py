@@ -10,7 +10,7 @@ from scipy import stats  # type: ignore[import-untyped]
 
 from debiasdpo.metrics import (
     Floats,
-    Weights,
+    ResampleWeights,
     holm,
     mean_sd_over_seeds,
     permutation_test,
@@ -90,7 +90,7 @@ def test_several_statistics_and_blocks_of_permutations(monkeypatch: pytest.Monke
     rng = np.random.default_rng(4)
     both = rng.normal(size=40)
 
-    def statistic(weights: Weights) -> dict[str, Floats]:
+    def statistic(weights: ResampleWeights) -> dict[str, Floats]:
         return {"mean": weights.mean(both), "square": weights.mean(both**2)}
 
     whole = permutation_test(statistic, np.arange(20), permutations=500)

@@ -1,4 +1,4 @@
-"""Weights: every metric of weighted rows is that of the rows repeated."""
+"""ResampleWeights: every metric of weighted rows is that of the rows repeated."""
 
 import warnings
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from debiasdpo import metrics
-from debiasdpo.metrics import Weights, mean_of_defined
+from debiasdpo.metrics import ResampleWeights, mean_of_defined
 
 NAN = float("nan")
 
@@ -45,7 +45,7 @@ def test_weighted_rows_are_repeated_rows(
     name: str, rows: list[tuple[int, float, int, int, int]], samples: list[list[int]]
 ) -> None:
     group, *columns = np.array(rows, dtype=float).reshape(-1, 5).T
-    weights = Weights(group.astype(int), np.array(samples, dtype=float))
+    weights = ResampleWeights(group.astype(int), np.array(samples, dtype=float))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = METRICS[name](*columns, weights)
@@ -58,7 +58,7 @@ def test_weighted_rows_are_repeated_rows(
 
 
 def test_sums_and_means() -> None:
-    weights = Weights(np.array([0, 1, 1]), np.array([[1.0, 1.0], [0.0, 2.0], [3.0, 0.0]]))
+    weights = ResampleWeights(np.array([0, 1, 1]), np.array([[1.0, 1.0], [0.0, 2.0], [3.0, 0.0]]))
     assert weights.sum(np.array([5, 1, 2])).tolist() == [8, 6, 15]
     assert weights.total().tolist() == [3, 4, 3]
     assert weights.by_row().tolist() == [[1, 1, 1], [0, 2, 2], [3, 0, 0]]

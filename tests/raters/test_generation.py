@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from debiasdpo import models
+from debiasdpo.config import model
 from debiasdpo.errors import UserError
-from debiasdpo.memory import BatchLimit
-from debiasdpo.raters.generation import Sampling, generate, partial_attention, plain_attention
+from debiasdpo.models import loading
+from debiasdpo.packing.generation import Sampling, generate, partial_attention, plain_attention
+from debiasdpo.packing.memory import BatchLimit
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -27,7 +28,7 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture
 def model(folder: Path, model_config: Any, tmp_path: Path) -> "PreTrainedModel":
-    return models.load_model(model_config(folder), tmp_path, device="cpu")[0]
+    return loading.load_model(model_config(folder), tmp_path, device="cpu")[0]
 
 
 def alone(
@@ -109,7 +110,7 @@ def test_rows_end_on_their_own(folder: Path, model: "PreTrainedModel") -> None:
 def test_samples_depend_on_their_own_seed_alone(
     tiny_llama: Path, model_config: Any, tmp_path: Path
 ) -> None:
-    model = models.load_model(model_config(tiny_llama), tmp_path, device="cpu")[0]
+    model = loading.load_model(model_config(tiny_llama), tmp_path, device="cpu")[0]
     prompts = forest(5)
 
     def sample(
@@ -140,7 +141,7 @@ def test_samples_follow_the_distribution(
     """First tokens of many seeds against the softmax at that temperature, cut off at top_p."""
     import torch
 
-    model = models.load_model(model_config(tiny_llama), tmp_path, device="cpu")[0]
+    model = loading.load_model(model_config(tiny_llama), tmp_path, device="cpu")[0]
     (prompt,) = forest(6)[:1]
     with torch.no_grad():
         logits = model(torch.tensor([prompt])).logits[0, -1].double()

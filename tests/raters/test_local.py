@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from debiasdpo import models
-from debiasdpo.config import RateConfig
-from debiasdpo.contexts import Statement
-from debiasdpo.prompts import Prompt
+from debiasdpo.config.rate import RateConfig
+from debiasdpo.models import loading
+from debiasdpo.packing import tokens
+from debiasdpo.prompts.contexts import Statement
+from debiasdpo.prompts.rendering import Prompt
 from debiasdpo.raters import local
-from debiasdpo.raters.parse import whole_sentences
+from debiasdpo.raters.reading import whole_sentences
 
 if TYPE_CHECKING:
     import torch
@@ -25,11 +26,11 @@ LESSON = "Teacher: What is one half of a half? Student: A quarter! " * 3
 @pytest.fixture(params=["tiny_llama", "tiny_qwen2"])
 def loaded(request: pytest.FixtureRequest, model_config: Any, tmp_path: Path) -> Loaded:
     folder = request.getfixturevalue(request.param)
-    return models.load_model(model_config(folder), tmp_path, device="cpu")
+    return loading.load_model(model_config(folder), tmp_path, device="cpu")
 
 
 def chat(loaded: Loaded, *texts: str) -> list[Ids]:
-    return [local.token_ids(loaded[1], ({"role": "user", "content": text},)) for text in texts]
+    return [tokens.token_ids(loaded[1], ({"role": "user", "content": text},)) for text in texts]
 
 
 def plain(loaded: Loaded, prompts: Sequence[Ids], count: int = 8) -> list[str]:
@@ -55,8 +56,8 @@ def _text(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
 
 
 def test_seeds_of_prompts_are_stable_and_differ() -> None:
-    assert local.stable_seed(0, "a|b|neutral|0") == 1407310320
-    keys = [local.stable_seed(seed, key) for seed in range(3) for key in ("a", "b", "c")]
+    assert tokens.stable_seed(0, "a|b|neutral|0") == 1407310320
+    keys = [tokens.stable_seed(seed, key) for seed in range(3) for key in ("a", "b", "c")]
     assert len(set(keys)) == 9
 
 
@@ -109,7 +110,7 @@ def test_ratings_that_cannot_be_read_are_kept_as_failures(loaded: Loaded) -> Non
     prompts, scales = _prompts(), [(1, 7), (1, 7)]
     rater = local.LocalRater(*loaded, RATE, seed=0)
     outputs = rater.rate(prompts, scales)
-    ids = [local.token_ids(loaded[1], p.messages) for p in prompts]
+    ids = [tokens.token_ids(loaded[1], p.messages) for p in prompts]
     assert [o.text for o in outputs] == plain(loaded, ids)
     assert [o.rating for o in outputs] == [None, None]  # random weights state no rating
     assert rater.reason(prompts, scales) == outputs
@@ -121,7 +122,7 @@ def test_expected_readout_closes_the_reasoning_with_the_expected_rating(loaded: 
     rated = rater.rate(prompts, scales)
     assert [o.text for o in rated] == ["", ""]
     assert [o.rating for o in rated] == rater.expected(prompts, scales)
-    ids = [local.token_ids(loaded[1], p.messages) for p in prompts]
+    ids = [tokens.token_ids(loaded[1], p.messages) for p in prompts]
     for output, prompt, written in zip(
         rater.reason(prompts, scales), ids, plain(loaded, ids), strict=True
     ):
@@ -136,7 +137,7 @@ def test_expected_readout_closes_the_reasoning_with_the_expected_rating(loaded: 
 def test_trained_weights_are_swayed_by_what_the_asker_says(
     smollm2: Path, model_config: Any
 ) -> None:
-    loaded = models.load_model(model_config(smollm2, max_length=2048), smollm2, device="cpu")
+    loaded = loading.load_model(model_config(smollm2, max_length=2048), smollm2, device="cpu")
     ask = (
         LESSON + 'How good is this lesson, on a scale from 1 to 7? {} End with "Rating: <number>".'
     )

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from debiasdpo.raters.parse import parse_rating, whole_sentences
+from debiasdpo.raters.reading import parse_rating, whole_sentences
 
 
 @pytest.mark.parametrize(

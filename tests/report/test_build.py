@@ -200,7 +200,7 @@ def test_nothing_of_a_run_is_run_by_a_browser(copied: Runs, tmp_path: Path) -> N
 
 FILES = (
     "ratings_base.jsonl", "ratings_tuned.jsonl", "documents/documents.jsonl", "pairs/pairs.jsonl",
-    "training/steps.jsonl", "training/choice.json", "metrics.json", "config.yaml",
+    "training/steps.jsonl", "training/best_step.json", "metrics.json", "config.yaml",
 )  # fmt: skip
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from debiasdpo.errors import UserError
 from debiasdpo.report.collect import find_runs, read_run
-from debiasdpo.report.reading import read_rows
 from debiasdpo.report.rows import RATING
+from debiasdpo.storage.reading import read_rows
 from tests.report.conftest import Runs, write
 
 

@@ -147,14 +147,14 @@ def test_one_base_model_unless_it_was_rated_in_other_ways() -> None:
 
 def test_curves_of_a_run_that_was_cut_off(copied: Runs) -> None:
     training = copied.finished[0] / "training"
-    for name in ("steps.jsonl", "validation.jsonl", "choice.json"):
+    for name in ("steps.jsonl", "validation.jsonl", "best_step.json"):
         content = (training / name).read_bytes()
         (training / name).unlink()
         (training / name).write_bytes(content[: len(content) // 2 - 3])
     (found,) = group_runs(find_runs([copied.finished[0]]))
     assert details.training_curves(found) is not None
     assert {text.split()[0].strip(":") for text in found.runs[0].notes} == {
-        "steps.jsonl", "validation.jsonl", "choice.json",
+        "steps.jsonl", "validation.jsonl", "best_step.json",
     }  # fmt: skip
     for path in training.glob("*.jsonl"):
         path.unlink()

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from debiasdpo.logprobs import Completion, pack_completions
-from debiasdpo.pairs import Pair
+from debiasdpo.packing.logprobs import Completion, pack_completions
 from debiasdpo.training.data import TokenPair, level_weights, pack_passes, plan_steps
+from debiasdpo.training.pairs import Pair
 
 SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=8)  # pairs of each document
 

@@ -10,19 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pytest
 
-from debiasdpo import adapters, models
-from debiasdpo.adapters import LoraSettings
-from debiasdpo.config import LossConfig, MethodConfig, TrlLoss
-from debiasdpo.logprobs import Completion, separate_logprobs, sequence_logprobs
-from debiasdpo.pairs import Pair
-from debiasdpo.runs import Journal
+from debiasdpo.config.method import LossConfig, MethodConfig
+from debiasdpo.config.model import LoraSettings
+from debiasdpo.config.train import TrlLoss
+from debiasdpo.models import adapters, loading
+from debiasdpo.packing.logprobs import Completion, separate_logprobs, sequence_logprobs
+from debiasdpo.storage.journal import Journal
 from debiasdpo.training.data import TokenPair, pack_passes, tokenize
-from debiasdpo.training.objective import (
-    dpo_loss,
-    rating_divergence,
-    reasoning_divergence,
-    weighted,
-)
+from debiasdpo.training.objective import dpo_loss, rating_divergence, reasoning_divergence, weighted
+from debiasdpo.training.pairs import Pair
 from debiasdpo.training.terms import Reference, Scorer, pair_terms, reference_logprobs
 
 if TYPE_CHECKING:
@@ -125,7 +121,7 @@ def test_the_divergence_of_reasoning_is_a_token_s_and_pulls_one_side_only() -> N
 @pytest.fixture(params=["tiny_llama", "tiny_qwen2"])
 def loaded(request: pytest.FixtureRequest, model_config: Any, tmp_path: Path) -> tuple[Any, Any]:
     folder = request.getfixturevalue(request.param)
-    return models.load_model(model_config(folder), tmp_path, device="cpu")
+    return loading.load_model(model_config(folder), tmp_path, device="cpu")
 
 
 def adapted(model: Any) -> Any:
@@ -411,7 +407,7 @@ def test_engines_have_the_same_loss_and_gradients(
 
     from debiasdpo.training.trl_engine import TrlTerms
 
-    base, tokenizer = models.load_model(model_config(tiny_qwen2, nf4=nf4), tmp_path, device="cpu")
+    base, tokenizer = loading.load_model(model_config(tiny_qwen2, nf4=nf4), tmp_path, device="cpu")
     model = adapted(base)
     if checkpointing:
         model.activation_checkpointing_enable()
@@ -451,7 +447,7 @@ def test_each_loss_of_trl_trains_and_is_its_own(
 ) -> None:
     from debiasdpo.training.trl_engine import TrlTerms
 
-    base, tokenizer = models.load_model(model_config(tiny_llama), tmp_path, device="cpu")
+    base, tokenizer = loading.load_model(model_config(tiny_llama), tmp_path, device="cpu")
     model = adapted(base)
     pairs = token_pairs(documents=1)[:1]
     reference = reference_of(model, pairs, tmp_path / "reference.jsonl")

@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from debiasdpo import adapters, models
-from debiasdpo.adapters import LoraSettings
-from debiasdpo.config import LossConfig, TrainConfig
+from debiasdpo.config import model
+from debiasdpo.config.method import LossConfig
+from debiasdpo.config.model import Attention, LoraSettings
+from debiasdpo.config.train import TrainConfig
 from debiasdpo.errors import UserError
-from debiasdpo.logprobs import Completion, sequence_logprobs
+from debiasdpo.models import adapters, loading
+from debiasdpo.packing.logprobs import Completion, sequence_logprobs
 from debiasdpo.training import trainer
 from debiasdpo.training.data import TokenPair
-from debiasdpo.training.selection import better
-from debiasdpo.tree_attention import Choice
+from debiasdpo.training.selection import select_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -75,15 +76,15 @@ def train(
     on_log: Callable[[dict[str, float], int], None] = lambda row, step: None,
     loss: LossConfig = LossConfig(w_dpo=1.0, w_sft=0.1, w_consistency=0.0, beta=0.1),  # noqa: B008 (frozen)
     dropout: float = 0.1,
-    attention: Choice = "auto",
+    attention: Attention = "auto",
     **changes: Any,
 ) -> dict[str, Any]:
-    config = models.ModelConfig(
+    config = model.ModelConfig(
         path=str(source), revision=None, nf4=False, dtype="float32", attention="auto",
         lora=LoraSettings(rank=4, alpha=8, dropout=dropout, targets="all-linear"), max_length=512,
     )  # fmt: skip
     model: Any
-    model, tokenizer = models.load_model(config, folder, device="cpu")
+    model, tokenizer = loading.load_model(config, folder, device="cpu")
     if adapter == "lora":
         model = adapters.add_adapter(model, config.lora, seed=0)
     values = {
@@ -112,7 +113,7 @@ def assert_same_training(folder: Path, expected: Path) -> None:
 
     for name in ("steps.jsonl", "validation.jsonl"):
         assert repr(rows(folder / name)) == repr(rows(expected / name))  # repr: NaN equals NaN
-    assert (folder / "choice.json").read_text() == (expected / "choice.json").read_text()
+    assert (folder / "best_step.json").read_text() == (expected / "best_step.json").read_text()
     names = {p.name for p in (expected / "weights").iterdir()}
     assert {p.name for p in (folder / "weights").iterdir()} == names
     (file,) = (expected / "weights").glob("*.safetensors")
@@ -150,7 +151,7 @@ def test_a_training_logs_every_step_and_keeps_the_best_audit(
 
     audits = rows(tmp_path / "validation.jsonl")
     assert [row["step"] for row in audits] == [0, 3, 6, 9, 12]
-    best = better(audits)
+    best = select_checkpoint(audits)
     assert best > 0
     assert audits[best]["bias_trained"] < audits[0]["bias_trained"]
     assert choice["step"] == audits[best]["step"]
@@ -160,11 +161,11 @@ def test_a_training_logs_every_step_and_keeps_the_best_audit(
         "adapter_model.safetensors", "adapter_config.json",
     }  # fmt: skip
     assert load_file(tmp_path / "weights/adapter_model.safetensors")
-    config = models.ModelConfig(
+    config = model.ModelConfig(
         path=str(tiny_llama), revision=None, nf4=False, dtype="float32", attention="auto",
         lora=LoraSettings(rank=4, alpha=8, dropout=0.0, targets="all-linear"), max_length=512,
     )  # fmt: skip
-    model = models.load_model(config, tmp_path, device="cpu")[0]
+    model = loading.load_model(config, tmp_path, device="cpu")[0]
     kept = adapters.load_adapter(model, tmp_path / "weights")
     assert audit(kept)["bias_trained"] == pytest.approx(audits[best]["bias_trained"], rel=1e-6)
 

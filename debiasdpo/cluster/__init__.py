@@ -1,0 +1,1 @@
+"""Slurm, Ray, several processes of one machine; how jobs are doing; interrupts."""

@@ -1,0 +1,83 @@
+"""Several processes of one machine, one a GPU, as `accelerate launch` (or torchrun) starts them.
+
+Process 0 runs the job. The others wait for what it has them train, and take their share of every
+step; all that is written and shown is process 0's.
+"""
+
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_PATIENCE = timedelta(days=30)  # the others wait while process 0 rates documents
+
+
+def rank() -> int:
+    """Which of the processes this is; 0 where there is one only."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def size() -> int:
+    """How many processes there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def device() -> str:
+    """Where this process puts its model."""
+    import torch
+
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+
+
+def broadcast(value: Any) -> Any:
+    """What process 0 gives, in all of them; the others wait for it."""
+    if size() == 1:
+        return value
+    import torch.distributed
+
+    _start()
+    values = [value]
+    torch.distributed.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+    return values[0]
+
+
+def wait_for_all() -> None:
+    """Return when every process has come here."""
+    import torch.distributed
+
+    if size() > 1:
+        torch.distributed.barrier()
+
+
+def all_reduce(tensor: "Tensor") -> None:
+    """Replace the tensor by its sum over all processes."""
+    if size() == 1:
+        return
+    import torch.distributed
+
+    torch.distributed.all_reduce(tensor)
+
+
+def finish() -> None:
+    """Leave the group of processes, if it ever came together."""
+    if size() == 1:
+        return
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _start() -> None:
+    import torch
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        return
+    backend = "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(device())
+        backend = "cpu:gloo,cuda:nccl"
+    torch.distributed.init_process_group(backend, timeout=_PATIENCE)

@@ -1,0 +1,97 @@
+"""How a job is doing, from what its run folder says and whether its process is still there."""
+
+import functools
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+STATES = ("queued", "running", "finished", "failed", "interrupted")
+
+_TIMEOUT_S = 20.0  # for Slurm's answer
+
+
+def state_of(status: Mapping[str, Any]) -> str:
+    """One of `STATES`; killed: said to be at work, but its process is gone; unknown: nothing readable.
+
+    A job of Slurm's is looked for in its queue. Of processes on other machines without Slurm nothing
+    is known, and what they said last counts.
+    """
+    state = status.get("state")
+    if state not in STATES:
+        return "unknown"
+    if state not in ("queued", "running"):
+        return str(state)
+    job = status.get("slurm")
+    if isinstance(job, str) and (queue := slurm_queue()) is not None:
+        return {"": "killed", "PENDING": "queued", "REQUEUED": "queued"}.get(
+            queue.get(job, ""), "running"
+        )
+    if status.get("host") not in (None, platform.node()):
+        return str(state)
+    return str(state) if process_is(status.get("pid"), status.get("pid_start")) else "killed"
+
+
+def at_work(status: Mapping[str, Any]) -> bool:
+    """Whether somebody is at this job, or will be without being told."""
+    return state_of(status) in ("queued", "running")
+
+
+def process_is(pid: object, start: object) -> bool:
+    """Whether this machine has the process, and not another one that got its id later."""
+    if not isinstance(pid, int) or isinstance(pid, bool) or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        pass
+    except (OSError, OverflowError):
+        return False
+    return start is None or process_start(pid) in (None, start)
+
+
+def process_start(pid: int) -> int | None:
+    """When a process started, in clock ticks since the machine did; None where no one tells."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+@functools.lru_cache(maxsize=1)
+def slurm_queue() -> Mapping[str, str] | None:
+    """State of each job that Slurm knows to be pending or at work, by id; None without Slurm.
+
+    Asked once a process; `slurm_queue.cache_clear()` asks again.
+    """
+    if shutil.which("squeue") is None:
+        return None
+    command = ["squeue", "--noheader", "--array", "--me", "--format=%i %T"]
+    try:
+        found = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=_TIMEOUT_S
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return dict(line.split(maxsplit=1) for line in found.splitlines() if " " in line.strip())
+
+
+def slurm_end(job: str) -> str | None:
+    """How Slurm says a job ended (TIMEOUT, OUT_OF_MEMORY, ...); None where it has forgotten."""
+    for command in (
+        ["sacct", "--noheader", "--allocations", "--parsable2", "--format=State", f"--jobs={job}"],
+        ["scontrol", "--oneliner", "show", "job", job],
+    ):
+        try:
+            found = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
+        except (OSError, subprocess.SubprocessError):
+            continue
+        match = re.search(r"(?:JobState=|^(?=[A-Z_]{3}))([A-Z_]+)", found.stdout)
+        if found.returncode == 0 and match:
+            return match[1]
+    return None

@@ -1,0 +1,1 @@
+"""The typed schema of `conf/`, its checks, and their messages."""

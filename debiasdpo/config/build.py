@@ -1,0 +1,79 @@
+"""The typed schema of `conf/`. Everything that can be checked is checked before a model is loaded.
+
+`DictConfig` ends here: `build` turns the composed configuration into a frozen `JobConfig`, or raises
+one `UserError` that lists every problem with the key's full name and how to mend it.
+"""
+
+import contextlib
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError, create_model
+
+from debiasdpo.config.checks import CHECKS
+from debiasdpo.config.job import JobConfig
+from debiasdpo.config.problems import describe
+from debiasdpo.errors import UserError
+from debiasdpo.schema import Section
+
+Check = Callable[..., Iterable[str]]  # takes sections by name; yields problems
+
+
+def build(config: DictConfig, checks: Sequence[Check] = ()) -> JobConfig:
+    """The job, checked by `CHECKS` and the given checks. Raises `UserError` with all problems found."""
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        problems = [f"{key}: required; set {key}=VALUE" for key in missing]
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    except OmegaConfBaseException as error:  # a ${...} that leads nowhere
+        reason = str(error).splitlines()[0]
+        raise UserError(_report([f"{error.full_key}: {reason}; correct its ${{...}}"])) from None
+    # Through JSON, since strict types would else refuse a YAML list for a tuple.
+    text = json.dumps(plain)
+    try:
+        job = JobConfig.model_validate_json(text)
+        sections = dict(job)
+    except ValidationError as error:
+        found = describe(error, JobConfig, json.loads(text))
+        problems += [f"{key}: {what}" for key, what in found.items() if key not in missing]
+        sections = _valid_sections(json.loads(text))
+    incomplete = {re.split(r"[.\[]", key)[0] for key in missing}
+    problems += _cross_checks(
+        {n: s for n, s in sections.items() if n not in incomplete}, (*CHECKS, *checks)
+    )
+    if problems:
+        raise UserError(_report(problems))
+    return job
+
+
+def _valid_sections(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections that are right on their own, so that they are checked further all the same."""
+    sections = {}
+    for name, field in JobConfig.model_fields.items():
+        alone: Any = {name: (field.annotation, field)}
+        with contextlib.suppress(KeyError, ValidationError):
+            part = create_model("Part", __base__=Section, **alone)
+            text = json.dumps({name: plain[name]})
+            sections[name] = getattr(part.model_validate_json(text), name)
+    return sections
+
+
+def _cross_checks(sections: Mapping[str, Any], checks: Sequence[Check]) -> list[str]:
+    """What needs more than one key, or a look at the disk, but no model."""
+    problems: list[str] = []
+    for check in checks:
+        needed = inspect.signature(check).parameters
+        if needed.keys() <= sections.keys():
+            problems += check(**{name: sections[name] for name in needed})
+    return problems
+
+
+def _report(problems: Sequence[str]) -> str:
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    lines = [f"  - {problem}".replace("\n", "\n    ") for problem in problems]
+    return f"The configuration has {count}:\n" + "\n".join(lines)

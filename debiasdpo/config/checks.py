@@ -1,0 +1,106 @@
+"""What is checked of a configuration beyond its types: its keys against each other.
+
+Each check takes the sections it needs, by name, and runs where those are valid. It needs nothing but the
+configuration: what also needs a look at the machine is in `jobs.checks`.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from debiasdpo.config.context import ContextConfig
+    from debiasdpo.config.data import AnyDataConfig
+    from debiasdpo.config.job import AuditConfig
+    from debiasdpo.config.method import LossConfig, MethodConfig
+    from debiasdpo.config.model import AnyModelConfig
+    from debiasdpo.config.rate import RateConfig
+    from debiasdpo.config.train import TrainConfig
+
+
+def _audit_categories(audit: "AuditConfig", context: "ContextConfig") -> Iterable[str]:
+    unknown = sorted(set(audit.categories or ()) - set(context.categories))
+    if unknown:
+        yield (
+            f"audit.categories: no such category: {', '.join(unknown)};"
+            f" there are: {', '.join(sorted(context.categories))}"
+        )
+
+
+def _one_way(method: "MethodConfig") -> Iterable[str]:
+    if method.trains and method.changes_prompts:
+        yield (
+            "method: trains and changes prompts at once, so that no one could tell which of the two did"
+            " what; choose one"
+        )
+    if method.min_shift > 0 and not method.prefers:
+        yield (
+            f"method.min_shift: filters preference pairs, which method={method.name} does not make;"
+            " set method.min_shift=0"
+        )
+    if method.balanced and not method.sft:
+        yield "method.balanced: weighs the SFT term, which method.sft=[] leaves out; set method.sft=[neutral]"
+
+
+def _weights(method: "MethodConfig", loss: "LossConfig") -> Iterable[str]:
+    names = [f"w_{term}" for term in method.terms]
+    if names and not any(getattr(loss, name) for name in names):
+        are = {1: "is", 2: "are both"}.get(len(names), "are all")
+        yield f"loss: {' and '.join(names)} {are} 0: nothing would be trained; use method=none"
+
+
+def _training_categories(method: "MethodConfig", context: "ContextConfig") -> Iterable[str]:
+    if method.trains and not context.train_categories:
+        yield "context.train: no category to train on; set context=experience, or method=none"
+
+
+def _training_parts(method: "MethodConfig", data: "AnyDataConfig") -> Iterable[str]:
+    if not method.trains:
+        return
+    for part in ("train", "validation"):
+        if getattr(data.split, part) == 0:
+            yield (
+                f"data.split.{part}: must be above 0 for training, got 0"
+                " (method=none only audits and needs the test part alone)"
+            )
+
+
+def _trainable_model(
+    method: "MethodConfig", train: "TrainConfig", model: "AnyModelConfig"
+) -> Iterable[str]:
+    if not method.trains:
+        return
+    if model.kind != "local":
+        yield f"method: {method.name} trains weights, which model.kind={model.kind} has none of; set method=none"
+    elif train.adapter == "full" and model.nf4:
+        yield (
+            "model.nf4: full fine-tuning cannot train 4-bit weights;"
+            " set model.nf4=false, or train=qlora"
+        )
+
+
+def _batches(train: "TrainConfig") -> Iterable[str]:
+    if train.batch_documents > train.batch_pairs:
+        yield (
+            f"train.batch_documents: {train.batch_pairs} pairs (train.batch_pairs) cannot come from"
+            f" {train.batch_documents} documents; set train.batch_documents={train.batch_pairs} or less"
+        )
+
+
+def _sampling(method: "MethodConfig", rate: "RateConfig") -> Iterable[str]:
+    if rate.temperature > 0 and not method.generates(rate.readout):
+        yield (
+            f"rate.temperature: nothing is sampled with rate.readout=expected and method={method.name};"
+            " set rate.temperature=0"
+        )
+
+
+CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
+    _audit_categories,
+    _one_way,
+    _weights,
+    _training_categories,
+    _training_parts,
+    _trainable_model,
+    _batches,
+    _sampling,
+)

@@ -1,0 +1,206 @@
+"""Keys of `data=`: one section a source of documents, and what all of them share."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from debiasdpo.schema import Count, Fraction, NonNegative, Section, Text
+
+
+class Rubric(Section):
+    """One dimension to rate on. Scores are integers or means of integers from `low` to `high`."""
+
+    question: Text
+    low: int
+    high: int
+    high_is_good: bool = True
+
+    @property
+    def scale(self) -> tuple[int, int]:
+        """Lowest and highest score."""
+        return self.low, self.high
+
+    @model_validator(mode="after")
+    def _scale_is_not_empty(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high, but low={self.low} and high={self.high}")
+        return self
+
+
+class SplitConfig(Section):
+    """Share of the *groups* (teachers) that goes to each part; what is left over is not used."""
+
+    train: Fraction
+    validation: Fraction
+    test: Fraction
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Self:
+        total = self.train + self.validation + self.test
+        if total > 1 + 1e-9:
+            raise ValueError(
+                f"train + validation + test must not exceed 1, but they sum to {total:g}"
+            )
+        if not self.test:
+            raise ValueError(
+                "test must be above 0: bias and accuracy are measured on the test part"
+            )
+        return self
+
+
+class LimitConfig(Section):
+    """Largest number of documents of each part (drawn by seed); null takes all."""
+
+    train: Count | None = None
+    validation: Count | None = None
+    test: Count | None = None
+
+
+class DataConfig(Section):
+    """What all sources have in common."""
+
+    heading: Text  # stands before the document in the prompt
+    split: SplitConfig
+    limit: LimitConfig
+
+
+TRAITS = ("reasoning", "focus")  # of simulated lessons, which their rubrics are about
+
+
+class SimulatedConfig(DataConfig):
+    """Keys of `data=simulated`."""
+
+    source: Literal["simulated"]
+    teachers: Count  # groups
+    lessons_per_teacher: Count  # documents of each teacher
+    words: Count  # length of a document; the exchange that reaches it is the last
+    rater_noise: (
+        NonNegative  # standard deviation of the expert's error, in points of a 7-point scale
+    )
+    rubrics: Mapping[str, Rubric]  # names must be among `TRAITS`
+
+    @model_validator(mode="after")
+    def _rubrics_are_traits(self) -> Self:
+        unknown = sorted(set(self.rubrics) - set(TRAITS))
+        if unknown or not self.rubrics:
+            raise ValueError(
+                f"rubrics must be some of {', '.join(TRAITS)}, got {', '.join(unknown) or 'none'};"
+                " use data=table for rubrics of your own"
+            )
+        return self
+
+
+Instrument = Literal["class", "mqi"]
+
+
+class NcteRubric(Rubric):
+    """A column of one of the score files, named as the rubric."""
+
+    file: Instrument
+
+
+class NcteConfig(DataConfig):
+    """Keys of `data=ncte`."""
+
+    source: Literal["ncte"]
+    transcripts: Text  # single_utterances.csv
+    class_scores: Text | None  # CLASS, tab-separated
+    mqi_scores: Text | None  # MQI, tab-separated
+    use: Sequence[Text] | None  # names of the rubrics to use; None uses all
+    exclude_obsids: Sequence[int]  # lessons to leave out
+    raters: Literal["average", "separate"]  # of one chapter: one document, or one for each rater
+    max_words: Count | None  # cut a longer chapter at the end of an utterance; None keeps it whole
+    rubrics: Mapping[str, NcteRubric]
+
+    @model_validator(mode="after")
+    def _files_are_given(self) -> Self:
+        unknown = sorted(set(self.use or ()) - set(self.rubrics))
+        if unknown or not self.used:
+            raise ValueError(
+                f"use must name some of: {', '.join(self.rubrics)}; got {unknown or 'none'}"
+            )
+        for name, rubric in self.used.items():
+            if self.score_files[rubric.file] is None:
+                raise ValueError(
+                    f"rubric {name} needs {rubric.file}_scores: give its path, or set use to"
+                    " the rubrics of the other file"
+                )
+        return self
+
+    @property
+    def used(self) -> dict[str, NcteRubric]:
+        """The rubrics to read scores for."""
+        names = self.rubrics if self.use is None else self.use
+        return {name: self.rubrics[name] for name in names}
+
+    @property
+    def score_files(self) -> dict[Instrument, str | None]:
+        """Path of each instrument's score file, None where there is none."""
+        return {"class": self.class_scores, "mqi": self.mqi_scores}
+
+
+class TableConfig(DataConfig):
+    """Keys of `data=table`."""
+
+    source: Literal["table"]
+    path: Text  # .csv, .tsv, .jsonl or .parquet, or a folder of such files
+    id_column: Text  # names the document; different for each
+    group_column: Text  # what a split must not cut through (teacher, author); may be the id column
+    text_column: Text  # what is rated
+    layout: Literal["wide", "long"]  # a row per document, or a row per document and rubric
+    score_columns: Mapping[str, Text]  # wide: rubric -> its column, where the names differ
+    rubric_column: Text  # long: holds the rubric's name
+    score_column: Text  # long: holds the score
+    rubrics: Mapping[str, Rubric]
+
+    @model_validator(mode="after")
+    def _names_rubrics(self) -> Self:
+        if not self.rubrics:
+            raise ValueError("rubrics is empty: name at least one")
+        unknown = sorted(set(self.score_columns) - set(self.rubrics))
+        if unknown:
+            raise ValueError(f"score_columns names {unknown[0]!r}, which is not among rubrics")
+        return self
+
+
+class TalkmovesRubric(Rubric):
+    """A rubric measured as the share of one side's sentences that carry one of `tags`."""
+
+    speaker: Literal["teacher", "student"]  # whose sentences are counted
+    tags: Sequence[Count]  # leading digits: 1-9 in "Teacher Tag", 1-5 in "Student Tag"
+
+    @model_validator(mode="after")
+    def _tags_exist(self) -> Self:
+        last = 9 if self.speaker == "teacher" else 5
+        if not self.tags or max(self.tags) > last:
+            raise ValueError(f"tags of a {self.speaker} must be some of 1 to {last}")
+        return self
+
+
+class TalkmovesConfig(DataConfig):
+    """Keys of `data=talkmoves`."""
+
+    source: Literal["talkmoves"]
+    path: Text  # folder with the workbooks, searched with all its subfolders
+    max_words: Count  # longest segment, in spoken words (the speakers' labels not counted)
+    min_words: Count  # a shorter rest of a lesson is left out
+    min_sentences: Count  # a side that says fewer tagged sentences in a segment gets no score there
+    rubrics: Mapping[str, TalkmovesRubric]
+
+    @model_validator(mode="after")
+    def _can_be_cut(self) -> Self:
+        if self.min_words > self.max_words:
+            raise ValueError(
+                f"min_words must not exceed max_words, but they are {self.min_words}"
+                f" and {self.max_words}"
+            )
+        if not self.rubrics:
+            raise ValueError("rubrics is empty: name at least one")
+        return self
+
+
+AnyDataConfig = Annotated[
+    SimulatedConfig | TalkmovesConfig | NcteConfig | TableConfig,
+    Field(discriminator="source"),
+]

@@ -1,0 +1,69 @@
+"""One job: every section of its configuration."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from debiasdpo.config.cluster import ClusterConfig
+from debiasdpo.config.context import PLACEBO, ContextConfig
+from debiasdpo.config.data import AnyDataConfig
+from debiasdpo.config.method import LossConfig, MethodConfig
+from debiasdpo.config.model import AnyModelConfig, ModelConfig
+from debiasdpo.config.rate import BatchingConfig, PromptConfig, RateConfig
+from debiasdpo.config.tracker import TrackerConfig
+from debiasdpo.config.train import TrainConfig
+from debiasdpo.schema import Count, NonNegative, Positive, Section, Text
+
+
+class AuditConfig(Section):
+    """Keys of `audit`."""
+
+    categories: Annotated[Sequence[Text], Field(min_length=1)] | None  # None: all
+    statements: Count | None
+    resamples: Annotated[int, Field(ge=100)]
+
+
+class PlanConfig(Section):
+    """Keys of `plan`: what `debiasdpo plan` reckons with."""
+
+    tokens_per_s: Positive | None  # through the model, without gradient; None: as measured
+    gpu_memory_gb: Positive | None  # of a GPU; None: not compared
+
+
+class JobConfig(Section):
+    """One job: one model, its training contexts, one method, one seed."""
+
+    task: Literal["rubric_rating"]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    output_dir: Text
+    gpu_hour_price: NonNegative | None
+    model: AnyModelConfig
+    context: ContextConfig
+    data: AnyDataConfig
+    method: MethodConfig
+    loss: LossConfig
+    train: TrainConfig
+    prompt: PromptConfig
+    rate: RateConfig
+    batching: BatchingConfig
+    audit: AuditConfig
+    tracker: TrackerConfig
+    cluster: ClusterConfig
+    plan: PlanConfig
+
+    @property
+    def local_model(self) -> ModelConfig:
+        """The local weights; only jobs that have them ask."""
+        assert isinstance(self.model, ModelConfig)
+        return self.model
+
+    @property
+    def audit_categories(self) -> tuple[str, ...]:
+        return tuple(sorted(set(self.audit.categories or self.context.categories)))
+
+    @property
+    def unseen_categories(self) -> tuple[str, ...]:
+        """Audited, not trained on, and not the placebo."""
+        seen = {*self.context.train_categories, PLACEBO}
+        return tuple(c for c in self.audit_categories if c not in seen)

@@ -1,0 +1,92 @@
+"""Keys of `method=` and `loss=`: what is done about bias, and how the terms of the objective weigh."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from debiasdpo.config.rate import Readout
+from debiasdpo.schema import Count, NonNegative, Positive, Section, Text
+
+
+class MethodConfig(Section):
+    """Keys of `method=` (docs/methods.md): what is trained on, or how prompts are changed; neither: the
+    model is audited as it is."""
+
+    name: Annotated[str, Field(pattern=r"^[\w.+-]+$")]  # in tables and folder names
+    # Training. Each of the first three adds a term to the objective (`training.objective`).
+    chosen: Literal["reasoning", "rating", "score"] | None = None  # of a preference pair
+    sft: tuple[
+        Literal["neutral", "contextual"], ...
+    ] = ()  # prompts that expert scores are fitted on
+    # Rating distributions under context are held to those without it, of the model as it is (own) or
+    # of the untrained model, to which those without it are then held too (base).
+    consistency: Literal["own", "base"] | None = None
+    balanced: bool = False  # every score level weighs the same in the SFT term
+    statements: Count | None = 1  # train statements of each category a prompt; None: all
+    min_shift: NonNegative = 0.0  # keep a pair only if its two ratings are at least this far apart
+    # Prompts, without training.
+    reminder: Text | None = None  # said before the instruction
+    think: bool = False  # reason before rating also where rate.readout=expected
+    rewrite: Text | None = None  # asks the model to write the request anew, which is then rated
+    max_new_tokens: Count = 64  # of what think and rewrite write
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """The terms of the objective that this method has."""
+        has = {"dpo": self.chosen, "sft": self.sft, "consistency": self.consistency}
+        return tuple(name for name, there in has.items() if there)
+
+    @property
+    def trains(self) -> bool:
+        return bool(self.terms)
+
+    @property
+    def changes_prompts(self) -> bool:
+        return self.reminder is not None or self.think or self.rewrite is not None
+
+    @property
+    def changes_ratings(self) -> bool:
+        """Whether there are ratings after it, beside those of the model as it is."""
+        return self.trains or self.changes_prompts
+
+    @property
+    def prefers(self) -> bool:
+        """Whether it has preference pairs: a chosen and a rejected text for each contextual prompt."""
+        return self.chosen is not None
+
+    def needs_reasoning(self, readout: Readout) -> Literal["all", "neutral"] | None:
+        """The training prompts whose reasoning it uses: all, the neutral ones, or none (None)."""
+        if self.prefers:
+            return "all"
+        return "neutral" if self.holds_reasoning(readout) else None
+
+    def holds_reasoning(self, readout: Readout) -> bool:
+        """Whether its consistency term is about the neutral reasoning too, after which the model rates."""
+        return self.consistency is not None and readout == "text"
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether log-probabilities under the untrained model go into its objective."""
+        return self.prefers or self.consistency == "base"
+
+    def generates(self, readout: Readout) -> bool:
+        """Whether any of its stages has the model write text."""
+        return readout == "text" or self.prefers or self.think or self.rewrite is not None
+
+
+# Losses of a preference pair, by TRL's names (DPOConfig.loss_type).
+PreferenceLoss = Literal["sigmoid", "ipo", "hinge", "robust"]
+
+
+class LossConfig(Section):
+    """Keys of `loss=` (`training.objective`): the preference loss, the weights of the terms, and beta."""
+
+    preference: PreferenceLoss
+
+    w_dpo: NonNegative
+    w_sft: NonNegative
+    w_consistency: NonNegative
+    beta: Positive
+    label_smoothing: Annotated[
+        float, Field(ge=0.0, lt=0.5)
+    ]  # share of pairs taken to be swapped (robust)

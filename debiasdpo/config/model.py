@@ -1,0 +1,45 @@
+"""Keys of `model=`: what rates. Local weights and the adapters on them, or a Python function."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from debiasdpo.schema import Count, Section, Text
+
+Attention = Literal["auto", "dense", "segments", "flex"]  # `packing.tree_attention`
+
+
+class LoraSettings(Section):
+    """Keys of `model.lora`: delta W = alpha / rank * B A, beside the frozen weight W."""
+
+    rank: Count
+    alpha: Count
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)]  # 0 where results are compared exactly
+    # Last parts of module names; "all-linear" is every linear layer but the output projection.
+    targets: Annotated[Sequence[Text], Field(min_length=1)] | Literal["all-linear"]
+    last_layers: Count | None = None  # only in the last so many layers, where gradients then stop
+
+
+class ModelConfig(Section):
+    """Keys of `model=` for weights on this machine, which can be trained."""
+
+    kind: Literal["local"]
+    path: Text  # hub id, local folder, local .gguf file, or package:NAME/FILE.gguf
+    revision: Text | None  # of a hub repository: commit, tag or branch; None: main
+    nf4: bool  # weights in 4 bits, double quantisation, computing in `dtype`
+    dtype: Literal["bfloat16", "float32", "float16"]  # of what is not in 4 bits
+    attention: Attention  # how a packed prefix tree attends
+    lora: LoraSettings
+    max_length: Count  # tokens of prompt + completion
+
+
+class CallableConfig(Section):
+    """A Python function that rates (`raters.callable`); given by `debiasdpo.audit`, not on the command line."""
+
+    kind: Literal["callable"]
+    name: Text  # in tables and folder names
+    version: Text  # of the function: the same name and version answer the same prompt alike
+
+
+AnyModelConfig = Annotated[ModelConfig | CallableConfig, Field(discriminator="kind")]

@@ -1,0 +1,78 @@
+"""What is checked of a configuration with a look at the machine: files, packages, processes, the GPU.
+
+Checks of keys against each other are in `config.checks`; all problems come in one error.
+"""
+
+import importlib.util
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from debiasdpo.cluster import processes
+from debiasdpo.config.build import build
+from debiasdpo.config.job import JobConfig
+from debiasdpo.config.model import AnyModelConfig, ModelConfig
+from debiasdpo.documents.corpus import source_files
+from debiasdpo.errors import UserError
+from debiasdpo.models.checks import check_model
+
+if TYPE_CHECKING:
+    from debiasdpo.config.data import AnyDataConfig
+    from debiasdpo.config.method import MethodConfig
+    from debiasdpo.config.train import TrainConfig
+
+
+def build_job(composed: DictConfig) -> JobConfig:
+    """The checked job. Raises `UserError` with all problems found."""
+    return build(composed, CHECKS)
+
+
+def _model_files(model: AnyModelConfig) -> Iterable[str]:
+    return check_model(model) if isinstance(model, ModelConfig) else ()
+
+
+def _data_files(data: "AnyDataConfig") -> Iterable[str]:
+    try:
+        source_files(data)
+    except UserError as error:
+        yield from str(error).split("\n")
+
+
+def _output_folder(output_dir: str) -> Iterable[str]:
+    path = Path(output_dir).expanduser().absolute()
+    there = next(p for p in (path, *path.parents) if p.exists())
+    if not there.is_dir():
+        yield f"output_dir: {there} is a file where a folder is needed; set output_dir=PATH"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        yield f"output_dir: no permission to write in {there}; set output_dir=PATH"
+
+
+def _engine(method: "MethodConfig", train: "TrainConfig") -> Iterable[str]:
+    if train.engine != "trl":
+        return
+    if method.trains and not method.prefers:
+        yield (
+            f"train.engine: trl computes a preference loss, which method={method.name} does not have;"
+            " set train.engine=tree"
+        )
+    elif method.trains and importlib.util.find_spec("trl") is None:
+        yield "train.engine: trl needs a package: pip install 'trl==1.16.*'"
+    elif processes.size() > 1:
+        yield "train.engine: trl runs in one process only; set train.engine=tree, or start one process"
+
+
+def _attention_here(method: "MethodConfig", model: AnyModelConfig) -> Iterable[str]:
+    if not isinstance(model, ModelConfig) or model.attention not in ("flex", "segments"):
+        return
+    import torch
+
+    if torch.cuda.is_available() and model.attention == "segments":
+        yield "model.attention: segments runs on a CPU only; set model.attention=auto, flex or dense"
+    if not torch.cuda.is_available() and model.attention == "flex" and method.trains:
+        yield "model.attention: flex cannot train on a CPU; set model.attention=auto or segments"
+
+
+CHECKS = (_model_files, _data_files, _output_folder, _engine, _attention_here)

@@ -1,0 +1,77 @@
+"""What went wrong, in words that say what to do: memory, disk, or a user's mistake."""
+
+import errno
+import re
+from pathlib import Path
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from debiasdpo.errors import UserError
+from debiasdpo.packing.memory import is_out_of_memory, memory_message
+
+
+def cause(error: BaseException) -> str:
+    """What kind of trouble it is, as far as that can be told: memory, disk, input, interrupt, error."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupt"
+    if isinstance(error, UserError):
+        return "input"
+    if isinstance(error, Exception) and is_out_of_memory(error):
+        return "memory"
+    return "disk" if isinstance(error, Exception) and disk_message(error) else "error"
+
+
+def message(error: Exception) -> str | None:
+    """One message for an error that a user can mend; None for a fault of the program."""
+    if isinstance(error, UserError):
+        return str(error)
+    return memory_message(error) or disk_message(error)
+
+
+def command_line(error: Exception) -> str | None:
+    """Why there is no job to run: what Hydra says, without its advice to add unknown keys; None for a
+    fault of the program."""
+    known = (HydraException, OmegaConfBaseException, YAMLError, OSError, ValueError, UserError)
+    if not isinstance(error, known):
+        return None
+    if isinstance(error, YAMLError):
+        return f"A configuration file is not valid YAML; quote texts that hold : or ? or commas.\n{error}"
+    if isinstance(error, OSError) and not isinstance(error, HydraException):
+        return disk_message(error) or str(error)
+    unknown = re.match(r"Could not override '(.+?)'", str(error))
+    if unknown and unknown[1].startswith("cluster.more."):
+        return f"{unknown[1]}: a new key of an open mapping; write +{unknown[1]}=VALUE"
+    if unknown:
+        return f"{unknown[1]}: no such key; --cfg job shows all there are"
+    return re.sub(r"\s*Config search path:.*", "", str(error), flags=re.DOTALL)
+
+
+# As safetensors and `torch.save` have it.
+_FULL_DISK = ("No space left on device", "unexpected pos", "PytorchStreamWriter failed writing")
+
+
+def disk_message(error: Exception) -> str | None:
+    """What to do about a disk that is full or refuses to be written; None for other errors.
+
+    Some libraries turn a full disk into an error of their own, which only says so in its text.
+    """
+    full = any(sign in str(error) for sign in _FULL_DISK)
+    if not isinstance(error, OSError):
+        error = OSError(errno.ENOSPC if full else 0, "")
+    where = f" ({error.filename})" if error.filename else ""
+    if full or error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"The disk is full{where}. Free some space, or write elsewhere with output_dir=PATH;"
+            " the same command then goes on from what is finished."
+        )
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return f"No permission to write{where}. Choose another folder with output_dir=PATH."
+    if error.errno in (errno.ENOTDIR, errno.EEXIST) and error.filename:
+        path = Path(error.filename)
+        file = next((p for p in (*reversed(path.parents), path) if p.is_file()), path)
+        return f"{file} is a file where a folder is needed; set output_dir=PATH, or move the file."
+    if error.errno == errno.ENAMETOOLONG:
+        return f"The name of a file would be too long{where}. Shorten it with output_dir=PATH."
+    return None

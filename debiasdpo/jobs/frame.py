@@ -1,0 +1,88 @@
+"""The frame of a job: its run folder, status, log and tracker; and what it says at the end."""
+
+import contextlib
+import logging
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from debiasdpo.config.job import JobConfig
+from debiasdpo.jobs.failures import cause
+from debiasdpo.jobs.identity import Choices, identify, inputs_key, output_folder, trained
+from debiasdpo.jobs.job import Job
+from debiasdpo.jobs.logs import FORMAT
+from debiasdpo.jobs.run_folder import RunFolder
+from debiasdpo.jobs.versions import versions
+from debiasdpo.raters.base import Rater
+from debiasdpo.redaction import MaskingFormatter, mask_known, redact
+from debiasdpo.storage.files import write_json, write_text
+from debiasdpo.storage.store import Store
+from debiasdpo.tracking.tracker import open_tracker
+
+log = logging.getLogger("debiasdpo")
+
+
+@contextlib.contextmanager
+def open_job(config: JobConfig, choices: Choices, rater: Rater | None = None) -> Iterator[Job]:
+    """The job with its run folder and tracker; status.json tells how it ended, whatever happens."""
+    key, folder = identify(config, choices)
+    plain = redact(config.model_dump(mode="json"))
+    run = RunFolder(folder, choices.to_status(config))
+    handler = logging.FileHandler(run.folder / "run.log", encoding="utf-8")
+    handler.setFormatter(MaskingFormatter(FORMAT))
+    log.addHandler(handler)
+    log.info("run folder: %s", run.folder)
+    try:
+        _write_config(run, plain)
+        write_json(run.folder / "versions.json", versions())
+        run.status("running", stage="start", config=key)
+        inputs = inputs_key(config, key)
+        with open_tracker(
+            config.tracker,
+            run_id=key,
+            name=run.folder.name,
+            group=f"{choices.name}_{trained(config)}",
+            tags=[choices.name, *config.context.train_categories, config.method.name],
+            job_config=plain,
+            folder=run.folder,
+        ) as tracker:
+            yield Job(config, Store(output_folder(config) / "cache"), run, tracker, rater)
+        run.finish(
+            config=key,
+            inputs=inputs,
+            tracker=config.tracker.kind,
+            gpu_hour_price=config.gpu_hour_price,
+        )
+    except (
+        SystemExit
+    ):  # told to stop, and put back into a queue; whoever looks sees the process gone
+        raise
+    except BaseException as error:
+        # A full disk cannot take the status either; the error itself must still come through.
+        with contextlib.suppress(OSError):
+            run.status(
+                "interrupted" if isinstance(error, KeyboardInterrupt) else "failed",
+                config=key,
+                cause=cause(error),
+                error=mask_known(
+                    f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+                ),
+                traceback=mask_known(traceback.format_exc()),
+            )
+        raise
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+def show(folder: Path) -> None:
+    """What a finished job found, once more."""
+    log.info("finished before, nothing to do")
+    print((folder / "table.txt").read_text(encoding="utf-8"), end="")
+    print(f"\nrun folder: {folder}")
+
+
+def _write_config(run: RunFolder, plain: Mapping[str, object]) -> None:
+    from omegaconf import OmegaConf
+
+    write_text(run.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(plain))))

@@ -1,0 +1,111 @@
+"""Which job a configuration is, where it is kept, and whether it is done. Nothing here needs torch."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import debiasdpo
+from debiasdpo.config.job import JobConfig
+from debiasdpo.config.model import ModelConfig
+from debiasdpo.documents.corpus import files_identity, source_files
+from debiasdpo.jobs.run_folder import RunFolder
+from debiasdpo.models.source import source_identity
+from debiasdpo.storage.files import fingerprint
+
+# What changes where and how a job runs, and not what it finds.
+_NO_MATTER: Any = {
+    **dict.fromkeys(("output_dir", "tracker", "cluster", "gpu_hour_price", "plan"), True),
+    "batching": {"shards"},
+}
+
+
+class Choices(NamedTuple):
+    """What a user chose for a job, by name."""
+
+    model: str  # as `model=` has it, or the last part of `model.path`
+    data: str  # as `data=` has it
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}_{self.data}"
+
+    def to_status(self, config: JobConfig) -> dict[str, object]:
+        """For status.json: the choices as names and as paths."""
+        return {
+            "model": self.model,
+            "model_path": getattr(config.model, "path", None),
+            "data": self.data,
+            "data_path": getattr(config.data, "path", None),
+            "method": config.method.name,
+            "context": list(config.context.train_categories),
+        }
+
+
+def choices_of(chosen: Mapping[str, Any], overrides: Iterable[str], config: JobConfig) -> Choices:
+    """From Hydra's groups (`runtime.choices`) and the overrides given. A model given by `model.path` is
+    called by that path's last part."""
+    model = str(chosen["model"])
+    if isinstance(config.model, ModelConfig) and any(
+        override.lstrip("+").startswith("model.path=") for override in overrides
+    ):
+        model = re.split(r"[/\\]", config.model.path.rstrip("/\\"))[-1]
+    return Choices(model, str(chosen["data"]))
+
+
+class Identity(NamedTuple):
+    """What tells one job from another, and where it is kept."""
+
+    key: str  # fingerprint of the configuration, less what does not change its result
+    folder: Path  # the run folder
+
+
+def identify(config: JobConfig, choices: Choices) -> Identity:
+    """The job of this configuration; its choices begin its folder's name."""
+    plain = config.model_dump(mode="json", exclude=_NO_MATTER)
+    key = fingerprint(plain)
+    title = f"{choices.name}_{trained(config)}_{config.method.name}_s{config.seed}"
+    title = re.sub(r"[^\w.+-]+", "-", title)[:120]
+    return Identity(key, output_folder(config) / "runs" / f"{title}_{key[:8]}")
+
+
+def finished(config: JobConfig, choices: Choices) -> Path | None:
+    """The run folder of this job, if it is finished and nothing that went into it has changed since:
+    configuration, data files, model, version; and no file that it left. Needs no torch."""
+    key, folder = identify(config, choices)
+    if not folder.is_dir():
+        return None
+    known = RunFolder(folder, {}).complete()
+    if known is None or known.get("inputs") != inputs_key(config, key):
+        return None
+    if known.get("gpu_hour_price") != config.gpu_hour_price:  # its metrics.json says another price
+        return None
+    tracker = config.tracker.kind
+    return folder if tracker in ("none", known.get("tracker")) else None
+
+
+def inputs_key(config: JobConfig, key: str) -> str:
+    """Fingerprint of all that decides the job's result, by its configuration's `key`."""
+    return fingerprint(
+        {
+            "config": key,
+            "debiasdpo": debiasdpo.__version__,
+            "files": files_identity(source_files(config.data)),
+            "model": _model(config),
+        }
+    )
+
+
+def _model(config: JobConfig) -> object:
+    """None of a Python function's identity but its name and version, which the configuration holds."""
+    model = config.model
+    return source_identity(model.path, model.revision) if isinstance(model, ModelConfig) else None
+
+
+def trained(config: JobConfig) -> str:
+    """The categories trained on, as names of folders and groups have them."""
+    return "+".join(config.context.train_categories)
+
+
+def output_folder(config: JobConfig) -> Path:
+    return Path(config.output_dir).expanduser().absolute()

@@ -1,0 +1,84 @@
+"""What the stages of one job share: its configuration, its files, and its rater."""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from debiasdpo.cluster import interrupts, processes
+from debiasdpo.config.job import JobConfig
+from debiasdpo.costs import Cost, Meter
+from debiasdpo.jobs.raters import hold_model, local_rater
+from debiasdpo.jobs.run_folder import RunFolder, now
+from debiasdpo.models.held import HeldModel
+from debiasdpo.raters.base import Rater, require
+from debiasdpo.storage.store import OpenStage, Store
+from debiasdpo.tracking.tracker import Tracker
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Job:
+    """What the stages of one job share."""
+
+    config: JobConfig
+    store: Store
+    run: RunFolder
+    tracker: Tracker
+    given: Rater | None = (
+        None  # a rater from Python; None: the one that the configuration describes
+    )
+    costs: dict[str, Cost] = field(default_factory=dict)  # of each stage, when it was made
+    _raters: dict[Path | None, Rater] = field(default_factory=dict)
+    _stage: dict[str, Any] = field(default_factory=dict)  # the one at work: name, since, before
+    _spent: Callable[[], None] = lambda: None  # notes what it has cost so far
+
+    @cached_property
+    def model(self) -> HeldModel:
+        """The local model, which is loaded when it is first needed."""
+        return hold_model(self.config, self.store.root)
+
+    def rater(self, weights: Path | None = None) -> Rater:
+        """What rates: the model as it is (None) or as trained into `weights`, or the rater given."""
+        if weights not in self._raters:
+            rater = self.given or local_rater(self.config, self.model, weights)
+            require(rater, self.config.rate.readout)
+            self._raters[weights] = rater
+        return self._raters[weights]
+
+    def make(
+        self,
+        title: str,
+        stage: OpenStage,
+        work: Callable[[], Iterable[str]],
+        into: str = "",
+        cost: Callable[[], Cost] | None = None,
+    ) -> None:
+        """Do `work` unless the stage is finished; it returns the names of the files it wrote, which the
+        run folder gets too, in its folder `into`. `cost`: what it took, if others had a part in it."""
+        if stage.files is None:
+            self._stage = {"stage": title, "since": now()}
+            self.run.status("running", **self._stage)
+            log.info("%s ...", title)
+            meter, earlier = Meter(), stage.spent()
+
+            def spent() -> Cost:
+                return meter.read(processes.size()).after(earlier)
+
+            self._spent = lambda: stage.note_spent(spent())
+            names = work()
+            stage.commit(names, spent() if cost is None else cost())
+        else:
+            log.info("%s: found in %s", title, stage.folder)
+        self.costs[title] = stage.cost
+        self.run.keep(stage, stage.files or (), into)
+
+    def progress(self, done: int, total: int) -> None:
+        """Say how far the stage at work is; what the first call tells was there before."""
+        interrupts.check()
+        self._stage.setdefault("before", done)
+        if self.run.progress(**self._stage, done=done, total=total):
+            self._spent()

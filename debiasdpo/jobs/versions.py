@@ -1,0 +1,41 @@
+"""What ran: package versions, Python, and the git commit of a checkout."""
+
+import contextlib
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+
+import debiasdpo
+
+_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "hydra-core", "numpy")
+
+
+def versions() -> dict[str, str | None]:
+    """What ran: package versions, Python, and the git commit of a checkout."""
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return {
+        "debiasdpo": debiasdpo.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        **found,
+    }
+
+
+def _commit() -> str | None:
+    """Commit of the checkout this runs from, `+` if it was changed since; None elsewhere."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,1 @@
+"""Local weights: where they come from, loading them, adapters, size."""

@@ -1,0 +1,94 @@
+"""LoRA adapters: put on a model, saved and loaded, as safetensors only."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from debiasdpo.config.model import LoraSettings
+from debiasdpo.errors import UserError
+from debiasdpo.models.quiet import quiet
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+
+def add_adapter(model: "PreTrainedModel", settings: LoraSettings, seed: int) -> "PeftModel":
+    """The model, frozen, with new LoRA weights (fp32, B = 0) drawn by seed. `model` is changed.
+
+    peft's `prepare_model_for_kbit_training` is not used: it would turn embedding and output
+    projection to fp32 (3 GB more for Llama 3.1 8B), and all activations with them.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    check_targets(model, settings)
+    targets = settings.targets if isinstance(settings.targets, str) else list(settings.targets)
+    lora = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=targets,
+        layers_to_transform=_last_layers(model, settings.last_layers),
+    )
+    with torch.random.fork_rng(), quiet():
+        torch.manual_seed(seed)
+        return get_peft_model(model, lora, autocast_adapter_dtype=True)
+
+
+def check_targets(model: "PreTrainedModel", settings: LoraSettings) -> None:
+    """Raise `UserError` where `targets` names a layer that the model lacks: peft minds only if all
+    are missing."""
+    import torch
+
+    if isinstance(settings.targets, str):
+        return
+    linear = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
+    for target in settings.targets:
+        if not any(f".{name}".endswith(f".{target}") for name in linear):
+            known = sorted({name.rpartition(".")[2] for name in linear})
+            raise UserError(
+                f"model.lora.targets: the model has no {target}; it has {', '.join(known)}"
+            )
+
+
+def _last_layers(model: "PreTrainedModel", count: int | None) -> list[int] | None:
+    total: int = model.config.num_hidden_layers
+    return None if count is None else list(range(max(0, total - count), total))
+
+
+def save_adapter(model: "PeftModel", folder: Path) -> None:
+    """Write the adapter's weights as safetensors, with its settings."""
+    # Left to itself, peft asks the hub for the base model's vocabulary size.
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+
+
+def load_adapter(model: "PreTrainedModel", folder: Path) -> "PeftModel":
+    """The model with a saved adapter (safetensors only). `model` is changed.
+
+    Raises `UserError` unless the folder's tensors are exactly those of its adapter on this model.
+    """
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import SafetensorError, safe_open
+
+    weights = folder / "adapter_model.safetensors"
+    for file in (folder / "adapter_config.json", weights):
+        if not file.is_file():  # peft would look for a pickle, or ask the hub
+            raise UserError(f"adapter: {file} does not exist; give the folder of a saved adapter")
+    try:
+        with quiet():
+            adapted = PeftModel.from_pretrained(model, str(folder))
+        with safe_open(weights, framework="pt") as stored:
+            found = set(stored.keys())
+    except (RuntimeError, ValueError, SafetensorError, json.JSONDecodeError) as error:
+        raise UserError(
+            f"adapter: {folder} does not fit the model {model.name_or_path}: {error}"
+        ) from error
+    wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    if found != wanted:  # peft only warns, and would rate with half an adapter
+        raise UserError(
+            f"adapter: {folder} does not fit the model {model.name_or_path}: it has {len(found)}"
+            f" tensors, the model takes {len(wanted)}, such as {min(found ^ wanted)}"
+        )
+    return adapted

@@ -1,0 +1,172 @@
+"""Load a model and its tokenizer, as training and rating need them.
+
+NF4 is the same code on a GPU and on a CPU. Everything heavy is imported where it is used.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from debiasdpo.cluster import processes
+from debiasdpo.config.model import ModelConfig
+from debiasdpo.errors import UserError
+from debiasdpo.models.checks import check_model
+from debiasdpo.models.quiet import quiet
+from debiasdpo.models.source import GET_A_MODEL, converted, hub_source, local_path
+from debiasdpo.packing import tree_attention
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load_model(
+    config: ModelConfig, cache: Path, *, device: str | None = None
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """The base model in `eval()` and its tokenizer, on the GPU where there is one.
+
+    `cache`: a GGUF file is converted once into `cache/models/`. Raises `UserError` where the model
+    cannot be had, has no chat template, or takes fewer tokens than `max_length`.
+    """
+    problems = check_model(config)
+    if problems:
+        raise UserError("\n".join(problems))
+    with quiet():
+        import torch
+        from safetensors import SafetensorError
+        from transformers import (
+            MODEL_FOR_CAUSAL_LM_MAPPING,
+            AutoConfig,
+            AutoModelForCausalLM,
+            AutoTokenizer,
+            BitsAndBytesConfig,
+        )
+
+        from debiasdpo.packing.logprobs import check_projection
+
+        _keep_no_kernels()
+        tree_attention.register()
+        local = local_path(config.path)
+        dtype: torch.dtype = getattr(torch, config.dtype)
+        quantisation = None
+        if config.nf4:
+            quantisation = BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=dtype,
+            )
+        try:
+            source, where = load_source(config, local, cache)
+            architecture = AutoConfig.from_pretrained(source, **where)
+            tree_attention.refuse_unpackable(
+                architecture, MODEL_FOR_CAUSAL_LM_MAPPING.get(type(architecture), None)
+            )
+            longest = getattr(architecture, "max_position_embeddings", None)
+            if longest is not None and config.max_length > longest:
+                raise UserError(
+                    f"model.max_length: {config.path} takes at most {longest} tokens, not"
+                    f" {config.max_length}; set model.max_length={longest}"
+                )
+            _refuse_shifting_positions(architecture, config)
+            tokenizer = AutoTokenizer.from_pretrained(source, **where)
+            if tokenizer.chat_template is None or tokenizer.eos_token_id is None:
+                raise UserError(
+                    f"model.path: {config.path} has no chat template or no end-of-turn token;"
+                    " choose the instruction-tuned version of the model"
+                )
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                source,
+                dtype=dtype,
+                attn_implementation=tree_attention.NAME,
+                quantization_config=quantisation,
+                device_map={"": device or processes.device()},
+                use_safetensors=True,  # never a pickle
+                output_loading_info=True,
+                **where,
+            )
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise UserError(cannot_load(config, local, error)) from error
+        model, report = loaded
+        absent = sorted([*report["missing_keys"], *map(str, report["mismatched_keys"])])
+        if absent:  # transformers would fill them at random, with a warning
+            raise UserError(
+                f"model.path: the weights of {config.path} lack {len(absent)} tensors of its"
+                f" architecture, such as {absent[0]}; download or save it again"
+            )
+    keep_weights_trainable(model)
+    _only_token_ids(model)
+    check_projection(model)
+    model.name_or_path = config.path  # what an adapter will name as its base: not our cache
+    return model, tokenizer
+
+
+def load_source(config: ModelConfig, local: Path | None, cache: Path) -> tuple[str, dict[str, Any]]:
+    """What transformers loads from, and the options for it."""
+    revision = None
+    if local is None:
+        source, revision = hub_source(config.path, config.revision)
+    else:
+        gguf = local.suffix == ".gguf"
+        source = str(converted(config.path, local, cache) if gguf else local)
+    return source, {"revision": revision, "trust_remote_code": False}
+
+
+def cannot_load(config: ModelConfig, local: Path | None, error: Exception) -> str:
+    text = f"model.path: {config.path} cannot be loaded"
+    if "trust_remote_code" in str(error):
+        return (
+            f"{text}: it needs code from its repository, which is never run here; choose a model"
+            " whose architecture transformers has"
+        )
+    text = f"{text}: {type(error).__name__}: {error}"
+    return text if local else f"{text}\n{GET_A_MODEL.format(config.path)}"
+
+
+def _refuse_shifting_positions(architecture: Any, config: ModelConfig) -> None:
+    """Some models place all tokens by the longest of the sequences that run together."""
+    text = architecture.get_text_config()
+    rope = getattr(text, "rope_parameters", None) or {}
+    if rope.get("rope_type") not in ("dynamic", "longrope"):
+        return
+    limit = rope.get("original_max_position_embeddings") or text.max_position_embeddings
+    if config.max_length > limit:
+        raise UserError(
+            f"model.max_length: beyond {limit} tokens, {text.model_type} models place the tokens of"
+            " each sequence by the longest that runs with it, and packed scoring would not be exact;"
+            f" set model.max_length={limit}, or choose another model"
+        )
+
+
+def _keep_no_kernels() -> None:
+    """Keep oneDNN, which computes bfloat16 on a CPU, from holding on to its kernels for 1,024 shapes, twice.
+
+    Every packed tree has a shape of its own, so that memory would grow for hours, by a gigabyte with
+    a model of two layers, and nothing is found again. Without these caches it is as quick.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "0")
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "1")
+
+
+def keep_weights_trainable(model: "torch.nn.Module") -> None:
+    """Keep bitsandbytes from repacking 4-bit weights in place, as it does on AVX512-BF16 CPUs.
+
+    It would at the first forward in `eval()` without gradient, and run a kernel without autograd
+    from then on: LoRA gradients are wrong, and nothing says so.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010 (no such field in nn.Module's types)
+
+
+def _only_token_ids(model: "PreTrainedModel") -> None:
+    """Of the model's own generation settings, keep its special tokens only.
+
+    How to decode is the user's choice in `rate`; Qwen2.5 would add a repetition penalty to that.
+    """
+    from transformers import GenerationConfig
+
+    own = model.generation_config
+    if own is not None:
+        names = ("bos_token_id", "eos_token_id", "pad_token_id")
+        model.generation_config = GenerationConfig(**{n: getattr(own, n, None) for n in names})

@@ -1,0 +1,1 @@
+"""Prefix trees: packing, attention over them, log-probabilities, generation, token ids."""

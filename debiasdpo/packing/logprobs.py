@@ -1,0 +1,228 @@
+"""Log-probabilities of completions under a causal language model: the one place that runs it for that.
+
+Sequences that share prefixes are packed as a prefix tree and run in one forward pass; the result is
+that of running each alone. The vocabulary projection runs only where a scored token is predicted.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from debiasdpo import costs
+from debiasdpo.config.model import Attention
+from debiasdpo.errors import UserError
+from debiasdpo.packing.prefix_tree import PrefixTree, pack
+from debiasdpo.packing.tree_attention import (
+    NAME,
+    TreeAttention,
+    choose,
+    refuse_lost_windows,
+    register,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_LOGIT_BYTES = 2**26  # of one chunk of the vocabulary projection, in float32
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Token ids of a prompt and of what follows it; only the latter is scored. Neither is empty."""
+
+    prompt: tuple[int, ...]
+    completion: tuple[int, ...]
+
+
+def pack_completions(completions: Sequence[Completion]) -> PrefixTree:
+    """The tree of the sequences, scored where the completions are. The last token is never run."""
+    return pack(
+        [c.prompt + c.completion for c in completions],
+        [range(len(c.prompt), len(c.prompt) + len(c.completion)) for c in completions],
+    )
+
+
+def packed_tokens(completions: Sequence[Completion]) -> int:
+    """Tokens that `sequence_logprobs` would run for these completions."""
+    return len(pack_completions(completions).ids)
+
+
+def sequence_logprobs(
+    model: "torch.nn.Module", completions: Sequence[Completion], attention: Attention = "auto"
+) -> "Tensor":
+    """log p(completion | prompt), summed over the completion's tokens: (n,), float32, with grad.
+
+    All completions run in one packed pass; the caller bounds its size (`packed_tokens`).
+    """
+    import torch
+
+    tree = pack_completions(completions)
+    hidden = run_tree(model, tree, attention)
+    kept, where = np.unique(tree.predictors, return_inverse=True)
+    targets = np.concatenate([np.array(c.completion, np.int64) for c in completions])
+    scored = token_logprobs(
+        causal_model(model).get_output_embeddings(),
+        hidden[torch.as_tensor(kept, device=hidden.device)],
+        torch.as_tensor(where, device=hidden.device),
+        torch.as_tensor(targets, device=hidden.device),
+    )
+    return torch.stack([part.sum() for part in scored.split(list(tree.counts))])
+
+
+def separate_logprobs(model: "torch.nn.Module", completions: Sequence[Completion]) -> "Tensor":
+    """The same, each sequence in a forward pass of its own, as transformers runs it: the oracle."""
+    import torch
+
+    device = next(model.parameters()).device
+    scored = []
+    for c in completions:
+        logits = causal_model(model)(
+            torch.tensor([c.prompt + c.completion[:-1]], device=device),
+            use_cache=False,
+            logits_to_keep=len(c.completion),
+        ).logits[0]
+        targets = torch.tensor(c.completion, device=device)[:, None]
+        scored.append(torch.log_softmax(logits.float(), dim=-1).gather(1, targets).sum())
+    return torch.stack(scored)
+
+
+def run_tree(
+    model: "torch.nn.Module",
+    tree: PrefixTree,
+    attention: Attention = "auto",
+    kept: "list[tuple[Tensor, Tensor]] | None" = None,
+    ahead: int = 0,
+) -> "Tensor":
+    """Last hidden states of a packed tree, (N, hidden size).
+
+    `kept` is given each layer's keys and values, (1, kv heads, N, size), to go on from for up to
+    `ahead` tokens.
+    """
+    import torch
+
+    device = next(model.parameters()).device
+    attend = TreeAttention(tree, choose(attention, device), device, kept)
+    hidden = run_packed(
+        model,
+        torch.as_tensor(tree.ids, device=device),
+        torch.as_tensor(tree.depth, device=device),
+        attend,
+    )
+    config = causal_model(model).config.get_text_config()
+    if len(attend.windows) != config.num_hidden_layers:
+        raise UserError(
+            f"model.path: {len(attend.windows)} of {config.num_hidden_layers} layers of"
+            f" {config.model_type} attend as a prefix tree needs it; choose another model"
+        )
+    refuse_lost_windows(config, attend.windows, int(tree.depth.max()) + 1 + ahead)
+    return hidden
+
+
+def run_packed(
+    model: "torch.nn.Module", ids: "Tensor", positions: "Tensor", attend: Any
+) -> "Tensor":
+    """Last hidden states (N, hidden size) of packed tokens (N,), which attend as `attend` says."""
+    import torch
+
+    costs.count_tokens(len(ids))
+    causal = causal_model(model)
+    if causal.config._attn_implementation != NAME:
+        register()
+        causal.set_attn_implementation(NAME)
+    return causal.get_decoder()(  # type: ignore[no-any-return]
+        input_ids=ids[None],
+        position_ids=positions[None],
+        # Never looked at, but a mask of four dimensions keeps transformers from making its own.
+        attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids.device),
+        tree=attend,
+        use_cache=False,
+    ).last_hidden_state[0]
+
+
+def token_logprobs(
+    head: "torch.nn.Module", hidden: "Tensor", where: "Tensor", targets: "Tensor"
+) -> "Tensor":
+    """log p of token targets[t] at hidden state where[t]: (T,), float32, with grad.
+
+    hidden (K, hidden size), where and targets (T,), `where` from 0 to K - 1. `head` projects hidden
+    states to the vocabulary, in chunks, so that at no time there are more than _LOGIT_BYTES of logits.
+    """
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    size = max(1, _LOGIT_BYTES // (4 * cast("Tensor", head.weight).shape[0]))
+    frozen = type(head) is torch.nn.Linear and not any(p.requires_grad for p in head.parameters())
+    order, parts = [], []
+    for start in range(0, len(hidden), size):
+        states = hidden[start : start + size]
+        chosen = torch.nonzero((where >= start) & (where < start + size))[:, 0]
+        inputs = head, states, where[chosen] - start, targets[chosen]
+        if frozen:
+            parts.append(_frozen_projection().apply(*inputs))
+        else:  # the logits are computed again for the gradient
+            parts.append(checkpoint(_project, *inputs, use_reentrant=False))
+        order.append(chosen)
+    return torch.cat(parts)[torch.argsort(torch.cat(order))]
+
+
+def _project(
+    head: "torch.nn.Module", states: "Tensor", rows: "Tensor", targets: "Tensor"
+) -> "Tensor":
+    logits: Tensor = head(states).float()  # (k, vocabulary)
+    return logits[rows, targets] - logits.logsumexp(-1)[rows]
+
+
+@functools.cache
+def _frozen_projection() -> Any:
+    """`_project` for a head that is not trained: its gradient is worked out while the logits exist.
+
+    d log p(t) / d h = W[t] - sum_v p(v) W[v], so that one vector a state is all that is kept.
+    """
+    import torch
+
+    class FrozenProjection(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, head, states, rows, targets):  # type: ignore[no-untyped-def]
+            logits = head(states).float()
+            lse = logits.logsumexp(-1)
+            scored = logits[rows, targets] - lse[rows]
+            if ctx.needs_input_grad[1]:
+                chances = logits.sub_(lse[:, None]).exp_().to(head.weight.dtype)
+                ctx.save_for_backward(chances @ head.weight, rows, targets)
+                ctx.head = head
+            return scored
+
+        @staticmethod
+        def backward(ctx, grad):  # type: ignore[no-untyped-def]
+            mean, rows, targets = ctx.saved_tensors
+            parts = grad[:, None] * (ctx.head.weight[targets].float() - mean.float()[rows])
+            found = torch.zeros(mean.shape, dtype=parts.dtype, device=mean.device)
+            return None, found.index_add_(0, rows, parts).to(mean.dtype), None, None
+
+    return FrozenProjection
+
+
+def causal_model(model: Any) -> Any:
+    """The language model itself, under an adapter."""
+    from peft import PeftModel
+
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def check_projection(model: Any) -> None:
+    """Raise `UserError` where the logits are not plainly the head's output on the last hidden states."""
+    import torch
+
+    ids = torch.tensor([[1, 2, 3]], device=next(model.parameters()).device)
+    with torch.no_grad():
+        direct = model.get_output_embeddings()(model.get_decoder()(ids, use_cache=False)[0])
+        expected = model(ids, use_cache=False).logits
+    if not torch.allclose(direct.float(), expected.float(), rtol=1e-3, atol=1e-3):
+        raise UserError(
+            f"model.path: {model.config.model_type} changes its logits after the vocabulary projection,"
+            " which packed scoring cannot do; choose another model"
+        )

@@ -1,0 +1,135 @@
+"""Prompts: document, query, spurious context, instruction, in this order unless told otherwise."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from debiasdpo.config.data import Rubric
+from debiasdpo.config.rate import ContextPosition
+from debiasdpo.documents.base import Document
+from debiasdpo.prompts.contexts import Statement
+
+Messages = tuple[dict[str, str], ...]  # chat format: {"role": ..., "content": ...}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One request for a rating. `statement` is None in the neutral prompt."""
+
+    document: str  # id
+    rubric: str
+    statement: Statement | None
+    messages: Messages
+    repeat: int = 0  # >0: the same prompt rated again, to measure sampling noise
+
+    @property
+    def key(self) -> str:
+        """Unique within a job: `lesson-001-0|reasoning|sycophancy+test1|0`."""
+        name = "neutral" if self.statement is None else self.statement.name
+        return f"{self.document}|{self.rubric}|{name}|{self.repeat}"
+
+
+@dataclass(frozen=True)
+class PromptStyle:
+    """The fixed texts around document and rubric; all of them come from the configuration."""
+
+    heading: str  # stands before the document
+    instruction: str  # the last thing the model reads
+    context_position: ContextPosition
+    reminder: str | None = None  # stands before the instruction (a mitigation)
+
+
+def query(rubric: Rubric) -> str:
+    return f"{rubric.question} Rate it on a scale from {rubric.low} to {rubric.high}."
+
+
+def request(style: PromptStyle, rubric: Rubric, statement: Statement | None) -> str:
+    """What a user asks about a document: the query, with the spurious context where it stands."""
+    parts = [query(rubric)]
+    if statement is not None:
+        after = style.context_position == "after_query"
+        parts.insert(1 if after else 0, _fill(statement.text, rubric))
+    return "\n\n".join(parts)
+
+
+def render(
+    style: PromptStyle,
+    document: Document,
+    rubric_name: str,
+    rubric: Rubric,
+    statement: Statement | None = None,
+    repeat: int = 0,
+    asked: str | None = None,
+) -> Prompt:
+    """The prompt for one document, rubric and statement (None: the neutral prompt). `asked`: stands in
+    place of query and context."""
+    parts = [f"{style.heading}\n\n{document.text}", query(rubric) if asked is None else asked]
+    parts += [style.reminder] if style.reminder else []
+    parts.append(_fill(style.instruction, rubric))
+    system: list[dict[str, str]] = []
+    if statement is not None and asked is None:
+        context = _fill(statement.text, rubric)
+        if style.context_position == "after_query":
+            parts.insert(2, context)
+        elif style.context_position == "before_document":
+            parts.insert(0, context)
+        else:
+            system = [{"role": "system", "content": context}]
+    user = {"role": "user", "content": "\n\n".join(parts)}
+    return Prompt(document.id, rubric_name, statement, (*system, user), repeat)
+
+
+class Request(NamedTuple):
+    """What is asked about a document."""
+
+    rubric: str
+    statement: Statement | None
+    repeat: int
+
+
+@dataclass(frozen=True)
+class DocumentPrompts(Collection[Prompt]):
+    """The prompts of one document, written out when they are gone through."""
+
+    style: PromptStyle
+    document: Document
+    rubrics: Mapping[str, Rubric]
+    requests: Sequence[Request]
+    instead: Mapping[Request, str]  # said in place of query and context
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def __iter__(self) -> Iterator[Prompt]:
+        for r in self.requests:
+            yield render(
+                self.style, self.document, r.rubric, self.rubrics[r.rubric], r.statement, r.repeat,
+                asked=self.instead.get(r) if self.instead else None,
+            )  # fmt: skip
+
+    def __contains__(self, prompt: object) -> bool:
+        return any(prompt == mine for mine in self)
+
+
+def flat(groups: Iterable[Iterable[Prompt]]) -> list[Prompt]:
+    """All prompts of the groups, written out."""
+    return [prompt for group in groups for prompt in group]
+
+
+def by_document(prompts: Iterable[Prompt]) -> list[list[Prompt]]:
+    """The prompts of each document together, in the order in which documents first come."""
+    groups: dict[str, list[Prompt]] = {}
+    for prompt in prompts:
+        groups.setdefault(prompt.document, []).append(prompt)
+    return list(groups.values())
+
+
+def _fill(text: str, rubric: Rubric) -> str:
+    """Put the ends of the rubric's scale where a text says {best} or {worst}."""
+    worst, best = (rubric.low, rubric.high) if rubric.high_is_good else (rubric.high, rubric.low)
+    return text.replace("{best}", str(best)).replace("{worst}", str(worst))
+
+
+def answer(score: float) -> str:
+    """The answer that an expert's score stands for, as the instruction asks for it."""
+    return f"Rating: {score:g}"

@@ -1,0 +1,1 @@
+"""The stages of a job: each finds its output by fingerprint, or makes it, going on where it was."""

@@ -1,0 +1,37 @@
+"""The documents stage: read, split by group, written a part after the other."""
+
+import logging
+
+from debiasdpo.documents.corpus import SplitCorpus, open_corpus, rubrics_of, write
+from debiasdpo.documents.split import PARTS
+from debiasdpo.errors import UserError
+from debiasdpo.jobs.job import Job
+from debiasdpo.stages.declarations import LOAD
+
+log = logging.getLogger(__name__)
+
+
+def load_documents(job: Job) -> SplitCorpus:
+    """documents.jsonl: every document with its part; rows that were left out are counted."""
+    config = job.config.data
+    with job.store.stage(LOAD.store, LOAD.inputs(job.config)) as stage:
+
+        def work() -> list[str]:
+            write(config, job.config.seed, stage.folder)
+            return list(LOAD.outputs)
+
+        job.make(LOAD.title, stage, work, into="documents")
+        corpus = open_corpus(stage.folder, rubrics_of(config))
+    log.info(
+        "documents: %s%s",
+        ", ".join(f"{len(corpus.parts[p])} {p}" for p in PARTS),
+        "".join(f"; {count} {note}" for note, count in corpus.notes.items()),
+    )
+    if job.config.method.trains:
+        for part in ("train", "validation"):
+            if not corpus.parts[part]:
+                raise UserError(
+                    f"data: the {part} part has no document with a score, and training needs it; raise"
+                    f" data.split.{part}, or give more documents"
+                )
+    return corpus

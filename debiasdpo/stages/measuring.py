@@ -1,0 +1,86 @@
+"""The metrics stage, and what a job shows at its end."""
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from debiasdpo import costs
+from debiasdpo.documents.corpus import SplitCorpus
+from debiasdpo.evaluation.audit import audit
+from debiasdpo.evaluation.table import finite, results_table
+from debiasdpo.jobs.job import Job
+from debiasdpo.stages.declarations import METRICS
+from debiasdpo.storage.files import (
+    JsonlFile,
+    digest,
+    fingerprint_all,
+    read_json,
+    write_json,
+    write_text,
+)
+
+
+def measure(job: Job, corpus: SplitCorpus, ratings: Mapping[str, Path]) -> dict[str, Any]:
+    """Bias and accuracy of the models whose ratings are in these files, with intervals."""
+    config, test = job.config, corpus.parts["test"]
+    inputs = METRICS.inputs(
+        config,
+        ratings={name: digest(file) for name, file in ratings.items()},
+        scores=fingerprint_all([d.id, d.group, dict(d.scores)] for d in test),
+    )
+    with job.store.stage(METRICS.store, inputs) as stage:
+
+        def work() -> tuple[str, ...]:
+            rows = {name: JsonlFile(file) for name, file in ratings.items()}
+            write_json(stage.folder / "audit.json", audit(config, test, corpus.rubrics, rows))
+            return METRICS.outputs
+
+        job.make(METRICS.title, stage, work)
+        metrics: dict[str, Any] = read_json(stage.folder / "audit.json")
+    return metrics
+
+
+def conclude(
+    job: Job,
+    metrics: Mapping[str, Any],
+    counts: Mapping[str, int],
+    ratings: Mapping[str, Path],
+    weights: Path | None,
+) -> dict[str, Any]:
+    """Write metrics.json, show the table, and give the tracker summary, samples and adapter."""
+    found = {
+        **metrics,
+        **{f"pairs/{what}": count for what, count in counts.items()},
+        **{f"time/{stage}_s": round(cost.seconds, 2) for stage, cost in job.costs.items()},
+        **costs.figures(job.costs, job.config.gpu_hour_price),
+    }
+    found = {key: finite(value) for key, value in found.items()}
+    write_json(job.run.folder / "metrics.json", found)
+    job.tracker.summary(found)
+    job.tracker.table("ratings", _samples(ratings))
+    if weights is not None:
+        job.tracker.adapter(weights)
+    table = results_table(found)
+    write_text(job.run.folder / "table.txt", table + "\n")
+    print(table)
+    print(f"\nrun folder: {job.run.folder}")
+    return found
+
+
+def _samples(ratings: Mapping[str, Path], count: int = 100) -> list[dict[str, object]]:
+    """The first rows of the test part with the ratings of all models side by side."""
+    tables = {m: list(itertools.islice(JsonlFile(f), count)) for m, f in ratings.items()}
+    first = next(iter(tables.values()))
+    keep = ("document", "rubric", "category", "polarity", "statement")
+    return [
+        {
+            **{name: row[name] for name in keep},
+            **{
+                f"{model}_{what}": rows[i][what]
+                for model, rows in tables.items()
+                for what in ("rating", "text")
+            },
+        }
+        for i, row in enumerate(first)
+    ]

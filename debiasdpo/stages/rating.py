@@ -1,0 +1,95 @@
+"""The rating stages: prompts of a part in, one row a prompt out."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from debiasdpo.cluster import processes
+from debiasdpo.documents.corpus import SplitCorpus
+from debiasdpo.jobs.job import Job
+from debiasdpo.prompts.audit import RatingPrompts
+from debiasdpo.prompts.rendering import Request
+from debiasdpo.stages import parts
+from debiasdpo.stages.declarations import (
+    RATINGS_BASE,
+    RATINGS_TUNED,
+    REWRITES,
+    Groups,
+    Stage,
+    mitigated_prompts,
+    rewrite_prompts,
+)
+from debiasdpo.stages.rating_task import RatingTask, index_prompts, make_part
+from debiasdpo.storage.files import read_jsonl
+
+log = logging.getLogger(__name__)
+
+
+def rate_base(job: Job, corpus: SplitCorpus) -> Path:
+    """ratings_base.jsonl: the test part, rated by the model as it is."""
+    return rate(job, corpus, RATINGS_BASE)
+
+
+def rate_tuned(job: Job, corpus: SplitCorpus, weights: Path) -> Path:
+    """ratings_tuned.jsonl: the same prompts, rated by the trained model."""
+    return rate(job, corpus, RATINGS_TUNED, weights=weights)
+
+
+def rate_mitigated(job: Job, corpus: SplitCorpus) -> Path:
+    """ratings_tuned.jsonl: the test part, rated by the model as it is under the method's prompts."""
+    prompts = mitigated_prompts(job.config, corpus)
+    if job.config.method.rewrite is not None:
+        prompts = replace(prompts, requests=_rewritten(job, corpus, prompts))
+    return rate(job, corpus, RATINGS_TUNED, prompts)
+
+
+def rate(
+    job: Job,
+    corpus: SplitCorpus,
+    declared: Stage,
+    groups: Groups | None = None,
+    weights: Path | None = None,
+) -> Path:
+    """The file with one row a prompt, in their order: key, document, rubric, category, polarity,
+    statement, repeat, text, rating. `groups`: the prompts, where they are not the declared ones."""
+    config = job.config
+    if groups is None:
+        assert declared.prompts is not None
+        groups = declared.prompts(config, corpus)
+    rater = job.rater(weights)
+    task = RatingTask(
+        config,
+        declared.reading(config),
+        declared.title,
+        declared.wanted(config),
+        groups,
+        {name: rubric.scale for name, rubric in corpus.rubrics.items()},
+        weights,
+        declared.inputs(config, rater=dict(rater.identity)),
+        index_prompts(groups, config.batching.prompts),
+    )
+    with job.store.stage(declared.store, task.stage_inputs(task.whole)) as stage:
+        alone = job.given is not None  # a function cannot be sent to another process
+        pieces = task.parts(1 if alone else max(config.batching.shards, processes.size()))
+        if len(pieces) > 1:
+            parts.make(job, stage, task, pieces)
+        else:
+
+            def work() -> list[str]:
+                return make_part(task, task.whole, stage, rater, job.progress)
+
+            job.make(declared.title, stage, work)
+        return stage.folder / task.file
+
+
+def _rewritten(job: Job, corpus: SplitCorpus, prompts: RatingPrompts) -> Mapping[Request, str]:
+    """What is asked about a document, in the model's own words (rewrites.jsonl)."""
+    asked = rewrite_prompts(job.config, prompts)
+    rows = read_jsonl(rate(job, corpus, REWRITES, [list(asked.values())]))
+    written = {r: row["text"].strip() for r, row in zip(asked, rows, strict=True)}
+    if empty := sum(not text for text in written.values()):
+        log.warning(
+            "%d of %d rewritten requests are empty; they stay as they were", empty, len(rows)
+        )
+    return {r: text for r, text in written.items() if text}

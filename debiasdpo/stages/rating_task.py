@@ -1,0 +1,179 @@
+"""All that it takes to rate some prompts, going on after a kill: in this process, or sent to another.
+
+Prompts and rows are gone through one after the other and never all kept, so that memory does not grow
+with their number.
+"""
+
+import hashlib
+import itertools
+import json
+from array import array
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from debiasdpo.config.job import JobConfig
+from debiasdpo.config.rate import RateConfig
+from debiasdpo.costs import Cost, Meter
+from debiasdpo.prompts.rendering import Prompt, flat
+from debiasdpo.raters.base import Question, Rater, Reply, Wanted
+from debiasdpo.stages.declarations import Groups
+from debiasdpo.storage.files import Progress
+from debiasdpo.storage.journal import Journal
+from debiasdpo.storage.store import OpenStage, Store
+
+
+@dataclass(frozen=True)
+class PromptIndex:
+    """What is known of prompts before they are rated, by batch: `batches` makes the same ones always."""
+
+    digests: bytes  # 16 of each batch, of its prompts
+    sizes: "array[int]"  # prompts of each batch
+    longest: int  # bytes of the longest prompt
+
+    def prompts(self, part: range) -> int:
+        """How many there are in some batches."""
+        return sum(self.sizes[part.start : part.stop])
+
+
+def index_prompts(groups: Groups, size: int) -> PromptIndex:
+    """Go through all prompts once. `size`: prompts of a batch."""
+    digests, sizes, longest = bytearray(), array("i"), 0
+    for batch in batches(groups, size):
+        prompts = flat(batch)
+        texts = [json.dumps([p.key, p.messages], ensure_ascii=False).encode() for p in prompts]
+        digests += hashlib.blake2b(b"\n".join(texts), digest_size=16).digest()
+        sizes.append(len(prompts))
+        longest = max(longest, *map(len, texts))
+    return PromptIndex(bytes(digests), sizes, longest)
+
+
+@dataclass(frozen=True)
+class RatingTask:
+    """All that a process needs to rate some batches of a stage's prompts; it can be sent elsewhere."""
+
+    config: JobConfig
+    reading: RateConfig
+    title: str
+    wanted: Wanted
+    groups: Groups
+    scales: Mapping[str, tuple[int, int]]  # lowest and highest score, by rubric
+    weights: Path | None
+    inputs: Mapping[str, object]  # of the stage, less the prompts
+    index: PromptIndex
+
+    @property
+    def file(self) -> str:
+        return f"{self.title}.jsonl"
+
+    @property
+    def whole(self) -> range:
+        """All batches."""
+        return range(len(self.index.sizes))
+
+    def parts(self, count: int) -> list[range]:
+        """The batches in up to `count` parts of neighbours."""
+        n = len(self.whole)
+        ends = sorted({(i + 1) * n // count for i in range(count)})
+        return [range(start, end) for start, end in itertools.pairwise([0, *ends]) if end > start]
+
+    def stage_inputs(self, part: range) -> dict[str, object]:
+        """What decides the ratings of a part, however it was cut."""
+        digests = self.index.digests[16 * part.start : 16 * part.stop]
+        return {**self.inputs, "prompts": hashlib.sha256(digests).hexdigest()[:16]}
+
+    def batches(self, part: range) -> Iterator[list[Collection[Prompt]]]:
+        every = batches(self.groups, self.config.batching.prompts)
+        return itertools.islice(every, part.start, part.stop)
+
+    def questions(self, prompts: Sequence[Prompt]) -> list[Question]:
+        return [Question(p.key, p.messages, self.scales[p.rubric]) for p in prompts]
+
+
+def make_part(
+    task: RatingTask, part: range, stage: OpenStage, rater: Rater, progress: Progress
+) -> list[str]:
+    """Rate some batches, as far as the stage's journal does not hold them yet; returns the name of the
+    file with their rows. Batches are the same whatever was done before, and however they are cut into
+    parts, so that the ratings are too."""
+    every = (q for batch in task.batches(part) for q in task.questions(flat(batch)))
+    rater.check(every, task.index.longest, task.reading)
+    journal = stage.journal()
+    total, position = task.index.prompts(part), 0
+    progress(journal.count, total)
+    with tqdm(
+        total=total, desc=task.title, unit="prompt", disable=None, initial=journal.count
+    ) as bar:
+        for batch in task.batches(part):
+            after = position + sum(len(group) for group in batch)
+            if after > journal.count:
+                journal.cut(position)  # of a batch that was cut off, its beginning may be there
+                _rate_batch(task, flat(batch), rater, journal)
+                bar.update(after - position)
+                progress(after, total)
+            position = after
+    return [stage.journal_as(task.file)]
+
+
+def _rate_batch(
+    task: RatingTask, prompts: Sequence[Prompt], rater: Rater, journal: Journal
+) -> None:
+    replies = rater.reply(task.questions(prompts), task.wanted, task.reading)
+    journal.append(rating_row(p, reply) for p, reply in zip(prompts, replies, strict=True))
+
+
+class Made(NamedTuple):
+    """A part that is finished."""
+
+    cost: Cost
+    here: bool  # by this process, now
+
+
+def make_part_if_free(
+    task: RatingTask, part: range, store: Store, rater: Rater, progress: Progress
+) -> Made | None:
+    """A part as a stage of its own in the whole's folder; None if another process is at it."""
+    with part_store(task, store).stage_if_free("ratings", task.stage_inputs(part)) as stage:
+        if stage is None:
+            return None
+        here = stage.files is None
+        if here:
+            meter, earlier = Meter(), stage.spent()
+            names = make_part(task, part, stage, rater, progress)
+            stage.commit(names, meter.read(1).after(earlier))
+        return Made(stage.cost, here)
+
+
+def part_store(task: RatingTask, store: Store) -> Store:
+    """Where the parts of a stage are kept until they are joined: no other stage may have them."""
+    return Store(store.folder("ratings", task.stage_inputs(task.whole)) / "parts")
+
+
+def rating_row(prompt: Prompt, reply: Reply) -> dict[str, Any]:
+    statement = prompt.statement
+    return {
+        "key": prompt.key,
+        "document": prompt.document,
+        "rubric": prompt.rubric,
+        "category": statement and statement.category,
+        "polarity": statement and statement.polarity,
+        "statement": statement and statement.text,
+        "repeat": prompt.repeat,
+        "text": reply.text,
+        "rating": reply.rating,
+    }
+
+
+def batches(groups: Groups, size: int) -> Iterator[list[Collection[Prompt]]]:
+    """Groups one after the other, several in a batch while they have up to `size` prompts."""
+    batch: list[Collection[Prompt]] = []
+    for group in groups:
+        if batch and sum(map(len, batch)) + len(group) > size:
+            yield batch
+            batch = []
+        batch.append(group)
+    if batch:
+        yield batch

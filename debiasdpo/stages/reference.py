@@ -1,0 +1,64 @@
+"""The reference stage: what training needs of the untrained model, once for all losses."""
+
+import logging
+from collections.abc import Sequence
+
+from debiasdpo.documents.corpus import SplitCorpus
+from debiasdpo.errors import UserError
+from debiasdpo.jobs.job import Job
+from debiasdpo.models.held import model_identity
+from debiasdpo.stages.declarations import REFERENCE
+from debiasdpo.storage.files import fingerprint, read_jsonl, write_jsonl
+from debiasdpo.training.data import TokenPair, level_weights, plan_passes, tokenize
+from debiasdpo.training.pairs import Pair, to_row
+from debiasdpo.training.terms import reference_logprobs, scorer
+
+log = logging.getLogger(__name__)
+
+
+def score_reference(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> dict[str, list[float]]:
+    """Log-probabilities under the untrained model of what the method needs, by the pair's key."""
+    config = job.config
+    inputs = REFERENCE.inputs(
+        config,
+        rater=dict(model_identity(config.local_model)),
+        pairs=fingerprint([to_row(p) for p in pairs]),
+    )
+    with job.store.stage(REFERENCE.store, inputs) as stage:
+
+        def work() -> tuple[str, ...]:
+            known = token_pairs(job, corpus, pairs)
+            passes = plan_passes([p.for_reference() for p in known], config.train)
+            score = scorer(config.train, config.local_model.attention)
+            journal = stage.journal()
+            model, _ = job.model.load()
+            reference_logprobs(model, passes, score, journal, job.progress)
+            write_jsonl(stage.folder / "reference.jsonl", journal.rows)
+            return REFERENCE.outputs
+
+        job.make(REFERENCE.title, stage, work)
+        rows = read_jsonl(stage.folder / "reference.jsonl")
+    return {row["pair"]: row["logprobs"] for row in rows}
+
+
+def token_pairs(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> list[TokenPair]:
+    """The pairs as token ids, less those beyond model.max_length, which are counted and said."""
+    limit, method = job.config.local_model.max_length, job.config.method
+    _, tokenizer = job.model.load()
+    weights = level_weights(pairs) if method.balanced else [1.0] * len(pairs)
+    known = [
+        tokenize(pair, tokenizer, method, corpus.rubrics[pair.rubric].scale, weight)
+        for pair, weight in zip(pairs, weights, strict=True)
+    ]
+    fitting = [pair for pair in known if pair.length <= limit]
+    if len(fitting) < len(known):
+        log.warning(
+            "%d of %d pairs are longer than model.max_length=%d tokens and are left out",
+            len(known) - len(fitting), len(known), limit,
+        )  # fmt: skip
+    if not fitting:
+        raise UserError(
+            f"All {len(known)} pairs are longer than model.max_length={limit} tokens (the shortest:"
+            f" {min(p.length for p in known)}). Raise model.max_length or shorten the documents."
+        )
+    return fitting

@@ -1,0 +1,116 @@
+"""How many tokens a job runs, counted on a sample of its documents, without a model's weights."""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from debiasdpo.config.job import JobConfig
+from debiasdpo.config.rate import RateConfig
+from debiasdpo.documents.base import Document
+from debiasdpo.documents.corpus import SplitCorpus
+from debiasdpo.packing.prefix_tree import packed_size
+from debiasdpo.packing.tokens import level_ids, packed_ranges, token_ids
+from debiasdpo.prompts.audit import RatingPrompts
+from debiasdpo.prompts.rendering import Prompt, flat
+from debiasdpo.raters.base import Reply, Wanted
+from debiasdpo.training.data import plan_passes, tokenize
+from debiasdpo.training.pairs import make_pairs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SAMPLE = 32  # documents of a part whose tokens are counted
+
+
+class Workload:
+    """Tokens of a job's parts of work, and the largest pass that they make.
+
+    Texts that the model writes count as long as they may be.
+    """
+
+    def __init__(
+        self, config: JobConfig, corpus: SplitCorpus, tokenizer: "PreTrainedTokenizerBase"
+    ) -> None:
+        self.config, self.corpus, self.tokenizer = config, corpus, tokenizer
+        self.sample = sampled(corpus)
+        self.text = " word" * config.rate.max_new_tokens
+        self.largest_pass = 0  # tokens of it
+
+    def whole(self, part: str | None, of_sample: float) -> float:
+        """Of all documents of the part, given that of the sample."""
+        if part is None:
+            return of_sample
+        return of_sample * len(self.corpus.parts[part]) / max(len(self.sample.parts[part]), 1)
+
+    def rating(
+        self, prompts: Sequence[Prompt], wanted: Wanted, reading: RateConfig, part: str | None
+    ) -> float:
+        """Tokens of asking a local model these prompts, a document's packed together."""
+        rubrics = self.corpus.rubrics
+        writes = reading.readout == "text" or wanted != "rating"
+        scores = reading.readout == "expected" and wanted != "text"
+        runs: dict[tuple[str, bool], list[tuple[tuple[int, ...], int]]] = {}
+        for prompt in prompts:
+            ids = token_ids(self.tokenizer, prompt.messages)
+            if writes:
+                runs.setdefault((prompt.document, True), []).append((ids, reading.max_new_tokens))
+                ids += (0,) * reading.max_new_tokens
+            if scores:
+                levels = level_ids(self.tokenizer, rubrics[prompt.rubric].scale)
+                answers = packed_size(sorted(ids[:-1] for ids in levels))
+                runs.setdefault((prompt.document, False), []).append((ids, answers))
+        total = 0
+        for rows in runs.values():
+            rows.sort()
+            heads, extra = [ids for ids, _ in rows], [more for _, more in rows]
+            for members in packed_ranges(heads, extra, self.config.batching.max_tokens):
+                tokens = packed_size([heads[i] for i in members]) + sum(extra[i] for i in members)
+                self.largest_pass = max(self.largest_pass, tokens)
+                total += tokens
+        return self.whole(part, float(total))
+
+    def passes(self, prompts: Sequence[Prompt]) -> tuple[float, float]:
+        """Tokens of the reference, and of one pass over the pairs, of these training prompts."""
+        config, rubrics = self.config, self.corpus.rubrics
+        replies = {
+            p.key: Reply(f"{self.text} {'' if p.statement is None else 'context'}\nRating: 1", 1.0)
+            for p in prompts
+        }
+        known = {d.id: d for d in self.sample.parts["train"]}
+        loose = config.method.model_copy(update={"min_shift": 0.0})
+        pairs, _ = make_pairs(prompts, replies, known, loose, config.rate.readout)
+        tokenised = [
+            tokenize(p, self.tokenizer, config.method, rubrics[p.rubric].scale) for p in pairs
+        ]
+        policy = plan_passes(tokenised, config.train)
+        self.largest_pass = max([self.largest_pass, *(p.tokens for p in policy)])
+        scored = [p.for_reference() for p in tokenised]
+        reference = plan_passes(scored, config.train) if any(p.completions for p in scored) else []
+        counts = (sum(p.tokens for p in reference), sum(p.tokens for p in policy))
+        return self.whole("train", float(counts[0])), self.whole("train", float(counts[1]))
+
+    def training(self, prompts: Sequence[Prompt], validation: RatingPrompts) -> float:
+        """Tokens of all passes over the pairs, and of the audits on the validation part on the way."""
+        train = self.config.train
+        steps = train.epochs * math.ceil(self.pairs(prompts) / train.batch_pairs)
+        audits = 1 + math.ceil(steps / train.audit_every)
+        expected = self.config.rate.model_copy(update={"readout": "expected"})
+        watched = self.rating(flat(validation), "rating", expected, "validation")
+        return train.epochs * self.passes(prompts)[1] + audits * watched
+
+    def pairs(self, prompts: Sequence[Prompt]) -> float:
+        """How many the training prompts make."""
+        return self.whole("train", sum(p.statement is not None for p in prompts))
+
+
+def sampled(corpus: SplitCorpus) -> SplitCorpus:
+    """A corpus of up to SAMPLE documents of each part, evenly from all."""
+    return replace(corpus, parts={p: _sample(members) for p, members in corpus.parts.items()})
+
+
+def _sample(members: Collection[Document]) -> list[Document]:
+    """Up to SAMPLE documents, evenly from all."""
+    step = max(1, len(members) // SAMPLE)
+    return list(islice(members, 0, step * SAMPLE, step))

@@ -1,0 +1,1 @@
+"""Files that outlive a job: atomic writes, fingerprints, and the store of finished stages."""

@@ -1,0 +1,1 @@
+"""Many jobs: launch, plan, status."""

@@ -1,0 +1,119 @@
+"""The jobs of a sweep: which are done, who does the others, and what became of them.
+
+A sweep is nothing but its jobs: each finds its own run folder by the fingerprint of its configuration,
+so the same command goes on, and one with more seeds or models adds only those.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from debiasdpo.cluster.packages import missing_package
+from debiasdpo.cluster.states import at_work
+from debiasdpo.errors import JobsFailed, UserError
+from debiasdpo.jobs.checks import build_job
+from debiasdpo.jobs.failures import command_line
+from debiasdpo.jobs.identity import choices_of, finished, identify
+from debiasdpo.jobs.logs import set_up_logging
+from debiasdpo.sweep import plan
+from debiasdpo.sweep.launchers import LAUNCHERS, Given, SweepJob, Task, read_status
+
+log = logging.getLogger(__name__)
+
+
+def launch(
+    context: HydraContext,
+    config: DictConfig,
+    job_overrides: Sequence[Sequence[str]],
+    first: int,
+    task: Task,
+) -> Sequence[JobReturn]:
+    """Launch what is left to do of these jobs by `task`. Raises `JobsFailed` at the end if any failed."""
+    jobs = _compose_all(context, config, job_overrides)
+    todo = [job for job in jobs if job.state == "to do"]
+    if len({job.config.cluster.model_dump_json() for job in todo if job.config}) > 1:
+        raise UserError("cluster: a sweep runs on one cluster; give its keys one value each")
+    todo = list({job.folder: job for job in todo}.values())  # each once
+    failed = [f"{job.title}: {job.problem}" for job in jobs if job.problem]
+    if todo:
+        assert todo[0].config is not None
+        cluster = todo[0].config.cluster
+        if missing := list(missing_package(cluster)):
+            raise UserError("\n".join(missing))
+        reasons = LAUNCHERS[cluster.kind](Given(context, config, first, task), cluster, todo)
+        failed += [
+            f"{job.title}: {reason.splitlines()[0]}\n    {job.folder}"
+            for job, reason in zip(todo, reasons, strict=True)
+            if reason
+        ]
+    return _returns(jobs, failed, "failed")
+
+
+def plan_jobs(
+    context: HydraContext,
+    config: DictConfig,
+    job_overrides: Sequence[Sequence[str]],
+    reckon: plan.Reckon,
+    say: Callable[[str], None],
+) -> Sequence[JobReturn]:
+    """Say what the jobs will take, and launch nothing. Raises `JobsFailed` if some cannot be reckoned."""
+    jobs = _compose_all(context, config, job_overrides)
+    planned = [plan.PlannedJob(j.title, j.config, j.state == "finished") for j in jobs if j.config]
+    failed = [f"{job.title}: {job.problem}" for job in jobs if job.problem]
+    return _returns(jobs, failed + plan.show(planned, reckon, say), "cannot be reckoned")
+
+
+def _returns(jobs: Sequence[SweepJob], failed: Sequence[str], what: str) -> Sequence[JobReturn]:
+    """What Hydra's sweepers want of a launcher, where nothing failed."""
+    if failed:
+        of = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
+        raise JobsFailed("\n".join([f"\nOf {of}, {what}:", *(f"  {line}" for line in failed)]))
+    done = JobReturn()
+    done.status, done.return_value = JobStatus.COMPLETED, None
+    return [done] * len(jobs)
+
+
+def _compose_all(
+    context: HydraContext, config: DictConfig, job_overrides: Sequence[Sequence[str]]
+) -> list[SweepJob]:
+    """Every job of the sweep, and a line that counts them by their states."""
+    set_up_logging()
+    if not job_overrides:
+        raise UserError(
+            "The sweep has no jobs: one of its overrides stands for no value at all, as range(0) does, or"
+            " a glob() that matches none of the options of its group (it does not look for files)."
+        )
+    common = set.intersection(*map(set, job_overrides))
+    jobs = []
+    for overrides in job_overrides:
+        title = " ".join(o for o in overrides if o not in common) or "(as given)"
+        jobs.append(_compose(context, config, list(overrides), title))
+    counts = Counter(job.state for job in jobs)
+    said = [f"{counts[state]} {state}" for state in ("finished", "at work", "to do")]
+    said += [f"{counts['wrong']} wrong"] if counts["wrong"] else []
+    log.info("%d job%s: %s", len(jobs), "s" if len(jobs) > 1 else "", ", ".join(said))
+    return jobs
+
+
+def _compose(
+    context: HydraContext, config: DictConfig, overrides: list[str], title: str
+) -> SweepJob:
+    try:
+        composed = context.config_loader.load_sweep_config(config, overrides)
+        hydra = composed.hydra
+        # Without Hydra's own part, as a job gets it.
+        job = build_job(OmegaConf.masked_copy(composed, [str(k) for k in composed if k != "hydra"]))
+        choices = choices_of(hydra.runtime.choices, hydra.overrides.task, job)
+        folder = identify(job, choices).folder
+        state = "at work" if at_work(read_status(folder)) else "to do"
+        if finished(job, choices):
+            state = "finished"
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        return SweepJob(title, overrides, "wrong", problem=command_line(error) or str(error))
+    return SweepJob(title, overrides, state, job, folder, choices)

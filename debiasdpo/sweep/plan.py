@@ -1,0 +1,181 @@
+"""What a sweep will take, before it is submitted:  debiasdpo plan OVERRIDES...
+
+Its words are those of the sweep: debiasdpo plan model=llama8b,qwen7b seed=0,1,2 cluster=slurm. Documents are
+read and tokenised as the jobs will; nothing goes through a model, and none is loaded.
+
+Tokens are counted as `costs` counts them, on a sample of the documents of each part, with texts as long as
+they may be. Time is tokens by a rate: that of finished jobs of the same model in output_dir, or the one
+given (`plan` in config.yaml). Memory is reckoned from the model's shape, disk from what is kept.
+"""
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from debiasdpo.config.cluster import LocalConfig, SlurmConfig
+from debiasdpo.config.job import JobConfig
+from debiasdpo.errors import UserError
+from debiasdpo.jobs.identity import output_folder
+from debiasdpo.storage.reading import read_mapping
+
+Runs = list[tuple[dict[str, Any], dict[str, Any]]]  # metrics.json and config.yaml of each
+
+_BACKWARD = 2.0  # passes that a training step takes for one forward, LoRA on frozen weights
+_ALL_BACKWARD = 3.0  # the same where every weight is trained
+
+
+class StageWork(NamedTuple):
+    """A stage of a job, as its task reckons it."""
+
+    title: str
+    key: str  # equal for stages that jobs share
+    tokens: float
+    trains: bool = False  # runs each token backward too
+
+
+class Work(NamedTuple):
+    """What one job takes, from nothing."""
+
+    stages: Sequence[StageWork]  # those that run a model
+    memory: float  # bytes, at the peak
+    disk: float  # bytes
+
+
+Reckon = Callable[[JobConfig], Work]  # raises `UserError` where nothing can be reckoned
+
+
+class PlannedJob(NamedTuple):
+    """A job of the sweep, as it is shown."""
+
+    title: str
+    config: JobConfig
+    finished: bool
+
+
+def read_runs(folder: Path) -> Runs:
+    """metrics.json and config.yaml of each run that has both."""
+    files = [(f, f.with_name("config.yaml")) for f in sorted(folder.glob("*/metrics.json"))]
+    read = [(read_mapping(metrics, []), read_mapping(config, [])) for metrics, config in files]
+    return [(metrics, config) for metrics, config in read if metrics and config]
+
+
+def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None]) -> list[str]:
+    """Say a table of the jobs, sums, and what will not fit, each stage that jobs share counted once;
+    returns why jobs could not be reckoned, each cause once."""
+    seen: set[str] = set()
+    hours = disk = tokens = 0.0
+    no_rate = False
+    warnings: list[str] = []
+    causes: dict[str, list[str]] = {}  # cause -> titles of the jobs
+    configs = []
+    runs_in = functools.cache(read_runs)  # once for all jobs
+    say(f"{'job':44}{'M tokens':>10}{'hours':>9}{'GPU memory':>12}{'disk':>9}")
+    for job in jobs:
+        configs.append(job.config)
+        if job.finished:
+            say(f"{job.title[:43]:44}{'finished':>10}")
+            continue
+        try:
+            work = reckon(job.config)
+        except UserError as error:
+            causes.setdefault(str(error).splitlines()[0], []).append(job.title)
+            continue
+        rates = _measured(job.config, runs_in(output_folder(job.config) / "runs"))
+        new = [stage for stage in work.stages if stage.key not in seen]
+        seen |= {stage.key for stage in work.stages}
+        times = [_seconds(job.config, stage, rates) for stage in new]
+        own = None if None in times else sum(t for t in times if t is not None) / 3600
+        mine = sum(stage.tokens for stage in new)
+        say(
+            f"{job.title[:43]:44}{mine / 1e6:>10.2f}{'?' if own is None else f'{own:.2f}':>9}"
+            f"{work.memory / 1e9:>9.1f} GB{work.disk / 1e9:>6.2f} GB"
+        )
+        tokens, disk, hours = tokens + mine, disk + work.disk, hours + (own or 0.0)
+        no_rate = no_rate or own is None
+        warnings += [f"{job.title}: {text}" for text in _warnings(job.config, work, own)]
+    if configs:
+        say("\n" + _sums(configs, tokens, hours, disk, bool(causes) or no_rate))
+    for text in dict.fromkeys(warnings):
+        say(f"warning: {text}")
+    if no_rate:
+        say(
+            "? no finished job of this model in output_dir tells its rate: run one with few documents"
+            " first (experiment=quick), or give plan.tokens_per_s=N"
+        )
+    return [
+        f"{titles[0] if len(titles) == 1 else f'{len(titles)} jobs'}: {cause}"
+        for cause, titles in causes.items()
+    ]
+
+
+def _measured(config: JobConfig, runs: Runs) -> dict[str, float]:
+    """Tokens a second of each stage, of finished jobs of the same model that were rated alike."""
+    plain = config.model_dump(mode="json")
+    tokens: dict[str, float] = {}
+    seconds: dict[str, float] = {}
+    for metrics, other in runs:
+        if not _alike(plain, other):
+            continue
+        for key in metrics:
+            if (found := re.fullmatch("cost/(.+)/tokens", key)) and metrics[key]:
+                stage = found[1]
+                tokens[stage] = tokens.get(stage, 0) + metrics[key]
+                seconds[stage] = seconds.get(stage, 0) + metrics[f"time/{stage}_s"]
+    return {stage: tokens[stage] / s for stage, s in seconds.items() if s}
+
+
+def _alike(mine: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether the tokens of two jobs take the same time."""
+    sections = {
+        "model": ("path", "nf4", "dtype", "attention"),
+        "rate": ("readout",),
+        "batching": ("prompts", "max_tokens"),
+        "train": ("adapter", "engine", "gradient_checkpointing", "tree"),
+    }
+    try:
+        return all(mine[s][key] == other[s][key] for s, keys in sections.items() for key in keys)
+    except (KeyError, TypeError):  # of an earlier version
+        return False
+
+
+def _seconds(config: JobConfig, stage: StageWork, measured: Mapping[str, float]) -> float | None:
+    """None: no rate is known."""
+    given = config.plan.tokens_per_s
+    if given is None:
+        rate = measured.get(stage.title)
+        return None if rate is None else stage.tokens / rate
+    if stage.trains:
+        factor = _ALL_BACKWARD if config.train.adapter == "full" else _BACKWARD
+        return stage.tokens * (factor + config.train.gradient_checkpointing) / given
+    return stage.tokens / given
+
+
+def _sums(
+    configs: Sequence[JobConfig], tokens: float, hours: float, disk: float, unknown: bool
+) -> str:
+    cluster, price = configs[0].cluster, configs[0].gpu_hour_price
+    gpus = 1.0 if isinstance(cluster, LocalConfig) else float(cluster.gpus)
+    least = "at least " if unknown else ""
+    parts = [f"{tokens / 1e6:.2f} M tokens", f"{least}{hours:.2f} hours of one job after the other"]
+    if gpus and not isinstance(cluster, LocalConfig):  # here there may be none
+        parts.append(f"{least}{hours * gpus:.2f} GPU-hours")
+    if gpus and price is not None:
+        parts.append(f"{least}{hours * gpus * price:.2f} in money")
+    return "in all: " + ", ".join([*parts, f"{disk / 1e9:.2f} GB of disk"])
+
+
+def _warnings(config: JobConfig, work: Work, hours: float | None) -> Iterator[str]:
+    room = config.plan.gpu_memory_gb
+    if room is not None and work.memory / 1e9 > room:
+        yield (
+            f"needs about {work.memory / 1e9:.0f} GB, and the GPU has {room:g}: set model.nf4=true,"
+            " train.gradient_checkpointing=true, or lower train.tree.max_tokens and rate.max_tokens"
+        )
+    cluster, limit = config.cluster, hours or 0.0
+    if isinstance(cluster, SlurmConfig) and limit > cluster.hours * cluster.turns:
+        yield (
+            f"takes about {limit:.0f} hours, more than cluster.hours={cluster.hours:g} in"
+            f" cluster.turns={cluster.turns}: raise them, or set rate.shards"
+        )

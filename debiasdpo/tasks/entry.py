@@ -1,0 +1,45 @@
+"""The task that a configuration names: one job of it, as Hydra calls it."""
+
+import sys
+import traceback
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from debiasdpo.cluster import processes
+from debiasdpo.errors import JobsFailed
+from debiasdpo.jobs import failures
+from debiasdpo.jobs.checks import build_job
+from debiasdpo.jobs.frame import show
+from debiasdpo.jobs.identity import choices_of, finished
+from debiasdpo.jobs.logs import set_up_logging
+from debiasdpo.redaction import mask_known
+from debiasdpo.tasks import rubric_rating
+
+TASKS = {"rubric_rating": rubric_rating.run}  # by the configuration's `task`
+
+
+def run_job(composed: DictConfig) -> str | None:
+    """One job. Says what went wrong; raises `JobsFailed` then, or, of a sweep's job, returns the reason,
+    so that the others still run."""
+    set_up_logging()
+    hydra = HydraConfig.get()
+    try:
+        config = build_job(composed)
+        choices = choices_of(hydra.runtime.choices, hydra.overrides.task, config)
+        folder = finished(config, choices)
+        if folder is not None:
+            show(folder)
+        else:
+            TASKS[config.task](config, choices)
+    except Exception as error:
+        message = failures.message(error)
+        said = f"Error: {message}" if message else traceback.format_exc()
+        print(mask_known(said), file=sys.stderr)
+        if processes.size() > 1:  # the other processes may be in the middle of a step
+            sys.exit(1)
+        if hydra.mode == RunMode.RUN:
+            raise JobsFailed from error
+        return message or f"{type(error).__name__}: {error}"
+    return None

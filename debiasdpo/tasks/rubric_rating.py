@@ -1,0 +1,36 @@
+"""Rate documents on rubrics, with and without spurious context: from documents to the proof that a model
+is less biased.
+
+documents -> prompts -> rater (base) -> [pairs -> training -> rater (tuned)] -> audit -> report, tracker
+"""
+
+from pathlib import Path
+from typing import Any
+
+from debiasdpo.config.job import JobConfig
+from debiasdpo.jobs.frame import open_job
+from debiasdpo.jobs.identity import Choices
+from debiasdpo.raters.base import Rater
+from debiasdpo.stages.documents import load_documents
+from debiasdpo.stages.measuring import conclude, measure
+from debiasdpo.stages.pairs import pair_up
+from debiasdpo.stages.rating import rate_base, rate_mitigated, rate_tuned
+from debiasdpo.stages.training import train
+
+
+def run(config: JobConfig, choices: Choices, rater: Rater | None = None) -> dict[str, Any]:
+    """One way through the data flow. Returns the metrics, which metrics.json holds too. `rater`: rates in
+    place of the configured model."""
+    with open_job(config, choices, rater) as job:
+        corpus = load_documents(job)
+        ratings = {"base": rate_base(job, corpus)}
+        counts: dict[str, int] = {}
+        weights: Path | None = None
+        if config.method.trains:
+            pairs, counts = pair_up(job, corpus)
+            weights = train(job, corpus, pairs)
+            ratings["tuned"] = rate_tuned(job, corpus, weights)
+        elif config.method.changes_prompts:
+            ratings["tuned"] = rate_mitigated(job, corpus)
+        metrics = measure(job, corpus, ratings)
+        return conclude(job, metrics, counts, ratings, weights)

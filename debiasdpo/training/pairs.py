@@ -1,0 +1,131 @@
+"""Preference pairs that the model makes itself.
+
+Prompt: the contextual one; chosen: what the model writes for the neutral prompt; rejected: what it
+writes for the contextual prompt itself (arXiv 2604.02585).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from debiasdpo.config.method import MethodConfig
+from debiasdpo.config.rate import Readout
+from debiasdpo.documents.base import Document
+from debiasdpo.prompts.rendering import Messages, Prompt, answer
+from debiasdpo.raters.base import Reply
+from debiasdpo.raters.reading import whole_sentences
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One row of pairs.jsonl. `shift` = biased minus neutral rating, in points of the rubric. What the
+    method does not train on is None."""
+
+    key: str  # of the contextual prompt
+    document: str
+    rubric: str
+    category: str
+    polarity: int
+    statement: str
+    contextual_prompt: Messages
+    neutral_prompt: Messages
+    score: float  # the expert's
+    chosen: str | None = None  # neutral reasoning, or what method.chosen puts in its place
+    rejected: str | None = None  # biased reasoning
+    neutral_rating: float | None = None
+    biased_rating: float | None = None
+    shift: float | None = None
+    reasoning: str | None = None  # the neutral one without its rating, for method.consistency
+
+
+def make_pairs(
+    prompts: Iterable[Prompt],
+    replies: Mapping[str, Reply],
+    documents: Mapping[str, Document],
+    method: MethodConfig,
+    readout: Readout,
+) -> tuple[list[Pair], dict[str, int]]:
+    """The pairs of all contextual prompts, and counts: made, kept, and why others were left out.
+
+    `replies`: what the model wrote, by prompt key; of no prompt if the method has no use for it. Of
+    what is needed, a rating must have been read. A preference pair is kept where its two texts differ
+    and |shift| >= method.min_shift. `readout`: that of the ratings (`rate.readout`).
+    """
+    prompts = list(prompts)
+    neutral = {(p.document, p.rubric): p for p in prompts if p.statement is None and not p.repeat}
+    counts = {"made": 0, "kept": 0, "without_rating": 0, "same_text": 0, "below_min_shift": 0}
+    pairs = []
+    for prompt in prompts:
+        if prompt.statement is None:
+            continue
+        twin = neutral[prompt.document, prompt.rubric]
+        pair = Pair(
+            key=prompt.key,
+            document=prompt.document,
+            rubric=prompt.rubric,
+            category=prompt.statement.category,
+            polarity=prompt.statement.polarity,
+            statement=prompt.statement.text,
+            contextual_prompt=prompt.messages,
+            neutral_prompt=twin.messages,
+            score=documents[prompt.document].scores[prompt.rubric],
+        )
+        known = [replies[p.key] for p in (twin, prompt) if p.key in replies]
+        if any(output.rating is None for output in known):
+            counts["without_rating"] += 1
+            continue
+        counts["made"] += 1
+        if known:
+            pair = replace(pair, neutral_rating=known[0].rating)
+        if method.holds_reasoning(readout):
+            pair = replace(pair, reasoning=whole_sentences(known[0].text))
+        if method.chosen is not None:
+            pair = _with_preference(pair, known[0], known[1], method.chosen)
+            if pair.shift is not None and abs(pair.shift) < method.min_shift:
+                counts["below_min_shift"] += 1
+                continue
+            if pair.chosen == pair.rejected:
+                counts["same_text"] += 1
+                continue
+        counts["kept"] += 1
+        pairs.append(pair)
+    return pairs, counts
+
+
+def _with_preference(pair: Pair, neutral: Reply, biased: Reply, chosen: str) -> Pair:
+    assert neutral.rating is not None
+    assert biased.rating is not None
+    texts = {
+        "reasoning": neutral.text,
+        "rating": answer(round(neutral.rating)),
+        "score": answer(pair.score),
+    }
+    return replace(
+        pair,
+        chosen=texts[chosen],
+        rejected=biased.text,
+        biased_rating=biased.rating,
+        shift=biased.rating - neutral.rating,
+    )
+
+
+def official_row(pair: Pair) -> dict[str, Any]:
+    """The pair in the row format of the paper's code: `chosen` and `rejected` are chats with the
+    same prompt, `neutral_prompt` is a string, `score` a number."""
+    prompt = [dict(message) for message in pair.contextual_prompt]
+    return {
+        "chosen": [*prompt, {"role": "assistant", "content": pair.chosen}],
+        "rejected": [*prompt, {"role": "assistant", "content": pair.rejected}],
+        "neutral_prompt": "\n\n".join(message["content"] for message in pair.neutral_prompt),
+        "score": pair.score,
+    }
+
+
+def from_row(row: Mapping[str, Any]) -> Pair:
+    """The inverse of `dataclasses.asdict`, after a trip through JSON."""
+    prompts = {name: tuple(row[name]) for name in ("contextual_prompt", "neutral_prompt")}
+    return Pair(**{**row, **prompts})
+
+
+def to_row(pair: Pair) -> dict[str, Any]:
+    return asdict(pair)
