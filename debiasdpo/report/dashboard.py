@@ -1,4 +1,4 @@
-"""python -m debiasdpo.report.dashboard --entity TEAM [--project debiasdpo]     a view in ResampleWeights & Biases.
+"""python -m debiasdpo.report.dashboard --entity TEAM [--project debiasdpo]     a view in Weights & Biases.
 
 Saves a workspace for comparing the runs of sweeps: how much bias fell, on trained and on unseen categories,
 and what that did to accuracy, by model, training context and method; and the curves of training. Needs a

@@ -1,4 +1,4 @@
-"""Where a run can be watched: ResampleWeights & Biases, or nowhere.
+"""Where a run can be watched: Weights & Biases, or nowhere.
 
 `open_tracker` gives a context manager with `log`, `summary`, `table`, `image`, `page` and `adapter`.
 A network that is refused, silent or dies in the middle costs bounded time and no data: everything
