@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks.faults import OPTIONS, fill_disk, free_disk, small_model, untimed
 from benchmarks.page import write_section
-from tests.slurm import cluster
+from tests.helpers import slurm as cluster
 
 TITLE = "A sweep on Slurm"
 SWEEP = ("seed=0,1,2,3", "method=debiasing_dpo,sft_augmented,dpo_self_score", "train.epochs=60")

@@ -28,6 +28,7 @@ def model_config() -> ModelConfigs:
 
     def build(path: str | Path, **changes: object) -> model.ModelConfig:
         values: dict[str, object] = {
+            "kind": "local",
             "path": str(path),
             "revision": None,
             "nf4": False,
@@ -48,11 +49,11 @@ def job_config() -> JobConfigs:
     def build(*overrides: str) -> "JobConfig":
         from hydra import compose, initialize_config_dir
 
-        from debiasdpo.config import build
+        from debiasdpo.jobs.checks import build_job
         from debiasdpo.run import conf_dir
 
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return build.build(compose("config", overrides=list(overrides)))
+            return build_job(compose("config", overrides=list(overrides)))
 
     return build
 
@@ -70,7 +71,7 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def smollm2(shared_folder: Path, model_config: ModelConfigs) -> Path:
     """SmolLM2-135M-Instruct, trained weights, as fp32 safetensors (30 s for the first worker)."""
     config = model_config(SMOLLM2)
-    if problems := checks.check(config):
+    if problems := checks.check_model(config):
         pytest.fail("\n".join(problems))
     loading.load_model(config, shared_folder)  # locks, and converts once
     (folder,) = (f.parent for f in (shared_folder / "models").glob("*/config.json"))
@@ -80,7 +81,7 @@ def smollm2(shared_folder: Path, model_config: ModelConfigs) -> Path:
 @pytest.fixture(scope="session")
 def smollm2_tokenizer(shared_folder: Path, model_config: ModelConfigs) -> Path:
     """Its tokenizer and chat template alone (6 s for the first worker)."""
-    if problems := checks.check(model_config(SMOLLM2)):
+    if problems := checks.check_model(model_config(SMOLLM2)):
         pytest.fail("\n".join(problems))
 
     def make(folder: Path) -> None:

@@ -10,7 +10,7 @@ from debiasdpo import errors
 from debiasdpo.models import loading, shape
 from debiasdpo.run import main, run_job
 from debiasdpo.sweep import plan
-from tests.test_job import SMALL
+from tests.helpers.jobs import SMALL
 
 JobConfigs = Callable[..., Any]
 

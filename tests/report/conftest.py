@@ -1,13 +1,9 @@
 """Run folders for the report: real ones, made once a session with a tiny model, and copies of them
 in every state that a run can be left in."""
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +12,8 @@ import yaml
 from filelock import FileLock
 
 from debiasdpo.errors import UserError
-from debiasdpo.run import run_job
+from tests.helpers.jobs import run_job
+from tests.helpers.run_folders import Runs, dead_process, write
 
 SMALL = (
     "model.max_length=1024", "model.lora.rank=4", "model.lora.last_layers=null",
@@ -27,49 +24,6 @@ SMALL = (
     "train.learning_rate=1e-3", "method.statements=2", "context=experience",
     "audit.categories=[education,experience,placebo,race]",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Runs:
-    """A folder of runs: two seeds that finished, one that failed, one killed, one running."""
-
-    folder: Path
-
-    def named(self, part: str) -> Path:
-        (found,) = (f for f in self.folder.iterdir() if part in f.name)
-        return found
-
-    @property
-    def finished(self) -> list[Path]:
-        return [self.named("_debiasing_dpo_s0_"), self.named("_debiasing_dpo_s1_")]
-
-    def metrics(self, seed: int) -> dict[str, Any]:
-        return read(self.finished[seed] / "metrics.json")
-
-
-def read(path: Path) -> Any:
-    return json.loads(path.read_text())
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def write_rows(path: Path, found: list[dict[str, Any]]) -> None:
-    path.unlink(missing_ok=True)  # which may be a hard link into the cache
-    path.write_text("".join(json.dumps(row) + "\n" for row in found))
-
-
-def write(path: Path, value: object) -> None:
-    path.unlink(missing_ok=True)
-    path.write_text(yaml.safe_dump(value) if path.suffix == ".yaml" else json.dumps(value))
-
-
-def dead_process() -> int:
-    """The id of a process that has ended."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,9 @@ from debiasdpo.report.collect import find_runs
 from debiasdpo.report.examples import worst_examples
 from debiasdpo.report.formats import text
 from debiasdpo.report.groups import Value, group_runs
-from tests.report.conftest import Runs, read, rows, write_rows
-from tests.report.conftest import write as put
+from tests.helpers.jobs import rows
+from tests.helpers.run_folders import Runs, read, write_rows
+from tests.helpers.run_folders import write as put
 
 HOSTILE = '<script>alert("x")</script></svg><img src=x onerror=alert(1)> =1+1 50% a_b'
 FIGURES = {  # a column of the main table: the figure of metrics.json it shows

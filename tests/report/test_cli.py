@@ -18,7 +18,8 @@ from debiasdpo.errors import UserError
 from debiasdpo.report import build
 from debiasdpo.report.__main__ import main
 from debiasdpo.report.collect import METHODS
-from tests.report.conftest import Runs, read, rows, write, write_rows
+from tests.helpers.jobs import rows
+from tests.helpers.run_folders import Runs, read, write, write_rows
 
 ROOT = Path(__file__).parents[2]
 

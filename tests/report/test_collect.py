@@ -11,7 +11,7 @@ from debiasdpo.errors import UserError
 from debiasdpo.report.collect import find_runs, read_run
 from debiasdpo.report.rows import RATING
 from debiasdpo.storage.reading import read_rows
-from tests.report.conftest import Runs, write
+from tests.helpers.run_folders import Runs, write
 
 
 def test_states_and_names(runs: Runs) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from debiasdpo.report import dashboard
-from debiasdpo.run import run_job
-from tests.test_job import SMALL, rows
+from tests.helpers.jobs import SMALL, rows, run_job
 
 
 def test_every_panel_shows_what_a_run_logs(

@@ -13,8 +13,8 @@ from debiasdpo.report.collect import METHODS, find_runs
 from debiasdpo.report.drawing import Drawing, mark, svg_file
 from debiasdpo.report.groups import Group, group_runs
 from debiasdpo.report.tables import base_groups, reduction_on, transfer_table
-from tests.report.conftest import Runs
-from tests.report.test_groups import run
+from tests.helpers.report_runs import run
+from tests.helpers.run_folders import Runs
 
 HOSTILE = "</svg><script>alert(1)</script> $x^{ & \"'"
 

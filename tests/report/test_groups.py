@@ -1,27 +1,11 @@
 """Seeds of one setting are one group; figures over them, by hand."""
 
 import math
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from debiasdpo.report.collect import Run
 from debiasdpo.report.groups import Value, group_runs, pool
-
-
-def run(folder: str, seed: int = 0, **changes: Any) -> Run:
-    config = {
-        "seed": seed,
-        "loss": {"beta": 0.1, **changes.pop("loss", {})},
-        "data": {"source": changes.pop("source", "table")},
-        "output_dir": folder,
-    }
-    known: dict[str, Any] = {
-        "state": "finished", "stage": "", "time": "", "error": "", "metrics": {"bias/base": 1.0},
-        "model": "m", "data": "d", "trained": ("race",), "method": "sft",
-    }  # fmt: skip
-    return Run(folder=Path(folder), config=config, seed=seed, **known | changes)
+from tests.helpers.report_runs import run
 
 
 def test_one_seed_keeps_its_own_interval() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from debiasdpo.report.build import build, write
-from tests.report.conftest import Runs, read
-from tests.report.conftest import write as put
+from tests.helpers.run_folders import Runs, read
+from tests.helpers.run_folders import write as put
 
 CHROMIUM = next(
     (p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm import cluster
-from tests.slurm.conftest import Slurm
+from tests.helpers import slurm as cluster
+from tests.helpers.slurm import Slurm
 
 pytestmark = pytest.mark.xdist_group("slurm")
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.slurm.conftest import Slurm
-from tests.test_sweep import SMALL
+from tests.helpers.slurm import Slurm
+from tests.helpers.sweeps import SMALL
 
 pytestmark = pytest.mark.xdist_group("slurm")
 

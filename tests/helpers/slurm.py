@@ -1,7 +1,7 @@
 """A real Slurm on this machine, for tests: one node, all its files in one folder, started as root.
 
-    python tests/slurm/cluster.py up FOLDER     # prints the variable that Slurm's commands need
-    python tests/slurm/cluster.py down FOLDER   # kills the daemons, and what is left of the jobs
+    python tests/helpers/slurm.py up FOLDER     # prints the variable that Slurm's commands need
+    python tests/helpers/slurm.py down FOLDER   # kills the daemons, and what is left of the jobs
 
 It needs neither systemd nor cgroups nor a host name that resolves. There is no accounting, so
 `sacct` knows nothing: `scontrol show job` and `squeue --states=all` do, for an hour.
@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGES = ("slurm-wlm", "munge")
@@ -54,6 +55,37 @@ MinJobAge=3600
 NodeName={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory=1000000
 PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE
 """
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """One of these, for its commands."""
+
+    folder: Path
+    env: dict[str, str]
+
+    def run(self, *command: str | Path) -> str:
+        """What a command prints that talks to this Slurm."""
+        return subprocess.run(
+            command, env=self.env, capture_output=True, text=True, check=True, timeout=60
+        ).stdout.strip()
+
+    def sbatch(self, script: str, *options: str) -> str:
+        """The id of a job of these shell commands."""
+        return self.run("sbatch", "--parsable", "--output=/dev/null", *options, f"--wrap={script}")
+
+    def job(self, job: str) -> dict[str, str]:
+        """What `scontrol show job` says of one job."""
+        words = self.run("scontrol", "--oneliner", "show", "job", job).split()
+        return dict(word.split("=", 1) for word in words if "=" in word)
+
+    def wait_for(self, job: str, state: str, seconds: float = 30) -> dict[str, str]:
+        """The same, once the job is in this state."""
+        deadline = time.monotonic() + seconds
+        while (known := self.job(job))["JobState"] != state:
+            assert time.monotonic() < deadline, f"{job} is not {state} but {known['JobState']}"
+            time.sleep(0.2)
+        return known
 
 
 def available() -> str | None:
