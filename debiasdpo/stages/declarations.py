@@ -3,95 +3,29 @@
 """
 
 import importlib.metadata
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 
 from debiasdpo.config.job import JobConfig
-from debiasdpo.config.model import ModelConfig
 from debiasdpo.config.rate import RateConfig
-from debiasdpo.documents.corpus import (
-    DOCUMENTS,
-    SPLIT,
-    SplitCorpus,
-    files_identity,
-    rubrics_of,
-    source_files,
+from debiasdpo.documents.corpus import DOCUMENTS, SPLIT, files_identity, rubrics_of, source_files
+from debiasdpo.prompts.rendering import flat
+from debiasdpo.stages.asked import (
+    mitigated_prompts,
+    mitigated_reading,
+    reasoned_prompts,
+    rewriting_reading,
+    rewritten_requests,
+    audited_prompts,
+    training_prompts,
+    watched_prompts,
 )
-from debiasdpo.models.held import model_identity
-from debiasdpo.prompts.audit import RatingPrompts, audit_prompts, by_category, validation_prompts
-from debiasdpo.prompts.contexts import statements
-from debiasdpo.prompts.rendering import (
-    Prompt,
-    PromptStyle,
-    Request,
-    by_document,
-    flat,
-    request,
-)
-from debiasdpo.raters.base import Wanted
+from debiasdpo.stages.stage import Stage
 from debiasdpo.stages.workload import Workload
-from debiasdpo.storage.files import fingerprint
-
-Groups = Iterable[Collection[Prompt]]  # the prompts of each document; gone through more than once
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage: when a job has it, what goes in, what comes out, and how many tokens it runs."""
-
-    title: str  # in logs, status.json, metrics.json (`time/<title>_s`) and plans
-    store: str  # its folder in the cache; stages of one kind share it
-    outputs: tuple[str, ...]
-    needed: Callable[[JobConfig], bool]
-    settings: Callable[[JobConfig], Mapping[str, object]]  # of the configuration, all that go in
-    after: tuple[
-        str, ...
-    ] = ()  # titles of the stages whose outputs go in, as far as they are needed
-    part: str | None = None  # of the documents, that its prompts are about
-    prompts: Callable[[JobConfig, SplitCorpus], Groups] | None = None
-    wanted: Callable[[JobConfig], Wanted] = lambda config: "rating"
-    reading: Callable[[JobConfig], RateConfig] = lambda config: config.rate
-    tokens: Callable[[JobConfig, Workload, "Stage"], float] | None = None  # None: runs no model
-
-    def inputs(self, config: JobConfig, **content: object) -> dict[str, object]:
-        """What the stage's fingerprint is of. `content`: digests of what earlier stages made."""
-        wanted = {"wanted": self.wanted(config)} if self.store == "ratings" else {}
-        return {"title": self.title, **self.settings(config), **wanted, **content}
 
 
 def stages_of(config: JobConfig) -> tuple[Stage, ...]:
     """The stages of a job, in their order."""
     return tuple(stage for stage in ALL if stage.needed(config))
-
-
-def planned_key(
-    stage: Stage, config: JobConfig, corpus: SplitCorpus, known: Mapping[str, str]
-) -> str:
-    """Equal for two jobs that share the stage, before anything of it was made.
-
-    `corpus`: a sample of the documents; `known`: the keys of the stages before it, by title. What earlier
-    stages make is not known yet, so that their own keys stand for it.
-    """
-    prompts = flat(stage.prompts(config, corpus)) if stage.prompts else []
-    return fingerprint(
-        {
-            "inputs": stage.inputs(config),
-            "rater": _rater(config) if stage.tokens else None,
-            "prompts": [[p.key, p.messages] for p in prompts],
-            "after": [known[title] for title in stage.after if title in known],
-        }
-    )
-
-
-def style(config: JobConfig) -> PromptStyle:
-    return PromptStyle(
-        config.data.heading, config.prompt.instruction, config.prompt.context_position
-    )
-
-
-def _rater(config: JobConfig) -> object:
-    model = config.model
-    return model_identity(model) if isinstance(model, ModelConfig) else model.model_dump()
 
 
 def _documents_settings(config: JobConfig) -> dict[str, object]:
@@ -113,67 +47,13 @@ def _rating_settings(config: JobConfig, reading: RateConfig | None = None) -> di
     }
 
 
-def _audit_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
-    return audit_prompts(config, style(config), corpus.parts["test"], corpus.rubrics)
-
-
-def mitigated_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
-    """With the reminder, where the method has one."""
-    reminded = replace(style(config), reminder=config.method.reminder)
-    return audit_prompts(config, reminded, corpus.parts["test"], corpus.rubrics)
-
-
-def training_prompts(config: JobConfig, corpus: SplitCorpus) -> list[Prompt]:
-    """The neutral prompt of each training document and rubric, and its contextual ones."""
-    pool = statements(config.context, config.context.train_categories, "train")
-    turns = by_category(pool, config.method.statements)
-    return flat(RatingPrompts(style(config), corpus.parts["train"], corpus.rubrics, turns))
-
-
-def _reasoned_prompts(config: JobConfig, corpus: SplitCorpus) -> list[list[Prompt]]:
-    prompts = training_prompts(config, corpus)
-    if config.method.needs_reasoning(config.rate.readout) == "neutral":
-        prompts = [p for p in prompts if p.statement is None]
-    return by_document(prompts)
-
-
-def _validation_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
-    return validation_prompts(config, style(config), corpus.parts["validation"], corpus.rubrics)
-
-
-def _reminded_requests(config: JobConfig, corpus: SplitCorpus) -> list[list[Prompt]]:
-    return [list(rewrite_prompts(config, mitigated_prompts(config, corpus)).values())]
-
-
-def rewrite_prompts(config: JobConfig, prompts: RatingPrompts) -> dict[Request, Prompt]:
-    """What asks the model to write each request anew, once for all documents.
-
-    It is shown the request alone: a document would take longer to write than to rate, and what is rated
-    would change.
-    """
-    asked: dict[Request, Prompt] = {}
-    for group in prompts:
-        for r in group.requests:
-            text = request(prompts.style, prompts.rubrics[r.rubric], r.statement)
-            message = {"role": "user", "content": f"{config.method.rewrite}\n\n{text}"}
-            asked.setdefault(r, Prompt("request", r.rubric, r.statement, (message,), r.repeat))
-    return asked
-
-
-def mitigated_reading(config: JobConfig) -> RateConfig:
-    """How ratings are read where prompts are changed: a model that thinks first writes more."""
-    if not config.method.think:
-        return config.rate
-    most = max(config.method.max_new_tokens, config.rate.max_new_tokens)
-    return config.rate.model_copy(update={"max_new_tokens": most})
-
-
-def rewriting_reading(config: JobConfig) -> RateConfig:
-    return config.rate.model_copy(update={"max_new_tokens": config.method.max_new_tokens})
-
-
-def _method_settings(config: JobConfig) -> dict[str, object]:
-    return {"method": config.method.model_dump(mode="json", exclude={"name"})}
+def _pairs_settings(config: JobConfig) -> dict[str, object]:
+    method = config.method
+    return {
+        "chosen": method.chosen,
+        "min_shift": method.min_shift,
+        "reasoning": method.holds_reasoning(config.rate.readout),
+    }
 
 
 def _reference_settings(config: JobConfig) -> dict[str, object]:
@@ -188,7 +68,7 @@ def _reference_settings(config: JobConfig) -> dict[str, object]:
 
 def _training_settings(config: JobConfig) -> dict[str, object]:
     found: dict[str, object] = {
-        **_method_settings(config),
+        "method": config.method.model_dump(mode="json", exclude={"name"}),
         "lora": config.local_model.lora.model_dump(mode="json"),
         "train": config.train.model_dump(mode="json"),
         "loss": config.loss.model_dump(mode="json"),
@@ -229,7 +109,7 @@ RATINGS_BASE = Stage(
     settings=_rating_settings,
     after=("documents",),
     part="test",
-    prompts=_audit_prompts,
+    prompts=audited_prompts,
     tokens=_asked,
 )  # fmt: skip
 REASONING = Stage(
@@ -238,14 +118,14 @@ REASONING = Stage(
     settings=_rating_settings,
     after=("documents",),
     part="train",
-    prompts=_reasoned_prompts,
+    prompts=reasoned_prompts,
     wanted=lambda config: "reasoning",
     tokens=_asked,
 )  # fmt: skip
 PAIRS = Stage(
     "pairs", "pairs", ("pairs.jsonl",),
     needed=lambda config: config.method.trains,
-    settings=_method_settings,
+    settings=_pairs_settings,
     after=("documents", "reasoning"),
     prompts=lambda config, corpus: [training_prompts(config, corpus)],
 )  # fmt: skip
@@ -261,9 +141,9 @@ TRAINING = Stage(
     needed=lambda config: config.method.trains,
     settings=_training_settings,
     after=("pairs", "reference"),
-    prompts=_validation_prompts,
+    prompts=watched_prompts,
     tokens=lambda config, work, stage: work.training(
-        training_prompts(config, work.sample), _validation_prompts(config, work.sample)
+        training_prompts(config, work.sample), watched_prompts(config, work.sample)
     ),
 )  # fmt: skip
 REWRITES = Stage(
@@ -271,7 +151,7 @@ REWRITES = Stage(
     needed=lambda config: config.method.rewrite is not None,
     settings=lambda config: _rating_settings(config, rewriting_reading(config)),
     after=("documents",),
-    prompts=_reminded_requests,
+    prompts=rewritten_requests,
     wanted=lambda config: "text",
     reading=rewriting_reading,
     tokens=_asked,

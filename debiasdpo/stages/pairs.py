@@ -6,7 +6,8 @@ from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.job import Job
 from debiasdpo.raters.base import Reply
-from debiasdpo.stages.declarations import PAIRS, REASONING, training_prompts
+from debiasdpo.stages.asked import training_prompts
+from debiasdpo.stages.declarations import PAIRS, REASONING
 from debiasdpo.stages.rating import rate
 from debiasdpo.storage.files import JsonlFile, fingerprint, write_jsonl
 from debiasdpo.training.pairs import Pair, make_pairs, official_row, to_row

@@ -11,16 +11,14 @@ from debiasdpo.jobs.job import Job
 from debiasdpo.prompts.audit import RatingPrompts
 from debiasdpo.prompts.rendering import Request
 from debiasdpo.stages import parts
+from debiasdpo.stages.asked import Groups, mitigated_prompts, rewrite_prompts
 from debiasdpo.stages.declarations import (
     RATINGS_BASE,
     RATINGS_TUNED,
     REWRITES,
-    Groups,
-    Stage,
-    mitigated_prompts,
-    rewrite_prompts,
 )
 from debiasdpo.stages.rating_task import RatingTask, index_prompts, make_part
+from debiasdpo.stages.stage import Stage
 from debiasdpo.storage.files import read_jsonl
 
 log = logging.getLogger(__name__)

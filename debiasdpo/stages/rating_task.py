@@ -20,7 +20,7 @@ from debiasdpo.config.rate import RateConfig
 from debiasdpo.costs import Cost, Meter
 from debiasdpo.prompts.rendering import Prompt, flat
 from debiasdpo.raters.base import Question, Rater, Reply, Wanted
-from debiasdpo.stages.declarations import Groups
+from debiasdpo.stages.asked import Groups
 from debiasdpo.storage.files import Progress
 from debiasdpo.storage.journal import Journal
 from debiasdpo.storage.store import OpenStage, Store

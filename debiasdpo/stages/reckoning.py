@@ -1,23 +1,26 @@
 """What a job takes before anything of it is made: its stages' tokens, memory at the peak, disk."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from debiasdpo.config.job import JobConfig
+from debiasdpo.config.model import ModelConfig
 from debiasdpo.documents.corpus import SplitCorpus, open_corpus, rubrics_of, write
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.identity import output_folder
+from debiasdpo.models.held import model_identity
 from debiasdpo.models.shape import Shape, load_shape
+from debiasdpo.prompts.rendering import flat
+from debiasdpo.stages.asked import audited_prompts, training_prompts
 from debiasdpo.stages.declarations import (
     LOAD,
-    RATINGS_BASE,
     TRAINING,
-    planned_key,
     stages_of,
-    training_prompts,
 )
+from debiasdpo.stages.stage import Stage
 from debiasdpo.stages.workload import Workload
 from debiasdpo.storage.files import fingerprint
 from debiasdpo.sweep.memory import optimizer_bytes, peak_memory, trained_parameters
@@ -34,7 +37,7 @@ class Reckoner:
         self._folder = tempfile.TemporaryDirectory()
         self._corpora: dict[str, SplitCorpus | UserError] = {}
         self._shapes: dict[str, Any] = {}  # tokenizer and Shape, or a UserError
-        self._tokens: dict[str, float] = {}  # by a stage's key
+        self._tokens: dict[str, tuple[float, int]] = {}  # and the largest pass, by a stage's key
 
     def __enter__(self) -> Self:
         return self
@@ -53,14 +56,18 @@ class Reckoner:
         corpus = self._corpus(config)
         work = Workload(config, corpus, tokenizer)
         keys: dict[str, str] = {}
-        stages = []
+        stages, largest = [], 0
         for stage in stages_of(config):
-            key = planned_key(stage, config, work.sample, keys)
+            key = _planned_key(stage, config, work.sample, keys)
             keys[stage.title] = key
             if stage.tokens is not None:
-                tokens = stage.tokens(config, work, stage)
+                if key not in self._tokens:
+                    work.largest_pass = 0
+                    self._tokens[key] = stage.tokens(config, work, stage), work.largest_pass
+                tokens, largest_pass = self._tokens[key]
                 stages.append(StageWork(stage.title, key, tokens, trains=stage is TRAINING))
-        memory = peak_memory(config, work.largest_pass, shape)
+                largest = max(largest, largest_pass)
+        memory = peak_memory(config, largest, shape)
         return Work(stages, memory, _disk(config, work, shape))
 
     def _corpus(self, config: JobConfig) -> SplitCorpus:
@@ -87,6 +94,30 @@ class Reckoner:
         return _or_raise(self._shapes[key])
 
 
+def _planned_key(
+    stage: Stage, config: JobConfig, corpus: SplitCorpus, known: Mapping[str, str]
+) -> str:
+    """Equal for two jobs that share the stage, before anything of it was made.
+
+    `corpus`: a sample of the documents; `known`: the keys of the stages before it, by title. What earlier
+    stages make is not known yet, so that their own keys stand for it.
+    """
+    prompts = flat(stage.prompts(config, corpus)) if stage.prompts else []
+    return fingerprint(
+        {
+            "inputs": stage.inputs(config),
+            "rater": _rater(config) if stage.tokens else None,
+            "prompts": [[p.key, p.messages] for p in prompts],
+            "after": [known[title] for title in stage.after if title in known],
+        }
+    )
+
+
+def _rater(config: JobConfig) -> object:
+    model = config.model
+    return model_identity(model) if isinstance(model, ModelConfig) else model.model_dump()
+
+
 def _or_raise(found: Any) -> Any:
     if isinstance(found, UserError):
         raise found
@@ -101,8 +132,7 @@ def _disk(config: JobConfig, work: Workload, shape: Shape) -> float:
     total = each * sum(map(len, work.corpus.parts.values()))
     written = _TOKEN_BYTES * config.rate.max_new_tokens
     row = _ROW_BYTES + (written if config.rate.readout == "text" else 0)
-    assert RATINGS_BASE.prompts is not None
-    prompts = sum(map(len, RATINGS_BASE.prompts(config, work.sample)))
+    prompts = sum(map(len, audited_prompts(config, work.sample)))
     total += work.whole("test", prompts) * row * (1 + config.method.changes_ratings)
     if not config.method.trains:
         return total

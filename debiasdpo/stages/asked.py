@@ -1,0 +1,85 @@
+"""What each stage asks of a rater: which prompts, and how their replies are read."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from debiasdpo.config.job import JobConfig
+from debiasdpo.config.rate import RateConfig
+from debiasdpo.documents.corpus import SplitCorpus
+from debiasdpo.prompts.audit import RatingPrompts, audit_prompts, by_category, validation_prompts
+from debiasdpo.prompts.contexts import statements
+from debiasdpo.prompts.rendering import (
+    Prompt,
+    PromptStyle,
+    Request,
+    by_document,
+    flat,
+    request,
+)
+
+Groups = Iterable[Collection[Prompt]]  # the prompts of each document; gone through more than once
+
+
+def style(config: JobConfig) -> PromptStyle:
+    return PromptStyle(
+        config.data.heading, config.prompt.instruction, config.prompt.context_position
+    )
+
+
+def audited_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
+    return audit_prompts(config, style(config), corpus.parts["test"], corpus.rubrics)
+
+
+def mitigated_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
+    """With the reminder, where the method has one."""
+    reminded = replace(style(config), reminder=config.method.reminder)
+    return audit_prompts(config, reminded, corpus.parts["test"], corpus.rubrics)
+
+
+def training_prompts(config: JobConfig, corpus: SplitCorpus) -> list[Prompt]:
+    """The neutral prompt of each training document and rubric, and its contextual ones."""
+    pool = statements(config.context, config.context.train_categories, "train")
+    turns = by_category(pool, config.method.statements)
+    return flat(RatingPrompts(style(config), corpus.parts["train"], corpus.rubrics, turns))
+
+
+def reasoned_prompts(config: JobConfig, corpus: SplitCorpus) -> list[list[Prompt]]:
+    prompts = training_prompts(config, corpus)
+    if config.method.needs_reasoning(config.rate.readout) == "neutral":
+        prompts = [p for p in prompts if p.statement is None]
+    return by_document(prompts)
+
+
+def watched_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
+    return validation_prompts(config, style(config), corpus.parts["validation"], corpus.rubrics)
+
+
+def rewritten_requests(config: JobConfig, corpus: SplitCorpus) -> list[list[Prompt]]:
+    return [list(rewrite_prompts(config, mitigated_prompts(config, corpus)).values())]
+
+
+def rewrite_prompts(config: JobConfig, prompts: RatingPrompts) -> dict[Request, Prompt]:
+    """What asks the model to write each request anew, once for all documents.
+
+    It is shown the request alone: a document would take longer to write than to rate, and what is rated
+    would change.
+    """
+    asked: dict[Request, Prompt] = {}
+    for group in prompts:
+        for r in group.requests:
+            text = request(prompts.style, prompts.rubrics[r.rubric], r.statement)
+            message = {"role": "user", "content": f"{config.method.rewrite}\n\n{text}"}
+            asked.setdefault(r, Prompt("request", r.rubric, r.statement, (message,), r.repeat))
+    return asked
+
+
+def mitigated_reading(config: JobConfig) -> RateConfig:
+    """How ratings are read where prompts are changed: a model that thinks first writes more."""
+    if not config.method.think:
+        return config.rate
+    most = max(config.method.max_new_tokens, config.rate.max_new_tokens)
+    return config.rate.model_copy(update={"max_new_tokens": most})
+
+
+def rewriting_reading(config: JobConfig) -> RateConfig:
+    return config.rate.model_copy(update={"max_new_tokens": config.method.max_new_tokens})
