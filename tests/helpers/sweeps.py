@@ -44,7 +44,7 @@ class Sweeps:
     def run(self, *overrides: str) -> tuple[int, str, str]:
         """Exit code, output, errors."""
         process = self.start(*overrides)
-        out, error = process.communicate(timeout=240)
+        out, error = process.communicate()
         return process.returncode, out, error
 
     def statuses(self) -> dict[Path, dict[str, Any]]:

@@ -1,0 +1,88 @@
+"""Which job a configuration is, where it is kept, and whether it is done."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from debiasdpo.config.job import JobConfig
+from debiasdpo.jobs.identity import Choices, choices_of, finished, identify
+from tests.helpers.jobs import JobConfigs
+from tests.helpers.sweeps import pretend_finished
+
+TINY = Choices("tiny", "table")
+
+
+@pytest.mark.parametrize("change", ["metrics", "version", "model", "file", "price"])
+def test_a_job_is_not_finished_if_anything_changed(
+    change: str,
+    job_config: JobConfigs,
+    tiny_llama: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = tmp_path / "essays.csv"
+    data.write_text("id,group,text,clarity\na,1,Well.,3\n")
+    model = tmp_path / "model"
+    shutil.copytree(tiny_llama, model, copy_function=lambda a, b: Path(b).hardlink_to(a))
+    config = job_config(
+        "data=table", f"data.path={data}", f"model.path={model}", f"output_dir={tmp_path / 'out'}",
+        "data.rubrics={clarity:{question:'How clear?',low:1,high:5}}",
+    )  # fmt: skip
+    folder = pretend_finished(config, TINY)
+    assert finished(config, TINY) == folder
+    if change == "metrics":
+        (folder / "metrics.json").write_text("{}")
+    elif change == "version":
+        monkeypatch.setattr("debiasdpo.__version__", "0.0.0")
+    elif change == "model":
+        (model / "config.json").unlink()
+        (model / "config.json").write_text("{}")
+    elif change == "price":
+        config = config.model_copy(update={"gpu_hour_price": 2.0})
+    else:
+        data.write_text("id,group,text,clarity\na,1,Better.,3\n")
+    assert finished(config, TINY) is None
+
+
+def at_path(config: JobConfig, path: str) -> JobConfig:
+    """The job with its weights at a path that need not exist."""
+    return config.model_copy(update={"model": config.local_model.model_copy(update={"path": path})})
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (None, "smollm2"),
+        ("/x/y/mymodel", "mymodel"),
+        ("/x/y/mymodel/", "mymodel"),
+        ("Qwen/Qwen2.5-7B-Instruct", "Qwen2.5-7B-Instruct"),
+    ],
+)
+def test_a_model_given_by_its_path_is_called_by_the_last_part(
+    path: str | None, name: str, job_config: JobConfigs, tmp_path: Path
+) -> None:
+    config = job_config(f"output_dir={tmp_path}")
+    overrides = ["model.max_length=99", *([f"model.path={path}"] if path else [])]
+    config = at_path(config, path) if path else config
+    choices = choices_of({"model": "smollm2", "data": "simulated"}, overrides, config)
+    assert choices == Choices(name, "simulated")
+    _, folder = identify(config, choices)
+    assert folder.name.startswith(f"{name}_simulated_sycophancy_debiasing_dpo_s0_")
+
+
+def test_status_names_the_choices_and_their_paths(job_config: JobConfigs, tmp_path: Path) -> None:
+    data = tmp_path / "essays.csv"
+    data.write_text("id,group,text,clarity\na,1,Well.,3\n")
+    overrides = [
+        "data=table", f"data.path={data}", "method=sft",
+        "data.rubrics={clarity:{question:'How clear?',low:1,high:5}}",
+    ]  # fmt: skip
+    config = job_config(f"output_dir={tmp_path}", "context=[race,role]", *overrides)
+    config = at_path(config, "/x/y/mymodel")
+    chosen = {"model": "smollm2", "data": "table"}
+    choices = choices_of(chosen, [*overrides, "model.path=/x/y/mymodel"], config)
+    assert choices.to_status(config) == {
+        "model": "mymodel", "model_path": "/x/y/mymodel", "data": "table", "data_path": str(data),
+        "method": "sft", "context": ["race", "role"],
+    }  # fmt: skip
