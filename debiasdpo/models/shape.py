@@ -44,13 +44,15 @@ def load_shape(config: ModelConfig, cache: Path) -> "tuple[PreTrainedTokenizerBa
     problems = check_model(config)
     if problems:
         raise UserError("\n".join(problems))
+    local = local_path(config.path)
+    # Whether a hub has it is found out before torch is imported, which takes seconds.
+    found = load_source(config, local, cache) if local is None else None
     with quiet():
         import torch
         from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-        local = local_path(config.path)
         try:
-            source, where = load_source(config, local, cache)
+            source, where = found or load_source(config, local, cache)
             architecture = AutoConfig.from_pretrained(source, **where)
             tokenizer = AutoTokenizer.from_pretrained(source, **where)
             with torch.device("meta"):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from debiasdpo.cluster.packages import missing_package
@@ -22,6 +22,7 @@ from debiasdpo.jobs.failures import command_line
 from debiasdpo.jobs.identity import choices_of, finished, identify
 from debiasdpo.jobs.logs import set_up_logging
 from debiasdpo.sweep import plan
+from debiasdpo.sweep.compose import Composer
 from debiasdpo.sweep.launchers import LAUNCHERS, Given, SweepJob, Task, read_status
 
 log = logging.getLogger(__name__)
@@ -90,10 +91,11 @@ def _compose_all(
             " a glob() that matches none of the options of its group (it does not look for files)."
         )
     common = set.intersection(*map(set, job_overrides))
+    composer = Composer(context, config)
     jobs = []
     for overrides in job_overrides:
         title = " ".join(o for o in overrides if o not in common) or "(as given)"
-        jobs.append(_compose(context, config, list(overrides), title))
+        jobs.append(_compose(composer, list(overrides), title))
     counts = Counter(job.state for job in jobs)
     said = [f"{counts[state]} {state}" for state in ("finished", "at work", "to do")]
     said += [f"{counts['wrong']} wrong"] if counts["wrong"] else []
@@ -101,15 +103,11 @@ def _compose_all(
     return jobs
 
 
-def _compose(
-    context: HydraContext, config: DictConfig, overrides: list[str], title: str
-) -> SweepJob:
+def _compose(composer: Composer, overrides: list[str], title: str) -> SweepJob:
     try:
-        composed = context.config_loader.load_sweep_config(config, overrides)
-        hydra = composed.hydra
-        # Without Hydra's own part, as a job gets it.
-        job = build_job(OmegaConf.masked_copy(composed, [str(k) for k in composed if k != "hydra"]))
-        choices = choices_of(hydra.runtime.choices, hydra.overrides.task, job)
+        composed, options = composer.compose(overrides)
+        job = build_job(composed)
+        choices = choices_of(options, overrides, job)
         folder = identify(job, choices).folder
         state = "at work" if at_work(read_status(folder)) else "to do"
         if finished(job, choices):

@@ -68,7 +68,7 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
     hours = disk = tokens = 0.0
     no_rate = False
     warnings: list[str] = []
-    causes: dict[str, list[str]] = {}  # cause -> titles of the jobs
+    causes: dict[str, list[tuple[str, str]]] = {}  # cause -> title and model of each job
     configs = []
     runs_in = functools.cache(read_runs)  # once for all jobs
     say(f"{'job':44}{'M tokens':>10}{'hours':>9}{'GPU memory':>12}{'disk':>9}")
@@ -80,7 +80,10 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
         try:
             work = reckon(job.config)
         except UserError as error:
-            causes.setdefault(str(error).splitlines()[0], []).append(job.title)
+            # Models that cannot be had for one reason are one cause.
+            path = str(getattr(job.config.model, "path", ""))
+            cause = str(error).splitlines()[0].replace(f"{path}: ", "")
+            causes.setdefault(cause, []).append((job.title, path))
             continue
         rates = _measured(job.config, runs_in(output_folder(job.config) / "runs"))
         new = [stage for stage in work.stages if stage.key not in seen]
@@ -104,10 +107,13 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
             "? no finished job of this model in output_dir tells its rate: run one with few documents"
             " first (experiment=quick), or give plan.tokens_per_s=N"
         )
-    return [
-        f"{titles[0] if len(titles) == 1 else f'{len(titles)} jobs'}: {cause}"
-        for cause, titles in causes.items()
-    ]
+    return [_cause(cause, jobs_of) for cause, jobs_of in causes.items()]
+
+
+def _cause(cause: str, jobs: Sequence[tuple[str, str]]) -> str:
+    (title, _), count = jobs[0], len(jobs)
+    models = ", ".join(dict.fromkeys(path for _, path in jobs))
+    return f"{title if count == 1 else f'{count} jobs'}: {cause} ({models})"
 
 
 def _measured(config: JobConfig, runs: Runs) -> dict[str, float]:
