@@ -10,7 +10,7 @@ from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.evaluation.audit import audit
 from debiasdpo.evaluation.table import finite, results_table
 from debiasdpo.jobs.job import Job
-from debiasdpo.stages.declarations import METRICS
+from debiasdpo.stages.declarations import METRICS, stages_of
 from debiasdpo.storage.files import (
     JsonlFile,
     digest,
@@ -41,6 +41,17 @@ def measure(job: Job, corpus: SplitCorpus, ratings: Mapping[str, Path]) -> dict[
     return metrics
 
 
+def _write_stages(job: Job) -> None:
+    """stages.json: the job's stages in their order, what each made and what it took when it was made."""
+    write_json(
+        job.run.folder / "stages.json",
+        [
+            {"title": stage.title, "outputs": list(stage.outputs), **job.costs[stage.title].to_row()}
+            for stage in stages_of(job.config)
+        ],
+    )
+
+
 def conclude(
     job: Job,
     metrics: Mapping[str, Any],
@@ -57,6 +68,7 @@ def conclude(
     }
     found = {key: finite(value) for key, value in found.items()}
     write_json(job.run.folder / "metrics.json", found)
+    _write_stages(job)
     job.tracker.summary(found)
     job.tracker.table("ratings", _samples(ratings))
     if weights is not None:
