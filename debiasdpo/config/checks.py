@@ -70,7 +70,9 @@ def _trainable_model(
     if not method.trains:
         return
     if model.kind != "local":
-        yield f"method: {method.name} trains weights, which model.kind={model.kind} has none of; set method=none"
+        yield (
+            f"method: {method.name} trains weights, and model.kind={model.kind} has none; set method=none"
+        )
     elif train.adapter == "full" and model.nf4:
         yield (
             "model.nf4: full fine-tuning cannot train 4-bit weights;"

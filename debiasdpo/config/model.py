@@ -35,7 +35,7 @@ class ModelConfig(Section):
 
 
 class CallableConfig(Section):
-    """A Python function that rates (`raters.callable`); given by `debiasdpo.audit`, not on the command line."""
+    """A Python function that rates (`raters.callable`), as `debiasdpo.audit` is given one."""
 
     kind: Literal["callable"]
     name: Text  # in tables and folder names

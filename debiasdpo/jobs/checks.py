@@ -25,9 +25,15 @@ if TYPE_CHECKING:
     from debiasdpo.config.train import TrainConfig
 
 
-def build_job(composed: DictConfig) -> JobConfig:
-    """The checked job. Raises `UserError` with all problems found."""
-    return build(composed, CHECKS)
+def build_job(composed: DictConfig, *, rater_given: bool = False) -> JobConfig:
+    """The checked job. Raises `UserError` with all problems found. `rater_given`: a rater from Python rates
+    in place of the configured model."""
+    return build(composed, CHECKS if rater_given else (*CHECKS, _can_rate))
+
+
+def _can_rate(model: AnyModelConfig) -> Iterable[str]:
+    if model.kind == "callable":
+        yield "model.kind: a Python function rates through debiasdpo.audit (docs/python.md) only; choose a model"
 
 
 def _model_files(model: AnyModelConfig) -> Iterable[str]:

@@ -1,14 +1,10 @@
 """What is wrong with a model's configuration, as far as it shows without loading anything."""
 
 import importlib.util
-from typing import TYPE_CHECKING
 
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models.source import local_path
-
-if TYPE_CHECKING:
-    pass
 
 
 def check_model(config: ModelConfig) -> list[str]:

@@ -1,10 +1,8 @@
 """What a job takes before anything of it is made: its stages' tokens, memory at the peak, disk."""
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import ModelConfig
@@ -33,22 +31,12 @@ _TOKEN_BYTES = 5  # of text
 class Reckoner:
     """Reckons the jobs of a sweep one after the other: what they share is read and counted once."""
 
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory()
+    def __init__(self, folder: Path) -> None:
+        """`folder`: where documents are written that are read for it; nobody needs them afterwards."""
+        self._folder = folder
         self._corpora: dict[str, SplitCorpus | UserError] = {}
         self._shapes: dict[str, Any] = {}  # tokenizer and Shape, or a UserError
         self._tokens: dict[str, tuple[float, int]] = {}  # and the largest pass, by a stage's key
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._folder.cleanup()
 
     def __call__(self, config: JobConfig) -> Work:
         """`UserError` where documents or the model's shape cannot be had."""
@@ -73,7 +61,7 @@ class Reckoner:
     def _corpus(self, config: JobConfig) -> SplitCorpus:
         key = fingerprint(LOAD.inputs(config))
         if key not in self._corpora:
-            folder = Path(self._folder.name) / key
+            folder = self._folder / key
             folder.mkdir()
             try:
                 write(config.data, config.seed, folder)

@@ -5,13 +5,9 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from debiasdpo.storage.files import read_jsonl
-
-if TYPE_CHECKING:
-    pass
-
 
 log = logging.getLogger(__name__)
 

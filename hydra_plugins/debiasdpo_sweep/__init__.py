@@ -4,7 +4,9 @@ There is no more in here than what calls `debiasdpo.sweep`, since Hydra imports 
 """
 
 import functools
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -44,5 +46,6 @@ class PlanLauncher(SweepLauncher):
         from debiasdpo.sweep.launch import plan_jobs
 
         say = functools.partial(print, flush=True)
-        with Reckoner() as reckon:
+        with tempfile.TemporaryDirectory() as folder:
+            reckon = Reckoner(Path(folder))
             return plan_jobs(self.hydra_context, self.config, job_overrides, reckon, say)
