@@ -65,9 +65,14 @@ class MethodConfig(Section):
         return self.consistency is not None and readout == "text"
 
     @property
+    def anchored(self) -> bool:
+        """Whether its consistency term holds ratings to those of the untrained model, not to its own."""
+        return self.consistency == "base"
+
+    @property
     def needs_reference(self) -> bool:
         """Whether log-probabilities under the untrained model go into its objective."""
-        return self.prefers or self.consistency == "base"
+        return self.prefers or self.anchored
 
     def generates(self, readout: Readout) -> bool:
         """Whether any of its stages has the model write text."""

@@ -72,11 +72,11 @@ def tokenize(
     neutral = token_ids(tokenizer, pair.neutral_prompt)
     # Where the model reasons first, it answers after its own neutral reasoning.
     head: tuple[int, ...] = ()
-    if method.consistency and pair.reasoning:
+    if pair.reasoning:
         head = tuple(tokenizer(pair.reasoning, add_special_tokens=False)["input_ids"])
     prompts = {"neutral": neutral + head, "contextual": contextual + head}
     expert = answer_ids(tokenizer, answer(pair.score))
-    levels = level_ids(tokenizer, scale) if method.consistency else []
+    levels = level_ids(tokenizer, scale) if "consistency" in method.terms else []
     return TokenPair(
         key=pair.key,
         document=pair.document,
@@ -90,7 +90,7 @@ def tokenize(
         contextual=tuple(Completion(prompts["contextual"], ids) for ids in levels),
         reasoning=tuple(Completion(prompt, head) for prompt in (neutral, contextual) if head),
         weight=weight,
-        anchored=method.consistency == "base",
+        anchored=method.anchored,
     )
 
 

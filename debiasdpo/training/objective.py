@@ -1,17 +1,17 @@
 """The objective, as pure functions of log-probabilities: no model, no tokens.
 
-    L = w_dpo * L_DPO + w_sft * L_SFT + w_consistency * L_consistency
+    L = w_dpo * L_preference + w_sft * L_SFT + w_consistency * L_consistency
 
 of which a method has some terms (docs/methods.md). Debiasing-DPO (arXiv 2604.02585) has the first two:
 
-    L_DPO = -log sigmoid(beta * [(log pi(y_w|x_c) - log ref(y_w|x_c))
-                               - (log pi(y_l|x_c) - log ref(y_l|x_c))])       (Rafailov et al. 2023, eq. 7)
+    L_preference = loss.preference of r_w and r_l (`preference_loss`)
     L_SFT = -sum_x log pi(a|x) / |a|,                                  over the prompts x of method.sft
     L_consistency = KL(pi(.|x_n) || pi(.|x_c)),                            no gradient through pi(.|x_n)
                  or KL(ref(.|x_n) || pi(.|x_c)) + KL(ref(.|x_n) || pi(.|x_n))
 
-with x_c the contextual and x_n the neutral prompt, y_w the chosen and y_l the rejected completion, and
-a = "Rating: <expert score>", |a| its number of tokens.
+with x_c the contextual and x_n the neutral prompt, y_w the chosen and y_l the rejected completion,
+r_w = log pi(y_w|x_c) - log ref(y_w|x_c), r_l the same of y_l, and a = "Rating: <expert score>"; |a| is the
+number of tokens of a.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,24 +26,54 @@ class PairTerms(NamedTuple):
     """What each pair contributes, shape (P,) each; nothing is averaged yet."""
 
     loss: "Tensor"
-    dpo: "Tensor"
+    dpo: "Tensor"  # the preference loss
     sft: "Tensor"
     consistency: "Tensor"
-    margin: "Tensor"  # beta * (implicit reward of chosen - of rejected), no gradient
+    margin: "Tensor"  # see `reward_margin`; no gradient
 
 
-def dpo_loss(
-    policy_chosen: "Tensor",
-    policy_rejected: "Tensor",
-    reference_chosen: "Tensor",
-    reference_rejected: "Tensor",
-    beta: float,
-) -> "tuple[Tensor, Tensor]":
-    """Loss and reward margin of each pair, both (P,), from summed log-probabilities, each (P,)."""
+def reward_margin(chosen: "Tensor", rejected: "Tensor", beta: float) -> "Tensor":
+    """m = beta * (r_w - r_l), (P,): how much more of the implicit reward (Rafailov et al. 2023) the chosen
+    completion has than the rejected one. chosen and rejected (P,): r_w and r_l."""
+    return beta * (chosen - rejected)
+
+
+def preference_loss(
+    chosen: "Tensor",
+    rejected: "Tensor",
+    lengths: "tuple[Tensor | int, Tensor | int]",
+    loss: "LossConfig",
+) -> "Tensor":
+    """The loss of each pair, (P,), which `loss.preference` names; each is TRL's of that name.
+
+    chosen and rejected (P,): r_w and r_l, summed over the tokens of y_w and y_l, whose numbers are
+    `lengths`. With m the `reward_margin` and e = loss.label_smoothing, the share of swapped pairs:
+
+        sigmoid:  -log sigmoid(m)                                  Rafailov et al. 2023, arXiv 2305.18290
+        ipo:      (r_w / |y_w| - r_l / |y_l| - 1 / (2 beta))^2     Azar et al. 2023, arXiv 2310.12036
+        hinge:    max(0, 1 - m)                                    Zhao et al. 2023, arXiv 2305.10425
+        robust:   (-(1 - e) log sigmoid(m) + e log sigmoid(-m)) / (1 - 2 e)
+                                                                   Chowdhury et al. 2024, arXiv 2403.00409
+
+    The paper of ipo (eq. 17) has r_w and r_l themselves. TRL takes them by the token, as the paper's
+    authors did, so that long completions do not weigh more. robust has no lower bound.
+    """
     import torch
 
-    margin = beta * ((policy_chosen - reference_chosen) - (policy_rejected - reference_rejected))
-    return -torch.nn.functional.logsigmoid(margin), margin
+    logsigmoid = torch.nn.functional.logsigmoid
+    margin = reward_margin(chosen, rejected, loss.beta)
+    match loss.preference:
+        case "sigmoid":
+            return -logsigmoid(margin)
+        case "ipo":
+            difference = chosen / lengths[0] - rejected / lengths[1]
+            return (difference - 1 / (2 * loss.beta)) ** 2
+        case "hinge":
+            return torch.relu(1 - margin)
+        case "robust":
+            swapped = loss.label_smoothing
+            as_given, as_swapped = -logsigmoid(margin), -logsigmoid(-margin)
+            return ((1 - swapped) * as_given - swapped * as_swapped) / (1 - 2 * swapped)
 
 
 def rating_divergence(neutral: "Tensor", contextual: "Tensor") -> "Tensor":

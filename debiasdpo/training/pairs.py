@@ -71,7 +71,7 @@ def make_pairs(
             score=documents[prompt.document].scores[prompt.rubric],
         )
         known = [replies[p.key] for p in (twin, prompt) if p.key in replies]
-        if any(output.rating is None for output in known):
+        if any(reply.rating is None for reply in known):
             counts["without_rating"] += 1
             continue
         counts["made"] += 1
@@ -79,8 +79,8 @@ def make_pairs(
             pair = replace(pair, neutral_rating=known[0].rating)
         if method.holds_reasoning(readout):
             pair = replace(pair, reasoning=whole_sentences(known[0].text))
-        if method.chosen is not None:
-            pair = _with_preference(pair, known[0], known[1], method.chosen)
+        if method.prefers:
+            pair = _with_preference(pair, known[0], known[1], method)
             if pair.shift is not None and abs(pair.shift) < method.min_shift:
                 counts["below_min_shift"] += 1
                 continue
@@ -92,7 +92,8 @@ def make_pairs(
     return pairs, counts
 
 
-def _with_preference(pair: Pair, neutral: Reply, biased: Reply, chosen: str) -> Pair:
+def _with_preference(pair: Pair, neutral: Reply, biased: Reply, method: MethodConfig) -> Pair:
+    assert method.chosen is not None
     assert neutral.rating is not None
     assert biased.rating is not None
     texts = {
@@ -102,7 +103,7 @@ def _with_preference(pair: Pair, neutral: Reply, biased: Reply, chosen: str) -> 
     }
     return replace(
         pair,
-        chosen=texts[chosen],
+        chosen=texts[method.chosen],
         rejected=biased.text,
         biased_rating=biased.rating,
         shift=biased.rating - neutral.rating,

@@ -13,18 +13,18 @@ from debiasdpo.storage.journal import Journal
 from debiasdpo.training.data import Pass, TokenPair
 from debiasdpo.training.objective import (
     PairTerms,
-    dpo_loss,
+    preference_loss,
     rating_divergence,
     reasoning_divergence,
+    reward_margin,
     weighted,
 )
 
 if TYPE_CHECKING:
     import torch
 
-Reference = Mapping[
-    str, Sequence[float]
-]  # pair key -> log-probs of pair.for_reference()'s sequences
+# By a pair's key: log-probabilities of the sequences of its for_reference().
+Reference = Mapping[str, Sequence[float]]
 Scorer = Callable[["torch.nn.Module", Sequence[Completion]], "torch.Tensor"]
 Terms = Callable[["torch.nn.Module", Sequence[TokenPair]], PairTerms]  # of the pairs of a pass
 
@@ -62,31 +62,34 @@ def pair_terms(
 def _terms(
     pair: TokenPair, scored: "torch.Tensor", reference: Reference, loss: LossConfig
 ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]":
-    """DPO, reward margin, SFT and consistency of one pair, scalars."""
+    """Preference loss, reward margin, SFT and consistency of one pair, scalars."""
     preference, answers, neutral, contextual, reasoning = scored.split(
         [len(g) for g in pair.groups]
     )
     dpo = margin = consistency = zero = scored.new_zeros(())
     known = scored.new_tensor(reference.get(pair.key, ()))
     if pair.preference:
-        dpo, margin = dpo_loss(preference[0], preference[1], known[0], known[1], loss.beta)
+        chosen, rejected = preference - known[:2]
+        lengths = len(pair.preference[0].completion), len(pair.preference[1].completion)
+        dpo = preference_loss(chosen, rejected, lengths, loss)
+        margin = reward_margin(chosen, rejected, loss.beta)
         known = known[2:]
-    lengths = scored.new_tensor([len(c.completion) for c in pair.answers])
-    sft = -(answers / lengths).sum() * pair.weight if pair.answers else zero
+    tokens = scored.new_tensor([len(c.completion) for c in pair.answers])
+    sft = -(answers / tokens).sum() * pair.weight if pair.answers else zero
     if pair.neutral:
         target = known[: len(neutral)] if pair.anchored else neutral
         for ratings in (neutral, contextual) if pair.anchored else (contextual,):
             consistency = consistency + rating_divergence(target, ratings)
     if pair.reasoning:
-        tokens = len(pair.reasoning[0].completion)
+        length = len(pair.reasoning[0].completion)
         likely = known[-1] if pair.anchored else reasoning[0]
         for text in reasoning if pair.anchored else reasoning[1:]:
-            consistency = consistency + reasoning_divergence(likely, text, tokens)
+            consistency = consistency + reasoning_divergence(likely, text, length)
     return dpo, margin, sft, consistency
 
 
 def present_terms(pair: TokenPair) -> tuple[str, ...]:
-    """Names of the figures that pairs like this one have, as the trainer logs them."""
+    """Names of the metrics that pairs like this one have, as the trainer logs them."""
     return (
         *(("dpo", "reward_margin", "reward_accuracy") if pair.preference else ()),
         *(("sft",) if pair.answers else ()),
@@ -103,8 +106,8 @@ def reference_logprobs(
 ) -> None:
     """Score the sequences of every pair under the untrained model, into the journal.
 
-    Goes on after what the journal already holds. `passes` are to be the same each time: figures
-    depend, in the last digit, on the packing.
+    Goes on after what the journal already holds. `passes` are to be the same each time: the last digit
+    of a log-probability depends on the packing.
     """
     import torch
     from tqdm import tqdm

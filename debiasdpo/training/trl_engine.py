@@ -1,7 +1,7 @@
-"""`train.engine=trl`: TRL's DPOTrainer computes the preference loss, with any of its variants.
+"""`train.engine=trl`: TRL's DPOTrainer computes the preference loss.
 
-The neutral answer's term, the steps, checkpoints and audits are the same as with the other engines;
-so are tokens and reference log-probabilities, which TRL is handed. Written against TRL 1.16.
+The other terms, the steps, checkpoints and audits are the same as with the other engines; so are tokens
+and the log-probabilities of the reference, which TRL is handed. Written against TRL 1.16.
 """
 
 import contextlib
@@ -95,7 +95,7 @@ class TrlTerms:
 
     def __call__(self, model: torch.nn.Module, pairs: Sequence[TokenPair]) -> PairTerms:
         """Shape (P,) each."""
-        losses, margins = zip(*(self._dpo(model, pair) for pair in pairs), strict=True)
+        losses, margins = zip(*(self._preference(model, pair) for pair in pairs), strict=True)
         dpo = torch.stack(losses)
         sft = consistency = torch.zeros_like(dpo)
         others = [replace(pair, preference=()) for pair in pairs]
@@ -107,7 +107,7 @@ class TrlTerms:
             sft, consistency = terms.sft, terms.consistency
         return weighted(dpo, dpo.new_tensor(margins), sft, consistency, self.loss)
 
-    def _dpo(self, model: torch.nn.Module, pair: TokenPair) -> tuple[torch.Tensor, float]:
+    def _preference(self, model: torch.nn.Module, pair: TokenPair) -> tuple[torch.Tensor, float]:
         """Loss, a scalar, and reward margin."""
         chosen, rejected = pair.preference
         reference = self.reference[pair.key]
