@@ -34,7 +34,7 @@ STAGES = (
 OPTIONS = (
     "model=llama8b", "train.nf4=false", "rate=expected", "model.max_length=1024",
     "model.lora.rank=4", "data.teachers=12", "data.lessons_per_teacher=1", "data.words=30",
-    "data.limit={train:3,validation:3,test:4}", "rate.max_new_tokens=6", "rate.batch_size=4",
+    "data.limit={train:3,validation:3,test:4}", "rate.max_new_tokens=6", "batching.prompts=4",
     "audit.resamples=100", "train.batch_pairs=2", "train.batch_documents=2", "train.audit_every=2",
     "train.save_every=1", "train.tree.max_tokens=600", "context=experience",
     "audit.categories=[education,experience,placebo]",

@@ -37,7 +37,7 @@ def rate(base: Path, documents: int, shards: int) -> Path:
     done = subprocess.run(
         [
             sys.executable, "-m", "debiasdpo.run", *OPTIONS, f"data.teachers={documents // PER_TEACHER}",
-            f"rate.shards={shards}", f"model.path={base / 'model'}", f"output_dir={output}",
+            f"batching.shards={shards}", f"model.path={base / 'model'}", f"output_dir={output}",
         ],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip

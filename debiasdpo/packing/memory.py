@@ -66,7 +66,7 @@ def memory_message(error: Exception) -> str | None:
         return None
     return (
         f"Out of memory: {str(error).splitlines()[0] if str(error) else type(error).__name__}. Lower"
-        " train.tree.max_tokens and rate.max_tokens, set train.gradient_checkpointing=true or"
+        " train.tree.max_tokens and batching.max_tokens, set train.gradient_checkpointing=true or"
         " model.nf4=true, or choose a smaller model; the same command then goes on from what is finished."
     )
 
