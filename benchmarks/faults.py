@@ -156,17 +156,16 @@ def run(folder: Path, model: Path, stage: str = "", kind: Kind | None = None) ->
 
 def _child(folder: Path, model: Path, stage: str, kind: Kind | None) -> int:
     from debiasdpo.jobs.job import Job
+    from debiasdpo.run import run
 
     if kind is not None and kind.when != "after":
         _arm(Job, folder, stage, kind)
-    sys.argv = ["debiasdpo", *OPTIONS, f"model.path={model}", f"output_dir={folder}"]
     try:
-        entry.main()
-    except SystemExit as end:
-        sys.stdout.flush()
-        return end.code if isinstance(end.code, int) else 1
+        code = run([*OPTIONS, f"model.path={model}", f"output_dir={folder}"])
+    except SystemExit as end:  # told to stop
+        code = end.code if isinstance(end.code, int) else 1
     sys.stdout.flush()
-    return 0
+    return code
 
 
 def _arm(job_class: Any, folder: Path, target: str, kind: Kind) -> None:
