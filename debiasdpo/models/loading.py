@@ -14,6 +14,7 @@ from debiasdpo.models.checks import check_model
 from debiasdpo.models.quiet import quiet
 from debiasdpo.models.source import GET_A_MODEL, converted, hub_source, local_path
 from debiasdpo.packing import tree_attention
+from debiasdpo.packing.refusals import check_projection, refuse_unpackable
 
 if TYPE_CHECKING:
     import torch
@@ -42,8 +43,6 @@ def load_model(
             BitsAndBytesConfig,
         )
 
-        from debiasdpo.packing.logprobs import check_projection
-
         _keep_no_kernels()
         tree_attention.register()
         local = local_path(config.path)
@@ -59,7 +58,7 @@ def load_model(
         try:
             source, where = load_source(config, local, cache)
             architecture = AutoConfig.from_pretrained(source, **where)
-            tree_attention.refuse_unpackable(
+            refuse_unpackable(
                 architecture, MODEL_FOR_CAUSAL_LM_MAPPING.get(type(architecture), None)
             )
             longest = getattr(architecture, "max_position_embeddings", None)

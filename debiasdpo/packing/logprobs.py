@@ -15,13 +15,8 @@ from debiasdpo import costs
 from debiasdpo.config.model import Attention
 from debiasdpo.errors import UserError
 from debiasdpo.packing.prefix_tree import PrefixTree, pack
-from debiasdpo.packing.tree_attention import (
-    NAME,
-    TreeAttention,
-    choose,
-    refuse_lost_windows,
-    register,
-)
+from debiasdpo.packing.refusals import refuse_lost_windows
+from debiasdpo.packing.tree_attention import NAME, TreeAttention, choose, register
 
 if TYPE_CHECKING:
     import torch
@@ -211,18 +206,3 @@ def causal_model(model: Any) -> Any:
     from peft import PeftModel
 
     return model.get_base_model() if isinstance(model, PeftModel) else model
-
-
-def check_projection(model: Any) -> None:
-    """Raise `UserError` where the logits are not plainly the head's output on the last hidden states."""
-    import torch
-
-    ids = torch.tensor([[1, 2, 3]], device=next(model.parameters()).device)
-    with torch.no_grad():
-        direct = model.get_output_embeddings()(model.get_decoder()(ids, use_cache=False)[0])
-        expected = model(ids, use_cache=False).logits
-    if not torch.allclose(direct.float(), expected.float(), rtol=1e-3, atol=1e-3):
-        raise UserError(
-            f"model.path: {model.config.model_type} changes its logits after the vocabulary projection,"
-            " which packed scoring cannot do; choose another model"
-        )

@@ -12,7 +12,7 @@ model's configuration says.
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from debiasdpo.config.model import Attention
@@ -23,7 +23,6 @@ from debiasdpo.packing.prefix_tree import PrefixTree
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from transformers import PreTrainedConfig
 
 log = logging.getLogger(__name__)
 
@@ -165,48 +164,6 @@ def choose(choice: Attention, device: "torch.device") -> Kind:
 @functools.cache
 def _say(kind: Kind, reason: str) -> None:
     log.info("attention over prefix trees: %s (%s)", kind, reason)
-
-
-def refuse_unpackable(config: "PreTrainedConfig", kind: Any) -> None:
-    """Raise `UserError` for an architecture (and model class, None if unknown) that mixes packed
-    sequences up.
-
-    Tokens of a state space, a linear attention or a convolution see every token packed before them,
-    whatever a mask says.
-    """
-    text = config.get_text_config()
-    mixing = set(getattr(text, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
-    reason = None
-    if mixing:
-        reason = f"layers of kind {', '.join(sorted(mixing))}"
-    elif config.is_encoder_decoder:
-        reason = "an encoder beside the decoder"
-    elif kind is not None and kind._is_stateful:
-        reason = "a recurrent state"
-    elif kind is not None and not kind._supports_attention_backend:
-        reason = "an attention of its own, which cannot be exchanged"
-    if reason:
-        raise UserError(
-            f"model.path: {config.model_type} models have {reason}: their sequences cannot be packed"
-            " as a prefix tree. Choose a transformer whose layers are full or sliding-window"
-            " attention, such as Llama, Qwen2, Qwen3 or Mistral"
-        )
-
-
-def refuse_lost_windows(
-    config: "PreTrainedConfig", windows: Sequence[int | None], longest: int
-) -> None:
-    """Raise `UserError` where fewer layers named their sliding window than the configuration has,
-    and sequences of `longest` tokens outgrow it: some put it into their own mask only."""
-    window = getattr(config, "sliding_window", None)
-    if not window or window >= longest or getattr(config, "use_sliding_window", True) is False:
-        return
-    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * len(windows)
-    if sum(w is not None for w in windows) < kinds.count("sliding_attention"):
-        raise UserError(
-            f"model.path: {config.model_type} models keep to themselves which layers have a sliding"
-            f" window ({window} tokens); set model.max_length={window}, or choose another model"
-        )
 
 
 def register() -> None:

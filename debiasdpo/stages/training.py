@@ -24,6 +24,7 @@ from debiasdpo.stages.rating_task import batches, rating_row
 from debiasdpo.stages.reference import score_reference, token_pairs
 from debiasdpo.storage.files import Progress, fingerprint, no_progress
 from debiasdpo.training import trainer
+from debiasdpo.training.checkpoints import replay
 from debiasdpo.training.pairs import Pair, to_row
 
 
@@ -51,7 +52,7 @@ def train(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> Path:
         # Only now: all is committed.
         shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
         if not live:  # made by an earlier job: the tracker is shown what it logged
-            trainer.replay(stage.folder, job.tracker.log)
+            replay(stage.folder, job.tracker.log)
         return stage.folder / "weights"
 
 

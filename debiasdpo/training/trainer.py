@@ -2,7 +2,6 @@
 checkpoint by an audit on validation documents."""
 
 import logging
-import shutil
 import sys
 import time
 import warnings
@@ -15,9 +14,16 @@ from debiasdpo.cluster import processes
 from debiasdpo.config.method import LossConfig
 from debiasdpo.config.model import Attention
 from debiasdpo.config.train import TrainConfig
-from debiasdpo.models.adapters import save_adapter
-from debiasdpo.storage.files import Progress, digest, no_progress, read_json, read_jsonl, write_json
-from debiasdpo.storage.journal import Journal
+from debiasdpo.storage.files import Progress, no_progress, read_json, write_json
+from debiasdpo.training.checkpoints import (
+    Log,
+    last_whole_checkpoint,
+    mark_complete,
+    replace_weights,
+    replay,
+    save_weights,
+    truncated_journal,
+)
 from debiasdpo.training.data import TokenPair, assign_passes, plan_passes, plan_steps
 from debiasdpo.training.selection import select_checkpoint
 from debiasdpo.training.terms import Reference, Terms, pair_terms, present_terms, scorer
@@ -28,14 +34,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Audit = Callable[["PreTrainedModel"], dict[str, float]]
-Log = Callable[[dict[str, float], int], None]
 
 _OPTIMIZERS = {"adamw": "adamw_torch", "paged_adamw_8bit": "paged_adamw_8bit"}
 _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 # What each step logs of its pairs' means, as far as the method has it: PairTerms, and a share.
 _COLUMNS = ("loss", "dpo", "sft", "consistency", "reward_margin", "reward_accuracy")
 _MAX_GRAD_NORM = 1.0  # longer gradients are shortened to it
-_MARK = "complete.json"  # written last into a checkpoint: without it, it was cut off
 
 
 def train(
@@ -54,15 +58,15 @@ def train(
     on_log: Log,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Train `model` (with its adapter) in place and return the choice made among its checkpoints.
+    """Train `model` (with its adapter) in place and return which step was kept, with its audit.
 
     In `folder`: `weights/` is the chosen adapter (or model), `steps.jsonl` what each step logged,
     `validation.jsonl` the audits, `best_step.json` which step was kept and why. A killed training goes
     on from its last whole checkpoint and ends in the same weights. `attention`: that of packed trees.
     `bf16`: on a GPU, compute in bfloat16 whatever the weights are in.
 
-    Several processes (`debiasdpo.distributed`) share the passes of every step and add their
-    gradients up; the first of them audits, writes and logs, and in the others the choice is empty.
+    Several processes (`cluster.processes`) share the passes of every step and sum their gradients; the
+    first of them audits, writes and logs, and the others return nothing.
     """
     import torch
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -88,12 +92,12 @@ def train(
         terms_of = partial(pair_terms, reference=reference, loss=loss, score=score)
     logged = {"loss", *present_terms(pairs[0])}
     first = processes.rank() == 0
-    resume = processes.broadcast(_last_whole_checkpoint(checkpoints) if first else None)
+    resume = processes.broadcast(last_whole_checkpoint(checkpoints) if first else None)
     if first:
         done = int(resume.name.split("-")[1]) if resume else 0
         progress(done, len(steps))
-        history = _truncated(folder / "steps.jsonl", done)
-        audits = _truncated(folder / "validation.jsonl", done)
+        history = truncated_journal(folder / "steps.jsonl", done)
+        audits = truncated_journal(folder / "validation.jsonl", done)
         if resume:
             log.info("training goes on after step %d of %d", done, len(steps))
         replay(folder, on_log)  # a tracker sees the whole run, also what a killed job logged
@@ -121,7 +125,7 @@ def train(
                 self.accelerator.backward(terms.loss.sum() / count)
                 columns = (*terms, (terms.margin > 0).double())
                 sums += torch.stack([c.detach().double().sum().cpu() for c in columns])
-            _add_up_gradients(plain)
+            _all_reduce_gradients(plain)
             processes.all_reduce(sums)
             seconds = time.perf_counter() - started
             means = (sums / count).tolist()
@@ -135,7 +139,7 @@ def train(
             return torch.tensor(means[0], device=self.args.device)
 
         def save_model(self, output_dir=None, _internal_call=False):  # type: ignore[no-untyped-def]
-            _save_weights(self.model, Path(output_dir or checkpoints))
+            save_weights(self.model, Path(output_dir or checkpoints))
 
         def log(self, logs, start_time=None):  # type: ignore[no-untyped-def]
             if "grad_norm" in logs:  # a step's log, not the summary at the end
@@ -162,25 +166,25 @@ def train(
 
         def on_save(self, args, state, control, **_):  # type: ignore[no-untyped-def]
             processes.wait_for_all()
-            _mark_complete(checkpoints / f"checkpoint-{state.global_step}")
+            mark_complete(checkpoints / f"checkpoint-{state.global_step}")
 
         def _audit(self, step: int, model: "PreTrainedModel") -> None:
             was_training = model.training
-            figures = audit(model)
+            metrics = audit(model)
             model.train(was_training)
-            audits.append([{"step": step, **figures}])
-            on_log({f"validation/{k}": v for k, v in figures.items()}, step)
+            audits.append([{"step": step, **metrics}])
+            on_log({f"validation/{k}": v for k, v in metrics.items()}, step)
             log.info(
                 "step %d of %d: validation bias %.3f (trained), %.3f (unseen), %.3f (placebo); spearman %.2f",
-                step, len(steps), figures["bias_trained"], figures["bias_unseen"],
-                figures["bias_placebo"], figures["spearman"],
+                step, len(steps), metrics["bias_trained"], metrics["bias_unseen"],
+                metrics["bias_placebo"], metrics["spearman"],
             )  # fmt: skip
             if select_checkpoint(audits.rows, config.accuracy_tolerance) == len(audits.rows) - 1:
-                _replace_weights(model, folder / "weights")
-                write_json(folder / "best_step.json", {"step": step, **figures})
+                replace_weights(model, folder / "weights")
+                write_json(folder / "best_step.json", {"step": step, **metrics})
 
-    class Follow(TrainerCallback):
-        """What a process beside the first does: it says when its part of a checkpoint is written."""
+    class Worker(TrainerCallback):
+        """In a process beside the first: says when its part of a checkpoint is written."""
 
         def on_save(self, args, state, control, **_):  # type: ignore[no-untyped-def]
             processes.wait_for_all()
@@ -211,7 +215,7 @@ def train(
         ),
         train_dataset=[{"passes": step} for step in passes],
         data_collator=lambda items: items[0],
-        callbacks=[Watch() if first else Follow()],
+        callbacks=[Watch() if first else Worker()],
     )
     trainer.remove_callback(PrinterCallback)
     with warnings.catch_warnings():
@@ -220,15 +224,13 @@ def train(
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if not first:
         return {}
-    choice: dict[str, Any] = read_json(folder / "best_step.json")
-    kept = (
-        f"step {choice['step']}" if choice["step"] else "the untrained weights: no step was better"
-    )
+    best: dict[str, Any] = read_json(folder / "best_step.json")
+    kept = f"step {best['step']}" if best["step"] else "the untrained weights: no step was better"
     log.info("kept: %s", kept)
-    return choice
+    return best
 
 
-def _add_up_gradients(model: "PreTrainedModel") -> None:
+def _all_reduce_gradients(model: "PreTrainedModel") -> None:
     import torch
 
     if processes.size() == 1:
@@ -238,55 +240,3 @@ def _add_up_gradients(model: "PreTrainedModel") -> None:
             if parameter.grad is None:  # no pass of this step was this process's
                 parameter.grad = torch.zeros_like(parameter)
             processes.all_reduce(parameter.grad)
-
-
-def replay(folder: Path, on_log: Log) -> None:
-    """Log again what a training in `folder` has logged so far, steps first, then audits."""
-    for name, prefix in (("steps", ""), ("validation", "validation/")):
-        path = folder / f"{name}.jsonl"
-        for row in read_jsonl(path) if path.exists() else ():
-            on_log({f"{prefix}{k}": v for k, v in row.items() if k != "step"}, row["step"])
-
-
-def _truncated(path: Path, step: int) -> Journal:
-    """The journal up to `step`: what came after the checkpoint will be done, and logged, again."""
-    journal = Journal(path)
-    journal.cut(sum(row["step"] <= step for row in journal.rows) if step else 0)
-    return journal
-
-
-def _replace_weights(model: Any, target: Path) -> None:
-    """Save as safetensors beside the old ones, then swap, so that whole weights are always there."""
-    fresh = target.with_name(f"{target.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    _save_weights(model, fresh)
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.rename(target)
-
-
-def _save_weights(model: Any, folder: Path) -> None:
-    from peft import PeftModel
-
-    if isinstance(model, PeftModel):
-        save_adapter(model, folder)
-    else:
-        model.save_pretrained(folder)
-
-
-def _mark_complete(checkpoint: Path) -> None:
-    write_json(checkpoint / _MARK, {p.name: digest(p) for p in sorted(checkpoint.iterdir())})
-
-
-def _last_whole_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint whose files are all as they were written."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-    for checkpoint in reversed(found):
-        try:
-            files = read_json(checkpoint / _MARK)
-            if all(digest(checkpoint / name) == known for name, known in files.items()):
-                return checkpoint
-        except (OSError, ValueError):
-            pass
-        log.warning("%s was cut off or is damaged; an earlier one is used", checkpoint)
-        shutil.rmtree(checkpoint)
-    return None

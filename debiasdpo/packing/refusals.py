@@ -1,0 +1,66 @@
+"""Models whose sequences cannot be packed as a prefix tree, told before they give wrong results."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from debiasdpo.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+
+def refuse_unpackable(config: "PreTrainedConfig", kind: Any) -> None:
+    """Raise `UserError` for an architecture (and model class, None if unknown) that mixes packed
+    sequences up.
+
+    Tokens of a state space, a linear attention or a convolution see every token packed before them,
+    whatever a mask says.
+    """
+    text = config.get_text_config()
+    mixing = set(getattr(text, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    reason = None
+    if mixing:
+        reason = f"layers of kind {', '.join(sorted(mixing))}"
+    elif config.is_encoder_decoder:
+        reason = "an encoder beside the decoder"
+    elif kind is not None and kind._is_stateful:
+        reason = "a recurrent state"
+    elif kind is not None and not kind._supports_attention_backend:
+        reason = "an attention of its own, which cannot be exchanged"
+    if reason:
+        raise UserError(
+            f"model.path: {config.model_type} models have {reason}: their sequences cannot be packed"
+            " as a prefix tree. Choose a transformer whose layers are full or sliding-window"
+            " attention, such as Llama, Qwen2, Qwen3 or Mistral"
+        )
+
+
+def refuse_lost_windows(
+    config: "PreTrainedConfig", windows: Sequence[int | None], longest: int
+) -> None:
+    """Raise `UserError` where fewer layers named their sliding window than the configuration has,
+    and sequences of `longest` tokens outgrow it: some put it into their own mask only."""
+    window = getattr(config, "sliding_window", None)
+    if not window or window >= longest or getattr(config, "use_sliding_window", True) is False:
+        return
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * len(windows)
+    if sum(w is not None for w in windows) < kinds.count("sliding_attention"):
+        raise UserError(
+            f"model.path: {config.model_type} models keep to themselves which layers have a sliding"
+            f" window ({window} tokens); set model.max_length={window}, or choose another model"
+        )
+
+
+def check_projection(model: Any) -> None:
+    """Raise `UserError` where the logits are not plainly the head's output on the last hidden states."""
+    import torch
+
+    ids = torch.tensor([[1, 2, 3]], device=next(model.parameters()).device)
+    with torch.no_grad():
+        direct = model.get_output_embeddings()(model.get_decoder()(ids, use_cache=False)[0])
+        expected = model(ids, use_cache=False).logits
+    if not torch.allclose(direct.float(), expected.float(), rtol=1e-3, atol=1e-3):
+        raise UserError(
+            f"model.path: {model.config.model_type} changes its logits after the vocabulary projection,"
+            " which packed scoring cannot do; choose another model"
+        )
