@@ -41,7 +41,9 @@ def launch(
     if len({job.config.cluster.model_dump_json() for job in todo if job.config}) > 1:
         raise UserError("cluster: a sweep runs on one cluster; give its keys one value each")
     todo = list({job.folder: job for job in todo}.values())  # each once
-    failed = [f"{job.title}: {job.problem}" for job in jobs if job.problem]
+    wrong = _wrong(jobs)
+    failed = [str(problem) for problem in wrong]
+    count = sum(len(problem.titles) for problem in wrong)
     if todo:
         assert todo[0].config is not None
         cluster = todo[0].config.cluster
@@ -53,7 +55,8 @@ def launch(
             for job, reason in zip(todo, reasons, strict=True)
             if reason
         ]
-    return _returns(jobs, failed, "failed")
+        count += sum(reason is not None for reason in reasons)
+    return _returns(jobs, failed, count, "failed")
 
 
 def plan_jobs(
@@ -66,15 +69,25 @@ def plan_jobs(
     """Say what the jobs will take, and launch nothing. Raises `JobsFailed` if some cannot be reckoned."""
     jobs = _compose_all(context, config, job_overrides)
     planned = [plan.PlannedJob(j.title, j.config, j.state == "finished") for j in jobs if j.config]
-    failed = [f"{job.title}: {job.problem}" for job in jobs if job.problem]
-    return _returns(jobs, failed + plan.show(planned, reckon, say), "cannot be reckoned")
+    unknown = [*_wrong(jobs), *plan.show(planned, reckon, say)]
+    count = sum(len(cause.titles) for cause in unknown)
+    return _returns(jobs, list(map(str, unknown)), count, "cannot be reckoned")
 
 
-def _returns(jobs: Sequence[SweepJob], failed: Sequence[str], what: str) -> Sequence[JobReturn]:
-    """What Hydra's sweepers want of a launcher, where nothing failed."""
+def _wrong(jobs: Sequence[SweepJob]) -> list[plan.Said]:
+    """Why jobs have no valid configuration."""
+    return plan.once((job.title, job.problem) for job in jobs if job.problem)
+
+
+def _returns(
+    jobs: Sequence[SweepJob], failed: Sequence[str], count: int, what: str
+) -> Sequence[JobReturn]:
+    """What Hydra's sweepers want of a launcher, where nothing failed; of `count` jobs else `failed` says
+    why."""
     if failed:
         of = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
-        raise JobsFailed("\n".join([f"\nOf {of}, {what}:", *(f"  {line}" for line in failed)]))
+        head = f"\n{count} of {of} {what}:"
+        raise JobsFailed("\n".join([head, *(f"  {line}" for line in failed)]))
     done = JobReturn()
     done.status, done.return_value = JobStatus.COMPLETED, None
     return [done] * len(jobs)

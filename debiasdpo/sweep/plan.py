@@ -54,6 +54,25 @@ class PlannedJob(NamedTuple):
     finished: bool
 
 
+class Said(NamedTuple):
+    """What is said of jobs alike, once."""
+
+    text: str
+    titles: Sequence[str]  # of the jobs
+
+    def __str__(self) -> str:
+        count = len(self.titles)
+        return f"{self.titles[0] if count == 1 else f'{count} jobs'}: {self.text}"
+
+
+def once(said: Iterable[tuple[str, str]]) -> list[Said]:
+    """Each text once, of pairs of a job's title and what is said of it."""
+    titles: dict[str, list[str]] = {}
+    for title, text in said:
+        titles.setdefault(text, []).append(title)
+    return [Said(text, jobs) for text, jobs in titles.items()]
+
+
 def read_runs(folder: Path) -> Runs:
     """metrics.json and config.yaml of each run that has both."""
     files = [(f, f.with_name("config.yaml")) for f in sorted(folder.glob("*/metrics.json"))]
@@ -61,14 +80,14 @@ def read_runs(folder: Path) -> Runs:
     return [(metrics, config) for metrics, config in read if metrics and config]
 
 
-def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None]) -> list[str]:
+def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None]) -> list[Said]:
     """Say a table of the jobs, sums, and what will not fit, each stage that jobs share counted once;
     returns why jobs could not be reckoned, each cause once."""
     seen: set[str] = set()
     hours = disk = tokens = 0.0
     no_rate = False
-    warnings: list[str] = []
-    causes: dict[str, list[tuple[str, str]]] = {}  # cause -> title and model of each job
+    warnings: list[tuple[str, str]] = []  # title and text
+    causes: list[tuple[str, str, str]] = []  # title, model, why it cannot be reckoned
     configs = []
     runs_in = functools.cache(read_runs)  # once for all jobs
     say(f"{'job':44}{'M tokens':>10}{'hours':>9}{'GPU memory':>12}{'disk':>9}")
@@ -80,10 +99,8 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
         try:
             work = reckon(job.config)
         except UserError as error:
-            # Models that cannot be had for one reason are one cause.
             path = str(getattr(job.config.model, "path", ""))
-            cause = str(error).splitlines()[0].replace(f"{path}: ", "")
-            causes.setdefault(cause, []).append((job.title, path))
+            causes.append((job.title, path, str(error).splitlines()[0]))
             continue
         rates = _measured(job.config, runs_in(output_folder(job.config) / "runs"))
         new = [stage for stage in work.stages if stage.key not in seen]
@@ -97,23 +114,28 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
         )
         tokens, disk, hours = tokens + mine, disk + work.disk, hours + (own or 0.0)
         no_rate = no_rate or own is None
-        warnings += [f"{job.title}: {text}" for text in _warnings(job.config, work, own)]
+        warnings += [(job.title, text) for text in _warnings(job.config, work, own)]
     if configs:
         say("\n" + _sums(configs, tokens, hours, disk, bool(causes) or no_rate))
-    for text in dict.fromkeys(warnings):
-        say(f"warning: {text}")
+    for warning in once(warnings):
+        say(f"warning: {warning}")
     if no_rate:
         say(
             "? no finished job of this model in output_dir tells its rate: run one with few documents"
             " first (experiment=quick), or give plan.tokens_per_s=N"
         )
-    return [_cause(cause, jobs_of) for cause, jobs_of in causes.items()]
+    return once(_less_models(causes))
 
 
-def _cause(cause: str, jobs: Sequence[tuple[str, str]]) -> str:
-    (title, _), count = jobs[0], len(jobs)
-    models = ", ".join(dict.fromkeys(path for _, path in jobs))
-    return f"{title if count == 1 else f'{count} jobs'}: {cause} ({models})"
+def _less_models(causes: Sequence[tuple[str, str, str]]) -> Iterator[tuple[str, str]]:
+    """Title and cause of each job; models that cannot be had for one reason are one cause."""
+    models: dict[str, list[str]] = {}  # by the reason without the model's name
+    for _, path, cause in causes:
+        models.setdefault(cause.replace(f"{path}: ", ""), []).append(path)
+    for title, path, cause in causes:
+        reason = cause.replace(f"{path}: ", "")
+        named = f" ({', '.join(dict.fromkeys(models[reason]))})" if reason != cause else ""
+        yield title, f"{reason}{named}"
 
 
 def _measured(config: JobConfig, runs: Runs) -> dict[str, float]:
@@ -177,11 +199,11 @@ def _warnings(config: JobConfig, work: Work, hours: float | None) -> Iterator[st
     if room is not None and work.memory / 1e9 > room:
         yield (
             f"needs about {work.memory / 1e9:.0f} GB, and the GPU has {room:g}: set model.nf4=true,"
-            " train.gradient_checkpointing=true, or lower train.tree.max_tokens and rate.max_tokens"
+            " train.gradient_checkpointing=true, or lower train.tree.max_tokens and batching.max_tokens"
         )
     cluster, limit = config.cluster, hours or 0.0
     if isinstance(cluster, SlurmConfig) and limit > cluster.hours * cluster.turns:
         yield (
             f"takes about {limit:.0f} hours, more than cluster.hours={cluster.hours:g} in"
-            f" cluster.turns={cluster.turns}: raise them, or set rate.shards"
+            f" cluster.turns={cluster.turns}: raise them, or set batching.shards"
         )

@@ -2,121 +2,207 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from debiasdpo import errors
-from debiasdpo.models import loading, shape
-from debiasdpo.run import main, run_job
+from debiasdpo.config.model import ModelConfig
+from debiasdpo.models.adapters import add_adapter
+from debiasdpo.models.loading import load_model
+from debiasdpo.models.shape import load_shape
+from debiasdpo.run import run
+from debiasdpo.stages.reckoning import Reckoner
 from debiasdpo.sweep import plan
-from tests.helpers.jobs import SMALL
+from tests.helpers.jobs import SMALL, JobConfigs, run_folder, run_job, stages
+from tests.helpers.run_folders import read, write
 
-JobConfigs = Callable[..., Any]
+Command = Callable[..., list[str]]
 
 
 @pytest.fixture
 def options(tiny_llama: Path, tmp_path: Path) -> tuple[str, ...]:
     where = (f"model.path={tiny_llama}", f"output_dir={tmp_path / 'out'}")
-    return ("model=llama8b", "train.nf4=false", *SMALL, *where)
+    return ("model=llama8b", "train.nf4=false", "rate=expected", *SMALL, *where)
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """`debiasdpo plan` in this process, which is left as it was."""
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Command]:
+    """What `debiasdpo plan` does, in this process: the lines it prints; those of an error, if it fails."""
 
-    def run(*words: str) -> None:
-        monkeypatch.setattr("sys.argv", ["debiasdpo", "plan", *words])
-        main()
+    def command(*words: str, code: int = 0) -> list[str]:
+        assert run(["-m", "hydra/launcher=plan", *words]) == code
+        out, err = capsys.readouterr()
+        text = err[err.index("cannot be reckoned") :] if code else out[out.index("job  ") :]
+        return text.splitlines()
 
-    monkeypatch.setattr(sweep, "only_plan", False)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    errors.FAILURES.clear()
-    yield run
-    errors.FAILURES.clear()
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # `run` sets it
+    return command
+
+
+@pytest.fixture
+def reckon(tmp_path: Path) -> Reckoner:
+    return Reckoner(tmp_path)
+
+
+def tokens_of(work: plan.Work) -> dict[str, float]:
+    """Tokens of each stage that runs a model."""
+    return {stage.title: stage.tokens for stage in work.stages}
 
 
 @pytest.mark.parametrize(
     "more",
     [
-        ("rate=expected",),
-        ("rate=expected", "method=invariance", "audit.statements=2"),
-        ("rate=expected", "method=prompt_think", "method.max_new_tokens=4"),
-        ("rate=expected", "method=none"),
+        (),
+        ("method=invariance", "audit.statements=2"),
+        ("method=prompt_think", "method.max_new_tokens=4"),
+        ("method=none",),
     ],
     ids=["debiasing_dpo", "invariance", "prompt_think", "none"],
 )
 def test_tokens_are_those_that_the_job_then_runs(
-    options: tuple[str, ...], more: tuple[str, ...], job_config: JobConfigs
+    options: tuple[str, ...], more: tuple[str, ...], job_config: JobConfigs, reckon: Reckoner
 ) -> None:
     config = job_config(*options, *more)
-    before = plan.estimate(config)
-    assert not before.problem
-    assert set(before.seconds.values()) == {None}  # there is no job to go by
-    metrics = run_job(config, "tiny")
+    before = tokens_of(reckon(config))
+    metrics = run_job(config)
     ran = {k.split("/")[1]: v for k, v in metrics.items() if k.endswith("/tokens") and v}
     del ran["tokens"]  # of all stages
     # What random weights write takes more tokens to read again than it took to write.
-    assert before.tokens == pytest.approx(ran, rel=0.35 if "method=prompt_think" in more else 0.2)
-    after = plan.estimate(config)
-    assert after.tokens == before.tokens
-    for stage, seconds in after.seconds.items():
-        assert seconds == pytest.approx(
-            before.tokens[stage] / ran[stage] * metrics[f"time/{stage}_s"], rel=0.01
-        )
+    assert before == pytest.approx(ran, rel=0.35 if "method=prompt_think" in more else 0.2)
 
 
-def test_a_sweep_is_summed_up_and_shared_stages_count_once(
-    options: tuple[str, ...], job_config: JobConfigs, capsys: pytest.CaptureFixture[str],
-    command: Callable[..., None], tmp_path: Path,
-) -> None:  # fmt: skip
-    command(
-        *options, "rate=expected", "loss.w_sft=0.1,1", "plan.tokens_per_s=1000",
-        "plan.gpu_memory_gb=0.5", "gpu_hour_price=2", "cluster=ray",
-    )  # fmt: skip
-    first, *lines = capsys.readouterr().out.splitlines()
+def test_time_is_that_of_finished_jobs_of_the_same_model(
+    options: tuple[str, ...],
+    job_config: JobConfigs,
+    command: Command,
+    reckon: Reckoner,
+    tmp_path: Path,
+) -> None:
+    words = (*options, "method=none")
+    first, unknown, *_ = command(*words)
     assert first.split() == ["job", "M", "tokens", "hours", "GPU", "memory", "disk"]
-    one = plan.estimate(job_config(*options, "rate=expected", "plan.tokens_per_s=1000"))
-    own = {"training", "ratings_tuned"}
-    tokens = sum(one.tokens.values()) + sum(one.tokens[stage] for stage in own)
-    assert f"in all: {tokens / 1e6:.2f} M tokens" in lines[-3]
-    assert "GPU-hours" in lines[-3]
-    assert "in money" in lines[-3]
-    assert lines[-1].startswith("warning: loss.w_sft=1: needs about 2 GB, and the GPU has 0.5")
+    assert unknown.split()[-5] == "?"
+    config = job_config(*words)
+    metrics = run_job(config)
+    file = run_folder(tmp_path / "out") / "metrics.json"
+    write(file, metrics | {"cost/ratings_base/tokens": 1, "time/ratings_base_s": 3600})
+    (tokens,) = tokens_of(reckon(config)).values()
+    _, known, *_ = command(*words, "seed=1")
+    assert float(known.split()[-5]) == pytest.approx(tokens, rel=0.2)  # other documents
+    write(file, {**read(file), "cost/ratings_base/tokens": 2})
+    _, faster, *_ = command(*words, "seed=1")
+    assert float(faster.split()[-5]) == pytest.approx(float(known.split()[-5]) / 2)
+
+
+def test_a_sweep_is_summed_up(
+    options: tuple[str, ...],
+    job_config: JobConfigs,
+    command: Command,
+    reckon: Reckoner,
+    tmp_path: Path,
+) -> None:
+    lines = command(
+        *options, "loss.w_sft=0.1,1", "plan.tokens_per_s=1000", "plan.gpu_memory_gb=0.5",
+        "gpu_hour_price=2", "cluster=ray",
+    )  # fmt: skip
+    one = tokens_of(reckon(job_config(*options)))
+    own = ("training", "ratings_tuned")
+    tokens = sum(one.values()) + sum(one[stage] for stage in own)
+    (total,) = (line for line in lines if line.startswith("in all:"))
+    assert f"in all: {tokens / 1e6:.2f} M tokens" in total
+    assert "GPU-hours" in total
+    assert "in money" in total
+    assert lines[-1].startswith("warning: 2 jobs: needs about 2 GB, and the GPU has 0.5")
     assert not (tmp_path / "out/runs").exists()  # nothing was run
 
 
-def test_what_cannot_be_known_is_said(options: tuple[str, ...], job_config: JobConfigs) -> None:
-    config = job_config(*options, "rate=expected", "model.path=no/such-model")
-    said: list[str] = []
-    (problem,) = plan.show([plan.Line("a", config, False)], said.append)
-    assert problem.startswith("a: model.path: no/such-model")
-    assert "unknown: model.path: no/such-model" in said[1]
-    assert "at least 0.00 hours" in said[-1]
-    known = plan.Line("a", job_config(*options, "rate=expected"), False)
-    assert plan.show([known], said.append) == []
-    assert "plan.tokens_per_s" in said[-1]
-
-
-def test_jobs_that_are_wrong_are_told_and_the_exit_code_says_so(
-    options: tuple[str, ...], capsys: pytest.CaptureFixture[str], command: Callable[..., None]
+@pytest.mark.parametrize(
+    ("change", "own"),
+    [
+        ("loss.w_sft=0.5", ["training", "ratings_tuned"]),
+        ("model.lora.rank=2", ["training", "ratings_tuned"]),
+        ("train.learning_rate=0.1", ["training", "ratings_tuned"]),
+        ("method.consistency=own", ["training", "ratings_tuned"]),
+        ("audit.resamples=200", []),
+        ("batching.shards=2", []),
+        ("method=none", []),
+        ("method=prompt_ignore", ["ratings_tuned"]),
+        ("method.statements=2", ["reasoning", "reference", "training", "ratings_tuned"]),
+        ("audit.statements=2", ["ratings_base", "ratings_tuned"]),
+    ],
+)
+def test_a_stage_that_two_jobs_share_is_the_same(
+    options: tuple[str, ...],
+    job_config: JobConfigs,
+    change: str,
+    own: list[str],
+    reckon: Reckoner,
 ) -> None:
-    with pytest.raises(SystemExit) as end:
-        command(*options, "rate=expected", "rate.shards=0")
-    assert end.value.code == 1
-    assert "1 of 1 jobs cannot be reckoned:" in (told := capsys.readouterr().err)
-    assert "rate.shards" in told
+    first = {stage.key for stage in reckon(job_config(*options)).stages}
+    second = reckon(job_config(*options, change)).stages
+    assert [stage.title for stage in second if stage.key not in first] == own
+
+
+@pytest.mark.slow
+def test_stages_that_are_planned_once_are_made_once(
+    options: tuple[str, ...], job_config: JobConfigs, reckon: Reckoner, tmp_path: Path
+) -> None:
+    changes = (
+        "seed=0", "model.lora.rank=2", "audit.resamples=200", "method=none", "method=dpo_only",
+        "method=prompt_strip", "method=sft", "audit.statements=2", "seed=1",
+    )  # fmt: skip
+    stores = {"reference": "reference", "training": "training"}  # the others are ratings
+    planned: dict[str, set[str]] = {}
+    for change in changes:
+        config = job_config(*options, change)
+        for stage in reckon(config).stages:
+            planned.setdefault(stores.get(stage.title, "ratings"), set()).add(stage.key)
+        run_job(config)
+    made = stages(tmp_path / "out")
+    assert {store: len(keys) for store, keys in planned.items()} == {s: made[s] for s in planned}
+
+
+def test_a_cause_is_said_once(
+    options: tuple[str, ...], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """84 jobs of two models that this machine does not have, and no hub to ask."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    words = [o for o in options if not o.startswith("model.path")]
+    lines = command(*words, "model.path=no/one,no/two", "seed=range(42)", code=1)
+    assert len(lines) == 2
+    assert lines[1].startswith("  84 jobs: model.path: ")
+    assert lines[1].endswith(" (no/one, no/two)")
+
+
+def test_wrong_jobs_are_said_once_each_fault(options: tuple[str, ...], command: Command) -> None:
+    first, *lines = command(*options, "batching.shards=0", "seed=-1,0,1", code=1)
+    assert first == "cannot be reckoned:"
+    text = "\n".join(lines)
+    assert text.count("batching.shards") == 2  # alone, and beside the other fault
+    assert "  2 jobs: The configuration has 1 problem:" in lines
+    assert "  seed=-1: The configuration has 2 problems:" in lines
+
+
+def test_the_sums_say_that_some_jobs_are_left_out(
+    options: tuple[str, ...], command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (*options, "method=none", "plan.tokens_per_s=1", "data.teachers=10,2")
+    assert run(["-m", "hydra/launcher=plan", *words]) == 1
+    out, err = capsys.readouterr()
+    (known,) = (line for line in out.splitlines() if line.startswith("data.teachers="))
+    assert known.startswith("data.teachers=10")
+    assert "M tokens, at least " in out
+    assert "1 of 2 jobs cannot be reckoned:\n  data.teachers=2: " in err
 
 
 def test_the_shape_is_that_of_the_loaded_model(
-    tiny_llama: Path, model_config: Callable[..., Any], tmp_path: Path
+    tiny_llama: Path, model_config: Callable[..., ModelConfig], tmp_path: Path
 ) -> None:
     config = model_config(tiny_llama)
-    _, shape = shape.load_shape(config, tmp_path)
-    model, _ = loading.load_model(config, tmp_path)
+    _, shape = load_shape(config, tmp_path)
+    model, _ = load_model(config, tmp_path)
     assert shape.linear + shape.other == sum(p.numel() for p in model.parameters())
-    from debiasdpo.models.adapters import add_adapter
-
     adapted = add_adapter(model, config.lora, 0)
     trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     assert shape.lora(config.lora) == trained
