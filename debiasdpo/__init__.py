@@ -3,4 +3,20 @@
 Method: Debiasing-DPO (Nam & Demszky, arXiv 2604.02585).
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from debiasdpo.api import audit, load
+
 __version__ = "0.1.0"
+
+__all__ = ["__version__", "audit", "load"]
+
+
+def __getattr__(name: str) -> object:
+    """`debiasdpo.audit` and `debiasdpo.load`, imported when they are first asked for (PEP 562)."""
+    if name not in ("audit", "load"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from debiasdpo import api
+
+    return getattr(api, name)

@@ -101,18 +101,18 @@ def _wide(
 ) -> Iterator[Document]:
     ids = Marks()
     for where, cells in rows():
-        document_id = _required(cells, config.id_column, where)
+        document_id = required_text(cells, config.id_column, where)
         ids.add(document_id)
         scores = {}
         for name, rubric in sorted(config.rubrics.items()):
             column = config.score_columns.get(name, name)
-            score = _score(cells.get(column), rubric, f"{where}, column {column!r}")
+            score = score_of(cells.get(column), rubric, f"{where}, column {column!r}")
             if score is None:
                 notes[f"documents without a score on {name}"] += 1
             else:
                 scores[name] = score
-        group = _required(cells, config.group_column, where)
-        yield Document(document_id, group, _required(cells, config.text_column, where), scores)
+        group = required_text(cells, config.group_column, where)
+        yield Document(document_id, group, required_text(cells, config.text_column, where), scores)
     _refuse_twins(ids, rows, config)
 
 
@@ -121,7 +121,7 @@ def _refuse_twins(ids: Marks, rows: Callable[[], Iterator[Row]], config: TableCo
     pairs = ids.twins().tolist()
     wanted = {position for pair in pairs for position in pair}
     found = {
-        i: (_text(cells.get(config.id_column)), where)
+        i: (cell_text(cells.get(config.id_column)), where)
         for i, (where, cells) in enumerate(rows() if wanted else ())
         if i in wanted
     }
@@ -141,20 +141,20 @@ def _long(
     scores: dict[str, dict[str, float]] = {}
     found: set[str] = set()
     for where, cells in rows():
-        document_id = _required(cells, config.id_column, where)
+        document_id = required_text(cells, config.id_column, where)
         if document_id not in first:
-            group = _required(cells, config.group_column, where)
-            first[document_id] = (group, _required(cells, config.text_column, where))
+            group = required_text(cells, config.group_column, where)
+            first[document_id] = (group, required_text(cells, config.text_column, where))
             scores[document_id] = {}
         for column, known in zip(
             (config.group_column, config.text_column), first[document_id], strict=True
         ):
-            if _text(cells.get(column)) not in ("", known):
+            if cell_text(cells.get(column)) not in ("", known):
                 raise UserError(
                     f"{where}, column {column!r}: differs from the first row of id"
                     f" {document_id!r}. Repeat it exactly or leave it empty."
                 )
-        name = _required(cells, config.rubric_column, where)
+        name = required_text(cells, config.rubric_column, where)
         found.add(name)
         if name not in config.rubrics:
             notes["rows of rubrics not in data.rubrics"] += 1
@@ -164,7 +164,7 @@ def _long(
                 f"{where}: a second score of id {document_id!r} on {name}. Keep one, e.g. the mean."
             )
         place = f"{where}, column {config.score_column!r}"
-        score = _score(cells.get(config.score_column), config.rubrics[name], place)
+        score = score_of(cells.get(config.score_column), config.rubrics[name], place)
         if score is None:
             notes[f"rows without a score on {name}"] += 1
         else:
@@ -179,7 +179,8 @@ def _long(
         yield Document(document_id, group, text, scores[document_id])
 
 
-def _text(cell: object) -> str:
+def cell_text(cell: object) -> str:
+    """What a cell says; empty for one without a value."""
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return ""
     if (
@@ -189,19 +190,20 @@ def _text(cell: object) -> str:
     return str(cell).strip()
 
 
-def _required(cells: Mapping[str, object], column: str, where: str) -> str:
+def required_text(cells: Mapping[str, object], column: str, where: str) -> str:
+    """The cell's text; a `UserError` where it is empty or no text. `where`: the row, for people."""
     cell = cells.get(column)
     if isinstance(cell, list | dict):
         raise UserError(f"{where}, column {column!r}: a {type(cell).__name__}, not a text.")
-    text = _text(cell)
+    text = cell_text(cell)
     if not text:
         raise UserError(f"{where}, column {column!r}: empty. Fill it in, or remove the row.")
     return text
 
 
-def _score(cell: object, rubric: Rubric, where: str) -> float | None:
+def score_of(cell: object, rubric: Rubric, where: str) -> float | None:
     """The score, or None for an empty cell."""
-    text = _text(cell)
+    text = cell_text(cell)
     if not text:
         return None
     try:
@@ -216,6 +218,17 @@ def _score(cell: object, rubric: Rubric, where: str) -> float | None:
             " it empty, or change the rubric's low and high."
         )
     return score
+
+
+def refuse_half_characters(text: str, where: str) -> None:
+    """`UserError` for a text that no file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{where}: half a character (a lone surrogate, {error.object[error.start]!a}), as a text that"
+            " was cut off has it. Write the row again."
+        ) from error
 
 
 def _delimited(path: Path) -> Iterator[Row]:
@@ -237,14 +250,10 @@ def _jsonl(path: Path) -> Iterator[Row]:
 def _object(line: str, where: str) -> Mapping[str, object]:
     try:
         cells = json.loads(line)
-        json.dumps(cells, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"{where}: half a character (a lone surrogate, {error.object[error.start]!a}), as a text that"
-            " was cut off has it. Write the row again."
-        ) from error
+        text = json.dumps(cells, ensure_ascii=False)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not JSON ({error}). Write one object a line.") from error
+    refuse_half_characters(text, where)
     if not isinstance(cells, dict):
         raise UserError(
             f"{where}: a {type(cells).__name__}, not an object. Write one"

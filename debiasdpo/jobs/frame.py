@@ -6,6 +6,8 @@ import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import yaml
+
 from debiasdpo.config.job import JobConfig
 from debiasdpo.jobs.failures import cause
 from debiasdpo.jobs.identity import Choices, identify, inputs_key, output_folder, trained
@@ -76,13 +78,11 @@ def open_job(config: JobConfig, choices: Choices, rater: Rater | None = None) ->
 
 
 def show(folder: Path) -> None:
-    """What a finished job found, once more."""
-    log.info("finished before, nothing to do")
+    """What a finished job found."""
     print((folder / "table.txt").read_text(encoding="utf-8"), end="")
     print(f"\nrun folder: {folder}")
 
 
 def _write_config(run: RunFolder, plain: Mapping[str, object]) -> None:
-    from omegaconf import OmegaConf
-
-    write_text(run.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(plain))))
+    text = yaml.safe_dump(dict(plain), sort_keys=False, allow_unicode=True)
+    write_text(run.folder / "config.yaml", text)

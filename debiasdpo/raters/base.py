@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from debiasdpo.config.rate import RateConfig, Readout
 from debiasdpo.errors import UserError
@@ -30,6 +30,7 @@ class Reply:
     rating: float | None
 
 
+@runtime_checkable
 class Rater(Protocol):
     """A rater says what it is and what it can do, and replies."""
 

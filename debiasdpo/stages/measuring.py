@@ -46,7 +46,11 @@ def _write_stages(job: Job) -> None:
     write_json(
         job.run.folder / "stages.json",
         [
-            {"title": stage.title, "outputs": list(stage.outputs), **job.costs[stage.title].to_row()}
+            {
+                "title": stage.title,
+                "outputs": list(stage.outputs),
+                **job.costs[stage.title].to_row(),
+            }
             for stage in stages_of(job.config)
         ],
     )
@@ -59,7 +63,7 @@ def conclude(
     ratings: Mapping[str, Path],
     weights: Path | None,
 ) -> dict[str, Any]:
-    """Write metrics.json, show the table, and give the tracker summary, samples and adapter."""
+    """Write metrics.json and table.txt, and give the tracker summary, samples and adapter."""
     found = {
         **metrics,
         **{f"pairs/{what}": count for what, count in counts.items()},
@@ -73,10 +77,7 @@ def conclude(
     job.tracker.table("ratings", _samples(ratings))
     if weights is not None:
         job.tracker.adapter(weights)
-    table = results_table(found)
-    write_text(job.run.folder / "table.txt", table + "\n")
-    print(table)
-    print(f"\nrun folder: {job.run.folder}")
+    write_text(job.run.folder / "table.txt", results_table(found) + "\n")
     return found
 
 

@@ -1,5 +1,6 @@
 """The task that a configuration names: one job of it, as Hydra calls it."""
 
+import logging
 import sys
 import traceback
 
@@ -12,10 +13,12 @@ from debiasdpo.errors import JobsFailed
 from debiasdpo.jobs import failures
 from debiasdpo.jobs.checks import build_job
 from debiasdpo.jobs.frame import show
-from debiasdpo.jobs.identity import choices_of, finished
+from debiasdpo.jobs.identity import choices_of, finished, identify
 from debiasdpo.jobs.logs import set_up_logging
 from debiasdpo.redaction import mask_known
 from debiasdpo.tasks import rubric_rating
+
+log = logging.getLogger(__name__)
 
 TASKS = {"rubric_rating": rubric_rating.run}  # by the configuration's `task`
 
@@ -29,10 +32,12 @@ def run_job(composed: DictConfig) -> str | None:
         config = build_job(composed)
         choices = choices_of(hydra.runtime.choices, hydra.overrides.task, config)
         folder = finished(config, choices)
-        if folder is not None:
-            show(folder)
-        else:
+        if folder is None:
             TASKS[config.task](config, choices)
+            folder = identify(config, choices).folder
+        else:
+            log.info("finished before, nothing to do")
+        show(folder)
     except Exception as error:
         message = failures.message(error)
         said = f"Error: {message}" if message else traceback.format_exc()

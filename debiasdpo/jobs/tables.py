@@ -1,0 +1,170 @@
+"""What a finished run left, as pandas DataFrames."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from debiasdpo.cluster.states import state_of
+from debiasdpo.errors import UserError
+from debiasdpo.jobs.run_folder import STATUS
+from debiasdpo.storage.reading import Notes, read_mapping, read_rows
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_RATINGS = {
+    "base": "ratings_base.jsonl",
+    "tuned": "ratings_tuned.jsonl",
+}  # by the model that gave them
+_WHOLE = ("document", "group", "rubric", "category", "polarity", "statement", "repeat")
+_COUNTS = ("documents", "groups", "prompts")
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FinishedRun:
+    """A finished run."""
+
+    folder: Path
+    ratings: "DataFrame"  # a row a prompt and model: base and, where there is one, tuned
+    pairs: "DataFrame | None"  # None where the method makes none
+    metrics: "DataFrame"  # a row a metric: its value, its 95 % interval, and what it is of
+    documents: "DataFrame"  # as documents.jsonl has them, with a mapping of scores
+    config: dict[str, Any]
+    status: dict[str, Any]
+
+    def __repr__(self) -> str:
+        pairs = "no pairs" if self.pairs is None else f"{len(self.pairs)} pairs"
+        return (
+            f"<run {self.folder}: {len(self.documents)} documents, {len(self.ratings)} ratings, {pairs},"
+            f" {len(self.metrics)} metrics>"
+        )
+
+
+def load(run: str | Path) -> FinishedRun:
+    """A finished run's ratings, pairs, metrics and documents. `run`: the path of its folder."""
+    pandas = require_pandas()
+    folder = Path(run).expanduser().absolute()
+    status = _finished_status(folder)
+    documents = _rows(folder / "documents" / "documents.jsonl")
+    files = {model: folder / name for model, name in _RATINGS.items()}
+    ratings = {model: _rows(file) for model, file in files.items() if file.exists()}
+    pairs = folder / "pairs" / "pairs.jsonl"
+    return FinishedRun(
+        folder,
+        ratings=ratings_table(ratings, documents),
+        pairs=pandas.DataFrame(_rows(pairs)) if pairs.exists() else None,
+        metrics=metrics_table(_mapping(folder / "metrics.json")),
+        documents=pandas.DataFrame(documents),
+        config=_mapping(folder / "config.yaml"),
+        status=status,
+    )
+
+
+def require_pandas() -> Any:
+    """The package; a `UserError` where it is not installed."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise UserError("Tables need pandas: pip install 'debiasdpo[notebook]'") from error
+    return pandas
+
+
+def ratings_table(
+    ratings: Mapping[str, Rows], documents: Iterable[Mapping[str, Any]]
+) -> "DataFrame":
+    """The rows of ratings files, by model, one below the other; with each document's group, its score on the
+    rubric, and the shift: the rating less that of the neutral prompt."""
+    pandas = require_pandas()
+    known = {document["id"]: document for document in documents}
+    rows = []
+    for model, mine in ratings.items():
+        neutral = {
+            (row["document"], row["rubric"]): row["rating"]
+            for row in mine
+            if row["statement"] is None and not row["repeat"]
+        }
+        for row in mine:
+            document = known[row["document"]]
+            start = neutral[row["document"], row["rubric"]]
+            compared = row["statement"] is not None or row["repeat"]
+            undefined = not compared or row["rating"] is None or start is None
+            rows.append(
+                {
+                    "model": model,
+                    **{name: {**row, "group": document["group"]}[name] for name in _WHOLE},
+                    "score": document["scores"][row["rubric"]],
+                    "rating": row["rating"],
+                    "shift": None if undefined else row["rating"] - start,
+                    "text": row["text"],
+                    "key": row["key"],
+                }
+            )
+    numbers = dict.fromkeys(("score", "rating", "shift"), "float64")
+    return pandas.DataFrame(rows).astype({**numbers, "polarity": "Int64"})
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> "DataFrame":
+    """A row for each metric of metrics.json."""
+    pandas = require_pandas()
+    rows = []
+    for key, value in metrics.items():
+        of, _, companion = key.rpartition("_")
+        if companion in ("ci", "of") and of in metrics:
+            continue
+        low, high = metrics.get(f"{key}_ci") or (None, None)
+        counts = metrics.get(f"{key}_of") or {}
+        rows.append(
+            {
+                "key": key,
+                "value": value,
+                "low": low,
+                "high": high,
+                **{n: counts.get(n) for n in _COUNTS},
+            }
+        )
+    numbers = dict.fromkeys(("value", "low", "high"), "float64")
+    return pandas.DataFrame(rows).astype({**numbers, **dict.fromkeys(_COUNTS, "Int64")})
+
+
+def _finished_status(folder: Path) -> dict[str, Any]:
+    if not (folder / STATUS).is_file():
+        there = "is no run folder" if folder.is_dir() else "does not exist"
+        below = sorted(file.parent for file in folder.glob(f"**/runs/*/{STATUS}"))
+        found = f" Runs below it: {', '.join(map(str, below[:5]))}." if below else ""
+        raise UserError(
+            f"{folder} {there}: there is no {STATUS} in it.{found} Give the folder of one run, such as"
+            " outputs/runs/NAME."
+        )
+    status = _mapping(folder / STATUS)
+    state = state_of(status)
+    if state != "finished":
+        error = f" ({status['error']})" if status.get("error") else ""
+        raise UserError(
+            f"{folder} is not finished: {state}{error}. Run the same command again; it goes on from what"
+            " is there."
+        )
+    return status
+
+
+def _mapping(file: Path) -> dict[str, Any]:
+    notes: Notes = []
+    found = read_mapping(file, notes)
+    _refuse(file, notes)
+    return found
+
+
+def _rows(file: Path) -> Rows:
+    notes: Notes = [] if file.exists() else [f"{file.name} is missing"]
+    rows, _ = read_rows(file, {}, notes)
+    _refuse(file, notes)
+    return rows
+
+
+def _refuse(file: Path, notes: Notes) -> None:
+    if notes:
+        raise UserError(
+            f"{file.parent}: {'; '.join(notes)}. Run the same command again, which makes it anew."
+        )
