@@ -108,10 +108,11 @@ def test_eight_thousand_tokens_of_fifty_thousand_are_packed_in_no_time() -> None
     rows = [document + [rng.randrange(50_000) for _ in range(350)] for _ in range(15)]
     times = []
     for _ in range(5):
-        started = time.perf_counter()
+        started = time.process_time()
         tree = pack(rows, [range(3_200, 3_351)] * 15)
         assert len(tree.segments) == 16
-        times.append(time.perf_counter() - started)
+        times.append(time.process_time() - started)
     assert len(tree.ids) == 3_000 + 15 * 350
-    # The forward pass of these tokens takes the smallest model here 20 s.
+    # Of the processor's time, however busy it is; the forward pass of these tokens takes the smallest
+    # model 20 s.
     assert min(times) < 0.25

@@ -114,6 +114,7 @@ def test_outputs_and_gradients_are_those_of_a_masked_softmax(
         assert (part.double() - wanted).norm() <= limit * sharpness
 
 
+@pytest.mark.gpu_path
 @pytest.mark.parametrize("window", [None, 40])
 @pytest.mark.parametrize("heads", [(4, 2), (6, 2)])
 def test_flex_is_a_masked_softmax(grown: Grown, window: int | None, heads: tuple[int, int]) -> None:
@@ -197,7 +198,7 @@ def test_half_precision_is_as_near_as_one_dense_softmax_in_it(grown: Grown, dtyp
 def test_auto_says_once_what_it_took_and_why() -> None:
     code = (
         "import logging, types; logging.basicConfig(level=logging.INFO)\n"
-        "from debiasdpo.tree_attention import choose\n"
+        "from debiasdpo.packing.tree_attention import choose\n"
         "for device in ('cpu', 'cpu', 'cuda', 'cuda', 'mps'):\n"
         "    print(choose('auto', types.SimpleNamespace(type=device)))\n"
     )

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from debiasdpo.config.context import PLACEBO, POLARITIES, Category, ContextConfig
 from debiasdpo.prompts.contexts import statements
 
-FOLDER = Path(__file__).parents[1] / "conf/category"
+FOLDER = Path(__file__).parents[2] / "conf/category"
 NAMES = ("certification", "education", "experience", "gender", "placebo", "race", "role",
          "sycophancy")  # fmt: skip
 

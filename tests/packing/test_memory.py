@@ -6,15 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from debiasdpo.packing.memory import BatchLimit, memory_message
 
 SCARCE = """
 import resource, sys
 import torch
-from debiasdpo.config import model
-from debiasdpo.models import checks
-from debiasdpo.models import loading
-from debiasdpo.models import shape
 from debiasdpo.packing.memory import BatchLimit
 from debiasdpo.packing.generation import Sampling, generate
 
@@ -37,10 +35,11 @@ print(rows.size)
 """
 
 
+@pytest.mark.slow
 def test_generation_goes_on_with_half_where_memory_really_runs_out(tiny_llama: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCARCE, str(tiny_llama)], capture_output=True, text=True, timeout=200,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "out of memory with 2000 prompts together; going on with 1000" in done.stderr
@@ -51,14 +50,12 @@ MANY = """
 import random, resource, sys
 from pathlib import Path
 import torch
-from debiasdpo.config import model
-from debiasdpo.models import checks
+from debiasdpo.config.model import ModelConfig
 from debiasdpo.models import loading
-from debiasdpo.models import shape
 from debiasdpo.raters.local import expected_ratings
 
 torch.set_num_threads(1)
-config = model.ModelConfig.model_validate_json(sys.argv[2])
+config = ModelConfig.model_validate_json(sys.argv[2])
 model, tokenizer = loading.load_model(config, Path(sys.argv[1]))
 rng = random.Random(0)
 
@@ -76,13 +73,14 @@ for i in range(151):  # each tree has a size of its own
 """
 
 
+@pytest.mark.slow
 def test_many_trees_take_no_more_memory_than_few(
     tiny_llama: Path, model_config: Callable[..., Any], tmp_path: Path
 ) -> None:
     config = model_config(tiny_llama, max_length=1024, dtype="bfloat16").model_dump_json()
     done = subprocess.run(
         [sys.executable, "-c", MANY, str(tmp_path), config], capture_output=True, text=True,
-        timeout=200, cwd=Path(__file__).parents[1],
+        timeout=200, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     few, many = map(int, done.stdout.split())

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from debiasdpo.config import model
 from debiasdpo.errors import UserError
 from debiasdpo.models import loading
-from debiasdpo.packing.generation import Sampling, generate, partial_attention, plain_attention
+from debiasdpo.packing.decoding import partial_attention, plain_attention
+from debiasdpo.packing.generation import Sampling, generate
 from debiasdpo.packing.memory import BatchLimit
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ def test_samples_depend_on_their_own_seed_alone(
     assert sample(top_p=1e-6) == dict(enumerate(greedy(model, prompts)))
 
 
+@pytest.mark.slow
 def test_samples_follow_the_distribution(
     tiny_llama: Path, model_config: Any, tmp_path: Path
 ) -> None:
@@ -215,6 +216,7 @@ def test_windows_that_a_model_keeps_to_itself_are_refused_before_decoding(
         greedy(model, prompts, max_new_tokens=30)
 
 
+@pytest.mark.gpu_path
 def test_attention_by_matrix_products_is_that_of_the_kernel() -> None:
     """The one that a GPU runs against the one that a CPU runs."""
     import torch

@@ -1,0 +1,90 @@
+"""Models that packing would score wrongly are refused, each with the reason."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from debiasdpo.errors import UserError
+from debiasdpo.models import loading
+from debiasdpo.packing.logprobs import Completion
+from tests.helpers.models import (
+    Grown,
+    Tiny,
+    large_rows,
+    load_stock,
+    logprobs_alone,
+    packed_logprobs,
+    shared_rows,
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "reason"),
+    [
+        ("MambaConfig", {}, "linear_attention"),
+        ("Qwen3NextConfig", {}, "linear_attention"),
+        ("Lfm2Config", {"layer_types": ["conv", "full_attention"]}, "conv"),
+        ("FalconH1Config", {}, ""),
+        ("JambaConfig", {}, ""),
+        ("BloomConfig", {}, "attention of its own"),
+        ("T5Config", {}, "encoder|Unrecognized"),
+    ],
+)
+def test_sequences_that_cannot_be_packed_are_refused_before_weights_are_read(
+    kind: str, changes: dict[str, Any], reason: str, model_config: Any, tmp_path: Path
+) -> None:
+    import transformers
+
+    config = getattr(transformers, kind)(**{"num_hidden_layers": 2, **changes})
+    config.save_pretrained(tmp_path / "model")  # no tokenizer
+    (tmp_path / "model/model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(UserError, match=rf"{config.model_type}[\s\S]*{reason}"):
+        loading.load_model(model_config(tmp_path / "model"), tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("gemma2", r"gemma2 models change their attention scores \(softcap\)"),
+        ("gpt_oss", r"gpt_oss models change their attention scores \(s_aux\)"),
+        ("granite", "granite changes its logits after the vocabulary projection"),
+        ("cohere", "cohere changes its logits after the vocabulary projection"),
+        ("phi3 longrope", r"beyond 256 tokens, phi3 .* set model\.max_length=256"),
+    ],
+)
+def test_scores_that_packing_would_change_are_refused_at_loading(
+    name: str, reason: str, tiny: Tiny, model_config: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=reason):
+        loading.load_model(model_config(tiny(name)), tmp_path, device="cpu")
+
+
+def test_positions_of_a_long_context_model_hold_up_to_its_limit(
+    tiny: Tiny, grown: Grown, model_config: Any, tmp_path: Path
+) -> None:
+    import torch
+
+    config = model_config(tiny("phi3 longrope"), max_length=256)
+    model, _ = loading.load_model(config, tmp_path, device="cpu")
+    rows = [row for row in large_rows(grown) if len(row.prompt + row.completion) <= 256]
+    expected = logprobs_alone(load_stock(tiny("phi3 longrope")), rows)
+    torch.testing.assert_close(packed_logprobs(model, rows), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_masks_that_a_model_keeps_to_itself_are_refused(
+    tiny: Tiny, grown: Grown, model_config: Any, tmp_path: Path
+) -> None:
+    import torch
+
+    doge, _ = loading.load_model(model_config(tiny("doge")), tmp_path, device="cpu")
+    with pytest.raises(UserError, match=r"doge models change .* \(a mask of their own\)"):
+        packed_logprobs(doge, shared_rows(0))
+    phimoe, _ = loading.load_model(model_config(tiny("phimoe window")), tmp_path, device="cpu")
+    with pytest.raises(
+        UserError, match=r"phimoe .* window \(24 tokens\); set model\.max_length=24"
+    ):
+        packed_logprobs(phimoe, large_rows(grown))
+    short = [Completion(c.prompt[:10], c.completion[:3]) for c in large_rows(grown)]
+    expected = logprobs_alone(load_stock(tiny("phimoe window")), short)
+    torch.testing.assert_close(packed_logprobs(phimoe, short), expected, rtol=1e-5, atol=1e-5)
