@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from debiasdpo.config.data import SimulatedConfig
-from debiasdpo.documents.corpus import Corpus
+from debiasdpo.documents.base import Corpus
 from debiasdpo.documents.simulated import read
 from debiasdpo.metrics import spearman
 

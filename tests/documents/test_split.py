@@ -1,18 +1,19 @@
+import functools
 import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from debiasdpo.config.data import SplitConfig
-from debiasdpo.documents import corpus, split
+from debiasdpo.config.data import AnyDataConfig, SplitConfig
+from debiasdpo.documents import corpus
 from debiasdpo.documents.corpus import SplitCorpus
-from debiasdpo.documents.split import PARTS
+from debiasdpo.documents.split import PARTS, draw, split_groups
 from debiasdpo.errors import UserError
+from tests.helpers.jobs import JobConfigs
 
 SHARES = st.tuples(*[st.integers(0, 10)] * 3).filter(lambda s: s[2] > 0 and sum(s) <= 20)
 
@@ -27,10 +28,10 @@ def test_groups_are_never_cut_and_every_wanted_part_gets_one(
     wanted = {p for p in PARTS if getattr(split, p) > 0}
     if len(set(names)) < len(wanted):
         with pytest.raises(UserError, match="cannot be split into"):
-            split.split_groups(names, split, seed)
+            split_groups(names, split, seed)
         return
-    part_of = split.split_groups(names, split, seed)
-    assert part_of == split.split_groups(sorted(names), split, seed)
+    part_of = split_groups(names, split, seed)
+    assert part_of == split_groups(sorted(names), split, seed)
     assert set(part_of) <= set(names)
     assert set(part_of.values()) == wanted
     if sum(shares) == total:
@@ -40,37 +41,42 @@ def test_groups_are_never_cut_and_every_wanted_part_gets_one(
 def test_shares_and_seed() -> None:
     names = [f"g{i}" for i in range(100)]
     split = SplitConfig(train=0.5, validation=0.2, test=0.3)
-    part_of = split.split_groups(names, split, 0)
+    part_of = split_groups(names, split, 0)
     assert Counter(part_of.values()) == {"train": 50, "validation": 20, "test": 30}
-    assert part_of != split.split_groups(names, split, 1)
+    assert part_of != split_groups(names, split, 1)
 
 
 def test_limits_take_as_many_of_each_group_as_they_can() -> None:
     many = [f"g{group}" for group in range(4) for _ in range(5)]
-    chosen = split.draw(many, 10, "key")
+    chosen = draw(many, 10, "key")
     assert set(Counter(many[i] for i in chosen).values()) == {2, 3}
     assert chosen == sorted(chosen)
-    assert chosen == split.draw(many, 10, "key") != split.draw(many, 10, "other")
-    assert set(split.draw(many, 4, "key")) <= set(chosen)
-    assert split.draw(many, 20, "key") == list(range(20))
+    assert chosen == draw(many, 10, "key") != draw(many, 10, "other")
+    assert set(draw(many, 4, "key")) <= set(chosen)
+    assert draw(many, 20, "key") == list(range(20))
 
 
 ESSAY = {"group": "a", "text": "An essay.", "clarity": 3}
 
 
 @pytest.fixture
-def split(tmp_path: Path, job_config: Any) -> Callable[..., SplitCorpus]:
+def split(tmp_path: Path, job_config: JobConfigs) -> Callable[..., SplitCorpus]:
     """Rows of a table, split in three."""
 
-    def write(rows: list[dict[str, object]], *overrides: str) -> SplitCorpus:
-        file = tmp_path / "essays.jsonl"
-        whole = ({"id": i, **ESSAY, **row} for i, row in enumerate(rows))
-        file.write_text("".join(json.dumps(row) + "\n" for row in whole))
-        config = job_config(
+    file = tmp_path / "essays.jsonl"
+
+    @functools.cache
+    def data(*overrides: str) -> AnyDataConfig:
+        return job_config(
             "data=table", f"data.path={file}",
-            "+data.rubrics={clarity:{question:How clear?,low:1,high:5}}",
+            "data.rubrics={clarity:{question:How clear?,low:1,high:5}}",
             "data.split={train:0.4,validation:0.2,test:0.4}", *overrides,
         ).data  # fmt: skip
+
+    def write(rows: list[dict[str, object]], *overrides: str) -> SplitCorpus:
+        whole = ({"id": i, **ESSAY, **row} for i, row in enumerate(rows))
+        file.write_text("".join(json.dumps(row) + "\n" for row in whole))
+        config = data(*overrides)
         corpus.write(config, 0, tmp_path)
         return corpus.open_corpus(tmp_path, corpus.rubrics_of(config))
 
