@@ -27,7 +27,7 @@ def options(tiny_llama: Path, tmp_path: Path) -> tuple[str, ...]:
 @pytest.fixture
 def command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Command]:
+) -> Command:
     """What `debiasdpo plan` does, in this process: the lines it prints; those of an error, if it fails."""
 
     def command(*words: str, code: int = 0) -> list[str]:

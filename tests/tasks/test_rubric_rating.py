@@ -1,0 +1,202 @@
+"""One job from documents to metrics, with real models of random weights."""
+
+import json
+import logging
+import math
+from pathlib import Path
+
+import pytest
+
+from debiasdpo.errors import UserError
+from debiasdpo.models import held
+from tests.helpers.jobs import (
+    Finished,
+    JobConfigs,
+    Metrics,
+    options,
+    rows,
+    run_folder,
+    run_job,
+    stages,
+    untimed,
+)
+
+KEYS = {
+    *(f"bias/{m}" for m in ("base", "tuned", "reduction")),
+    *(f"bias/noise_floor/{m}" for m in ("base", "tuned")),
+    *(f"bias/{kind}/{m}"
+      for kind in ("trained", "unseen", "experience", "education", "race")
+      for m in ("base", "tuned", "reduction")),
+    *(f"bias/{kind}/{m}" for kind in ("max_shift", "placebo") for m in ("base", "tuned")),
+    *(f"accuracy/{a}/{m}" for a in ("spearman", "qwk", "mae", "rmse", "exact")
+      for m in ("base", "tuned")),
+    "accuracy/gain", "parse_rate/base", "parse_rate/tuned", "pairs/made", "pairs/kept",
+    *(f"time/{s}_s" for s in ("documents", "ratings_base", "reasoning", "pairs", "reference",
+                              "training", "ratings_tuned", "metrics")),
+}  # fmt: skip
+
+
+def assert_complete(metrics: Metrics, output: Path, pairs: int) -> None:
+    assert set(metrics) >= KEYS
+    assert metrics["pairs/made"] == pairs
+    assert metrics["parse_rate/base"] == metrics["parse_rate/tuned"] == 1.0
+    assert metrics["bias/base"] > 0
+    low, high = metrics["bias/trained/base_ci"]
+    assert low <= metrics["bias/trained/base"] <= high
+    folder = run_folder(output)
+    assert json.loads((folder / "metrics.json").read_text()) == metrics
+    assert json.loads((folder / "status.json").read_text())["state"] == "finished"
+    assert "torch" in json.loads((folder / "versions.json").read_text())
+    assert "bias (mean |shift|, points)" in (folder / "table.txt").read_text()
+    assert not [f for f in folder.rglob("*") if f.name.startswith(".")]
+    split = json.loads((folder / "documents/split.json").read_text())["groups"]
+    assert len({g for groups in split.values() for g in groups}) == sum(map(len, split.values()))
+    for name in ("ratings_base", "reasoning", "ratings_tuned"):
+        found = rows(folder / f"{name}.jsonl")
+        assert len({r["key"] for r in found}) == len(found)
+    assert len(rows(folder / "pairs/pairs.jsonl")) == metrics["pairs/kept"]
+    assert len(rows(folder / "pairs/pairs_official.jsonl")) == metrics["pairs/kept"]
+
+
+def test_qlora_of_llama(llama8b: Finished) -> None:
+    # 2 documents, 2 rubrics, a flattering and an unflattering statement
+    assert_complete(llama8b.metrics, llama8b.output, 8)
+    folder = run_folder(llama8b.output)
+    steps = rows(folder / "training/steps.jsonl")
+    kept = llama8b.metrics["pairs/kept"]
+    assert [r["step"] for r in steps] == list(range(1, math.ceil(kept / 2) + 1))
+    assert rows(folder / "training/validation.jsonl")[0]["step"] == 0
+    assert (folder / "training/weights/adapter_model.safetensors").is_file()
+    assert stages(llama8b.output) == {
+        "documents": 1, "metrics": 1, "pairs": 1, "ratings": 3, "reference": 1, "training": 1,
+    }  # fmt: skip
+
+
+def test_other_engines_start_with_the_same_loss(llama8b: Finished, tmp_path: Path) -> None:
+    output = llama8b.copy(tmp_path)
+    expected = rows(run_folder(llama8b.output) / "training/steps.jsonl")
+    for number, engine in enumerate(("separate", "trl")):
+        told = options("llama8b", llama8b.model, output, f"train.engine={engine}")
+        run_job(llama8b.config(*told), engine)
+        (folder,) = (output / "runs").glob(f"{engine}_*")
+        steps = rows(folder / "training/steps.jsonl")
+        assert len(steps) == len(expected)
+        # In bfloat16, and with dropout, which has no effect as long as B is 0.
+        for name in ("train/loss", "train/dpo", "train/sft"):
+            assert steps[0][name] == pytest.approx(expected[0][name], rel=0.02)
+        found = stages(output)
+        assert found["reference"] == 2  # without trees, for both
+        assert found["training"] == 2 + number
+
+
+def test_qlora_of_qwen(job_config: JobConfigs, tiny_qwen2: Path, tmp_path: Path) -> None:
+    job = Finished(job_config, "qwen7b", tiny_qwen2, tmp_path, "prompt.context_position=system")
+    assert_complete(job.metrics, tmp_path, 8)
+
+
+def test_full_fine_tuning(job_config: JobConfigs, tiny_qwen2: Path, tmp_path: Path) -> None:
+    job = Finished(
+        job_config, "qwen3b", tiny_qwen2, tmp_path, "train=full", "model.dtype=float32",
+        "train.learning_rate=1e-3", "train.epochs=1",
+    )  # fmt: skip
+    assert_complete(job.metrics, tmp_path, 8)
+    weights = run_folder(tmp_path) / "training/weights"
+    assert (weights / "model.safetensors").is_file()
+    assert not (weights / "adapter_config.json").exists()
+
+
+def test_an_audit_without_training(
+    job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
+) -> None:
+    job = Finished(job_config, "llama3b", tiny_llama, tmp_path, "method=none")
+    assert not [k for k in job.metrics if "tuned" in k or "pairs" in k]
+    assert job.metrics["bias/base"] > 0
+    assert stages(tmp_path) == {"documents": 1, "metrics": 1, "ratings": 1}
+
+
+def test_text_that_states_no_rating_is_a_clear_error(
+    job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
+) -> None:
+    def rate(*more: str) -> Metrics:
+        told = options("llama3b", tiny_llama, tmp_path, "rate=text", *more)
+        told.remove("rate=expected")
+        return run_job(job_config(*told))
+
+    with pytest.raises(UserError, match=r"(?s)No preference pair is left.*'without_rating': 8.*"
+                                        r"rate=expected or change prompt\.instruction"):  # fmt: skip
+        rate()
+    folder = run_folder(tmp_path)
+    status = json.loads((folder / "status.json").read_text())
+    assert status["state"] == "failed"
+    assert "No preference pair is left" in status["error"]
+    base = rows(folder / "ratings_base.jsonl")
+    assert {r["rating"] for r in base} == {None}
+    assert all(r["text"] for r in base)
+    audited = rate("method=none")
+    assert audited["parse_rate/base"] == 0.0
+    assert audited["bias/base"] is None
+    assert audited["accuracy/spearman/base"] is None
+
+
+def _snapshot(output: Path) -> dict[str, int]:
+    files = (f for f in (output / "cache").rglob("*") if f.is_file() and f.suffix != ".lock")
+    return {str(f): f.stat().st_mtime_ns for f in files}
+
+
+def test_the_same_job_again_computes_nothing(
+    llama8b: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _snapshot(llama8b.output)
+    listed = sorted(str(f) for f in run_folder(llama8b.output).rglob("*"))
+
+    def refuse(*_: object, **__: object) -> None:
+        pytest.fail("a model was loaded")
+
+    monkeypatch.setattr(held, "load_model", refuse)
+    assert llama8b.run(llama8b.output) == llama8b.metrics  # times too: of when it was made
+    assert _snapshot(llama8b.output) == before
+    assert sorted(str(f) for f in run_folder(llama8b.output).rglob("*")) == listed
+    # In another output folder with the same cache: a run folder as whole as the first.
+    output = llama8b.copy(tmp_path)
+    assert llama8b.run(output) == llama8b.metrics
+    names = {f.relative_to(run_folder(output)) for f in run_folder(output).rglob("*")}
+    assert names == {
+        f.relative_to(run_folder(llama8b.output)) for f in run_folder(llama8b.output).rglob("*")
+    }
+
+
+def _cached(output: Path, pattern: str) -> Path:
+    return sorted((output / "cache").glob(pattern))[0]
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["ratings_base.jsonl", "pairs.jsonl", "documents.jsonl", "audit.json"],
+)
+@pytest.mark.parametrize("cut", [True, False], ids=["cut", "changed"])
+def test_a_damaged_file_is_noticed_and_made_again(
+    llama8b: Finished, tmp_path: Path, file: str, cut: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = llama8b.copy(tmp_path)
+    path = _cached(output, f"*/*/{file}")
+    content = bytearray(path.read_bytes())
+    if cut:
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    with caplog.at_level(logging.WARNING, "debiasdpo"):
+        metrics = llama8b.run(output)
+    assert f"{path.parent} is damaged ({file}); it is made again" in caplog.text
+    assert untimed(metrics) == untimed(llama8b.metrics)
+    assert path.read_bytes() == (llama8b.output / path.relative_to(output)).read_bytes()
+
+
+def test_nothing_readable_twice_is_said_in_the_table(
+    job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
+) -> None:
+    more = ("method=none", "rate=text", "rate.temperature=1.0", "audit.categories=[experience]")
+    metrics = run_job(job_config(*options("llama8b", tiny_llama, tmp_path, "train=cpu", *more)))
+    assert metrics["bias/noise_floor/base"] is None
+    table = (run_folder(tmp_path) / "table.txt").read_text()
+    assert "noise floor (neutral prompt rated twice): undefined" in table
