@@ -1,3 +1,4 @@
+import json
 import re
 from itertools import product
 from pathlib import Path
@@ -15,13 +16,8 @@ NAMES = ("certification", "education", "experience", "gender", "placebo", "race"
 
 
 def load(name: str) -> Category:
-    return Category.model_validate_json(_json(FOLDER / f"{name}.yaml"))
-
-
-def _json(file: Path) -> str:
-    import json
-
-    return json.dumps(yaml.safe_load(file.read_text()))
+    values = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
+    return Category.model_validate_json(json.dumps(values))
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import pytest
 
+from debiasdpo.config.data import Rubric
 from debiasdpo.config.rate import ContextPosition
-from debiasdpo.documents.corpus import Document, Rubric
+from debiasdpo.documents.base import Document
 from debiasdpo.prompts.contexts import Statement
 from debiasdpo.prompts.rendering import PromptStyle, answer, render, request
 

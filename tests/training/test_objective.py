@@ -2,7 +2,6 @@
 
 import math
 import random
-import re
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -10,22 +9,27 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pytest
 
-from debiasdpo.config.method import LossConfig, MethodConfig
-from debiasdpo.config.model import LoraSettings
-from debiasdpo.config.train import TrlLoss
-from debiasdpo.models import adapters, loading
+from debiasdpo.config.method import LossConfig, MethodConfig, PreferenceLoss
+from debiasdpo.models import loading
 from debiasdpo.packing.logprobs import Completion, separate_logprobs, sequence_logprobs
 from debiasdpo.storage.journal import Journal
 from debiasdpo.training.data import TokenPair, pack_passes, tokenize
-from debiasdpo.training.objective import dpo_loss, rating_divergence, reasoning_divergence, weighted
+from debiasdpo.training.objective import (
+    preference_loss,
+    rating_divergence,
+    reasoning_divergence,
+    reward_margin,
+    weighted,
+)
 from debiasdpo.training.pairs import Pair
 from debiasdpo.training.terms import Reference, Scorer, pair_terms, reference_logprobs
+from tests.helpers.models import Gradients, adapted, randomised
 
 if TYPE_CHECKING:
     import torch
 
 METHOD = MethodConfig(name="debiasing_dpo", chosen="reasoning", sft=("neutral",))
-Gradients = dict[str, "torch.Tensor"]
+PREFERENCES = get_args(PreferenceLoss)
 
 
 def sigmoid(x: float) -> float:
@@ -35,51 +39,88 @@ def sigmoid(x: float) -> float:
 # --- by hand
 
 
-def test_values_worked_out_by_hand() -> None:
+# r_w and r_l of two pairs, of so many tokens; beta = 0.5, so that the reward margins are 1 and -0.5.
+CHOSEN, REJECTED, LENGTHS, MARGINS = [3.0, -2.0], [1.0, -1.0], ([2, 4], [4, 1]), [1.0, -0.5]
+BY_HAND = {
+    "sigmoid": [-math.log(sigmoid(1)), -math.log(sigmoid(-0.5))],
+    # 3/2 - 1/4 - 1 = 1/4; -2/4 + 1/1 - 1 = -1/2
+    "ipo": [0.0625, 0.25],
+    "hinge": [0.0, 1.5],
+    # a fifth of the pairs swapped
+    "robust": [(-0.8 * math.log(sigmoid(m)) + 0.2 * math.log(sigmoid(-m))) / 0.6 for m in MARGINS],
+}
+
+
+def loss_config(**changes: Any) -> LossConfig:
+    values = {
+        "preference": "sigmoid", "label_smoothing": 0.2, "w_dpo": 1.0, "w_sft": 0.1,
+        "w_consistency": 0.0, "beta": 0.1,
+    }  # fmt: skip
+    return LossConfig.model_validate(values | changes)
+
+
+@pytest.mark.parametrize("preference", PREFERENCES)
+def test_losses_of_a_pair_worked_out_by_hand(preference: str) -> None:
     from torch import tensor
 
-    losses, margins = dpo_loss(
-        tensor([-10.0, -5.0]), tensor([-12.0, -4.0]),  # policy: chosen, rejected
-        tensor([-11.0, -5.0]), tensor([-11.0, -5.0]),  # reference
-        beta=0.1,
-    )  # fmt: skip
-    sft, consistency = tensor([2.0, 0.5]), tensor([0.1, 0.3])
-    weights = LossConfig(w_dpo=2.0, w_sft=0.5, w_consistency=3.0, beta=0.1)
-    terms = weighted(losses, margins, sft, consistency, weights)
-    dpo = [-math.log(sigmoid(0.2)), -math.log(sigmoid(-0.1))]
-    assert terms.margin.tolist() == pytest.approx([0.2, -0.1])
-    assert terms.dpo.tolist() == pytest.approx(dpo)
-    assert terms.loss.tolist() == pytest.approx([2 * dpo[0] + 1.3, 2 * dpo[1] + 1.15])
+    loss = loss_config(preference=preference, beta=0.5)
+    chosen, rejected = tensor(CHOSEN), tensor(REJECTED)
+    lengths = tensor(LENGTHS[0]), tensor(LENGTHS[1])
+    assert reward_margin(chosen, rejected, 0.5).tolist() == MARGINS
+    found = preference_loss(chosen, rejected, lengths, loss)
+    assert found.tolist() == pytest.approx(BY_HAND[preference])
 
 
-def test_the_untrained_model_has_loss_log_two_and_the_known_slope() -> None:
+# d loss / d r_w where the model is the reference; the opposite of d loss / d r_l, but for ipo's lengths.
+SLOPES = {"sigmoid": -0.15, "ipo": -2 / 0.6 / 2, "hinge": -0.3, "robust": -0.15 / 0.6}
+
+
+@pytest.mark.parametrize("preference", PREFERENCES)
+def test_the_untrained_model_has_the_known_loss_and_slope(preference: str) -> None:
     from torch import tensor
 
-    chosen = tensor([-3.0], requires_grad=True)
-    rejected = tensor([-7.0], requires_grad=True)
-    loss, margin = dpo_loss(chosen, rejected, chosen.detach(), rejected.detach(), beta=0.3)
+    chosen, rejected = tensor([0.0], requires_grad=True), tensor([0.0], requires_grad=True)
+    loss = preference_loss(chosen, rejected, (2, 2), loss_config(preference=preference, beta=0.3))
     loss.sum().backward()
-    assert loss.item() == pytest.approx(math.log(2))
-    assert margin.item() == 0.0
+    at_reference = {"hinge": 1.0, "ipo": 1 / 0.36}
+    assert loss.item() == pytest.approx(at_reference.get(preference, math.log(2)))
     assert chosen.grad is not None
     assert rejected.grad is not None
-    # d L / d log pi(y_w) = -beta sigmoid(-margin); the opposite for the rejected one
-    assert chosen.grad.item() == pytest.approx(-0.15)
-    assert rejected.grad.item() == pytest.approx(0.15)
+    assert chosen.grad.item() == pytest.approx(SLOPES[preference])
+    assert rejected.grad.item() == pytest.approx(-SLOPES[preference])
 
 
-def test_extreme_margins_stay_finite_and_the_margin_carries_no_gradient() -> None:
+def test_extreme_margins_stay_finite() -> None:
     from torch import tensor, zeros
 
-    policy = tensor([-1e5, 0.0], requires_grad=True)
-    losses, margins = dpo_loss(policy, policy.flip(0), zeros(2), zeros(2), beta=1.0)
-    weights = LossConfig(w_dpo=1.0, w_sft=0.0, w_consistency=0.0, beta=1.0)
-    terms = weighted(losses, margins, zeros(2), zeros(2), weights)
-    assert terms.loss.tolist() == [1e5, 0.0]
-    assert not terms.margin.requires_grad
-    terms.loss.sum().backward()
+    policy = tensor([-1e5, 1e5], requires_grad=True)
+    losses = preference_loss(policy, zeros(2), (1, 1), loss_config(beta=1.0))
+    assert losses.tolist() == [1e5, 0.0]
+    losses.sum().backward()
     assert policy.grad is not None
-    assert policy.grad.tolist() == [-1.0, 1.0]
+    assert policy.grad.tolist() == [-1.0, 0.0]
+
+
+def test_robust_without_swapped_pairs_is_sigmoid() -> None:
+    from torch import tensor
+
+    values = tensor(CHOSEN), tensor(REJECTED), (1, 1)
+    robust = preference_loss(*values, loss_config(preference="robust", label_smoothing=0.0))
+    assert robust.tolist() == preference_loss(*values, loss_config()).tolist()
+
+
+def test_terms_are_added_up_by_their_weights() -> None:
+    from torch import tensor
+
+    dpo, sft, consistency = tensor([0.7, 0.2]), tensor([2.0, 0.5]), tensor([0.1, 0.3])
+    margin = tensor([1.0, -1.0], requires_grad=True)
+    terms = weighted(
+        dpo, margin, sft, consistency, loss_config(w_dpo=2.0, w_sft=0.5, w_consistency=3.0)
+    )
+    assert terms.loss.tolist() == pytest.approx([1.4 + 1.3, 0.4 + 1.15])
+    assert (terms.dpo, terms.sft, terms.consistency) == (dpo, sft, consistency)
+    assert terms.margin.tolist() == [1.0, -1.0]
+    assert not terms.margin.requires_grad
 
 
 def test_the_divergence_is_that_of_distributions_over_the_scale() -> None:
@@ -122,24 +163,6 @@ def test_the_divergence_of_reasoning_is_a_token_s_and_pulls_one_side_only() -> N
 def loaded(request: pytest.FixtureRequest, model_config: Any, tmp_path: Path) -> tuple[Any, Any]:
     folder = request.getfixturevalue(request.param)
     return loading.load_model(model_config(folder), tmp_path, device="cpu")
-
-
-def adapted(model: Any) -> Any:
-    """With a LoRA adapter, as if trained for a while."""
-    lora = LoraSettings(rank=4, alpha=8, dropout=0.0, targets="all-linear")
-    return trained(adapters.add_adapter(model, lora, 0))
-
-
-def trained(model: Any) -> Any:
-    """LoRA's B is drawn instead of 0."""
-    import torch
-
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora_B" in name:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
-    return model
 
 
 def text_pairs() -> list[Pair]:
@@ -217,7 +240,7 @@ def test_dpo_is_that_of_trl_on_the_same_rows(loaded: tuple[Any, Any], tmp_path: 
         processing_class=tokenizer,
         peft_config=LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"),
     )  # fmt: skip
-    model = trained(trainer.model)
+    model = randomised(trainer.model, 0.05)
     tokens = [tokenize(p, tokenizer, METHOD, (1, 7)) for p in pairs]
     prepared: Any = trainer.train_dataset
     for row, pair in zip(prepared, tokens, strict=True):
@@ -237,7 +260,7 @@ def test_dpo_is_that_of_trl_on_the_same_rows(loaded: tuple[Any, Any], tmp_path: 
     known = trainer.compute_ref_log_probs(model, batch)
     for kind, values in enumerate(known):
         assert values.tolist() == pytest.approx([reference[p.key][kind] for p in tokens], rel=1e-5)
-    loss = LossConfig(w_dpo=1.0, w_sft=0.0, w_consistency=0.0, beta=0.1)
+    loss = loss_config(w_dpo=1.0, w_sft=0.0, w_consistency=0.0, beta=0.1)
     terms = pair_terms(model, tokens, reference=reference, loss=loss, score=sequence_logprobs)
     assert theirs.item() != pytest.approx(math.log(2), abs=1e-3)
     assert terms.loss.mean().item() == pytest.approx(theirs.item(), rel=1e-5)
@@ -250,7 +273,7 @@ def test_sft_is_the_cross_entropy_of_the_answer_on_the_neutral_prompt(
     import torch
 
     base, tokenizer = loaded
-    model = adapted(base)
+    model = adapted(base, 0.05)
     expected = []
     for pair in text_pairs():
         prompt = tokenizer.apply_chat_template(
@@ -262,7 +285,7 @@ def test_sft_is_the_cross_entropy_of_the_answer_on_the_neutral_prompt(
         expected.append(torch.nn.functional.cross_entropy(logits, torch.tensor(answer)))
     tokens = [tokenize(p, tokenizer, METHOD, (1, 7)) for p in text_pairs()]
     reference = reference_of(model, tokens, tmp_path / "reference.jsonl")
-    loss = LossConfig(w_dpo=0.0, w_sft=0.5, w_consistency=0.0, beta=0.1)
+    loss = loss_config(w_dpo=0.0, w_sft=0.5, w_consistency=0.0, beta=0.1)
     terms = pair_terms(model, tokens, reference=reference, loss=loss, score=sequence_logprobs)
     torch.testing.assert_close(terms.sft, torch.stack(expected), rtol=1e-5, atol=0)
     assert_equal_gradients(
@@ -285,7 +308,7 @@ def test_consistency_is_that_of_separate_forward_passes(
     import torch
 
     base, tokenizer = loaded
-    model = adapted(base)
+    model = adapted(base, 0.05)
     pairs = [
         replace(p, chosen=None, rejected=None, reasoning=reasoning or None) for p in text_pairs()
     ]
@@ -328,7 +351,7 @@ def test_consistency_is_that_of_separate_forward_passes(
             for m in (pair.neutral_prompt, pair.contextual_prompt)
         ]
         sft.append(answers[0] + answers[1])
-    loss = LossConfig(w_dpo=1.0, w_sft=0.3, w_consistency=2.0, beta=0.1)
+    loss = loss_config(w_dpo=1.0, w_sft=0.3, w_consistency=2.0, beta=0.1)
     method = INVARIANCE.model_copy(update={"consistency": target})
     tokens = [tokenize(p, tokenizer, method, (1, 7)) for p in pairs]
     reference: Reference = {}
@@ -345,7 +368,7 @@ def test_consistency_is_that_of_separate_forward_passes(
 
 def test_a_weight_counts_in_the_sft_term_alone(loaded: tuple[Any, Any]) -> None:
     model, tokenizer = loaded
-    loss = LossConfig(w_dpo=1.0, w_sft=1.0, w_consistency=1.0, beta=0.1)
+    loss = loss_config(w_dpo=1.0, w_sft=1.0, w_consistency=1.0, beta=0.1)
     pair = text_pairs()[0]
     tokens = [tokenize(pair, tokenizer, INVARIANCE, (1, 7), weight) for weight in (1.0, 2.5)]
     tokens = [replace(t, preference=()) for t in tokens]
@@ -376,9 +399,9 @@ def test_loss_and_gradients_do_not_depend_on_how_passes_are_cut(
 ) -> None:
     import torch
 
-    model = adapted(loaded[0])
+    model = adapted(loaded[0], 0.05)
     pairs = token_pairs(documents=3)
-    loss = LossConfig(w_dpo=1.0, w_sft=0.1, w_consistency=0.0, beta=0.1)
+    loss = loss_config(w_dpo=1.0, w_sft=0.1, w_consistency=0.0, beta=0.1)
     reference = reference_of(model, pairs, tmp_path / "reference.jsonl")
     results = []
     for bounds in ((1, 1), (70, 64), (10_000, 6), (10_000, 10_000)):
@@ -398,30 +421,49 @@ def test_loss_and_gradients_do_not_depend_on_how_passes_are_cut(
         assert_equal_gradients(found, slopes)
 
 
-@pytest.mark.parametrize("checkpointing", [False, True], ids=["all kept", "checkpointing"])
-@pytest.mark.parametrize("nf4", [False, True], ids=["fp32", "nf4"])
+ENGINES = [
+    *(
+        pytest.param(source, preference, False, False, id=f"{source}-{preference}")
+        for source in ("tiny_llama", "tiny_qwen2")
+        for preference in PREFERENCES
+    ),
+    pytest.param("tiny_qwen2", "sigmoid", False, True, id="checkpointing"),
+    pytest.param("tiny_qwen2", "sigmoid", True, False, id="nf4", marks=pytest.mark.gpu_path),
+    pytest.param(
+        "tiny_qwen2", "ipo", True, True, id="nf4-checkpointing", marks=pytest.mark.gpu_path
+    ),
+]
+
+
+@pytest.mark.parametrize(("source", "preference", "nf4", "checkpointing"), ENGINES)
 def test_engines_have_the_same_loss_and_gradients(
-    tiny_qwen2: Path, model_config: Any, tmp_path: Path, nf4: bool, checkpointing: bool
+    source: str,
+    preference: str,
+    nf4: bool,
+    checkpointing: bool,
+    model_config: Any,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
+    """Packed, each sequence alone, and by TRL's DPOTrainer under the same name."""
     import torch
 
     from debiasdpo.training.trl_engine import TrlTerms
 
-    base, tokenizer = loading.load_model(model_config(tiny_qwen2, nf4=nf4), tmp_path, device="cpu")
-    model = adapted(base)
+    folder = request.getfixturevalue(source)
+    base, tokenizer = loading.load_model(model_config(folder, nf4=nf4), tmp_path, device="cpu")
+    model = adapted(base, 0.05)
     if checkpointing:
         model.activation_checkpointing_enable()
     pairs = token_pairs(documents=2)
-    loss = LossConfig(w_dpo=1.0, w_sft=0.1, w_consistency=0.0, beta=0.1)
+    loss = loss_config(preference=preference)
     reference = reference_of(model, pairs, tmp_path / "tree.jsonl")
     separate = reference_of(model, pairs, tmp_path / "separate.jsonl", separate_logprobs)
     for key, known in separate.items():
         assert reference[key] == pytest.approx(known, rel=1e-5)
     assert len({round(v) for known in separate.values() for v in known}) > len(pairs)
     weights = {n: p.detach().clone() for n, p in model.named_parameters()}
-    trl = TrlTerms(
-        model, tokenizer, reference, loss=loss, kind="sigmoid", folder=tmp_path / "trl", bf16=False
-    )
+    trl = TrlTerms(model, tokenizer, reference, loss=loss, folder=tmp_path / "trl", bf16=False)
     for name, parameter in model.named_parameters():  # TRL leaves no trace of what it did to them
         assert torch.equal(parameter, weights.pop(name))
     assert not weights
@@ -437,41 +479,14 @@ def test_engines_have_the_same_loss_and_gradients(
     (expected, slopes), *others = found
     assert len(slopes) == 2 * 7 * 2
     assert expected[4].abs().min() > 1e-3  # margins: the adapter differs from the reference
+    lengths = {len(c.completion) for pair in pairs for c in pair.preference}
+    assert len(lengths) > 3  # for ipo
     for values, gradient in others:
         torch.testing.assert_close(values, expected, rtol=1e-5, atol=1e-5)
         assert_equal_gradients(gradient, slopes)
 
 
-def test_each_loss_of_trl_trains_and_is_its_own(
-    tiny_llama: Path, model_config: Any, tmp_path: Path
-) -> None:
-    from debiasdpo.training.trl_engine import TrlTerms
-
-    base, tokenizer = loading.load_model(model_config(tiny_llama), tmp_path, device="cpu")
-    model = adapted(base)
-    pairs = token_pairs(documents=1)[:1]
-    reference = reference_of(model, pairs, tmp_path / "reference.jsonl")
-    loss = LossConfig(w_dpo=1.0, w_sft=0.1, w_consistency=0.0, beta=0.1)
-    model.train()
-    values: dict[str, float] = {}
-    for kind in get_args(TrlLoss):
-        trl = TrlTerms(
-            model, tokenizer, reference, loss=loss, kind=kind, folder=tmp_path / "trl", bf16=False
-        )
-        terms = trl(model, pairs)
-        assert any(g.any() for g in gradients(model, terms.dpo.sum()).values()), kind
-        values[kind] = terms.dpo.item()
-    assert len({round(v, 6) for v in values.values()}) == len(values), values
-    assert values["hinge"] == pytest.approx(max(0.0, 1 - terms.margin.item()), rel=1e-5)
-    # What there is, as TRL itself says.
-    trl.trl.loss_types = ["none"]
-    with pytest.raises(ValueError, match="Should be one of") as refusal:
-        trl(model, pairs)
-    known = set(re.findall(r"'(\w+)'", str(refusal.value)))
-    assert known - {"aot", "aot_unpaired"} == values.keys()
-
-
-def test_reference_goes_on_to_the_same_figures(
+def test_a_reference_that_was_cut_off_ends_in_the_same_log_probabilities(
     loaded: tuple[Any, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model, pairs = loaded[0], token_pairs()

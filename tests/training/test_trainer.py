@@ -14,13 +14,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
-from debiasdpo.config import model
-from debiasdpo.config.method import LossConfig
-from debiasdpo.config.model import Attention, LoraSettings
+from debiasdpo.config.method import LossConfig, PreferenceLoss
+from debiasdpo.config.model import Attention, LoraSettings, ModelConfig
 from debiasdpo.config.train import TrainConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models import adapters, loading
@@ -67,6 +66,14 @@ def audit(model: Any) -> dict[str, float]:
     return {"bias_trained": bias, "bias_unseen": math.nan, "bias_placebo": 0.0, "spearman": 0.5}
 
 
+def model_of(source: Path, dropout: float) -> ModelConfig:
+    return ModelConfig(
+        kind="local", path=str(source), revision=None, nf4=False, dtype="float32",
+        attention="auto", max_length=512,
+        lora=LoraSettings(rank=4, alpha=8, dropout=dropout, targets="all-linear"),
+    )  # fmt: skip
+
+
 def train(
     folder: Path,
     source: Path,
@@ -74,33 +81,43 @@ def train(
     adapter: str = "lora",
     audit: Callable[[Any], dict[str, float]] = audit,
     on_log: Callable[[dict[str, float], int], None] = lambda row, step: None,
-    loss: LossConfig = LossConfig(w_dpo=1.0, w_sft=0.1, w_consistency=0.0, beta=0.1),  # noqa: B008 (frozen)
+    preference: str = "sigmoid",
     dropout: float = 0.1,
     attention: Attention = "auto",
     **changes: Any,
 ) -> dict[str, Any]:
-    config = model.ModelConfig(
-        path=str(source), revision=None, nf4=False, dtype="float32", attention="auto",
-        lora=LoraSettings(rank=4, alpha=8, dropout=dropout, targets="all-linear"), max_length=512,
-    )  # fmt: skip
+    config = model_of(source, dropout)
     model: Any
     model, tokenizer = loading.load_model(config, folder, device="cpu")
     if adapter == "lora":
         model = adapters.add_adapter(model, config.lora, seed=0)
     values = {
         "adapter": adapter, "nf4": False, "epochs": 3, "batch_pairs": 2, "batch_documents": 1,
-        "warmup": 0.1, "engine": "tree", "trl_loss": "sigmoid",
+        "warmup": 0.1, "engine": "tree",
         "tree": {"max_tokens": 60, "max_branches": 64},
         "learning_rate": 1e-2 if adapter == "lora" else 1e-3, "schedule": "cosine",
-        "weight_decay": 0.01, "max_grad_norm": 1.0, "optimizer": "adamw",
+        "optimizer": "adamw",
         "gradient_checkpointing": False, "audit_every": AUDIT_EVERY,
         "save_every": SAVE_EVERY, "accuracy_tolerance": 0.0,
     }  # fmt: skip
+    loss = {
+        "preference": preference, "label_smoothing": 0.2, "w_dpo": 1.0, "w_sft": 0.1,
+        "w_consistency": 0.0, "beta": 0.1,
+    }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     return trainer.train(
-        model, tokenizer, pairs(), REFERENCE, loss=loss, config=TrainConfig.model_validate(values | changes),
-        seed=0, folder=folder, attention=attention, bf16=False, audit=audit, on_log=on_log,
-    )  # fmt: skip
+        model,
+        tokenizer,
+        pairs(),
+        REFERENCE,
+        loss=LossConfig.model_validate(loss),
+        config=TrainConfig.model_validate(values | changes),
+        seed=0,
+        folder=folder,
+        attention=attention,
+        audit=audit,
+        on_log=on_log,
+    )
 
 
 def rows(file: Path) -> list[dict[str, Any]]:
@@ -161,11 +178,7 @@ def test_a_training_logs_every_step_and_keeps_the_best_audit(
         "adapter_model.safetensors", "adapter_config.json",
     }  # fmt: skip
     assert load_file(tmp_path / "weights/adapter_model.safetensors")
-    config = model.ModelConfig(
-        path=str(tiny_llama), revision=None, nf4=False, dtype="float32", attention="auto",
-        lora=LoraSettings(rank=4, alpha=8, dropout=0.0, targets="all-linear"), max_length=512,
-    )  # fmt: skip
-    model = loading.load_model(config, tmp_path, device="cpu")[0]
+    model = loading.load_model(model_of(tiny_llama, dropout=0.0), tmp_path, device="cpu")[0]
     kept = adapters.load_adapter(model, tmp_path / "weights")
     assert audit(kept)["bias_trained"] == pytest.approx(audits[best]["bias_trained"], rel=1e-6)
 
@@ -214,10 +227,11 @@ def last_weights(folder: Path, source: Path, **changes: Any) -> dict[str, "torch
     return load_file(folder / "weights/adapter_model.safetensors")
 
 
-@pytest.mark.parametrize("source", ["tiny_llama", "tiny_qwen2"])
+@pytest.mark.parametrize("preference", get_args(PreferenceLoss))
 def test_all_engines_end_in_the_same_adapter(
-    source: str, tmp_path: Path, request: pytest.FixtureRequest
+    preference: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    source = "tiny_qwen2" if preference in ("sigmoid", "ipo") else "tiny_llama"
     model = request.getfixturevalue(source)
     adapters = {}
     for engine in ("tree", "separate", "trl"):
@@ -226,7 +240,7 @@ def test_all_engines_end_in_the_same_adapter(
                 for name in ("trl", "debiasdpo.training.trl_engine"):
                     patch.setitem(sys.modules, name, None)
             adapters[engine] = last_weights(
-                tmp_path / engine, model, engine=engine, batch_documents=2
+                tmp_path / engine, model, engine=engine, preference=preference, batch_documents=2
             )
     expected = adapters["tree"]
     for name, tensor in expected.items():
@@ -241,18 +255,21 @@ def test_all_engines_end_in_the_same_adapter(
             assert row == pytest.approx(wanted, rel=1e-4, abs=1e-4)
 
 
-def test_another_loss_of_trl_trains_another_adapter(tiny_llama: Path, tmp_path: Path) -> None:
-    adapters = {
-        kind: last_weights(
-            tmp_path / kind, tiny_llama, engine="trl", trl_loss=kind, batch_pairs=1, epochs=1
-        )
-        for kind in ("sigmoid", "hinge")
-    }
-    for row in rows(tmp_path / "hinge/steps.jsonl"):
-        margin = row["train/reward_margin"]
-        assert row["train/dpo"] == pytest.approx(max(0.0, 1 - margin), abs=1e-5)
-    one, other = adapters.values()
-    assert max((one[name] - other[name]).abs().max() for name in one) > 1e-3
+def test_reward_margins_are_logged_alike_whatever_the_loss(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    logs = {}
+    for preference in get_args(PreferenceLoss):
+        train(tmp_path / preference, tiny_llama, preference=preference, dropout=0.0, epochs=1)
+        logs[preference] = rows(tmp_path / preference / "steps.jsonl")
+    margins = {name: [row["train/reward_margin"] for row in log] for name, log in logs.items()}
+    firsts = {name: found[0] for name, found in margins.items()}
+    assert len(set(firsts.values())) == 1, firsts  # of the same weights; no loss is in it
+    assert len({tuple(found) for found in margins.values()}) == len(logs)
+    assert len({log[0]["train/dpo"] for log in logs.values()}) == len(logs)
+    for row in logs["hinge"]:
+        assert row["train/dpo"] >= 1 - row["train/reward_margin"] - 1e-5
+        assert row["train/reward_accuracy"] in (0.0, 0.5, 1.0)
 
 
 def test_trees_attend_as_the_model_is_told(tiny_llama: Path, tmp_path: Path) -> None:

@@ -3,11 +3,12 @@ from typing import Any
 
 import pytest
 
+from debiasdpo.config.data import Rubric
 from debiasdpo.config.method import MethodConfig
-from debiasdpo.documents.corpus import Document, Rubric
+from debiasdpo.documents.base import Document
 from debiasdpo.prompts.contexts import Statement
 from debiasdpo.prompts.rendering import Prompt, PromptStyle, render
-from debiasdpo.raters.base import Output
+from debiasdpo.raters.base import Reply
 from debiasdpo.training.pairs import from_row, make_pairs, official_row, to_row
 
 RUBRIC = Rubric(question="How clear?", low=1, high=7)
@@ -27,14 +28,14 @@ def prompts(document: str, repeats: int = 1) -> list[Prompt]:
     ]
 
 
-def outputs(asked: list[Prompt], *ratings: float | None) -> dict[str, Output]:
-    return {p.key: Output(f"says {r}", r) for p, r in zip(asked, ratings, strict=True)}
+def replies(asked: list[Prompt], *ratings: float | None) -> dict[str, Reply]:
+    return {p.key: Reply(f"says {r}", r) for p, r in zip(asked, ratings, strict=True)}
 
 
 def test_a_pair_prefers_the_neutral_reasoning_under_the_contextual_prompt() -> None:
     asked = prompts("a") + prompts("b")
-    rated = outputs(asked, 3, 5, 3.5, 6, 6.5, 4)
-    pairs, counts = make_pairs(reversed(asked), rated, DOCUMENTS, METHOD)
+    rated = replies(asked, 3, 5, 3.5, 6, 6.5, 4)
+    pairs, counts = make_pairs(reversed(asked), rated, DOCUMENTS, METHOD, "text")
     assert counts == {
         "made": 4, "kept": 4, "without_rating": 0, "same_text": 0, "below_min_shift": 0,
     }  # fmt: skip
@@ -62,15 +63,18 @@ def test_every_prompt_without_a_pair_is_counted_once() -> None:
     # a: both differ, one by less than 1; b: its neutral rating cannot be read.
     pairs, counts = make_pairs(
         asked,
-        outputs(asked, 3, 3.9, 2, None, 6, 4),
+        replies(asked, 3, 3.9, 2, None, 6, 4),
         DOCUMENTS,
         METHOD.model_copy(update={"min_shift": 1.0}),
+        "text",
     )
     assert [p.key for p in pairs] == ["a|clarity|role-train0|0"]
     assert counts == {
         "made": 2, "kept": 1, "without_rating": 2, "same_text": 0, "below_min_shift": 1,
     }  # fmt: skip
-    pairs, counts = make_pairs(prompts("a"), outputs(prompts("a"), 3, 3, None), DOCUMENTS, METHOD)
+    pairs, counts = make_pairs(
+        prompts("a"), replies(prompts("a"), 3, 3, None), DOCUMENTS, METHOD, "text"
+    )
     assert pairs == []
     assert counts == {
         "made": 1, "kept": 0, "without_rating": 1, "same_text": 1, "below_min_shift": 0,
@@ -79,13 +83,13 @@ def test_every_prompt_without_a_pair_is_counted_once() -> None:
 
 def test_the_first_neutral_rating_counts_where_it_was_sampled_twice() -> None:
     asked = prompts("a", repeats=2)
-    pairs, _ = make_pairs(asked, outputs(asked, 3, 7, 5, 1), DOCUMENTS, METHOD)
+    pairs, _ = make_pairs(asked, replies(asked, 3, 7, 5, 1), DOCUMENTS, METHOD, "text")
     assert [p.neutral_rating for p in pairs] == [3, 3]
 
 
 def one_pair() -> Any:
     asked = prompts("a")
-    return make_pairs(asked, outputs(asked, 3, 5, 1), DOCUMENTS, METHOD)[0][0]
+    return make_pairs(asked, replies(asked, 3, 5, 1), DOCUMENTS, METHOD, "text")[0][0]
 
 
 def test_rows_come_back_from_json() -> None:
@@ -111,13 +115,13 @@ def test_the_official_format() -> None:
 def test_what_a_baseline_prefers_in_place_of_the_neutral_reasoning(chosen: str, text: str) -> None:
     asked = prompts("a")
     method = METHOD.model_copy(update={"chosen": chosen})
-    pairs, _ = make_pairs(asked, outputs(asked, 3.6, 5, 1), DOCUMENTS, method)
+    pairs, _ = make_pairs(asked, replies(asked, 3.6, 5, 1), DOCUMENTS, method, "text")
     assert [(p.chosen, p.rejected) for p in pairs] == [(text, "says 5"), (text, "says 1")]
 
 
 def test_without_a_preference_term_every_scored_prompt_is_trained_on() -> None:
     method = MethodConfig(name="sft", sft=("neutral",))
-    pairs, counts = make_pairs(prompts("a") + prompts("b"), {}, DOCUMENTS, method)
+    pairs, counts = make_pairs(prompts("a") + prompts("b"), {}, DOCUMENTS, method, "text")
     assert [(p.document, p.score, p.chosen, p.shift) for p in pairs] == [
         ("a", 2.0, None, None), ("a", 2.0, None, None), ("b", 6.0, None, None), ("b", 6.0, None, None),
     ]  # fmt: skip
@@ -127,13 +131,13 @@ def test_without_a_preference_term_every_scored_prompt_is_trained_on() -> None:
 def test_consistency_reasons_as_the_model_did_without_context() -> None:
     method = MethodConfig(name="i", sft=("neutral",), consistency="own")
     neutral = [p for p in prompts("a") + prompts("b") if p.statement is None]
-    texts = [Output("Good. **Rating:** 6", 6.0), Output("Unreadable.", None)]
+    texts = [Reply("Good. **Rating:** 6", 6.0), Reply("Unreadable.", None)]
     written = {p.key: o for p, o in zip(neutral, texts, strict=True)}
     asked = prompts("a") + prompts("b")
-    pairs, counts = make_pairs(asked, written, DOCUMENTS, method)
+    pairs, counts = make_pairs(asked, written, DOCUMENTS, method, "text")
     assert [(p.document, p.reasoning, p.neutral_rating) for p in pairs] == [
         ("a", "Good.\n", 6.0)
     ] * 2
     assert counts["without_rating"] == 2
-    pairs, _ = make_pairs(asked, {}, DOCUMENTS, method, reasons=False)
+    pairs, _ = make_pairs(asked, {}, DOCUMENTS, method, "expected")
     assert {p.reasoning for p in pairs} == {None}
