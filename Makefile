@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 # Threads that wait sleep: on few cores, spinning ones take the time of those that work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help venv demo report test browser faults lint clean
+.PHONY: help venv demo report quick test browser faults lint clean
 .DEFAULT_GOAL := help
 
 help:  # List the targets
@@ -22,7 +22,12 @@ demo: venv  # Run the default job on this machine (ARGS="data=talkmoves" to chan
 report: venv  # Make outputs/report/index.html of all runs so far (ARGS="PATH... --out FOLDER" to choose)
 	$(BIN)/python -m debiasdpo.report $(ARGS)
 
-test: venv browser  # Run the tests (ARGS="-k bias" to choose)
+# Without what takes long, or needs root, a browser, Weights & Biases or (but for these tests) a GPU.
+quick: venv  # Run the tests that are over in two minutes (ARGS="-k bias" to choose)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup \
+	  -m "not (slow or slurm or wandb or browser or gpu_path)" $(ARGS)
+
+test: venv browser  # Run all tests, in less than twelve minutes (ARGS="-k bias" to choose)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 # The report's page is looked at in a real browser. Without one those tests are skipped, with a word.
@@ -38,10 +43,11 @@ faults: venv  # Inject faults into a job and into a sweep on Slurm, and write do
 	$(BIN)/python -m benchmarks.faults --write docs/reliability.md
 	$(BIN)/python -m benchmarks.sweep --write docs/reliability.md
 
-lint: venv  # Check style, format and types, and dependencies for known vulnerabilities
+lint: venv  # Check style, format, types and who imports whom, and dependencies for known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python .ci/audit.py
 
 clean:  # Remove caches and built files; .venv and outputs stay

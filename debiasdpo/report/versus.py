@@ -4,26 +4,19 @@ import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from debiasdpo.errors import UserError
+from debiasdpo.evaluation import catalog
+from debiasdpo.evaluation.comparison import Comparison, compare
 from debiasdpo.metrics import holm
-from debiasdpo.report.formats import Cell, Column, Table
+from debiasdpo.report.formats import Cell, Column, Table, better
 from debiasdpo.report.groups import Group, Value
 from debiasdpo.report.rows import document_rows, rating_rows
 from debiasdpo.report.tables import BASE, DATA, METHOD, MODEL, TRAINED_ON
 from debiasdpo.storage.reading import note
 
-if TYPE_CHECKING:
-    from debiasdpo.evaluation.comparison import Comparison
-
 log = logging.getLogger(__name__)
 
-FIGURES = {
-    "bias/trained": "bias, trained",
-    "bias/unseen": "bias, unseen",
-    "accuracy/spearman": "Spearman",
-}
 _FOLD = 30  # rows
 # Fewer than a run takes, since a report has many comparisons, which take half of its time.
 _RESAMPLES = 1000
@@ -40,11 +33,12 @@ def versus_table(groups: Sequence[Group], against: str) -> Table:
         TRAINED_ON, METHOD,
         Column("reference", "against", "text"), Column("seeds", "common seeds", "count"),
     ]  # fmt: skip
-    for key, title in FIGURES.items():
-        name = key.replace("/", "_")
-        columns.append(Column(f"{name}_difference", f"{title}: difference", "signed"))
-        columns.append(Column(f"{name}_p", "p", "p"))
-        columns.append(Column(f"{name}_p_holm", "p (Holm)", "p"))
+    shown = catalog.shown("versus")
+    for metric in shown:
+        title = better(f"{metric.label}: difference", metric.good)
+        columns.append(Column(f"{metric.name}_difference", title, "signed"))
+        columns.append(Column(f"{metric.name}_p", "p", "p"))
+        columns.append(Column(f"{metric.name}_p_holm", "p (Holm)", "p"))
     heads: list[tuple[Cell, ...]] = []
     found: list[dict[str, Comparison]] = []
     pairs = sorted(_pairs(groups, against), key=lambda p: (p[1].model, p[1].data, p[1].trained_on))
@@ -55,12 +49,13 @@ def versus_table(groups: Sequence[Group], against: str) -> Table:
                 group.model, group.data, reference.trained_on, group.label, reference.label, seeds,
             ))  # fmt: skip
             found.append(result)
-    p = [result[key].p for result in found for key in FIGURES]
+    keys = [metric.metric for metric in shown]
+    p = [result[key].p for result in found for key in keys]
     adjusted = iter(holm(p)) if p else iter(())
     rows = []
     for head, result in zip(heads, found, strict=True):
         cells: list[Cell] = []
-        for key in FIGURES:
+        for key in keys:
             one = result[key]
             cells.append(Value(_known(one.difference), *map(_known, one.interval)))
             cells += [Value(_known(one.p)), Value(_known(float(next(adjusted))))]
@@ -95,10 +90,8 @@ def _pairs(groups: Sequence[Group], against: str) -> Iterable[tuple[Group, Group
             yield group, next((r for r in same if r.variant == group.variant), same[0])
 
 
-def _compare(group: Group, reference: Group) -> tuple[int, dict[str, "Comparison"]]:
+def _compare(group: Group, reference: Group) -> tuple[int, dict[str, Comparison]]:
     """On the seeds that both have. Runs whose files do not allow it get a note, and no row."""
-    from debiasdpo.evaluation.comparison import compare
-
     by_seed = {run.seed: run for run in reference.runs}
     pairs = [(run, by_seed[run.seed]) for run in group.runs if run.seed in by_seed]
     if not pairs:
@@ -111,7 +104,7 @@ def _compare(group: Group, reference: Group) -> tuple[int, dict[str, "Comparison
             [document_rows(mine) for mine, _ in pairs],
             trained=reference.trained,
             new_groups_each_seed=not group.shares_documents,
-            figures=tuple(FIGURES),
+            keys=[metric.metric for metric in catalog.shown("versus")],
             resamples=_RESAMPLES,
             permutations=_PERMUTATIONS,
         )

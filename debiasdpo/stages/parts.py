@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from debiasdpo.cluster import processes
+from debiasdpo.cluster.ray import join_ray
 from debiasdpo.config.cluster import RayConfig, SlurmConfig
 from debiasdpo.costs import NO_COST, Cost
 from debiasdpo.errors import UserError
@@ -110,8 +111,6 @@ def _ask_ray(
     cluster: RayConfig, count: int, task: RatingTask, parts: Sequence[range]
 ) -> Callable[[], None]:
     import ray
-
-    from debiasdpo.cluster.ray import join_ray
 
     join_ray(cluster)
     remote: Any = ray.remote(num_gpus=cluster.gpus, num_cpus=cluster.cpus)(help_with)

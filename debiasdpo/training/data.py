@@ -4,12 +4,11 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, floor
 from typing import TYPE_CHECKING, NamedTuple
 
 from debiasdpo.config.method import MethodConfig
 from debiasdpo.config.train import TrainConfig
-from debiasdpo.metrics import round_half_up
 from debiasdpo.packing.logprobs import Completion
 from debiasdpo.packing.prefix_tree import packed_size
 from debiasdpo.packing.tokens import answer_ids, level_ids, token_ids
@@ -97,7 +96,7 @@ def tokenize(
 def level_weights(pairs: Sequence[Pair]) -> list[float]:
     """A weight for each pair, so that every score level of a rubric counts the same: N / (L n), with N
     pairs of the rubric on L levels (rounded half up), n of them on the pair's. Their mean is 1."""
-    levels = [(pair.rubric, int(round_half_up(pair.score))) for pair in pairs]
+    levels = [(pair.rubric, floor(pair.score + 0.5)) for pair in pairs]
     on_level = Counter(levels)
     of_rubric = Counter(rubric for rubric, _ in levels)
     different = Counter(rubric for rubric, _ in on_level)

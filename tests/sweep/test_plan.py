@@ -1,6 +1,6 @@
 """What a plan says, against what the job then took."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
