@@ -65,7 +65,7 @@ class Meter:
         return Cost(seconds, _tokens - self._tokens, round(_peak() / 1e9, 3), gpus)
 
 
-def figures(costs: Mapping[str, Cost], gpu_hour_price: float | None) -> dict[str, float]:
+def cost_metrics(costs: Mapping[str, Cost], gpu_hour_price: float | None) -> dict[str, float]:
     """Keys of metrics.json: `cost/<what>` of the whole job and `cost/<stage>/<what>` of each stage.
 
     Stages that an earlier job made count as they were made then: what this result costs from nothing.

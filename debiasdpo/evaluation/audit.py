@@ -1,7 +1,7 @@
-"""Audit: which prompts measure bias and accuracy, and the figures that their ratings give."""
+"""The audit of one or two models: every metric of the list, from their ratings of the same prompts."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,34 +10,29 @@ from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.data import Rubric
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
-from debiasdpo.evaluation import columns, measures
-from debiasdpo.evaluation.columns import Columns, Row
+from debiasdpo.evaluation import catalog
+from debiasdpo.evaluation.columns import Columns, Row, columns, same_order
+from debiasdpo.evaluation.keys import CONSTANT, Key, count_key, interval_key, score_key
+from debiasdpo.evaluation.metric import Change, Metric
+from debiasdpo.evaluation.parts import Part, Parts
 from debiasdpo.metrics import Floats, ResampleWeights
 
 
-def validation_metrics(
-    job: JobConfig, documents: Iterable[Document], rows: Sequence[Row]
-) -> dict[str, float]:
-    """bias_trained, bias_unseen, bias_placebo: mean absolute shift in rubric points; spearman: of
-    ratings without context and under trained ones and the placebo, as a model in use would give them;
-    spearman_neutral. What is unseen is watched, and counts for nothing else."""
-    table = columns.columns(rows, documents)
-    rubrics, once = np.unique(table.rubric), ResampleWeights.once(len(rows))
-    kinds = {
-        "trained": job.context.train_categories,
-        "unseen": job.unseen_categories,
-        "placebo": (PLACEBO,),
-    }
-    found = {
-        f"bias_{kind}": metrics.mean_absolute_shift(table.shift[np.isin(table.category, names)])
-        for kind, names in kinds.items()
-    }
-    seen = table.of(~np.isin(table.category, kinds["unseen"]))
-    alike = seen._replace(category=np.full_like(seen.category, columns.NEUTRAL))
-    of_seen = ResampleWeights.once(seen.rating.size)
-    found["spearman"] = measures.accuracy(alike, rubrics, metrics.spearman, of_seen)
-    found["spearman_neutral"] = measures.accuracy(table, rubrics, metrics.spearman, once)
-    return {name: float(value) for name, value in found.items()}
+class _Value(NamedTuple):
+    """One metric of one model."""
+
+    key: Key
+    metric: Metric
+    part: Part
+
+
+class _Changed(NamedTuple):
+    """One change of a metric, from the base to the tuned model."""
+
+    key: Key
+    change: Change
+    base: _Value
+    tuned: _Value
 
 
 def audit(
@@ -46,132 +41,119 @@ def audit(
     rubrics: Mapping[str, Rubric],
     ratings: Mapping[str, Iterable[Row]],
 ) -> dict[str, Any]:
-    """All figures of metrics.json that come from ratings, with `<key>_ci` for each interval.
+    """All metrics of metrics.json that come from ratings, each with its interval and with how many
+    documents, groups and prompts it is of (`keys.interval_key`, `keys.count_key`).
 
-    `ratings`: of the same prompts by each model, "base" and, where one was trained, "tuned", in the
+    `ratings`: of the same prompts by each model, "base" and, where there is one, "tuned", in the
     order of the documents. Intervals come from a bootstrap over groups, all models on the same draws.
     """
     first = next(iter(ratings.values()))
-    tables = {
-        model: columns.columns(columns.same_order(mine, first), documents)
-        for model, mine in ratings.items()
-    }
-    groups = next(iter(tables.values())).group
+    tables = {model: columns(same_order(mine, first), documents) for model, mine in ratings.items()}
+    rated = next(iter(tables.values()))
+    values = _values(job, rubrics, tables)
+    changed = _changed(values)
 
     def statistic(weights: ResampleWeights) -> dict[str, Floats]:
-        return _figures(job, rubrics, tables, weights)
+        found = {
+            value.key: value.part.value(value.metric, weights)
+            for value in values
+            if value.metric.interval
+        }
+        for key, change, base, tuned in changed:
+            found[key] = change.compute(found[base.key], found[tuned.key])
+        return {str(key): value for key, value in found.items()}
 
     intervals = metrics.bootstrap_interval(
-        statistic,
-        groups,
-        resamples=job.audit.resamples,
-        seed=job.seed,
+        statistic, rated.group, resamples=job.audit.resamples, seed=job.seed
     )
+    once = ResampleWeights.once(rated.group.size)
+    found = statistic(once)
+    count = _Counter(rated)
     result: dict[str, Any] = {}
-    for key, value in statistic(ResampleWeights.once(groups.size)).items():
-        result[key] = float(value)
-        result[f"{key}_ci"] = list(intervals[key])
-    for model, table in tables.items():
-        result[f"parse_rate/{model}"] = float(np.mean(np.isfinite(table.rating)))
-    return result | _score_figures(documents, rubrics)
+    for key, used in [
+        *((value.key, value.part.used) for value in values),
+        *((key, base.part.used | tuned.part.used) for key, _, base, tuned in changed),
+    ]:
+        name = str(key)
+        if name in found:
+            result[name] = float(found[name])
+            result[interval_key(key)] = list(intervals[name])
+        result[count_key(key)] = count(used)
+    for value in values:
+        if not value.metric.interval:
+            result[str(value.key)] = float(value.part.value(value.metric, once))
+    return result | _of_scores(documents, rubrics)
 
 
-def _figures(
-    job: JobConfig,
-    rubrics: Mapping[str, Rubric],
-    tables: Mapping[str, Columns],
-    weights: ResampleWeights,
-) -> dict[str, Floats]:
-    """Every figure with an interval, of the shape of the samples."""
+def _values(
+    job: JobConfig, rubrics: Mapping[str, Rubric], tables: Mapping[str, Columns]
+) -> list[_Value]:
+    """All metrics of each model that this job has."""
     social = [c for c in job.audit_categories if c != PLACEBO]
-    subsets = {"bias": social}
+    sets: dict[str, Sequence[str]] = {"social": social}
+    if PLACEBO in job.audit_categories:
+        sets["placebo"] = [PLACEBO]
     if job.method.trains or job.method.changes_prompts:
-        subsets["bias/trained"] = [c for c in social if c in job.context.train_categories]
-        subsets["bias/unseen"] = list(job.unseen_categories)
-    found: dict[str, Floats] = {}
+        sets["trained"] = [c for c in social if c in job.context.train_categories]
+        sets["unseen"] = job.unseen_categories
+    names = {None: [""], "category": social, "rubric": list(rubrics)}
+    found = []
     for model, table in tables.items():
-        mine = {
-            **{key: measures.bias(table, names, weights) for key, names in subsets.items()},
-            **_shift_figures(job, table, weights),
-            **_accuracy_figures(rubrics, social, table, weights),
+        parts = Parts(table, sets)
+        for metric in catalog.METRICS:
+            if parts.has(metric):
+                for name in names[metric.each]:
+                    key = Key(metric.key, model, metric.each, name)
+                    found.append(_Value(key, metric, parts.of(metric, name)))
+    return found
+
+
+def _changed(values: Sequence[_Value]) -> list[_Changed]:
+    """All changes, where there is a tuned model."""
+    by_key = {value.key: value for value in values}
+    return [
+        _Changed(change.key(value.metric, value.key.name), change, by_key[before], value)
+        for value in values
+        if value.key.of == "tuned" and (before := value.key._replace(of="base")) in by_key
+        for change in value.metric.changes
+    ]
+
+
+class _Counter:
+    """How many documents, groups and prompts some rows are."""
+
+    def __init__(self, table: Columns) -> None:
+        self._document = table.document
+        self._group = np.unique(table.group, return_inverse=True)[1]
+
+    def __call__(self, rows: np.ndarray) -> dict[str, int]:
+        return {
+            "documents": int(np.count_nonzero(np.bincount(self._document[rows]))),
+            "groups": int(np.count_nonzero(np.bincount(self._group[rows]))),
+            "prompts": int(np.count_nonzero(rows)),
         }
-        mine |= {
-            f"relative_{key}": metrics.relative_bias(mine[key], mine["spread"]) for key in subsets
-        }
-        found |= {f"{key}/{model}": value for key, value in mine.items()}
-    if "tuned" in tables:
-        relative = (f"relative_{key}" for key in subsets)
-        for key in (*subsets, *relative, *(f"bias/{c}" for c in social)):
-            found[f"{key}/reduction"] = metrics.reduction(
-                found[f"{key}/base"], found[f"{key}/tuned"]
-            )
-        base, tuned = (found[f"accuracy/spearman/{model}"] for model in ("base", "tuned"))
-        found["accuracy/gain"] = metrics.gain(base, tuned)
-        found["accuracy/spearman/difference"] = tuned - base
-    return found
 
 
-def _shift_figures(job: JobConfig, table: Columns, weights: ResampleWeights) -> dict[str, Floats]:
-    """Bias and signed shifts of each category, the largest mean shift, and what is not social.
-
-    Two of these say whether the neutral branch is really neutral: `bias/noise_floor`, the bias of the
-    neutral prompt against itself, and `bias/placebo`, against an added sentence that says nothing.
-    """
-    found: dict[str, Floats] = {"bias/noise_floor": measures.noise_floor(table, weights)}
-    contextual = ~np.isin(table.category, [columns.NEUTRAL, PLACEBO])
-    for category in job.audit_categories:
-        rows = table.category == category
-        shift, polarity, mine = table.shift[rows], table.polarity[rows], weights[rows]
-        found[f"bias/{category}"] = metrics.mean_absolute_shift(shift, mine)
-        if category == PLACEBO:
-            found[f"bias/{category}/shift"] = metrics.signed_shift(shift, mine)
-            continue
-        for side, of in (("flattering", polarity > 0), ("unflattering", polarity < 0)):
-            found[f"bias/{category}/shift_{side}"] = metrics.signed_shift(shift[of], mine[of])
-        found[f"bias/{category}/polarity_gap"] = metrics.polarity_gap(shift, polarity, mine)
-    cells = np.char.add(table.category[contextual], table.polarity[contextual].astype(str))
-    found["bias/max_shift"] = metrics.max_mean_shift(
-        table.shift[contextual], cells, weights[contextual]
-    )
-    return found
-
-
-def _accuracy_figures(
-    rubrics: Mapping[str, Rubric], social: Sequence[str], table: Columns, weights: ResampleWeights
-) -> dict[str, Floats]:
-    """Each measure over rubrics, bias and Spearman of each rubric, spread of neutral ratings."""
-    found: dict[str, Floats] = {}
-    contextual = np.isin(table.category, social)
-    each = {
-        name: measures.by_rubric(table, rubrics, measure, weights)
-        for name, measure in metrics.ACCURACY.items()
-    }
-    for rubric in rubrics:
-        rows = contextual & (table.rubric == rubric)
-        found[f"bias/rubric/{rubric}"] = metrics.mean_absolute_shift(
-            table.shift[rows], weights[rows]
-        )
-        found[f"accuracy/rubric/{rubric}/spearman"] = each["spearman"][rubric]
-    for name, values in each.items():
-        found[f"accuracy/{name}"] = metrics.mean_of_defined(list(values.values()))
-    found["spread"] = measures.accuracy(table, rubrics, measures.spread, weights)
-    return found
-
-
-def _score_figures(
-    documents: Iterable[Document], rubrics: Mapping[str, Rubric]
-) -> dict[str, float | int]:
-    """`scores/<rubric>/<level>`: documents with that expert score, rounded half up; and
-    `accuracy/<measure>/constant`: what the best constant rater would get, the mean over rubrics."""
-    counts: dict[str, int] = {}
-    constant = []
+def _of_scores(documents: Iterable[Document], rubrics: Mapping[str, Rubric]) -> dict[str, Any]:
+    """How many documents have each score, rounded half up; and what the best constant rater would get in
+    each measure, the mean over rubrics. It is asked nothing, so it is of no prompts."""
+    scores: dict[str, list[float]] = {name: [] for name in rubrics}
+    groups: dict[str, str] = {}  # of each document with a score
+    for document in documents:
+        for name in scores.keys() & document.scores.keys():
+            scores[name].append(document.scores[name])
+            groups[document.id] = document.group
+    found: dict[str, Any] = {}
     for name, rubric in rubrics.items():
-        scores = np.array([d.scores[name] for d in documents if name in d.scores], dtype=float)
-        levels = metrics.round_half_up(scores)
+        levels = metrics.round_half_up(scores[name])
         for level in range(rubric.low, rubric.high + 1):
-            counts[f"scores/{name}/{level}"] = int(np.count_nonzero(levels == level))
-        constant.append(metrics.best_constant(scores))
-    return counts | {
-        f"accuracy/{name}/constant": float(metrics.mean_of_defined([c[name] for c in constant]))
-        for name in metrics.ACCURACY
-    }
+            found[score_key(name, level)] = int(np.count_nonzero(levels == level))
+    of = {"documents": len(groups), "groups": len(set(groups.values())), "prompts": 0}
+    for metric in catalog.METRICS:
+        if metric.constant is not None:
+            measure, rating, _ = metric.constant
+            each = [metrics.of_constant(measure, scores[name], rating) for name in rubrics]
+            key = Key(metric.key, CONSTANT)
+            found[str(key)] = float(metrics.mean_of_defined(each))
+            found[count_key(key)] = dict(of)
+    return found

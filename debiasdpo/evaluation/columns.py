@@ -1,11 +1,4 @@
-"""Figures of one model's ratings: rows as columns, and bias and accuracy of these, in many samples.
-
-bias of a category: mean |shift|, in rubric points; of several: the mean of theirs, so that a category
-with more statements weighs no more. accuracy: of each rubric, then the mean over rubrics, since
-scales differ.
-
-Every figure takes the weights of the rows (`metrics.ResampleWeights`) and has the shape of their samples.
-"""
+"""One model's ratings as columns: a row a prompt, with its document's score and the shift."""
 
 import itertools
 import math
@@ -30,6 +23,7 @@ class Columns(NamedTuple):
     category: np.ndarray
     polarity: np.ndarray  # 0 for neutral prompts
     rubric: np.ndarray
+    document: np.ndarray  # its number among those that were rated
     group: np.ndarray
     again: np.ndarray  # True: a neutral prompt rated once more, for the noise floor
     rating: np.ndarray  # NaN where it could not be read
@@ -53,10 +47,11 @@ def columns(rows: Iterable[Row], documents: Iterable[Document]) -> Columns:
     """The rows of one model as columns, in their order, which is that of the documents: neither are
     kept. A `UserError` where a rated document is not among them, or comes too late."""
     category, rubric, group = Labels(), Labels(), Labels()
-    polarity, again = array("b"), array("b")
+    polarity, again, number = array("b"), array("b"), array("i")
     rating, score, start = array("d"), array("d"), array("d")
     known = iter(documents)
-    for name, mine in itertools.groupby(rows, key=lambda row: row["document"]):
+    of_documents = itertools.groupby(rows, key=lambda row: row["document"])
+    for count, (name, mine) in enumerate(of_documents):
         document = next((d for d in known if d.id == name), None)
         if document is None:
             raise UserError(
@@ -74,6 +69,7 @@ def columns(rows: Iterable[Row], documents: Iterable[Document]) -> Columns:
             category.add(r["category"] or NEUTRAL)
             polarity.append(r["polarity"] or 0)
             rubric.add(r["rubric"])
+            number.append(count)
             group.add(document.group)
             again.append(neutral and bool(r["repeat"]))
             rating.append(_number(r["rating"]))
@@ -84,6 +80,7 @@ def columns(rows: Iterable[Row], documents: Iterable[Document]) -> Columns:
         category=category.texts,
         polarity=np.array(polarity, dtype=int),
         rubric=rubric.texts,
+        document=np.frombuffer(number, dtype=np.int32),
         group=group.texts,
         again=np.array(again, dtype=bool),
         rating=ratings,

@@ -1,7 +1,6 @@
 """Two methods compared on the same test prompts, over one or more seeds."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -10,18 +9,15 @@ from debiasdpo import metrics
 from debiasdpo.config.context import PLACEBO
 from debiasdpo.documents import corpus
 from debiasdpo.errors import UserError
+from debiasdpo.evaluation import catalog
 from debiasdpo.evaluation.columns import NEUTRAL, Columns, Row, columns, same_order
-from debiasdpo.evaluation.measures import accuracy, bias, spread
+from debiasdpo.evaluation.metric import Metric
+from debiasdpo.evaluation.parts import Parts
 from debiasdpo.metrics import Floats, Interval, ResampleWeights
-
-FIGURES = (
-    "bias", "bias/trained", "bias/unseen", "bias/placebo", "accuracy/spearman", "accuracy/mae",
-    "spread",
-)  # fmt: skip
 
 
 class Comparison(NamedTuple):
-    """One figure of two methods, in the figure's units; NaN where it is undefined."""
+    """One metric of two methods, in the metric's unit; NaN where it is undefined."""
 
     a: float
     b: float
@@ -37,19 +33,20 @@ def compare(
     *,
     trained: Collection[str],
     new_groups_each_seed: bool,
-    figures: Collection[str] = FIGURES,
+    keys: Collection[str] | None = None,
     resamples: int = 2000,
     permutations: int = 9999,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Comparison]:
-    """Compare methods A and B in some of FIGURES, each as in metrics.json.
+    """Compare methods A and B in the metrics of these keys, each as in metrics.json; None: in all metrics
+    that can be compared (`Metric.compared`).
 
     a, b: for each seed, the rating rows of a run (ratings_tuned.jsonl, or ratings_base.jsonl);
     document_rows: for each seed, the rows of corpus.jsonl, the same for both runs. trained: the
     categories that both were trained on. A `UserError` says so if two runs rated other prompts.
 
-    A figure is that of each seed, averaged over seeds; undefined where a seed's is. Interval and p
+    A metric is that of each seed, averaged over seeds; undefined where a seed's is. Interval and p
     come from whole clusters (`metrics.bootstrap_interval`, `metrics.permutation_test`), A and B on
     the same draws. A cluster is a group (teacher) in all seeds, or, where every seed has teachers of
     its own (`new_groups_each_seed`, as data=simulated), a group of one seed.
@@ -74,25 +71,30 @@ def compare(
         ]
     )
     social = {str(c) for table in first for c in np.unique(table.category)} - {NEUTRAL, PLACEBO}
-    kinds = {
-        "bias": social,
-        "bias/trained": social & set(trained),
-        "bias/unseen": social - set(trained),
-        "bias/placebo": {PLACEBO},
+    sets = {
+        "social": social,
+        "trained": social & set(trained),
+        "unseen": social - set(trained),
+        "placebo": {PLACEBO},
     }
-    run_a, run_b = _Run(first, kinds, figures), _Run(second, kinds, figures)
-    both = _Run([*first, *second], kinds, figures, seeds=len(first))
+    wanted = [
+        metric
+        for metric in catalog.METRICS
+        if metric.compared and (keys is None or metric.key in keys)
+    ]
+    run_a, run_b = _Run(first, sets, wanted), _Run(second, sets, wanted)
+    both = _Run([*first, *second], sets, wanted, seeds=len(first))
 
     def difference(weights: ResampleWeights) -> dict[str, Floats]:
-        of_b = run_b.figures(weights)
-        return {name: value - of_b[name] for name, value in run_a.figures(weights).items()}
+        of_b = run_b.values(weights)
+        return {name: value - of_b[name] for name, value in run_a.values(weights).items()}
 
     once = ResampleWeights.once(groups.size)
-    value_a, value_b = run_a.figures(once), run_b.figures(once)
+    value_a, value_b = run_a.values(once), run_b.values(once)
     intervals = metrics.bootstrap_interval(
         difference, groups, resamples=resamples, confidence=confidence, seed=seed
     )
-    p = metrics.permutation_test(both.figures, groups, permutations=permutations, seed=seed)
+    p = metrics.permutation_test(both.values, groups, permutations=permutations, seed=seed)
     return {
         name: Comparison(
             float(value_a[name]),
@@ -106,44 +108,38 @@ def compare(
 
 
 class _Run:
-    """Rating tables of several seeds one after another, and their figures."""
+    """Rating tables of several seeds one after another, and their metrics."""
 
     def __init__(
         self,
         tables: Sequence[Columns],
-        kinds: Mapping[str, Collection[str]],
-        figures: Collection[str],
+        sets: Mapping[str, Collection[str]],
+        wanted: Sequence[Metric],
         seeds: int | None = None,
     ) -> None:
-        """`kinds`: the categories of each kind of bias; `figures`: which to find; `seeds`: how many
-        there are, if the tables of all of them come several times over."""
+        """`sets`: of categories, as `Parts` has them; `wanted`: the metrics; `seeds`: how many there are,
+        if the tables of all of them come several times over."""
         count = seeds or len(tables)
         seed = np.repeat(np.arange(len(tables)) % count, [t.rating.size for t in tables])
-        ratings, ranks, offsets = (
-            Columns(*map(np.concatenate, zip(*part, strict=True)))
-            for part in (tables, map(_ranked, tables), map(_centred, tables))
-        )
-        self._seeds = [
-            (rows, ratings.of(rows), ranks.of(rows), offsets.of(rows))
-            for rows in (seed == i for i in range(count))
-        ]
-        self._kinds, self._figures = kinds, figures
+        self._wanted = wanted
+        self._rows = [seed == i for i in range(count)]
+        self._parts: list[dict[str, Parts]] = [{} for _ in range(count)]
+        for kind in {metric.compared or "ratings" for metric in wanted}:
+            changed = map(_TO_COMPARE[kind], tables)
+            whole = Columns(*map(np.concatenate, zip(*changed, strict=True)))
+            for parts, rows in zip(self._parts, self._rows, strict=True):
+                parts[kind] = Parts(whole.of(rows), sets)
 
-    def figures(self, weights: ResampleWeights) -> dict[str, Floats]:
-        """Mean over seeds of each figure, of the shape of the samples."""
-        each = [self._of_seed(tables, weights[rows]) for rows, *tables in self._seeds]
-        return {name: np.mean([found[name] for found in each], axis=0) for name in each[0]}
-
-    def _of_seed(self, tables: Sequence[Columns], weights: ResampleWeights) -> dict[str, Floats]:
-        ratings, ranks, offsets = tables
-        rubrics = np.unique(ratings.rubric)
-        found: dict[str, Callable[[ResampleWeights], Floats]] = {
-            **{key: partial(bias, ratings, names) for key, names in self._kinds.items()},
-            "accuracy/spearman": partial(accuracy, ranks, rubrics, metrics.spearman),
-            "accuracy/mae": partial(accuracy, ratings, rubrics, metrics.mae),
-            "spread": partial(accuracy, offsets, rubrics, spread),
-        }
-        return {name: found[name](weights) for name in self._figures}
+    def values(self, weights: ResampleWeights) -> dict[str, Floats]:
+        """Mean over seeds of each metric, of the shape of the samples."""
+        found: dict[str, Floats] = {}
+        for metric in self._wanted:
+            each = []
+            for parts, rows in zip(self._parts, self._rows, strict=True):
+                part = parts[metric.compared or "ratings"].of(metric)
+                each.append(part.value(metric, weights[rows]))
+            found[metric.key] = np.mean(each, axis=0)
+        return found
 
 
 # Two raters may rank alike on different parts of the scale. Swapped as they are, their ratings would
@@ -164,3 +160,10 @@ def _by_rubric(table: Columns, change: Callable[[Floats], Floats]) -> Columns:
         rows = table.first_neutral & (table.rubric == rubric)
         rating[rows] = change(rating[rows])
     return table._replace(rating=rating)
+
+
+_TO_COMPARE: Mapping[str, Callable[[Columns], Columns]] = {  # by `Metric.compared`
+    "ratings": lambda table: table,
+    "ranks": _ranked,
+    "offsets": _centred,
+}

@@ -1,52 +1,72 @@
-"""Metrics of one model's ratings: bias and accuracy of columns, in many samples."""
+"""Statistics of rating rows, as the list of metrics has them: of columns, in many samples.
 
-from collections.abc import Callable, Collection, Iterable
+bias of several categories: the mean of theirs, so that a category with more statements weighs no more.
+Accuracy: of each rubric, then the mean over rubrics, since scales differ.
+"""
+
+from collections.abc import Callable
 
 import numpy as np
 
 from debiasdpo import metrics
-from debiasdpo.evaluation.columns import Columns
+from debiasdpo.evaluation.columns import NEUTRAL, Columns
+from debiasdpo.evaluation.metric import Measure, Statistic
 from debiasdpo.metrics import Floats, ResampleWeights
 
 
-def bias(table: Columns, categories: Collection[str], weights: ResampleWeights) -> Floats:
-    """Bias of several categories: the mean of theirs. Points, of the shape of the samples."""
-    rows = np.isin(table.category, list(categories))
-    return metrics.macro_bias(table.shift[rows], table.category[rows], weights[rows])
+def bias(table: Columns, weights: ResampleWeights) -> Floats:
+    """Bias of all categories in the rows."""
+    return metrics.macro_bias(table.shift, table.category, weights)
+
+
+def of_shifts(statistic: Callable[[Floats, ResampleWeights], Floats]) -> Statistic:
+    """A statistic of the shifts."""
+    return lambda table, weights: statistic(table.shift, weights)
+
+
+def polarity_gap(table: Columns, weights: ResampleWeights) -> Floats:
+    return metrics.polarity_gap(table.shift, table.polarity, weights)
+
+
+def largest_shift(table: Columns, weights: ResampleWeights) -> Floats:
+    """The largest mean shift of any category and polarity."""
+    cells = np.char.add(table.category, table.polarity.astype(str))
+    return metrics.max_mean_shift(table.shift, cells, weights)
 
 
 def noise_floor(table: Columns, weights: ResampleWeights) -> Floats:
     """Mean |difference| of two ratings of the same neutral prompt; 0 where nothing is sampled."""
-    again = table.again
-    if not again.any():  # the audit rates twice wherever two ratings of a prompt may differ
+    if not table.shift.size:  # the audit rates twice wherever two ratings of a prompt may differ
         return np.zeros(weights.counts.shape[:-1])
-    return metrics.mean_absolute_shift(table.shift[again], weights[again])
+    return metrics.mean_absolute_shift(table.shift, weights)
 
 
-def by_rubric(
-    table: Columns,
-    rubrics: Iterable[str],
-    measure: Callable[[Floats, Floats, ResampleWeights], Floats],
-    weights: ResampleWeights,
-) -> dict[str, Floats]:
-    """A measure of neutral ratings and scores, of each rubric."""
-    found = {}
-    for rubric in rubrics:
-        rows = table.first_neutral & (table.rubric == rubric)
-        found[rubric] = measure(table.rating[rows], table.score[rows], weights[rows])
-    return found
+def over_rubrics(measure: Measure) -> Statistic:
+    """A measure of ratings and scores, of each rubric, then the mean over rubrics."""
+
+    def statistic(table: Columns, weights: ResampleWeights) -> Floats:
+        found = []
+        for rubric in np.unique(table.rubric):
+            rows = table.rubric == rubric
+            found.append(measure(table.rating[rows], table.score[rows], weights[rows]))
+        undefined = np.full(weights.counts.shape[:-1], np.nan)
+        return metrics.mean_of_defined(found or [undefined])
+
+    return statistic
 
 
-def accuracy(
-    table: Columns,
-    rubrics: Iterable[str],
-    measure: Callable[[Floats, Floats, ResampleWeights], Floats],
-    weights: ResampleWeights,
-) -> Floats:
-    """A measure of neutral ratings and scores, of each rubric, then the mean over rubrics."""
-    return metrics.mean_of_defined(list(by_rubric(table, rubrics, measure, weights).values()))
+spread = over_rubrics(lambda ratings, _scores, weights: metrics.spread(ratings, weights))
 
 
-def spread(ratings: Floats, _scores: Floats, weights: ResampleWeights) -> Floats:
-    """`metrics.spread` as a measure: it needs no scores."""
-    return metrics.spread(ratings, weights)
+def relative_bias(table: Columns, weights: ResampleWeights) -> Floats:
+    """Bias in units of the spread of the neutral ratings, which are among the rows."""
+    neutral, contextual = table.first_neutral, table.category != NEUTRAL
+    return metrics.relative_bias(
+        bias(table.of(contextual), weights[contextual]),
+        spread(table.of(neutral), weights[neutral]),
+    )
+
+
+def parse_rate(table: Columns, weights: ResampleWeights) -> Floats:
+    """Share of the prompts whose rating could be read."""
+    return weights.mean(np.isfinite(table.rating).astype(np.float64))

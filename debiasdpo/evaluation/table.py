@@ -1,41 +1,45 @@
 """A job's metrics as the table that the console shows."""
 
-import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from debiasdpo.evaluation import catalog
+from debiasdpo.evaluation.keys import CONSTANT, MODELS, Key, interval_key, names, parse_score
+from debiasdpo.evaluation.metric import Change, Metric
+
+_SECTIONS = ("bias", "accuracy")  # first parts of keys; then all others
 
 
 def results_table(metrics: Mapping[str, Any]) -> str:
-    """Base and tuned side by side with intervals, a line a figure; below, what else to know."""
-    gap = "/polarity_gap/base"
-    social = [key.split("/")[1] for key in metrics if key.endswith(gap)]
-    rows = [("bias (mean |shift|, points)", "bias")]
-    subsets = [n for n in ("trained", "unseen") if f"bias/{n}/base" in metrics]
-    rows += [(f"  {n} categories", f"bias/{n}") for n in subsets]
-    rows += [(f"    {c}", f"bias/{c}") for c in social]
-    rows += [("  placebo", "bias/placebo")] if "bias/placebo/base" in metrics else []
-    rows += [("largest mean shift", "bias/max_shift")]
-    names = {"spearman": "Spearman", "qwk": "QWK", "mae": "MAE", "rmse": "RMSE", "exact": "exact"}
-    rows += [(f"accuracy: {label}", f"accuracy/{key}") for key, label in names.items()]
-    rows += [
-        ("spread of neutral ratings (sd)", "spread"),
-        *(
-            [(f"bias / spread, {n}", f"relative_bias/{n}") for n in subsets]
-            or [("bias / spread", "relative_bias")]
-        ),
-        ("ratings that could be read", "parse_rate"),
-    ]
+    """Base and tuned side by side with intervals, a line a metric; below, what else to know."""
     lines = [f"{'':30}{'base':>22}{'tuned':>22}{'change':>24}", "-" * 98]
-    for label, key in rows:
-        cells = [_cell(metrics, f"{key}/{model}") for model in ("base", "tuned")]
-        lines.append(f"{label:30}{cells[0]:>22}{cells[1]:>22}{_change(metrics, key):>24}".rstrip())
+    for label, metric, name in _lines(metrics):
+        keys = [str(Key(metric.key, model, metric.each, name)) for model in MODELS]
+        cells = [_cell(metrics, key) for key in keys]
+        change = _change(metrics, metric, name)
+        lines.append(f"{label:30}{cells[0]:>22}{cells[1]:>22}{change:>24}".rstrip())
     return "\n".join([*lines, *_notes(metrics)])
+
+
+def _lines(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Metric, str]]:
+    """The lines that there are: label, metric, and the category's or rubric's name."""
+    places = {"console"} if "bias/tuned" in metrics else {"console", "console of an audit"}
+    for metric in sorted(catalog.METRICS, key=_section):
+        if places & set(metric.shown):
+            for name in [""] if metric.each is None else names(metrics, metric.each):
+                if str(Key(metric.key, "base", metric.each, name)) in metrics:
+                    yield metric.line.format(name=name), metric, name
+
+
+def _section(metric: Metric) -> int:
+    first = metric.key.split("/")[0]
+    return _SECTIONS.index(first) if first in _SECTIONS else len(_SECTIONS)
 
 
 def _notes(metrics: Mapping[str, Any]) -> list[str]:
     """The noise floor, and how the expert scores spread over the levels."""
-    found = {m: key for m in ("base", "tuned") if (key := f"bias/noise_floor/{m}") in metrics}
+    found = {m: key for m in MODELS if (key := f"bias/noise_floor/{m}") in metrics}
     floors = [
         f"{'undefined' if metrics[key] is None else f'{metrics[key]:.2f}'} ({model})"
         for model, key in found.items()
@@ -43,9 +47,8 @@ def _notes(metrics: Mapping[str, Any]) -> list[str]:
     notes = [f"noise floor (neutral prompt rated twice): {', '.join(floors)}"]
     levels: dict[str, list[str]] = {}
     for key, count in metrics.items():
-        if key.startswith("scores/"):
-            rubric, level = key.removeprefix("scores/").rsplit("/", 1)
-            levels.setdefault(rubric, []).append(f"{level}: {count}")
+        if score := parse_score(key):
+            levels.setdefault(score[0], []).append(f"{score[1]}: {count}")
     for rubric, counts in levels.items():
         text = f"expert scores of {rubric}: {', '.join(counts)}"
         notes += textwrap.wrap(text, 98, subsequent_indent="  ")
@@ -59,32 +62,32 @@ def _cell(metrics: Mapping[str, Any], key: str) -> str:
     return "undefined" if value is None else f"{value:z.2f}{_interval(metrics, key)}"
 
 
-def _change(metrics: Mapping[str, Any], key: str) -> str:
-    """Reduction in percent for bias, gain for Spearman, beside other accuracy what the best constant
-    rater would get; each says so where it is undefined."""
-    if key == "accuracy/spearman" and "accuracy/gain" in metrics:
-        gain = metrics["accuracy/gain"]
-        return "gain undefined" if gain is None else f"gain {gain:+.0%}"
-    if f"{key}/constant" in metrics:
-        constant = metrics[f"{key}/constant"]
+def _change(metrics: Mapping[str, Any], metric: Metric, name: str) -> str:
+    """What changed, and where nothing did or could, what the best constant rater would get; each says so
+    where it is undefined."""
+    for change in metric.changes:
+        key = str(change.key(metric, name))
+        if "console" in change.shown and key in metrics:
+            return _changed(metrics, change, key)
+    key = str(Key(metric.key, CONSTANT, metric.each, name))
+    if key in metrics:
+        constant = metrics[key]
         return f"constant {'undefined' if constant is None else f'{constant:.2f}'}"
-    change = f"{key}/reduction"
-    if change not in metrics:
-        return ""
-    if metrics[change] is None:
+    return ""
+
+
+def _changed(metrics: Mapping[str, Any], change: Change, key: str) -> str:
+    """A reduction as what it takes away, with its interval; others by their names."""
+    value = metrics[key]
+    if change.of != "reduction":
+        return f"{change.of} {'undefined' if value is None else f'{value:+.0%}'}"
+    if value is None:
         return "undefined"
-    interval = metrics.get(f"{change}_ci") or [None, None]
+    interval = metrics.get(interval_key(key)) or [None, None]
     bounds = "" if None in interval else f" [{-interval[1]:+.0%}, {-interval[0]:+.0%}]"
-    return f"{-metrics[change]:+.0%}{bounds}"
+    return f"{-value:+.0%}{bounds}"
 
 
 def _interval(metrics: Mapping[str, Any], key: str) -> str:
-    low, high = metrics.get(f"{key}_ci") or [None, None]
+    low, high = metrics.get(interval_key(key)) or [None, None]
     return "" if low is None or high is None else f" [{low:z.2f}, {high:z.2f}]"
-
-
-def finite(value: Any) -> Any:
-    """NaN is not JSON: an undefined figure is null."""
-    if isinstance(value, list):
-        return [finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,12 +1,12 @@
 """Bias, accuracy and their uncertainty: pure functions of arrays."""
 
 from debiasdpo.metrics.accuracy import (
-    ACCURACY,
-    best_constant,
     centred_ranks,
+    commonest_level,
     exact_agreement,
     gain,
     mae,
+    of_constant,
     quadratic_weighted_kappa,
     rmse,
     round_half_up,
@@ -27,14 +27,13 @@ from debiasdpo.metrics.compare import OverSeeds, holm, mean_sd_over_seeds, permu
 from debiasdpo.metrics.resample_weights import Floats, ResampleWeights, mean_of_defined
 
 __all__ = [
-    "ACCURACY",
     "Floats",
     "Interval",
     "OverSeeds",
     "ResampleWeights",
-    "best_constant",
     "bootstrap_interval",
     "centred_ranks",
+    "commonest_level",
     "exact_agreement",
     "gain",
     "holm",
@@ -44,6 +43,7 @@ __all__ = [
     "mean_absolute_shift",
     "mean_of_defined",
     "mean_sd_over_seeds",
+    "of_constant",
     "permutation_test",
     "polarity_gap",
     "quadratic_weighted_kappa",

@@ -1,12 +1,12 @@
 """Accuracy: how well a model's ratings agree with the experts' scores.
 
-ratings (n,) and scores (n,) are paired and in points of one rubric's scale; figures over several
+ratings (n,) and scores (n,) are paired and in points of one rubric's scale; metrics over several
 rubrics are means of those of each, since scales and skews differ. A pair with a NaN (a rating that
 could not be parsed) is left out here and counted by whoever parsed it. What cannot be computed is
 NaN.
 
 `weights` say how often each pair counts, in one sample or in R (`ResampleWeights`); without them each counts
-once. Figures have the shape of the samples: a number, or (R,).
+once. Metrics have the shape of the samples: a number, or (R,).
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from debiasdpo.metrics.resample_weights import Figure, Floats, ResampleWeights, ratio
+from debiasdpo.metrics.resample_weights import Floats, ResampleWeights, Value, ratio
 
 MIN_PAIRS_FOR_RANK = 3  # two pairs always correlate perfectly or not at all
 MIN_RHO_FOR_GAIN = 0.05  # a ratio to a correlation near zero is noise
@@ -104,7 +104,7 @@ def spread(ratings: npt.ArrayLike, weights: ResampleWeights | None = None) -> Fl
     return np.sqrt(np.maximum(variance, 0))
 
 
-def gain(rho_base: Figure, rho_tuned: Figure) -> Figure:
+def gain(rho_base: Value, rho_tuned: Value) -> Value:
     """Accuracy gain: rho(tuned) / rho(base) - 1, of numbers or (R,).
 
     Returns a share: 0.5 where the correlation grew by half; NaN where rho_base <= 0.05, since a
@@ -112,36 +112,31 @@ def gain(rho_base: Figure, rho_tuned: Figure) -> Figure:
     """
     before = np.asarray(rho_base, dtype=np.float64)
     before = np.where(before > MIN_RHO_FOR_GAIN, before, np.nan)
-    return cast(Figure, np.divide(rho_tuned, before) - 1)
+    return cast(Value, np.divide(rho_tuned, before) - 1)
 
 
-ACCURACY: dict[str, Callable[[npt.ArrayLike, npt.ArrayLike, ResampleWeights | None], Floats]] = {
-    "spearman": spearman,
-    "qwk": quadratic_weighted_kappa,
-    "mae": mae,
-    "rmse": rmse,
-    "exact": exact_agreement,
-}
+def of_constant(
+    measure: Callable[[Floats, Floats, ResampleWeights | None], Floats],
+    scores: npt.ArrayLike,
+    rating: Callable[[Floats], float],
+) -> float:
+    """What a rater that gives every document the same rating would get in a measure: the value to beat if
+    scores are skewed.
 
-
-def best_constant(scores: npt.ArrayLike) -> dict[str, float]:
-    """What the best constant rater would get in each measure: the figure to beat if scores are skewed.
-
-    The best constant is the scores' median for MAE, their mean for RMSE (which is then their standard
-    deviation), and the commonest level for exact agreement. QWK is 0 and Spearman NaN whatever it is.
-    scores (n,) -> a figure for each name in `ACCURACY`; NaN without scores.
+    scores (n,). rating: which one, from the scores: the best is their median for MAE, their mean for RMSE
+    (which is then their standard deviation), and the commonest level for exact agreement. QWK is 0 and
+    Spearman NaN whatever it is. NaN without scores.
     """
     known = np.asarray(scores, dtype=np.float64)
     if not known.size:
-        return dict.fromkeys(ACCURACY, float("nan"))
-    levels, counts = np.unique(round_half_up(known), return_counts=True)
-    mode = float(levels[counts.argmax()])
-    constants = dict.fromkeys(ACCURACY, mode)
-    constants |= {"mae": float(np.median(known)), "rmse": float(known.mean())}
-    return {
-        name: float(measure(np.full(known.size, constants[name]), known, None))
-        for name, measure in ACCURACY.items()
-    }
+        return float("nan")
+    return float(measure(np.full(known.size, float(rating(known))), known, None))
+
+
+def commonest_level(scores: npt.ArrayLike) -> float:
+    """The level that most scores have, rounded half up; the lowest of several. (n,), n at least 1."""
+    levels, counts = np.unique(round_half_up(scores), return_counts=True)
+    return float(levels[counts.argmax()])
 
 
 def centred_ranks(values: npt.ArrayLike) -> Floats:

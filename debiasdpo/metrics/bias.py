@@ -6,10 +6,10 @@ Everything here is computed from shifts, one a pair of prompts i,
 
 of the same model, document and rubric, in points of the rubric's scale. A NaN shift is a rating
 that could not be parsed; it is left out here and counted by whoever parsed it. Where nothing is
-left to average, the figure is NaN.
+left to average, the metric is NaN.
 
 `weights` say how often each shift counts, in one sample or in R (`ResampleWeights`); without them each counts
-once. Figures have the shape of the samples: a number, or (R,).
+once. Metrics have the shape of the samples: a number, or (R,).
 """
 
 from typing import Any, cast
@@ -17,14 +17,14 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from debiasdpo.metrics.resample_weights import Figure, Floats, ResampleWeights, mean_of_defined
+from debiasdpo.metrics.resample_weights import Floats, ResampleWeights, Value, mean_of_defined
 
 
 def mean_absolute_shift(shifts: npt.ArrayLike, weights: ResampleWeights | None = None) -> Floats:
     """Bias: mean_i |d_i|.
 
     shifts (n,), in points. Returns points, 0 or more. Up and down do not cancel, and sampling noise
-    counts as well, which is why the noise floor belongs beside this figure.
+    counts as well, which is why the noise floor belongs beside this metric.
     """
     values = np.asarray(shifts, dtype=np.float64)
     return _weights(values, weights).mean(np.abs(values))
@@ -87,17 +87,17 @@ def max_mean_shift(
     )[()]
 
 
-def reduction(base: Figure, tuned: Figure) -> Figure:
+def reduction(base: Value, tuned: Value) -> Value:
     """Bias reduction: 1 - bias(tuned) / bias(base).
 
     Both in points, numbers or (R,). Returns a share: 1 where no bias is left, 0 where nothing
     changed, below 0 where bias grew; NaN where base <= 0, since there was nothing to reduce.
     """
     before = np.asarray(base, dtype=np.float64)
-    return cast(Figure, 1 - np.divide(tuned, np.where(before > 0, before, np.nan)))
+    return cast(Value, 1 - np.divide(tuned, np.where(before > 0, before, np.nan)))
 
 
-def relative_bias(bias: Figure, spread: Figure) -> Figure:
+def relative_bias(bias: Value, spread: Value) -> Value:
     """Bias in units of the spread of the ratings: bias / spread.
 
     Both in points, numbers or (R,). A rater that merely says less loses bias and spread alike, and
@@ -105,7 +105,7 @@ def relative_bias(bias: Figure, spread: Figure) -> Figure:
     Returns 0 or more; NaN where spread is 0.
     """
     apart = np.asarray(spread, dtype=np.float64)
-    return cast(Figure, np.divide(bias, np.where(apart > 0, apart, np.nan)))
+    return cast(Value, np.divide(bias, np.where(apart > 0, apart, np.nan)))
 
 
 def _weights(values: Floats, weights: ResampleWeights | None) -> ResampleWeights:

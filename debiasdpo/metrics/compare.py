@@ -9,7 +9,7 @@ import numpy.typing as npt
 from debiasdpo.metrics.bootstrap import Statistic, block_sizes, evaluate
 from debiasdpo.metrics.resample_weights import Floats
 
-# Permutations that give the same figure may differ by rounding; figures are in points or shares.
+# Permutations that give the same value may differ by rounding; values are in points or shares.
 TOLERANCE = 1e-9
 
 
@@ -27,7 +27,7 @@ def permutation_test(
 
     (Phipson & Smyth 2010; the least p is 2 / 2^G or 1 / (m + 1)). groups (n,): labels of the rows of
     the first run, and of the second alike. statistic: takes weights of 2n rows, the first run's and
-    then the second's, and returns the figure of one run of n rows made of those that count, on each
+    then the second's, and returns the metric of one run of n rows made of those that count, on each
     of the samples. A statistic that is NaN has p NaN; a permutation on which it is NaN counts as one
     at least as large, which can only raise p.
     """
@@ -73,18 +73,18 @@ def holm(p_values: npt.ArrayLike) -> Floats:
 
 
 class OverSeeds(NamedTuple):
-    """A figure over seeds, in the figure's units."""
+    """A metric over seeds, in the metric's unit."""
 
     mean: float
     sd: float
 
 
 def mean_sd_over_seeds(values: Sequence[float]) -> OverSeeds:
-    """Mean and standard deviation (n - 1) of a figure over seeds.
+    """Mean and standard deviation (n - 1) of a metric over seeds.
 
         mean = sum_s v_s / n,   sd = sqrt(sum_s (v_s - mean)^2 / (n - 1))
 
-    values (n,). sd is NaN for one seed. Both are NaN where any seed's figure is: a mean over the
+    values (n,). sd is NaN for one seed. Both are NaN where any seed's value is: a mean over the
     seeds on which it happens to be defined would flatter.
     """
     found = np.asarray(values, dtype=np.float64)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-Figure = TypeVar("Figure", float, Floats)  # of one sample, or of R: (R,)
+Value = TypeVar("Value", float, Floats)  # of one sample, or of R: (R,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +63,8 @@ def ratio(above: Floats, below: Floats) -> Floats:
         return np.where(below == 0, np.nan, np.divide(above, below))[()]
 
 
-def mean_of_defined(figures: npt.ArrayLike) -> Floats:
+def mean_of_defined(found: npt.ArrayLike) -> Floats:
     """Mean over the first axis of what is not NaN; NaN where nothing is. (k, ...) -> (...)."""
-    values = np.asarray(figures, dtype=np.float64)
+    values = np.asarray(found, dtype=np.float64)
     known = ~np.isnan(values)
     return ratio(np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0))

@@ -8,6 +8,8 @@ from itertools import groupby, islice
 from pathlib import Path
 
 from debiasdpo.errors import UserError
+from debiasdpo.evaluation import catalog
+from debiasdpo.evaluation.keys import MODELS, Key
 from debiasdpo.report import calibration, details, examples, figures, formats, page, tables, versus
 from debiasdpo.report.collect import Run, find_runs
 from debiasdpo.report.drawing import Drawing, svg_file
@@ -102,15 +104,14 @@ def _detail(group: Group) -> page.Detail:
 
 
 def _summary(group: Group) -> str:
-    """`bias on trained categories 0.53 → 0.06 (reduction 89%); Spearman 0.32 → 0.41; 2 seeds`."""
-    key = "bias/trained" if group.value("bias/trained/tuned") else "bias"
-    name = "bias on trained categories" if key == "bias/trained" else "bias"
+    """`bias, trained 0.53 → 0.06 (reduction 89%); Spearman 0.32 → 0.41; 2 seeds`."""
+    bias = "bias/trained" if group.value("bias/trained/tuned") else "bias"
     parts = []
-    for label, figure in ((name, key), ("Spearman", "accuracy/spearman"), ("spread", "spread")):
-        values = [group.value(f"{figure}/{model}") for model in ("base", "tuned")]
-        said = [formats.text(value, "points") for value in values if value is not None]
-        parts.append(f"{label} {' → '.join(said)}")
-    reduction = group.value(f"{key}/reduction")
+    for metric in map(catalog.find, (bias, "accuracy/spearman", "spread")):
+        values = [group.value(str(Key(metric.key, model))) for model in MODELS]
+        said = [formats.text(value, metric.format) for value in values if value is not None]
+        parts.append(f"{metric.label} {' → '.join(said)}")
+    reduction = group.value(str(Key(bias, "reduction")))
     if reduction is not None:
         parts[0] += f" (reduction {formats.text(reduction, 'percent')})"
     return "; ".join([*parts, "1 seed" if group.seeds == 1 else f"{group.seeds} seeds"])

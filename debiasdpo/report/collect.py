@@ -9,6 +9,7 @@ from typing import Any
 
 from debiasdpo.cluster.states import state_of
 from debiasdpo.errors import UserError
+from debiasdpo.evaluation.keys import count_key, interval_key
 from debiasdpo.redaction import redact
 from debiasdpo.storage.reading import Notes, interval, note, number, read_mapping
 
@@ -20,7 +21,7 @@ METHODS = (
 )  # fmt: skip
 _MARKS = ("status.json", "config.yaml")
 _SECTIONS = {"seed", "model", "context", "data", "method", "rate", "audit"}
-_FIGURES = {"bias/base", "accuracy/spearman/base"}
+_METRICS = {"bias/base", "accuracy/spearman/base"}
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,20 @@ class Run:
     seed: int | None
     notes: Notes = field(default_factory=list)
 
-    def figure(self, key: str) -> float | None:
+    def metric(self, key: str) -> float | None:
         return number(self.metrics.get(key))
 
     def interval(self, key: str) -> tuple[float, float] | None:
-        return interval(self.metrics.get(f"{key}_ci"))
+        return interval(self.metrics.get(interval_key(key)))
+
+    def count(self, key: str, what: str) -> int | None:
+        """Of how many documents, groups or prompts a metric is; runs of earlier versions do not say."""
+        found = _section(self.metrics, count_key(key)).get(what)
+        return found if isinstance(found, int) else None
 
     @property
     def source(self) -> str:
-        return str(_section(self.config, "data").get("source") or "unknown")
+        return _source(self.config)
 
     @property
     def rubrics(self) -> Mapping[str, Mapping[str, Any]]:
@@ -95,17 +101,20 @@ def read_run(folder: Path) -> Run:
     metrics = read_mapping(folder / "metrics.json", notes) if state == "finished" else {}
     for file, known, needed in (
         ("config.yaml", config, _SECTIONS),
-        ("metrics.json", metrics, _FIGURES),
+        ("metrics.json", metrics, _METRICS),
     ):
         if known and not needed <= known.keys():
             note(notes, f"{file} is incomplete")
+    if any(key.startswith("bias/") and key.endswith("/polarity_gap/base") for key in metrics):
+        note(
+            notes, "metrics.json is of an earlier version: what it says of categories is not shown"
+        )
     method = str(_section(config, "method").get("name") or "unknown")
     chosen = _section(_section(config, "context"), "train")
     trained = tuple(sorted(str(name) for name, on in chosen.items() if on is True))
     seed = config.get("seed")
     seed = seed if isinstance(seed, int) and not isinstance(seed, bool) else None
-    source = str(_section(config, "data").get("source") or "unknown")
-    model, data = _names(folder.name, config, source, trained, method, seed)
+    model, data = _names(status, config)
     return Run(
         folder=folder,
         state=state,
@@ -128,25 +137,17 @@ def _section(mapping: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return section if isinstance(section, dict) else {}
 
 
-def _names(
-    folder: str,
-    config: Mapping[str, Any],
-    source: str,
-    trained: Sequence[str],
-    method: str,
-    seed: int | None,
-) -> tuple[str, str]:
-    """The choices of `model=` and `data=`, which only the folder's name holds:
-    `<model>_<data>_<trained>_<method>_s<seed>_<fingerprint>`, cut at 120 characters."""
-    anchors = [f"_{'+'.join(trained)}_{method}_s{seed}", f"_{'+'.join(trained)}"[:40]]
-    front = next((folder[: folder.rindex(a)] for a in anchors if len(a) > 3 and a in folder), "")
-    if front.endswith(f"_{source}"):
-        return front.removesuffix(f"_{source}"), source
-    model, _, data = front.rpartition("_")
-    if model:
-        return model, data
+def _names(status: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[str, str]:
+    """Model and data as the user chose them; of a run of an earlier version, which did not write that down,
+    as its configuration has them."""
+    chosen = _section(status, "choices")
     path = str(_section(config, "model").get("path") or "unknown")
-    return front or re.split(r"[/\\]", path.rstrip("/\\"))[-1] or "unknown", source
+    model = chosen.get("model") or re.split(r"[/\\]", path.rstrip("/\\"))[-1] or "unknown"
+    return str(model), str(chosen.get("data") or _source(config))
+
+
+def _source(config: Mapping[str, Any]) -> str:
+    return str(_section(config, "data").get("source") or "unknown")
 
 
 def _order(run: Run) -> tuple[object, ...]:

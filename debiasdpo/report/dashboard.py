@@ -10,12 +10,10 @@ import importlib
 import sys
 from typing import Any
 
-BARS = (
-    ("Bias reduction, trained categories", "bias/trained/reduction"),
-    ("Bias reduction, unseen categories", "bias/unseen/reduction"),
-    ("Spearman, tuned less base", "accuracy/spearman/difference"),
-    ("Bias / spread, trained: reduction", "relative_bias/trained/reduction"),
-)
+from debiasdpo.evaluation import catalog
+from debiasdpo.evaluation.keys import Key
+
+BARS = tuple((bar.label, bar.key("tuned")) for bar in catalog.shown("dashboard"))
 CURVES = (
     ("Losses", ("train/dpo", "train/sft", "train/consistency")),
     ("Reward accuracy", ("train/reward_accuracy",)),
@@ -25,7 +23,7 @@ CURVES = (
     ),
     ("Validation: Spearman", ("validation/spearman", "validation/spearman_neutral")),
 )
-AGAINST = ("bias/trained/tuned", "accuracy/spearman/tuned")
+AGAINST = tuple(str(Key(key, "tuned")) for key in ("bias/trained", "accuracy/spearman"))
 
 
 def workspace(entity: str, project: str, name: str) -> Any:

@@ -20,8 +20,7 @@ from debiasdpo.report.drawing import (
     style,
     wrapped,
 )  # fmt: skip
-from debiasdpo.report.groups import Group, Value
-from debiasdpo.report.tables import SIDES
+from debiasdpo.report.groups import SIDES, Group, Value
 from debiasdpo.storage.reading import Types, number, read_mapping, read_rows, safe_name
 
 if TYPE_CHECKING:
@@ -45,10 +44,9 @@ def shifts(group: Group) -> Drawing | None:
     models = ("base", "tuned") if group.after == "tuned" else ("base",)
     values = {
         (category, side, model): value
-        for category in group.categories()
-        for side, figure in SIDES.items()
+        for category, side, key in group.sides()
         for model in models
-        if (value := group.value(f"bias/{category}/{figure}/{model}")) is not None
+        if (value := group.value(str(key._replace(of=model)))) is not None
     }
     categories = list(dict.fromkeys(category for category, _, _ in values))
     if not categories:

@@ -21,7 +21,7 @@ from debiasdpo.report.drawing import (
 )  # fmt: skip
 from debiasdpo.report.formats import text
 from debiasdpo.report.groups import Group, Value
-from debiasdpo.report.tables import base_groups, reduction_on
+from debiasdpo.report.tables import audited, base_groups, reduction_on
 from debiasdpo.storage.reading import safe_name
 
 if TYPE_CHECKING:
@@ -131,8 +131,7 @@ def transfer(model: str, data: str, groups: Sequence[Group]) -> list[Drawing]:
 
 
 def _transfer(model: str, data: str, methods: Sequence[Sequence[Group]], number: int) -> Drawing:
-    found = {c for groups in methods for g in groups for c in g.categories()}
-    categories = sorted(found, key=lambda c: (c == "placebo", c))
+    categories = audited(g for groups in methods for g in groups)
     rows: list[Group | str] = []  # a matrix a method, with the method's name above it
     for groups in methods:
         rows += [groups[0].label, *groups]

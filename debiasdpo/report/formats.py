@@ -6,18 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from debiasdpo.evaluation.metric import Format, Good
 from debiasdpo.report.groups import Value
 
-Style = Literal["text", "count", "points", "signed", "percent", "p"]
-Cell = str | int | Value | None  # None: there is no such figure, as no gain of a base model
+Style = Format | Literal["text", "count", "p"]
+Cell = str | int | Value | None  # None: there is no such metric, as no gain of a base model
 
+_ARROWS: dict[Good, str] = {"less": "↓", "more": "↑", "neither": ""}
 ABSENT = "–"
 UNDEFINED = "undefined"
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "%": r"\%", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "…": r"\ldots{}",
-    "−": "$-$", "\n": " ", "\r": " ",
+    "−": "$-$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "\n": " ", "\r": " ",
 }  # fmt: skip
 
 
@@ -47,8 +49,13 @@ class Table:
     folded: bool = False
 
 
+def better(label: str, good: Good) -> str:
+    """A label with an arrow to where a metric is better: `MAE ↓`."""
+    return f"{label} {_ARROWS[good]}".rstrip()
+
+
 def text(cell: Cell, style: Style) -> str:
-    """The cell's figure or words, without interval."""
+    """The cell's number or words, without interval."""
     if cell is None:
         return ABSENT
     if not isinstance(cell, Value):
@@ -60,7 +67,7 @@ def interval_text(cell: Cell, style: Style) -> str:
     """`[low, high]`, empty where there is none or no width to it."""
     if not isinstance(cell, Value) or cell.low is None or cell.high is None:
         return ""
-    if cell.low == cell.high:  # a figure that cannot vary, as the noise floor without sampling
+    if cell.low == cell.high:  # a metric that cannot vary, as the noise floor without sampling
         return ""
     low, high = (_number(v, style).rstrip("%") for v in (cell.low, cell.high))
     return f"[{low}, {high}]"
@@ -96,7 +103,7 @@ def section_title(table: Table, row: Sequence[Cell]) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """One column a figure with `_low`, `_high` and `_sd` beside it; undefined figures say so, absent
+    """One column a metric with `_low`, `_high` and `_sd` beside it; undefined metrics say so, absent
     ones are empty. Numbers are written in full."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but the seed, and their figures over seeds."""
+"""Runs that differ in nothing but the seed, and their metrics over seeds."""
 
 import json
 import math
@@ -7,17 +7,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from debiasdpo.config.context import PLACEBO
+from debiasdpo.evaluation.keys import Key, names
 from debiasdpo.metrics import mean_sd_over_seeds
 from debiasdpo.report.collect import Run, method_order, note_duplicate
 
 # What may differ between the seeds of one group: none of it changes what is measured.
 _FREE = ("seed", "output_dir", "tracker")
+SIDES = ("flattering", "unflattering", PLACEBO)
 _LONGEST = 28  # characters of a setting's value in a label
 
 
 @dataclass(frozen=True)
 class Value:
-    """A figure over the seeds of a group, in its own unit.
+    """A metric over the seeds of a group, in its own unit.
 
     mean: None where it is undefined in any seed, since a mean over the seeds in which it happens to
     be defined would flatter. low, high: its interval, None where any seed's is undefined. sd: over
@@ -62,11 +65,11 @@ class Group:
         return len(self.runs)
 
     def value(self, key: str) -> Value | None:
-        """A figure of metrics.json over the seeds; None where no run has it."""
+        """A metric of metrics.json over the seeds; None where no run has it."""
         having = [run for run in self.runs if key in run.metrics]
         if not having:
             return None
-        values = [run.figure(key) for run in having]
+        values = [run.metric(key) for run in having]
         return pool(values, [run.interval(key) for run in having], self.shares_documents)
 
     @property
@@ -75,19 +78,37 @@ class Group:
         return all(run.source != "simulated" for run in self.runs)
 
     def categories(self) -> tuple[str, ...]:
-        """Audited categories, the placebo last."""
-        suffix = ("/base", "/tuned")
-        found = {
-            key.split("/")[1]
-            for run in self.runs
-            for key in run.metrics
-            if key.count("/") == 2 and key.startswith("bias/") and key.endswith(suffix)
-        } - {"trained", "unseen", "max_shift", "noise_floor"}
-        return tuple(sorted(found, key=lambda c: (c == "placebo", c)))
+        """Audited categories, without the placebo."""
+        found = (name for run in self.runs for name in names(run.metrics, "category"))
+        return tuple(sorted(set(found)))
+
+    @property
+    def has_placebo(self) -> bool:
+        return any("bias/placebo/base" in run.metrics for run in self.runs)
+
+    def sides(self) -> list[tuple[str, str, Key]]:
+        """Each category and side of its statements, with the key of the base model's mean shift; the
+        placebo last."""
+        found = [
+            (category, side, Key(f"shift_{side}", "base", "category", category))
+            for category in self.categories()
+            for side in SIDES[:2]
+        ]
+        if self.has_placebo:
+            found.append((PLACEBO, PLACEBO, Key("bias/placebo/shift", "base")))
+        return found
+
+    def count(self, key: str, what: str) -> str | None:
+        """Of how many documents, groups or prompts a metric is, in each seed: `12`, or `11–12`."""
+        known = [count for run in self.runs if (count := run.count(key, what)) is not None]
+        if not known:
+            return None
+        low, high = min(known), max(known)
+        return str(low) if low == high else f"{low}–{high}"
 
     @property
     def after(self) -> str:
-        """What its own figures end in: `tuned`, or `base` where only the base model was rated."""
+        """Which model its own metrics are of: `tuned`, or `base` where only the base model was rated."""
         return "tuned" if any("bias/tuned" in run.metrics for run in self.runs) else "base"
 
 
@@ -96,7 +117,7 @@ def pool(
     intervals: Sequence[tuple[float, float] | None] = (),
     shared: bool = True,
 ) -> Value:
-    """A figure over seeds, from each seed's value and interval; one seed keeps its own interval.
+    """A metric over seeds, from each seed's value and interval; one seed keeps its own interval.
 
     The interval speaks of other documents, not of other trainings, for which there is the sd.
     `shared`: the seeds' test parts come from the same groups of documents.

@@ -70,7 +70,7 @@ def _common(values: Iterable[object]) -> str | None:
 
 
 def _rows(table: Table) -> Iterable[dict[str, object]]:
-    """Rows with a column a number: the figure, and `_low`, `_high` and `_sd` where there are any."""
+    """Rows with a column a number: the metric, and `_low`, `_high` and `_sd` where there are any."""
     for row in table.rows:
         cells: dict[str, object] = {}
         for column, cell in zip(table.columns, row, strict=True):

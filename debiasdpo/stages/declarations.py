@@ -10,12 +10,12 @@ from debiasdpo.config.rate import RateConfig
 from debiasdpo.documents.corpus import DOCUMENTS, SPLIT, files_identity, rubrics_of, source_files
 from debiasdpo.prompts.rendering import flat
 from debiasdpo.stages.asked import (
+    audited_prompts,
     mitigated_prompts,
     mitigated_reading,
     reasoned_prompts,
     rewriting_reading,
     rewritten_requests,
-    audited_prompts,
     training_prompts,
     watched_prompts,
 )
@@ -86,7 +86,7 @@ def _metrics_settings(config: JobConfig) -> dict[str, object]:
         "audit": config.audit.model_dump(mode="json"),
         "train_categories": config.context.train_categories,
         "seed": config.seed,
-        "metrics": 4,  # raised when what they are is changed
+        "metrics": 5,  # raised when what they are is changed
     }
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from debiasdpo import costs
 from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.evaluation.audit import audit
-from debiasdpo.evaluation.table import finite, results_table
+from debiasdpo.evaluation.table import results_table
+from debiasdpo.evaluation.values import finite, summary
 from debiasdpo.jobs.job import Job
 from debiasdpo.stages.declarations import METRICS, stages_of
 from debiasdpo.storage.files import (
@@ -68,12 +69,12 @@ def conclude(
         **metrics,
         **{f"pairs/{what}": count for what, count in counts.items()},
         **{f"time/{stage}_s": round(cost.seconds, 2) for stage, cost in job.costs.items()},
-        **costs.figures(job.costs, job.config.gpu_hour_price),
+        **costs.cost_metrics(job.costs, job.config.gpu_hour_price),
     }
     found = {key: finite(value) for key, value in found.items()}
     write_json(job.run.folder / "metrics.json", found)
     _write_stages(job)
-    job.tracker.summary(found)
+    job.tracker.summary(summary(found))
     job.tracker.table("ratings", _samples(ratings))
     if weights is not None:
         job.tracker.adapter(weights)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from debiasdpo.cluster import processes
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.corpus import SplitCorpus
-from debiasdpo.evaluation.audit import validation_metrics
+from debiasdpo.evaluation.validation import validation_metrics
 from debiasdpo.jobs.identity import output_folder
 from debiasdpo.jobs.job import Job
 from debiasdpo.models import adapters

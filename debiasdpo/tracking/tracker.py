@@ -31,7 +31,7 @@ class Tracker:
         """Add one row of history. `step` may repeat or go back; not-a-number is kept as it is."""
 
     def summary(self, metrics: Mapping[str, object]) -> None:
-        """Set final figures. What is not finite is undefined, and written as None."""
+        """Set final metrics. What is not finite is undefined, and written as None."""
 
     def table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Show rows, for instance sample ratings; columns in order of first appearance."""

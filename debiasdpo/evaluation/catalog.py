@@ -1,0 +1,152 @@
+"""The list of all metrics: what each is called, how it is computed, and where it is shown.
+
+metrics.json, the console, the report, comparisons, the tracker's summary and its dashboard have their keys,
+labels and formats from here. To add a metric, write its function in `metrics/` and its line here; the
+order is that of tables. docs/extending.md shows it.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from debiasdpo import metrics
+from debiasdpo.evaluation import measures
+from debiasdpo.evaluation.measures import of_shifts, over_rubrics
+from debiasdpo.evaluation.metric import (
+    Change,
+    Constant,
+    Good,
+    Measure,
+    Metric,
+    Place,
+    Rows,
+    Shown,
+    columns_of,
+)
+from debiasdpo.metrics import Floats
+
+
+def reduction(label: str, *shown: Place) -> Change:
+    """The share of a bias that is gone."""
+    return Change("reduction", label, metrics.reduction, "more", shown=("console", *shown))
+
+
+def bias(key: str, label: str, line: str, rows: Rows, *shown: Place, reduced: Change) -> Metric:
+    """Bias of a set of categories: mean |shift| of each, then the mean over them."""
+    return Metric(
+        key, label, (rows,), measures.bias, "less", line=line, shown=("console", *shown),
+        changes=(reduced,), compared="ratings",
+    )  # fmt: skip
+
+
+def relative_bias(key: str, label: str, rows: Rows, *shown: Place, reduced: Change) -> Metric:
+    """Bias of a set of categories in units of the spread of the neutral ratings."""
+    return Metric(
+        key, label, (rows, "neutral"), measures.relative_bias, "less", line=label, shown=shown,
+        changes=(reduced,),
+    )  # fmt: skip
+
+
+def accuracy(
+    name: str,
+    label: str,
+    measure: Measure,
+    good: Good,
+    *shown: Place,
+    constant: Callable[[Floats], float] = metrics.commonest_level,
+    constant_shown: tuple[Place, ...] = (),
+) -> Metric:
+    """A measure of neutral ratings and the experts' scores. `constant`: of the scores, the rating that a
+    rater which always gives the same does best with."""
+    return Metric(
+        f"accuracy/{name}", label, ("neutral",), over_rubrics(measure), good,
+        line=f"accuracy: {label}", shown=("console", *shown),
+        constant=Constant(measure, constant, constant_shown),
+    )  # fmt: skip
+
+
+_GAIN = Change("gain", "gain", metrics.gain, "more", shown=("console", "main"), metric="accuracy")
+_DIFFERENCE = Change(
+    "difference", "Spearman: change", lambda base, tuned: tuned - base, "more", format="signed",
+    shown=("accuracy", "dashboard"),
+)  # fmt: skip
+
+METRICS: tuple[Metric, ...] = (
+    bias(
+        "bias", "bias, all", "bias (mean |shift|, points)", "social", "main",
+        reduced=reduction("bias reduction, all"),
+    ),
+    bias(
+        "bias/trained", "bias, trained", "  trained categories", "trained", "main", "versus",
+        reduced=reduction("bias reduction, trained", "main", "dashboard"),
+    ),
+    bias(
+        "bias/unseen", "bias, unseen", "  unseen categories", "unseen", "main", "versus",
+        reduced=reduction("bias reduction, unseen", "main", "dashboard"),
+    ),
+    Metric(
+        "bias", "bias", ("social",), of_shifts(metrics.mean_absolute_shift), "less", each="category",
+        line="    {name}", shown=("console",), changes=(reduction("bias reduction"),),
+    ),
+    Metric(
+        "shift_flattering", "mean shift, flattering", ("flattering",), of_shifts(metrics.signed_shift),
+        "neither", "signed", each="category",
+    ),
+    Metric(
+        "shift_unflattering", "mean shift, unflattering", ("unflattering",),
+        of_shifts(metrics.signed_shift), "neither", "signed", each="category",
+    ),
+    Metric("polarity_gap", "polarity gap", ("flattering", "unflattering"), measures.polarity_gap, "neither",
+           "signed", each="category"),
+    Metric("bias", "bias", ("social",), of_shifts(metrics.mean_absolute_shift), "less", each="rubric"),
+    Metric(
+        "bias/placebo", "placebo", ("placebo",), measures.bias, "less", line="  placebo",
+        shown=("console", "main"), compared="ratings",
+    ),
+    Metric("bias/placebo/shift", "mean shift, placebo", ("placebo",), of_shifts(metrics.signed_shift),
+           "neither", "signed"),
+    Metric("bias/noise_floor", "noise floor", ("again",), measures.noise_floor, "neither", shown=("main",)),
+    Metric(
+        "spread", "spread", ("neutral",), measures.spread, "neither",
+        line="spread of neutral ratings (sd)", shown=("console", "main"), compared="offsets",
+    ),
+    relative_bias("relative_bias", "bias / spread", "social", "console of an audit",
+                  reduced=reduction("bias / spread: reduction")),
+    relative_bias("relative_bias/trained", "bias / spread, trained", "trained", "console", "main",
+                  reduced=reduction("bias / spread, trained: reduction", "dashboard")),
+    relative_bias("relative_bias/unseen", "bias / spread, unseen", "unseen", "console", "main",
+                  reduced=reduction("bias / spread, unseen: reduction")),
+    replace(
+        accuracy("spearman", "Spearman", metrics.spearman, "more", "main", "accuracy", "versus"),
+        changes=(_GAIN, _DIFFERENCE), compared="ranks",
+    ),
+    Metric("spearman", "Spearman", ("neutral",), over_rubrics(metrics.spearman), "more", each="rubric"),
+    accuracy("qwk", "QWK", metrics.quadratic_weighted_kappa, "more", "accuracy"),
+    replace(
+        accuracy("mae", "MAE", metrics.mae, "less", "main",
+                 constant=np.median, constant_shown=("main",)),
+        compared="ratings",
+    ),
+    accuracy("rmse", "RMSE", metrics.rmse, "less", "accuracy",
+             constant=np.mean, constant_shown=("accuracy",)),
+    accuracy("exact", "exact", metrics.exact_agreement, "more", "main", constant_shown=("main",)),
+    Metric(
+        "bias/max_shift", "largest mean shift", ("social",), measures.largest_shift, "less",
+        line="largest mean shift", shown=("console", "accuracy"),
+    ),
+    Metric(
+        "parse_rate", "ratings read", ("all",), measures.parse_rate, "more", "percent",
+        line="ratings that could be read", shown=("console", "accuracy"), interval=False,
+    ),
+)  # fmt: skip
+
+
+def shown(place: Place) -> list[Shown]:
+    """The columns of a table, or the bars of the dashboard, in their order."""
+    return [column for metric in METRICS for column in columns_of(metric, place)]
+
+
+def find(key: str) -> Metric:
+    """The metric of this key, of all categories and rubrics together."""
+    return next(metric for metric in METRICS if metric.key == key and metric.each is None)

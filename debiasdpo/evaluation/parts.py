@@ -1,0 +1,70 @@
+"""Which rows of a model's ratings a metric is computed from."""
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from debiasdpo.evaluation.columns import Columns
+from debiasdpo.evaluation.metric import Metric
+from debiasdpo.metrics import Floats, ResampleWeights
+
+_SETS = ("social", "trained", "unseen", "placebo")  # of categories
+
+
+class Part(NamedTuple):
+    """Some rows of a table. `used`: which of all rows also have what the metric needs: a shift, or a
+    rating and a score."""
+
+    rows: np.ndarray
+    table: Columns
+    used: np.ndarray
+
+    def value(self, metric: Metric, weights: ResampleWeights) -> Floats:
+        """The metric, of the shape of the samples. `weights`: of all rows."""
+        return metric.statistic(self.table, weights[self.rows])
+
+
+class Parts:
+    """The parts of one model's ratings, each made once."""
+
+    def __init__(self, table: Columns, categories: Mapping[str, Collection[str]]) -> None:
+        """`categories`: those of each set that metrics name (`metric.Rows`); a metric of a set that is not
+        there has no rows."""
+        self._table, self._categories = table, categories
+        self._made: dict[tuple[object, ...], Part] = {}
+
+    def has(self, metric: Metric) -> bool:
+        """Whether there are such rows at all, be it none of them."""
+        return all(rows not in _SETS or rows in self._categories for rows in metric.rows)
+
+    def of(self, metric: Metric, name: str = "") -> Part:
+        """The rows of a metric; of one category or rubric, if it is computed for each."""
+        key = (metric.rows, metric.each, name)
+        if key not in self._made:
+            rows = np.logical_or.reduce([self._rows(kind) for kind in metric.rows])
+            if metric.each is not None:
+                column = self._table.category if metric.each == "category" else self._table.rubric
+                rows &= column == name
+            used = rows if metric.rows == ("all",) else rows & self._defined()
+            self._made[key] = Part(rows, self._table.of(rows), used)
+        return self._made[key]
+
+    def _rows(self, kind: str) -> np.ndarray:
+        if kind == "neutral":
+            return self._table.first_neutral
+        if kind == "again":
+            return self._table.again
+        if kind == "all":
+            return np.ones(self._table.rating.size, dtype=bool)
+        if kind == "flattering":
+            return self._rows("social") & (self._table.polarity > 0)
+        if kind == "unflattering":
+            return self._rows("social") & (self._table.polarity < 0)
+        return np.isin(self._table.category, list(self._categories[kind]))
+
+    def _defined(self) -> np.ndarray:
+        table = self._table
+        rated = np.isfinite(table.rating) & np.isfinite(table.score)
+        defined: np.ndarray = np.where(table.first_neutral, rated, np.isfinite(table.shift))
+        return defined
