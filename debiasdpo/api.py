@@ -91,6 +91,7 @@ def audit(
     """
     require_pandas()
     rating, model = _rater(rater, name, version)
+    require(rating, readout)
     own = isinstance(categories, Mapping)
     optional = {
         "context.categories": categories if own else None,
@@ -118,7 +119,6 @@ def audit(
         }
         _change(composed, changes)
         checked = build(composed)  # mistakes in the arguments, before documents are looked at
-        require(rating, readout)
         found = given_documents(documents, rubrics_of(checked.data))
         _change(composed, {"data.path": str(_write(found, folder))})
         config = build_job(composed, rater_given=True)
