@@ -10,7 +10,7 @@ from typing import Any
 from debiasdpo.cluster import interrupts, processes
 from debiasdpo.config.job import JobConfig
 from debiasdpo.costs import Cost, Meter
-from debiasdpo.jobs.raters import hold_model, local_rater
+from debiasdpo.jobs.raters import configured_rater, hold_model
 from debiasdpo.jobs.run_folder import RunFolder, now
 from debiasdpo.models.held import HeldModel
 from debiasdpo.raters.base import Rater, require
@@ -44,7 +44,7 @@ class Job:
     def rater(self, weights: Path | None = None) -> Rater:
         """What rates: the model as it is (None) or as trained into `weights`, or the rater given."""
         if weights not in self._raters:
-            rater = self.given or local_rater(self.config, self.model, weights)
+            rater = self.given or configured_rater(self.config, lambda: self.model, weights)
             require(rater, self.config.rate.readout)
             self._raters[weights] = rater
         return self._raters[weights]

@@ -1,10 +1,20 @@
 """The rater that a configuration describes."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from debiasdpo.config.job import JobConfig
 from debiasdpo.models.held import HeldModel, model_identity
+from debiasdpo.raters.base import Rater
 from debiasdpo.raters.local import LocalRater
+
+
+def configured_rater(
+    config: JobConfig, held: Callable[[], HeldModel], weights: Path | None
+) -> Rater:
+    """The rater of `config.model`, as it is (None) or as trained into `weights`. `held`: the local model, of
+    a job that has one. A further kind of rater is made here (docs/extending.md)."""
+    return local_rater(config, held(), weights)
 
 
 def hold_model(config: JobConfig, cache: Path) -> HeldModel:

@@ -1,9 +1,9 @@
 """One rating stage in parts, which several processes make: jobs of a Slurm array, tasks of a Ray cluster,
 or the processes of `accelerate launch` on the GPUs of one machine.
 
-Nobody hands out parts. Each process goes through them and makes those that are neither finished nor being
-made, as the store's locks tell, so that one that dies or never starts costs its own time only, and the
-first process could do all of it alone. That one joins the parts.
+There is no coordinator. Each process goes through the parts and makes those that are neither finished nor
+locked by another process, so that a process that dies or never starts costs its own time only. The job's own
+process could make all parts alone, and joins them at the end.
 """
 
 import logging
@@ -19,7 +19,7 @@ from debiasdpo.costs import NO_COST, Cost
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.identity import output_folder
 from debiasdpo.jobs.job import Job
-from debiasdpo.jobs.raters import hold_model, local_rater
+from debiasdpo.jobs.raters import configured_rater, hold_model
 from debiasdpo.stages.rating_task import RatingTask, make_part_if_free, part_store
 from debiasdpo.storage.files import no_progress
 from debiasdpo.storage.store import OpenStage, Store
@@ -81,8 +81,7 @@ def _make_parts(job: Job, task: RatingTask, parts: Sequence[range]) -> Cost:
 def help_with(task: RatingTask, parts: Sequence[range]) -> None:
     """In another process: make the parts that nobody else makes."""
     store = Store(output_folder(task.config) / "cache")
-    held = hold_model(task.config, store.root)
-    rater = local_rater(task.config, held, task.weights)
+    rater = configured_rater(task.config, lambda: hold_model(task.config, store.root), task.weights)
     for part in parts:
         if (store.folder("ratings", task.stage_inputs(task.whole)) / "manifest.json").exists():
             return  # all is done and joined
