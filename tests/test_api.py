@@ -200,7 +200,7 @@ def test_a_saved_audit_is_a_run_that_the_report_reads(tmp_path: Path) -> None:
     assert found.folder == run_folder(tmp_path)
     assert str(found.folder) in repr(found)
     audit(Counted(), save=tmp_path, documents=DOCUMENTS[:3])
-    report = build([tmp_path], "debiasing_dpo")
+    report = build([tmp_path])
     assert sorted((run.model, run.state) for run in report.runs) == [
         ("Counted", "finished"),
         ("counter", "finished"),
@@ -265,43 +265,6 @@ def test_a_rater_object_gives_what_its_job_gives(
 # --- what is refused
 
 
-def _without(column: str) -> list[dict[str, Any]]:
-    return [{k: v for k, v in d.items() if k != column} for d in DOCUMENTS]
-
-
-def _changed(**cells: object) -> list[dict[str, Any]]:
-    return [*DOCUMENTS[:3], {**DOCUMENTS[3], **cells}]
-
-
-@pytest.mark.parametrize(
-    ("documents", "said"),
-    [
-        ([], "documents: none. Give a DataFrame"),
-        (pd.DataFrame(columns=["id", "group", "text", "depth"]), "documents: none. Give a DataFrame"),
-        ("essays.csv", "documents: a str. Give a DataFrame"),
-        ([("a1", "a", "x", 1)], "documents[0]: a tuple. Give a DataFrame"),
-        (_without("id"), "documents: no column 'id'; the columns are: group, text, depth. It names"),
-        (_without("group"), "no column 'group'"),
-        (pd.DataFrame(DOCUMENTS).rename(columns={"text": "Text"}), "Text, depth. Closest: 'Text'."),
-        (_without("depth"), "no column 'depth'; the columns are: id, group, text. It holds the scores"),
-        ([{**d, "scores": {"dept": 1}} for d in _without("depth")], "scores, dept. Closest: 'dept'."),
-        (_changed(id="a1"), "documents[3]: id 'a1' is already that of documents[0]"),
-        (pd.DataFrame(_changed(id="a1")), "documents.iloc[3]: id 'a1' is already that of documents.iloc[0]"),
-        (_changed(text=" "), "documents[3], column 'text': empty"),
-        (_changed(text="half \ud83d"), "documents[3], column 'text': half a character"),
-        (_changed(group=None), "documents[3], column 'group': empty"),
-        (_changed(depth=6), "documents[3], column 'depth': 6 is off the scale of 1 to 5"),
-        (_changed(depth="good"), "documents[3], column 'depth': 'good' is not a number"),
-        ([{**d, "depth": None} for d in DOCUMENTS], "documents: none has a score"),
-    ],
-)  # fmt: skip
-def test_mistakes_in_documents_are_said_with_their_place(documents: Any, said: str) -> None:
-    rater = Counted()
-    with pytest.raises(UserError, match=re.escape(said)):
-        audit(rater, documents)
-    assert not rater.asked
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -315,6 +278,7 @@ def test_mistakes_in_documents_are_said_with_their_place(documents: Any, said: s
         ({"readout": "guess"}, "this rater cannot do guess"),
         ({"rater": 3}, "rater: a int; give a function"),
         ({"heading": object()}, "data.heading"),
+        ({"documents": []}, "documents: none"),
     ],
 )
 def test_mistakes_in_arguments_are_said_before_anything_is_asked(
@@ -324,6 +288,13 @@ def test_mistakes_in_arguments_are_said_before_anything_is_asked(
     with pytest.raises(UserError, match=re.escape(said)):
         audit(**{"rater": rater, **changes})
     assert not rater.asked
+
+
+def test_a_reply_of_another_kind_is_refused_with_its_prompt() -> None:
+    with pytest.raises(
+        UserError, match=re.escape("for prompt a1|depth|neutral|0 the function returned list")
+    ):
+        audit(lambda messages: [3])
 
 
 def test_a_rater_object_has_no_other_version(job_config: JobConfigs, tiny_llama: Path) -> None:
@@ -392,6 +363,7 @@ def trained(job_config: JobConfigs, tiny_llama: Path, shared_folder: Path) -> Fi
     return Finished(job_config, "llama8b", tiny_llama, shared_folder / "llama8b")
 
 
+@pytest.mark.slow
 def test_a_trained_run_is_loaded_with_ratings_pairs_and_metrics(trained: Finished) -> None:
     folder = run_folder(trained.output)
     run = debiasdpo.load(str(folder))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from debiasdpo.cluster.states import state_of
 from debiasdpo.errors import UserError
+from debiasdpo.evaluation.keys import count_key, interval_key
 from debiasdpo.jobs.run_folder import STATUS
 from debiasdpo.storage.reading import Notes, read_mapping, read_rows
 
@@ -109,22 +110,15 @@ def ratings_table(
 def metrics_table(metrics: Mapping[str, Any]) -> "DataFrame":
     """A row for each metric of metrics.json."""
     pandas = require_pandas()
+    companions = {name(key) for key in metrics for name in (interval_key, count_key)}
     rows = []
     for key, value in metrics.items():
-        of, _, companion = key.rpartition("_")
-        if companion in ("ci", "of") and of in metrics:
+        if key in companions:
             continue
-        low, high = metrics.get(f"{key}_ci") or (None, None)
-        counts = metrics.get(f"{key}_of") or {}
-        rows.append(
-            {
-                "key": key,
-                "value": value,
-                "low": low,
-                "high": high,
-                **{n: counts.get(n) for n in _COUNTS},
-            }
-        )
+        low, high = metrics.get(interval_key(key)) or (None, None)
+        counts = metrics.get(count_key(key)) or {}
+        of = {what: counts.get(what) for what in _COUNTS}
+        rows.append({"key": key, "value": value, "low": low, "high": high, **of})
     numbers = dict.fromkeys(("value", "low", "high"), "float64")
     return pandas.DataFrame(rows).astype({**numbers, **dict.fromkeys(_COUNTS, "Int64")})
 

@@ -1,0 +1,63 @@
+"""Documents given in Python: what is wrong with them is said with its place."""
+
+import re
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from debiasdpo.config.data import Rubric
+from debiasdpo.documents.base import Document
+from debiasdpo.documents.given import given_documents
+from debiasdpo.errors import UserError
+
+RUBRICS = {"depth": Rubric(question="How deep?", low=1, high=5)}
+DOCUMENTS: list[dict[str, Any]] = [
+    {"id": f"a{score}", "group": "a", "text": "x" * score, "depth": score} for score in range(1, 5)
+]
+
+
+def _without(column: str) -> list[dict[str, Any]]:
+    return [{k: v for k, v in d.items() if k != column} for d in DOCUMENTS]
+
+
+def _changed(**cells: object) -> list[dict[str, Any]]:
+    return [*DOCUMENTS[:3], {**DOCUMENTS[3], **cells}]
+
+
+@pytest.mark.parametrize(
+    ("documents", "said"),
+    [
+        ([], "documents: none. Give a DataFrame"),
+        (pd.DataFrame(columns=["id", "group", "text", "depth"]), "documents: none. Give a DataFrame"),
+        ("essays.csv", "documents: a str. Give a DataFrame"),
+        ([("a1", "a", "x", 1)], "documents[0]: a tuple. Give a DataFrame"),
+        (_without("id"), "documents: no column 'id'; the columns are: group, text, depth. It names"),
+        (_without("group"), "no column 'group'"),
+        (pd.DataFrame(DOCUMENTS).rename(columns={"text": "Text"}), "Text, depth. Closest: 'Text'."),
+        (_without("depth"), "no column 'depth'; the columns are: id, group, text. It holds the scores"),
+        ([{**d, "scores": {"dept": 1}} for d in _without("depth")], "scores, dept. Closest: 'dept'."),
+        (_changed(id="a1"), "documents[3]: id 'a1' is already that of documents[0]"),
+        (pd.DataFrame(_changed(id="a1")), "documents.iloc[3]: id 'a1' is already that of documents.iloc[0]"),
+        (_changed(text=" "), "documents[3], column 'text': empty"),
+        (_changed(text="half \ud83d"), "documents[3], column 'text': half a character"),
+        (_changed(group=None), "documents[3], column 'group': empty"),
+        (_changed(depth=6), "documents[3], column 'depth': 6 is off the scale of 1 to 5"),
+        (_changed(depth="good"), "documents[3], column 'depth': 'good' is not a number"),
+        ([{**d, "depth": None} for d in DOCUMENTS], "documents: none has a score"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_documents_are_said_with_their_place(documents: Any, said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        given_documents(documents, RUBRICS)
+
+
+def test_cells_are_texts_and_numbers_whatever_their_types() -> None:
+    frame = pd.DataFrame(
+        {"id": [7, 8], "group": [1.0, 2.0], "text": [" x ", "y"], "depth": ["2", None]}
+    )
+    for given in (frame, frame.convert_dtypes(), frame.to_dict("records")):
+        assert given_documents(given, RUBRICS) == [
+            Document("7", "1", "x", {"depth": 2.0}),
+            Document("8", "2", "y", {}),
+        ]
