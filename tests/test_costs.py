@@ -6,27 +6,27 @@ from pathlib import Path
 import pytest
 
 from debiasdpo.config import model
-from debiasdpo.costs import Cost, Meter, figures
+from debiasdpo.costs import Cost, Meter, cost_metrics
 from debiasdpo.models import loading
 from debiasdpo.packing.logprobs import Completion, packed_tokens, sequence_logprobs
 
 ModelConfigs = Callable[..., model.ModelConfig]
 
 
-def test_figures_by_hand() -> None:
+def test_metrics_by_hand() -> None:
     costs = {
         "ratings_base": Cost(1800, 1000, 10.5, 1),
         "training": Cost(3600, 5000, 40.25, 4),
     }
-    assert figures(costs, 2.5) == {
+    assert cost_metrics(costs, 2.5) == {
         "cost/gpu_hours": 4.5, "cost/money": 11.25, "cost/tokens": 6000, "cost/peak_memory_gb": 40.25,
         "cost/ratings_base/gpu_hours": 0.5, "cost/ratings_base/money": 1.25,
         "cost/ratings_base/tokens": 1000, "cost/ratings_base/peak_memory_gb": 10.5,
         "cost/training/gpu_hours": 4.0, "cost/training/money": 10.0,
         "cost/training/tokens": 5000, "cost/training/peak_memory_gb": 40.25,
     }  # fmt: skip
-    assert not [key for key in figures(costs, None) if "money" in key]
-    assert figures({}, 1.0)["cost/money"] == 0
+    assert not [key for key in cost_metrics(costs, None) if "money" in key]
+    assert cost_metrics({}, 1.0)["cost/money"] == 0
 
 
 def test_a_meter_counts_packed_tokens_and_the_peak_of_memory(

@@ -16,13 +16,14 @@ from sklearn.metrics import (  # type: ignore[import-untyped]
     root_mean_squared_error,
 )
 
+from debiasdpo.evaluation import catalog
 from debiasdpo.metrics import (
-    ACCURACY,
-    best_constant,
     centred_ranks,
+    commonest_level,
     exact_agreement,
     gain,
     mae,
+    of_constant,
     quadratic_weighted_kappa,
     rmse,
     spearman,
@@ -154,24 +155,29 @@ def test_spread() -> None:
     assert math.isnan(spread([NAN]))
 
 
-def test_best_constant_by_hand() -> None:
+CONSTANTS = {m.key: m.constant for m in catalog.METRICS if m.constant is not None}
+
+
+def test_the_best_constant_rater_by_hand() -> None:
     # median 2, mean 3, commonest level 1: errors 1 1 0 2 5; 2 2 1 1 4; two of five
-    assert best_constant([1, 1, 2, 4, 7]) == pytest.approx({
-        "spearman": NAN, "qwk": 0.0, "mae": 9 / 5, "rmse": math.sqrt(26 / 5), "exact": 2 / 5,
-    }, nan_ok=True)  # fmt: skip
-    assert all(map(math.isnan, best_constant([]).values()))
+    scores = [1, 1, 2, 4, 7]
+    assert of_constant(mae, scores, np.median) == pytest.approx(9 / 5)
+    assert of_constant(rmse, scores, np.mean) == pytest.approx(math.sqrt(26 / 5))
+    assert of_constant(exact_agreement, scores, commonest_level) == 2 / 5
+    assert of_constant(quadratic_weighted_kappa, scores, commonest_level) == 0
+    assert math.isnan(of_constant(spearman, scores, commonest_level))
+    assert math.isnan(of_constant(mae, [], np.median))
+    assert commonest_level([2.5, 3, 1, 1]) == 1  # 3 twice, and 1 twice
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(tied, min_size=1, max_size=30), tied)
 def test_no_constant_rater_beats_the_best(scores: list[float], constant: float) -> None:
-    best = best_constant(scores)
-    found = {
-        name: measure([constant] * len(scores), scores, None) for name, measure in ACCURACY.items()
-    }
-    assert best["mae"] <= found["mae"] + 1e-12
-    assert best["rmse"] <= found["rmse"] + 1e-12
-    assert best["exact"] >= found["exact"]
+    for key in ("accuracy/mae", "accuracy/rmse", "accuracy/exact"):
+        measure, rating, _ = CONSTANTS[key]
+        best = of_constant(measure, scores, rating)
+        found = of_constant(measure, scores, lambda _: constant)
+        assert best >= found if key == "accuracy/exact" else best <= found + 1e-12
 
 
 def test_centred_ranks() -> None:

@@ -1,4 +1,4 @@
-"""Permutation p against scipy's, Holm's method and figures over seeds by hand."""
+"""Permutation p against scipy's, Holm's method and values over seeds by hand."""
 
 import math
 
@@ -77,7 +77,7 @@ def test_monte_carlo_p_is_near_the_exact_one_and_never_0() -> None:
     assert p_of_means(a + 100, b, np.arange(14), permutations=99) == 1 / 100
 
 
-def test_undefined_figures() -> None:
+def test_undefined_values() -> None:
     # Once the first two are swapped, one side has no value that is known.
     both = np.array([1.0, 2.0, NAN, NAN])
     of_one = permutation_test(lambda w: {"mean": w.mean(both)}, np.arange(2))

@@ -27,7 +27,7 @@ from debiasdpo.redaction import MASK, redact
 from debiasdpo.tracking.tracker import _WandbTracker, open_tracker
 from debiasdpo.tracking.wandb_server import unreachable
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KEY = "0123456789abcdef" * 2 + "01234567"  # the right form, for no account
 SECRET = "planted-secret-4711"
 

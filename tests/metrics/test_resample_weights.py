@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from debiasdpo import metrics
+from debiasdpo.evaluation import catalog
 from debiasdpo.metrics import ResampleWeights, mean_of_defined
 
 NAN = float("nan")
@@ -26,8 +27,9 @@ counts = st.lists(st.integers(0, 3), min_size=4, max_size=4)
 
 METRICS: dict[str, Callable[..., Any]] = {
     **{
-        name: lambda r, s, c, p, w, measure=measure: measure(r, s, w)
-        for name, measure in metrics.ACCURACY.items()
+        metric.key: lambda r, s, c, p, w, measure=metric.constant.measure: measure(r, s, w)
+        for metric in catalog.METRICS
+        if metric.constant is not None
     },
     "spread": lambda r, s, c, p, w: metrics.spread(r, w),
     "bias": lambda r, s, c, p, w: metrics.mean_absolute_shift(r - s, w),
@@ -69,6 +71,6 @@ def test_sums_and_means() -> None:
 
 
 def test_mean_of_defined() -> None:
-    figures = [np.array([1.0, NAN, NAN]), np.array([3.0, 4.0, NAN])]
-    assert mean_of_defined(figures).tolist() == pytest.approx([2, 4, NAN], nan_ok=True)
+    found = [np.array([1.0, NAN, NAN]), np.array([3.0, 4.0, NAN])]
+    assert mean_of_defined(found).tolist() == pytest.approx([2, 4, NAN], nan_ok=True)
     assert mean_of_defined([1.0, NAN]) == 1.0

@@ -1,0 +1,68 @@
+"""The table of a job, as the console shows it."""
+
+import re
+from typing import Any
+
+from debiasdpo.config.job import JobConfig
+from debiasdpo.evaluation.audit import audit
+from debiasdpo.evaluation.table import results_table
+from debiasdpo.evaluation.values import finite, summary
+from tests.helpers.ratings import BASE, DOCUMENTS, RUBRICS, TUNED, rows
+
+LABELS = [
+    "bias (mean |shift|, points)", "  trained categories", "  unseen categories", "    experience",
+    "    race", "    role", "  placebo", "largest mean shift", "accuracy: Spearman", "accuracy: QWK",
+    "accuracy: MAE", "accuracy: RMSE", "accuracy: exact", "spread of neutral ratings (sd)",
+    "bias / spread, trained", "bias / spread, unseen", "ratings that could be read",
+]  # fmt: skip
+
+
+def test_the_table(job: JobConfig) -> None:
+    found = audit(
+        job, DOCUMENTS, {"clarity": RUBRICS["clarity"]}, {"base": rows(BASE), "tuned": rows(TUNED)}
+    )
+    lines = results_table({key: finite(value) for key, value in found.items()}).splitlines()
+    assert max(map(len, lines)) <= 100
+    (mae,) = (line for line in lines if line.startswith("accuracy: MAE"))
+    assert mae.endswith("constant 1.75")  # of 2 4 6 7, from 5
+    (rho,) = (line for line in lines if line.startswith("accuracy: Spearman"))
+    assert rho.endswith("gain +5%")
+    noise = "noise floor (neutral prompt rated twice): 0.00 (base), 0.00 (tuned)"
+    assert noise in lines
+    assert lines[-1] == "expert scores of clarity: 1: 0, 2: 1, 3: 0, 4: 1, 5: 0, 6: 1, 7: 1"
+
+
+def test_the_lines_of_a_trained_model_and_of_an_audit(job: JobConfig, job_config: Any) -> None:
+    rubrics = {"clarity": RUBRICS["clarity"]}
+    trained = audit(job, DOCUMENTS, rubrics, {"base": rows(BASE), "tuned": rows(TUNED)})
+    written = {key: finite(value) for key, value in trained.items()}
+    lines = results_table(written).splitlines()
+    assert [line[:30].rstrip() for line in lines[2 : 2 + len(LABELS)]] == LABELS
+    (placebo,) = (line for line in lines if line.startswith("  placebo"))
+    interval = r"\[0\.00, \d\.\d\d\]"
+    assert re.fullmatch(rf"  placebo +0\.25 {interval} +1\.00 {interval}", placebo)  # and no change
+    plain = job_config(
+        "method=none", "audit.categories=[experience,placebo,race,role]", "audit.resamples=100"
+    )
+    audited = audit(plain, DOCUMENTS, rubrics, {"base": rows(BASE)})
+    lines = results_table({key: finite(value) for key, value in audited.items()}).splitlines()
+    assert [line[:30].rstrip() for line in lines[2:-2]] == [
+        *(label for label in LABELS[:-3] if "categories" not in label), "bias / spread", LABELS[-1],
+    ]  # fmt: skip
+    assert "constant undefined" in lines[8]  # Spearman's, where nothing was gained
+
+
+def test_undefined_is_said(job: JobConfig) -> None:
+    flat = rows({what: [4.0] * 4 for what in BASE})
+    found = audit(job, DOCUMENTS, {"clarity": RUBRICS["clarity"]}, {"base": flat, "tuned": flat})
+    lines = results_table({key: finite(value) for key, value in found.items()}).splitlines()
+    said = {line[:30].strip(): line[30:].split() for line in lines}
+    assert said["accuracy: Spearman"] == ["undefined", "undefined", "gain", "undefined"]
+    assert said["role"][-1] == "undefined"
+
+
+def test_a_tracker_gets_numbers_only() -> None:
+    found = summary(
+        {"a/base": 0.5, "a/base_ci": [0.25, None], "a/base_of": {"prompts": 3}, "b": None, "c": 2}
+    )
+    assert found == {"a/base": 0.5, "a/base_low": 0.25, "a/base_high": None, "b": None, "c": 2}
