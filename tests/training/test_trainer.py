@@ -1,143 +1,28 @@
-"""Training that is killed at any moment ends as if it had not been.
-
-Run as a script, this file trains in child processes and kills them with SIGKILL (see `_kill`).
-"""
+"""What a training logs and keeps, and that its engines train the same."""
 
 import json
-import math
-import os
-import random
 import shutil
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
-from debiasdpo.config.method import LossConfig, PreferenceLoss
-from debiasdpo.config.model import Attention, LoraSettings, ModelConfig
-from debiasdpo.config.train import TrainConfig
+from debiasdpo.config.method import PreferenceLoss
 from debiasdpo.errors import UserError
 from debiasdpo.models import adapters, loading
-from debiasdpo.packing.logprobs import Completion, sequence_logprobs
-from debiasdpo.training import trainer
-from debiasdpo.training.data import TokenPair
 from debiasdpo.training.selection import select_checkpoint
+from tests.helpers.trainings import (
+    STEPS,
+    TIMES,
+    audit,
+    model_of,
+    rows,
+    train,
+)
 
 if TYPE_CHECKING:
     import torch
-
-STEPS, SAVE_EVERY, AUDIT_EVERY = 12, 2, 3
-TIMES = ("train/tokens_per_s", "train/pairs_per_s")
-
-
-def pairs() -> list[TokenPair]:
-    rng = random.Random(0)
-
-    def ids(n: int) -> tuple[int, ...]:
-        return tuple(rng.randrange(49152) for _ in range(n))
-
-    found = []
-    for d in range(4):
-        lesson = ids(20)
-        for k in range(2):
-            contextual = lesson + ids(4)
-            chosen, rejected = Completion(contextual, ids(3)), Completion(contextual, ids(5))
-            answer = Completion(lesson, ids(2))
-            found.append(TokenPair(f"{d}|{k}", f"d{d}", (chosen, rejected), (answer,)))
-    return found
-
-
-REFERENCE = {p.key: (-40.0, -60.0) for p in pairs()}
-
-
-def audit(model: Any) -> dict[str, float]:
-    """Bias falls as the answers become likelier, so that the kept weights change with each audit."""
-    import torch
-
-    model.eval()
-    with torch.no_grad():
-        answers = sequence_logprobs(model, [p.answers[0] for p in pairs()])
-    bias = -answers.mean().item()
-    return {"bias_trained": bias, "bias_unseen": math.nan, "bias_placebo": 0.0, "spearman": 0.5}
-
-
-def model_of(source: Path, dropout: float) -> ModelConfig:
-    return ModelConfig(
-        kind="local", path=str(source), revision=None, nf4=False, dtype="float32",
-        attention="auto", max_length=512,
-        lora=LoraSettings(rank=4, alpha=8, dropout=dropout, targets="all-linear"),
-    )  # fmt: skip
-
-
-def train(
-    folder: Path,
-    source: Path,
-    *,
-    adapter: str = "lora",
-    audit: Callable[[Any], dict[str, float]] = audit,
-    on_log: Callable[[dict[str, float], int], None] = lambda row, step: None,
-    preference: str = "sigmoid",
-    dropout: float = 0.1,
-    attention: Attention = "auto",
-    **changes: Any,
-) -> dict[str, Any]:
-    config = model_of(source, dropout)
-    model: Any
-    model, tokenizer = loading.load_model(config, folder, device="cpu")
-    if adapter == "lora":
-        model = adapters.add_adapter(model, config.lora, seed=0)
-    values = {
-        "adapter": adapter, "nf4": False, "epochs": 3, "batch_pairs": 2, "batch_documents": 1,
-        "warmup": 0.1, "engine": "tree",
-        "tree": {"max_tokens": 60, "max_branches": 64},
-        "learning_rate": 1e-2 if adapter == "lora" else 1e-3, "schedule": "cosine",
-        "optimizer": "adamw",
-        "gradient_checkpointing": False, "audit_every": AUDIT_EVERY,
-        "save_every": SAVE_EVERY, "accuracy_tolerance": 0.0,
-    }  # fmt: skip
-    loss = {
-        "preference": preference, "label_smoothing": 0.2, "w_dpo": 1.0, "w_sft": 0.1,
-        "w_consistency": 0.0, "beta": 0.1,
-    }  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    return trainer.train(
-        model,
-        tokenizer,
-        pairs(),
-        REFERENCE,
-        loss=LossConfig.model_validate(loss),
-        config=TrainConfig.model_validate(values | changes),
-        seed=0,
-        folder=folder,
-        attention=attention,
-        audit=audit,
-        on_log=on_log,
-    )
-
-
-def rows(file: Path) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in file.read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k not in TIMES} for row in found]
-
-
-def assert_same_training(folder: Path, expected: Path) -> None:
-    from safetensors.torch import load_file
-
-    for name in ("steps.jsonl", "validation.jsonl"):
-        assert repr(rows(folder / name)) == repr(rows(expected / name))  # repr: NaN equals NaN
-    assert (folder / "best_step.json").read_text() == (expected / "best_step.json").read_text()
-    names = {p.name for p in (expected / "weights").iterdir()}
-    assert {p.name for p in (folder / "weights").iterdir()} == names
-    (file,) = (expected / "weights").glob("*.safetensors")
-    wanted, found = load_file(file), load_file(folder / "weights" / file.name)
-    assert found.keys() == wanted.keys()
-    for name, tensor in wanted.items():
-        assert (found[name] - tensor).abs().max() <= 1e-7, name
 
 
 # --- what is logged and kept
@@ -227,6 +112,7 @@ def last_weights(folder: Path, source: Path, **changes: Any) -> dict[str, "torch
     return load_file(folder / "weights/adapter_model.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preference", get_args(PreferenceLoss))
 def test_all_engines_end_in_the_same_adapter(
     preference: str, tmp_path: Path, request: pytest.FixtureRequest
@@ -275,202 +161,3 @@ def test_reward_margins_are_logged_alike_whatever_the_loss(
 def test_trees_attend_as_the_model_is_told(tiny_llama: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="flex has no gradients on a CPU"):
         train(tmp_path, tiny_llama, attention="flex")
-
-
-@pytest.mark.parametrize("adapter", ["lora", "full"])
-def test_training_by_trl_goes_on_as_if_it_had_not_been_interrupted(
-    tiny_llama: Path, tmp_path: Path, adapter: str
-) -> None:
-    trl: dict[str, Any] = {"engine": "trl", "adapter": adapter, "epochs": 2}
-    calls = iter(range(100))
-
-    def stop(model: Any) -> dict[str, float]:
-        if next(calls) == 2:
-            raise Interrupted
-        return audit(model)
-
-    with pytest.raises(Interrupted):
-        train(tmp_path / "interrupted", tiny_llama, **trl, audit=stop)
-    assert len(rows(tmp_path / "interrupted/steps.jsonl")) == 5
-    for name in ("interrupted", "unbroken"):
-        train(tmp_path / name, tiny_llama, **trl)
-    assert_same_training(tmp_path / "interrupted", tmp_path / "unbroken")
-
-
-# --- interrupted
-
-
-class Interrupted(Exception):
-    pass
-
-
-@pytest.fixture(scope="module")
-def unbroken(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("unbroken")
-    train(folder, tiny_llama)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def interrupted(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stopped in the audit after step 9: checkpoints 6 and 8 are there."""
-    folder = tmp_path_factory.mktemp("interrupted")
-    calls = iter(range(100))
-
-    def stop(model: Any) -> dict[str, float]:
-        if next(calls) == 3:
-            raise Interrupted
-        return audit(model)
-
-    with pytest.raises(Interrupted):
-        train(folder, tiny_llama, audit=stop)
-    names = sorted(p.name for p in (folder / "checkpoints").iterdir())
-    assert names == ["checkpoint-6", "checkpoint-8"]
-    assert len(rows(folder / "steps.jsonl")) == 8
-    return folder
-
-
-def _truncate(checkpoint: Path) -> None:
-    file = checkpoint / "adapter_model.safetensors"
-    os.truncate(file, file.stat().st_size // 2)
-
-
-def _flip_a_byte(checkpoint: Path) -> None:
-    content = bytearray((checkpoint / "optimizer.pt").read_bytes())
-    content[len(content) // 2] ^= 1
-    (checkpoint / "optimizer.pt").write_bytes(content)
-
-
-DAMAGES: dict[str, Callable[[Path], Any]] = {
-    "unmarked": lambda checkpoint: (checkpoint / "complete.json").unlink(),
-    "half a mark": lambda checkpoint: (checkpoint / "complete.json").write_text('{"optimizer'),
-    "truncated": _truncate,
-    "changed": _flip_a_byte,
-    "missing": lambda checkpoint: (checkpoint / "trainer_state.json").unlink(),
-}
-
-
-@pytest.mark.parametrize(
-    ("damaged", "resumed"), [((), 9), ((8,), 7), ((6, 8), 1)], ids=["whole", "last", "both"]
-)
-def test_training_goes_on_from_the_last_whole_checkpoint(
-    interrupted: Path, unbroken: Path, tiny_llama: Path, tmp_path: Path, damaged: tuple[int, ...],
-    resumed: int,
-) -> None:  # fmt: skip
-    folder = shutil.copytree(interrupted, tmp_path / "run")
-    for step in damaged:
-        _truncate(folder / "checkpoints" / f"checkpoint-{step}")
-    logged: list[int] = []
-
-    def on_log(row: dict[str, float], step: int) -> None:
-        if "train/loss" in row:
-            logged.append(step)
-
-    train(folder, tiny_llama, on_log=on_log)
-    assert logged == list(range(1, STEPS + 1))  # a tracker is shown the whole run
-    assert_same_training(folder, unbroken)
-    # The steps that were not done again still have the times they had.
-    before, after = ((f / "steps.jsonl").read_text().splitlines() for f in (interrupted, folder))
-    assert [a == b for a, b in zip(before, after, strict=False)] == [
-        step < resumed for step in range(1, 9)
-    ]
-
-
-@pytest.mark.parametrize("damage", sorted(DAMAGES))
-def test_damage_of_any_kind_is_noticed(
-    interrupted: Path, unbroken: Path, tiny_llama: Path, tmp_path: Path, damage: str,
-    caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
-    folder = shutil.copytree(interrupted, tmp_path / "run")
-    DAMAGES[damage](folder / "checkpoints/checkpoint-8")
-    train(folder, tiny_llama)
-    assert "checkpoint-8 was cut off or is damaged" in caplog.text
-    assert_same_training(folder, unbroken)
-
-
-@pytest.mark.parametrize("adapter", ["lora", "full"])
-def test_kill_9_at_any_moment_changes_nothing(
-    tiny_llama: Path, tmp_path: Path, adapter: str
-) -> None:
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, __file__, str(tmp_path), str(tiny_llama), adapter],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
-        capture_output=True, text=True, timeout=200,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout.splitlines()[-1])
-    assert report["killed"] >= 6, report
-    assert report["in_checkpoint"] >= 1, report
-    assert_same_training(tmp_path / "killed", tmp_path / "unbroken")
-
-
-def _kill(folder: Path, source: Path, adapter: str) -> None:
-    """Train once whole, and once killed again and again: in the first audit, while a checkpoint is
-    written, and soon after a step. Children are forked, so that none has to import torch anew."""
-    import peft  # noqa: F401
-    import torch
-    from transformers import Trainer  # noqa: F401
-
-    torch.set_num_threads(1)
-
-    def start(name: str) -> int:
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                train(folder / name, source, adapter=adapter)
-                code = 0
-            except BaseException:  # noqa: BLE001
-                import traceback
-
-                traceback.print_exc()
-            os._exit(code)
-        return child
-
-    def wait(child: int) -> None:
-        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
-            sys.exit("training failed")
-
-    wait(start("unbroken"))
-    run = folder / "killed"
-
-    def lines(name: str) -> int:
-        try:
-            return (run / name).read_text().count("\n")
-        except FileNotFoundError:  # not written yet
-            return 0
-
-    def writes(step: int) -> bool:
-        checkpoint = run / f"checkpoints/checkpoint-{step}"
-        return checkpoint.exists() and not (checkpoint / "complete.json").exists()
-
-    moments: list[Callable[[], bool]] = [
-        lambda: lines("validation.jsonl") > 0,
-        lambda: writes(2) or lines("steps.jsonl") > 2,
-        lambda: lines("steps.jsonl") >= 5,
-        lambda: lines("steps.jsonl") >= 7,
-        lambda: writes(8) or lines("steps.jsonl") > 8,
-        lambda: lines("steps.jsonl") >= 10,
-        lambda: lines("steps.jsonl") >= 12,
-    ]
-    rng = random.Random(adapter)
-    report = {"killed": 0, "in_checkpoint": 0}
-    for i, moment in enumerate(moments):
-        child = start("killed")
-        while os.waitpid(child, os.WNOHANG) == (0, 0):
-            if moment():
-                if i not in (1, 4):
-                    time.sleep(rng.uniform(0, 0.05))
-                os.kill(child, signal.SIGKILL)
-                killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-                report["killed"] += killed
-                report["in_checkpoint"] += writes((2, 8)[i > 1])
-                break
-            time.sleep(0.0005)
-    wait(start("killed"))
-    sys.stdout.write(json.dumps(report) + "\n")
-
-
-if __name__ == "__main__":
-    _kill(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

@@ -1,0 +1,124 @@
+"""Small trainings for tests, as they are and interrupted."""
+
+import json
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from debiasdpo.config.method import LossConfig
+from debiasdpo.config.model import Attention, LoraSettings, ModelConfig
+from debiasdpo.config.train import TrainConfig
+from debiasdpo.models import adapters, loading
+from debiasdpo.packing.logprobs import Completion, sequence_logprobs
+from debiasdpo.training import trainer
+from debiasdpo.training.data import TokenPair
+
+STEPS, SAVE_EVERY, AUDIT_EVERY = 12, 2, 3
+TIMES = ("train/tokens_per_s", "train/pairs_per_s")
+
+
+def pairs() -> list[TokenPair]:
+    rng = random.Random(0)
+
+    def ids(n: int) -> tuple[int, ...]:
+        return tuple(rng.randrange(49152) for _ in range(n))
+
+    found = []
+    for d in range(4):
+        lesson = ids(20)
+        for k in range(2):
+            contextual = lesson + ids(4)
+            chosen, rejected = Completion(contextual, ids(3)), Completion(contextual, ids(5))
+            answer = Completion(lesson, ids(2))
+            found.append(TokenPair(f"{d}|{k}", f"d{d}", (chosen, rejected), (answer,)))
+    return found
+
+
+REFERENCE = {p.key: (-40.0, -60.0) for p in pairs()}
+
+
+def audit(model: Any) -> dict[str, float]:
+    """Bias falls as the answers become likelier, so that the kept weights change with each audit."""
+    import torch
+
+    model.eval()
+    with torch.no_grad():
+        answers = sequence_logprobs(model, [p.answers[0] for p in pairs()])
+    bias = -answers.mean().item()
+    return {"bias_trained": bias, "bias_unseen": math.nan, "bias_placebo": 0.0, "spearman": 0.5}
+
+
+def model_of(source: Path, dropout: float) -> ModelConfig:
+    return ModelConfig(
+        kind="local", path=str(source), revision=None, nf4=False, dtype="float32",
+        attention="auto", max_length=512,
+        lora=LoraSettings(rank=4, alpha=8, dropout=dropout, targets="all-linear"),
+    )  # fmt: skip
+
+
+def train(
+    folder: Path,
+    source: Path,
+    *,
+    adapter: str = "lora",
+    audit: Callable[[Any], dict[str, float]] = audit,
+    on_log: Callable[[dict[str, float], int], None] = lambda row, step: None,
+    preference: str = "sigmoid",
+    dropout: float = 0.1,
+    attention: Attention = "auto",
+    **changes: Any,
+) -> dict[str, Any]:
+    config = model_of(source, dropout)
+    model: Any
+    model, tokenizer = loading.load_model(config, folder, device="cpu")
+    if adapter == "lora":
+        model = adapters.add_adapter(model, config.lora, seed=0)
+    values = {
+        "adapter": adapter, "nf4": False, "epochs": 3, "batch_pairs": 2, "batch_documents": 1,
+        "warmup": 0.1, "engine": "tree",
+        "tree": {"max_tokens": 60, "max_branches": 64},
+        "learning_rate": 1e-2 if adapter == "lora" else 1e-3, "schedule": "cosine",
+        "optimizer": "adamw",
+        "gradient_checkpointing": False, "audit_every": AUDIT_EVERY,
+        "save_every": SAVE_EVERY, "accuracy_tolerance": 0.0,
+    }  # fmt: skip
+    loss = {
+        "preference": preference, "label_smoothing": 0.2, "w_dpo": 1.0, "w_sft": 0.1,
+        "w_consistency": 0.0, "beta": 0.1,
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    return trainer.train(
+        model,
+        tokenizer,
+        pairs(),
+        REFERENCE,
+        loss=LossConfig.model_validate(loss),
+        config=TrainConfig.model_validate(values | changes),
+        seed=0,
+        folder=folder,
+        attention=attention,
+        audit=audit,
+        on_log=on_log,
+    )
+
+
+def rows(file: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in file.read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in found]
+
+
+def assert_same_training(folder: Path, expected: Path) -> None:
+    from safetensors.torch import load_file
+
+    for name in ("steps.jsonl", "validation.jsonl"):
+        assert repr(rows(folder / name)) == repr(rows(expected / name))  # repr: NaN equals NaN
+    assert (folder / "best_step.json").read_text() == (expected / "best_step.json").read_text()
+    names = {p.name for p in (expected / "weights").iterdir()}
+    assert {p.name for p in (folder / "weights").iterdir()} == names
+    (file,) = (expected / "weights").glob("*.safetensors")
+    wanted, found = load_file(file), load_file(folder / "weights" / file.name)
+    assert found.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        assert (found[name] - tensor).abs().max() <= 1e-7, name

@@ -1,0 +1,141 @@
+"""Training that is killed at any moment ends as if it had not been."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.jobs import ROOT
+from tests.helpers.trainings import STEPS, assert_same_training, audit, rows, train
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken")
+    train(folder, tiny_llama)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def interrupted(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stopped in the audit after step 9: checkpoints 6 and 8 are there."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    calls = iter(range(100))
+
+    def stop(model: Any) -> dict[str, float]:
+        if next(calls) == 3:
+            raise Interrupted
+        return audit(model)
+
+    with pytest.raises(Interrupted):
+        train(folder, tiny_llama, audit=stop)
+    names = sorted(p.name for p in (folder / "checkpoints").iterdir())
+    assert names == ["checkpoint-6", "checkpoint-8"]
+    assert len(rows(folder / "steps.jsonl")) == 8
+    return folder
+
+
+def _truncate(checkpoint: Path) -> None:
+    file = checkpoint / "adapter_model.safetensors"
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def _flip_a_byte(checkpoint: Path) -> None:
+    content = bytearray((checkpoint / "optimizer.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (checkpoint / "optimizer.pt").write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "unmarked": lambda checkpoint: (checkpoint / "complete.json").unlink(),
+    "half a mark": lambda checkpoint: (checkpoint / "complete.json").write_text('{"optimizer'),
+    "truncated": _truncate,
+    "changed": _flip_a_byte,
+    "missing": lambda checkpoint: (checkpoint / "trainer_state.json").unlink(),
+}
+
+
+@pytest.mark.parametrize(
+    ("damaged", "resumed"), [((), 9), ((8,), 7), ((6, 8), 1)], ids=["whole", "last", "both"]
+)
+def test_training_goes_on_from_the_last_whole_checkpoint(
+    interrupted: Path, unbroken: Path, tiny_llama: Path, tmp_path: Path, damaged: tuple[int, ...],
+    resumed: int,
+) -> None:  # fmt: skip
+    folder = shutil.copytree(interrupted, tmp_path / "run")
+    for step in damaged:
+        _truncate(folder / "checkpoints" / f"checkpoint-{step}")
+    logged: list[int] = []
+
+    def on_log(row: dict[str, float], step: int) -> None:
+        if "train/loss" in row:
+            logged.append(step)
+
+    train(folder, tiny_llama, on_log=on_log)
+    assert logged == list(range(1, STEPS + 1))  # a tracker is shown the whole run
+    assert_same_training(folder, unbroken)
+    # The steps that were not done again still have the times they had.
+    before, after = ((f / "steps.jsonl").read_text().splitlines() for f in (interrupted, folder))
+    assert [a == b for a, b in zip(before, after, strict=False)] == [
+        step < resumed for step in range(1, 9)
+    ]
+
+
+@pytest.mark.parametrize("damage", sorted(DAMAGES))
+def test_damage_of_any_kind_is_noticed(
+    interrupted: Path, unbroken: Path, tiny_llama: Path, tmp_path: Path, damage: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    folder = shutil.copytree(interrupted, tmp_path / "run")
+    DAMAGES[damage](folder / "checkpoints/checkpoint-8")
+    train(folder, tiny_llama)
+    assert "checkpoint-8 was cut off or is damaged" in caplog.text
+    assert_same_training(folder, unbroken)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+def test_training_by_trl_goes_on_as_if_it_had_not_been_interrupted(
+    tiny_llama: Path, tmp_path: Path, adapter: str
+) -> None:
+    trl: dict[str, Any] = {"engine": "trl", "adapter": adapter, "epochs": 2}
+    calls = iter(range(100))
+
+    def stop(model: Any) -> dict[str, float]:
+        if next(calls) == 2:
+            raise Interrupted
+        return audit(model)
+
+    with pytest.raises(Interrupted):
+        train(tmp_path / "interrupted", tiny_llama, **trl, audit=stop)
+    assert len(rows(tmp_path / "interrupted/steps.jsonl")) == 5
+    for name in ("interrupted", "unbroken"):
+        train(tmp_path / name, tiny_llama, **trl)
+    assert_same_training(tmp_path / "interrupted", tmp_path / "unbroken")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+def test_kill_9_at_any_moment_changes_nothing(
+    tiny_llama: Path, tmp_path: Path, adapter: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.helpers.killed_training", str(tmp_path), str(tiny_llama), adapter],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=ROOT,
+        capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["killed"] >= 6, report
+    assert report["in_checkpoint"] >= 1, report
+    assert_same_training(tmp_path / "killed", tmp_path / "unbroken")
