@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-_tokens = 0  # that went through a model in this process, shared ones of a tree counted once
+_tokens = 0  # run through a model in this process, shared ones of a tree counted once
 
 
 def count_tokens(tokens: int) -> None:
-    """Told by every forward pass."""
+    """Count the tokens of a forward pass; every forward pass calls this."""
     global _tokens
     _tokens += tokens
 
 
 class Cost(NamedTuple):
-    """Of one stage, by the processes that worked on it one after the other."""
+    """What one stage took: the sum over the processes that worked on it one after the other."""
 
     seconds: float = 0.0
     tokens: int = 0  # forward passes; training runs each backward too
@@ -35,7 +35,7 @@ class Cost(NamedTuple):
         return {**self._asdict(), "seconds": round(self.seconds, 2)}
 
     def after(self, earlier: "Cost") -> "Cost":
-        """Together with what was spent before, by a process that was killed."""
+        """The sum of this cost and that of an earlier process, which was killed."""
         return Cost(
             self.seconds + earlier.seconds,
             self.tokens + earlier.tokens,
@@ -52,14 +52,14 @@ NO_COST = Cost()
 
 
 class Meter:
-    """Runs from its making on."""
+    """Measures time, tokens and memory from the moment when it is created."""
 
     def __init__(self) -> None:
         self._started, self._tokens = time.perf_counter(), _tokens
         _forget_peak()
 
     def read(self, processes: int) -> Cost:
-        """What was spent so far. Of several processes this one stands for all."""
+        """What was spent so far. Each of `processes` is taken to have used a GPU for as long as this one."""
         seconds = time.perf_counter() - self._started
         gpus = processes if _gpu() is not None else 0
         return Cost(seconds, _tokens - self._tokens, round(_peak() / 1e9, 3), gpus)
@@ -68,7 +68,8 @@ class Meter:
 def cost_metrics(costs: Mapping[str, Cost], gpu_hour_price: float | None) -> dict[str, float]:
     """Keys of metrics.json: `cost/<what>` of the whole job and `cost/<stage>/<what>` of each stage.
 
-    Stages that an earlier job made count as they were made then: what this result costs from nothing.
+    A stage that an earlier job made counts with what it took then: together, what this result costs from
+    nothing.
     """
     found: dict[str, float] = {
         "cost/gpu_hours": sum(c.gpu_hours for c in costs.values()),
@@ -100,7 +101,7 @@ def _forget_peak() -> None:
 
 
 def _peak() -> float:
-    """Bytes."""
+    """Peak memory in bytes: of the GPU, where one is in use, else of the process."""
     if (gpu := _gpu()) is not None:
         return float(gpu.max_memory_allocated())
     try:

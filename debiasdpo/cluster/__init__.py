@@ -1,1 +1,1 @@
-"""Slurm, Ray, several processes of one machine; how jobs are doing; interrupts."""
+"""Slurm, Ray, several processes of one machine; states of jobs; interrupts."""

@@ -1,7 +1,7 @@
 """Several processes of one machine, one a GPU, as `accelerate launch` (or torchrun) starts them.
 
-Process 0 runs the job. The others wait for what it has them train, and take their share of every
-step; all that is written and shown is process 0's.
+Process 0 runs the job. The other processes wait for ratings and trainings, of which each takes its share;
+only process 0 writes and prints.
 """
 
 import os
@@ -15,7 +15,7 @@ _PATIENCE = timedelta(days=30)  # the others wait while process 0 rates document
 
 
 def rank() -> int:
-    """Which of the processes this is; 0 where there is one only."""
+    """The number of this process; 0 if it is the only one."""
     return int(os.environ.get("RANK", "0"))
 
 
@@ -32,7 +32,7 @@ def device() -> str:
 
 
 def broadcast(value: Any) -> Any:
-    """What process 0 gives, in all of them; the others wait for it."""
+    """Process 0's value, in every process; the others wait for it."""
     if size() == 1:
         return value
     import torch.distributed
@@ -44,7 +44,7 @@ def broadcast(value: Any) -> Any:
 
 
 def wait_for_all() -> None:
-    """Return when every process has come here."""
+    """Return when every process has called this."""
     import torch.distributed
 
     if size() > 1:
@@ -61,7 +61,7 @@ def all_reduce(tensor: "Tensor") -> None:
 
 
 def finish() -> None:
-    """Leave the group of processes, if it ever came together."""
+    """Leave the group of processes, if there is one."""
     if size() == 1:
         return
     import torch.distributed

@@ -13,7 +13,7 @@ _LOOK_S = 5.0  # to wait for a Ray cluster's answer
 
 
 def join_ray(cluster: RayConfig) -> None:
-    """Be part of the Ray cluster, as one that is already may call again."""
+    """Be part of the Ray cluster; may be called again."""
     import ray
 
     try:

@@ -19,7 +19,7 @@ from debiasdpo.errors import UserError
 
 
 class JobFailed(Exception):
-    """Makes Slurm call a job failed that failed; what went wrong is in its run folder."""
+    """Raised so that Slurm too counts the job as failed; what went wrong is in its run folder."""
 
 
 class _Job(SlurmLauncher):  # type: ignore[misc]
@@ -57,8 +57,8 @@ def call(
     function: Callable[..., None],
     *arguments: Any,
 ) -> Callable[[], None]:
-    """Queue `function(*arguments)` as so many jobs of an array; returns what cancels those that are left.
-    `UserError` if Slurm refuses them."""
+    """Queue `function(*arguments)` as `count` jobs of an array. Returns a function that cancels those that
+    are left. `UserError` if Slurm refuses them."""
     executor = _executor(cluster, output_dir / "sweeps")
     where = {name: value for name, value in os.environ.items() if name == "SLURM_CONF"}
     with submitit.helpers.clean_env():  # of the job that this may run in

@@ -1,4 +1,4 @@
-"""How a job is doing, from what its run folder says and whether its process is still there."""
+"""The state of a job, from what its run folder says and whether its process is still there."""
 
 import functools
 import os
@@ -16,7 +16,7 @@ _TIMEOUT_S = 20.0  # for Slurm's answer
 
 
 def state_of(status: Mapping[str, Any]) -> str:
-    """One of `STATES`; killed: said to be at work, but its process is gone; unknown: nothing readable.
+    """One of `STATES`; killed: its status says running, but its process is gone; unknown: nothing readable.
 
     A job of Slurm's is looked for in its queue. Of processes on other machines without Slurm nothing
     is known, and what they said last counts.
@@ -37,7 +37,7 @@ def state_of(status: Mapping[str, Any]) -> str:
 
 
 def at_work(status: Mapping[str, Any]) -> bool:
-    """Whether somebody is at this job, or will be without being told."""
+    """Whether the job is running, or queued and will run."""
     return state_of(status) in ("queued", "running")
 
 
@@ -55,7 +55,7 @@ def process_is(pid: object, start: object) -> bool:
 
 
 def process_start(pid: int) -> int | None:
-    """When a process started, in clock ticks since the machine did; None where no one tells."""
+    """When a process started, in clock ticks since the machine did; None where that is not known."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return int(fields[19])

@@ -25,7 +25,7 @@ class AuditConfig(Section):
 
 
 class PlanConfig(Section):
-    """Keys of `plan`: what `debiasdpo plan` reckons with."""
+    """Keys of `plan`: assumptions of `debiasdpo plan`."""
 
     tokens_per_s: Positive | None  # through the model, without gradient; None: as measured
     gpu_memory_gb: Positive | None  # of a GPU; None: not compared
@@ -54,7 +54,7 @@ class JobConfig(Section):
 
     @property
     def local_model(self) -> ModelConfig:
-        """The local weights; only jobs that have them ask."""
+        """The section of local weights; only for jobs that have them."""
         assert isinstance(self.model, ModelConfig)
         return self.model
 

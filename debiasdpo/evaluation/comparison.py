@@ -43,7 +43,7 @@ def compare(
     that can be compared (`Metric.compared`).
 
     a, b: for each seed, the rating rows of a run (ratings_tuned.jsonl, or ratings_base.jsonl);
-    document_rows: for each seed, the rows of corpus.jsonl, the same for both runs. trained: the
+    document_rows: for each seed, the rows of documents.jsonl, the same for both runs. trained: the
     categories that both were trained on. A `UserError` says so if two runs rated other prompts.
 
     A metric is that of each seed, averaged over seeds; undefined where a seed's is. Interval and p

@@ -42,7 +42,7 @@ class Job:
         return hold_model(self.config, self.store.root)
 
     def rater(self, weights: Path | None = None) -> Rater:
-        """What rates: the model as it is (None) or as trained into `weights`, or the rater given."""
+        """The rater given; else the configured one, untrained (None) or as trained into `weights`."""
         if weights not in self._raters:
             rater = self.given or configured_rater(self.config, lambda: self.model, weights)
             require(rater, self.config.rate.readout)
@@ -77,7 +77,7 @@ class Job:
         self.run.keep(stage, stage.files or (), into)
 
     def progress(self, done: int, total: int) -> None:
-        """Say how far the stage at work is; what the first call tells was there before."""
+        """Report how far the running stage is. The first call's `done` is what an earlier process made."""
         interrupts.check()
         self._stage.setdefault("before", done)
         if self.run.progress(**self._stage, done=done, total=total):

@@ -12,7 +12,7 @@ from debiasdpo.raters.local import LocalRater
 def configured_rater(
     config: JobConfig, held: Callable[[], HeldModel], weights: Path | None
 ) -> Rater:
-    """The rater of `config.model`, as it is (None) or as trained into `weights`. `held`: the local model, of
+    """The rater of `config.model`, untrained (None) or as trained into `weights`. `held`: the local model, of
     a job that has one. A further kind of rater is made here (docs/extending.md)."""
     return local_rater(config, held(), weights)
 
@@ -25,7 +25,7 @@ def hold_model(config: JobConfig, cache: Path) -> HeldModel:
 
 
 def local_rater(config: JobConfig, held: HeldModel, weights: Path | None) -> LocalRater:
-    """The job's model as it is (None), or as trained into `weights`."""
+    """The job's model, untrained (None) or as trained into `weights`."""
     model = config.local_model
     return LocalRater(
         lambda: held.load(weights),

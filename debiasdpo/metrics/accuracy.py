@@ -94,7 +94,7 @@ def exact_agreement(
 def spread(ratings: npt.ArrayLike, weights: ResampleWeights | None = None) -> Floats:
     """Standard deviation of ratings, sqrt(mean_i r_i^2 - (mean_i r_i)^2). ratings (n,) -> points.
 
-    Bias falls with it for a rater that merely says less, so the two belong side by side.
+    A rater that merely uses less of the scale has less bias too, so the two belong side by side.
     """
     values = np.asarray(ratings, dtype=np.float64)
     rated, _, weights = _valid_pairs(values, values, weights)

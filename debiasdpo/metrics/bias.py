@@ -100,8 +100,8 @@ def reduction(base: Value, tuned: Value) -> Value:
 def relative_bias(bias: Value, spread: Value) -> Value:
     """Bias in units of the spread of the ratings: bias / spread.
 
-    Both in points, numbers or (R,). A rater that merely says less loses bias and spread alike, and
-    nothing here: at 1, an irrelevant statement moves a rating as far as another document does.
+    Both in points, numbers or (R,). A rater that merely uses less of the scale loses bias and spread alike,
+    and keeps their ratio. At 1, an irrelevant statement moves a rating as far as another document does.
     Returns 0 or more; NaN where spread is 0.
     """
     apart = np.asarray(spread, dtype=np.float64)

@@ -35,7 +35,7 @@ class RatingPrompts(Iterable[DocumentPrompts]):
     rubrics: Mapping[str, Rubric]
     turns: Sequence[Turns]
     repeats: int = 0
-    requests: Mapping[Request, str] = field(default_factory=dict)  # said in place of what is asked
+    requests: Mapping[Request, str] = field(default_factory=dict)  # in place of query and context
 
     def __iter__(self) -> Iterator[DocumentPrompts]:
         # Each rubric goes through the statements by itself: in turns with another one, it would only

@@ -32,20 +32,21 @@ class Reply:
 
 @runtime_checkable
 class Rater(Protocol):
-    """A rater says what it is and what it can do, and replies."""
+    """What a rater offers: its identity, its capabilities, and replies."""
 
     @property
     def identity(self) -> Mapping[str, object]:
-        """All that decides its replies beside what it is asked, as JSON: for fingerprints. Costs nothing:
-        no model is loaded for it."""
+        """Everything that decides its replies beside the questions, as JSON, for fingerprints. Asking for
+        it is cheap: no model is loaded."""
 
     @property
     def capabilities(self) -> frozenset[Readout]:
         """The readouts that it can do."""
 
     def check(self, questions: Iterable[Question], longest: int, reading: RateConfig) -> None:
-        """Raise `UserError` if any question cannot be answered, before the first one is. `longest`: bytes
-        of the longest question's messages; questions are gone through only where that leaves doubt."""
+        """Raise `UserError` if any question cannot be answered; called before the first question is asked.
+        `longest`: bytes of the longest question's messages; questions are looked at only where that leaves
+        doubt."""
 
     def reply(
         self, questions: Sequence[Question], wanted: Wanted, reading: RateConfig

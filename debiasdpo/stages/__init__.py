@@ -1,1 +1,1 @@
-"""The stages of a job: each finds its output by fingerprint, or makes it, going on where it was."""
+"""The stages of a job: each finds its output by fingerprint, or makes it, resuming where it was."""

@@ -31,7 +31,7 @@ def audited_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
 
 
 def mitigated_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
-    """With the reminder, where the method has one."""
+    """The audit's prompts, with the method's reminder if it has one."""
     reminded = replace(style(config), reminder=config.method.reminder)
     return audit_prompts(config, reminded, corpus.parts["test"], corpus.rubrics)
 
@@ -59,10 +59,10 @@ def rewritten_requests(config: JobConfig, corpus: SplitCorpus) -> list[list[Prom
 
 
 def rewrite_prompts(config: JobConfig, prompts: RatingPrompts) -> dict[Request, Prompt]:
-    """What asks the model to write each request anew, once for all documents.
+    """The prompts that ask the model to rewrite each request, once for all documents.
 
-    It is shown the request alone: a document would take longer to write than to rate, and what is rated
-    would change.
+    The model is shown the request without a document: rewriting a document takes longer than rating it, and
+    would change what is rated.
     """
     asked: dict[Request, Prompt] = {}
     for group in prompts:

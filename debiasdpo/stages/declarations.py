@@ -1,5 +1,5 @@
-"""What makes each stage of a job, said once: the job finds or makes its stages by these declarations,
-`debiasdpo plan` counts by them, and the run folder names them for the report (`stages.json`).
+"""The stages of a job, each declared once: the job finds or makes its stages by these declarations,
+`debiasdpo plan` counts tokens by them, and the run folder lists them for the report (`stages.json`).
 """
 
 import importlib.metadata
@@ -37,7 +37,7 @@ def _documents_settings(config: JobConfig) -> dict[str, object]:
 
 
 def _rating_settings(config: JobConfig, reading: RateConfig | None = None) -> dict[str, object]:
-    """Of every stage that asks a rater; which rater, and what it is asked, is content."""
+    """Settings of every stage that asks a rater. The rater and its prompts are content, not settings."""
     reading = reading or config.rate
     return {
         "rate": reading.model_dump(mode="json"),
@@ -86,7 +86,7 @@ def _metrics_settings(config: JobConfig) -> dict[str, object]:
         "audit": config.audit.model_dump(mode="json"),
         "train_categories": config.context.train_categories,
         "seed": config.seed,
-        "metrics": 5,  # raised when what they are is changed
+        "metrics": 5,  # raise it when a metric is added or computed differently
     }
 
 
@@ -98,7 +98,7 @@ def _asked(config: JobConfig, work: Workload, stage: Stage) -> float:
 
 
 def _twice_asked(config: JobConfig, work: Workload, stage: Stage) -> float:
-    """The trained model gets the prompts that the untrained one got."""
+    """Tokens of asking the tuned model: a trained one gets the prompts that the untrained one got."""
     return _asked(config, work, RATINGS_BASE if config.method.trains else stage)
 
 

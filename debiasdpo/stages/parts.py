@@ -26,11 +26,11 @@ from debiasdpo.storage.store import OpenStage, Store
 
 log = logging.getLogger(__name__)
 
-_LOOK_S = 1.0  # between two looks at parts that others make
+_LOOK_S = 1.0  # between two looks at the parts of other processes
 
 
 def make(job: Job, stage: OpenStage, task: RatingTask, parts: Sequence[range]) -> None:
-    """Make the stage from its parts, together with whoever can be had."""
+    """Make the stage from its parts, with the help of all processes that can be started for it."""
     cost = NO_COST
 
     def work() -> list[str]:
@@ -49,12 +49,12 @@ def make(job: Job, stage: OpenStage, task: RatingTask, parts: Sequence[range]) -
         return [task.file]
 
     job.make(task.title, stage, work, cost=lambda: cost)
-    # What the whole holds needs no disk a second time.
+    # The joined file has all rows: the parts are no longer needed.
     shutil.rmtree(part_store(task, job.store).root, ignore_errors=True)
 
 
 def _make_parts(job: Job, task: RatingTask, parts: Sequence[range]) -> Cost:
-    """Until all are finished; what they cost together, those of other processes too."""
+    """Make parts until all are finished. Returns what all parts cost, those of other processes included."""
     left, done, cost, elsewhere = list(parts), 0, NO_COST, 0
     total = task.index.prompts(task.whole)
 
@@ -79,7 +79,7 @@ def _make_parts(job: Job, task: RatingTask, parts: Sequence[range]) -> Cost:
 
 
 def help_with(task: RatingTask, parts: Sequence[range]) -> None:
-    """In another process: make the parts that nobody else makes."""
+    """In a helper process: make the parts that no other process makes."""
     store = Store(output_folder(task.config) / "cache")
     rater = configured_rater(task.config, lambda: hold_model(task.config, store.root), task.weights)
     for part in parts:
@@ -89,7 +89,7 @@ def help_with(task: RatingTask, parts: Sequence[range]) -> None:
 
 
 def _call_helpers(job: Job, task: RatingTask, parts: Sequence[range]) -> Callable[[], None]:
-    """Have others help; returns what sends those home who have not come yet."""
+    """Start helper processes. Returns a function that cancels those that have not begun."""
     cluster, count = job.config.cluster, len(parts) - 1
     if processes.size() > 1:
         processes.broadcast((task, parts))  # to their `worker_loop`

@@ -1,4 +1,4 @@
-"""The rating stages: prompts of a part in, one row a prompt out."""
+"""The rating stages: prompts about a part of the documents in, one row a prompt out."""
 
 import logging
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def rate_base(job: Job, corpus: SplitCorpus) -> Path:
-    """ratings_base.jsonl: the test part, rated by the model as it is."""
+    """ratings_base.jsonl: the test part, rated by the untrained model."""
     return rate(job, corpus, RATINGS_BASE)
 
 
@@ -35,7 +35,7 @@ def rate_tuned(job: Job, corpus: SplitCorpus, weights: Path) -> Path:
 
 
 def rate_mitigated(job: Job, corpus: SplitCorpus) -> Path:
-    """ratings_tuned.jsonl: the test part, rated by the model as it is under the method's prompts."""
+    """ratings_tuned.jsonl: the test part, rated by the untrained model with the method's prompts."""
     prompts = mitigated_prompts(job.config, corpus)
     if job.config.method.rewrite is not None:
         prompts = replace(prompts, requests=_rewritten(job, corpus, prompts))

@@ -1,4 +1,4 @@
-"""All that it takes to rate some prompts, going on after a kill: in this process, or sent to another.
+"""Rate some of the prompts of a stage, in this process or in another, resuming after a kill.
 
 Prompts and rows are gone through one after the other and never all kept, so that memory does not grow
 with their number.
@@ -28,7 +28,7 @@ from debiasdpo.storage.store import OpenStage, Store
 
 @dataclass(frozen=True)
 class PromptIndex:
-    """What is known of prompts before they are rated, by batch: `batches` makes the same ones always."""
+    """What is known of prompts before they are rated, by batch: `batches` always makes the same batches."""
 
     digests: bytes  # 16 of each batch, of its prompts
     sizes: "array[int]"  # prompts of each batch
@@ -53,7 +53,8 @@ def index_prompts(groups: Groups, size: int) -> PromptIndex:
 
 @dataclass(frozen=True)
 class RatingTask:
-    """All that a process needs to rate some batches of a stage's prompts; it can be sent elsewhere."""
+    """All that a process needs to rate some batches of a stage's prompts; it can be sent to other
+    processes."""
 
     config: JobConfig
     reading: RateConfig
@@ -135,7 +136,7 @@ class Made(NamedTuple):
 def make_part_if_free(
     task: RatingTask, part: range, store: Store, rater: Rater, progress: Progress
 ) -> Made | None:
-    """A part as a stage of its own in the whole's folder; None if another process is at it."""
+    """Make a part, as a stage of its own beside the whole; None if another process is making it."""
     with part_store(task, store).stage_if_free("ratings", task.stage_inputs(part)) as stage:
         if stage is None:
             return None

@@ -1,4 +1,4 @@
-"""What a job takes before anything of it is made: its stages' tokens, memory at the peak, disk."""
+"""What a job will take, estimated before any of its stages is made: tokens, peak memory, disk."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,17 +29,17 @@ _TOKEN_BYTES = 5  # of text
 
 
 class Reckoner:
-    """Reckons the jobs of a sweep one after the other: what they share is read and counted once."""
+    """Estimates the jobs of a sweep one after the other: what they share is read and counted once."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder`: where documents are written that are read for it; nobody needs them afterwards."""
+        """`folder`: where documents are written for the estimates; they are not needed afterwards."""
         self._folder = folder
         self._corpora: dict[str, SplitCorpus | UserError] = {}
         self._shapes: dict[str, Any] = {}  # tokenizer and Shape, or a UserError
         self._tokens: dict[str, tuple[float, int]] = {}  # and the largest pass, by a stage's key
 
     def __call__(self, config: JobConfig) -> Work:
-        """`UserError` where documents or the model's shape cannot be had."""
+        """Estimate one job. `UserError` where its documents or its model's shape cannot be had."""
         tokenizer, shape = self._shape(config)
         corpus = self._corpus(config)
         work = Workload(config, corpus, tokenizer)
@@ -85,7 +85,7 @@ class Reckoner:
 def _planned_key(
     stage: Stage, config: JobConfig, corpus: SplitCorpus, known: Mapping[str, str]
 ) -> str:
-    """Equal for two jobs that share the stage, before anything of it was made.
+    """A key that is equal for two jobs that share the stage, known before the stage is made.
 
     `corpus`: a sample of the documents; `known`: the keys of the stages before it, by title. What earlier
     stages make is not known yet, so that their own keys stand for it.
@@ -113,7 +113,8 @@ def _or_raise(found: Any) -> Any:
 
 
 def _disk(config: JobConfig, work: Workload, shape: Shape) -> float:
-    """Bytes that are left under output_dir, hard links counted once; and of checkpoints on the way."""
+    """Bytes that the job leaves under output_dir, hard links counted once, with the checkpoints of its
+    training."""
     sample = work.sample.parts
     text = sum(len(d.text.encode()) for part in sample.values() for d in part)
     each = text / max(sum(map(len, sample.values())), 1)

@@ -1,4 +1,4 @@
-"""The reference stage: what training needs of the untrained model, once for all losses."""
+"""The reference stage: log-probabilities under the untrained model, once for all losses."""
 
 import logging
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def score_reference(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> dic
 
 
 def token_pairs(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> list[TokenPair]:
-    """The pairs as token ids, less those beyond model.max_length, which are counted and said."""
+    """The pairs as token ids, without those beyond model.max_length, which the log counts."""
     limit, method = job.config.local_model.max_length, job.config.method
     _, tokenizer = job.model.load()
     weights = level_weights(pairs) if method.balanced else [1.0] * len(pairs)

@@ -1,4 +1,4 @@
-"""What there is to say of a stage before any job has it."""
+"""What a declaration of a stage consists of."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Stage:
     store: str  # its folder in the cache; stages of one kind share it
     outputs: tuple[str, ...]
     needed: Callable[[JobConfig], bool]
-    settings: Callable[[JobConfig], Mapping[str, object]]  # of the configuration, all that go in
+    settings: Callable[[JobConfig], Mapping[str, object]]  # all keys that decide the result
     after: tuple[
         str, ...
     ] = ()  # titles of the stages whose outputs go in, as far as they are needed
@@ -30,6 +30,6 @@ class Stage:
     tokens: Callable[[JobConfig, Workload, "Stage"], float] | None = None  # None: runs no model
 
     def inputs(self, config: JobConfig, **content: object) -> dict[str, object]:
-        """What the stage's fingerprint is of. `content`: digests of what earlier stages made."""
+        """What the stage's fingerprint is computed from. `content`: digests of what earlier stages made."""
         wanted = {"wanted": self.wanted(config)} if self.store == "ratings" else {}
         return {"title": self.title, **self.settings(config), **wanted, **content}

@@ -1,4 +1,4 @@
-"""The training stage, and what a process beside the first does: its part of every rating and training."""
+"""The training stage, and the loop of each process beside the first: its share of ratings and training."""
 
 import shutil
 from collections.abc import Iterable, Sequence

@@ -25,9 +25,9 @@ SAMPLE = 32  # documents of a part whose tokens are counted
 
 
 class Workload:
-    """Tokens of a job's parts of work, and the largest pass that they make.
+    """Tokens of a job's stages, and its largest pass.
 
-    Texts that the model writes count as long as they may be.
+    Generated texts count with their greatest length.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Workload:
         self.largest_pass = 0  # tokens of it
 
     def whole(self, part: str | None, of_sample: float) -> float:
-        """Of all documents of the part, given that of the sample."""
+        """The number for all documents of the part, given that for its sample."""
         if part is None:
             return of_sample
         return of_sample * len(self.corpus.parts[part]) / max(len(self.sample.parts[part]), 1)
@@ -101,7 +101,7 @@ class Workload:
         return train.epochs * self.passes(prompts)[1] + audits * watched
 
     def pairs(self, prompts: Sequence[Prompt]) -> float:
-        """How many the training prompts make."""
+        """How many pairs the training prompts make."""
         return self.whole("train", sum(p.statement is not None for p in prompts))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-Progress = Callable[[int, int], None]  # told how much is done, and of how much
+Progress = Callable[[int, int], None]  # called with how much is done, and of how much
 
 
 def fingerprint(value: object) -> str:
@@ -76,7 +76,7 @@ class JsonlFile(Iterable[dict[str, Any]]):
 
 
 def no_progress(done: int, total: int) -> None:
-    """For those whom nobody watches."""
+    """Progress that nobody watches."""
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reading what a run left behind, whole or not: a damaged file costs a note, never the report."""
+"""Read what a run left behind: a damaged file leads to a note in the report, never to an error."""
 
 import json
 import re
@@ -78,7 +78,7 @@ def note(notes: Notes, text: str) -> None:
 
 
 def number(value: object) -> float | None:
-    """A finite number, or None: what a damaged or undefined figure counts as."""
+    """A finite number, or None, as which a damaged or undefined metric counts."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) < float("inf") else None

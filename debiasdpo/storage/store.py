@@ -1,8 +1,8 @@
-"""Files that outlive a job: atomic writes, fingerprints, and the store of finished stages.
+"""The store of stages, finished and unfinished, which jobs share.
 
 A stage (documents, ratings, pairs, ...) is a folder `cache/<name>/<fingerprint>/`, the fingerprint
 being that of exactly what goes into it. Its `manifest.json`, written last, lists each output with
-size and SHA-256: without it the stage is unfinished and goes on from what is there; with it, and
+size and SHA-256: without it the stage is unfinished and resumes from what is there; with it, and
 with files that differ, it is damaged and made again.
 """
 
@@ -67,7 +67,7 @@ class OpenStage:
             self.files = files
 
     def spent(self) -> Cost:
-        """What processes that were killed in the middle of this stage had spent when they last said so."""
+        """What processes that were killed in this stage had spent when they last noted it."""
         try:
             return Cost.from_row(read_json(self.folder / _SPENT))
         except (OSError, ValueError, KeyError, TypeError):
@@ -85,8 +85,8 @@ class OpenStage:
             (self.folder / name).unlink(missing_ok=True)
 
     def journal_as(self, name: str) -> str:
-        """Have the journal, now whole, as a file of the stage too; the journal itself stays until
-        the stage is committed. Returns the name."""
+        """Keep the finished journal as a file of the stage, too; the journal itself stays until the stage
+        is committed. Returns the name."""
         (self.folder / name).unlink(missing_ok=True)
         link_or_copy(self.folder / _PARTIAL, self.folder / name)
         return name
@@ -117,7 +117,7 @@ class Store:
 
     @contextlib.contextmanager
     def stage_if_free(self, name: str, inputs: Mapping[str, object]) -> Iterator[OpenStage | None]:
-        """The same, or None if somebody else holds it."""
+        """The same, or None if another process holds it."""
         with self._lock(name, inputs) as lock:
             yield self._open(name, inputs) if _acquired(lock) else None
 
@@ -158,5 +158,5 @@ def _acquired(lock: "BaseFileLock") -> bool:
 
 
 def _versioned(inputs: Mapping[str, object]) -> dict[str, object]:
-    """Another version may make something else of the same inputs."""
+    """Inputs with the version of the package, which may make something else of the same inputs."""
     return {"debiasdpo": debiasdpo.__version__, **inputs}

@@ -1,7 +1,7 @@
-"""The jobs of a sweep: which are done, who does the others, and what became of them.
+"""The jobs of a sweep: which are finished, where the others run, and how they ended.
 
-A sweep is nothing but its jobs: each finds its own run folder by the fingerprint of its configuration,
-so the same command goes on, and one with more seeds or models adds only those.
+A sweep keeps no state of its own: each job finds its run folder by the fingerprint of its configuration. So
+the same command resumes the sweep, and a command with more seeds or models adds only those jobs.
 """
 
 import logging
@@ -66,7 +66,7 @@ def plan_jobs(
     reckon: plan.Reckon,
     say: Callable[[str], None],
 ) -> Sequence[JobReturn]:
-    """Say what the jobs will take, and launch nothing. Raises `JobsFailed` if some cannot be reckoned."""
+    """Print what the jobs will take, and launch none. Raises `JobsFailed` if some cannot be estimated."""
     jobs = _compose_all(context, config, job_overrides)
     planned = [plan.PlannedJob(j.title, j.config, j.state == "finished") for j in jobs if j.config]
     unknown = [*_wrong(jobs), *plan.show(planned, reckon, say)]

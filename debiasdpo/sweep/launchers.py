@@ -1,4 +1,4 @@
-"""Who does the jobs of a sweep: this process, several of this machine, Slurm, Ray."""
+"""Where the jobs of a sweep run: in this process, in several of this machine, on Slurm, on Ray."""
 
 import logging
 import os
@@ -41,7 +41,7 @@ class SweepJob(NamedTuple):
     problem: str = ""
 
     def queued(self, **more: object) -> None:
-        """Say in its run folder that it waits."""
+        """Note in its run folder that the job waits."""
         assert self.folder is not None
         assert self.choices is not None
         assert self.config is not None

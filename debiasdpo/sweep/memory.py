@@ -1,4 +1,4 @@
-"""GPU memory that a job takes at its peak, reckoned from the model's shape."""
+"""GPU memory that a job takes at its peak, estimated from the model's shape."""
 
 from debiasdpo.config.job import JobConfig
 from debiasdpo.models.shape import Shape

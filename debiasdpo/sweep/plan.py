@@ -1,11 +1,12 @@
 """What a sweep will take, before it is submitted:  debiasdpo plan OVERRIDES...
 
-Its words are those of the sweep: debiasdpo plan model=llama8b,qwen7b seed=0,1,2 cluster=slurm. Documents are
-read and tokenised as the jobs will; nothing goes through a model, and none is loaded.
+It takes the arguments of the sweep: debiasdpo plan model=llama8b,qwen7b seed=0,1,2 cluster=slurm. Documents
+are read and tokenised as the jobs will; nothing goes through a model, and none is loaded.
 
-Tokens are counted as `costs` counts them, on a sample of the documents of each part, with texts as long as
-they may be. Time is tokens by a rate: that of finished jobs of the same model in output_dir, or the one
-given (`plan` in config.yaml). Memory is reckoned from the model's shape, disk from what is kept.
+Tokens are counted as `costs` counts them, on a sample of the documents of each part, with generated texts
+at their greatest length. Time is tokens divided by a speed: that of finished jobs of the same model in
+output_dir, or the one given (`plan` in config.yaml). Memory is estimated from the model's shape, disk from
+the files that are kept.
 """
 
 import functools
@@ -27,7 +28,7 @@ _ALL_BACKWARD = 3.0  # the same where every weight is trained
 
 
 class StageWork(NamedTuple):
-    """A stage of a job, as its task reckons it."""
+    """A stage of a job, as its task estimates it."""
 
     title: str
     key: str  # equal for stages that jobs share

@@ -1,1 +1,1 @@
-"""One way through the data each."""
+"""One module a task: what a job does, from top to bottom."""

@@ -24,8 +24,8 @@ TASKS = {"rubric_rating": rubric_rating.run}  # by the configuration's `task`
 
 
 def run_job(composed: DictConfig) -> str | None:
-    """One job. Says what went wrong; raises `JobsFailed` then, or, of a sweep's job, returns the reason,
-    so that the others still run."""
+    """Run one job and print its result, or what went wrong. A job that fails raises `JobsFailed`; in a
+    sweep it returns the reason instead, so that the other jobs still run."""
     set_up_logging()
     hydra = HydraConfig.get()
     try:

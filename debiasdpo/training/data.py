@@ -30,7 +30,7 @@ class TokenPair:
     answers: tuple[Completion, ...]  # "Rating: <expert score>" after each prompt of method.sft
     neutral: tuple[Completion, ...] = ()  # "Rating: k" for every level k, after the neutral prompt
     contextual: tuple[Completion, ...] = ()  # the same after the contextual prompt
-    reasoning: tuple[Completion, ...] = ()  # the neutral reasoning after the one, after the other
+    reasoning: tuple[Completion, ...] = ()  # the neutral reasoning after each of the two prompts
     weight: float = 1.0  # of the answers' term
     anchored: bool = False  # neutral and contextual alike are held to the untrained model's neutral
 
@@ -43,7 +43,7 @@ class TokenPair:
         return tuple(c for group in self.groups for c in group)
 
     def for_reference(self) -> "TokenPair":
-        """With those sequences only that are scored under the untrained model."""
+        """The pair with only those sequences that are scored under the untrained model."""
         neutral, reasoning = (self.neutral, self.reasoning[:1]) if self.anchored else ((), ())
         return TokenPair(self.key, self.document, self.preference, (), neutral, (), reasoning)
 
@@ -183,7 +183,7 @@ def _packed_size(pairs: Sequence[TokenPair]) -> tuple[int, int]:
 
 
 def assign_passes(passes: Sequence[Pass], rank: int, size: int) -> list[Pass]:
-    """The passes of one of `size` processes: the largest first, each to who has the least so far."""
+    """The passes of one of `size` processes: the largest first, each to the process with the least so far."""
     shares: list[list[Pass]] = [[] for _ in range(size)]
     for one in sorted(passes, key=lambda p: -p.tokens):
         min(shares, key=lambda share: sum(p.tokens for p in share)).append(one)

@@ -16,7 +16,7 @@ def select_checkpoint(audits: Sequence[Mapping[str, float]], tolerance: float = 
     constant rater's is not) and at most `tolerance` below the untrained model's. It replaces the one
     kept so far if it has less bias, or, where their bias is ALIKE, a higher Spearman.
     Bias is that over trained and placebo contexts, both weighing the same: the paper's loss can remove
-    the trained bias and make another. Unseen contexts have no say, or they would not be unseen.
+    the trained bias and make another. Unseen contexts do not count, or they would not be unseen.
     """
     base = audits[0]["spearman"]
     floor = -math.inf if math.isnan(base) else base - tolerance

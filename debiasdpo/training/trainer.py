@@ -1,5 +1,5 @@
-"""Train on preference pairs: a `transformers.Trainer` whose loss is ours and whose end is the best
-checkpoint by an audit on validation documents."""
+"""Train on preference pairs: a `transformers.Trainer` with our loss, which keeps the best checkpoint by
+audits on validation documents."""
 
 import logging
 import sys
