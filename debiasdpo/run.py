@@ -1,19 +1,46 @@
-"""The entry point: one job, from documents to a debiased model and the proof that it is less biased.
+"""One job, from documents to a debiased model and the proof that it is less biased; with -m, a sweep.
 
 python -m debiasdpo.run                                   SmolLM2 on a CPU, simulated documents
 python -m debiasdpo.run model=qwen7b context=experience   the paper's models on a GPU
 python -m debiasdpo.run -m loss.w_sft=0,0.1,1             a sweep
 
-The other commands (plan, status, report, ...) are in `debiasdpo.cli`.
+The same is `debiasdpo run`; the other commands (audit, plan, status, report) are in `debiasdpo.cli`.
 """
 
 import os
 import sys
+import textwrap
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from debiasdpo import __version__
 from debiasdpo.errors import JobsFailed, UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+# Mappings whose keys a user names: a new key in them needs no + on the command line.
+OPEN = ("context.train", "context.categories", "data.rubrics", "data.score_columns", "cluster.more")
+
+_HELP = """\
+usage: debiasdpo run [-m] [GROUP=OPTION ...] [KEY=VALUE ...]
+
+One job: measure how far irrelevant context moves a model's ratings, train that away, and measure again.
+The same command goes on from what is finished. With -m, a sweep: one job for each combination of values.
+
+  debiasdpo run                                     SmolLM2 on a CPU, simulated documents
+  debiasdpo run model=qwen7b context=experience     a model of the paper's, on a GPU
+  debiasdpo run -m method=debiasing_dpo,sft seed=0,1,2 cluster=slurm
+  debiasdpo run data=table data.path=essays.csv 'data.rubrics={clarity:{question:"Clear?",low:1,high:5}}'
+
+Groups, each a folder of conf/ with a file an option:
+"""
+
+_MORE = """
+--cfg job shows the configuration, --info defaults-tree where it comes from, --hydra-help Hydra's own options.
+"""
 
 
 def conf_dir() -> Path:
@@ -22,8 +49,21 @@ def conf_dir() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run Hydra with these arguments: one job, with -m a sweep. Returns the exit code."""
+def show_help() -> None:
+    print(_HELP + "\n".join(_groups()) + "\n" + _MORE, end="")
+
+
+def _groups() -> Iterator[str]:
+    for folder in sorted(conf_dir().iterdir()):
+        options = sorted(file.stem for file in folder.glob("*.yaml") if file.stem != "base")
+        if options:
+            shown = textwrap.shorten(", ".join(options), 96, placeholder=" ...")
+            yield f"  {folder.name:<12}{shown}"
+
+
+def run(arguments: Sequence[str], before: Sequence[str] = (), multirun: bool = False) -> int:
+    """Run Hydra with these arguments: one job, with -m a sweep. Returns the exit code. `before`:
+    overrides that give way to those in the arguments; `multirun`: as if -m were given."""
     from debiasdpo.cluster import interrupts, processes
 
     os.umask(os.umask(0) | 0o002)  # nobody else may write what is written here
@@ -36,13 +76,13 @@ def run(arguments: Sequence[str]) -> int:
         except UserError as error:
             return _fail(f"Error: {error}")
         return 0
-    code = _run_hydra(arguments)
+    code = _run_hydra(arguments, before, multirun)
     processes.broadcast(None)  # nothing more to rate or to train
     processes.finish()
     return code
 
 
-def _run_hydra(arguments: Sequence[str]) -> int:
+def _run_hydra(arguments: Sequence[str], before: Sequence[str], multirun: bool) -> int:
     # Hydra then raises what it would else print itself, with a traceback for a full disk.
     full_errors = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -54,11 +94,24 @@ def _run_hydra(arguments: Sequence[str]) -> int:
         # As `hydra.main` does it, but for taking the arguments from `sys.argv`.
         version.setbase("1.3")
         parser = get_args_parser()
-        options = parser.parse_args(list(arguments))
+        parser.prog = "debiasdpo run"
+        options = parser.parse_intermixed_args(list(arguments))
+        options.overrides = [*before, *map(_open, options.overrides)]
+        options.multirun |= multirun and options.cfg is None
+        failed: list[JobsFailed] = []
+
+        def task(composed: "DictConfig") -> None:
+            from debiasdpo.tasks.entry import run_job
+
+            try:
+                run_job(composed)
+            except JobsFailed as error:  # which Hydra would tell once more
+                failed.append(error)
+
         run_hydra(
             args=options,
             args_parser=parser,
-            task_function=_task,
+            task_function=task,
             config_path=str(conf_dir()),
             config_name="config",
         )
@@ -74,7 +127,13 @@ def _run_hydra(arguments: Sequence[str]) -> int:
             raise
         message = command_line(error)
         return _fail(f"Error: {message}" if message else traceback.format_exc())
-    return 0
+    return _fail(str(failed[0])) if failed else 0
+
+
+def _open(override: str) -> str:
+    """The override, with ++ where it may add a key to a mapping that users extend."""
+    key = override.partition("=")[0]
+    return f"++{override}" if any(f"{key}.".startswith(f"{name}.") for name in OPEN) else override
 
 
 def _fail(message: str) -> int:
@@ -83,16 +142,17 @@ def _fail(message: str) -> int:
     return 1
 
 
-def _task(composed):  # type: ignore[no-untyped-def]
-    from debiasdpo.tasks.entry import run_job
-
-    return run_job(composed)
-
-
-def main() -> None:
-    """`python -m debiasdpo.run`: a job, or with -m a sweep."""
-    sys.exit(run(sys.argv[1:]))
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`debiasdpo run`: a job, or with -m a sweep. Returns the exit code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if {"-h", "--help"} & set(given):
+        show_help()
+        return 0
+    if "--version" in given:
+        print(f"debiasdpo {__version__}")
+        return 0
+    return run(given)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -32,7 +32,9 @@ def build(config: DictConfig, checks: Sequence[Check] = ()) -> JobConfig:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     except OmegaConfBaseException as error:  # a ${...} that leads nowhere
         reason = str(error).splitlines()[0]
-        raise UserError(_report([f"{error.full_key}: {reason}; correct its ${{...}}"])) from None
+        cure = "correct its ${...}, or write \\${ for these characters themselves"
+        raise UserError(_report([f"{error.full_key}: {reason}; {cure}"])) from None
+    problems += _misread_keys(plain)
     # Through JSON, since strict types would else refuse a YAML list for a tuple.
     text = json.dumps(plain)
     try:
@@ -49,6 +51,17 @@ def build(config: DictConfig, checks: Sequence[Check] = ()) -> JobConfig:
     if problems:
         raise UserError(_report(problems))
     return job
+
+
+def _misread_keys(value: Any, place: str = "") -> list[str]:
+    """Names that YAML takes for something else, such as the rubric `no`, which is false."""
+    found: list[str] = []
+    for key, inside in value.items() if isinstance(value, Mapping) else ():
+        if key is None or isinstance(key, bool):
+            said = "null" if key is None else ("false (as no and off)", "true (as yes and on)")[key]
+            found.append(f"{place}: YAML reads one of the names here as {said}; put it in quotes")
+        found += _misread_keys(inside, f"{place}.{key}" if place else str(key))
+    return found
 
 
 def _valid_sections(plain: Mapping[str, Any]) -> dict[str, Any]:

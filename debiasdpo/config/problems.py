@@ -1,12 +1,12 @@
 """Pydantic's errors in the user's words: the key's full name, what it must be, what it is."""
 
-import difflib
 import json
-import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+
+from debiasdpo.config.keys import elsewhere, known_in, one_of, union_of, unknown
 
 _LONGEST_VALUE = 60  # characters shown of a value
 
@@ -28,6 +28,7 @@ _MUST = {
     "tuple_type": "be a list, such as [a,b]",
     "dict_type": "hold keys and values, such as {{a: 1}}",
     "mapping_type": "hold keys and values, such as {{a: 1}}",
+    "model_attributes_type": "hold keys and values, such as {{a: 1}}",
     "model_type": "hold the keys {keys}",
     "string_too_short": "be a text that is not empty",
     "string_pattern_mismatch": "be a text that is not empty",
@@ -43,22 +44,28 @@ def describe(
     found: dict[str, list[tuple[str, str]]] = {}  # a union says what each of its types must be
     for one in error.errors():
         loc, kind, got = one["loc"], one["type"], ""
-        key = _key(values, loc, kind)
+        key = _key(schema, values, loc, kind)
         if kind == "extra_forbidden":
-            what = f"no such key; {_hint(str(loc[-1]), _known_keys(schema, loc[:-1]))}"
+            what = elsewhere(schema, key) or unknown(schema, key, known_in(schema, loc[:-1]))
         elif kind == "missing":
             what = f"missing; set {key}=VALUE"
-        elif kind.startswith("union_tag"):  # data.source, which says which keys there are
-            key = f"{key}.source"
-            what = "must be simulated, talkmoves, ncte or table; choose with data=NAME"
+        elif kind.startswith("union_tag"):
+            union = union_of(schema.model_fields[key])
+            assert union is not None
+            given = one["input"].get(union.key)
+            said = f", got {_shown(given)}" if given is not None else ""
+            what = f"must be {one_of(list(union.kinds))}{said}; choose with {key}=NAME"
+            key = f"{key}.{union.key}"
         elif kind in _MUST:
             limits = {k: _shown(v) for k, v in one.get("ctx", {}).items() if k != "expected"}
             expected = one.get("ctx", {}).get("expected")
-            keys = ", ".join(_known_keys(schema, loc))
+            keys = ", ".join(known_in(schema, loc))
             what = _MUST[kind].format(**limits, expected=expected, keys=keys)
             got = f", got {_shown(one['input'])}"
             if kind == "string_type" and isinstance(one["input"], int | float):
                 got += "; put it in quotes"
+                if not isinstance(loc[-1], int):
+                    got += f", on the command line '{key}=\"VALUE\"'"
         else:
             what = one["msg"].removeprefix("Value error, ")
         found.setdefault(key, []).append((what, got))
@@ -73,12 +80,15 @@ def describe(
     return result
 
 
-def _key(values: Mapping[str, Any], loc: Sequence[int | str], kind: str) -> str:
+def _key(
+    schema: type[BaseModel], values: Mapping[str, Any], loc: Sequence[int | str], kind: str
+) -> str:
     """`loc` without what pydantic puts into it that is no key: names of a union's types."""
     parts: list[str] = []
     here: Any = values
     for rank, part in enumerate(loc):
-        if rank == 1 and loc[0] == "data" and here.get("source") == part:
+        union = union_of(schema.model_fields[str(loc[0])]) if rank == 1 else None
+        if union is not None and here.get(union.key) == part:
             continue
         known = part in here if isinstance(here, Mapping) else isinstance(here, list)
         if known and (isinstance(here, Mapping) or isinstance(part, int)):
@@ -97,33 +107,3 @@ def _shown(value: object) -> str:
     if not text.isprintable():
         text = json.dumps(value)
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]} ..."
-
-
-def _hint(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-
-
-def _known_keys(schema: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
-    """The keys that the schema has at this place."""
-    kinds = [schema]
-    for part in loc:
-        # What is no field is the name of a rubric or category, an index, or a source's name.
-        fields = [k.model_fields[str(part)] for k in kinds if part in k.model_fields]
-        inside = [model for field in fields for model in _models(field.annotation)]
-        named = [k for k in kinds if _source(k) == part]
-        kinds = inside or named or kinds
-    return sorted({name for kind in kinds for name in kind.model_fields})
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The sections that a value of this type is or holds."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in typing.get_args(annotation) for model in _models(part)]
-
-
-def _source(kind: type[BaseModel]) -> str | None:
-    """`table` for the data source's section with `source: Literal["table"]`."""
-    field = kind.model_fields.get("source")
-    return typing.get_args(field.annotation)[0] if field else None

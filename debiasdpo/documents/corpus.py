@@ -89,8 +89,10 @@ def write(config: AnyDataConfig, seed: int, folder: Path) -> None:
         raise UserError(f"data={config.source}: no documents were found; see {dict(corpus.notes)}")
     part_of_group = split_groups(groups.names, config.split, seed)
     if isinstance(config, TalkmovesConfig):
-        train = [d.id for d in corpus.documents if part_of_group.get(d.group) == "train"]
-        corpus = talkmoves.scale_scores(corpus, train)
+        # Without a training part (an audit of all documents), all of them set the scale.
+        every = config.split.train == 0
+        setting = [d.id for d in corpus.documents if every or part_of_group.get(d.group) == "train"]
+        corpus = talkmoves.scale_scores(corpus, setting)
     notes = dict(sorted(corpus.notes.items()))
     if without := len(scored) - sum(scored):
         notes["documents without any score"] = without

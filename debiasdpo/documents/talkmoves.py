@@ -78,17 +78,17 @@ def read(config: TalkmovesConfig) -> Corpus:
     return Corpus(tuple(documents), dict(config.rubrics), dict(sorted((+notes).items())))
 
 
-def scale_scores(corpus: Corpus, train_ids: Collection[str]) -> Corpus:
+def scale_scores(corpus: Corpus, ids: Collection[str]) -> Corpus:
     """Replace the rates of `corpus` by integer scores from each rubric's `low` to its `high`.
 
-    The scale is cut so that the documents in `train_ids` (all of the training part, before any
-    limit) fall on its levels in equal numbers, from the lowest rate upwards. Equal rates share a
-    level, so a frequent rate (0, mostly) may fill its level with more than an equal part; what lies
-    above is spread evenly over the levels left, and the highest ends on the highest. A higher
-    rate never gets a lower score. `UserError` if fewer training documents have a rate than the
-    scale has levels.
+    The scale is cut so that the documents in `ids` (all of the training part, before any limit; where
+    there is none, all documents) fall on its levels in equal numbers, from the lowest rate upwards. Equal
+    rates share a level, so a frequent rate (0, mostly) may fill its level with more than an equal part;
+    what lies above is spread evenly over the levels left, and the highest ends on the highest. A higher
+    rate never gets a lower score. `UserError` if fewer of these documents have a rate than the scale has
+    levels.
     """
-    wanted = frozenset(train_ids)
+    wanted = frozenset(ids)
     cuts = {}
     for name, rubric in corpus.rubrics.items():
         levels = rubric.high - rubric.low + 1
@@ -99,8 +99,8 @@ def scale_scores(corpus: Corpus, train_ids: Collection[str]) -> Corpus:
         ]
         if len(rates) < levels:
             raise UserError(
-                f"data.rubrics.{name}: only {len(rates)} training segments to set a scale of"
-                f" {levels} levels by. Raise data.split.train, or lower data.min_sentences."
+                f"data.rubrics.{name}: only {len(rates)} segments to set a scale of {levels} levels by."
+                " Raise data.split.train, or lower data.min_sentences."
             )
         cuts[name] = _cuts(rates, levels)
     return replace(

@@ -1,13 +1,13 @@
 """What went wrong, in words that say what to do: memory, disk, or a user's mistake."""
 
 import errno
-import re
 from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from debiasdpo.config.overrides import explain
 from debiasdpo.errors import UserError
 from debiasdpo.packing.memory import is_out_of_memory, memory_message
 
@@ -31,8 +31,8 @@ def message(error: Exception) -> str | None:
 
 
 def command_line(error: Exception) -> str | None:
-    """Why there is no job to run: what Hydra says, without its advice to add unknown keys; None for a
-    fault of the program."""
+    """Why there is no job to run, in words that say what to write instead; None for a fault of the
+    program."""
     known = (HydraException, OmegaConfBaseException, YAMLError, OSError, ValueError, UserError)
     if not isinstance(error, known):
         return None
@@ -40,12 +40,7 @@ def command_line(error: Exception) -> str | None:
         return f"A configuration file is not valid YAML; quote texts that hold : or ? or commas.\n{error}"
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         return disk_message(error) or str(error)
-    unknown = re.match(r"Could not override '(.+?)'", str(error))
-    if unknown and unknown[1].startswith("cluster.more."):
-        return f"{unknown[1]}: a new key of an open mapping; write +{unknown[1]}=VALUE"
-    if unknown:
-        return f"{unknown[1]}: no such key; --cfg job shows all there are"
-    return re.sub(r"\s*Config search path:.*", "", str(error), flags=re.DOTALL)
+    return explain(error)
 
 
 # As safetensors and `torch.save` have it.

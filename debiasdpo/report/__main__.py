@@ -1,9 +1,10 @@
-"""python -m debiasdpo.report PATH...     a report of all runs at or below the given folders."""
+"""debiasdpo report PATH...     a report of all runs at or below the given folders."""
 
 import argparse
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from debiasdpo.errors import UserError
@@ -11,8 +12,8 @@ from debiasdpo.errors import UserError
 log = logging.getLogger("debiasdpo.report")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command line; exits with 1 if there is nothing to report on."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code, 1 if there is nothing to report on."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # fonts that it does without
@@ -28,14 +29,19 @@ def main(arguments: list[str] | None = None) -> None:
 
             publish(report, options.out, options.project, options.entity, options.group)
     except (UserError, OSError) as error:
-        sys.exit(f"Error: {error}")
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
     print(options.out / "index.html")
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m debiasdpo.report",
+        prog="debiasdpo report",
         description="Tables, figures and one HTML page of any set of runs: finished, failed or running.",
+        epilog="examples:\n  debiasdpo report\n  debiasdpo report outputs/runs other/runs --out both\n"
+        "  debiasdpo report outputs/runs --against sft",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "paths", nargs="*", type=Path, default=[Path("outputs/runs")], metavar="PATH",
@@ -46,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         help="where index.html, tables/ and figures/ go (default: outputs/report)",
     )  # fmt: skip
     parser.add_argument(
-        "--against", default="debiasing_dpo", metavar="METHOD",
+        "--against", metavar="METHOD",
         help="the method that all others are compared with (default: debiasing_dpo)",
     )  # fmt: skip
     parser.add_argument(
@@ -60,4 +66,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

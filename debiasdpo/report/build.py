@@ -24,6 +24,8 @@ _DETAILED = 6  # groups shown with figures of their own
 _OF_A_KIND = 12  # figures of one kind about all groups
 _FOLD_RUNS = 15
 
+_REFERENCE = "debiasing_dpo"  # the method that others are compared with
+
 
 @dataclass(frozen=True)
 class Report:
@@ -45,10 +47,18 @@ def check_packages() -> None:
         )
 
 
-def build(paths: Sequence[Path], against: str) -> Report:
-    """The report of all runs at or below `paths`; methods are compared with `against`."""
+def build(paths: Sequence[Path], against: str | None = None) -> Report:
+    """The report of all runs at or below `paths`; methods are compared with `against`, which some run must
+    have, or with the paper's, where there is one."""
     check_packages()
     runs = find_runs(paths)
+    methods = sorted({run.method for run in runs})
+    if against is not None and against not in methods:
+        raise UserError(
+            f"--against {against}: no run has this method; there {'is' if len(methods) == 1 else 'are'}"
+            f" {', '.join(methods)}"
+        )
+    against = against or _REFERENCE
     groups = group_runs(runs)
     log.info("%d runs, of which %d count", len(runs), sum(group.seeds for group in groups))
     main, accuracy = tables.main_table(groups), tables.accuracy_table(groups)

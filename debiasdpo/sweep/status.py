@@ -202,8 +202,10 @@ def _positive(text: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="debiasdpo status",
-        description="How jobs do: state, stage and how far, time left, log. Exit code: 0 all finished,"
-        " 1 some failed or were killed, 3 some are at work or queued.",
+        description="How jobs do: state, stage and how far, time left, log.",
+        epilog="examples:\n  debiasdpo status\n  debiasdpo status outputs --watch\n\n"
+        "exit code: 0 all finished, 1 some failed or were killed, 3 some are at work or queued",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "paths", nargs="*", type=Path, default=[Path("outputs")], metavar="PATH",

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from debiasdpo.config.data import TalkmovesConfig, TalkmovesRubric
 from debiasdpo.documents.base import Corpus, Document
+from debiasdpo.documents.corpus import open_corpus, write
 from debiasdpo.documents.talkmoves import _segments, read, scale_scores, source_files
 from debiasdpo.documents.talkmoves_workbook import Sentence, lesson_series
 from debiasdpo.errors import UserError
@@ -268,8 +269,28 @@ def test_scale_does_not_look_at_other_documents() -> None:
 
 
 def test_scale_needs_training_documents() -> None:
-    with pytest.raises(UserError, match=r"rubrics\.r: only 2 training segments.*split\.train"):
+    with pytest.raises(UserError, match=r"rubrics\.r: only 2 segments.*split\.train"):
         scale_scores(rates([0.0, 0.1, 0.2]), {"0", "2"})
+
+
+def test_without_a_training_part_all_documents_set_the_scale(tmp_path: Path) -> None:
+    """As `debiasdpo audit` splits them."""
+    for press in range(6):  # so many of six sentences
+        tags = ["8 - press for accuracy"] * press + ["1 - none"] * (6 - press)
+        rows = [row(i, "T", f"Sentence {i} of {press}.", tag) for i, tag in enumerate(tags)]
+        workbook(tmp_path / f"lesson{'abcdef'[press]}.xlsx", rows)
+    question = {"question": "How much?", "low": 1, "high": 3, "speaker": "teacher", "tags": [8]}
+    config = preset(
+        tmp_path, min_words=1, min_sentences=1, rubrics={"press": question},
+        split={"train": 0.0, "validation": 0.0, "test": 1.0},
+        limit={"train": None, "validation": None, "test": None},
+    )  # fmt: skip
+    out = tmp_path / "out"
+    out.mkdir()
+    write(config, 0, out)
+    parts = open_corpus(out, config.rubrics).parts
+    assert not parts["train"]
+    assert sorted(d.scores["press"] for d in parts["test"]) == [1, 1, 2, 2, 3, 3]
 
 
 def _nothing(folder: Path) -> None:
