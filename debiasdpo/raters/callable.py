@@ -14,7 +14,7 @@ Function = Callable[[list[dict[str, str]]], str | float | None]
 
 
 class CallableRater:
-    """`function` is called once a question, in their order."""
+    """A function as a rater: it is called once for each question, in their order."""
 
     capabilities: frozenset[Readout] = frozenset({"text"})
 
@@ -25,7 +25,7 @@ class CallableRater:
         self.identity: Mapping[str, object] = {"callable": name, "version": version}
 
     def check(self, questions: Iterable[Question], longest: int, reading: RateConfig) -> None:
-        """Nothing is known of what the function cannot answer."""
+        """Refuses nothing: which questions the function can answer is not known."""
 
     def reply(
         self, questions: Sequence[Question], wanted: Wanted, reading: RateConfig
@@ -42,6 +42,8 @@ class CallableRater:
             return Reply("", None)
         try:
             rating = float(found)
+        except OverflowError:  # of an integer
+            rating = math.inf
         except (TypeError, ValueError):
             raise UserError(
                 f"rater: for prompt {question.key} the function returned {type(found).__name__}; let it"

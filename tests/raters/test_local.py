@@ -1,26 +1,27 @@
 """The local rater against the plain way: one prompt at a time, one forward pass an answer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from debiasdpo.config.rate import RateConfig
+from debiasdpo.config.rate import Readout
+from debiasdpo.errors import UserError
 from debiasdpo.models import loading
 from debiasdpo.packing import tokens
-from debiasdpo.prompts.contexts import Statement
-from debiasdpo.prompts.rendering import Prompt
+from debiasdpo.packing.logprobs import Completion
 from debiasdpo.raters import local
+from debiasdpo.raters.base import Question
 from debiasdpo.raters.reading import whole_sentences
+from tests.helpers.models import logprobs_alone
+from tests.helpers.raters import LESSON, local_rater, question, reading
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Loaded = tuple["PreTrainedModel", "PreTrainedTokenizerBase"]
 Ids = tuple[int, ...]
-LESSON = "Teacher: What is one half of a half? Student: A quarter! " * 3
 
 
 @pytest.fixture(params=["tiny_llama", "tiny_qwen2"])
@@ -55,22 +56,6 @@ def _text(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=True))
 
 
-def test_seeds_of_prompts_are_stable_and_differ() -> None:
-    assert tokens.stable_seed(0, "a|b|neutral|0") == 1407310320
-    keys = [tokens.stable_seed(seed, key) for seed in range(3) for key in ("a", "b", "c")]
-    assert len(set(keys)) == 9
-
-
-def _logprob(loaded: Loaded, prompt: Ids, completion: Ids) -> "torch.Tensor":
-    import torch
-
-    ids = torch.tensor([prompt + completion])
-    with torch.no_grad():
-        logprobs = loaded[0](ids, use_cache=False).logits[0].double().log_softmax(-1)
-    predicted = torch.arange(len(prompt) - 1, ids.shape[1] - 1)
-    return logprobs[predicted, torch.tensor(completion)].sum()
-
-
 def test_expected_ratings_are_those_of_separate_passes(loaded: Loaded) -> None:
     import torch
 
@@ -81,10 +66,8 @@ def test_expected_ratings_are_those_of_separate_passes(loaded: Loaded) -> None:
     expected = []
     for prompt, (low, high) in zip(prompts, scales, strict=True):
         end = (tokenizer.eos_token_id,) if high == 10 else ()
-        scores = torch.stack([
-            _logprob(loaded, prompt, (*tokenizer(f"Rating: {k}")["input_ids"], *end))
-            for k in range(low, high + 1)
-        ])  # fmt: skip
+        answers = [(*tokenizer(f"Rating: {k}")["input_ids"], *end) for k in range(low, high + 1)]
+        scores = logprobs_alone(loaded[0], [Completion(prompt, ids) for ids in answers]).double()
         levels = torch.arange(low, high + 1, dtype=torch.float64)
         expected.append(float((scores.softmax(0) * levels).sum()))
     found = local.expected_ratings(*loaded, prompts, scales)
@@ -92,48 +75,100 @@ def test_expected_ratings_are_those_of_separate_passes(loaded: Loaded) -> None:
     assert len({round(e, 3) for e in expected}) == 4
 
 
-RATE = RateConfig(
-    readout="text", instruction="Rate.", context_position="after_query", max_new_tokens=8,
-    temperature=0.0, top_p=1.0, batch_size=4, max_tokens=1000, shards=1,
-)  # fmt: skip
+def _questions() -> list[Question]:
+    return [question("neutral", LESSON), question("contextual", LESSON + "The teacher is new.")]
 
 
-def _prompts() -> list[Prompt]:
-    statement = Statement("experience", -1, "test", 0, "The teacher is new.")
-    return [
-        Prompt("d", "clarity", s, ({"role": "user", "content": LESSON + (s.text if s else "")},))
-        for s in (None, statement)
-    ]
+def _ids(loaded: Loaded, questions: Sequence[Question]) -> list[Ids]:
+    return [tokens.token_ids(loaded[1], q.messages) for q in questions]
+
+
+def test_it_says_what_it_is_and_can_do_without_being_loaded() -> None:
+    rater = local_rater(lambda: pytest.fail("loaded"))
+    assert rater.identity == {"model": "tiny"}
+    assert rater.capabilities == {"text", "expected"}
+
+
+def test_prompts_that_leave_no_room_to_answer_are_refused_before_any_is_rated(
+    loaded: Loaded,
+) -> None:
+    questions = [*_questions(), question("long", LESSON * 3)]
+    lengths = [len(ids) for ids in _ids(loaded, questions)]
+    longest = max(len(q.messages[0]["content"].encode()) for q in questions)
+    fitting = local_rater(lambda: loaded, max_length=lengths[2] + 8)
+    fitting.check(questions, longest, reading("text", 8))
+    short = local_rater(lambda: loaded, max_length=lengths[2] + 7)
+    with pytest.raises(UserError) as refusal:
+        short.check(questions, longest, reading("text", 8))
+    message = str(refusal.value)
+    assert f"1 of 3 prompts are too long: long has {lengths[2]} tokens" in message
+    assert f"leaves {lengths[2] - 1} beside rate.max_new_tokens=8" in message
+    with pytest.raises(UserError, match="3 of 3 prompts"):
+        local_rater(lambda: loaded, max_length=20).check(questions, longest, reading("text", 8))
+
+
+def test_questions_are_not_gone_through_where_the_longest_fits_for_sure(loaded: Loaded) -> None:
+    def unread() -> Iterator[Question]:
+        pytest.fail("read")
+        yield
+
+    local_rater(lambda: loaded).check(unread(), 100, reading("text", 8))
 
 
 def test_ratings_that_cannot_be_read_are_kept_as_failures(loaded: Loaded) -> None:
-    prompts, scales = _prompts(), [(1, 7), (1, 7)]
-    rater = local.LocalRater(*loaded, RATE, seed=0)
-    outputs = rater.rate(prompts, scales)
-    ids = [tokens.token_ids(loaded[1], p.messages) for p in prompts]
-    assert [o.text for o in outputs] == plain(loaded, ids)
-    assert [o.rating for o in outputs] == [None, None]  # random weights state no rating
-    assert rater.reason(prompts, scales) == outputs
+    questions = _questions()
+    rater = local_rater(lambda: loaded)
+    replies = rater.reply(questions, "rating", reading("text"))
+    assert [r.text for r in replies] == plain(loaded, _ids(loaded, questions))
+    assert [r.rating for r in replies] == [None, None]  # random weights state no rating
+    assert rater.reply(questions, "reasoning", reading("text")) == replies
+
+
+@pytest.mark.parametrize("readout", ["text", "expected"])
+def test_text_without_a_rating_is_what_the_model_writes(loaded: Loaded, readout: Readout) -> None:
+    questions = _questions()
+    replies = local_rater(lambda: loaded).reply(questions, "text", reading(readout))
+    assert [r.text for r in replies] == plain(loaded, _ids(loaded, questions))
+    assert [r.rating for r in replies] == [None, None]
 
 
 def test_expected_readout_closes_the_reasoning_with_the_expected_rating(loaded: Loaded) -> None:
-    prompts, scales = _prompts(), [(1, 7), (1, 7)]
-    rater = local.LocalRater(*loaded, RATE.model_copy(update={"readout": "expected"}), seed=0)
-    rated = rater.rate(prompts, scales)
-    assert [o.text for o in rated] == ["", ""]
-    assert [o.rating for o in rated] == rater.expected(prompts, scales)
-    ids = [tokens.token_ids(loaded[1], p.messages) for p in prompts]
-    for output, prompt, written in zip(
-        rater.reason(prompts, scales), ids, plain(loaded, ids), strict=True
+    questions, expected = _questions(), reading("expected")
+    rater = local_rater(lambda: loaded)
+    ids = _ids(loaded, questions)
+    rated = rater.reply(questions, "rating", expected)
+    assert [r.text for r in rated] == ["", ""]
+    wanted = local.expected_ratings(*loaded, ids, [(1, 7)] * 2)
+    assert [r.rating for r in rated] == pytest.approx(wanted, rel=1e-6)
+    for reply, prompt, written in zip(
+        rater.reply(questions, "reasoning", expected), ids, plain(loaded, ids), strict=True
     ):
-        head, _, stated = output.text.rpartition("Rating: ")
+        head, _, stated = reply.text.rpartition("Rating: ")
         assert head == whole_sentences(written)
         continued = prompt + tuple(loaded[1](head, add_special_tokens=False)["input_ids"])
-        (expected,) = local.expected_ratings(*loaded, [continued], [(1, 7)])
-        assert output.rating == pytest.approx(expected, rel=1e-5)
-        assert int(stated) == round(expected)
+        (rating,) = local.expected_ratings(*loaded, [continued], [(1, 7)])
+        assert reply.rating == pytest.approx(rating, rel=1e-5)
+        assert int(stated) == round(rating)
 
 
+def test_replies_do_not_depend_on_what_runs_together(loaded: Loaded) -> None:
+    texts = (LESSON, "Hello.", LESSON + "The teacher is new.", LESSON + "The teacher is not new.")
+    questions = [question(str(i), text) for i, text in enumerate(texts)]
+    sampled = reading("text", temperature=1.0)
+    together = local_rater(lambda: loaded)
+    alone = local_rater(lambda: loaded, prompts=1, max_tokens=1)
+    assert alone.reply(questions, "rating", sampled) == together.reply(questions, "rating", sampled)
+    backwards = together.reply(questions[::-1], "rating", sampled)[::-1]
+    assert backwards == together.reply(questions, "rating", sampled)
+    found = [
+        [r.rating for r in rater.reply(questions, "rating", reading("expected"))]
+        for rater in (alone, together)
+    ]
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert len({round(rating or 0, 4) for rating in found[0]}) == len(questions)
+
+
+@pytest.mark.slow
 def test_trained_weights_are_swayed_by_what_the_asker_says(
     smollm2: Path, model_config: Any
 ) -> None:

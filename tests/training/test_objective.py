@@ -71,8 +71,13 @@ def test_losses_of_a_pair_worked_out_by_hand(preference: str) -> None:
     assert found.tolist() == pytest.approx(BY_HAND[preference])
 
 
-# d loss / d r_w where the model is the reference; the opposite of d loss / d r_l, but for ipo's lengths.
-SLOPES = {"sigmoid": -0.15, "ipo": -2 / 0.6 / 2, "hinge": -0.3, "robust": -0.15 / 0.6}
+# Loss and d loss / d r_w of completions of two tokens where the model is the reference; beta = 0.3.
+AT_REFERENCE = {
+    "sigmoid": (math.log(2), -0.15),
+    "ipo": (1 / 0.6**2, -1 / 0.6),  # (0 - 1 / 0.6)^2; 2 (0 - 1 / 0.6) / 2
+    "hinge": (1.0, -0.3),
+    "robust": (math.log(2), -0.15 / 0.6),
+}
 
 
 @pytest.mark.parametrize("preference", PREFERENCES)
@@ -82,12 +87,12 @@ def test_the_untrained_model_has_the_known_loss_and_slope(preference: str) -> No
     chosen, rejected = tensor([0.0], requires_grad=True), tensor([0.0], requires_grad=True)
     loss = preference_loss(chosen, rejected, (2, 2), loss_config(preference=preference, beta=0.3))
     loss.sum().backward()
-    at_reference = {"hinge": 1.0, "ipo": 1 / 0.36}
-    assert loss.item() == pytest.approx(at_reference.get(preference, math.log(2)))
+    value, slope = AT_REFERENCE[preference]
+    assert loss.item() == pytest.approx(value)
     assert chosen.grad is not None
     assert rejected.grad is not None
-    assert chosen.grad.item() == pytest.approx(SLOPES[preference])
-    assert rejected.grad.item() == pytest.approx(-SLOPES[preference])
+    assert chosen.grad.item() == pytest.approx(slope)
+    assert rejected.grad.item() == pytest.approx(-slope)
 
 
 def test_extreme_margins_stay_finite() -> None:

@@ -1,0 +1,32 @@
+"""Raters for tests, and what they are asked."""
+
+from collections.abc import Callable
+from typing import Any
+
+from debiasdpo.config.rate import BatchingConfig, RateConfig, Readout
+from debiasdpo.raters.base import Question
+from debiasdpo.raters.local import LocalRater
+
+LESSON = "Teacher: What is one half of a half? Student: A quarter! " * 3
+
+
+def local_rater(load: Callable[[], Any], *, max_length: int = 512, **batching: int) -> LocalRater:
+    """A model and its tokenizer, which `load` returns."""
+    return LocalRater(
+        load,
+        identity={"model": "tiny"},
+        max_length=max_length,
+        attention="auto",
+        batching=BatchingConfig(**{"prompts": 4, "max_tokens": 1000, "shards": 1} | batching),
+        seed=0,
+    )
+
+
+def reading(readout: Readout, max_new_tokens: int = 8, temperature: float = 0.0) -> RateConfig:
+    return RateConfig(
+        readout=readout, max_new_tokens=max_new_tokens, temperature=temperature, top_p=1.0
+    )
+
+
+def question(key: str, text: str, scale: tuple[int, int] = (1, 7)) -> Question:
+    return Question(key, ({"role": "user", "content": text},), scale)
