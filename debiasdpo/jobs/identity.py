@@ -11,6 +11,7 @@ from debiasdpo.config.model import ModelConfig
 from debiasdpo.documents.corpus import files_identity, source_files
 from debiasdpo.jobs.run_folder import RunFolder
 from debiasdpo.models.source import source_identity
+from debiasdpo.redaction import mask_known, redact
 from debiasdpo.storage.files import fingerprint
 
 # What changes where and how a job runs, and not what it finds.
@@ -31,15 +32,18 @@ class Choices(NamedTuple):
         return f"{self.model}_{self.data}"
 
     def to_status(self, config: JobConfig) -> dict[str, object]:
-        """For status.json: the choices as names and as paths."""
-        return {
-            "model": self.model,
-            "model_path": getattr(config.model, "path", None),
-            "data": self.data,
-            "data_path": getattr(config.data, "path", None),
-            "method": config.method.name,
-            "context": list(config.context.train_categories),
-        }
+        """For status.json: the choices as names and as paths, secrets masked."""
+        choices: dict[str, object] = redact(
+            {
+                "model": self.model,
+                "model_path": getattr(config.model, "path", None),
+                "data": self.data,
+                "data_path": getattr(config.data, "path", None),
+                "method": config.method.name,
+                "context": list(config.context.train_categories),
+            }
+        )
+        return choices
 
 
 def choices_of(chosen: Mapping[str, Any], overrides: Iterable[str], config: JobConfig) -> Choices:
@@ -49,7 +53,7 @@ def choices_of(chosen: Mapping[str, Any], overrides: Iterable[str], config: JobC
     if isinstance(config.model, ModelConfig) and any(
         override.lstrip("+").startswith("model.path=") for override in overrides
     ):
-        model = re.split(r"[/\\]", config.model.path.rstrip("/\\"))[-1]
+        model = mask_known(re.split(r"[/\\]", config.model.path.rstrip("/\\"))[-1])
     return Choices(model, str(chosen["data"]))
 
 
@@ -70,8 +74,8 @@ def identify(config: JobConfig, choices: Choices) -> Identity:
 
 
 def finished(config: JobConfig, choices: Choices) -> Path | None:
-    """The run folder of this job, if it is finished and nothing that went into it has changed since:
-    configuration, data files, model, version; and no file that it left. Needs no torch."""
+    """The run folder of this job, if it is finished and neither what went into it (configuration, data
+    files, model, version) nor the files that it left have changed since. Needs no torch."""
     key, folder = identify(config, choices)
     if not folder.is_dir():
         return None
@@ -97,7 +101,7 @@ def inputs_key(config: JobConfig, key: str) -> str:
 
 
 def _model(config: JobConfig) -> object:
-    """None of a Python function's identity but its name and version, which the configuration holds."""
+    """The identity of local weights. Of a Python function, the configuration holds name and version."""
     model = config.model
     return source_identity(model.path, model.revision) if isinstance(model, ModelConfig) else None
 

@@ -24,8 +24,8 @@ from tests.helpers.jobs import (
 KEYS = {
     *(f"bias/{m}" for m in ("base", "tuned", "reduction")),
     *(f"bias/noise_floor/{m}" for m in ("base", "tuned")),
-    *(f"bias/{kind}/{m}"
-      for kind in ("trained", "unseen", "experience", "education", "race")
+    *(f"bias/{kind}/{m}" for kind in ("trained", "unseen") for m in ("base", "tuned", "reduction")),
+    *(f"category/{c}/bias/{m}" for c in ("experience", "education", "race")
       for m in ("base", "tuned", "reduction")),
     *(f"bias/{kind}/{m}" for kind in ("max_shift", "placebo") for m in ("base", "tuned")),
     *(f"accuracy/{a}/{m}" for a in ("spearman", "qwk", "mae", "rmse", "exact")

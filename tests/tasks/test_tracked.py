@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from debiasdpo.evaluation import values
 from debiasdpo.jobs import frame
 from debiasdpo.tracking.tracker import Tracker
 from tests.helpers.jobs import Finished, command, options, rows, stages, untimed
@@ -30,7 +31,7 @@ def test_a_sweep_makes_pairs_once_and_is_tracked_offline(tiny_llama: Path, tmp_p
     for folder in folders:
         (file,) = folder.glob("wandb/offline-run-*/*.wandb")
         history, summary, config = _tracked(file)
-        metrics = json.loads((folder / "metrics.json").read_text())
+        metrics = values.summary(json.loads((folder / "metrics.json").read_text()))
         assert {k: summary[k] for k in metrics} == metrics
         assert config["loss"]["w_sft"] in (0, 1)
         steps = rows(folder / "training/steps.jsonl")
@@ -142,7 +143,7 @@ def test_a_tracker_sees_the_same_of_a_job_that_was_found_as_of_one_that_was_made
     key: Callable[[tuple[int, dict[str, float]]], Any] = lambda row: (row[0], sorted(row[1]))  # noqa: E731
     assert repr(sorted(made.history, key=key)) == repr(sorted(found.history, key=key))
     assert made.final == found.final
-    assert untimed(made.final) == untimed(llama8b.metrics)
+    assert untimed(made.final) == untimed(values.summary(llama8b.metrics))
     assert made.tables == found.tables
     twin = llama8b.output / weights.relative_to(output)
     assert weights.read_bytes() == twin.read_bytes()
