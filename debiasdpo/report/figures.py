@@ -149,7 +149,7 @@ def _transfer(model: str, data: str, methods: Sequence[Sequence[Group]], number:
         _colour_bar(figure, axes)
         caption = (
             f"{model}, {data}, on held-out documents and wordings. Outlined: categories trained on; all"
-            " others were never seen in training. What the placebo loses is a rater that says less."
+            " others were never seen in training. Where the placebo loses too, ratings vary less."
         )
         return draw(figure, name, f"Transfer of bias reduction: {model}, {data}", caption)
 
