@@ -107,7 +107,7 @@ def test_every_metric_says_how_many_documents_groups_and_prompts_it_is_of(job: J
     documents = [
         replace(d, group=f"g{i // 3}") for i, d in enumerate(DOCUMENTS)
     ]  # 3 of one, 1 of another
-    unread = {
+    unread: dict[str, list[float | None]] = {
         **TUNED,
         "neutral": [None, 4, 5, 7],
         "role+": [None, None, None, 7],

@@ -14,6 +14,7 @@ from debiasdpo.evaluation.metric import Place
 from debiasdpo.evaluation.table import results_table
 from debiasdpo.evaluation.values import finite
 from debiasdpo.metrics import Floats, ResampleWeights
+from debiasdpo.report.formats import text
 from debiasdpo.report.groups import group_runs
 from debiasdpo.report.tables import accuracy_table, main_table
 from tests.helpers.ratings import BASE, DOCUMENTS, RUBRICS, TUNED, rows
@@ -82,4 +83,4 @@ def test_a_line_is_all_that_a_metric_needs(job: JobConfig, monkeypatch: pytest.M
     groups = group_runs([run("a", metrics=metrics)])
     for table in (main_table(groups), accuracy_table(groups)):
         (place,) = (i for i, column in enumerate(table.columns) if column.title == "Kendall ↑")
-        assert [round(row[place].mean, 4) for row in table.rows] == [0.9129, 1.0]  # type: ignore[union-attr]
+        assert [text(row[place], "points") for row in table.rows] == ["0.91", "1.00"]

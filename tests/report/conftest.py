@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from debiasdpo.errors import UserError
 from tests.helpers.jobs import run_job
-from tests.helpers.run_folders import Runs, dead_process, write
+from tests.helpers.run_folders import Runs, dead_process, read, write
 
 SMALL = (
     "model.max_length=1024", "model.lora.rank=4", "model.lora.last_layers=null",
@@ -33,9 +33,9 @@ def runs(shared_folder: Path, tiny_llama: Path, job_config: Callable[..., Any]) 
         if not (output / "ready").exists():
             told = ("model=smollm2", f"model.path={tiny_llama}", f"output_dir={output}", *SMALL)
             for seed in (0, 1):
-                run_job(job_config(*told, f"seed={seed}"), "tiny_simulated")
+                run_job(job_config(*told, f"seed={seed}"), "tiny")
             with pytest.raises(UserError, match="too long"):
-                run_job(job_config(*told, "seed=2", "model.max_length=100"), "tiny_simulated")
+                run_job(job_config(*told, "seed=2", "model.max_length=100"), "tiny")
             _unfinished(Runs(output / "runs"))
             (output / "ready").touch()
     return Runs(output / "runs")
@@ -50,7 +50,9 @@ def _unfinished(runs: Runs) -> None:
         config = yaml.safe_load((folder / "config.yaml").read_text())
         write(folder / "config.yaml", {**config, "seed": seed})
         pid = dead_process() if state == "killed" else os.getppid()
-        write(folder / "status.json", {"state": "running", "stage": "ratings_tuned", "pid": pid})
+        choices = read(folder / "status.json")["choices"]
+        status = {"state": "running", "stage": "ratings_tuned", "pid": pid, "choices": choices}
+        write(folder / "status.json", status)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from debiasdpo.errors import UserError
 from debiasdpo.report.build import Report, build, write
 from debiasdpo.report.collect import find_runs
 from debiasdpo.report.examples import worst_examples
@@ -18,13 +19,16 @@ from tests.helpers.run_folders import Runs, read, write_rows
 from tests.helpers.run_folders import write as put
 
 HOSTILE = '<script>alert("x")</script></svg><img src=x onerror=alert(1)> =1+1 50% a_b'
-FIGURES = {  # a column of the main table: the figure of metrics.json it shows
+SHOWN = {  # a column of the main table: the metric of metrics.json that it shows
     "bias": "bias/tuned", "bias_trained": "bias/trained/tuned", "bias_unseen": "bias/unseen/tuned",
-    "reduction_trained": "bias/trained/reduction", "reduction_unseen": "bias/unseen/reduction",
-    "placebo": "bias/placebo/tuned", "noise_floor": "bias/noise_floor/tuned",
-    "spread": "spread/tuned", "spearman": "accuracy/spearman/tuned", "gain": "accuracy/gain",
-    "mae": "accuracy/mae/tuned", "mae_constant": "accuracy/mae/constant",
-    "exact": "accuracy/exact/tuned", "exact_constant": "accuracy/exact/constant",
+    "bias_trained_reduction": "bias/trained/reduction",
+    "bias_unseen_reduction": "bias/unseen/reduction",
+    "bias_placebo": "bias/placebo/tuned", "bias_noise_floor": "bias/noise_floor/tuned",
+    "spread": "spread/tuned", "relative_bias_trained": "relative_bias/trained/tuned",
+    "relative_bias_unseen": "relative_bias/unseen/tuned", "accuracy_spearman": "accuracy/spearman/tuned",
+    "accuracy_gain": "accuracy/gain", "accuracy_mae": "accuracy/mae/tuned",
+    "accuracy_mae_constant": "accuracy/mae/constant", "accuracy_exact": "accuracy/exact/tuned",
+    "accuracy_exact_constant": "accuracy/exact/constant",
 }  # fmt: skip
 
 
@@ -39,7 +43,7 @@ def table_rows(folder: Path, name: str) -> list[dict[str, str]]:
 
 
 def shown(page: str, table: str) -> list[list[str]]:
-    """The words in each row of a table of the page; a cell's interval and sd follow its figure."""
+    """The words in each row of a table of the page; a cell's interval and sd follow its value."""
     (found,) = re.findall(rf'<table id="table-{table}">(.*?)</table>', page, re.DOTALL)
     lines = re.findall(r"<tr[^>]*>(.*?)</tr>", found, re.DOTALL)
     cells = [re.findall(r"<td[^>]*>(.*?)</td>", line, re.DOTALL) for line in lines]
@@ -59,18 +63,21 @@ def test_one_run_says_what_its_metrics_say(runs: Runs, tmp_path: Path, seed: int
     assert (base["method"], tuned["method"], tuned["seeds"]) == ("base model", "debiasing_dpo", "1")
     page = shown(report.page, "main")[1]
     columns = [column.key for column in report.tables[1].columns[3:]]
-    for column, key in FIGURES.items():
+    for column, key in SHOWN.items():
         value = metrics[key]
         assert tuned[column] == ("undefined" if value is None else str(value))
-        style = (
-            "percent" if column in ("gain", "reduction_trained", "reduction_unseen") else "points"
-        )
+        style = "percent" if column.endswith(("gain", "reduction")) else "points"
         assert page[columns.index(column)].split()[0] == said(value, style)
         low, high = metrics.get(f"{key}_ci") or (None, None)
         if low is not None and value is not None:
             assert (float(tuned[f"{column}_low"]), float(tuned[f"{column}_high"])) == (low, high)
-    for column in ("bias_trained", "spread", "spearman"):
-        assert base[column] == str(metrics[FIGURES[column].replace("tuned", "base")])
+    for column in ("bias_trained", "spread", "accuracy_spearman"):
+        assert base[column] == str(metrics[SHOWN[column].replace("tuned", "base")])
+    of = metrics["bias/tuned_of"]
+    assert (tuned["documents"], tuned["groups"]) == (str(of["documents"]), str(of["groups"]))
+    assert set(SHOWN) == {
+        column for column in columns if column not in ("method", "seeds", "documents", "groups")
+    }
 
 
 def test_seeds_are_averaged(runs: Runs, report: Report, tmp_path: Path) -> None:
@@ -87,12 +94,15 @@ def test_transfer_and_shifts_hold_the_metrics(runs: Runs, tmp_path: Path) -> Non
     write(build([runs.finished[0]], "debiasing_dpo"), tmp_path)
     (row,) = table_rows(tmp_path, "transfer")
     for category in ("education", "experience", "race"):
-        assert float(row[category]) == metrics[f"bias/{category}/reduction"]
+        assert (
+            float(row[f"category/{category}/bias/reduction"])
+            == metrics[f"category/{category}/bias/reduction"]
+        )
     assert row["trained_on"] == "experience"
     found = {(r["category"], r["polarity"]): r for r in table_rows(tmp_path, "shifts")}
     assert len(found) == 7
     for (category, side), row in found.items():
-        key = f"bias/{category}/shift" + ("" if side == "placebo" else f"_{side}")
+        key = "bias/placebo/shift" if side == "placebo" else f"category/{category}/shift_{side}"
         assert float(row["base"]) == metrics[f"{key}/base"]
         assert float(row["tuned"]) == metrics[f"{key}/tuned"]
 
@@ -211,7 +221,7 @@ def test_a_file_that_was_cut_off_is_told(copied: Runs, file: str) -> None:
     content = path.read_bytes()
     path.unlink()
     path.write_bytes(content[: len(content) * 2 // 3])
-    report = build([copied.finished[0]], "debiasing_dpo")
+    report = build([copied.finished[0]])
     ((*_, remarks, _),) = report.tables[0].rows
     assert Path(file).name in str(remarks)
 
@@ -237,15 +247,17 @@ def test_runs_without_a_finished_one_still_have_a_page(runs: Runs) -> None:
     assert "Nothing to show yet" in report.page
 
 
-def test_a_reference_that_nobody_ran_compares_nothing(runs: Runs) -> None:
-    report = build([runs.folder], "sft")
-    assert not next(t for t in report.tables if t.name == "versus").rows
+def test_a_reference_that_nobody_ran_is_refused(runs: Runs) -> None:
+    with pytest.raises(
+        UserError, match=r"--against sft: no run has this method; there is debiasing_dpo"
+    ):
+        build([runs.folder], "sft")
 
 
 def test_undefined_is_said_in_page_and_tables(copied: Runs, tmp_path: Path) -> None:
     path = copied.finished[0] / "metrics.json"
     put(path, read(path) | {"accuracy/gain": None, "accuracy/gain_ci": [None, None]})
     write(build([copied.finished[0]], "debiasing_dpo"), tmp_path)
-    assert table_rows(tmp_path, "main")[1]["gain"] == "undefined"
+    assert table_rows(tmp_path, "main")[1]["accuracy_gain"] == "undefined"
     assert "undefined" in shown((tmp_path / "index.html").read_text(), "main")[1]
     assert "undefined" in (tmp_path / "tables/main.tex").read_text()

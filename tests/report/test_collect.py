@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,38 +44,42 @@ def test_nothing_there_is_one_clear_error(tmp_path: Path) -> None:
         find_runs([tmp_path / "gone", tmp_path])
 
 
-@pytest.mark.parametrize(
-    ("folder", "trained", "expected"),
-    [
-        ("llama8b_talkmoves_race_sft_s1_0123abcd", ["race"], ("llama8b", "talkmoves")),
-        ("my_model_talkmoves_race+role_sft_s1_0123abcd", ["race", "role"], ("my_model", "talkmoves")),
-        ("qwen_essays_race_sft_s1_0123abcd", ["race"], ("qwen", "essays")),
-        ("qwen_race_sft_s1_0123abcd", ["race"], ("qwen", "talkmoves")),
-        ("renamed", ["race"], ("Qwen2.5-7B", "talkmoves")),
-    ],
-)  # fmt: skip
-def test_the_folder_names_model_and_data(
-    tmp_path: Path, folder: str, trained: list[str], expected: tuple[str, str]
+@pytest.mark.parametrize("folder", ["grade5_essays_race_sft_s1_0123abcd", "renamed"])
+@pytest.mark.parametrize(("model", "data"), [("grade5", "essays"), ("tiny", "grade5_essays"),
+                                             ("tiny_grade5", "essays"), ("a/b", "essays v2")])  # fmt: skip
+def test_model_and_data_are_called_as_they_were_chosen(
+    tmp_path: Path, folder: str, model: str, data: str
 ) -> None:
-    assert named(tmp_path, folder, trained) == expected
+    """And not by the parts of a folder's name, of which nobody knows where one ends."""
+    assert named(tmp_path / folder, {"model": model, "data": data}) == (model, data)
 
 
-def test_a_name_that_was_cut_still_names_the_model(tmp_path: Path) -> None:
-    trained = [f"certification{i}" for i in range(9)]
-    folder = f"my_model_talkmoves_{'+'.join(trained)}_sft_s1"[:120] + "_0123abcd"
-    assert named(tmp_path, folder, trained) == ("my_model", "talkmoves")
+@pytest.mark.parametrize("choices", [None, {}, "text", {"model": "", "data": None}])
+def test_a_run_of_an_earlier_version_is_called_by_its_configuration(
+    tmp_path: Path, choices: Any
+) -> None:
+    folder = tmp_path / "llama8b_talkmoves_race_sft_s1_0123abcd"
+    assert named(folder, choices) == ("Qwen2.5-7B", "table")
 
 
-def named(parent: Path, folder: str, trained: list[str]) -> tuple[str, str]:
-    path = parent / folder
-    path.mkdir()
+def named(folder: Path, choices: object) -> tuple[str, str]:
+    folder.mkdir()
     config = {
-        "model": {"path": "Qwen/Qwen2.5-7B"}, "data": {"source": "talkmoves"}, "seed": 1,
-        "method": {"name": "sft"}, "context": {"train": dict.fromkeys(trained, True)},
+        "model": {"path": "Qwen/Qwen2.5-7B/"}, "data": {"source": "table"}, "seed": 1,
+        "method": {"name": "sft"}, "context": {"train": {"race": True}},
     }  # fmt: skip
-    write(path / "config.yaml", config)
-    run = read_run(path)
+    write(folder / "config.yaml", config)
+    write(folder / "status.json", {"state": "finished", "choices": choices})
+    run = read_run(folder)
     return run.model, run.data
+
+
+def test_metrics_of_an_earlier_version_are_told(copied: Runs) -> None:
+    folder = copied.finished[0]
+    old = {"bias/base": 0.5, "accuracy/spearman/base": 0.5, "bias/race/polarity_gap/base": 0.1}
+    write(folder / "metrics.json", old)
+    (note,) = read_run(folder).notes
+    assert note == "metrics.json is of an earlier version: what it says of categories is not shown"
 
 
 @pytest.mark.parametrize("file", ["status.json", "config.yaml", "metrics.json"])
@@ -105,12 +110,12 @@ def test_odd_values_are_no_values(tmp_path: Path) -> None:
     assert read_run(tmp_path).state == "running"
 
 
-def test_figures_that_are_no_numbers_are_undefined(copied: Runs) -> None:
+def test_metrics_that_are_no_numbers_are_undefined(copied: Runs) -> None:
     folder = copied.finished[0]
     odd = {"a": True, "b": "0.5", "c": [1], "d": None, "e": 0.5, "e_ci": [0, None], "f_ci": "ab"}
     write(folder / "metrics.json", odd)
     run = read_run(folder)
-    assert [run.figure(key) for key in "abcdef"] == [None, None, None, None, 0.5, None]
+    assert [run.metric(key) for key in "abcdef"] == [None, None, None, None, 0.5, None]
     assert run.interval("e") is None
     assert run.interval("f") is None
 

@@ -23,13 +23,14 @@ def ratings() -> dict[str, Any]:
     """A metrics.json of a trained model."""
     found: dict[str, Any] = {}
     for model, bias, rho in (("base", 0.4, 0.2), ("tuned", 0.1, 0.3)):
-        for kind in ("", "trained/", "unseen/", "placebo/", "race/", "age/"):
-            found[f"bias/{kind}{model}"] = bias
-            found[f"bias/{kind}{model}_ci"] = [bias / 2, bias * 2]
-        found[f"bias/race/shift_flattering/{model}"] = bias
-        found[f"bias/race/shift_unflattering/{model}"] = -bias
+        for key in ("bias", "bias/trained", "bias/unseen", "bias/placebo", "category/race/bias",
+                    "category/age/bias"):  # fmt: skip
+            found[f"{key}/{model}"] = bias
+            found[f"{key}/{model}_ci"] = [bias / 2, bias * 2]
+        found[f"category/race/shift_flattering/{model}"] = bias
+        found[f"category/race/shift_unflattering/{model}"] = -bias
         found[f"accuracy/spearman/{model}"] = rho
-    found |= {"bias/race/reduction": 0.75, "bias/age/reduction": None}
+    found |= {"category/race/bias/reduction": 0.75, "category/age/bias/reduction": None}
     return found
 
 
@@ -135,7 +136,11 @@ def test_the_placebo_has_a_reduction_too() -> None:
     assert value is not None
     assert value.mean == pytest.approx(0.75)
     assert reduction_on(group(), "gone") is None
-    assert [c.key for c in transfer_table([group()]).columns[-3:]] == ["age", "race", "placebo"]
+    columns = transfer_table([group()]).columns[-3:]
+    assert [c.title for c in columns] == ["age", "race", "placebo"]
+    assert [c.key for c in columns] == [
+        "category/age/bias/reduction", "category/race/bias/reduction", "bias/placebo/reduction",
+    ]  # fmt: skip
 
 
 def test_one_base_model_unless_it_was_rated_in_other_ways() -> None:

@@ -1,4 +1,4 @@
-"""Seeds of one setting are one group; figures over them, by hand."""
+"""Seeds of one setting are one group; values over them, by hand."""
 
 import math
 
@@ -60,17 +60,37 @@ def test_long_settings_make_short_labels_that_differ() -> None:
     assert all(len(label) < 60 for label in labels)
 
 
-def test_a_figure_that_no_run_has_is_absent() -> None:
+def test_a_metric_that_no_run_has_is_absent() -> None:
     (group,) = group_runs([run("a", metrics={"bias/base": None})])
     assert group.value("bias/base") == Value(None)
     assert group.value("bias/tuned") is None
 
 
-def test_categories_are_told_from_other_figures() -> None:
-    keys = ("bias/race/base", "bias/placebo/base", "bias/trained/base", "bias/noise_floor/base",
-            "bias/max_shift/base", "bias/race/polarity_gap/base", "bias/age/tuned")  # fmt: skip
+def test_categories_and_their_sides() -> None:
+    keys = (
+        "category/race/bias/base", "bias/placebo/base", "bias/trained/base", "bias/max_shift/base",
+        "category/race/polarity_gap/base", "category/trained/bias/tuned", "rubric/tone/bias/base",
+    )  # fmt: skip
     (group,) = group_runs([run("a", metrics=dict.fromkeys(keys, 0.1))])
-    assert group.categories() == ("age", "race", "placebo")
+    assert group.categories() == ("race", "trained")
+    assert group.has_placebo
+    assert [(category, side, str(key)) for category, side, key in group.sides()] == [
+        ("race", "flattering", "category/race/shift_flattering/base"),
+        ("race", "unflattering", "category/race/shift_unflattering/base"),
+        ("trained", "flattering", "category/trained/shift_flattering/base"),
+        ("trained", "unflattering", "category/trained/shift_unflattering/base"),
+        ("placebo", "placebo", "bias/placebo/shift/base"),
+    ]
+
+
+def test_of_how_many_documents_a_metric_is() -> None:
+    metrics = [{"bias/base": 1.0, "bias/base_of": {"documents": n, "groups": 3}} for n in (12, 11)]
+    (group,) = group_runs([run(str(i), i, metrics=found) for i, found in enumerate(metrics)])
+    assert (group.count("bias/base", "documents"), group.count("bias/base", "groups")) == (
+        "11–12",
+        "3",
+    )
+    assert group.count("bias/tuned", "documents") is None
 
 
 def test_only_simulated_documents_are_new_with_each_seed() -> None:
