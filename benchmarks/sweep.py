@@ -22,8 +22,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults import OPTIONS, fill_disk, free_disk, small_model, untimed
+from benchmarks.fault_kinds import fill_disk, free_disk
+from benchmarks.faults import OPTIONS, untimed
 from benchmarks.page import write_section
+from benchmarks.small_model import small_model
 from tests.helpers import slurm as cluster
 
 TITLE = "A sweep on Slurm"
