@@ -10,7 +10,17 @@ from pathlib import Path
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation import catalog
 from debiasdpo.evaluation.keys import MODELS, Key
-from debiasdpo.report import calibration, details, examples, figures, formats, page, tables, versus
+from debiasdpo.report import (
+    calibration,
+    costs,
+    details,
+    examples,
+    figures,
+    formats,
+    page,
+    tables,
+    versus,
+)
 from debiasdpo.report.collect import Run, find_runs
 from debiasdpo.report.drawing import Drawing, svg_file
 from debiasdpo.report.formats import Table
@@ -80,8 +90,9 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
     )
     # Last: by now all files were read, and the notes say what is wrong with them.
     overview = tables.runs_table(runs, folded=len(runs) > _FOLD_RUNS)
+    spent = costs.stages_table(runs)
     sections = [
-        page.Section("runs", "Runs", (overview,)),
+        page.Section("runs", "Runs", (overview, *([spent] if spent.rows else []))),
         page.Section("methods", "Bias and accuracy", (main, accuracy), bias),
         page.Section("pareto", "Bias against accuracy", figures=pareto),
         page.Section("versus", f"Differences from {against}", (compared,)),
@@ -91,7 +102,7 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
     drawings = [*bias, *pareto, *matrices, *(d for detail in detailed for d in detail.figures)]
     return Report(
         runs=tuple(runs),
-        tables=(overview, main, accuracy, compared, transfer, shifts),
+        tables=(overview, main, accuracy, compared, transfer, shifts, spent),
         figures=tuple(drawings),
         page=page.render(sections, runs, "Bias and accuracy of LLM ratings"),
     )

@@ -46,14 +46,16 @@ def _write_stages(job: Job) -> None:
     """stages.json: the job's stages in their order, what each made and what it took when it was made."""
     write_json(
         job.run.folder / "stages.json",
-        [
-            {
-                "title": stage.title,
-                "outputs": list(stage.outputs),
-                **job.costs[stage.title].to_row(),
-            }
-            for stage in stages_of(job.config)
-        ],
+        {
+            "stages": [
+                {
+                    "title": stage.title,
+                    "outputs": list(stage.outputs),
+                    **job.costs[stage.title].to_row(),
+                }
+                for stage in stages_of(job.config)
+            ]
+        },
     )
 
 

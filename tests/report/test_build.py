@@ -261,3 +261,18 @@ def test_undefined_is_said_in_page_and_tables(copied: Runs, tmp_path: Path) -> N
     assert table_rows(tmp_path, "main")[1]["accuracy_gain"] == "undefined"
     assert "undefined" in shown((tmp_path / "index.html").read_text(), "main")[1]
     assert "undefined" in (tmp_path / "tables/main.tex").read_text()
+
+
+def test_what_each_stage_took_is_what_the_job_says(
+    runs: Runs, report: Report, tmp_path: Path
+) -> None:
+    write(report, tmp_path)
+    found = [row for row in table_rows(tmp_path, "stages") if row["seed"] == "0"]
+    metrics = runs.metrics(0)
+    assert [row["stage"] for row in found] == [
+        "documents", "ratings_base", "reasoning", "pairs", "reference", "training", "ratings_tuned",
+        "metrics",
+    ]  # fmt: skip
+    for row in found:
+        assert float(row["minutes"]) * 60 == pytest.approx(metrics[f"time/{row['stage']}_s"])
+        assert float(row["tokens"]) * 1e6 == pytest.approx(metrics[f"cost/{row['stage']}/tokens"])
