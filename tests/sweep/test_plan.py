@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from debiasdpo import cli
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.models.adapters import add_adapter
 from debiasdpo.models.loading import load_model
 from debiasdpo.models.shape import load_shape
-from debiasdpo.run import run
 from debiasdpo.stages.reckoning import Reckoner
 from debiasdpo.sweep import plan
 from tests.helpers.jobs import SMALL, JobConfigs, run_folder, run_job, stages
@@ -25,13 +25,11 @@ def options(tiny_llama: Path, tmp_path: Path) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """What `debiasdpo plan` does, in this process: the lines it prints; those of an error, if it fails."""
 
     def command(*words: str, code: int = 0) -> list[str]:
-        assert run(["-m", "hydra/launcher=plan", *words]) == code
+        assert cli.main(["plan", *words]) == code
         out, err = capsys.readouterr()
         text = err[err.index("cannot be reckoned") :] if code else out[out.index("job  ") :]
         return text.splitlines()
@@ -188,7 +186,7 @@ def test_the_sums_say_that_some_jobs_are_left_out(
     options: tuple[str, ...], command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = (*options, "method=none", "plan.tokens_per_s=1", "data.teachers=10,2")
-    assert run(["-m", "hydra/launcher=plan", *words]) == 1
+    assert cli.main(["plan", *words]) == 1
     out, err = capsys.readouterr()
     (known,) = (line for line in out.splitlines() if line.startswith("data.teachers="))
     assert known.startswith("data.teachers=10")
