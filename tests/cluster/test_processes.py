@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers.jobs import ROOT, rows, run_folder, untimed
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("distributed")]
+
 ONE = (sys.executable, "-m", "debiasdpo.run")
 TWO = (
     sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
@@ -36,19 +39,16 @@ def run(
 
 
 def training(output: Path) -> tuple[list[dict[str, Any]], dict[str, Any], Any]:
-    """What every step logged, the figures at the end, and the trained adapter."""
+    """What every step logged, the metrics at the end, and the trained adapter."""
     from safetensors.torch import load_file
 
-    (folder,) = (output / "runs").iterdir()
-    steps = [
-        json.loads(line) for line in (folder / "training/steps.jsonl").read_text().splitlines()
-    ]
+    folder = run_folder(output)
+    steps = rows(folder / "training/steps.jsonl")
     metrics = json.loads((folder / "metrics.json").read_text())
     (weights,) = folder.glob("training/weights/*.safetensors")
     return steps, metrics, load_file(weights)
 
 
-@pytest.mark.xdist_group("distributed")
 def test_two_processes_train_as_one(tiny_llama: Path, tmp_path: Path) -> None:
     import torch
 
@@ -65,9 +65,7 @@ def test_two_processes_train_as_one(tiny_llama: Path, tmp_path: Path) -> None:
                 mine[f"train/{name}"], rel=1e-4, abs=1e-6
             ), name
     others, their_weights = training(tmp_path / "two")[1:]
-    assert {k for k in metrics if not k.startswith(("time/", "cost/"))} == {
-        k for k in others if not k.startswith(("time/", "cost/"))
-    }
+    assert untimed(metrics).keys() == untimed(others).keys()
     moved = 0.0
     for name, value in weights.items():
         torch.testing.assert_close(their_weights[name], value, rtol=1e-4, atol=1e-5)
@@ -76,7 +74,6 @@ def test_two_processes_train_as_one(tiny_llama: Path, tmp_path: Path) -> None:
     assert two.stdout.count("run folder:") == 1  # one of them speaks
 
 
-@pytest.mark.xdist_group("distributed")
 def test_a_failure_ends_all_processes(tiny_llama: Path, tmp_path: Path) -> None:
     done = run(TWO, tiny_llama, tmp_path, "model.max_length=8")
     assert done.returncode != 0
