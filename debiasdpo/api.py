@@ -25,12 +25,12 @@ from debiasdpo.documents.given import given_documents
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.checks import build_job
 from debiasdpo.jobs.identity import Choices, identify
-from debiasdpo.jobs.tables import load, require_pandas
 from debiasdpo.raters.base import Rater, require
 from debiasdpo.raters.callable import CallableRater, Function
 from debiasdpo.run import conf_dir
 from debiasdpo.storage.files import fingerprint, fingerprint_all, write_jsonl
 from debiasdpo.tasks import rubric_rating
+from debiasdpo.tasks.tables import load, require_pandas
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -1,7 +1,7 @@
 """Accuracy: how well a model's ratings agree with the experts' scores.
 
-ratings (n,) and scores (n,) are paired and in points of one rubric's scale; metrics over several
-rubrics are means of those of each, since scales and skews differ. A pair with a NaN (a rating that
+ratings (n,) and scores (n,) are paired and in points of one scale; over several scales a
+metric is the mean of those of each, since scales and skews differ. A pair with a NaN (a rating that
 could not be parsed) is left out here and counted by whoever parsed it. What cannot be computed is
 NaN.
 

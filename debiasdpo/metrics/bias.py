@@ -4,7 +4,7 @@ Everything here is computed from shifts, one a pair of prompts i,
 
     d_i = rating(contextual prompt i) - rating(neutral prompt i)
 
-of the same model, document and rubric, in points of the rubric's scale. A NaN shift is a rating
+of the same model, document and question, in points of the question's scale. A NaN shift is a rating
 that could not be parsed; it is left out here and counted by whoever parsed it. Where nothing is
 left to average, the metric is NaN.
 
@@ -48,7 +48,7 @@ def polarity_gap(
         gap = mean_{i: p_i > 0} d_i  -  mean_{i: p_i < 0} d_i
 
     The neutral rating is the same on both sides and cancels where both cover the same documents and
-    rubrics: the gap then equals that of the mean ratings. shifts (n,), in points; polarities (n,),
+    questions: the gap then equals that of the mean ratings. shifts (n,), in points; polarities (n,),
     +1, -1 or 0 (placebo, left out). Returns points; NaN where a side is empty.
     """
     values, signs = _same_length(shifts, polarities, "polarities")
