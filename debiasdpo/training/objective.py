@@ -106,8 +106,8 @@ def weighted(
     margin: "Tensor",
     sft: "Tensor",
     consistency: "Tensor",
-    weights: "LossConfig",
+    config: "LossConfig",
 ) -> PairTerms:
     """The sum of the terms, all (P,); a term that the method lacks is 0."""
-    loss = weights.w_dpo * dpo + weights.w_sft * sft + weights.w_consistency * consistency
+    loss = config.w_dpo * dpo + config.w_sft * sft + config.w_consistency * consistency
     return PairTerms(loss, dpo, sft, consistency, margin.detach())
