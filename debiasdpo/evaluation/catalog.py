@@ -12,6 +12,7 @@ import numpy as np
 
 from debiasdpo import metrics
 from debiasdpo.evaluation import measures
+from debiasdpo.evaluation.keys import CONSTANT, MODELS, Key
 from debiasdpo.evaluation.measures import of_shifts, over_rubrics
 from debiasdpo.evaluation.metric import (
     Change,
@@ -145,6 +146,17 @@ METRICS: tuple[Metric, ...] = (
 def shown(place: Place) -> list[Shown]:
     """The columns of a table, or the bars of the dashboard, in their order."""
     return [column for metric in METRICS for column in columns_of(metric, place)]
+
+
+def all_keys() -> list[str]:
+    """Every key of the list, with `*` for the names of categories and rubrics."""
+    found = []
+    for metric in METRICS:
+        name = "*" if metric.each else ""
+        constant = [CONSTANT] if metric.constant else []
+        found += [str(Key(metric.key, of, metric.each, name)) for of in (*MODELS, *constant)]
+        found += [str(change.key(metric, name)) for change in metric.changes]
+    return found
 
 
 def find(key: str) -> Metric:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.rate import RateConfig
 from debiasdpo.documents.corpus import DOCUMENTS, SPLIT, files_identity, rubrics_of, source_files
+from debiasdpo.evaluation import catalog
 from debiasdpo.prompts.rendering import flat
 from debiasdpo.stages.asked import (
     audited_prompts,
@@ -86,7 +87,8 @@ def _metrics_settings(config: JobConfig) -> dict[str, object]:
         "audit": config.audit.model_dump(mode="json"),
         "train_categories": config.context.train_categories,
         "seed": config.seed,
-        "metrics": 5,  # raise it when a metric is added or computed differently
+        "metrics": 5,  # raise it when one is computed differently
+        "keys": catalog.all_keys(),
     }
 
 

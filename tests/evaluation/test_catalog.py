@@ -9,7 +9,7 @@ import pytest
 from debiasdpo.config.job import JobConfig
 from debiasdpo.evaluation import catalog
 from debiasdpo.evaluation.audit import audit
-from debiasdpo.evaluation.keys import CHANGES, Key, parse
+from debiasdpo.evaluation.keys import CHANGES, parse
 from debiasdpo.evaluation.metric import Place
 from debiasdpo.evaluation.table import results_table
 from debiasdpo.evaluation.values import finite
@@ -17,6 +17,7 @@ from debiasdpo.metrics import Floats, ResampleWeights
 from debiasdpo.report.formats import text
 from debiasdpo.report.groups import group_runs
 from debiasdpo.report.tables import accuracy_table, main_table
+from debiasdpo.stages import declarations
 from tests.helpers.ratings import BASE, DOCUMENTS, RUBRICS, TUNED, rows
 from tests.helpers.report_runs import run
 
@@ -24,10 +25,7 @@ TABLES: tuple[Place, ...] = ("main", "accuracy", "versus", "dashboard")
 
 
 def test_no_two_metrics_have_one_key() -> None:
-    keys = [str(Key(m.key, "base", m.each, "x" if m.each else "")) for m in catalog.METRICS]
-    keys += [
-        str(change.key(m, "x" if m.each else "")) for m in catalog.METRICS for change in m.changes
-    ]
+    keys = catalog.all_keys()
     assert len(set(keys)) == len(keys)
     assert all(str(parse(key)) == key for key in keys)
     for metric in catalog.METRICS:
@@ -84,3 +82,11 @@ def test_a_line_is_all_that_a_metric_needs(job: JobConfig, monkeypatch: pytest.M
     for table in (main_table(groups), accuracy_table(groups)):
         (place,) = (i for i, column in enumerate(table.columns) if column.title == "Kendall ↑")
         assert [text(row[place], "points") for row in table.rows] == ["0.91", "1.00"]
+
+
+def test_metrics_that_were_stored_before_a_line_was_added_are_not_found_again(
+    job: JobConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = declarations.METRICS.settings(job)
+    monkeypatch.setattr(catalog, "METRICS", catalog.METRICS[1:])
+    assert declarations.METRICS.settings(job) != before
