@@ -44,7 +44,7 @@ Measure bias and accuracy of a model as it is, on all documents that have a scor
   debiasdpo audit -m model=qwen3b,qwen7b             one audit of each
 
 It is `debiasdpo run` with these, before your own, which win:
-  {overrides}
+  OVERRIDES
 See `debiasdpo run --help` for groups and options.
 """
 
@@ -120,7 +120,7 @@ def _no_command(given: Sequence[str]) -> str:
 
 def _audit(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
-        print(_AUDIT_HELP.format(overrides=" ".join(AUDIT)), end="")
+        print(_AUDIT_HELP.replace("OVERRIDES", " ".join(AUDIT)), end="")
         return 0
     return run.run(arguments, before=AUDIT)
 

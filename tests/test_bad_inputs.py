@@ -1,6 +1,7 @@
-"""What a user can get wrong, run as a user would, and the message each mistake gets.
+"""What a user can get wrong, and the message each mistake gets.
 
-docs/errors.md shows the same table; after a change of a message:
+The mistakes of `CASES` are run as a user would; those of `REFUSED`, more of a kind, by the configuration
+alone. docs/errors.md shows the table of `CASES`; after a change of a message:
 UPDATE_DOCS=1 pytest tests/test_bad_inputs.py
 """
 
@@ -9,6 +10,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,10 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from debiasdpo import run
-from debiasdpo.errors import FAILURES
+from debiasdpo.config import overrides
+from debiasdpo.errors import UserError
 from debiasdpo.jobs import failures
+from debiasdpo.jobs.checks import build_job
 
 ROOT = Path(__file__).parents[1]
 DOC = ROOT / "docs/errors.md"
@@ -97,20 +107,49 @@ def ncte(here: Path, model: Path) -> None:
 
 
 CONFIGURATION = (
-    Case("unknown key", "loss.beat=1", ("loss.beat", "no such key")),
-    Case(
-        "unknown key with +",
-        "+train.learning_rat=3",
-        ("train.learning_rat", "no such key", "did you mean learning_rate?"),
-    ),
+    Case("unknown key", "loss.beat=1", ("loss.beat: no such key; did you mean loss.beta?",)),
+    Case("unknown key with +", "+train.learning_rat=3",
+         ("train.learning_rat: no such key; did you mean train.learning_rate?",)),
+    Case("unknown key at the top", "modle=qwen7b", ("modle: no such key; did you mean model?",)),
+    Case("unknown key inside a value", "data.limit={tets:3}",
+         ("data.limit.tets: no such key; did you mean data.limit.test?",)),
+    Case("key of another section", "rate.context_position=system",
+         ("rate.context_position: no such key; did you mean prompt.context_position?",)),
+    Case("key of another source", "data.path=t.csv",
+         ("data.path: no such key here; only data.source=talkmoves or table has it",)),
     Case("wrong type", "train.epochs=two", ("train.epochs", "whole number", '"two"')),
     Case("out of range", "loss.beta=0", ("loss.beta", "above 0", "got 0")),
     Case("infinite", "train.learning_rate=inf", ("train.learning_rate", "finite")),
     Case("not a choice", "rate.readout=logits", ("rate.readout", "'text' or 'expected'", "logits")),
     Case("required key left open", "data=talkmoves", ("data.path", "required", "data.path=VALUE")),
     Case("interpolation to nowhere", "loss.beta=${nothing}", ("loss.beta", "nothing", "not found")),
-    Case("unknown option", "context=experince", ("context/experince", "experience", "race")),
-    Case("broken command line", "seed=[1", ("[1",)),
+    Case("unknown option", "model=qwen7",
+         ("model=qwen7: no such option; did you mean qwen7b? There are: llama3b",)),
+    Case("unknown option in a list", "context=[race,experince]",
+         ("context=experince: no such option; did you mean experience?", "race")),
+    Case("option of a group added", "+model=qwen7b",
+         ("model: chosen already; write model=qwen7b without a +",)),
+    Case("category of one's own without +", "category@context.categories.mine=race",
+         ("To add it, write +category@context.categories.mine=race",)),
+    Case("unknown kind of cluster", "cluster.kind=foo",
+         ('cluster.kind: must be local, slurm or ray, got "foo"; choose with cluster=NAME',)),
+    Case("broken command line", "seed=[1", ("seed: Hydra cannot read the value [1", "brackets")),
+    Case("no override", "seed", ("seed: no override", "KEY=VALUE")),
+    Case("value that only quotes make a text", "model.path=~/my/model",
+         ("model.path: Hydra cannot read the value ~/my/model", "'model.path=\"~/my/model\"'")),
+    Case("comma without -m", "data.heading=a,b",
+         ("a,b are several values", "-m", "'data.heading=\"a,b\"'", "'data.heading=[a,b]'")),
+    Case("number for a text", "model.path=7",
+         ("model.path: must be a text, got 7; put it in quotes", "'model.path=\"VALUE\"'")),
+    Case(
+        "name that YAML takes for a truth value",
+        "--config-dir {here} data=mine data.path={here}/t.csv",
+        ("data.rubrics: YAML reads one of the names here as false (as no and off)", "quotes"),
+        lambda here, model: write_in(
+            here / "data", "mine.yaml",
+            "defaults: [table]\nrubrics:\n  no: {question: Clear, low: 1, high: 5}\n",
+        ),
+    ),
     Case(
         "configuration file that is no YAML",
         "--config-dir {here} +mine=broken",
@@ -133,7 +172,7 @@ CONFIGURATION = (
     ),
     Case(
         "unknown train category",
-        "+context.train.experince=true",
+        "context.train.experince=true",
         ("context", "no such category: experince", "experience"),
     ),
     Case("nothing to train on", "context.train.sycophancy=false", ("context.train", "method=none")),
@@ -149,10 +188,7 @@ CONFIGURATION = (
     Case("more documents than pairs", "train.batch_documents=7",
          ("train.batch_documents", "6 pairs", "train.batch_documents=6 or less")),
     Case("unknown engine", "train.engine=dpo", ("train.engine", "'tree', 'separate' or 'trl'")),
-    Case("unknown loss of TRL's", "train.engine=trl train.trl_loss=dpo",
-         ("train.trl_loss", "'sigmoid', 'hinge', 'ipo'", '"dpo"')),
-    Case("loss of TRL's without TRL", "train.trl_loss=hinge",
-         ("train.trl_loss", "train.engine=trl", "train.trl_loss=sigmoid")),
+    Case("unknown preference loss", "loss.preference=dpo", ("loss.preference", "'sigmoid', 'ipo'", '"dpo"')),
     Case("attention of a GPU", "model.attention=flex", ("model.attention=auto", "cannot train on a CPU")),
     Case("unknown attention", "model.attention=eager", ("model.attention", "segments", "eager")),
     Case(
@@ -286,7 +322,7 @@ def disk(folder: Path, options: str) -> Iterator[None]:
 def command_line(
     arguments: list[str], case: Case, capfd: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch
 ) -> tuple[int, str]:
-    """Exit code and all output of `debiasdpo ARGUMENTS`."""
+    """Exit code and all output of `debiasdpo run ARGUMENTS`."""
     if case.alone:
         done = subprocess.run(
             [sys.executable, "-m", "debiasdpo.run", *arguments],
@@ -296,15 +332,9 @@ def command_line(
         return done.returncode, done.stdout + done.stderr
     # Loggers of libraries keep the stream of the first test, which is closed by now.
     patch.setattr(logging, "raiseExceptions", False)
-    FAILURES.clear()
-    patch.setattr(sys, "argv", ["debiasdpo", *arguments])
     patch.setenv("HYDRA_FULL_ERROR", "")
     capfd.readouterr()
-    code = 0
-    try:
-        run.main()
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 1
+    code = run.main(arguments)
     return code, "".join(capfd.readouterr())
 
 
@@ -350,6 +380,180 @@ def test_there_are_25_of_them() -> None:
     assert len(CASES) == len({case.name for case in CASES}) >= 25
 
 
+# --- more of the configuration's
+
+REFUSED = [
+    (["data=table", "data.path=no.csv", RUBRIC], "data.path: no.csv does not exist"),
+    (["audit.categories=[]"], "audit.categories: must have at least 1 item, got []"),
+    (["data.split.train=0"], "data.split.train: must be above 0 for training"),
+    (["data.split.test=0"], "data.split: test must be above 0"),
+    (["method=sft", "loss.w_sft=0"], "loss: w_sft is 0: nothing would be trained"),
+    (["method=invariance", "loss={w_sft:0,w_dpo:1,w_consistency:0}"], "w_sft and w_consistency are both 0"),
+    (["method=sft", "method.min_shift=1"], "method.min_shift: filters preference pairs"),
+    (["method=sft", "method.name='a b'"], "method.name"),
+    (["method=invariance", "rate.temperature=1"], "rate.temperature: nothing is sampled"),
+    (["method=none", "rate.temperature=1"], "rate.temperature: nothing is sampled"),
+    (["model.lora.targets=q_proj"], "must be a list, such as [a,b], or be 'all-linear', got"),
+    (["model.lora.targets=[1]"], "model.lora.targets.0: must be a text, got 1; put it in quotes"),
+    (["model.lora.rank=0"], "model.lora.rank: must be at least 1, got 0"),
+    (["data.split=3"], "data.split: must hold the keys test, train, validation, got 3"),
+    (["+data.rubrics.x={low:3,high:1}"], "data.rubrics.x.question: missing; set data.rubrics.x"),
+    (["+data.rubrics.focus.lo=1"], "data.rubrics.focus.lo: no such key; did you mean data.rubrics.focus.low"),
+    (["+context.categories.race.flattering.tets=[a]"], "did you mean context.categories.race.flatter"),
+    (["+data.rubrics.clarity={question:a,low:1,high:2}"], "must be some of reasoning, focus"),
+    (["+model.lrr=3"], "model.lrr: no such key; known here: attention, dtype, kind, lora"),
+    (["+data.score_columns={a: b}"], "data.score_columns: no such key here; only data.source=table has it"),
+    (["+model.version=3"], "model.version: no such key here; only model.kind=callable has it"),
+    (["loss.beta=nan"], "loss.beta: must be a finite number, got NaN"),
+    (["data.heading=${x}.csv"], "data.heading: Interpolation key 'x' not found; correct its ${...}, or"),
+    (["seed=1e30"], "seed: must be a whole number"),
+    (["seed=99999999999"], "seed: must be below 4294967296"),
+    (["model.revision=5"], "model.revision: must be a text, got 5; put it in quotes"),
+    (["~data"], "data: missing; set data=VALUE"),
+    # A section of several kinds: which kinds there are, and where they are chosen.
+    (["data.source=sql"], 'data.source: must be simulated, talkmoves, ncte or table, got "sql"; choose'),
+    (["model.kind=foo"], 'model.kind: must be local or callable, got "foo"; choose with model=NAME'),
+    (["cluster=ray", "cluster.kind=foo"], "cluster.kind: must be local, slurm or ray"),
+    (["~cluster.kind"], "cluster.kind: must be local, slurm or ray; choose with cluster=NAME"),
+    (["tracker.kind=foo"], "tracker.kind: must be 'none' or 'wandb', got \"foo\""),
+]  # fmt: skip
+
+
+def problems(*arguments: str) -> list[str]:
+    """The lines of the one error that these overrides get."""
+    with (
+        initialize_config_dir(str(run.conf_dir()), version_base="1.3"),
+        pytest.raises(UserError) as error,
+    ):
+        build_job(compose("config", list(arguments)))
+    head, *lines = str(error.value).splitlines()
+    assert head == f"The configuration has {len(lines)} problem{'s' * (len(lines) > 1)}:"
+    assert all(line.startswith("  - ") for line in lines)
+    return [line.removeprefix("  - ") for line in lines]
+
+
+@pytest.mark.parametrize(("arguments", "words"), REFUSED)
+def test_a_configuration_is_refused(arguments: list[str], words: str) -> None:
+    (problem,) = problems(*arguments)
+    assert words in problem
+
+
+def test_all_problems_come_in_one_error_with_full_keys_and_cures() -> None:
+    wrong = {
+        "+model.lrr=3": "model.lrr: no such key; known here:",
+        "+optimiser=adam": "optimiser: no such key; did you mean train.optimizer?",
+        "train.epochs=two": 'train.epochs: must be a whole number, got "two"',
+        "loss.beta=0": "loss.beta: must be above 0, got 0",
+        "rate.readout=logits": "rate.readout: must be 'text' or 'expected', got \"logits\"",
+        "data.split={train:0.6,validation:0.3,test:0.2}": "data.split: train + validation + test must not",
+        "data.rubrics.focus.low=9": "data.rubrics.focus: low must be below high, but low=9 and high=7",
+        "context.categories.race.flattering.test=['']": "context.categories.race.flattering.test.0: must be",
+        "context.categories.role.flattering.test=[]": "context.categories.role.flattering: no statements",
+        "model.lora.rank=0": "model.lora.rank: must be at least 1, got 0",
+        "output_dir=/dev/null/x": "output_dir: /dev/null is a file where a folder is needed",
+        "model.path=gpt2": "model.path: 'gpt2' is neither a folder here nor a hub id",
+    }  # fmt: skip
+    found = problems(*wrong)
+    assert len(found) >= len(wrong) - 1
+    for beginning in wrong.values():
+        if not beginning.startswith("model.path"):  # looked at where the section is right
+            assert sum(line.startswith(beginning) for line in found) == 1
+
+
+def test_the_disk_is_looked_at_although_other_keys_are_wrong() -> None:
+    assert problems("seed=-1", "data=talkmoves", "data.path=/nowhere", "model.path=gpt2") == [
+        "seed: must be at least 0, got -1",
+        "model.path: 'gpt2' is neither a folder here nor a hub id, which has the form OWNER/NAME,"
+        " such as Qwen/Qwen2.5-3B-Instruct",
+        f"data.path: no folder /nowhere (looked in {Path.cwd()}). Give the folder with the"
+        " TalkMoves workbooks: data=talkmoves data.path=PATH",
+    ]
+
+
+@pytest.mark.parametrize("data", ["talkmoves", "table", "ncte"])
+def test_keys_left_open_are_all_named(data: str) -> None:
+    required = {"talkmoves": ["path"], "table": ["path", "rubrics"], "ncte": ["transcripts"]}[data]
+    found = problems(f"data={data}", "loss.beta=-1")
+    for key in required:
+        assert f"data.{key}: required; set data.{key}=VALUE" in found
+    assert "loss.beta: must be above 0, got -1" in found
+    assert sum(line.startswith("data.") for line in found) == len(required)
+
+
+def test_training_by_trl_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trl", None)
+    (problem,) = problems("train.engine=trl")
+    assert "pip install 'trl==1.16.*'" in problem
+
+
+# --- keys and values that Hydra does not take
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("modle.path=x", "modle: no such key; did you mean model.path?"),
+        ("modle/x=3", "modle: no such key; did you mean model?"),
+        ("optimiser=adam", "optimiser: no such key; did you mean train.optimizer?"),
+        ("rate.shards=2", "rate.shards: no such key; did you mean batching.shards?"),
+        ("rate.batch_size=2", "rate.batch_size: no such key; did you mean batching.prompts?"),
+        ("train.trl_loss=ipo", "train.trl_loss: no such key; did you mean loss.preference?"),
+        ("data.limits.test=2", "data.limits: no such key; did you mean data.limit.test?"),
+        ("train.path=x", "train.path: no such key; did you mean model.path or data.path?"),
+        ("seed.x=3", "seed.x: no such key; seed holds a value, and no keys"),
+        ("exepriment=quick", "exepriment: no such key; did you mean experiment?"),
+        ("xyz=3", "xyz: no such key; known here: audit, batching, category, cluster"),
+        ("~modle", "~modle: no such key; did you mean model?"),
+        ("hydra.foo=3", "hydra.foo: no such key of Hydra's; --cfg hydra shows all there are"),
+        ("cluster.hours=3", "cluster.hours: no such key here; only cluster.kind=slurm has it"),
+        ("experiment=quik", "experiment=quik: no such option; did you mean quick? There are: ablation"),
+        ("train=xyz", "train=xyz: no such option; there are: cpu, full, qlora"),  # and not base
+        ("category=race", "category: nothing is chosen there yet; did you mean category@context.categor"),
+        ("data path=x", "data path: not a key"),
+        ("tracker=null", "A group takes the name of one of its options, or a list of some; one got null"),
+    ],
+)  # fmt: skip
+def test_what_hydra_does_not_take_is_told_the_nearest_there_is(
+    override: str, said: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")
+    assert run.main([override]) == 1
+    assert capfd.readouterr().err.startswith(f"Error: {said}")
+
+
+AWKWARD = (  # names that files have
+    "my essays (final).csv", "a=b.csv", "a,b.csv", "it's.csv", "${x}.csv", "[1].csv", "Aufsätze ü.csv",
+    "{best}.csv", "#1.csv", "~/x", "C:\\new\\", '"q".csv', "1", "null", "a&b;c|d",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_the_advice_on_quotes_works(
+    name: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the message says is written into a shell, and comes out as the name."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")
+    advice = overrides.quoted("data.heading", name)
+    if run.main([f"data.heading={name}", "--cfg", "job", "--resolve"]) == 1 and "${" not in name:
+        assert advice in capfd.readouterr().err
+    capfd.readouterr()
+    (argument,) = shlex.split(advice)
+    assert run.main([argument, "--cfg", "job", "--resolve"]) == 0
+    assert yaml.safe_load(capfd.readouterr().out)["data"]["heading"] == name
+
+
+@settings(max_examples=300)
+@given(
+    st.text(
+        st.characters(exclude_categories=["C"]) | st.sampled_from("\\\"'${}[]~,=: "), max_size=8
+    )
+)
+def test_any_text_can_be_quoted(text: str) -> None:
+    (argument,) = shlex.split(overrides.quoted("key", text))
+    parsed = OverridesParser.create().parse_override(argument)
+    assert OmegaConf.create({"key": parsed.value()}).key == text
+
+
 # --- docs/errors.md
 
 HEAD = """# What can go wrong, and what it says
@@ -357,7 +561,7 @@ HEAD = """# What can go wrong, and what it says
 Every mistake below is run by `tests/test_bad_inputs.py`, which also wrote this page. Each ends with
 exit code 1, without a traceback, and with no run marked as finished. What can be seen without a
 model is found before one is loaded, and all of it is listed at once. A command is shown by what comes
-after `debiasdpo`; `/here` stands for a folder of yours.
+after `debiasdpo run`; `/here` stands for a folder of yours.
 """
 
 

@@ -31,6 +31,9 @@ def explain(error: Exception) -> str:
         return f"~{_no_key(found[1], error)}"
     if found := re.match(r"Ambiguous value for argument '(.+?)=(.*?)'\n1", said, re.DOTALL):
         return _several_values(found[1], found[2])
+    if found := re.match(r"Config group override must be a string or a list. Got (\w+)", said):
+        got = "null" if found[1] == "NoneType" else f"a value of type {found[1]}"
+        return f"A group takes the name of one of its options, or a list of some; one got {got}"
     if found := re.match(r"Multiple values for (\S+)\. .* '.+: (.+)'", said):
         return f"{found[1]}: chosen already; write {found[1]}={found[2]} without a +"
     return said
@@ -49,9 +52,12 @@ def _unreadable(override: str) -> str:
         return f"{override}: no override, which has the form KEY=VALUE"
     if not re.fullmatch(r"(\+\+?|~)?[\w./@:-]+", key):
         return f"{key}: not a key, which has letters, digits, _ and dots"
+    unmatched = (
+        "" if re.search(r"[\[\](){}'\"]", value) is None else " Do its brackets and quotes match?"
+    )
     return (
-        f"{key}: Hydra cannot read the value {value}. Do its brackets and quotes match? As a text, it needs"
-        f" quotes for Hydra inside those for the shell: {quoted(key, value)}"
+        f"{key}: Hydra cannot read the value {value}.{unmatched} As a text, it needs quotes for Hydra inside"
+        f" those for the shell: {quoted(key, value)}"
     )
 
 

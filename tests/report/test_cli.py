@@ -27,9 +27,19 @@ ROOT = Path(__file__).parents[2]
 def test_it_says_where_the_page_is(
     runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main([str(runs.named("_s2_")), "--out", str(tmp_path / "out")])
+    assert main([str(runs.named("_s2_")), "--out", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'out' / 'index.html'}\n"
     assert (tmp_path / "out/tables/runs.csv").is_file()
+
+
+def test_a_reference_that_no_run_has_is_an_error(
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(runs.folder), "--out", str(tmp_path / "out"), "--against", "foo"]) == 1
+    assert capsys.readouterr().err == (
+        "Error: --against foo: no run has this method; there is debiasing_dpo\n"
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_there_is_an_error_and_no_traceback(tmp_path: Path) -> None:
@@ -126,7 +136,7 @@ def test_the_same_tables_and_figures_go_to_wandb(
     (run,) = (tmp_path / "out/wandb").glob("offline-run-*")
     media = run / "files/media"
     tables = {f.name.split("_")[0]: f for f in media.glob("table/*.json")}
-    assert set(tables) == {"runs", "main", "accuracy", "versus", "transfer", "shifts"}
+    assert set(tables) == {"runs", "main", "accuracy", "versus", "transfer", "shifts", "stages"}
     shown: dict[str, Any] = json.loads(tables["main"].read_text())
     tuned = dict(zip(shown["columns"], shown["data"][1], strict=True))
     values = [runs.metrics(seed)["bias/trained/tuned"] for seed in (0, 1)]

@@ -1,8 +1,7 @@
-"""Every preset composes and validates; every mistake is named, all in one error."""
+"""Every preset composes and validates; what the schema takes, and what it refuses."""
 
 import copy
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from debiasdpo.run import conf_dir
 CONF = conf_dir()
 CATEGORIES = sorted(f.stem for f in (CONF / "category").glob("*.yaml") if f.stem != "all")
 MODELS = sorted(f.stem for f in (CONF / "model").glob("*.yaml"))
+TRAIN = sorted(f.stem for f in (CONF / "train").glob("*.yaml") if f.stem != "base")
 SOCIAL = [name for name in CATEGORIES if name != PLACEBO]
 RUBRICS = "data.rubrics={clarity:{question:How clear?,low:1,high:5}}"
 
@@ -89,7 +89,7 @@ def test_the_default_job_is_right(job: Job) -> None:
     assert config.audit_categories == tuple(CATEGORIES)
     assert set(config.unseen_categories) == set(SOCIAL) - {"sycophancy"}
     assert config.train.adapter == "lora"
-    assert not config.model.nf4
+    assert not config.local_model.nf4
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,7 @@ def test_the_default_job_is_right(job: Job) -> None:
         for group in sorted(CONF.iterdir())
         if group.is_dir() and group.name not in ("category", "data", "experiment")
         for file in sorted(group.glob("*.yaml"))
+        if file.stem != "base"  # what the options of a group share
     ],
 )
 def test_every_preset_composes_and_validates(job: Job, option: str) -> None:
@@ -136,11 +137,11 @@ def test_a_preset_also_sets_keys_of_the_main_file(job: Job) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("train", sorted(f.stem for f in (CONF / "train").glob("*.yaml")))
+@pytest.mark.parametrize("train", TRAIN)
 def test_every_model_trains_every_way(job: Job, model: str, train: str) -> None:
     config = job(f"model={model}", f"train={train}")
     assert config.train.adapter == ("full" if train == "full" else "lora")
-    assert config.model.nf4 == config.train.nf4 == (train == "qlora")
+    assert config.local_model.nf4 == config.train.nf4 == (train == "qlora")
 
 
 def test_every_category_has_its_statements(job: Job) -> None:
@@ -164,7 +165,7 @@ def test_lists_of_contexts_are_trained_on_together(job: Job, chosen: list[str]) 
 @pytest.mark.parametrize("model", MODELS)
 def test_what_the_command_line_says_wins_over_the_models_own_choice(job: Job, model: str) -> None:
     config = job(f"model={model}", "train=qlora", "rate=text", "train.epochs=7")
-    assert (config.train.adapter, config.model.nf4, config.train.epochs) == ("lora", True, 7)
+    assert (config.train.adapter, config.local_model.nf4, config.train.epochs) == ("lora", True, 7)
     assert config.rate.readout == "text"
 
 
@@ -177,121 +178,12 @@ def test_the_schema_takes_what_it_writes(job: Job) -> None:
     assert JobConfig.model_validate_json(json.dumps(config.model_dump(mode="json"))) == config
 
 
-# --- what there is not
-
-
-def test_all_problems_come_in_one_error_with_full_keys_and_cures(job: Job) -> None:
-    found = problems(
-        job,
-        "+model.lrr=3",
-        "+optimiser=adam",
-        "train.epochs=two",
-        "loss.beta=0",
-        "rate.readout=logits",
-        "data.split={train:0.6,validation:0.3,test:0.2}",
-        "data.rubrics.focus.low=9",
-        "data.rubrics.focus.high=7",
-        "context.categories.race.flattering.test=['']",
-        "context.categories.role.flattering.test=[]",
-        "audit.confidence=1",
-        "model.lora.rank=0",
-        "output_dir=/dev/null/x",
-    )
-    assert sorted(found) == sorted(
-        [
-            "model.lora.rank: must be at least 1, got 0",
-            "model.lrr: no such key; known here: attention, dtype, lora, max_length, nf4, path,"
-            " revision",
-            'context.categories.race.flattering.test.0: must be a text that is not empty, got ""',
-            "context.categories.role.flattering: no statements for the test wording; add at least"
-            " one under test:",
-            "data.split: train + validation + test must not exceed 1, but they sum to 1.1",
-            "data.rubrics.focus: low must be below high, but low=9 and high=7",
-            "loss.beta: must be above 0, got 0",
-            'train.epochs: must be a whole number, got "two"',
-            "rate.readout: must be 'text' or 'expected', got \"logits\"",
-            "audit.confidence: must be below 1, got 1",
-            next(line for line in found if line.startswith("optimiser: no such key")),
-            next(line for line in found if line.startswith("output_dir: /dev/null is a file")),
-        ]
-    )
-
-
-def test_the_disk_is_looked_at_although_other_keys_are_wrong(job: Job) -> None:
-    assert problems(job, "seed=-1", "data=talkmoves", "data.path=/nowhere", "model.path=gpt2") == [
-        "seed: must be at least 0, got -1",
-        "model.path: 'gpt2' is neither a folder here nor a hub id, which has the form OWNER/NAME,"
-        " such as Qwen/Qwen2.5-3B-Instruct",
-        f"data.path: no folder /nowhere (looked in {Path.cwd()}). Give the folder with the"
-        " TalkMoves workbooks: data=talkmoves data.path=PATH",
-    ]
-
-
-@pytest.mark.parametrize("data", ["talkmoves", "table", "ncte"])
-def test_keys_left_open_are_all_named(job: Job, data: str) -> None:
-    required = {"talkmoves": ["path"], "table": ["path", "rubrics"], "ncte": ["transcripts"]}[data]
-    found = problems(job, f"data={data}", "loss.beta=-1")
-    for key in required:
-        assert f"data.{key}: required; set data.{key}=VALUE" in found
-    assert "loss.beta: must be above 0, got -1" in found
-    assert sum(line.startswith("data.") for line in found) == len(required)
-
-
-@pytest.mark.parametrize(
-    ("overrides", "words"),
-    [
-        (["data=table", "data.path=no.csv", RUBRICS], "data.path: no.csv does not exist"),
-        (["data.path=1"], None),  # Hydra itself: the source has no such key
-        (["+context.train.experince=true"], "no such category: experince; there are: certif"),
-        (["context.train.sycophancy=false"], "context.train: no category to train on"),
-        (["audit.categories=[rase]"], "audit.categories: no such category: rase; there are"),
-        (["audit.categories=[]"], "audit.categories: must have at least 1 item, got []"),
-        (["data.split.train=0"], "data.split.train: must be above 0 for training"),
-        (["data.split.test=0"], "data.split: test must be above 0"),
-        (["train=full", "model.nf4=true"], "model.nf4: full fine-tuning cannot train 4-bit"),
-        (["model.attention=eager"], "model.attention"),
-        (["loss.w_dpo=0", "loss.w_sft=0"], "w_dpo and w_sft are both 0"),
-        (["method=sft", "loss.w_sft=0"], "loss: w_sft is 0: nothing would be trained"),
-        (
-            ["method=invariance", "loss={w_sft:0,w_dpo:1,w_consistency:0}"],
-            "w_sft and w_consistency are both 0",
-        ),
-        (["method=sft", "method.min_shift=1"], "method.min_shift: filters preference pairs"),
-        (["method=dpo_only", "method.balanced=true"], "method.balanced: weighs"),
-        (["method=sft", "+method.reminder=Be fair."], "method: trains and changes prompts at once"),
-        (["method=sft", "train.engine=trl"], "train.engine: trl computes a preference loss"),
-        (["method=sft", "method.name='a b'"], "method.name"),
-        (["method=invariance", "rate.temperature=1"], "rate.temperature: nothing is sampled"),
-        (["method=none", "rate.temperature=1"], "rate.temperature: nothing is sampled"),
-        (["model.lora.targets=q_proj"], "must be a list, such as [a,b], or be 'all-linear', got"),
-        (["model.lora.targets=[1]"], "model.lora.targets.0: must be a text, got 1; put it in quot"),
-        (["data.source=sql"], "data.source: must be simulated, talkmoves, ncte or table"),
-        (["data.split=3"], "data.split: must hold the keys test, train, validation, got 3"),
-        (["+data.rubrics.x={low:3,high:1}"], "data.rubrics.x.question: missing; set data.rubrics.x"),
-        (["+data.rubrics.focus.lo=1"], "data.rubrics.focus.lo: no such key; did you mean low?"),
-        (["+context.categories.race.flattering.tets=[a]"], "did you mean test?"),
-        (["+data.rubrics.clarity={question:a,low:1,high:2}"], "must be some of reasoning, focus"),
-        (["loss.beta=nan"], "loss.beta: must be a finite number, got NaN"),
-        (["train.learning_rate=inf"], "train.learning_rate: must be a finite number, got Infinity"),
-        (["train.learning_rate=${nothing}"], "train.learning_rate: Interpolation key 'nothing'"),
-        (["seed=1e30"], "seed: must be a whole number"),
-        (["seed=99999999999"], "seed: must be below 4294967296"),
-        (["model.revision=5"], "model.revision: must be a text, got 5; put it in quotes"),
-        (["~data"], "data: missing; set data=VALUE"),
-    ],
-)  # fmt: skip
-def test_each_mistake_is_named(job: Job, overrides: list[str], words: str | None) -> None:
-    if words is None:
-        with pytest.raises(Exception, match=r"Could not override 'data\.path'"):
-            job(*overrides)
-    else:
-        (problem,) = problems(job, *overrides)
-        assert words in problem
+# --- what there is not: tests/test_bad_inputs.py has each mistake; here is what holds of all of them
 
 
 TEXT = st.text(st.characters(exclude_categories=["C"]), max_size=9)  # no control characters
 MANY = settings(
-    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
 
 
@@ -358,12 +250,3 @@ def test_only_values_of_the_right_kind_and_range_get_through(
     else:
         found = problems(changed, {key: value})
         assert any(line.startswith(f"{key}: must ") and ", got " in line for line in found)
-
-
-def test_training_by_trl_needs_its_package(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = "train.engine=trl", "train.trl_loss=hinge"
-    assert job(*told).train.trl_loss == "hinge"
-    monkeypatch.setitem(sys.modules, "trl", None)
-    with pytest.raises(UserError, match=r"pip install 'trl==1\.16"):
-        job(*told)
-    assert job("method=none", "rate=text", *told).train.engine == "trl"
