@@ -110,6 +110,7 @@ def fabricate(source: Path, folder: Path, count: int) -> None:
         })  # fmt: skip
 
 
+@pytest.mark.slow
 def test_100_runs_take_under_30_seconds_and_5_megabytes(runs: Runs, tmp_path: Path) -> None:
     fabricate(runs.finished[0], tmp_path / "runs", 100)
     (one, *_) = (tmp_path / "runs").iterdir()
@@ -122,6 +123,7 @@ def test_100_runs_take_under_30_seconds_and_5_megabytes(runs: Runs, tmp_path: Pa
     assert seconds < 30
 
 
+@pytest.mark.wandb
 def test_the_same_tables_and_figures_go_to_wandb(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +151,7 @@ def test_the_same_tables_and_figures_go_to_wandb(
     assert b"here" in content
 
 
+@pytest.mark.slow
 def test_a_wheel_has_the_template(tmp_path: Path) -> None:
     command = [
         sys.executable,

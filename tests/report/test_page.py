@@ -21,6 +21,7 @@ FLAGS = (
 )  # fmt: skip
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
+    pytest.mark.browser,
     pytest.mark.xdist_group("browser"),
 ]
 
