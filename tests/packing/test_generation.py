@@ -107,6 +107,7 @@ def test_rows_end_on_their_own(folder: Path, model: "PreTrainedModel") -> None:
     assert greedy(model, prompts, stop=[ids[0] for ids in whole]) == [[] for _ in prompts]
 
 
+@pytest.mark.slow
 def test_samples_depend_on_their_own_seed_alone(
     tiny_llama: Path, model_config: Any, tmp_path: Path
 ) -> None:

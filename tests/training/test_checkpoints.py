@@ -91,6 +91,7 @@ def test_training_goes_on_from_the_last_whole_checkpoint(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", sorted(DAMAGES))
 def test_damage_of_any_kind_is_noticed(
     interrupted: Path, unbroken: Path, tiny_llama: Path, tmp_path: Path, damage: str,
