@@ -33,7 +33,10 @@ def build_job(composed: DictConfig, *, rater_given: bool = False) -> JobConfig:
 
 def _can_rate(model: AnyModelConfig) -> Iterable[str]:
     if model.kind == "callable":
-        yield "model.kind: a Python function rates through debiasdpo.audit (docs/python.md) only; choose a model"
+        yield (
+            "model.kind: a Python function rates through debiasdpo.audit (docs/python.md) only; choose a"
+            " model"
+        )
 
 
 def _model_files(model: AnyModelConfig) -> Iterable[str]:

@@ -60,7 +60,7 @@ def _pairs_settings(config: JobConfig) -> dict[str, object]:
 def _reference_settings(config: JobConfig) -> dict[str, object]:
     found: dict[str, object] = {
         "max_length": config.local_model.max_length,
-        "of": [config.method.prefers, config.method.consistency == "base"],
+        "of": [config.method.prefers, config.method.anchored],
     }
     if config.train.engine != "tree":
         found["engine"] = "separate"
