@@ -89,6 +89,7 @@ def test_correlated_rows_widen_the_interval() -> None:
     assert 2 < (high - low) / (naive_high - naive_low) < 5
 
 
+@pytest.mark.slow
 def test_coverage_with_few_groups() -> None:
     # A smaller run of benchmarks/coverage.py; standard error 0.8 %.
     found = coverage.measure(24, simulations=800, resamples=400, permutations=199)

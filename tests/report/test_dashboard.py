@@ -12,6 +12,7 @@ from debiasdpo.report import dashboard
 from tests.helpers.jobs import SMALL, rows, run_job
 
 
+@pytest.mark.wandb
 def test_every_panel_shows_what_a_run_logs(
     job_config: Callable[..., Any], tiny_llama: Path, tmp_path: Path
 ) -> None:

@@ -50,6 +50,7 @@ def test_a_finished_job_is_shown_without_importing_torch(
     assert done.stdout.splitlines()[-1] == "heavy: []"
 
 
+@pytest.mark.slow
 def test_all_failures_are_told_at_the_end_and_the_others_finish(sweeps: Sweeps) -> None:
     code, out, error = sweeps.run("method=none", "model.max_length=40,41,1024")
     assert code == 1
@@ -65,6 +66,7 @@ def test_all_failures_are_told_at_the_end_and_the_others_finish(sweeps: Sweeps) 
     assert out.count("run folder:") == 1
 
 
+@pytest.mark.slow
 def test_a_wrong_job_is_told_before_the_others_start(sweeps: Sweeps) -> None:
     code, _, error = sweeps.run("method=none", "seed=-1,0")
     assert code == 1
@@ -97,6 +99,7 @@ def test_jobs_that_wait_are_queued_until_their_process_is_gone(sweeps: Sweeps) -
     assert {state_of(s) for s in sweeps.statuses().values()} == {"killed"}
 
 
+@pytest.mark.slow
 def test_a_killed_process_takes_no_other_job_with_it(sweeps: Sweeps, tiny_llama: Path) -> None:
     process = sweeps.start("cluster.jobs=2", "seed=0,1", "train.epochs=10")
     while not (at := [s for s in sweeps.statuses().values() if s.get("stage") == "training"]):
@@ -135,6 +138,7 @@ def ray_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     process.wait()
 
 
+@pytest.mark.slow
 def test_ray_and_joblib_find_the_same(sweeps: Sweeps, tiny_llama: Path, ray_address: str) -> None:
     on_ray = ("cluster=ray", f"cluster.address={ray_address}", "cluster.gpus=0", "cluster.cpus=1")
     jobs = ("method=none", "seed=0,1", "data.teachers=10,2", "batching.prompts=8")

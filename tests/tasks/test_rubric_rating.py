@@ -58,6 +58,7 @@ def assert_complete(metrics: Metrics, output: Path, pairs: int) -> None:
     assert len(rows(folder / "pairs/pairs_official.jsonl")) == metrics["pairs/kept"]
 
 
+@pytest.mark.gpu_path
 def test_qlora_of_llama(llama8b: Finished) -> None:
     # 2 documents, 2 rubrics, a flattering and an unflattering statement
     assert_complete(llama8b.metrics, llama8b.output, 8)
@@ -72,6 +73,7 @@ def test_qlora_of_llama(llama8b: Finished) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_other_engines_start_with_the_same_loss(llama8b: Finished, tmp_path: Path) -> None:
     output = llama8b.copy(tmp_path)
     expected = rows(run_folder(llama8b.output) / "training/steps.jsonl")
@@ -89,6 +91,7 @@ def test_other_engines_start_with_the_same_loss(llama8b: Finished, tmp_path: Pat
         assert found["training"] == 2 + number
 
 
+@pytest.mark.gpu_path
 def test_qlora_of_qwen(job_config: JobConfigs, tiny_qwen2: Path, tmp_path: Path) -> None:
     job = Finished(job_config, "qwen7b", tiny_qwen2, tmp_path, "prompt.context_position=system")
     assert_complete(job.metrics, tmp_path, 8)

@@ -13,6 +13,7 @@ from debiasdpo.cluster import interrupts
 from tests.helpers.jobs import Finished, JobConfigs, command, options, run_folder, run_job, untimed
 
 
+@pytest.mark.slow
 def test_kill_9_in_any_stage_changes_no_figure(llama8b: Finished, tmp_path: Path) -> None:
     def stage() -> str:
         for file in tmp_path.glob("runs/*/status.json"):
@@ -61,6 +62,7 @@ def test_a_swallowed_ctrl_c_is_raised_at_the_next_step(
     assert status["state"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_one_line(tiny_llama: Path, tmp_path: Path) -> None:
     job = command(*options("llama8b", tiny_llama, tmp_path, "train=cpu", "train.epochs=200"))
     while not list(tmp_path.glob("cache/training/*/steps.jsonl")):

@@ -17,6 +17,7 @@ from debiasdpo.tracking.tracker import Tracker
 from tests.helpers.jobs import Finished, command, options, rows, stages, untimed
 
 
+@pytest.mark.wandb
 def test_a_sweep_makes_pairs_once_and_is_tracked_offline(tiny_llama: Path, tmp_path: Path) -> None:
     overrides = options("llama3b", tiny_llama, tmp_path, "tracker=wandb", "tracker.mode=offline")
     process = command("-m", *overrides, "loss.w_sft=0,1")
@@ -43,6 +44,7 @@ def test_a_sweep_makes_pairs_once_and_is_tracked_offline(tiny_llama: Path, tmp_p
         assert [r["step"] for r in audits] == [r["step"] for r in kept]
 
 
+@pytest.mark.wandb
 def test_no_secret_is_in_any_file_of_a_run(tiny_llama: Path, tmp_path: Path) -> None:
     secrets = {
         "HF_TOKEN": "planted-in-a-token",
