@@ -253,6 +253,6 @@ def bias_by_method(model: str, data: str, trained: str, groups: Sequence[Group])
         caption = (
             f"{model}, {data}, trained on {trained}. Bars: 95 % intervals."
             f" Seeds: {'–'.join(map(str, {seeds[0]: 0, seeds[-1]: 0}))}. Where trained, unseen and"
-            " placebo fall together, the rater may merely say less: see spread and accuracy."
+            " placebo fall together, the rater may only use less of the scale: see spread."
         )
         return draw(figure, name, f"Bias by method: {model}, {data}, trained on {trained}", caption)
