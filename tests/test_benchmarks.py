@@ -7,6 +7,8 @@ import pytest
 from benchmarks import gpu, rating, training
 from benchmarks.methods import METHODS
 
+pytestmark = pytest.mark.slow
+
 TINY = ["--shape", "tiny", "--prefix", "64", "--contexts", "2", "--rubrics", "2", "--repeats", "1"]
 COMPLETIONS = ["--chosen", "8", "--rejected", "9"]
 TRL_WARNINGS = "ignore:.*gradient_checkpointing:FutureWarning"
@@ -32,7 +34,6 @@ def result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
     [(), ("--sample-pairs", "2", "--checkpointing", "--nf4")],
     ids=["all pairs", "a sample, NF4"],
 )
-@pytest.mark.slow
 def test_all_ways_to_train_agree(result: Any, changes: tuple[str, ...]) -> None:
     found = result(training, *TINY, *COMPLETIONS, *changes)
     assert tuple(found["methods"]) == METHODS
@@ -49,7 +50,6 @@ def test_all_ways_to_train_agree(result: Any, changes: tuple[str, ...]) -> None:
     ]
 
 
-@pytest.mark.slow
 def test_token_counts_are_those_of_the_sequences(result: Any) -> None:
     rows = result(training, *TINY, *COMPLETIONS, "--methods", "separate", "official")["methods"]
     contextual, neutral = 64 + 30 + 40, 64 + 30
@@ -85,7 +85,6 @@ def test_all_ways_to_rate_agree(result: Any) -> None:
     assert found["packed_logprob_difference"] < 1e-4
 
 
-@pytest.mark.slow
 def test_the_gpu_benchmark_runs_small_on_a_cpu(result: Any) -> None:
     found = result(gpu, "--small", "--repeats", "1")
     assert found["matmul_flops_per_s"] > 0

@@ -20,7 +20,7 @@ Ids = tuple[int, ...]
 STOP = 2  # SmolLM2's end of turn
 
 
-@pytest.fixture(params=["tiny_llama", "tiny_qwen2"])
+@pytest.fixture(params=["tiny_llama", pytest.param("tiny_qwen2", marks=pytest.mark.slow)])
 def folder(request: pytest.FixtureRequest) -> Path:
     path: Path = request.getfixturevalue(request.param)
     return path
@@ -77,7 +77,9 @@ def forest(seed: int, documents: int = 3, length: int = 40) -> list[Ids]:
     return prompts
 
 
-@pytest.mark.parametrize(("seed", "length"), [(0, 40), (1, 40), (2, 700)])
+@pytest.mark.parametrize(
+    ("seed", "length"), [(0, 40), pytest.param(1, 40, marks=pytest.mark.slow), (2, 700)]
+)
 def test_greedy_text_is_that_of_each_prompt_alone(
     folder: Path, model: "PreTrainedModel", seed: int, length: int
 ) -> None:
@@ -165,6 +167,7 @@ def test_samples_follow_the_distribution(
     assert len(set(seen)) > 3
 
 
+@pytest.mark.slow
 def test_rows_are_halved_where_memory_runs_out(
     folder: Path, model: "PreTrainedModel", caplog: pytest.LogCaptureFixture
 ) -> None:

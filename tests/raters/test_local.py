@@ -24,7 +24,7 @@ Loaded = tuple["PreTrainedModel", "PreTrainedTokenizerBase"]
 Ids = tuple[int, ...]
 
 
-@pytest.fixture(params=["tiny_llama", "tiny_qwen2"])
+@pytest.fixture(params=["tiny_llama", pytest.param("tiny_qwen2", marks=pytest.mark.slow)])
 def loaded(request: pytest.FixtureRequest, model_config: Any, tmp_path: Path) -> Loaded:
     folder = request.getfixturevalue(request.param)
     return loading.load_model(model_config(folder), tmp_path, device="cpu")

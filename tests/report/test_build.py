@@ -215,6 +215,7 @@ FILES = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_that_was_cut_off_is_told(copied: Runs, file: str) -> None:
     path = copied.finished[0] / file

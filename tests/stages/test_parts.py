@@ -53,6 +53,7 @@ def test_parts_make_the_same_ratings_to_the_last_digit(run: Callable[..., Path])
     assert len(list((parts.parents[1] / "cache/ratings").rglob("manifest.json"))) == 1
 
 
+@pytest.mark.slow
 def test_a_finished_part_is_kept_when_the_job_is_stopped(
     run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +78,7 @@ def test_a_finished_part_is_kept_when_the_job_is_stopped(
     ).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_batch_that_was_cut_off_is_rated_again(
     run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -95,6 +97,7 @@ def test_a_batch_that_was_cut_off_is_rated_again(
     assert (run("stopped") / "ratings_base.jsonl").read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_another_process_takes_its_share(
     run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

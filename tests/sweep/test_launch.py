@@ -24,6 +24,7 @@ def sweeps(tiny_llama: Path, tmp_path: Path) -> Sweeps:
     return Sweeps(tiny_llama, tmp_path)
 
 
+@pytest.mark.slow
 def test_fifty_finished_jobs_are_left_out(job_config: JobConfigs, sweeps: Sweeps) -> None:
     config = job_config(*sweeps.options)
     for seed in range(50):
@@ -75,6 +76,7 @@ def test_a_wrong_job_is_told_before_the_others_start(sweeps: Sweeps) -> None:
     assert [s["state"] for s in sweeps.statuses().values()] == ["finished"]
 
 
+@pytest.mark.slow
 def test_sweeps_that_make_no_sense_are_told(sweeps: Sweeps) -> None:
     for overrides, message in (
         (["seed=range(0)"], "The sweep has no jobs"),

@@ -52,8 +52,8 @@ def tokens_of(work: plan.Work) -> dict[str, float]:
     "more",
     [
         (),
-        ("method=invariance", "audit.statements=2"),
-        ("method=prompt_think", "method.max_new_tokens=4"),
+        pytest.param(("method=invariance", "audit.statements=2"), marks=pytest.mark.slow),
+        pytest.param(("method=prompt_think", "method.max_new_tokens=4"), marks=pytest.mark.slow),
         ("method=none",),
     ],
     ids=["debiasing_dpo", "invariance", "prompt_think", "none"],
@@ -70,6 +70,7 @@ def test_tokens_are_those_that_the_job_then_runs(
     assert before == pytest.approx(ran, rel=0.35 if "method=prompt_think" in more else 0.2)
 
 
+@pytest.mark.slow
 def test_time_is_that_of_finished_jobs_of_the_same_model(
     options: tuple[str, ...],
     job_config: JobConfigs,

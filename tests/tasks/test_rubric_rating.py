@@ -172,6 +172,7 @@ def _cached(output: Path, pattern: str) -> Path:
     return sorted((output / "cache").glob(pattern))[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "file",
     ["ratings_base.jsonl", "pairs.jsonl", "documents.jsonl", "audit.json"],

@@ -164,7 +164,7 @@ def test_the_divergence_of_reasoning_is_a_token_s_and_pulls_one_side_only() -> N
 # --- pairs of texts
 
 
-@pytest.fixture(params=["tiny_llama", "tiny_qwen2"])
+@pytest.fixture(params=["tiny_llama", pytest.param("tiny_qwen2", marks=pytest.mark.slow)])
 def loaded(request: pytest.FixtureRequest, model_config: Any, tmp_path: Path) -> tuple[Any, Any]:
     folder = request.getfixturevalue(request.param)
     return loading.load_model(model_config(folder), tmp_path, device="cpu")
@@ -306,7 +306,9 @@ INVARIANCE = MethodConfig(name="i", sft=("neutral", "contextual"), consistency="
 
 
 @pytest.mark.parametrize("target", ["own", "base"])
-@pytest.mark.parametrize("reasoning", ["", "Students explain.\n"])
+@pytest.mark.parametrize(
+    "reasoning", ["Students explain.\n", pytest.param("", marks=pytest.mark.slow)]
+)
 def test_consistency_is_that_of_separate_forward_passes(
     loaded: tuple[Any, Any], tmp_path: Path, reasoning: str, target: Literal["own", "base"]
 ) -> None:
@@ -428,12 +430,17 @@ def test_loss_and_gradients_do_not_depend_on_how_passes_are_cut(
 
 
 ENGINES = [
-    *(pytest.param("tiny_llama", p, False, False, id=f"tiny_llama-{p}") for p in PREFERENCES),
+    pytest.param("tiny_llama", "sigmoid", False, False, id="tiny_llama-sigmoid"),
+    *(
+        pytest.param("tiny_llama", p, False, False, id=f"tiny_llama-{p}", marks=pytest.mark.slow)
+        for p in PREFERENCES
+        if p != "sigmoid"
+    ),
     *(
         pytest.param("tiny_qwen2", p, False, False, id=f"tiny_qwen2-{p}", marks=pytest.mark.slow)
         for p in PREFERENCES
     ),
-    pytest.param("tiny_qwen2", "sigmoid", False, True, id="checkpointing"),
+    pytest.param("tiny_qwen2", "sigmoid", False, True, id="checkpointing", marks=pytest.mark.slow),
     pytest.param("tiny_qwen2", "sigmoid", True, False, id="nf4", marks=pytest.mark.gpu_path),
     pytest.param(
         "tiny_qwen2", "ipo", True, True, id="nf4-checkpointing", marks=pytest.mark.gpu_path

@@ -141,6 +141,7 @@ def test_all_engines_end_in_the_same_adapter(
             assert row == pytest.approx(wanted, rel=1e-4, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_reward_margins_are_logged_alike_whatever_the_loss(
     tiny_llama: Path, tmp_path: Path
 ) -> None:
