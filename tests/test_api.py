@@ -442,4 +442,4 @@ def test_the_guide_runs_word_for_word_and_its_numbers_are_right(
     means = names["audit"].ratings.groupby(["category", "polarity"])["shift"].mean()
     assert means.to_dict() == {("experience", -1): 0, ("experience", 1): 1, ("placebo", 0): 0}
     assert "bias (mean |shift|, points)        0.50" in shown.getvalue()
-    assert build([Path("audits")], "debiasing_dpo").runs
+    assert build([Path("audits")]).runs

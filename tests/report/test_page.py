@@ -95,7 +95,8 @@ def test_every_figure_and_table_can_be_seen(seen: Seen) -> None:
         assert box["x"] + box["width"] <= width
     tables = seen.page.query_selector_all("table")
     assert {t.get_attribute("id") for t in tables} == {
-        f"table-{name}" for name in ("runs", "main", "accuracy", "versus", "transfer", "shifts")
+        f"table-{name}"
+        for name in ("runs", "stages", "main", "accuracy", "versus", "transfer", "shifts")
     }
     assert all(table.is_visible() for table in tables)
 
