@@ -210,6 +210,7 @@ def test_a_saved_audit_is_a_run_that_the_report_reads(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(run.ratings.drop(columns="model"), found.ratings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_audit_that_broke_down_goes_on_and_asks_only_the_rest(
     error: type[BaseException], tmp_path: Path
@@ -234,6 +235,7 @@ def test_nothing_is_taken_over_from_a_function_of_another_or_no_version(tmp_path
         assert len(rater.asked) == CALLS
 
 
+@pytest.mark.slow
 def test_a_rater_object_gives_what_its_job_gives(
     job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
 ) -> None:

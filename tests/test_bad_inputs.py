@@ -47,6 +47,7 @@ class Case:
     says: tuple[str, ...]  # what the message must hold
     prepare: Prepare | None = None
     alone: bool = False  # in a process of its own, for what is read when Python starts
+    slow: bool = False
 
 
 def file(name: str, content: str | bytes) -> Prepare:
@@ -264,6 +265,7 @@ MODELS = (
         ("meta-llama/Llama-3.2-3B-Instruct", "HF_HUB_OFFLINE", "accept its licence",
          "hf auth login", "model.path=/local/folder"),
         alone=True,
+        slow=True,
     ),
     Case("no config.json", WEIGHTS, ("model.path", "no config.json"),
          model(lambda folder: (folder / "config.json").unlink())),
@@ -300,6 +302,7 @@ DISK = (
         " rate.max_new_tokens=8 output_dir={here}/small",
         ("The disk is full", "goes on from what is finished"),
         model(lambda folder: None),
+        slow=True,
     ),
 )  # fmt: skip
 SECTIONS = {"Configuration": CONFIGURATION, "Data": DATA, "Models": MODELS, "Disk": DISK}
@@ -338,7 +341,13 @@ def command_line(
     return code, "".join(capfd.readouterr())
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.slow else [])
+        for case in CASES
+    ],
+)
 def test_a_mistake_gets_a_message_that_says_what_where_and_how(
     case: Case,
     tmp_path: Path,
@@ -527,6 +536,7 @@ AWKWARD = (  # names that files have
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AWKWARD)
 def test_the_advice_on_quotes_works(
     name: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -560,8 +570,8 @@ HEAD = """# What can go wrong, and what it says
 
 Every mistake below is run by `tests/test_bad_inputs.py`, which also wrote this page. Each ends with
 exit code 1, without a traceback, and with no run marked as finished. What can be seen without a
-model is found before one is loaded, and all of it is listed at once. A command is shown by what comes
-after `debiasdpo run`; `/here` stands for a folder of yours.
+model is found before one is loaded: a mistyped key or option first, then all wrong values at once. A
+command is shown by what comes after `debiasdpo run`; `/here` stands for a folder of yours.
 """
 
 

@@ -305,6 +305,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base / "target"
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_shows_the_same_configuration_from_any_folder(
     installed: Path, tmp_path: Path
 ) -> None:

@@ -58,7 +58,12 @@ class Pair:
 
 @pytest.fixture(
     scope="module",
-    params=["llama", "qwen2", "mistral window", "qwen2 windows", "qwen3 windows"],
+    params=[
+        "llama",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("qwen2", "mistral window")),
+        "qwen2 windows",
+        pytest.param("qwen3 windows", marks=pytest.mark.slow),
+    ],
 )
 def pair(
     request: pytest.FixtureRequest,

@@ -227,6 +227,7 @@ def test_a_file_that_was_cut_off_is_told(copied: Runs, file: str) -> None:
     assert Path(file).name in str(remarks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content", [None, b"", b'{"step": "x", "id": [], "rating": "4"}\n', b"\xff\x00"]
 )

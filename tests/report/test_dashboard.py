@@ -32,6 +32,7 @@ def test_every_panel_shows_what_a_run_logs(
     assert {key for _, keys in dashboard.CURVES for key in keys} <= logged
 
 
+@pytest.mark.wandb
 def test_without_a_key_it_says_so_in_a_line(tmp_path: Path) -> None:
     pytest.importorskip("wandb_workspaces")
     done = subprocess.run(

@@ -40,6 +40,7 @@ def run(job_config: Callable[..., Any], tiny_llama: Path, tmp_path: Path) -> Cal
     return run
 
 
+@pytest.mark.slow
 def test_parts_make_the_same_ratings_to_the_last_digit(run: Callable[..., Path]) -> None:
     whole, parts = run("whole"), run("parts", "batching.shards=5")
     ratings = whole / "ratings_base.jsonl"

@@ -38,9 +38,9 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return command
 
 
-@pytest.fixture
-def reckon(tmp_path: Path) -> Reckoner:
-    return Reckoner(tmp_path)
+@pytest.fixture(scope="module")
+def reckon(tmp_path_factory: pytest.TempPathFactory) -> Reckoner:
+    return Reckoner(tmp_path_factory.mktemp("reckoned"))
 
 
 def tokens_of(work: plan.Work) -> dict[str, float]:
@@ -54,7 +54,7 @@ def tokens_of(work: plan.Work) -> dict[str, float]:
         (),
         pytest.param(("method=invariance", "audit.statements=2"), marks=pytest.mark.slow),
         pytest.param(("method=prompt_think", "method.max_new_tokens=4"), marks=pytest.mark.slow),
-        ("method=none",),
+        pytest.param(("method=none",), marks=pytest.mark.slow),
     ],
     ids=["debiasing_dpo", "invariance", "prompt_think", "none"],
 )

@@ -117,6 +117,7 @@ def test_an_audit_without_training(
     assert stages(tmp_path) == {"documents": 1, "metrics": 1, "ratings": 1}
 
 
+@pytest.mark.slow
 def test_text_that_states_no_rating_is_a_clear_error(
     job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
 ) -> None:

@@ -131,6 +131,7 @@ class Recorder(Tracker):
         self.tables[name] = rows
 
 
+@pytest.mark.slow
 def test_a_tracker_sees_the_same_of_a_job_that_was_found_as_of_one_that_was_made(
     llama8b: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -305,7 +305,7 @@ def test_sft_is_the_cross_entropy_of_the_answer_on_the_neutral_prompt(
 INVARIANCE = MethodConfig(name="i", sft=("neutral", "contextual"), consistency="own")
 
 
-@pytest.mark.parametrize("target", ["own", "base"])
+@pytest.mark.parametrize("target", ["own", pytest.param("base", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "reasoning", ["Students explain.\n", pytest.param("", marks=pytest.mark.slow)]
 )
