@@ -136,6 +136,7 @@ def test_a_preset_also_sets_keys_of_the_main_file(job: Job) -> None:
     assert job("experiment=paper", "model.path=a/b", "audit.statements=2").audit.statements == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("train", TRAIN)
 def test_every_model_trains_every_way(job: Job, model: str, train: str) -> None:

@@ -231,6 +231,7 @@ def rates(values: Sequence[float]) -> Corpus:
 SHARES = st.lists(st.fractions(0, 1, max_denominator=9).map(float), min_size=7, max_size=60)
 
 
+@pytest.mark.slow
 @given(train=SHARES, other=SHARES)
 def test_scale_is_monotone_and_on_the_scale(train: list[float], other: list[float]) -> None:
     scaled = scale_scores(rates(train + other), {str(i) for i in range(len(train))})

@@ -122,7 +122,14 @@ def test_what_is_shared_runs_once_and_what_differs_shows(pair: Pair, grown: Grow
 
 
 @pytest.mark.parametrize(
-    "name", ["mistral window", "qwen2 windows", "qwen3 windows", "exaone4 windows"]
+    "name",
+    [
+        "mistral window",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("qwen2 windows", "qwen3 windows", "exaone4 windows")
+        ),
+    ],
 )
 def test_a_sliding_window_is_kept(
     name: str, tiny: Tiny, grown: Grown, model_config: Any, tmp_path: Path
@@ -280,7 +287,13 @@ def test_nf4_values_and_gradients_are_those_of_each_sequence_alone(
         assert largest_error(gradients_of(model, list(values)), expected) < 1e-5
 
 
-@pytest.mark.parametrize("head", ["tied", "own", "with bias", "frozen"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        "tied",
+        *(pytest.param(head, marks=pytest.mark.slow) for head in ("own", "with bias", "frozen")),
+    ],
+)
 def test_all_weights_get_the_gradients_of_each_sequence_alone(
     head: str, tiny: Tiny, grown: Grown, model_config: Any, tmp_path: Path
 ) -> None:

@@ -54,7 +54,7 @@ def said(value: float | None, style: Any) -> str:
     return text(Value(value), style)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_one_run_says_what_its_metrics_say(runs: Runs, tmp_path: Path, seed: int) -> None:
     metrics = runs.metrics(seed)
     report = build([runs.finished[seed]], "debiasing_dpo")
@@ -89,6 +89,7 @@ def test_seeds_are_averaged(runs: Runs, report: Report, tmp_path: Path) -> None:
     assert float(tuned["bias_trained_sd"]) == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
 
 
+@pytest.mark.slow
 def test_transfer_and_shifts_hold_the_metrics(runs: Runs, tmp_path: Path) -> None:
     metrics = runs.metrics(0)
     write(build([runs.finished[0]], "debiasing_dpo"), tmp_path)
@@ -107,6 +108,7 @@ def test_transfer_and_shifts_hold_the_metrics(runs: Runs, tmp_path: Path) -> Non
         assert float(row["tuned"]) == metrics[f"{key}/tuned"]
 
 
+@pytest.mark.slow
 def test_the_base_model_is_compared_with_the_reference(runs: Runs, tmp_path: Path) -> None:
     metrics = runs.metrics(0)
     write(build([runs.finished[0]], "debiasing_dpo"), tmp_path)
@@ -185,6 +187,7 @@ def _hostile(folder: Path) -> None:
     put(folder / "metrics.json", metrics)
 
 
+@pytest.mark.slow
 def test_nothing_of_a_run_is_run_by_a_browser(copied: Runs, tmp_path: Path) -> None:
     for folder in copied.finished:
         _hostile(folder)
@@ -251,7 +254,8 @@ def test_runs_without_a_finished_one_still_have_a_page(runs: Runs) -> None:
 
 def test_a_reference_that_nobody_ran_is_refused(runs: Runs) -> None:
     with pytest.raises(
-        UserError, match=r"--against sft: no run has this method; there is debiasing_dpo"
+        UserError,
+        match=r"--against sft: no run has this method; the runs have method=debiasing_dpo",
     ):
         build([runs.folder], "sft")
 

@@ -48,13 +48,14 @@ def tokens_of(work: plan.Work) -> dict[str, float]:
     return {stage.title: stage.tokens for stage in work.stages}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [
         (),
-        pytest.param(("method=invariance", "audit.statements=2"), marks=pytest.mark.slow),
-        pytest.param(("method=prompt_think", "method.max_new_tokens=4"), marks=pytest.mark.slow),
-        pytest.param(("method=none",), marks=pytest.mark.slow),
+        ("method=invariance", "audit.statements=2"),
+        ("method=prompt_think", "method.max_new_tokens=4"),
+        ("method=none",),
     ],
     ids=["debiasing_dpo", "invariance", "prompt_think", "none"],
 )
@@ -195,6 +196,7 @@ def test_the_sums_say_that_some_jobs_are_left_out(
     assert "1 of 2 jobs cannot be reckoned:\n  data.teachers=2: " in err
 
 
+@pytest.mark.slow
 def test_the_shape_is_that_of_the_loaded_model(
     tiny_llama: Path, model_config: Callable[..., ModelConfig], tmp_path: Path
 ) -> None:

@@ -67,7 +67,11 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize(
     ("damaged", "resumed"),
-    [((), 9), ((8,), 7), pytest.param((6, 8), 1, marks=pytest.mark.slow)],
+    [
+        pytest.param((), 9, marks=pytest.mark.slow),
+        ((8,), 7),
+        pytest.param((6, 8), 1, marks=pytest.mark.slow),
+    ],
     ids=["whole", "last", "both"],
 )
 def test_training_goes_on_from_the_last_whole_checkpoint(
