@@ -5,10 +5,10 @@ Method: Debiasing-DPO (Nam & Demszky, arXiv 2604.02585).
 
 from typing import TYPE_CHECKING
 
+from debiasdpo.version import __version__
+
 if TYPE_CHECKING:
     from debiasdpo.api import audit, load
-
-__version__ = "0.1.0"
 
 __all__ = ["__version__", "audit", "load"]
 

@@ -158,7 +158,13 @@ def _rater(
 def _folder(save: str | Path | None) -> Iterator[Path]:
     """Where the job writes: the user's folder, or one that is gone afterwards."""
     if save is not None:
-        yield Path(save).expanduser().absolute()
+        kept = Path(save).expanduser().absolute()
+        there = next(path for path in (kept, *kept.parents) if path.exists())
+        if not there.is_dir():
+            raise UserError(
+                f"save: {there} is a file where a folder is needed; give another folder"
+            )
+        yield kept
     else:
         with tempfile.TemporaryDirectory(prefix="debiasdpo-") as folder:
             yield Path(folder)

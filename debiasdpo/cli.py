@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from debiasdpo import __version__, run
+from debiasdpo import run
+from debiasdpo.version import __version__
 
 
 class Command(NamedTuple):
@@ -52,7 +53,7 @@ _PLAN_HELP = """\
 usage: debiasdpo plan [GROUP=OPTION ...] [KEY=VALUE ...]
 
 What a job or a sweep will take, before it is started: for each job the stages that are still to do, their
-tokens, and hours, memory and money as far as they can be told. Nothing is run. It takes the arguments of
+tokens, and hours, memory and money as far as they can be told. No model is run. It takes the arguments of
 `debiasdpo run`; values with commas are a sweep.
 
   debiasdpo plan model=qwen7b seed=0,1,2
@@ -122,14 +123,14 @@ def _audit(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(_AUDIT_HELP.replace("OVERRIDES", " ".join(AUDIT)), end="")
         return 0
-    return run.run(arguments, before=AUDIT)
+    return run.run(arguments, before=AUDIT, command="audit")
 
 
 def _plan(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(_PLAN_HELP, end="")
         return 0
-    return run.run(arguments, before=["hydra/launcher=plan"], multirun=True)
+    return run.run(arguments, before=["hydra/launcher=plan"], multirun=True, command="plan")
 
 
 def _status(arguments: Sequence[str]) -> int:

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from debiasdpo import __version__
 from debiasdpo.errors import JobsFailed, UserError
+from debiasdpo.version import __version__
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -61,9 +61,15 @@ def _groups() -> Iterator[str]:
             yield f"  {folder.name:<12}{shown}"
 
 
-def run(arguments: Sequence[str], before: Sequence[str] = (), multirun: bool = False) -> int:
+def run(
+    arguments: Sequence[str],
+    before: Sequence[str] = (),
+    multirun: bool = False,
+    command: str = "run",
+) -> int:
     """Run Hydra with these arguments: one job, with -m a sweep. Returns the exit code. `before`:
-    overrides that give way to those in the arguments; `multirun`: as if -m were given."""
+    overrides that give way to those in the arguments; `multirun`: as if -m were given; `command`: whose
+    arguments they are, in messages."""
     from debiasdpo.cluster import interrupts, processes
 
     os.umask(os.umask(0) | 0o002)  # nobody else may write what is written here
@@ -76,13 +82,15 @@ def run(arguments: Sequence[str], before: Sequence[str] = (), multirun: bool = F
         except UserError as error:
             return _fail(f"Error: {error}")
         return 0
-    code = _run_hydra(arguments, before, multirun)
+    code = _run_hydra(arguments, before, multirun, command)
     processes.broadcast(None)  # nothing more to rate or to train
     processes.finish()
     return code
 
 
-def _run_hydra(arguments: Sequence[str], before: Sequence[str], multirun: bool) -> int:
+def _run_hydra(
+    arguments: Sequence[str], before: Sequence[str], multirun: bool, command: str
+) -> int:
     # Hydra then raises what it would else print itself, with a traceback for a full disk.
     full_errors = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -94,7 +102,7 @@ def _run_hydra(arguments: Sequence[str], before: Sequence[str], multirun: bool) 
         # As `hydra.main` does it, but for taking the arguments from `sys.argv`.
         version.setbase("1.3")
         parser = get_args_parser()
-        parser.prog = "debiasdpo run"
+        parser.prog, parser.usage = f"debiasdpo {command}", f"debiasdpo {command} --help tells"
         options = parser.parse_intermixed_args(list(arguments))
         options.overrides = [*before, *map(_open, options.overrides)]
         options.multirun |= multirun and options.cfg is None

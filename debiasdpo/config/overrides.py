@@ -98,5 +98,8 @@ def _no_key(key: str, error: Exception) -> str:
     if bad is None:
         return f"{key}: {elsewhere(JobConfig, whole) or said.splitlines()[0]}"
     place = bad.split(".")[:-1]
+    if bad in _NO_SECTIONS:
+        at = "@context.categories" if bad == "category" else ""
+        return f"{bad}: a group of conf/ and no key; choose one of its options with {bad}{at}=NAME"
     siblings = sorted([*known_in(JobConfig, place), *([] if place else _NO_SECTIONS)])
     return f"{bad}: {unknown(JobConfig, bad, siblings, whole.removeprefix(bad))}"

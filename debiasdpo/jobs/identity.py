@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import debiasdpo
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.documents.corpus import files_identity, source_files
@@ -13,6 +12,7 @@ from debiasdpo.jobs.run_folder import RunFolder
 from debiasdpo.models.source import source_identity
 from debiasdpo.redaction import mask_known, redact
 from debiasdpo.storage.files import fingerprint
+from debiasdpo.version import __version__
 
 # What changes where and how a job runs, and not what it finds.
 _NO_MATTER: Any = {
@@ -93,7 +93,7 @@ def inputs_key(config: JobConfig, key: str) -> str:
     return fingerprint(
         {
             "config": key,
-            "debiasdpo": debiasdpo.__version__,
+            "debiasdpo": __version__,
             "files": files_identity(source_files(config.data)),
             "model": _model(config),
         }

@@ -6,7 +6,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-import debiasdpo
+from debiasdpo.version import __version__
 
 _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "hydra-core", "numpy")
 
@@ -18,7 +18,7 @@ def versions() -> dict[str, str | None]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return {
-        "debiasdpo": debiasdpo.__version__,
+        "debiasdpo": __version__,
         "commit": _commit(),
         "python": platform.python_version(),
         **found,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NoReturn
 
 from debiasdpo.config.rate import RateConfig, Readout
 from debiasdpo.errors import UserError
@@ -41,12 +42,16 @@ class CallableRater:
         if found is None:
             return Reply("", None)
         try:
-            rating = float(found)
+            rating = float(found) if not isinstance(found, bool) else _refuse(found, question)
         except OverflowError:  # of an integer
             rating = math.inf
         except (TypeError, ValueError):
-            raise UserError(
-                f"rater: for prompt {question.key} the function returned {type(found).__name__}; let it"
-                " return a text, a number, or None where there is no rating"
-            ) from None
+            _refuse(found, question)
         return Reply("", rating if math.isfinite(rating) and low <= rating <= high else None)
+
+
+def _refuse(found: object, question: Question) -> NoReturn:
+    raise UserError(
+        f"rater: for prompt {question.key} the function returned {type(found).__name__}; let it"
+        " return a text, a number, or None where there is no rating"
+    ) from None

@@ -64,10 +64,8 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
     runs = find_runs(paths)
     methods = sorted({run.method for run in runs})
     if against is not None and against not in methods:
-        raise UserError(
-            f"--against {against}: no run has this method; there {'is' if len(methods) == 1 else 'are'}"
-            f" {', '.join(methods)}"
-        )
+        there = ", ".join(f"method={method}" for method in methods)
+        raise UserError(f"--against {against}: no run has this method; the runs have {there}")
     against = against or _REFERENCE
     groups = group_runs(runs)
     log.info("%d runs, of which %d count", len(runs), sum(group.seeds for group in groups))

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import debiasdpo
 from debiasdpo.costs import NO_COST, Cost
 from debiasdpo.storage.files import digest, fingerprint, link_or_copy, read_json, write_json
 from debiasdpo.storage.journal import Journal
+from debiasdpo.version import __version__
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -159,4 +159,4 @@ def _acquired(lock: "BaseFileLock") -> bool:
 
 def _versioned(inputs: Mapping[str, object]) -> dict[str, object]:
     """Inputs with the version of the package, which may make something else of the same inputs."""
-    return {"debiasdpo": debiasdpo.__version__, **inputs}
+    return {"debiasdpo": __version__, **inputs}

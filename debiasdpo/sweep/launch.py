@@ -44,6 +44,8 @@ def launch(
     wrong = _wrong(jobs)
     failed = [str(problem) for problem in wrong]
     count = sum(len(problem.titles) for problem in wrong)
+    for line in failed:  # now, not after hours of the others
+        log.warning("wrong, and left out: %s", line)
     if todo:
         assert todo[0].config is not None
         cluster = todo[0].config.cluster

@@ -34,7 +34,7 @@ def test_a_job_is_not_finished_if_anything_changed(
     if change == "metrics":
         (folder / "metrics.json").write_text("{}")
     elif change == "version":
-        monkeypatch.setattr("debiasdpo.__version__", "0.0.0")
+        monkeypatch.setattr("debiasdpo.jobs.identity.__version__", "0.0.0")
     elif change == "model":
         (model / "config.json").unlink()
         (model / "config.json").write_text("{}")

@@ -37,7 +37,7 @@ def test_a_reference_that_no_run_has_is_an_error(
 ) -> None:
     assert main([str(runs.folder), "--out", str(tmp_path / "out"), "--against", "foo"]) == 1
     assert capsys.readouterr().err == (
-        "Error: --against foo: no run has this method; there is debiasing_dpo\n"
+        "Error: --against foo: no run has this method; the runs have method=debiasing_dpo\n"
     )
     assert not (tmp_path / "out").exists()
 
