@@ -44,7 +44,7 @@ def command(words: Sequence[str], path: Path, cwd: Path, code: int = 0, **variab
         **variables,
     }
     done = subprocess.run(
-        words, env=environment, cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+        words, env=environment, cwd=cwd, capture_output=True, text=True, check=False
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout

@@ -34,7 +34,6 @@ def run(
             "train.learning_rate=1e-3", *more,
         ],
         cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-        timeout=280,
     )  # fmt: skip
 
 

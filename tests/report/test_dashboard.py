@@ -37,7 +37,7 @@ def test_without_a_key_it_says_so_in_a_line(tmp_path: Path) -> None:
     pytest.importorskip("wandb_workspaces")
     done = subprocess.run(
         [sys.executable, "-m", "debiasdpo.report.dashboard", "--entity", "team"],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True,
         env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
     assert done.returncode == 1
