@@ -60,11 +60,15 @@ def test_jobs_run_side_by_side_and_can_be_cancelled(slurm: Slurm) -> None:
         slurm.wait_for(job, "CANCELLED")
 
 
-def test_a_job_survives_a_crash_of_the_nodes_daemon(slurm: Slurm) -> None:
-    job = slurm.sbatch("srun sleep 4")
+def test_a_job_survives_a_crash_of_the_nodes_daemon(slurm: Slurm, tmp_path: Path) -> None:
+    go = (
+        tmp_path / "go"
+    )  # the job's step must not end while the daemon is away, however long that takes
+    job = slurm.sbatch(f"srun sh -c 'until [ -e {go} ]; do sleep 0.2; done'")
     slurm.wait_for(job, "RUNNING")
     cluster.restart_slurmd(slurm.folder)
     assert slurm.run("srun", "echo", "new").endswith("new")
+    go.touch()
     assert slurm.wait_for(job, "COMPLETED")["Restarts"] == "0"
 
 
