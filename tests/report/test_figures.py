@@ -155,7 +155,7 @@ def test_curves_of_a_run_that_was_cut_off(copied: Runs) -> None:
     for name in ("steps.jsonl", "validation.jsonl", "best_step.json"):
         content = (training / name).read_bytes()
         (training / name).unlink()
-        (training / name).write_bytes(content[: len(content) // 2 - 3])
+        (training / name).write_bytes(content[:-5])  # in the middle of a line
     (found,) = group_runs(find_runs([copied.finished[0]]))
     assert details.training_curves(found) is not None
     assert {text.split()[0].strip(":") for text in found.runs[0].notes} == {

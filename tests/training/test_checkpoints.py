@@ -65,14 +65,9 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("damaged", "resumed"),
-    [
-        pytest.param((), 9, marks=pytest.mark.slow),
-        ((8,), 7),
-        pytest.param((6, 8), 1, marks=pytest.mark.slow),
-    ],
-    ids=["whole", "last", "both"],
+    ("damaged", "resumed"), [((), 9), ((8,), 7), ((6, 8), 1)], ids=["whole", "last", "both"]
 )
 def test_training_goes_on_from_the_last_whole_checkpoint(
     interrupted: Path, unbroken: Path, tiny_llama: Path, tmp_path: Path, damaged: tuple[int, ...],
