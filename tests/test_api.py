@@ -150,6 +150,7 @@ def test_a_rater_that_samples_is_asked_twice_for_the_noise_floor() -> None:
     ],
     ids=["frame", "frame of nullable types", "mapping of scores", "objects", "generator"],
 )  # fmt: skip
+@pytest.mark.slow
 def test_documents_of_every_form_are_the_same(documents: Any) -> None:
     assert untimed(audit(documents=documents).metrics) == untimed(audit().metrics)
 

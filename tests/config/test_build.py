@@ -157,6 +157,7 @@ def test_every_category_has_its_statements(job: Job) -> None:
     max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
 @given(chosen=st.lists(st.sampled_from(SOCIAL), min_size=1, max_size=3, unique=True))
+@pytest.mark.slow
 def test_lists_of_contexts_are_trained_on_together(job: Job, chosen: list[str]) -> None:
     config = job(f"context=[{','.join(chosen)}]")
     assert config.context.train_categories == tuple(sorted(chosen))
@@ -243,6 +244,7 @@ def test_no_unknown_key_gets_through(changed: Job, place: str, name: str, value:
 @MANY
 @given(value=st.none() | st.booleans() | st.integers(-3, 3) | st.floats(-3, 3) | TEXT)
 @pytest.mark.parametrize("key", ["train.epochs", "loss.beta", "data.heading", "train.nf4", "seed"])
+@pytest.mark.slow
 def test_only_values_of_the_right_kind_and_range_get_through(
     changed: Job, key: str, value: Any
 ) -> None:

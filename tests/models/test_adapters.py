@@ -44,6 +44,7 @@ def test_adapter_is_fp32_starts_as_the_base_model_and_follows_the_seed(
     assert all(not torch.equal(one[n], other[n]) for n in one if "lora_A" in n)
 
 
+@pytest.mark.slow
 def test_adapter_is_saved_and_loaded(
     tiny_qwen2: Path, tiny_llama: Path, model_config: ModelConfigs, tmp_path: Path
 ) -> None:

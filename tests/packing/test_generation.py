@@ -189,6 +189,7 @@ def test_rows_are_halved_where_memory_runs_out(
 
 @pytest.mark.parametrize("name", ["mistral window", "qwen3 windows"])
 @pytest.mark.parametrize("length", [16, 60])
+@pytest.mark.slow
 def test_sliding_windows_move_on_while_decoding(
     tiny: Callable[[str], Path], name: str, length: int
 ) -> None:

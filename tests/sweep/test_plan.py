@@ -122,12 +122,16 @@ def test_a_sweep_is_summed_up(
     [
         ("loss.w_sft=0.5", ["training", "ratings_tuned"]),
         ("model.lora.rank=2", ["training", "ratings_tuned"]),
-        ("train.learning_rate=0.1", ["training", "ratings_tuned"]),
-        ("method.consistency=own", ["training", "ratings_tuned"]),
-        ("audit.resamples=200", []),
+        pytest.param(
+            "train.learning_rate=0.1", ["training", "ratings_tuned"], marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "method.consistency=own", ["training", "ratings_tuned"], marks=pytest.mark.slow
+        ),
+        pytest.param("audit.resamples=200", [], marks=pytest.mark.slow),
         ("batching.shards=2", []),
         ("method=none", []),
-        ("method=prompt_ignore", ["ratings_tuned"]),
+        pytest.param("method=prompt_ignore", ["ratings_tuned"], marks=pytest.mark.slow),
         ("method.statements=2", ["reasoning", "reference", "training", "ratings_tuned"]),
         ("audit.statements=2", ["ratings_base", "ratings_tuned"]),
     ],
