@@ -107,7 +107,7 @@ def test_what_slurm_refuses_is_told(sweeps: Sweeps) -> None:
 def test_a_job_that_is_told_to_stop_is_requeued_and_ends_as_if_never_stopped(
     sweeps: Sweeps, tmp_path: Path
 ) -> None:
-    sweeps.sweep("train.epochs=40")
+    sweeps.sweep("train.epochs=20")
     checkpoints = sweeps.folder / "out/cache/training"
     while not list(checkpoints.glob("*/checkpoints/*-[3-9]/complete.json")):
         assert sweeps.status("_s0_").get("state") in (None, "queued", "running")
@@ -120,12 +120,12 @@ def test_a_job_that_is_told_to_stop_is_requeued_and_ends_as_if_never_stopped(
     assert "training goes on after step" in log
     undisturbed = Sweeps(sweeps.slurm, sweeps.model, tmp_path / "other")
     undisturbed.folder.mkdir()
-    undisturbed.sweep("train.epochs=40", cluster=())
+    undisturbed.sweep("train.epochs=20", cluster=())
     assert undisturbed.metrics("_s0_") == sweeps.metrics("_s0_")
 
 
 def test_a_killed_job_is_told_apart_and_done_by_the_same_command(sweeps: Sweeps) -> None:
-    sweeps.sweep("train.epochs=40")
+    sweeps.sweep("train.epochs=20")
     while (now := sweeps.status("_s0_")).get("stage") != "training":
         assert now.get("state") in (None, "queued", "running"), now
         time.sleep(0.1)
@@ -134,7 +134,7 @@ def test_a_killed_job_is_told_apart_and_done_by_the_same_command(sweeps: Sweeps)
     assert killed.returncode == 1
     assert "killed" in killed.stdout
     assert "in training" in killed.stdout
-    assert "0 at work, 1 to do" in sweeps.sweep("train.epochs=40").stderr
+    assert "0 at work, 1 to do" in sweeps.sweep("train.epochs=20").stderr
     assert sweeps.wait().returncode == 0
 
 
