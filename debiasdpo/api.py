@@ -23,7 +23,7 @@ from debiasdpo.documents.base import Document
 from debiasdpo.documents.corpus import rubrics_of
 from debiasdpo.documents.given import given_documents
 from debiasdpo.errors import UserError
-from debiasdpo.jobs.checks import build_job
+from debiasdpo.jobs.checks import build_job, folder_problem
 from debiasdpo.jobs.identity import Choices, identify
 from debiasdpo.raters.base import Rater, require
 from debiasdpo.raters.callable import CallableRater, Function
@@ -159,11 +159,8 @@ def _folder(save: str | Path | None) -> Iterator[Path]:
     """Where the job writes: the user's folder, or one that is gone afterwards."""
     if save is not None:
         kept = Path(save).expanduser().absolute()
-        there = next(path for path in (kept, *kept.parents) if path.exists())
-        if not there.is_dir():
-            raise UserError(
-                f"save: {there} is a file where a folder is needed; give another folder"
-            )
+        if problem := folder_problem(kept):
+            raise UserError(f"save: {problem}; give another folder")
         yield kept
     else:
         with tempfile.TemporaryDirectory(prefix="debiasdpo-") as folder:

@@ -21,9 +21,6 @@ from debiasdpo.version import __version__
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-# Mappings whose keys a user names: a new key in them needs no + on the command line.
-OPEN = ("context.train", "context.categories", "data.rubrics", "data.score_columns", "cluster.more")
-
 _HELP = """\
 usage: debiasdpo run [-m] [GROUP=OPTION ...] [KEY=VALUE ...]
 
@@ -141,7 +138,13 @@ def _run_hydra(
 def _open(override: str) -> str:
     """The override, with ++ where it may add a key to a mapping that users extend."""
     key = override.partition("=")[0]
-    return f"++{override}" if any(f"{key}.".startswith(f"{name}.") for name in OPEN) else override
+    if "." not in key:  # such mappings lie in sections
+        return override
+    from debiasdpo.config.job import JobConfig
+    from debiasdpo.config.keys import open_keys
+
+    added = any(f"{key}.".startswith(f"{name}.") for name in open_keys([JobConfig]))
+    return f"++{override}" if added else override
 
 
 def _fail(message: str) -> int:

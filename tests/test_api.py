@@ -19,7 +19,7 @@ from debiasdpo.api import Audit
 from debiasdpo.config.data import Rubric
 from debiasdpo.documents.base import Document
 from debiasdpo.errors import UserError
-from debiasdpo.jobs.raters import hold_model, local_rater
+from debiasdpo.jobs.raters import configured_rater, hold_model
 from debiasdpo.report.build import build
 from tests.helpers.jobs import Finished, JobConfigs, rows, run_folder, run_job, untimed
 
@@ -254,7 +254,7 @@ def test_a_rater_object_gives_what_its_job_gives(
     held = hold_model(config, tmp_path)
     load = held.load
     held.load = lambda weights=None: loads.append(1) or load(weights)  # type: ignore[method-assign,func-returns-value]
-    rater = local_rater(config, held, None)
+    rater = configured_rater(config, lambda: held, None)
     settings = {"categories": ["experience"], "statements": 2, "save": tmp_path / "audit"}
     found = audit(rater, readout="expected", **settings)
     assert loads
@@ -302,7 +302,7 @@ def test_a_reply_of_another_kind_is_refused_with_its_prompt() -> None:
 
 def test_a_rater_object_has_no_other_version(job_config: JobConfigs, tiny_llama: Path) -> None:
     config = job_config(f"model.path={tiny_llama}")
-    rater = local_rater(config, hold_model(config, Path()), None)
+    rater = configured_rater(config, lambda: hold_model(config, Path()), None)
     with pytest.raises(UserError, match="version: is of a function"):
         audit(rater, version="1")
 

@@ -8,9 +8,7 @@ from debiasdpo.evaluation.columns import Columns
 from debiasdpo.evaluation.keys import CONSTANT, Each, Key
 from debiasdpo.metrics import Floats, ResampleWeights
 
-Format = Literal[
-    "points", "signed", "percent"
-]  # two decimals; the same with a sign; percent of a share
+Format = Literal["points", "signed", "percent"]  # two decimals; with a sign; percent of a share
 Good = Literal["less", "more", "neither"]
 # console: the table of every job; console of an audit: of jobs that have no tuned model. main, accuracy,
 # versus: tables of the report. dashboard: bars in the tracker's saved view.
@@ -62,9 +60,7 @@ class Metric:
     format: Format = "points"
     line: str = ""  # on the console
     shown: tuple[Place, ...] = ()
-    each: Each | None = (
-        None  # once for each social category, or for each rubric, and of its rows only
-    )
+    each: Each | None = None  # computed for each social category, or rubric, of its rows only
     changes: tuple[Change, ...] = ()
     constant: Constant | None = None
     interval: bool = True

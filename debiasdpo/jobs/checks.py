@@ -51,12 +51,16 @@ def _data_files(data: "AnyDataConfig") -> Iterable[str]:
 
 
 def _output_folder(output_dir: str) -> Iterable[str]:
-    path = Path(output_dir).expanduser().absolute()
+    if problem := folder_problem(Path(output_dir).expanduser().absolute()):
+        yield f"output_dir: {problem}; set output_dir=PATH"
+
+
+def folder_problem(path: Path) -> str | None:
+    """Why nothing can be written into this folder, which need not be there yet; None if it can."""
     there = next(p for p in (path, *path.parents) if p.exists())
     if not there.is_dir():
-        yield f"output_dir: {there} is a file where a folder is needed; set output_dir=PATH"
-    elif not os.access(there, os.W_OK | os.X_OK):
-        yield f"output_dir: no permission to write in {there}; set output_dir=PATH"
+        return f"{there} is a file where a folder is needed"
+    return None if os.access(there, os.W_OK | os.X_OK) else f"no permission to write in {there}"
 
 
 def _engine(method: "MethodConfig", train: "TrainConfig") -> Iterable[str]:

@@ -28,9 +28,7 @@ class Job:
     store: Store
     run: RunFolder
     tracker: Tracker
-    given: Rater | None = (
-        None  # a rater from Python; None: the one that the configuration describes
-    )
+    given: Rater | None = None  # from Python; None: the one that the configuration describes
     costs: dict[str, Cost] = field(default_factory=dict)  # of each stage, when it was made
     _raters: dict[Path | None, Rater] = field(default_factory=dict)
     _stage: dict[str, Any] = field(default_factory=dict)  # the one at work: name, since, before

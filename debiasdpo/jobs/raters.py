@@ -1,12 +1,12 @@
 """The rater that a configuration describes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from debiasdpo.config.job import JobConfig
 from debiasdpo.models.held import HeldModel, model_identity
 from debiasdpo.raters.base import Rater
-from debiasdpo.raters.local import LocalRater
+from debiasdpo.raters.local import Load, LocalRater
 
 
 def configured_rater(
@@ -14,7 +14,9 @@ def configured_rater(
 ) -> Rater:
     """The rater of `config.model`, untrained (None) or as trained into `weights`. `held`: the local model, of
     a job that has one. A further kind of rater is made here (docs/extending.md)."""
-    return local_rater(config, held(), weights)
+    model = held()
+    identity = model_identity(config.local_model, weights)
+    return local_rater(config, lambda: model.load(weights), identity)
 
 
 def hold_model(config: JobConfig, cache: Path) -> HeldModel:
@@ -24,12 +26,12 @@ def hold_model(config: JobConfig, cache: Path) -> HeldModel:
     return HeldModel(config.local_model, cache, full=full, adapts=adapts)
 
 
-def local_rater(config: JobConfig, held: HeldModel, weights: Path | None) -> LocalRater:
-    """The job's model, untrained (None) or as trained into `weights`."""
+def local_rater(config: JobConfig, load: Load, identity: Mapping[str, object]) -> LocalRater:
+    """A model that `load` has ready, or loads, read as the job reads ratings."""
     model = config.local_model
     return LocalRater(
-        lambda: held.load(weights),
-        identity=model_identity(model, weights),
+        load,
+        identity=identity,
         max_length=model.max_length,
         attention=model.attention,
         batching=config.batching,

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NoReturn
 
 from debiasdpo.config.rate import RateConfig, Readout
 from debiasdpo.errors import UserError
@@ -42,16 +41,14 @@ class CallableRater:
         if found is None:
             return Reply("", None)
         try:
-            rating = float(found) if not isinstance(found, bool) else _refuse(found, question)
+            if isinstance(found, bool):
+                raise TypeError
+            rating = float(found)
         except OverflowError:  # of an integer
             rating = math.inf
         except (TypeError, ValueError):
-            _refuse(found, question)
+            raise UserError(
+                f"rater: for prompt {question.key} the function returned {type(found).__name__}; let it"
+                " return a text, a number, or None where there is no rating"
+            ) from None
         return Reply("", rating if math.isfinite(rating) and low <= rating <= high else None)
-
-
-def _refuse(found: object, question: Question) -> NoReturn:
-    raise UserError(
-        f"rater: for prompt {question.key} the function returned {type(found).__name__}; let it"
-        " return a text, a number, or None where there is no rating"
-    ) from None

@@ -136,7 +136,7 @@ REFERENCE = Stage(
     needed=lambda config: config.method.needs_reference,
     settings=_reference_settings,
     after=("pairs",),
-    tokens=lambda config, work, stage: work.passes(training_prompts(config, work.sample))[0],
+    tokens=lambda config, work, stage: work.reference(),
 )  # fmt: skip
 TRAINING = Stage(
     "training", "training", ("weights/", "steps.jsonl", "validation.jsonl", "best_step.json"),
@@ -144,9 +144,7 @@ TRAINING = Stage(
     settings=_training_settings,
     after=("pairs", "reference"),
     prompts=watched_prompts,
-    tokens=lambda config, work, stage: work.training(
-        training_prompts(config, work.sample), watched_prompts(config, work.sample)
-    ),
+    tokens=lambda config, work, stage: work.training(watched_prompts(config, work.sample)),
 )  # fmt: skip
 REWRITES = Stage(
     "rewrites", "ratings", ("rewrites.jsonl",),

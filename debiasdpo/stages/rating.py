@@ -12,12 +12,8 @@ from debiasdpo.prompts.audit import RatingPrompts
 from debiasdpo.prompts.rendering import Request
 from debiasdpo.stages import parts
 from debiasdpo.stages.asked import Groups, mitigated_prompts, rewrite_prompts
-from debiasdpo.stages.declarations import (
-    RATINGS_BASE,
-    RATINGS_TUNED,
-    REWRITES,
-)
-from debiasdpo.stages.rating_task import RatingTask, index_prompts, make_part
+from debiasdpo.stages.declarations import RATINGS_BASE, RATINGS_TUNED, REWRITES
+from debiasdpo.stages.rating_task import RatingTask, index_prompts, make_part, scales_of
 from debiasdpo.stages.stage import Stage
 from debiasdpo.storage.files import read_jsonl
 
@@ -62,7 +58,7 @@ def rate(
         declared.title,
         declared.wanted(config),
         groups,
-        {name: rubric.scale for name, rubric in corpus.rubrics.items()},
+        scales_of(corpus),
         weights,
         declared.inputs(config, rater=dict(rater.identity)),
         index_prompts(groups, config.batching.prompts),

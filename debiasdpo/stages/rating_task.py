@@ -18,6 +18,7 @@ from tqdm import tqdm
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.rate import RateConfig
 from debiasdpo.costs import Cost, Meter
+from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.prompts.rendering import Prompt, flat
 from debiasdpo.raters.base import Question, Rater, Reply, Wanted
 from debiasdpo.stages.asked import Groups
@@ -90,9 +91,6 @@ class RatingTask:
         every = batches(self.groups, self.config.batching.prompts)
         return itertools.islice(every, part.start, part.stop)
 
-    def questions(self, prompts: Sequence[Prompt]) -> list[Question]:
-        return [Question(p.key, p.messages, self.scales[p.rubric]) for p in prompts]
-
 
 def make_part(
     task: RatingTask, part: range, stage: OpenStage, rater: Rater, progress: Progress
@@ -100,7 +98,7 @@ def make_part(
     """Rate some batches, as far as the stage's journal does not hold them yet; returns the name of the
     file with their rows. Batches are the same whatever was done before, and however they are cut into
     parts, so that the ratings are too."""
-    every = (q for batch in task.batches(part) for q in task.questions(flat(batch)))
+    every = (q for batch in task.batches(part) for q in questions_of(flat(batch), task.scales))
     rater.check(every, task.index.longest, task.reading)
     journal = stage.journal()
     total, position = task.index.prompts(part), 0
@@ -122,7 +120,7 @@ def make_part(
 def _rate_batch(
     task: RatingTask, prompts: Sequence[Prompt], rater: Rater, journal: Journal
 ) -> None:
-    replies = rater.reply(task.questions(prompts), task.wanted, task.reading)
+    replies = rater.reply(questions_of(prompts, task.scales), task.wanted, task.reading)
     journal.append(rating_row(p, reply) for p, reply in zip(prompts, replies, strict=True))
 
 
@@ -151,6 +149,18 @@ def make_part_if_free(
 def part_store(task: RatingTask, store: Store) -> Store:
     """Where the parts of a stage are kept until they are joined: no other stage may have them."""
     return Store(store.folder("ratings", task.stage_inputs(task.whole)) / "parts")
+
+
+def scales_of(corpus: SplitCorpus) -> dict[str, tuple[int, int]]:
+    """Lowest and highest score, by rubric."""
+    return {name: rubric.scale for name, rubric in corpus.rubrics.items()}
+
+
+def questions_of(
+    prompts: Sequence[Prompt], scales: Mapping[str, tuple[int, int]]
+) -> list[Question]:
+    """The prompts as a rater gets them."""
+    return [Question(p.key, p.messages, scales[p.rubric]) for p in prompts]
 
 
 def rating_row(prompt: Prompt, reply: Reply) -> dict[str, Any]:

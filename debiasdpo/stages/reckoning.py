@@ -5,19 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from debiasdpo.config.job import JobConfig
-from debiasdpo.config.model import ModelConfig
 from debiasdpo.documents.corpus import SplitCorpus, open_corpus, rubrics_of, write
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.identity import output_folder
 from debiasdpo.models.held import model_identity
 from debiasdpo.models.shape import Shape, load_shape
 from debiasdpo.prompts.rendering import flat
-from debiasdpo.stages.asked import audited_prompts, training_prompts
-from debiasdpo.stages.declarations import (
-    LOAD,
-    TRAINING,
-    stages_of,
-)
+from debiasdpo.stages.asked import audited_prompts
+from debiasdpo.stages.declarations import LOAD, TRAINING, stages_of
 from debiasdpo.stages.stage import Stage
 from debiasdpo.stages.workload import Workload
 from debiasdpo.storage.files import fingerprint
@@ -41,12 +36,15 @@ class Reckoner:
     def __call__(self, config: JobConfig) -> Work:
         """Estimate one job. `UserError` where its documents or its model's shape cannot be had."""
         tokenizer, shape = self._shape(config)
-        corpus = self._corpus(config)
-        work = Workload(config, corpus, tokenizer)
-        keys: dict[str, str] = {}
+        documents = fingerprint(LOAD.inputs(config))
+        work = Workload(config, self._corpus(config, documents), tokenizer)
+        rater = model_identity(config.local_model)
+        keys = {LOAD.title: documents}
         stages, largest = [], 0
         for stage in stages_of(config):
-            key = _planned_key(stage, config, work.sample, keys)
+            if stage is LOAD:
+                continue
+            key = _planned_key(stage, config, work.sample, rater, keys)
             keys[stage.title] = key
             if stage.tokens is not None:
                 if key not in self._tokens:
@@ -58,8 +56,7 @@ class Reckoner:
         memory = peak_memory(config, largest, shape)
         return Work(stages, memory, _disk(config, work, shape))
 
-    def _corpus(self, config: JobConfig) -> SplitCorpus:
-        key = fingerprint(LOAD.inputs(config))
+    def _corpus(self, config: JobConfig, key: str) -> SplitCorpus:
         if key not in self._corpora:
             folder = self._folder / key
             folder.mkdir()
@@ -83,27 +80,27 @@ class Reckoner:
 
 
 def _planned_key(
-    stage: Stage, config: JobConfig, corpus: SplitCorpus, known: Mapping[str, str]
+    stage: Stage,
+    config: JobConfig,
+    corpus: SplitCorpus,
+    rater: Mapping[str, object],
+    known: Mapping[str, str],
 ) -> str:
     """A key that is equal for two jobs that share the stage, known before the stage is made.
 
-    `corpus`: a sample of the documents; `known`: the keys of the stages before it, by title. What earlier
-    stages make is not known yet, so that their own keys stand for it.
+    `corpus`: a sample of the documents; `rater`: the untrained model's identity; `known`: the keys of the
+    stages before it, by title. What earlier stages make is not known yet, so that their own keys stand for
+    it.
     """
     prompts = flat(stage.prompts(config, corpus)) if stage.prompts else []
     return fingerprint(
         {
             "inputs": stage.inputs(config),
-            "rater": _rater(config) if stage.tokens else None,
+            "rater": dict(rater) if stage.tokens else None,
             "prompts": [[p.key, p.messages] for p in prompts],
             "after": [known[title] for title in stage.after if title in known],
         }
     )
-
-
-def _rater(config: JobConfig) -> object:
-    model = config.model
-    return model_identity(model) if isinstance(model, ModelConfig) else model.model_dump()
 
 
 def _or_raise(found: Any) -> Any:
@@ -125,7 +122,6 @@ def _disk(config: JobConfig, work: Workload, shape: Shape) -> float:
     total += work.whole("test", prompts) * row * (1 + config.method.changes_ratings)
     if not config.method.trains:
         return total
-    pairs = work.pairs(training_prompts(config, work.sample))
-    total += pairs * (4 * each + 4 * written + 2 * _ROW_BYTES)
+    total += work.pairs() * (4 * each + 4 * written + 2 * _ROW_BYTES)
     # The kept weights, and two checkpoints.
     return total + trained_parameters(config, shape) * (4 + 2 * (4 + optimizer_bytes(config)))

@@ -20,9 +20,7 @@ class Stage:
     outputs: tuple[str, ...]
     needed: Callable[[JobConfig], bool]
     settings: Callable[[JobConfig], Mapping[str, object]]  # all keys that decide the result
-    after: tuple[
-        str, ...
-    ] = ()  # titles of the stages whose outputs go in, as far as they are needed
+    after: tuple[str, ...] = ()  # titles of stages whose outputs go in, where the job has them
     part: str | None = None  # of the documents, that its prompts are about
     prompts: Callable[[JobConfig, SplitCorpus], Groups] | None = None
     wanted: Callable[[JobConfig], Wanted] = lambda config: "rating"

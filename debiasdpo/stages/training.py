@@ -11,16 +11,15 @@ from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.evaluation.validation import validation_metrics
 from debiasdpo.jobs.identity import output_folder
 from debiasdpo.jobs.job import Job
+from debiasdpo.jobs.raters import local_rater
 from debiasdpo.models import adapters
 from debiasdpo.models.held import model_identity
 from debiasdpo.models.loading import load_model
 from debiasdpo.prompts.audit import RatingPrompts
 from debiasdpo.prompts.rendering import flat
-from debiasdpo.raters.base import Question
-from debiasdpo.raters.local import LocalRater
 from debiasdpo.stages import parts
 from debiasdpo.stages.declarations import REFERENCE, TRAINING
-from debiasdpo.stages.rating_task import batches, rating_row
+from debiasdpo.stages.rating_task import batches, questions_of, rating_row, scales_of
 from debiasdpo.stages.reference import score_reference, token_pairs
 from debiasdpo.storage.files import Progress, fingerprint, no_progress
 from debiasdpo.training import trainer
@@ -84,21 +83,13 @@ def _validator(
     ratings, whatever the readout, since these are cheap enough to follow."""
     groups = [flat(batch) for batch in batches(validation, config.batching.prompts)]
     expected = config.rate.model_copy(update={"readout": "expected"})
-    local = config.local_model
+    scales = scales_of(corpus)
 
     def validate(current: Any) -> dict[str, float]:
-        rater = LocalRater(
-            lambda: (current, tokenizer),
-            identity={},
-            max_length=local.max_length,
-            attention=local.attention,
-            batching=config.batching,
-            seed=config.seed,
-        )
+        rater = local_rater(config, lambda: (current, tokenizer), identity={})
         rows = []
         for batch in groups:
-            questions = [Question(p.key, p.messages, corpus.rubrics[p.rubric].scale) for p in batch]
-            replies = rater.reply(questions, "rating", expected)
+            replies = rater.reply(questions_of(batch, scales), "rating", expected)
             rows += [rating_row(p, reply) for p, reply in zip(batch, replies, strict=True)]
         return validation_metrics(config, corpus.parts["validation"], rows)
 

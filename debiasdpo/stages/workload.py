@@ -3,8 +3,9 @@
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.rate import RateConfig
@@ -15,6 +16,7 @@ from debiasdpo.packing.tokens import level_ids, packed_ranges, token_ids
 from debiasdpo.prompts.audit import RatingPrompts
 from debiasdpo.prompts.rendering import Prompt, flat
 from debiasdpo.raters.base import Reply, Wanted
+from debiasdpo.stages.asked import training_prompts
 from debiasdpo.training.data import plan_passes, tokenize
 from debiasdpo.training.pairs import make_pairs
 
@@ -22,6 +24,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SAMPLE = 32  # documents of a part whose tokens are counted
+
+
+class Passes(NamedTuple):
+    """Tokens of forward passes over all pairs, and of the largest one."""
+
+    reference: float
+    policy: float
+    largest: int
 
 
 class Workload:
@@ -71,9 +81,15 @@ class Workload:
                 total += tokens
         return self.whole(part, float(total))
 
-    def passes(self, prompts: Sequence[Prompt]) -> tuple[float, float]:
-        """Tokens of the reference, and of one pass over the pairs, of these training prompts."""
-        config, rubrics = self.config, self.corpus.rubrics
+    @cached_property
+    def training_prompts(self) -> list[Prompt]:
+        """The training prompts of the sample."""
+        return training_prompts(self.config, self.sample)
+
+    @cached_property
+    def passes(self) -> Passes:
+        """One pass over the pairs, and over what is scored under the untrained model."""
+        config, rubrics, prompts = self.config, self.corpus.rubrics, self.training_prompts
         replies = {
             p.key: Reply(f"{self.text} {'' if p.statement is None else 'context'}\nRating: 1", 1.0)
             for p in prompts
@@ -85,24 +101,31 @@ class Workload:
             tokenize(p, self.tokenizer, config.method, rubrics[p.rubric].scale) for p in pairs
         ]
         policy = plan_passes(tokenised, config.train)
-        self.largest_pass = max([self.largest_pass, *(p.tokens for p in policy)])
         scored = [p.for_reference() for p in tokenised]
         reference = plan_passes(scored, config.train) if any(p.completions for p in scored) else []
-        counts = (sum(p.tokens for p in reference), sum(p.tokens for p in policy))
-        return self.whole("train", float(counts[0])), self.whole("train", float(counts[1]))
+        return Passes(
+            reference=self.whole("train", float(sum(p.tokens for p in reference))),
+            policy=self.whole("train", float(sum(p.tokens for p in policy))),
+            largest=max((p.tokens for p in policy), default=0),
+        )
 
-    def training(self, prompts: Sequence[Prompt], validation: RatingPrompts) -> float:
+    def reference(self) -> float:
+        """Tokens of scoring the pairs under the untrained model, which packs less than training does."""
+        return self.passes.reference
+
+    def training(self, validation: RatingPrompts) -> float:
         """Tokens of all passes over the pairs, and of the audits on the validation part on the way."""
         train = self.config.train
-        steps = train.epochs * math.ceil(self.pairs(prompts) / train.batch_pairs)
+        steps = train.epochs * math.ceil(self.pairs() / train.batch_pairs)
         audits = 1 + math.ceil(steps / train.audit_every)
         expected = self.config.rate.model_copy(update={"readout": "expected"})
         watched = self.rating(flat(validation), "rating", expected, "validation")
-        return train.epochs * self.passes(prompts)[1] + audits * watched
+        self.largest_pass = max(self.largest_pass, self.passes.largest)
+        return train.epochs * self.passes.policy + audits * watched
 
-    def pairs(self, prompts: Sequence[Prompt]) -> float:
+    def pairs(self) -> float:
         """How many pairs the training prompts make."""
-        return self.whole("train", sum(p.statement is not None for p in prompts))
+        return self.whole("train", sum(p.statement is not None for p in self.training_prompts))
 
 
 def sampled(corpus: SplitCorpus) -> SplitCorpus:

@@ -24,8 +24,8 @@ class Composer:
     def compose(self, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
         """The configuration of one job, and the option chosen of each group; raises as Hydra does."""
         parsed = self._parser.parse_overrides(list(overrides))
-        values = [override for override in parsed if self._is_value(override)]
-        choices = tuple(str(o.input_line) for o in parsed if o not in values)
+        values = [o for o in parsed if self._is_value(o)]
+        choices = tuple(str(o.input_line) for o in parsed if not self._is_value(o))
         if choices not in self._known:
             whole = self._loader.load_sweep_config(self._config, list(choices))
             options = dict(whole.hydra.runtime.choices)

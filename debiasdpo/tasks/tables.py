@@ -14,10 +14,7 @@ from debiasdpo.storage.reading import Notes, read_mapping, read_rows
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-_RATINGS = {
-    "base": "ratings_base.jsonl",
-    "tuned": "ratings_tuned.jsonl",
-}  # by the model that gave them
+_RATINGS = {"base": "ratings_base.jsonl", "tuned": "ratings_tuned.jsonl"}  # by model
 _WHOLE = ("document", "group", "rubric", "category", "polarity", "statement", "repeat")
 _COUNTS = ("documents", "groups", "prompts")
 

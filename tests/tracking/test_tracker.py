@@ -377,8 +377,23 @@ def test_invalid_key_goes_offline(tmp_path: Path, key: str) -> None:
     assert_all_kept(tmp_path / "run")
 
 
-def test_network_that_dies_in_the_middle(tmp_path: Path) -> None:
+@contextmanager
+def server_that_dies(folder: Path, after: str) -> Iterator[str]:
+    """Answers until the job has written the file `after` into its folder; then writes `dead` there."""
     dead = threading.Event()
+
+    def kill() -> None:
+        while not (folder / after).exists():
+            time.sleep(0.05)
+        dead.set()
+        (folder / "dead").write_text("")
+
+    threading.Thread(target=kill, daemon=True).start()
+    with server(lambda request: None if dead.is_set() else alive(request)) as url:
+        yield url
+
+
+def test_network_that_dies_in_the_middle(tmp_path: Path) -> None:
     code = """
 with tracker() as t:
     print("open", flush=True)
@@ -396,15 +411,7 @@ with tracker() as t:
 print("finish", time.time() - t0)
 """
     folder = tmp_path / "run"
-
-    def kill() -> None:
-        while not (folder / "opened").exists():
-            time.sleep(0.05)
-        dead.set()
-        (folder / "dead").write_text("")
-
-    threading.Thread(target=kill, daemon=True).start()
-    with server(lambda request: None if dead.is_set() else alive(request)) as url:
+    with server_that_dies(folder, "opened") as url:
         env = {"WANDB_BASE_URL": url, "WANDB_API_KEY": KEY}
         done = job(folder, code, env, finish_s=3.0)
     assert "INFO W&B run a job: http" in done.stderr
@@ -416,7 +423,6 @@ print("finish", time.time() - t0)
 
 
 def test_network_that_dies_at_the_end(tmp_path: Path) -> None:
-    dead = threading.Event()
     code = """
 with tracker() as t:
     steps(t, 50)
@@ -428,15 +434,7 @@ with tracker() as t:
 print("finish", time.time() - t0)
 """
     folder = tmp_path / "run"
-
-    def kill() -> None:
-        while not (folder / "ending").exists():
-            time.sleep(0.05)
-        dead.set()
-        (folder / "dead").write_text("")
-
-    threading.Thread(target=kill, daemon=True).start()
-    with server(lambda request: None if dead.is_set() else alive(request)) as url:
+    with server_that_dies(folder, "ending") as url:
         env = {"WANDB_BASE_URL": url, "WANDB_API_KEY": KEY}
         done = job(folder, code, env, finish_s=3.0)
     assert seconds(done, "finish") < HANGS_S
