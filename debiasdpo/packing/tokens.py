@@ -1,11 +1,11 @@
 """Token ids of prompts and answers, and how prompts are cut into packed passes."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from debiasdpo.packing.prefix_tree import common_prefix
 from debiasdpo.prompts.rendering import Messages, answer
+from debiasdpo.storage.files import fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -57,7 +57,7 @@ def packed_ranges(
     return [*ranges, range(start, len(prompts))] if prompts else []
 
 
-def stable_seed(seed: int, key: str) -> int:
-    """A seed of its own for each prompt: what it draws depends on no other, whatever is run with it."""
-    digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
-    return int.from_bytes(digest[:4], "little")
+def stable_seed(seed: int, messages: Messages, repeat: int) -> int:
+    """A seed of its own for each prompt and repeat, by what the prompt says: what is drawn depends neither
+    on what runs with it nor on what documents, rubrics and categories are called."""
+    return int(fingerprint([seed, messages, repeat])[:8], 16)

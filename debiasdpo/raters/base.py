@@ -16,9 +16,12 @@ Wanted = Literal["rating", "reasoning", "text"]
 class Question(NamedTuple):
     """One prompt as a rater gets it."""
 
-    key: str  # unique within a stage; a sampled reply depends on it
+    key: str  # unique within a stage
     messages: Messages
     scale: tuple[int, int]  # lowest and highest rating
+    repeat: int = (
+        0  # >0: asked once more; a sampled reply depends on it and on the messages, not on the key
+    )
 
 
 @dataclass(frozen=True)

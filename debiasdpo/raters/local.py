@@ -119,7 +119,7 @@ class LocalRater:
             return generate(
                 model,
                 [ids[r] for r in rows],
-                [stable_seed(self.seed, questions[r].key) for r in rows],
+                [stable_seed(self.seed, questions[r].messages, questions[r].repeat) for r in rows],
                 stop=[stop] if isinstance(stop, int) else stop,
                 max_new_tokens=reading.max_new_tokens,
                 sampling=Sampling(reading.temperature, reading.top_p),

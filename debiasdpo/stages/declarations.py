@@ -43,7 +43,7 @@ def _rating_settings(config: JobConfig, reading: RateConfig | None = None) -> di
     return {
         "rate": reading.model_dump(mode="json"),
         "batching": config.batching.model_dump(mode="json", exclude={"shards"}),
-        "seed": config.seed if reading.temperature > 0 else None,
+        "samples": config.seed if reading.temperature > 0 else None,
         "scales": {name: list(r.scale) for name, r in rubrics_of(config.data).items()},
     }
 

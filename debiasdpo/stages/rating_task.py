@@ -160,7 +160,7 @@ def questions_of(
     prompts: Sequence[Prompt], scales: Mapping[str, tuple[int, int]]
 ) -> list[Question]:
     """The prompts as a rater gets them."""
-    return [Question(p.key, p.messages, scales[p.rubric]) for p in prompts]
+    return [Question(p.key, p.messages, scales[p.rubric], p.repeat) for p in prompts]
 
 
 def rating_row(prompt: Prompt, reply: Reply) -> dict[str, Any]:

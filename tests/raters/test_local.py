@@ -168,6 +168,16 @@ def test_replies_do_not_depend_on_what_runs_together(loaded: Loaded) -> None:
     assert len({round(rating or 0, 4) for rating in found[0]}) == len(questions)
 
 
+def test_a_sample_is_drawn_by_what_a_prompt_says_and_its_repeat_not_by_its_key(
+    loaded: Loaded,
+) -> None:
+    rater, sampled = local_rater(lambda: loaded), reading("text", temperature=1.0)
+    asked = [question(key, LESSON)._replace(repeat=repeat) for key in "ab" for repeat in range(2)]
+    texts = [reply.text for reply in rater.reply(asked, "rating", sampled)]
+    assert texts[:2] == texts[2:]
+    assert texts[0] != texts[1]
+
+
 @pytest.mark.slow
 def test_trained_weights_are_swayed_by_what_the_asker_says(
     smollm2: Path, model_config: Any
