@@ -382,7 +382,7 @@ def test_a_trained_run_is_loaded_with_ratings_pairs_and_metrics(trained: Finishe
     metrics = run.metrics.set_index("key")
     assert metrics.loc["bias/tuned", "value"] == trained.metrics["bias/tuned"]
     assert metrics.loc["bias/tuned", ["low", "high"]].tolist() == trained.metrics["bias/tuned_ci"]
-    assert not [key for key in metrics.index if key.endswith(("_ci", "_of"))]
+    assert not [key for key in metrics.index if key.endswith(("_ci", "_of", "_note"))]
     assert set(run.documents["part"]) == {"train", "validation", "test"}
     assert run.config["method"]["name"] == "debiasing_dpo"
     assert run.status["state"] == "finished"

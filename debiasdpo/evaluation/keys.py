@@ -7,6 +7,7 @@
     rubric/<name>/<metric>/<of>            a metric of one rubric
     scores/<rubric>/<level>                how many documents have this score
     <key>_ci, <key>_of                     the interval; of how many documents, groups and prompts
+    <key>_note                             why it is missing, or to be trusted little; only where it is
 
 Names that users choose stand between a first part and last parts that only this module uses, so no name,
 whatever its slashes, makes a key that means something else.
@@ -61,6 +62,10 @@ def interval_key(key: Key | str) -> str:
 
 def count_key(key: Key | str) -> str:
     return f"{key}_of"
+
+
+def note_key(key: Key | str) -> str:
+    return f"{key}_note"
 
 
 def score_key(rubric: str, level: int) -> str:

@@ -13,12 +13,13 @@ def finite(value: Any) -> Any:
 
 
 def summary(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """The numbers of metrics.json, for a tracker; of an interval its ends, `<key>_low` and `<key>_high`."""
+    """The numbers of metrics.json, for a tracker; of an interval its ends, `<key>_low` and `<key>_high`.
+    Counts and notes are left out."""
     found: dict[str, float | None] = {}
     for key, value in metrics.items():
         if isinstance(value, list):
             name = key.removesuffix("_ci")
             found |= {f"{name}_low": value[0], f"{name}_high": value[1]}
-        elif not isinstance(value, dict):
+        elif not isinstance(value, dict | str):
             found[key] = value
     return found

@@ -23,7 +23,7 @@ from debiasdpo.metrics.bias import (
     signed_shift,
 )
 from debiasdpo.metrics.bootstrap import Interval, bootstrap_interval
-from debiasdpo.metrics.compare import OverSeeds, holm, mean_sd_over_seeds, permutation_test
+from debiasdpo.metrics.compare import OverSeeds, holm, least_p, mean_sd_over_seeds, permutation_test
 from debiasdpo.metrics.resample_weights import Floats, ResampleWeights, mean_of_defined
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "exact_agreement",
     "gain",
     "holm",
+    "least_p",
     "macro_bias",
     "mae",
     "max_mean_shift",

@@ -25,7 +25,7 @@ def permutation_test(
         p = #{j: |t_j| >= |t|} / 2^G                 over all 2^G sets, where m + 1 are enough,
         p = (1 + #{j: |t_j| >= |t|}) / (m + 1)       over m random sets otherwise
 
-    (Phipson & Smyth 2010; the least p is 2 / 2^G or 1 / (m + 1)). groups (n,): labels of the rows of
+    (Phipson & Smyth 2010; the least of these: `least_p`). groups (n,): labels of the rows of
     the first run, and of the second alike. statistic: takes weights of 2n rows, the first run's and
     then the second's, and returns the metric of one run of n rows made of those that count, on each
     of the samples. A statistic that is NaN has p NaN; a permutation on which it is NaN counts as one
@@ -33,8 +33,7 @@ def permutation_test(
     """
     labels, group = np.unique(np.asarray(groups), return_inverse=True)
     count = labels.size
-    exact = 2**count <= permutations + 1
-    if exact:
+    if _all_sets(count, permutations):
         sets = np.arange(2**count)[:, None] >> np.arange(count) & 1
     else:
         sets = np.random.default_rng(seed).integers(0, 2, size=(permutations, count))
@@ -46,6 +45,22 @@ def permutation_test(
     first = evaluate(statistic, both, (np.hstack([1 - part, part]) for part in blocks))
     second = evaluate(statistic, both, (np.hstack([part, 1 - part]) for part in blocks))
     return {name: _share_as_large(first[name] - second[name]) for name in first}
+
+
+def least_p(groups: int, permutations: int = 9999, comparisons: int = 1) -> float:
+    """The least p that `permutation_test` can give for so many groups, times the number of comparisons, as
+    `holm` adjusts the least of them.
+
+    However large a difference is, swapping all groups gives one of the same size: p is at least 2 / 2^groups,
+    or 1 / (permutations + 1) where sets are drawn. At most 1.
+    """
+    least = 2 / 2**groups if _all_sets(groups, permutations) else 1 / (permutations + 1)
+    return min(1.0, comparisons * least)
+
+
+def _all_sets(groups: int, permutations: int) -> bool:
+    """Whether every set of groups is swapped once, instead of sets that are drawn."""
+    return bool(2**groups <= permutations + 1)
 
 
 def _share_as_large(differences: Floats) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from debiasdpo.cluster.states import state_of
 from debiasdpo.errors import UserError
-from debiasdpo.evaluation.keys import count_key, interval_key
+from debiasdpo.evaluation.keys import count_key, interval_key, note_key
 from debiasdpo.jobs.run_folder import STATUS
 from debiasdpo.storage.reading import Notes, read_mapping, read_rows
 
@@ -28,7 +28,9 @@ class FinishedRun:
     folder: Path
     ratings: "DataFrame"  # a row a prompt and model: base and, where there is one, tuned
     pairs: "DataFrame | None"  # None where the method makes none
-    metrics: "DataFrame"  # a row a metric: its value, its 95 % interval, and what it is of
+    metrics: (
+        "DataFrame"  # a row a metric: its value, its 95 % interval, what it is of, and what to know
+    )
     documents: "DataFrame"  # as documents.jsonl has them, with a mapping of scores
     config: dict[str, Any]
     status: dict[str, Any]
@@ -107,7 +109,7 @@ def ratings_table(
 def metrics_table(metrics: Mapping[str, Any]) -> "DataFrame":
     """A row for each metric of metrics.json."""
     pandas = require_pandas()
-    companions = {name(key) for key in metrics for name in (interval_key, count_key)}
+    companions = {name(key) for key in metrics for name in (interval_key, count_key, note_key)}
     rows = []
     for key, value in metrics.items():
         if key in companions:
@@ -115,7 +117,8 @@ def metrics_table(metrics: Mapping[str, Any]) -> "DataFrame":
         low, high = metrics.get(interval_key(key)) or (None, None)
         counts = metrics.get(count_key(key)) or {}
         of = {what: counts.get(what) for what in _COUNTS}
-        rows.append({"key": key, "value": value, "low": low, "high": high, **of})
+        note = metrics.get(note_key(key))
+        rows.append({"key": key, "value": value, "low": low, "high": high, **of, "note": note})
     numbers = dict.fromkeys(("value", "low", "high"), "float64")
     return pandas.DataFrame(rows).astype({**numbers, **dict.fromkeys(_COUNTS, "Int64")})
 

@@ -15,6 +15,7 @@ from debiasdpo.evaluation.keys import (
     count_key,
     interval_key,
     names,
+    note_key,
     parse,
     parse_score,
     score_key,
@@ -36,7 +37,7 @@ PIECES = sorted(
         ]
     }
 )
-piece = st.sampled_from([*PIECES, "_ci", "_of", "1", "-1", ""])
+piece = st.sampled_from([*PIECES, "_ci", "_of", "_note", "1", "-1", ""])
 name = st.one_of(
     st.lists(piece, min_size=1, max_size=5).map("/".join), st.text(min_size=1, max_size=12)
 ).filter(lambda text: text.strip() != "")
@@ -62,14 +63,15 @@ def test_a_key_is_read_as_it_was_built(one: Key) -> None:
     assert parse_score(str(one)) is None
     assert parse(interval_key(one)) is None
     assert parse(count_key(one)) is None
+    assert parse(note_key(one)) is None
 
 
 @settings(max_examples=400, deadline=None)
 @given(key, key)
 def test_no_two_keys_are_one(one: Key, other: Key) -> None:
-    texts = [[str(k), interval_key(k), count_key(k)] for k in (one, other)]
+    texts = [[str(k), interval_key(k), count_key(k), note_key(k)] for k in (one, other)]
     assert bool(set(texts[0]) & set(texts[1])) == (one == other)
-    assert len(set(texts[0])) == 3
+    assert len(set(texts[0])) == 4
 
 
 @settings(max_examples=400, deadline=None)
@@ -79,7 +81,7 @@ def test_keys_of_scores_are_read_as_they_were_built(one: Any, other: Any, metric
     assert parse_score(text) == one
     assert parse(text) is None
     assert (text == score_key(*other)) == (one == other)
-    assert text not in (str(metric), interval_key(metric), count_key(metric))
+    assert text not in (str(metric), interval_key(metric), count_key(metric), note_key(metric))
 
 
 @pytest.mark.parametrize(

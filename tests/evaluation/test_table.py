@@ -63,6 +63,9 @@ def test_undefined_is_said(job: JobConfig) -> None:
 
 def test_a_tracker_gets_numbers_only() -> None:
     found = summary(
-        {"a/base": 0.5, "a/base_ci": [0.25, None], "a/base_of": {"prompts": 3}, "b": None, "c": 2}
-    )
+        {
+            "a/base": 0.5, "a/base_ci": [0.25, None], "a/base_of": {"prompts": 3}, "a/base_note": "few",
+            "b": None, "c": 2,
+        }
+    )  # fmt: skip
     assert found == {"a/base": 0.5, "a/base_low": 0.25, "a/base_high": None, "b": None, "c": 2}

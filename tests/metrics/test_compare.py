@@ -12,6 +12,7 @@ from debiasdpo.metrics import (
     Floats,
     ResampleWeights,
     holm,
+    least_p,
     mean_sd_over_seeds,
     permutation_test,
     spearman,
@@ -75,6 +76,27 @@ def test_monte_carlo_p_is_near_the_exact_one_and_never_0() -> None:
     assert exact != drawn
     assert drawn == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 9999))
     assert p_of_means(a + 100, b, np.arange(14), permutations=99) == 1 / 100
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 14), st.sampled_from([1, 3, 30, 999, 9999]))
+def test_no_difference_has_a_p_below_the_least(groups: int, permutations: int) -> None:
+    apart = p_of_means(
+        np.full(groups, 1e6), np.zeros(groups), np.arange(groups), permutations=permutations
+    )
+    least = least_p(groups, permutations)
+    if 2**groups <= permutations + 1:
+        assert apart == least == 2 / 2**groups
+    else:
+        assert apart >= least == 1 / (permutations + 1)
+
+
+def test_the_least_p_after_holm() -> None:
+    assert least_p(5) == 2 / 32
+    assert least_p(8, comparisons=6) == 6 * 2 / 256 == holm([least_p(8)] * 6)[0]
+    assert least_p(4, comparisons=30) == 1
+    assert least_p(20_000, 2999) == 1 / 3000
+    assert least_p(0) == 1
 
 
 def test_undefined_values() -> None:
