@@ -29,7 +29,7 @@ SCALE = (1, 7)
 
 
 def forest(model: Any, prompts: Prompts, new_tokens: int, attention: Attention) -> list[list[int]]:
-    return generate(
+    found = generate(
         model,
         prompts,
         [0] * len(prompts),
@@ -39,6 +39,7 @@ def forest(model: Any, prompts: Prompts, new_tokens: int, attention: Attention) 
         rows=BatchLimit(len(prompts)),
         attention=attention,
     )
+    return [one.ids for one in found]
 
 
 def batch(model: Any, prompts: Prompts, new_tokens: int) -> list[list[int]]:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from debiasdpo.version import __version__
 
 if TYPE_CHECKING:
-    from debiasdpo.api import audit, load
+    from debiasdpo.api import Reply, audit, load
 
-__all__ = ["__version__", "audit", "load"]
+__all__ = ["Reply", "__version__", "audit", "load"]
 
 
 def __getattr__(name: str) -> object:
-    """`debiasdpo.audit` and `debiasdpo.load`, imported when they are first asked for (PEP 562)."""
-    if name not in ("audit", "load"):
+    """`debiasdpo.audit` and the others, imported when they are first asked for (PEP 562)."""
+    if name not in ("Reply", "audit", "load"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from debiasdpo import api
 

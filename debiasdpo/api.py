@@ -25,7 +25,7 @@ from debiasdpo.documents.given import given_documents
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.checks import build_job, folder_problem
 from debiasdpo.jobs.identity import Choices, identify
-from debiasdpo.raters.base import Rater, require
+from debiasdpo.raters.base import Rater, Reply, require
 from debiasdpo.raters.callable import CallableRater, Function
 from debiasdpo.run import conf_dir
 from debiasdpo.storage.files import fingerprint, fingerprint_all, write_jsonl
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from pandas import DataFrame
 
-__all__ = ["Audit", "audit", "load"]
+__all__ = ["Audit", "Reply", "audit", "load"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,7 +72,8 @@ def audit(
     """Measure how far irrelevant social context moves a rater's ratings, and how accurate they are.
 
     `rater`: a function from chat messages, `[{"role": ..., "content": ...}]`, to a text that ends in
-    `Rating: <number>`, to a number, or to None; or an object with the interface `raters.base.Rater`.
+    `Rating: <number>`, to a number, to None, or to a `debiasdpo.Reply`, which says how the text ended; or an
+    object with the interface `raters.base.Rater`.
     `documents`: a DataFrame, mappings or `Document` objects, with id, group, text, and the experts' scores in
     columns named as the rubrics, or all in a mapping `scores`. Those with a score are rated.
     `rubrics`: name -> `{"question": ..., "low": 1, "high": 5, "high_is_good": True}`.

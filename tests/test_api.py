@@ -119,6 +119,25 @@ def test_replies_without_a_rating_are_counted_and_have_no_shift() -> None:
     assert found.metrics["parse_rate/base"] == pytest.approx(3 / 5)
     assert found.metrics["bias/base"] == 0
     assert found.ratings["rating"].isna().sum() == found.ratings["shift"].isna().sum() - 4 == 8
+    assert found.ratings["status"].value_counts().to_dict() == {"ok": 12, "empty": 4, "unread": 4}
+    assert (found.ratings["reason"].isna() == (found.ratings["status"] == "ok")).all()
+
+
+def test_a_function_says_how_its_texts_ended(tmp_path: Path) -> None:
+    def hosted(messages: list[dict[str, str]]) -> debiasdpo.Reply:
+        if "praise" in messages[0]["content"]:
+            return debiasdpo.Reply("", status="filtered", reason="content policy")
+        return debiasdpo.Reply("Rating: 2 or", status="ok", rating=2, thoughts="Well.")
+
+    found = audit(hosted, save=tmp_path)
+    assert found.folder is not None
+    for ratings in (found.ratings, debiasdpo.load(found.folder).ratings):
+        filtered = ratings[ratings["status"] == "filtered"]
+        assert set(filtered["statement"]) == {"The author deserves praise."}
+        assert set(filtered["reason"]) == {"content policy"}
+        read = ratings[ratings["status"] == "ok"]
+        assert set(read["thoughts"]) == {"Well."}
+        assert set(read["rating"]) == {2.0}
 
 
 def test_numbers_are_ratings_as_they_are() -> None:

@@ -7,7 +7,7 @@ that its own row has generated.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,13 @@ class Sampling:
     top_p: float
 
 
+class Generated(NamedTuple):
+    """What was generated from one prompt."""
+
+    ids: list[int]  # without the token that ended them
+    cut: bool  # at `max_new_tokens`: it had not ended by itself
+
+
 def generate(
     model: Any,
     prompts: Sequence[tuple[int, ...]],
@@ -41,8 +48,8 @@ def generate(
     sampling: Sampling,
     rows: BatchLimit,
     attention: Attention = "auto",
-) -> list[list[int]]:
-    """The generated ids of each prompt, without the one of `stop` that ended them.
+) -> list[Generated]:
+    """What is generated from each prompt, up to a token of `stop`.
 
     All prompts are prefilled together, and decoded in batches of `rows`. Each prompt draws from a
     random generator of its own seed: what it gets does not depend on the others.
@@ -58,14 +65,14 @@ def generate(
         ]
         order = np.argsort(tree.predictors, kind="stable").tolist()
 
-        def decode(members: Sequence[int]) -> list[list[int]]:
+        def decode(members: Sequence[int]) -> list[Generated]:
             return _decode(
                 model, tree, kept, hidden, members, [seeds[m] for m in members],
                 stop, max_new_tokens, sampling,
             )  # fmt: skip
 
         found = rows.run(order, decode)
-    return [ids for _, ids in sorted(zip(order, found, strict=True))]
+    return [one for _, one in sorted(zip(order, found, strict=True))]
 
 
 def _decode(
@@ -78,7 +85,7 @@ def _decode(
     stop: Sequence[int],
     max_new_tokens: int,
     sampling: Sampling,
-) -> list[list[int]]:
+) -> list[Generated]:
     """Go on from the last tokens of `members` (in packed order), all a token at a time."""
     import torch
 
@@ -89,15 +96,19 @@ def _decode(
         tree, kept, leaves, max_new_tokens, text.num_attention_heads // kept[0][0].shape[1]
     )
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    written: list[list[int]] = [[] for _ in members]
+    written = [Generated([], cut=True) for _ in members]
     active = list(range(len(members)))  # rows that have not ended
     depth = torch.as_tensor(tree.depth[leaves], device=hidden.device)
     states = hidden[list(members)]
     for step in range(max_new_tokens):
         chosen = _choose(head(states).float(), sampling, [generators[row] for row in active])
-        going = [i for i, token in enumerate(chosen.tolist()) if token not in stop]
-        for i in going:
-            written[active[i]].append(int(chosen[i]))
+        going = []
+        for i, (row, token) in enumerate(zip(active, chosen.tolist(), strict=True)):
+            if token in stop:
+                written[row] = written[row]._replace(cut=False)
+            else:
+                written[row].ids.append(token)
+                going.append(i)
         if step == max_new_tokens - 1 or not going:
             break
         if len(going) < len(active):

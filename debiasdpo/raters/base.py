@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 from debiasdpo.config.rate import RateConfig, Readout
 from debiasdpo.errors import UserError
 from debiasdpo.prompts.rendering import Messages
+from debiasdpo.raters.reading import parse_rating
 
 # What is wanted of a prompt: a rating, read as `rate.readout` says; reasoning that ends in a rating (the
 # texts of preference pairs); or text without a rating.
@@ -24,13 +25,24 @@ class Question(NamedTuple):
     )
 
 
+# What became of a reply. ok: all that was wanted is there. empty: nothing was written. cut: it was at its
+# length limit before its rating was complete. filtered: withheld by a service. refused: it says that it
+# does not rate. unread: any other reply without a rating. error: there was none.
+Status = Literal["ok", "empty", "cut", "filtered", "refused", "unread", "error"]
+STATUSES: tuple[str, ...] = get_args(Status)
+
+
 @dataclass(frozen=True)
 class Reply:
-    """What came back for one prompt. `rating` is None where none could be read; `text` is empty
-    where nothing was generated (rate.readout=expected)."""
+    """What came back for one prompt. `text` is the answer, without what the model thought before it, and
+    empty where nothing was generated (rate.readout=expected). `rating` is None where none could be read
+    or none was wanted; `reason` says in a short phrase what failed, and is None where the status is ok."""
 
     text: str
-    rating: float | None
+    rating: float | None = None
+    status: Status = "ok"
+    reason: str | None = None
+    thoughts: str = ""
 
 
 @runtime_checkable
@@ -62,3 +74,16 @@ def require(rater: Rater, readout: Readout) -> None:
     if readout not in rater.capabilities:
         can = ", ".join(f"rate.readout={name}" for name in sorted(rater.capabilities))
         raise UserError(f"rate.readout: this rater cannot do {readout}; set {can}")
+
+
+def read_reply(text: str, scale: tuple[int, int] | None, *, cut: bool = False) -> Reply:
+    """What was written, with the rating in it, or with why there is none. `scale`: None where no rating is
+    wanted. `cut`: it ended at its length limit."""
+    rating = None if scale is None else parse_rating(text, *scale)
+    if rating is None and cut:
+        return Reply(text, None, "cut", "cut at its length limit")
+    if not text.strip():
+        return Reply(text, None, "empty", "nothing was written")
+    if rating is None and scale is not None:
+        return Reply(text, None, "unread", "no rating in it")
+    return Reply(text, rating)

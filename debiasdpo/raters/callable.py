@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from debiasdpo.config.rate import RateConfig, Readout
 from debiasdpo.errors import UserError
-from debiasdpo.raters.base import Question, Reply, Wanted
-from debiasdpo.raters.reading import parse_rating
+from debiasdpo.raters.base import STATUSES, Question, Reply, Wanted, read_reply
 
-# Chat messages, each {"role": ..., "content": ...} -> a text that ends in "Rating: <number>", a rating, or
-# None where there is none.
-Function = Callable[[list[dict[str, str]]], str | float | None]
+# Chat messages, each {"role": ..., "content": ...} -> a text that ends in "Rating: <number>", a rating, None
+# where there is none, or a `Reply`, which says besides how the text ended.
+Function = Callable[[list[dict[str, str]]], str | float | Reply | None]
 
 
 class CallableRater:
@@ -30,25 +30,59 @@ class CallableRater:
     def reply(
         self, questions: Sequence[Question], wanted: Wanted, reading: RateConfig
     ) -> list[Reply]:
-        """A number is the rating (None where it is off the scale); a text is read for one."""
+        """A number is the rating, if it is on the scale; a text is read for one."""
         return [self._reply(question, wanted) for question in questions]
 
     def _reply(self, question: Question, wanted: Wanted) -> Reply:
-        found = self._function([dict(message) for message in question.messages])
-        low, high = question.scale
+        found: object = self._function([dict(message) for message in question.messages])
+        scale = None if wanted == "text" else question.scale
+        if isinstance(found, Reply):
+            return self._as_said(found, question, scale)
         if isinstance(found, str):
-            return Reply(found, None if wanted == "text" else parse_rating(found, low, high))
+            return read_reply(found, scale)
         if found is None:
-            return Reply("", None)
-        try:
-            if isinstance(found, bool):
-                raise TypeError
-            rating = float(found)
-        except OverflowError:  # of an integer
-            rating = math.inf
-        except (TypeError, ValueError):
+            return Reply("", None, "empty", "no rating was given")
+        return _on_scale(Reply("", _number(found, question)), question)
+
+    def _as_said(self, found: Reply, question: Question, scale: tuple[int, int] | None) -> Reply:
+        """A reply of the function's own: what it leaves open is read from the text."""
+        if found.status not in STATUSES:
             raise UserError(
-                f"rater: for prompt {question.key} the function returned {type(found).__name__}; let it"
-                " return a text, a number, or None where there is no rating"
-            ) from None
-        return Reply("", rating if math.isfinite(rating) and low <= rating <= high else None)
+                f"rater: for prompt {question.key} the function returned a Reply of status"
+                f" {found.status!r}; give one of {', '.join(STATUSES)}"
+            )
+        for part in ("text", "thoughts"):
+            if not isinstance(text := getattr(found, part), str):
+                raise UserError(
+                    f"rater: for prompt {question.key} the function returned a Reply whose {part} is"
+                    f" {type(text).__name__}; give a text, which may be empty"
+                )
+        if found.status not in ("ok", "cut"):
+            return replace(found, rating=None, reason=found.reason or found.status)
+        if found.rating is not None and found.status == "ok":
+            return _on_scale(replace(found, rating=_number(found.rating, question)), question)
+        read = read_reply(found.text, scale, cut=found.status == "cut")
+        thoughts = "\n".join(filter(None, [found.thoughts, read.thoughts]))
+        return replace(read, thoughts=thoughts)
+
+
+def _number(found: object, question: Question) -> float:
+    try:
+        if isinstance(found, bool):
+            raise TypeError
+        return float(found)  # type: ignore[arg-type]
+    except OverflowError:  # of an integer
+        return math.inf
+    except (TypeError, ValueError):
+        raise UserError(
+            f"rater: for prompt {question.key} the function returned {type(found).__name__}; let it"
+            " return a text, a number, a debiasdpo.Reply, or None where there is no rating"
+        ) from None
+
+
+def _on_scale(reply: Reply, question: Question) -> Reply:
+    low, high = question.scale
+    assert reply.rating is not None
+    if math.isfinite(reply.rating) and low <= reply.rating <= high:
+        return reply
+    return replace(reply, rating=None, status="unread", reason="off the scale")

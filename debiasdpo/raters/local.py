@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from debiasdpo.config.model import Attention
 from debiasdpo.config.rate import BatchingConfig, RateConfig, Readout
 from debiasdpo.errors import UserError
-from debiasdpo.packing.generation import Sampling, generate
+from debiasdpo.packing.generation import Generated, Sampling, generate
 from debiasdpo.packing.logprobs import Completion, sequence_logprobs
 from debiasdpo.packing.memory import BatchLimit, is_out_of_memory
 from debiasdpo.packing.tokens import level_ids, packed_ranges, stable_seed, token_ids
 from debiasdpo.prompts.rendering import answer
-from debiasdpo.raters.base import Question, Reply, Wanted
-from debiasdpo.raters.reading import parse_rating, whole_sentences
+from debiasdpo.raters.base import Question, Reply, Wanted, read_reply
+from debiasdpo.raters.reading import whole_sentences
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -72,17 +72,19 @@ class LocalRater:
         rounded.
         """
         if wanted == "text":
-            return [Reply(text, None) for text in self._generate(questions, reading)]
+            return [read_reply(text, None, cut=c) for text, c in self._generate(questions, reading)]
         scales = [q.scale for q in questions]
         if reading.readout == "text":
             return [
-                Reply(text, parse_rating(text, *scale))
-                for text, scale in zip(self._generate(questions, reading), scales, strict=True)
+                read_reply(text, scale, cut=cut)
+                for (text, cut), scale in zip(
+                    self._generate(questions, reading), scales, strict=True
+                )
             ]
         if wanted == "rating":
             return [Reply("", rating) for rating in self._expected(self._ids(questions), scales)]
         _, tokenizer = self._load()
-        reasoning = [whole_sentences(text) for text in self._generate(questions, reading)]
+        reasoning = [whole_sentences(text) for text, _ in self._generate(questions, reading)]
         heads = [
             ids + tuple(tokenizer(text, add_special_tokens=False)["input_ids"] if text else ())
             for ids, text in zip(self._ids(questions), reasoning, strict=True)
@@ -109,13 +111,16 @@ class LocalRater:
 
         return self._packed(ids, [extra[s] for s in scales], work)
 
-    def _generate(self, questions: Sequence[Question], reading: RateConfig) -> list[str]:
+    def _generate(
+        self, questions: Sequence[Question], reading: RateConfig
+    ) -> list[tuple[str, bool]]:
+        """What the model writes, and whether it was cut at its length limit."""
         model, tokenizer = self._load()
         ids = self._ids(questions)
         own: Any = model.generation_config
         stop = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
 
-        def work(rows: Sequence[int]) -> list[list[int]]:
+        def work(rows: Sequence[int]) -> list[Generated]:
             return generate(
                 model,
                 [ids[r] for r in rows],
@@ -128,7 +133,8 @@ class LocalRater:
             )
 
         written = self._packed(ids, [0] * len(ids), work)
-        return tokenizer.batch_decode(written, skip_special_tokens=True)
+        texts = tokenizer.batch_decode([w.ids for w in written], skip_special_tokens=True)
+        return [(text, w.cut) for text, w in zip(texts, written, strict=True)]
 
     def _packed(
         self,

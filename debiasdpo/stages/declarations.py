@@ -45,6 +45,7 @@ def _rating_settings(config: JobConfig, reading: RateConfig | None = None) -> di
         "batching": config.batching.model_dump(mode="json", exclude={"shards"}),
         "samples": config.seed if reading.temperature > 0 else None,
         "scales": {name: list(r.scale) for name, r in rubrics_of(config.data).items()},
+        "replies": 1,  # raise it when one is read otherwise, or its row holds something else
     }
 
 

@@ -5,10 +5,10 @@ import logging
 from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.job import Job
-from debiasdpo.raters.base import Reply
 from debiasdpo.stages.asked import training_prompts
 from debiasdpo.stages.declarations import PAIRS, REASONING
 from debiasdpo.stages.rating import rate
+from debiasdpo.stages.rating_task import reply_of
 from debiasdpo.storage.files import JsonlFile, fingerprint, write_jsonl
 from debiasdpo.training.pairs import Pair, make_pairs, official_row, to_row
 
@@ -22,7 +22,7 @@ def pair_up(job: Job, corpus: SplitCorpus) -> tuple[list[Pair], dict[str, int]]:
     replies = {}
     if REASONING.needed(config):
         rows = JsonlFile(rate(job, corpus, REASONING))
-        replies = {row["key"]: Reply(row["text"], row["rating"]) for row in rows}
+        replies = {row["key"]: reply_of(row) for row in rows}
     by_id = {d.id: d for d in corpus.parts["train"]}
     prompts = training_prompts(config, corpus)
     pairs, counts = make_pairs(prompts, replies, by_id, config.method, config.rate.readout)

@@ -46,7 +46,7 @@ def rate(
     weights: Path | None = None,
 ) -> Path:
     """The file with one row a prompt, in their order: key, document, rubric, category, polarity,
-    statement, repeat, text, rating. `groups`: the prompts, where they are not the declared ones."""
+    statement, repeat, and the reply. `groups`: the prompts, where they are not the declared ones."""
     config = job.config
     if groups is None:
         assert declared.prompts is not None
@@ -82,8 +82,10 @@ def _rewritten(job: Job, corpus: SplitCorpus, prompts: RatingPrompts) -> Mapping
     asked = rewrite_prompts(job.config, prompts)
     rows = read_jsonl(rate(job, corpus, REWRITES, [list(asked.values())]))
     written = {r: row["text"].strip() for r, row in zip(asked, rows, strict=True)}
-    if empty := sum(not text for text in written.values()):
-        log.warning(
-            "%d of %d rewritten requests are empty; they stay as they were", empty, len(rows)
-        )
+    for count, what in (
+        (sum(not text for text in written.values()), "are empty; they stay as they were"),
+        (sum(row["status"] == "cut" for row in rows), "were cut at method.max_new_tokens"),
+    ):
+        if count:
+            log.warning("%d of %d rewritten requests %s", count, len(rows), what)
     return {r: text for r, text in written.items() if text}

@@ -173,9 +173,17 @@ def rating_row(prompt: Prompt, reply: Reply) -> dict[str, Any]:
         "polarity": statement and statement.polarity,
         "statement": statement and statement.text,
         "repeat": prompt.repeat,
+        "thoughts": reply.thoughts,
         "text": reply.text,
         "rating": reply.rating,
+        "status": reply.status,
+        "reason": reply.reason,
     }
+
+
+def reply_of(row: Mapping[str, Any]) -> Reply:
+    """The reply that a row of `rating_row` holds."""
+    return Reply(row["text"], row["rating"], row["status"], row["reason"], row["thoughts"])
 
 
 def batches(groups: Groups, size: int) -> Iterator[list[Collection[Prompt]]]:

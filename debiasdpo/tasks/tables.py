@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _RATINGS = {"base": "ratings_base.jsonl", "tuned": "ratings_tuned.jsonl"}  # by model
 _WHOLE = ("document", "group", "rubric", "category", "polarity", "statement", "repeat")
+_REPLY = ("status", "reason", "thoughts", "text")
 _COUNTS = ("documents", "groups", "prompts")
 
 Rows = list[dict[str, Any]]
@@ -98,7 +99,7 @@ def ratings_table(
                     "score": document["scores"][row["rubric"]],
                     "rating": row["rating"],
                     "shift": None if undefined else row["rating"] - start,
-                    "text": row["text"],
+                    **{name: row[name] for name in _REPLY},
                     "key": row["key"],
                 }
             )

@@ -47,9 +47,10 @@ def make_pairs(
 ) -> tuple[list[Pair], dict[str, int]]:
     """The pairs of all contextual prompts, and counts: made, kept, and why others were left out.
 
-    `replies`: what the model wrote, by prompt key; of no prompt if the method has no use for it. Of
-    what is needed, a rating must have been read. A preference pair is kept where its two texts differ
-    and |shift| >= method.min_shift. `readout`: that of the ratings (`rate.readout`).
+    `replies`: what the model wrote, by prompt key; of no prompt if the method has no use for it. Pairs are
+    made of replies whose rating was read, and of their texts without the thoughts before them. A
+    preference pair is kept where its two texts differ and |shift| >= method.min_shift. `readout`: that
+    of the ratings (`rate.readout`).
     """
     prompts = list(prompts)
     neutral = {(p.document, p.rubric): p for p in prompts if p.statement is None and not p.repeat}

@@ -128,10 +128,11 @@ def greedy(
     model: Any, prompts: Sequence[tuple[int, ...]], stop: Sequence[int], count: int = 12
 ) -> list[list[int]]:
     """What is generated from the prompts together, at temperature 0."""
-    return generate(
+    found = generate(
         model, prompts, [0] * len(prompts), stop=stop, max_new_tokens=count,
         sampling=Sampling(0.0, 1.0), rows=BatchLimit(32),
     )  # fmt: skip
+    return [one.ids for one in found]
 
 
 def drop_tensors(file: Path, drop: str) -> None:

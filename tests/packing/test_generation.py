@@ -54,7 +54,8 @@ def greedy(model: Any, prompts: Sequence[Ids], **changes: Any) -> list[list[int]
     settings: dict[str, Any] = {
         "stop": [STOP], "max_new_tokens": 8, "sampling": Sampling(0.0, 1.0), "rows": BatchLimit(32)
     }  # fmt: skip
-    return generate(model, prompts, [0] * len(prompts), **(settings | changes))
+    found = generate(model, prompts, [0] * len(prompts), **(settings | changes))
+    return [one.ids for one in found]
 
 
 def forest(seed: int, documents: int = 3, length: int = 40) -> list[Ids]:
@@ -109,6 +110,24 @@ def test_rows_end_on_their_own(folder: Path, model: "PreTrainedModel") -> None:
     assert greedy(model, prompts, stop=[ids[0] for ids in whole]) == [[] for _ in prompts]
 
 
+def test_what_did_not_end_by_itself_is_cut(folder: Path, model: "PreTrainedModel") -> None:
+    prompts = forest(4)
+    whole = alone(folder, prompts)
+    stop = whole[0][3]  # the first prompt's fourth token
+    ends = [ids.index(stop) if stop in ids else 8 for ids in whole]
+    assert len(set(ends)) > 1
+    for limit in (3, 4, 8):
+        found = generate(
+            model, prompts, [0] * len(prompts), stop=[stop], max_new_tokens=limit,
+            sampling=Sampling(0.0, 1.0), rows=BatchLimit(5),
+        )  # fmt: skip
+        # Ended: its end was written within the limit, which the end itself counts against.
+        assert [one.cut for one in found] == [end >= limit for end in ends]
+        assert [one.ids for one in found] == [
+            ids[: min(end, limit)] for ids, end in zip(whole, ends, strict=True)
+        ]
+
+
 @pytest.mark.slow
 def test_samples_depend_on_their_own_seed_alone(
     tiny_llama: Path, model_config: Any, tmp_path: Path
@@ -123,7 +142,7 @@ def test_samples_depend_on_their_own_seed_alone(
             model, [prompts[i] for i in order], list(order), stop=[STOP], max_new_tokens=8,
             sampling=Sampling(1.0, top_p), rows=BatchLimit(rows),
         )  # fmt: skip
-        return dict(zip(order, found, strict=True))
+        return dict(zip(order, (one.ids for one in found), strict=True))
 
     everything = sample()
     assert sample() == everything
@@ -134,7 +153,7 @@ def test_samples_depend_on_their_own_seed_alone(
         model, [prompts[0]] * 40, range(40), stop=[STOP], max_new_tokens=8,
         sampling=Sampling(1.0, 1.0), rows=BatchLimit(16),
     )  # fmt: skip
-    assert len({tuple(ids) for ids in again}) > 30
+    assert len({tuple(one.ids) for one in again}) > 30
     assert sample(top_p=1e-6) == dict(enumerate(greedy(model, prompts)))
 
 
@@ -159,7 +178,7 @@ def test_samples_follow_the_distribution(
         model, [prompt] * count, range(count), stop=[], max_new_tokens=1,
         sampling=Sampling(0.4, 0.6), rows=BatchLimit(250),
     )  # fmt: skip
-    seen = [token for (token,) in drawn]
+    seen = [token for (token,), _ in drawn]
     assert set(seen) <= set(wanted)
     for token, chance in wanted.items():
         error = (chance * (1 - chance) / count) ** 0.5

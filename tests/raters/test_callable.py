@@ -39,8 +39,10 @@ def test_each_question_is_asked_once_in_order_as_messages_of_its_own() -> None:
 def test_a_text_is_read_for_its_rating_and_kept() -> None:
     assert reply("They explain. Rating: 5") == Reply("They explain. Rating: 5", 5.0)
     assert reply("They explain. Rating: 5", "reasoning").rating == 5.0
-    assert reply("Hard to say.") == Reply("Hard to say.", None)
-    assert reply("Rating: 9") == Reply("Rating: 9", None)
+    assert reply("Hard to say.").status == reply("Rating: 9").status == "unread"
+    assert reply("Hard to say.").reason
+    assert reply("Rating: 9").text == "Rating: 9"
+    assert reply(" \n").status == "empty"
     assert reply("The request. Rating: 5", "text") == Reply("The request. Rating: 5", None)
 
 
@@ -52,9 +54,41 @@ def test_a_number_is_the_rating(number: object) -> None:
     assert type(reply(number).rating) is float
 
 
-@pytest.mark.parametrize("number", [0, 7.001, -3, math.nan, math.inf, -math.inf, 10**400, None])
+@pytest.mark.parametrize("number", [0, 7.001, -3, math.nan, math.inf, -math.inf, 10**400])
 def test_what_is_no_rating_on_the_scale_is_a_failure(number: object) -> None:
-    assert reply(number) == Reply("", None)
+    assert reply(number) == Reply("", None, "unread", "off the scale")
+    assert reply(Reply("Kept.", number)) == Reply("Kept.", None, "unread", "off the scale")  # type: ignore[arg-type]
+
+
+def test_none_is_a_reply_with_nothing_in_it() -> None:
+    assert reply(None).status == "empty"
+
+
+def test_a_function_says_how_its_text_ended() -> None:
+    assert reply(Reply("They explain. Rating: 5")) == Reply("They explain. Rating: 5", 5.0)
+    assert reply(Reply("They explain", status="cut")).status == "cut"
+    whole = reply(Reply("Rating: 5\n\nThey explain", status="cut"))
+    assert (whole.rating, whole.status) == (5.0, "ok")  # its rating was there before the limit
+    assert reply(Reply("", status="cut")).status == "cut"  # all its length went into thoughts
+    assert reply(Reply("The rest.", 3)) == Reply("The rest.", 3.0)
+    assert reply(Reply("Rating: 5", thoughts="Perhaps 6.")).thoughts == "Perhaps 6."
+
+
+@pytest.mark.parametrize("status", ["filtered", "refused", "error", "empty", "unread"])
+def test_a_failure_that_a_function_tells_is_not_read(status: Any) -> None:
+    found = reply(Reply("Rating: 5", status=status, reason="policy"))
+    assert found == Reply("Rating: 5", None, status, "policy")
+    assert reply(Reply("Rating: 5", 5.0, status)).rating is None
+    assert reply(Reply("", status=status)).reason == status
+
+
+def test_a_reply_that_is_none_is_refused() -> None:
+    wrong: Any = "length"
+    with pytest.raises(UserError, match="status 'length'; give one of ok, empty, cut"):
+        reply(Reply("They explain", status=wrong))
+    nothing: Any = None
+    with pytest.raises(UserError, match="whose text is NoneType; give a text"):
+        reply(Reply(nothing, status="refused"))
 
 
 def test_the_ends_of_the_scale_are_on_it() -> None:
@@ -70,7 +104,7 @@ def test_any_other_type_is_refused_with_the_prompt_and_the_types_there_are(wrong
         reply(wrong)
     message = str(refusal.value)
     assert f"for prompt k the function returned {type(wrong).__name__}" in message
-    assert "a text, a number, or None" in message
+    assert "a text, a number, a debiasdpo.Reply, or None" in message
 
 
 def test_an_error_of_the_function_is_its_own() -> None:

@@ -121,6 +121,8 @@ def test_ratings_that_cannot_be_read_are_kept_as_failures(loaded: Loaded) -> Non
     replies = rater.reply(questions, "rating", reading("text"))
     assert [r.text for r in replies] == plain(loaded, _ids(loaded, questions))
     assert [r.rating for r in replies] == [None, None]  # random weights state no rating
+    assert [r.status for r in replies] == ["cut", "cut"]  # nor do they end within 8 tokens
+    assert all(r.reason for r in replies)
     assert rater.reply(questions, "reasoning", reading("text")) == replies
 
 

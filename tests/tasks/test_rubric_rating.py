@@ -135,7 +135,8 @@ def test_text_that_states_no_rating_is_a_clear_error(
     assert "No preference pair is left" in status["error"]
     base = rows(folder / "ratings_base.jsonl")
     assert {r["rating"] for r in base} == {None}
-    assert all(r["text"] for r in base)
+    assert {r["status"] for r in base} == {"cut"}
+    assert all(r["text"] and r["reason"] for r in base)
     audited = rate("method=none")
     assert audited["parse_rate/base"] == 0.0
     assert audited["bias/base"] is None
