@@ -145,6 +145,43 @@ def test_numbers_are_ratings_as_they_are() -> None:
     assert found.metrics["bias/base"] == pytest.approx(0.25 / 3)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"categories": {"": AUTHOR}}, "context.categories: '' is blank"),
+        ({"categories": {"a\nb": AUTHOR}}, r"'a\nb' has a line break"),
+        ({"categories": {"author": AUTHOR, "Author": AUTHOR}}, "differ in nothing but case"),
+        ({"categories": {"placebo": AUTHOR}}, "the placebo needs neutral: statements"),
+        ({"categories": {"weather": PLACEBO}}, "weather: a category needs flattering: and unflatt"),
+        ({"rubrics": {" ": RUBRICS["depth"]}}, "data.rubrics: ' ' is blank"),
+    ],
+)  # fmt: skip
+def test_names_that_tell_nothing_apart_are_refused(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=re.escape(words)):
+        audit(**change)
+
+
+def test_what_categories_and_groups_are_called_changes_no_figure() -> None:
+    """A user's category may have a name that the product uses itself."""
+    role = {**AUTHOR, "description": "Who asks"}
+    groups = {"a": "z", "b": "y"}
+    plain, odd = (
+        audit(
+            documents=[{**d, "group": names.get(str(d["group"]), d["group"])} for d in DOCUMENTS],
+            categories={first: AUTHOR, "placebo": PLACEBO, second: role},
+            statements=1,
+        ).metrics
+        for first, second, names in (("author", "role", {}), ("trained", "bias/base_ci", groups))
+    )
+    new = {"category/author/": "category/trained/", "category/role/": "category/bias/base_ci/"}
+    for key, value in plain.items():
+        for before, after in new.items():
+            key = key.replace(before, after)
+        if not key.startswith(("time/", "cost/")):
+            assert odd.pop(key) == value, key
+    assert {key.split("/")[0] for key in odd} == {"time", "cost"}
+
+
 def test_a_rater_that_samples_is_asked_twice_for_the_noise_floor() -> None:
     rater = Counted()
 

@@ -171,6 +171,12 @@ CONFIGURATION = (
         "context.categories.race.flattering.test=[]",
         ("context.categories.race.flattering", "test wording", "add"),
     ),
+    Case("names that look alike", "+context.categories.Race=${context.categories.race}",
+         ("context.categories: 'race' and 'Race' differ in nothing but case", "rename one")),
+    Case("placebo with two sides", "context.categories.placebo=${context.categories.race}",
+         ("context.categories.placebo: the placebo needs neutral:", "flattering: and unflattering:")),
+    Case("category without a polarity", "+context.categories.weather=${context.categories.placebo}",
+         ("context.categories.weather: a category needs flattering: and unflattering:", "category placebo")),
     Case(
         "unknown train category",
         "context.train.experince=true",

@@ -7,6 +7,9 @@ configuration: what also needs a look at the machine is in `jobs.checks`.
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from debiasdpo.config.context import PLACEBO
+from debiasdpo.config.names import name_problems
+
 if TYPE_CHECKING:
     from debiasdpo.config.context import ContextConfig
     from debiasdpo.config.data import AnyDataConfig
@@ -15,6 +18,25 @@ if TYPE_CHECKING:
     from debiasdpo.config.model import AnyModelConfig
     from debiasdpo.config.rate import RateConfig
     from debiasdpo.config.train import TrainConfig
+
+
+def _names(context: "ContextConfig", data: "AnyDataConfig") -> Iterable[str]:
+    for key, names in (("context.categories", context.categories), ("data.rubrics", data.rubrics)):
+        yield from (f"{key}: {problem}" for problem in name_problems(names))
+
+
+def _sides(context: "ContextConfig") -> Iterable[str]:
+    """What has no polarity is no social bias, and the placebo is what others are held against."""
+    for name, category in context.categories.items():
+        placebo = name == PLACEBO
+        needed = ("neutral",) if placebo else ("flattering", "unflattering")
+        if category.sides != needed:
+            needs, has = (" and ".join(f"{s}:" for s in c) for c in (needed, category.sides))
+            yield (
+                f"context.categories.{name}: {'the placebo' if placebo else 'a category'} needs {needs}"
+                f" statements and no others, but has {has or 'none'}"
+                + ("" if placebo else f"; neutral: ones belong to the category {PLACEBO}")
+            )
 
 
 def _audit_categories(audit: "AuditConfig", context: "ContextConfig") -> Iterable[str]:
@@ -97,6 +119,8 @@ def _sampling(method: "MethodConfig", rate: "RateConfig") -> Iterable[str]:
 
 
 CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
+    _names,
+    _sides,
     _audit_categories,
     _one_way,
     _weights,

@@ -31,18 +31,17 @@ class Statements(Section):
 
 
 class Category(Section):
-    """One kind of spurious context: two sides to compare, or, for a placebo, one neutral side."""
+    """One kind of spurious context: two sides to compare, or, of the placebo, one neutral side."""
 
     description: Text
     flattering: Statements | None = None
     unflattering: Statements | None = None
     neutral: Statements | None = None
 
-    @model_validator(mode="after")
-    def _has_sides(self) -> Self:
-        if not (self.flattering and self.unflattering) and not self.neutral:
-            raise ValueError("needs flattering: and unflattering: statements (or neutral: alone)")
-        return self
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Those that have statements, in the order of `POLARITIES`."""
+        return tuple(side for side in POLARITIES if getattr(self, side) is not None)
 
 
 class ContextConfig(Section):
@@ -63,4 +62,5 @@ class ContextConfig(Section):
 
     @property
     def train_categories(self) -> tuple[str, ...]:
-        return tuple(sorted(name for name, chosen in self.train.items() if chosen))
+        """In the order of `categories`: what one is called decides nothing."""
+        return tuple(name for name in self.categories if self.train.get(name))

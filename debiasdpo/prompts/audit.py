@@ -16,10 +16,10 @@ Turns = tuple[Sequence[Statement], int | None]  # statements that take turns, an
 
 def by_category(pool: Sequence[Statement], count: int | None) -> list[Turns]:
     """`count` statements of each category a prompt (None: all), taking turns: flattering and
-    unflattering ones alternate, so that 2 gives one of each."""
-    members: dict[str, list[Statement]] = {}
-    for statement in sorted(pool, key=lambda s: (s.category, s.index, -s.polarity)):
-        members.setdefault(statement.category, []).append(statement)
+    unflattering ones alternate, so that 2 gives one of each. The order of categories is that of the pool."""
+    members: dict[str, list[Statement]] = {statement.category: [] for statement in pool}
+    for statement in sorted(pool, key=lambda s: (s.index, -s.polarity)):
+        members[statement.category].append(statement)
     return [(statements, count) for statements in members.values()]
 
 
@@ -38,12 +38,14 @@ class RatingPrompts(Iterable[DocumentPrompts]):
     requests: Mapping[Request, str] = field(default_factory=dict)  # in place of query and context
 
     def __iter__(self) -> Iterator[DocumentPrompts]:
+        # By what is asked: what a rubric is called decides nothing.
+        rubrics = sorted(self.rubrics, key=lambda name: self.rubrics[name].model_dump_json())
         # Each rubric goes through the statements by itself: in turns with another one, it would only
         # ever see one polarity.
-        turn = {name: i for i, name in enumerate(sorted(self.rubrics))}
+        turn = {name: i for i, name in enumerate(rubrics)}
         for document in self.documents:
             asked: list[Request] = []
-            for name in sorted(document.scores):
+            for name in (name for name in rubrics if name in document.scores):
                 asked += [Request(name, None, repeat) for repeat in range(self.repeats + 1)]
                 for members, count in self.turns:
                     n = len(members) if count is None else min(count, len(members))

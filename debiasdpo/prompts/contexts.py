@@ -1,6 +1,6 @@
 """Spurious contexts: statements about who is rated or who asks, which must not change a rating."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +9,7 @@ from debiasdpo.config.context import POLARITIES, ContextConfig, Statements
 Wording = Literal["train", "test"]
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Statement:
     """One wording of one side of a category. `polarity` is +1, -1 or 0 (placebo)."""
 
@@ -28,11 +28,11 @@ class Statement:
 
 
 def statements(
-    config: ContextConfig, categories: Iterable[str], wording: Wording
+    config: ContextConfig, categories: Collection[str], wording: Wording
 ) -> tuple[Statement, ...]:
-    """All statements of the categories in one wording, in a fixed order."""
+    """All statements of the categories in one wording, in the order of the configuration."""
     found = []
-    for name in sorted(categories):
+    for name in (name for name in config.categories if name in categories):
         for side, polarity in POLARITIES.items():
             texts: Statements | None = getattr(config.categories[name], side)
             if texts is not None:

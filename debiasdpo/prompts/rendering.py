@@ -24,9 +24,11 @@ class Prompt:
 
     @property
     def key(self) -> str:
-        """Unique within a job: `lesson-001-0|reasoning|sycophancy+test1|0`."""
+        """Unique within a job: `lesson-001-0|reasoning|sycophancy+test1|0`. A bar that is in a name has a
+        backslash before it."""
         name = "neutral" if self.statement is None else self.statement.name
-        return f"{self.document}|{self.rubric}|{name}|{self.repeat}"
+        parts = (self.document, self.rubric, name, str(self.repeat))
+        return "|".join(part.replace("\\", "\\\\").replace("|", "\\|") for part in parts)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from debiasdpo.config.build import build
-from debiasdpo.config.context import PLACEBO
+from debiasdpo.config.context import PLACEBO, POLARITIES
 from debiasdpo.config.job import JobConfig
 from debiasdpo.errors import UserError
 from debiasdpo.run import conf_dir
@@ -151,6 +152,24 @@ def test_every_category_has_its_statements(job: Job) -> None:
         assert len(sides) == (0 if name == PLACEBO else 2)
         for side in sides or [s for s in [category.neutral] if s is not None]:
             assert len(side.train) + len(side.test) >= 4
+
+
+@pytest.mark.parametrize("name", ["race", PLACEBO])
+@pytest.mark.parametrize("sides", [c for n in range(4) for c in combinations(POLARITIES, n)])
+def test_the_placebo_alone_says_nothing_social(
+    changed: Job, name: str, sides: tuple[str, ...]
+) -> None:
+    statements = {"train": ["a"], "test": ["b"]}
+    values: dict[str, object] = {
+        f"context.categories.{name}.{side}": statements if side in sides else None
+        for side in POLARITIES
+    }
+    needed = ("neutral",) if name == PLACEBO else ("flattering", "unflattering")
+    if sides == needed:
+        assert changed(values).context.categories[name].sides == needed
+        return
+    with pytest.raises(UserError, match=rf"  - context\.categories\.{name}: .* needs {needed[0]}:"):
+        changed(values)
 
 
 @settings(

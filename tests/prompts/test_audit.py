@@ -4,16 +4,23 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from debiasdpo.config.data import Rubric
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
 from debiasdpo.prompts.audit import audit_prompts, validation_prompts
 from debiasdpo.prompts.contexts import Statement, statements
-from debiasdpo.prompts.rendering import PromptStyle, flat
+from debiasdpo.prompts.rendering import Prompt, PromptStyle, flat
 from tests.helpers.ratings import DOCUMENTS, RUBRICS
 
 STYLE = PromptStyle("A lesson.", "Rate it.", "after_query")
 JobConfigs = Callable[..., JobConfig]
+ASKED = {
+    "clarity": Rubric(question="How clear?", low=1, high=7),
+    "focus": Rubric(question="How focused?", low=1, high=5),
+}
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +101,59 @@ def test_validation_never_sees_test_wordings(job: JobConfig) -> None:
         for s in seen
     )
     assert each == {"trained": 2 * 4, "placebo": 4, "unseen": 4}
+
+
+def renamed(job: JobConfig, names: dict[str, str]) -> JobConfig:
+    """The same job under other names of categories."""
+    context = job.context.model_copy(
+        update={
+            "categories": {names.get(n, n): c for n, c in job.context.categories.items()},
+            "train": {names.get(n, n): on for n, on in job.context.train.items()},
+        }
+    )
+    audited = [names.get(n, n) for n in job.audit.categories or ()] or None
+    audit = job.audit.model_copy(update={"categories": audited})
+    return job.model_copy(update={"context": context, "audit": audit})
+
+
+def test_what_categories_and_rubrics_are_called_does_not_decide_what_is_asked(
+    job: JobConfig,
+) -> None:
+    def asked(job: JobConfig, rubrics: dict[str, str]) -> list[list[Prompt]]:
+        documents = [
+            Document(
+                f"d{i}", "g", "text", {rubrics[n]: 1.0 for n in rubrics if i % 3 or n == "focus"}
+            )
+            for i in range(7)
+        ]
+        questions = {rubrics[name]: rubric for name, rubric in ASKED.items()}
+        return [
+            flat(make(job, STYLE, documents, questions))
+            for make in (audit_prompts, validation_prompts)
+        ]
+
+    plain = asked(job, {name: name for name in ASKED})
+    backwards = {"experience": "z", "race": "y", "role": "x", "certification": "w"}
+    odd = asked(renamed(job, backwards), {"clarity": "z", "focus": "y"})
+    for one, other in zip(plain, odd, strict=True):
+        assert [p.messages for p in one] == [p.messages for p in other]
+        assert {p.key for p in one}.isdisjoint(p.key for p in other)
+
+
+part = st.text(st.sampled_from("a|\\+0-test"), max_size=6) | st.text(max_size=4)
+statement = st.builds(
+    Statement, part, st.sampled_from([-1, 0, 1]), st.sampled_from(["train", "test"]),
+    st.integers(0, 12), st.just("text"),
+)  # fmt: skip
+prompt = st.builds(Prompt, part, part, st.none() | statement, st.just(()), repeat=st.integers(0, 2))
+
+
+@settings(max_examples=500, deadline=None)
+@given(prompt, prompt)
+def test_no_two_prompts_have_one_key(one: Prompt, other: Prompt) -> None:
+    assert (one.key == other.key) == (one == other)
+
+
+def test_a_bar_in_a_name_moves_nothing() -> None:
+    found = {Prompt(d, r, None, ()).key for d, r in (("a|b", "c"), ("a", "b|c"), ("a\\", "|c"))}
+    assert found == {r"a\|b|c|neutral|0", r"a|b\|c|neutral|0", r"a\\|\|c|neutral|0"}

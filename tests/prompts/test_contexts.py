@@ -1,13 +1,12 @@
 import json
 import re
-from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
-from debiasdpo.config.context import PLACEBO, POLARITIES, Category, ContextConfig
+from debiasdpo.config.context import PLACEBO, Category, ContextConfig
 from debiasdpo.prompts.contexts import statements
 
 FOLDER = Path(__file__).parents[2] / "conf/category"
@@ -57,8 +56,17 @@ def test_statements_of_all_categories_are_told_apart() -> None:
     assert len({_words(s.text) for s in found}) == len(found)
 
 
-def test_order_does_not_depend_on_how_categories_are_named() -> None:
+def test_order_is_that_of_the_configuration_and_not_of_names() -> None:
     assert statements(ALL, ["race", "role"], "test") == statements(ALL, ["role", "race"], "test")
+    names = dict(zip(NAMES, ["h", "a", "g", "b", PLACEBO, "f", "c", "e"], strict=True))
+    renamed = ContextConfig(
+        train={"g": True, "h": True}, categories={names[n]: ALL.categories[n] for n in NAMES}
+    )
+    assert renamed.train_categories == ("h", "g")
+    for wording in ("train", "test"):
+        found = [statements(c, list(c.categories), wording) for c in (ALL, renamed)]  # type: ignore[arg-type]
+        assert [s.text for s in found[0]] == [s.text for s in found[1]]
+        assert [names[s.category] for s in found[0]] == [s.category for s in found[1]]
     first = statements(ALL, ["experience"], "train")[0]
     assert (first.name, first.polarity) == ("experience+train0", 1)
 
@@ -85,12 +93,9 @@ ONE = {"train": ("a",), "test": ("b",)}
             "in train and test",
         ),
         ({"flattering": {"train": (" ",), "test": ("a",)}, "unflattering": ONE}, "pattern"),
-        ({"flattering": ONE}, "needs flattering: and unflattering:"),
-        ({}, "needs flattering: and unflattering:"),
         ({"neutral": ONE, "positive": ONE}, "Extra inputs"),
     ],
 )
 def test_incomplete_categories_are_refused(sides: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Category.model_validate({"description": "x", **sides})
-    assert list(product(POLARITIES)) == [("flattering",), ("unflattering",), ("neutral",)]
