@@ -59,5 +59,5 @@ def packed_ranges(
 
 def stable_seed(seed: int, messages: Messages, repeat: int) -> int:
     """A seed of its own for each prompt and repeat, by what the prompt says: what is drawn depends neither
-    on what runs with it nor on what documents, rubrics and categories are called."""
+    on what runs with it nor on what anything in it is called."""
     return int(fingerprint([seed, messages, repeat])[:8], 16)
