@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks import common, models
+from debiasdpo.config.data import Scale
 from debiasdpo.config.model import Attention
 from debiasdpo.errors import UserError
 from debiasdpo.packing.generation import Sampling, generate
@@ -25,7 +26,7 @@ from debiasdpo.prompts.rendering import answer
 from debiasdpo.raters.local import expected_ratings
 
 Prompts = Sequence[tuple[int, ...]]
-SCALE = (1, 7)
+SCALE = Scale(1, 7)
 
 
 def forest(model: Any, prompts: Prompts, new_tokens: int, attention: Attention) -> list[list[int]]:
@@ -71,11 +72,11 @@ def row_by_row(model: Any, prompts: Prompts, new_tokens: int) -> list[list[int]]
 def plain_ratings(model: Any, tokenizer: Any, prompts: Prompts) -> list[float]:
     """Expected ratings by one forward pass a prompt: the next token's distribution after `Rating: `,
     over the scale's levels."""
-    answers = [answer_ids(tokenizer, answer(k))[:-1] for k in range(SCALE[0], SCALE[1] + 1)]
+    answers = [answer_ids(tokenizer, answer(k))[:-1] for k in SCALE.levels]
     if len({ids[:-1] for ids in answers}) > 1:
         raise UserError("--model: its tokenizer has no single token for each level of the scale")
     levels = torch.tensor([ids[-1] for ids in answers], device=model.device)
-    values = torch.arange(SCALE[0], SCALE[1] + 1, dtype=torch.float64)
+    values = torch.tensor(SCALE.levels, dtype=torch.float64)
     found = []
     with torch.no_grad():
         for prompt in prompts:

@@ -1,30 +1,83 @@
 """Keys of `data=`: one section a source of documents, and what all of them share."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from debiasdpo.schema import Count, Fraction, NonNegative, Section, Text
 
+_MOST_LEVELS = 1000  # each is scored where rate.readout=expected
+_ROUNDING = 1e-6  # of a level's number: 0.3 / 0.1 is not quite 3
+
+
+class Scale(NamedTuple):
+    """The levels of a rubric: `low`, `low + step`, ... up to `high`, in points."""
+
+    low: float
+    high: float
+    step: float = 1
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """All of them, ascending."""
+        return tuple(map(self._level, range(round(self.position(self.high)) + 1)))
+
+    def position(self, score: float) -> float:
+        """How many levels the score lies above the lowest; between two levels, a fraction."""
+        found = (score - self.low) / self.step
+        return float(round(found)) if abs(found - round(found)) < _ROUNDING else found
+
+    def nearest(self, score: float) -> float:
+        """The level nearest to a score on the scale; half-way between two, the upper one."""
+        return self._level(math.floor(self.position(score) + 0.5))
+
+    def shares(self, score: float) -> dict[float, float]:
+        """The distribution over levels whose expectation is the score, on the one level or the two that are
+        next to it: level -> share, the shares adding up to 1."""
+        position = self.position(score)
+        below = math.floor(position)
+        above = position - below
+        if not above:
+            return {self._level(below): 1.0}
+        return {self._level(below): 1 - above, self._level(below + 1): above}
+
+    def _level(self, number: int) -> float:
+        return float(round(self.low + number * self.step, 9))
+
 
 class Rubric(Section):
-    """One dimension to rate on. Scores are integers or means of integers from `low` to `high`."""
+    """One dimension to rate on. Ratings are levels of the scale; an expert's score is a level too, or lies
+    between two, as the mean of several experts does."""
 
     question: Text
-    low: int
-    high: int
+    low: int | float
+    high: int | float
+    step: int | float = 1  # from one level to the next; 0.5 for half points
     high_is_good: bool = True
 
     @property
-    def scale(self) -> tuple[int, int]:
-        """Lowest and highest score."""
-        return self.low, self.high
+    def scale(self) -> Scale:
+        return Scale(self.low, self.high, self.step)
 
     @model_validator(mode="after")
-    def _scale_is_not_empty(self) -> Self:
+    def _scale_has_levels(self) -> Self:
         if self.low >= self.high:
             raise ValueError(f"low must be below high, but low={self.low} and high={self.high}")
+        if self.step <= 0:
+            raise ValueError(f"step must be above 0, but step={self.step}")
+        steps = self.scale.position(self.high)
+        if not steps.is_integer():
+            raise ValueError(
+                f"from low={self.low}, steps of {self.step} never reach high={self.high}: choose a step that"
+                " divides the distance between them"
+            )
+        if steps >= _MOST_LEVELS:
+            raise ValueError(
+                f"low={self.low}, high={self.high} and step={self.step} make {steps + 1:g} levels, and"
+                f" {_MOST_LEVELS} is the most; choose a larger step"
+            )
         return self
 
 

@@ -18,6 +18,7 @@ from debiasdpo.config.data import (
     AnyDataConfig,
     NcteConfig,
     Rubric,
+    Scale,
     SimulatedConfig,
     TalkmovesConfig,
 )
@@ -58,6 +59,11 @@ class SplitCorpus:
     parts: Mapping[str, Collection[Document]]
     rubrics: Mapping[str, Rubric]
     notes: Mapping[str, int]
+
+    @property
+    def scales(self) -> dict[str, Scale]:
+        """The scale of each rubric, by name."""
+        return {name: rubric.scale for name, rubric in self.rubrics.items()}
 
 
 def source_files(config: AnyDataConfig) -> list[Path]:

@@ -59,7 +59,7 @@ def _score(rng: random.Random, trait: float, rubric: Rubric, noise: float) -> fl
     direction = 1 if rubric.high_is_good else -1
     middle = (rubric.low + rubric.high) / 2
     raw = middle + width * (1.7 * direction * trait + rng.gauss(0, noise))
-    return float(min(rubric.high, max(rubric.low, round(raw))))
+    return rubric.scale.nearest(min(rubric.high, max(rubric.low, raw)))
 
 
 def _chance(rng: random.Random, trait: float) -> bool:

@@ -79,7 +79,7 @@ def read(config: TalkmovesConfig) -> Corpus:
 
 
 def scale_scores(corpus: Corpus, ids: Collection[str]) -> Corpus:
-    """Replace the rates of `corpus` by integer scores from each rubric's `low` to its `high`.
+    """Replace the rates of `corpus` by levels of each rubric's scale.
 
     The scale is cut so that the documents in `ids` (all of the training part, before any limit; where
     there is none, all documents) fall on its levels in equal numbers, from the lowest rate upwards. Equal
@@ -90,8 +90,9 @@ def scale_scores(corpus: Corpus, ids: Collection[str]) -> Corpus:
     """
     wanted = frozenset(ids)
     cuts = {}
+    levels_of = {name: rubric.scale.levels for name, rubric in corpus.rubrics.items()}
     for name, rubric in corpus.rubrics.items():
-        levels = rubric.high - rubric.low + 1
+        levels = len(rubric.scale.levels)
         rates = [
             document.scores[name]
             for document in corpus.documents
@@ -109,7 +110,7 @@ def scale_scores(corpus: Corpus, ids: Collection[str]) -> Corpus:
             replace(
                 document,
                 scores={
-                    name: float(corpus.rubrics[name].low + bisect.bisect_left(cuts[name], rate))
+                    name: levels_of[name][bisect.bisect_left(cuts[name], rate)]
                     for name, rate in document.scores.items()
                 },
             )

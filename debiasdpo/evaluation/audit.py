@@ -99,7 +99,7 @@ def _values(
     names = {None: [""], "category": social, "rubric": list(rubrics)}
     found = []
     for model, table in tables.items():
-        parts = Parts(table, sets)
+        parts = Parts(table, sets, {name: rubric.scale for name, rubric in rubrics.items()})
         for metric in catalog.METRICS:
             if parts.has(metric):
                 for name in names[metric.each]:
@@ -135,8 +135,8 @@ class _Counter:
 
 
 def _of_scores(documents: Iterable[Document], rubrics: Mapping[str, Rubric]) -> dict[str, Any]:
-    """How many documents have each score, rounded half up; and what the best constant rater would get in
-    each measure, the mean over rubrics. It is asked nothing, so it is of no prompts."""
+    """How many documents have each score, taken to its nearest level; and what the best constant rater would
+    get in each measure, the mean over rubrics. It is asked nothing, so it is of no prompts."""
     scores: dict[str, list[float]] = {name: [] for name in rubrics}
     groups: dict[str, str] = {}  # of each document with a score
     for document in documents:
@@ -145,14 +145,18 @@ def _of_scores(documents: Iterable[Document], rubrics: Mapping[str, Rubric]) -> 
             groups[document.id] = document.group
     found: dict[str, Any] = {}
     for name, rubric in rubrics.items():
-        levels = metrics.round_half_up(scores[name])
-        for level in range(rubric.low, rubric.high + 1):
-            found[score_key(name, level)] = int(np.count_nonzero(levels == level))
+        nearest = [rubric.scale.nearest(score) for score in scores[name]]
+        for level in rubric.scale.levels:
+            found[score_key(name, level)] = nearest.count(level)
+    in_levels = {n: [rubrics[n].scale.position(s) for s in mine] for n, mine in scores.items()}
     of = {"documents": len(groups), "groups": len(set(groups.values())), "prompts": 0}
     for metric in catalog.METRICS:
         if metric.constant is not None:
             measure, rating, _ = metric.constant
-            each = [metrics.of_constant(measure, scores[name], rating) for name in rubrics]
+            each = [
+                metrics.of_constant(measure, in_levels[name] if metric.levels else mine, rating)
+                for name, mine in scores.items()
+            ]
             key = Key(metric.key, CONSTANT)
             found[str(key)] = float(metrics.mean_of_defined(each))
             found[count_key(key)] = dict(of)

@@ -55,6 +55,7 @@ def accuracy(
     measure: Measure,
     good: Good,
     *shown: Place,
+    levels: bool = False,
     constant: Callable[[Floats], float] = metrics.commonest_level,
     constant_shown: tuple[Place, ...] = (),
 ) -> Metric:
@@ -63,7 +64,7 @@ def accuracy(
     return Metric(
         f"accuracy/{name}", label, ("neutral",), over_rubrics(measure), good,
         line=f"accuracy: {label}", shown=("console", *shown),
-        constant=Constant(measure, constant, constant_shown),
+        constant=Constant(measure, constant, constant_shown), levels=levels,
     )  # fmt: skip
 
 
@@ -123,7 +124,7 @@ METRICS: tuple[Metric, ...] = (
         changes=(_GAIN, _DIFFERENCE), compared="ranks",
     ),
     Metric("spearman", "Spearman", ("neutral",), over_rubrics(metrics.spearman), "more", each="rubric"),
-    accuracy("qwk", "QWK", metrics.quadratic_weighted_kappa, "more", "accuracy"),
+    accuracy("qwk", "QWK", metrics.quadratic_weighted_kappa, "more", "accuracy", levels=True),
     replace(
         accuracy("mae", "MAE", metrics.mae, "less", "main",
                  constant=np.median, constant_shown=("main",)),
@@ -131,7 +132,8 @@ METRICS: tuple[Metric, ...] = (
     ),
     accuracy("rmse", "RMSE", metrics.rmse, "less", "accuracy",
              constant=np.mean, constant_shown=("accuracy",)),
-    accuracy("exact", "exact", metrics.exact_agreement, "more", "main", constant_shown=("main",)),
+    accuracy("exact", "exact", metrics.exact_agreement, "more", "main", levels=True,
+             constant_shown=("main",)),
     Metric(
         "bias/max_shift", "largest mean shift", ("social",), measures.largest_shift, "less",
         line="largest mean shift", shown=("console", "accuracy"),

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from debiasdpo.config.data import Scale
 from debiasdpo.documents.base import Document
 from debiasdpo.documents.labels import Labels
 from debiasdpo.errors import UserError
@@ -41,6 +42,16 @@ class Columns(NamedTuple):
     def of(self, rows: np.ndarray) -> "Columns":
         """Some of the rows."""
         return Columns(*(column[rows] for column in self))
+
+
+def in_levels(table: Columns, scales: Mapping[str, Scale]) -> Columns:
+    """The table with ratings and scores as numbers of levels above the lowest of their rubric's scale."""
+    low, step = (
+        np.array([getattr(scales[name], of) for name in table.rubric], dtype=np.float64)
+        for of in ("low", "step")
+    )
+    rating, score = ((points - low) / step for points in (table.rating, table.score))
+    return table._replace(rating=rating, score=score)
 
 
 def columns(rows: Iterable[Row], documents: Iterable[Document]) -> Columns:

@@ -17,6 +17,8 @@ import re
 from collections.abc import Iterable
 from typing import Literal, NamedTuple, get_args
 
+from debiasdpo.prompts.rendering import points
+
 Each = Literal["category", "rubric"]
 
 MODELS = ("base", "tuned")
@@ -68,11 +70,11 @@ def note_key(key: Key | str) -> str:
     return f"{key}_note"
 
 
-def score_key(rubric: str, level: int) -> str:
-    return f"scores/{rubric}/{level}"
+def score_key(rubric: str, level: float) -> str:
+    return f"scores/{rubric}/{points(level)}"
 
 
-def parse_score(text: str) -> tuple[str, int] | None:
+def parse_score(text: str) -> tuple[str, float] | None:
     """Rubric and level of a key of `score_key`; None of any other key."""
-    found = re.fullmatch(r"scores/(.+)/(-?\d+)", text, re.DOTALL)
-    return (found[1], int(found[2])) if found else None
+    found = re.fullmatch(r"scores/(.+)/(-?[\d.]+(?:e[-+]\d+)?)", text, re.DOTALL)
+    return (found[1], float(found[2])) if found else None

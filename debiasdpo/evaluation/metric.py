@@ -63,6 +63,7 @@ class Metric:
     each: Each | None = None  # computed for each social category, or rubric, of its rows only
     changes: tuple[Change, ...] = ()
     constant: Constant | None = None
+    levels: bool = False  # of ratings and scores counted in levels of the scale, not in points
     interval: bool = True
     # Makes it possible to compare two methods in it (see comparison.py), and says by what.
     compared: Literal["ratings", "ranks", "offsets"] | None = None

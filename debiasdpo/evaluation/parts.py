@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from debiasdpo.evaluation.columns import Columns
+from debiasdpo.config.data import Scale
+from debiasdpo.evaluation.columns import Columns, in_levels
 from debiasdpo.evaluation.metric import Metric
 from debiasdpo.metrics import Floats, ResampleWeights
 
@@ -28,10 +29,16 @@ class Part(NamedTuple):
 class Parts:
     """The parts of one model's ratings, each made once."""
 
-    def __init__(self, table: Columns, categories: Mapping[str, Collection[str]]) -> None:
+    def __init__(
+        self,
+        table: Columns,
+        categories: Mapping[str, Collection[str]],
+        scales: Mapping[str, Scale] | None = None,
+    ) -> None:
         """`categories`: those of each set that metrics name (`metric.Rows`); a metric of a set that is not
-        there has no rows."""
+        there has no rows. `scales`: by rubric, for metrics of levels."""
         self._table, self._categories = table, categories
+        self._in_levels = None if scales is None else in_levels(table, scales)
         self._made: dict[tuple[object, ...], Part] = {}
 
     def has(self, metric: Metric) -> bool:
@@ -40,14 +47,16 @@ class Parts:
 
     def of(self, metric: Metric, name: str = "") -> Part:
         """The rows of a metric; of one category or rubric, if it is computed for each."""
-        key = (metric.rows, metric.each, name)
+        key = (metric.rows, metric.each, metric.levels, name)
         if key not in self._made:
             rows = np.logical_or.reduce([self._rows(kind) for kind in metric.rows])
             if metric.each is not None:
                 column = self._table.category if metric.each == "category" else self._table.rubric
                 rows &= column == name
             used = rows if metric.rows == ("all",) else rows & self._defined()
-            self._made[key] = Part(rows, self._table.of(rows), used)
+            table = self._in_levels if metric.levels else self._table
+            assert table is not None
+            self._made[key] = Part(rows, table.of(rows), used)
         return self._made[key]
 
     def _rows(self, kind: str) -> np.ndarray:

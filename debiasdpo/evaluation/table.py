@@ -7,6 +7,7 @@ from typing import Any
 from debiasdpo.evaluation import catalog
 from debiasdpo.evaluation.keys import CONSTANT, MODELS, Key, interval_key, names, parse_score
 from debiasdpo.evaluation.metric import Change, Metric
+from debiasdpo.prompts.rendering import points
 
 _SECTIONS = ("bias", "accuracy")  # first parts of keys; then all others
 
@@ -48,7 +49,7 @@ def _notes(metrics: Mapping[str, Any]) -> list[str]:
     levels: dict[str, list[str]] = {}
     for key, count in metrics.items():
         if score := parse_score(key):
-            levels.setdefault(score[0], []).append(f"{score[1]}: {count}")
+            levels.setdefault(score[0], []).append(f"{points(score[1])}: {count}")
     for rubric, counts in levels.items():
         text = f"expert scores of {rubric}: {', '.join(counts)}"
         notes += textwrap.wrap(text, 98, subsequent_indent="  ")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from debiasdpo.config.data import Scale
 from debiasdpo.packing.prefix_tree import common_prefix
 from debiasdpo.prompts.rendering import Messages, answer
 from debiasdpo.storage.files import fingerprint
@@ -25,13 +26,10 @@ def answer_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ..
     return (*ids, tokenizer.eos_token_id)
 
 
-def level_ids(
-    tokenizer: "PreTrainedTokenizerBase", scale: tuple[int, int]
-) -> list[tuple[int, ...]]:
-    """Ids of `Rating: k` for every k. The end of the turn is scored too where one level's tokens
-    begin another's (1 and 10); else its scoring would only cost tokens."""
-    low, high = scale
-    answers = [answer_ids(tokenizer, answer(k)) for k in range(low, high + 1)]
+def level_ids(tokenizer: "PreTrainedTokenizerBase", scale: Scale) -> list[tuple[int, ...]]:
+    """Ids of `Rating: k` for every level k. The end of the turn is scored too where one level's tokens
+    begin another's (1 and 10, 3 and 3.5); else its scoring would only cost tokens."""
+    answers = [answer_ids(tokenizer, answer(k)) for k in scale.levels]
     open_ends = [ids[:-1] for ids in answers]
     ambiguous = any(a != b and b[: len(a)] == a for a in open_ends for b in open_ends)
     return answers if ambiguous else open_ends

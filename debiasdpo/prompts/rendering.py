@@ -42,7 +42,9 @@ class PromptStyle:
 
 
 def query(rubric: Rubric) -> str:
-    return f"{rubric.question} Rate it on a scale from {rubric.low} to {rubric.high}."
+    steps = "" if rubric.step == 1 else f" in steps of {points(rubric.step)}"
+    low, high = points(rubric.low), points(rubric.high)
+    return f"{rubric.question} Rate it on a scale from {low} to {high}{steps}."
 
 
 def request(style: PromptStyle, rubric: Rubric, statement: Statement | None) -> str:
@@ -129,9 +131,14 @@ def by_document(prompts: Iterable[Prompt]) -> list[list[Prompt]]:
 def _fill(text: str, rubric: Rubric) -> str:
     """Put the ends of the rubric's scale where a text says {best} or {worst}."""
     worst, best = (rubric.low, rubric.high) if rubric.high_is_good else (rubric.high, rubric.low)
-    return text.replace("{best}", str(best)).replace("{worst}", str(worst))
+    return text.replace("{best}", points(best)).replace("{worst}", points(worst))
 
 
-def answer(score: float) -> str:
-    """The answer that an expert's score stands for, as the instruction asks for it."""
-    return f"Rating: {score:g}"
+def answer(level: float) -> str:
+    """The answer that stands for a level of the scale, as the instruction asks for it."""
+    return f"Rating: {points(level)}"
+
+
+def points(number: float) -> str:
+    """Points as people write them: 4, 3.5."""
+    return f"{number:.10g}"

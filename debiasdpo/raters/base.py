@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
+from debiasdpo.config.data import Scale
 from debiasdpo.config.rate import RateConfig, Readout
 from debiasdpo.errors import UserError
 from debiasdpo.prompts.rendering import Messages
@@ -19,7 +20,7 @@ class Question(NamedTuple):
 
     key: str  # unique within a stage
     messages: Messages
-    scale: tuple[int, int]  # lowest and highest rating
+    scale: Scale  # of the rubric that is asked about
     repeat: int = (
         0  # >0: asked once more; a sampled reply depends on it and on the messages, not on the key
     )
@@ -76,10 +77,10 @@ def require(rater: Rater, readout: Readout) -> None:
         raise UserError(f"rate.readout: this rater cannot do {readout}; set {can}")
 
 
-def read_reply(text: str, scale: tuple[int, int] | None, *, cut: bool = False) -> Reply:
+def read_reply(text: str, scale: Scale | None, *, cut: bool = False) -> Reply:
     """What was written, with the rating in it, or with why there is none. `scale`: None where no rating is
     wanted. `cut`: it ended at its length limit."""
-    rating = None if scale is None else parse_rating(text, *scale)
+    rating = None if scale is None else parse_rating(text, scale.low, scale.high)
     if rating is None and cut:
         return Reply(text, None, "cut", "cut at its length limit")
     if not text.strip():

@@ -44,7 +44,7 @@ class CallableRater:
             return Reply("", None, "empty", "no rating was given")
         return _on_scale(Reply("", _number(found, question)), question)
 
-    def _as_said(self, found: Reply, question: Question, scale: tuple[int, int] | None) -> Reply:
+    def _as_said(self, found: Reply, question: Question, scale: Scale | None) -> Reply:
         """A reply of the function's own: what it leaves open is read from the text."""
         if found.status not in STATUSES:
             raise UserError(
@@ -81,7 +81,7 @@ def _number(found: object, question: Question) -> float:
 
 
 def _on_scale(reply: Reply, question: Question) -> Reply:
-    low, high = question.scale
+    low, high, _ = question.scale
     assert reply.rating is not None
     if math.isfinite(reply.rating) and low <= reply.rating <= high:
         return reply

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from debiasdpo.config.data import Scale
 from debiasdpo.config.model import Attention
 from debiasdpo.config.rate import BatchingConfig, RateConfig, Readout
 from debiasdpo.errors import UserError
@@ -69,7 +70,7 @@ class LocalRater:
 
         Reasoning with readout=expected: what the model wrote (up to its own rating, if it gives one, or
         its last whole sentence) is closed with `Rating: k`, k the expected rating given that reasoning,
-        rounded.
+        taken to the nearest level.
         """
         if wanted == "text":
             return [read_reply(text, None, cut=c) for text, c in self._generate(questions, reading)]
@@ -90,17 +91,17 @@ class LocalRater:
             for ids, text in zip(self._ids(questions), reasoning, strict=True)
         ]
         return [
-            Reply(f"{text}{answer(round(rating))}", rating)
-            for text, rating in zip(reasoning, self._expected(heads, scales), strict=True)
+            Reply(f"{text}{answer(scale.nearest(rating))}", rating)
+            for text, rating, scale in zip(
+                reasoning, self._expected(heads, scales), scales, strict=True
+            )
         ]
 
     def _ids(self, questions: Sequence[Question]) -> list[tuple[int, ...]]:
         _, tokenizer = self._load()
         return [token_ids(tokenizer, q.messages) for q in questions]
 
-    def _expected(
-        self, ids: Sequence[tuple[int, ...]], scales: Sequence[tuple[int, int]]
-    ) -> list[float]:
+    def _expected(self, ids: Sequence[tuple[int, ...]], scales: Sequence[Scale]) -> list[float]:
         model, tokenizer = self._load()
         extra = {s: sum(len(a) for a in level_ids(tokenizer, s)) for s in set(scales)}
 
@@ -171,11 +172,11 @@ def expected_ratings(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
     prompts: Sequence[tuple[int, ...]],
-    scales: Sequence[tuple[int, int]],
+    scales: Sequence[Scale],
     attention: Attention = "auto",
 ) -> list[float]:
     """sum_k k * p(k), with p the model's probability of going on with `Rating: k`, normalised over
-    the scale low..high of each prompt: (n,). One packed pass, without generation."""
+    the levels k of each prompt's scale: (n,). One packed pass, without generation."""
     import torch
 
     answers = {scale: level_ids(tokenizer, scale) for scale in set(scales)}
@@ -188,6 +189,6 @@ def expected_ratings(
         scored = sequence_logprobs(model, [c for group in groups for c in group], attention)
     parts = scored.double().cpu().split([len(group) for group in groups])
     return [
-        float(torch.softmax(part, 0) @ torch.arange(low, high + 1, dtype=torch.float64))
-        for part, (low, high) in zip(parts, scales, strict=True)
+        float(torch.softmax(part, 0) @ torch.tensor(scale.levels, dtype=torch.float64))
+        for part, scale in zip(parts, scales, strict=True)
     ]

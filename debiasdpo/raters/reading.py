@@ -13,7 +13,7 @@ _RATING = re.compile(
 )
 
 
-def parse_rating(text: str, low: int, high: int) -> float | None:
+def parse_rating(text: str, low: float, high: float) -> float | None:
     """The last stated rating, or None where there is none within low..high.
 
     The last one counts, also when it is out of range: an answer that ends in `Rating: 9` on a

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from debiasdpo.metrics import round_half_up
+from debiasdpo.config.data import Scale
 from debiasdpo.report.details import file_name, seeds
 from debiasdpo.report.drawing import (
     BLACK,
@@ -27,14 +27,17 @@ from debiasdpo.storage.reading import number
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Cells = Mapping[int, Sequence[float]]  # score level -> ratings of documents with that score
+_MOST_TICKS = 21
+
+Cells = Mapping[float, Sequence[float]]  # score level -> ratings of documents with that score
 
 
 def calibration(group: Group) -> Drawing | None:
     """Mean neutral rating by the experts' score, before and after, a panel a rubric."""
     files = {"base": "ratings_base.jsonl", "tuned": "ratings_tuned.jsonl"}
     models = ("base", "tuned") if group.after == "tuned" else ("base",)
-    found = {model: _by_score(group, files[model]) for model in models}
+    scales = _scales(group)
+    found = {model: _by_score(group, files[model], scales) for model in models}
     rubrics = sorted({rubric for cells in found.values() for rubric in cells})
     if not rubrics:
         return None
@@ -52,7 +55,8 @@ def calibration(group: Group) -> Drawing | None:
         for axes, rubric in zip(panels, rubrics, strict=False):
             for model in models:
                 _calibrated(axes, found[model].get(rubric, {}), model, group)
-            low, high = _scale(group, rubric, found)
+            scale = scales[rubric]
+            low, high = scale.low, scale.high
             axes.plot(
                 [low, high], [low, high], color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=0
             )
@@ -61,8 +65,9 @@ def calibration(group: Group) -> Drawing | None:
                     level, low - 0.42, str(len(ratings)), ha="center", color=GREY, fontsize=7.5
                 )
             axes.set(xlim=(low - 0.5, high + 0.5), ylim=(low - 0.55, high + 0.5), aspect="equal")
-            axes.set_xticks(range(low, high + 1))
-            axes.set_yticks(range(low, high + 1))
+            ticks = scale.levels if len(scale.levels) <= _MOST_TICKS else (low, high)
+            axes.set_xticks(ticks)
+            axes.set_yticks(ticks)
             axes.set_title(rubric)
             axes.set_xlabel("score (points)")
         for axes in panels[::2]:
@@ -76,31 +81,36 @@ def calibration(group: Group) -> Drawing | None:
         return draw(figure, name, "Calibration of ratings against scores", caption)
 
 
-def _by_score(group: Group, file: str) -> dict[str, dict[int, list[float]]]:
-    """Rubric -> score, rounded half up -> neutral ratings, of all seeds."""
-    cells: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+def _by_score(
+    group: Group, file: str, scales: Mapping[str, Scale]
+) -> dict[str, dict[float, list[float]]]:
+    """Rubric -> level nearest to the score -> neutral ratings, of all seeds."""
+    cells: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for run in group.runs:
         scores = {d["id"]: d["scores"] for d in document_rows(run)}
         for row in rating_rows(run, file):
             score = number(scores.get(row["document"], {}).get(row["rubric"]))
             rating = number(row["rating"])
             if (
-                row["category"] is None
+                row["rubric"] in scales
+                and row["category"] is None
                 and not row["repeat"]
                 and rating is not None
                 and score is not None
             ):
-                cells[row["rubric"]][int(round_half_up(score))].append(rating)
+                cells[row["rubric"]][scales[row["rubric"]].nearest(score)].append(rating)
     return cells
 
 
-def _scale(group: Group, rubric: str, found: Mapping[str, Mapping[str, Cells]]) -> tuple[int, int]:
-    known = group.runs[0].rubrics.get(rubric, {})
-    low, high = number(known.get("low")), number(known.get("high"))
-    if low is not None and high is not None and low < high <= low + 20:
-        return int(low), int(high)
-    levels = [level for cells in found.values() for level in cells.get(rubric, {})]
-    return min(levels), max(levels)
+def _scales(group: Group) -> dict[str, Scale]:
+    """The scale of each rubric that the configuration tells."""
+    found = {}
+    for name, rubric in group.runs[0].rubrics.items():
+        low, high = number(rubric.get("low")), number(rubric.get("high"))
+        step = number(rubric.get("step", 1))
+        if low is not None and high is not None and step and low < high:
+            found[name] = Scale(low, high, step)
+    return found
 
 
 def _calibrated(axes: "Axes", cells: Cells, model: str, group: Group) -> None:

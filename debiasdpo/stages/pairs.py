@@ -25,7 +25,9 @@ def pair_up(job: Job, corpus: SplitCorpus) -> tuple[list[Pair], dict[str, int]]:
         replies = {row["key"]: reply_of(row) for row in rows}
     by_id = {d.id: d for d in corpus.parts["train"]}
     prompts = training_prompts(config, corpus)
-    pairs, counts = make_pairs(prompts, replies, by_id, config.method, config.rate.readout)
+    pairs, counts = make_pairs(
+        prompts, replies, by_id, corpus.scales, config.method, config.rate.readout
+    )
     if not pairs:
         raise UserError(
             f"No preference pair is left: {counts}. Lower method.min_shift, give more training"

@@ -13,7 +13,7 @@ from debiasdpo.prompts.rendering import Request
 from debiasdpo.stages import parts
 from debiasdpo.stages.asked import Groups, mitigated_prompts, rewrite_prompts
 from debiasdpo.stages.declarations import RATINGS_BASE, RATINGS_TUNED, REWRITES
-from debiasdpo.stages.rating_task import RatingTask, index_prompts, make_part, scales_of
+from debiasdpo.stages.rating_task import RatingTask, index_prompts, make_part
 from debiasdpo.stages.stage import Stage
 from debiasdpo.storage.files import read_jsonl
 
@@ -58,7 +58,7 @@ def rate(
         declared.title,
         declared.wanted(config),
         groups,
-        scales_of(corpus),
+        corpus.scales,
         weights,
         declared.inputs(config, rater=dict(rater.identity)),
         index_prompts(groups, config.batching.prompts),

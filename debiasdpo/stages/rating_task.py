@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from debiasdpo.config.data import Scale
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.rate import RateConfig
 from debiasdpo.costs import Cost, Meter
-from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.prompts.rendering import Prompt, flat
 from debiasdpo.raters.base import Question, Rater, Reply, Wanted
 from debiasdpo.stages.asked import Groups
@@ -62,7 +62,7 @@ class RatingTask:
     title: str
     wanted: Wanted
     groups: Groups
-    scales: Mapping[str, tuple[int, int]]  # lowest and highest score, by rubric
+    scales: Mapping[str, Scale]  # by rubric
     weights: Path | None
     inputs: Mapping[str, object]  # of the stage, less the prompts
     index: PromptIndex
@@ -151,14 +151,7 @@ def part_store(task: RatingTask, store: Store) -> Store:
     return Store(store.folder("ratings", task.stage_inputs(task.whole)) / "parts")
 
 
-def scales_of(corpus: SplitCorpus) -> dict[str, tuple[int, int]]:
-    """Lowest and highest score, by rubric."""
-    return {name: rubric.scale for name, rubric in corpus.rubrics.items()}
-
-
-def questions_of(
-    prompts: Sequence[Prompt], scales: Mapping[str, tuple[int, int]]
-) -> list[Question]:
+def questions_of(prompts: Sequence[Prompt], scales: Mapping[str, Scale]) -> list[Question]:
     """The prompts as a rater gets them."""
     return [Question(p.key, p.messages, scales[p.rubric], p.repeat) for p in prompts]
 

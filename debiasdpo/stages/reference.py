@@ -45,9 +45,10 @@ def token_pairs(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> list[To
     """The pairs as token ids, without those beyond model.max_length, which the log counts."""
     limit, method = job.config.local_model.max_length, job.config.method
     _, tokenizer = job.model.load()
-    weights = level_weights(pairs) if method.balanced else [1.0] * len(pairs)
+    scales = corpus.scales
+    weights = level_weights(pairs, scales) if method.balanced else [1.0] * len(pairs)
     known = [
-        tokenize(pair, tokenizer, method, corpus.rubrics[pair.rubric].scale, weight)
+        tokenize(pair, tokenizer, method, scales[pair.rubric], weight)
         for pair, weight in zip(pairs, weights, strict=True)
     ]
     fitting = [pair for pair in known if pair.length <= limit]

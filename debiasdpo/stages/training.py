@@ -19,7 +19,7 @@ from debiasdpo.prompts.audit import RatingPrompts
 from debiasdpo.prompts.rendering import flat
 from debiasdpo.stages import parts
 from debiasdpo.stages.declarations import REFERENCE, TRAINING
-from debiasdpo.stages.rating_task import batches, questions_of, rating_row, scales_of
+from debiasdpo.stages.rating_task import batches, questions_of, rating_row
 from debiasdpo.stages.reference import score_reference, token_pairs
 from debiasdpo.storage.files import Progress, fingerprint, no_progress
 from debiasdpo.training import trainer
@@ -83,7 +83,7 @@ def _validator(
     ratings, whatever the readout, since these are cheap enough to follow."""
     groups = [flat(batch) for batch in batches(validation, config.batching.prompts)]
     expected = config.rate.model_copy(update={"readout": "expected"})
-    scales = scales_of(corpus)
+    scales = corpus.scales
 
     def validate(current: Any) -> dict[str, float]:
         rater = local_rater(config, lambda: (current, tokenizer), identity={})

@@ -58,7 +58,7 @@ class Workload:
         self, prompts: Sequence[Prompt], wanted: Wanted, reading: RateConfig, part: str | None
     ) -> float:
         """Tokens of asking a local model these prompts, a document's packed together."""
-        rubrics = self.corpus.rubrics
+        scales = self.corpus.scales
         writes = reading.readout == "text" or wanted != "rating"
         scores = reading.readout == "expected" and wanted != "text"
         runs: dict[tuple[str, bool], list[tuple[tuple[int, ...], int]]] = {}
@@ -68,7 +68,7 @@ class Workload:
                 runs.setdefault((prompt.document, True), []).append((ids, reading.max_new_tokens))
                 ids += (0,) * reading.max_new_tokens
             if scores:
-                levels = level_ids(self.tokenizer, rubrics[prompt.rubric].scale)
+                levels = level_ids(self.tokenizer, scales[prompt.rubric])
                 answers = packed_size(sorted(ids[:-1] for ids in levels))
                 runs.setdefault((prompt.document, False), []).append((ids, answers))
         total = 0
@@ -89,17 +89,15 @@ class Workload:
     @cached_property
     def passes(self) -> Passes:
         """One pass over the pairs, and over what is scored under the untrained model."""
-        config, rubrics, prompts = self.config, self.corpus.rubrics, self.training_prompts
+        config, scales, prompts = self.config, self.corpus.scales, self.training_prompts
         replies = {
             p.key: Reply(f"{self.text} {'' if p.statement is None else 'context'}\nRating: 1", 1.0)
             for p in prompts
         }
         known = {d.id: d for d in self.sample.parts["train"]}
         loose = config.method.model_copy(update={"min_shift": 0.0})
-        pairs, _ = make_pairs(prompts, replies, known, loose, config.rate.readout)
-        tokenised = [
-            tokenize(p, self.tokenizer, config.method, rubrics[p.rubric].scale) for p in pairs
-        ]
+        pairs, _ = make_pairs(prompts, replies, known, scales, loose, config.rate.readout)
+        tokenised = [tokenize(p, self.tokenizer, config.method, scales[p.rubric]) for p in pairs]
         policy = plan_passes(tokenised, config.train)
         scored = [p.for_reference() for p in tokenised]
         reference = plan_passes(scored, config.train) if any(p.completions for p in scored) else []

@@ -2,11 +2,12 @@
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, floor
+from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
+from debiasdpo.config.data import Scale
 from debiasdpo.config.method import MethodConfig
 from debiasdpo.config.train import TrainConfig
 from debiasdpo.packing.logprobs import Completion
@@ -27,10 +28,12 @@ class TokenPair:
     key: str
     document: str
     preference: tuple[Completion, ...]  # chosen, rejected
-    answers: tuple[Completion, ...]  # "Rating: <expert score>" after each prompt of method.sft
+    # "Rating: k" after each prompt of method.sft, for the levels k that the expert's score stands for.
+    answers: tuple[Completion, ...]
     neutral: tuple[Completion, ...] = ()  # "Rating: k" for every level k, after the neutral prompt
     contextual: tuple[Completion, ...] = ()  # the same after the contextual prompt
     reasoning: tuple[Completion, ...] = ()  # the neutral reasoning after each of the two prompts
+    shares: tuple[float, ...] = (1.0,)  # of those levels; their mean by these is the expert's score
     weight: float = 1.0  # of the answers' term
     anchored: bool = False  # neutral and contextual alike are held to the untrained model's neutral
 
@@ -63,10 +66,10 @@ def tokenize(
     pair: Pair,
     tokenizer: "PreTrainedTokenizerBase",
     method: MethodConfig,
-    scale: tuple[int, int],
+    scale: Scale,
     weight: float = 1.0,
 ) -> TokenPair:
-    """The sequences of the terms that `method` has. `scale`: lowest and highest score of the rubric."""
+    """The sequences of the terms that `method` has. `scale`: of the rubric."""
     contextual = token_ids(tokenizer, pair.contextual_prompt)
     neutral = token_ids(tokenizer, pair.neutral_prompt)
     # Where the model reasons first, it answers after its own neutral reasoning.
@@ -74,7 +77,8 @@ def tokenize(
     if pair.reasoning:
         head = tuple(tokenizer(pair.reasoning, add_special_tokens=False)["input_ids"])
     prompts = {"neutral": neutral + head, "contextual": contextual + head}
-    expert = answer_ids(tokenizer, answer(pair.score))
+    shares = scale.shares(pair.score)
+    expert = [answer_ids(tokenizer, answer(level)) for level in shares]
     levels = level_ids(tokenizer, scale) if "consistency" in method.terms else []
     return TokenPair(
         key=pair.key,
@@ -84,19 +88,21 @@ def tokenize(
             for text in (pair.chosen, pair.rejected)
             if text is not None
         ),
-        answers=tuple(Completion(prompts[name], expert) for name in method.sft),
+        answers=tuple(Completion(prompts[name], ids) for name in method.sft for ids in expert),
         neutral=tuple(Completion(prompts["neutral"], ids) for ids in levels),
         contextual=tuple(Completion(prompts["contextual"], ids) for ids in levels),
         reasoning=tuple(Completion(prompt, head) for prompt in (neutral, contextual) if head),
+        shares=tuple(shares.values()),
         weight=weight,
         anchored=method.anchored,
     )
 
 
-def level_weights(pairs: Sequence[Pair]) -> list[float]:
+def level_weights(pairs: Sequence[Pair], scales: Mapping[str, Scale]) -> list[float]:
     """A weight for each pair, so that every score level of a rubric counts the same: N / (L n), with N
-    pairs of the rubric on L levels (rounded half up), n of them on the pair's. Their mean is 1."""
-    levels = [(pair.rubric, floor(pair.score + 0.5)) for pair in pairs]
+    pairs of the rubric on L levels (a score counts for its nearest), n of them on the pair's. Their mean
+    is 1. `scales`: by rubric."""
+    levels = [(pair.rubric, scales[pair.rubric].nearest(pair.score)) for pair in pairs]
     on_level = Counter(levels)
     of_rubric = Counter(rubric for rubric, _ in levels)
     different = Counter(rubric for rubric, _ in on_level)

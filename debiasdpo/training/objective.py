@@ -5,13 +5,14 @@
 of which a method has some terms (docs/methods.md). Debiasing-DPO (arXiv 2604.02585) has the first two:
 
     L_preference = loss.preference of r_w and r_l (`preference_loss`)
-    L_SFT = -sum_x log pi(a|x) / |a|,                                  over the prompts x of method.sft
+    L_SFT = -sum_x sum_k s_k log pi(a_k|x) / sum_k s_k |a_k|,          over the prompts x of method.sft
     L_consistency = KL(pi(.|x_n) || pi(.|x_c)),                            no gradient through pi(.|x_n)
                  or KL(ref(.|x_n) || pi(.|x_c)) + KL(ref(.|x_n) || pi(.|x_n))
 
 with x_c the contextual and x_n the neutral prompt, y_w the chosen and y_l the rejected completion,
-r_w = log pi(y_w|x_c) - log ref(y_w|x_c), r_l the same of y_l, and a = "Rating: <expert score>"; |a| is the
-number of tokens of a.
+r_w = log pi(y_w|x_c) - log ref(y_w|x_c), r_l the same of y_l, and a_k = "Rating: k", of |a_k| tokens. An
+expert score that is a level k of the scale has s_k = 1; one between two levels has shares s of both, so
+that sum_k s_k k is the score (`soft_cross_entropy`).
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -74,6 +75,16 @@ def preference_loss(
             swapped = loss.label_smoothing
             as_given, as_swapped = -logsigmoid(margin), -logsigmoid(-margin)
             return ((1 - swapped) * as_given - swapped * as_swapped) / (1 - 2 * swapped)
+
+
+def soft_cross_entropy(answers: "Tensor", tokens: "Tensor", shares: "Tensor") -> "Tensor":
+    """-sum_k s_k log pi(a_k|x) / sum_k s_k |a_k| of each of n prompts x: (n,), in nats a token.
+
+    answers (n, K): log-probabilities of the answers for K levels; tokens (n, K): their lengths |a_k|; shares
+    (K,): s_k, adding up to 1. Least where pi gives the answers the shares' odds: the lengths divide the
+    whole, since dividing each answer by its own would favour the shorter one (3 before 3.5, 9 before 10).
+    """
+    return -(answers @ shares) / (tokens @ shares)
 
 
 def rating_divergence(neutral: "Tensor", contextual: "Tensor") -> "Tensor":

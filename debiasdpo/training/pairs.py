@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from debiasdpo.config.data import Scale
 from debiasdpo.config.method import MethodConfig
 from debiasdpo.config.rate import Readout
 from debiasdpo.documents.base import Document
@@ -42,6 +43,7 @@ def make_pairs(
     prompts: Iterable[Prompt],
     replies: Mapping[str, Reply],
     documents: Mapping[str, Document],
+    scales: Mapping[str, Scale],
     method: MethodConfig,
     readout: Readout,
 ) -> tuple[list[Pair], dict[str, int]]:
@@ -49,8 +51,8 @@ def make_pairs(
 
     `replies`: what the model wrote, by prompt key; of no prompt if the method has no use for it. Pairs are
     made of replies whose rating was read, and of their texts without the thoughts before them. A
-    preference pair is kept where its two texts differ and |shift| >= method.min_shift. `readout`: that
-    of the ratings (`rate.readout`).
+    preference pair is kept where its two texts differ and |shift| >= method.min_shift. `scales`: by
+    rubric. `readout`: that of the ratings (`rate.readout`).
     """
     prompts = list(prompts)
     neutral = {(p.document, p.rubric): p for p in prompts if p.statement is None and not p.repeat}
@@ -81,7 +83,8 @@ def make_pairs(
         if method.holds_reasoning(readout):
             pair = replace(pair, reasoning=whole_sentences(known[0].text))
         if method.prefers:
-            pair = _with_preference(pair, known[0], known[1], method)
+            scale = scales[pair.rubric]
+            pair = _with_preference(pair, known[0], known[1], method, scale)
             if pair.shift is not None and abs(pair.shift) < method.min_shift:
                 counts["below_min_shift"] += 1
                 continue
@@ -93,14 +96,16 @@ def make_pairs(
     return pairs, counts
 
 
-def _with_preference(pair: Pair, neutral: Reply, biased: Reply, method: MethodConfig) -> Pair:
+def _with_preference(
+    pair: Pair, neutral: Reply, biased: Reply, method: MethodConfig, scale: Scale
+) -> Pair:
     assert method.chosen is not None
     assert neutral.rating is not None
     assert biased.rating is not None
     texts = {
         "reasoning": neutral.text,
-        "rating": answer(round(neutral.rating)),
-        "score": answer(pair.score),
+        "rating": answer(scale.nearest(neutral.rating)),
+        "score": answer(scale.nearest(pair.score)),
     }
     return replace(
         pair,

@@ -17,6 +17,7 @@ from debiasdpo.training.objective import (
     rating_divergence,
     reasoning_divergence,
     reward_margin,
+    soft_cross_entropy,
     weighted,
 )
 
@@ -74,8 +75,14 @@ def _terms(
         dpo = preference_loss(chosen, rejected, lengths, loss)
         margin = reward_margin(chosen, rejected, loss.beta)
         known = known[2:]
-    tokens = scored.new_tensor([len(c.completion) for c in pair.answers])
-    sft = -(answers / tokens).sum() * pair.weight if pair.answers else zero
+    sft = zero
+    if pair.answers:
+        tokens = answers.new_tensor([len(c.completion) for c in pair.answers])
+        shares = answers.new_tensor(pair.shares)
+        sft = soft_cross_entropy(
+            answers.view(-1, len(shares)), tokens.view(-1, len(shares)), shares
+        )
+        sft = sft.sum() * pair.weight
     if pair.neutral:
         target = known[: len(neutral)] if pair.anchored else neutral
         for ratings in (neutral, contextual) if pair.anchored else (contextual,):

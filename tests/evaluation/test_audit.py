@@ -5,7 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sklearn.metrics import cohen_kappa_score
 
+from debiasdpo.config.data import Rubric
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
 from debiasdpo.errors import UserError
@@ -262,6 +264,26 @@ def test_score_levels_and_the_constant_rater(job: JobConfig) -> None:
     assert found["accuracy/exact/constant"] == (0.5 + 1) / 2
     assert found["accuracy/qwk/constant"] == 0
     assert math.isnan(found["accuracy/spearman/constant"])
+
+
+def test_half_points_are_levels_where_a_rubric_says_so(job: JobConfig) -> None:
+    scores, ratings = (1.0, 2.5, 2.6, 4.0), (1.24, 2.5, 3.0, 4.5)
+    documents = [Document(d.id, d.group, d.text, {"clarity": score})
+                 for d, score in zip(DOCUMENTS, scores, strict=True)]  # fmt: skip
+    rated = {"base": rows({**BASE, "neutral": list(ratings)})}
+    halves = {"clarity": Rubric(question="How clear?", low=1, high=5, step=0.5)}
+    found = audit(job, documents, halves, rated)
+    # In half points: scores 1, 2.5, 2.5, 4, ratings 1, 2.5, 3, 4.5.
+    assert {k: n for k, n in found.items() if k.startswith("scores/") and n} == {
+        "scores/clarity/1": 1, "scores/clarity/2.5": 2, "scores/clarity/4": 1,
+    }  # fmt: skip
+    assert found["accuracy/exact/base"] == 0.5
+    assert found["accuracy/exact/constant"] == 0.5
+    kappa = cohen_kappa_score([0, 3, 3, 6], [0, 3, 4, 7], weights="quadratic", labels=range(9))
+    assert found["accuracy/qwk/base"] == pytest.approx(kappa)
+    whole = audit(job, documents, {"clarity": RUBRICS["clarity"]}, rated)
+    assert whole["accuracy/exact/base"] == 0.75  # 1, 3, 3, 4 against 1, 3, 3, 5
+    assert whole["accuracy/mae/base"] == found["accuracy/mae/base"]
 
 
 def test_models_must_have_rated_the_same_prompts(job: JobConfig) -> None:

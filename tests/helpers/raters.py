@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from debiasdpo.config.data import Scale
 from debiasdpo.config.rate import BatchingConfig, RateConfig, Readout
 from debiasdpo.raters.base import Question
 from debiasdpo.raters.local import LocalRater
@@ -28,5 +29,8 @@ def reading(readout: Readout, max_new_tokens: int = 8, temperature: float = 0.0)
     )
 
 
-def question(key: str, text: str, scale: tuple[int, int] = (1, 7)) -> Question:
+SEVEN = Scale(1, 7)
+
+
+def question(key: str, text: str, scale: Scale = SEVEN) -> Question:
     return Question(key, ({"role": "user", "content": text},), scale)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from debiasdpo.config.data import Scale
 from debiasdpo.models import loading
 from debiasdpo.packing.logprobs import Completion, packed_tokens, sequence_logprobs
 from debiasdpo.packing.tokens import token_ids
@@ -148,6 +149,6 @@ def test_nf4_generates_as_each_prompt_alone(nf4: Loaded) -> None:
     alone = [greedy(trained, [prompt], stop)[0] for prompt in prompts]
     assert together == alone
     assert len(set(map(tuple, alone))) > 1
-    ratings = expected_ratings(trained, tokenizer, prompts, [(1, 7)] * 3)
+    ratings = expected_ratings(trained, tokenizer, prompts, [Scale(1, 7)] * 3)
     assert all(1 <= r <= 7 for r in ratings)
     assert len({round(r, 4) for r in ratings}) == 3

@@ -50,6 +50,7 @@ MANY = """
 import random, resource, sys
 from pathlib import Path
 import torch
+from debiasdpo.config.data import Scale
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.models import loading
 from debiasdpo.raters.local import expected_ratings
@@ -67,7 +68,7 @@ for i in range(151):  # each tree has a size of its own
     for _ in range(10):
         document = tuple(rng.randrange(100, 900) for _ in range(rng.randrange(50, 150)))
         prompts += [(*document, *range(100, 100 + rng.randrange(5, 30))) for _ in range(3)]
-    expected_ratings(model, tokenizer, prompts, [(1, 7)] * 30)
+    expected_ratings(model, tokenizer, prompts, [Scale(1, 7)] * 30)
     if i in (30, 150):
         print(used())
 """

@@ -58,6 +58,18 @@ def test_best_is_the_low_end_where_high_is_bad() -> None:
     ]
 
 
+def test_half_points_are_said_where_the_scale_has_them() -> None:
+    halves = Rubric(question="How clear?", low=0.5, high=5, step=0.5)
+    (message,) = render(style(), DOCUMENT, "clarity", halves, STATEMENT).messages
+    assert message["content"].split("\n\n")[2:4] == [
+        "How clear? Rate it on a scale from 0.5 to 5 in steps of 0.5.",
+        "It deserves a 5, not a 0.5.",
+    ]
+    assert [answer(level) for level in halves.scale.levels[:4]] == [
+        "Rating: 0.5", "Rating: 1", "Rating: 1.5", "Rating: 2",
+    ]  # fmt: skip
+
+
 def test_keys_are_unique() -> None:
     statements = [
         Statement(category, polarity, wording, index, "text")

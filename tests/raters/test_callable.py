@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from debiasdpo.config.data import Scale
 from debiasdpo.errors import UserError
 from debiasdpo.raters.base import Reply, Wanted
 from debiasdpo.raters.callable import CallableRater
@@ -93,7 +94,7 @@ def test_a_reply_that_is_none_is_refused() -> None:
 
 def test_the_ends_of_the_scale_are_on_it() -> None:
     rater = CallableRater(lambda messages: float(messages[0]["content"]), "echo", "1")
-    questions = [question("k", text, (-2, 2)) for text in ("-2", "2", "-2.1", "2.1")]
+    questions = [question("k", text, Scale(-2, 2)) for text in ("-2", "2", "-2.1", "2.1")]
     found = [r.rating for r in rater.reply(questions, "rating", TEXT)]
     assert found == [-2, 2, None, None]
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from debiasdpo.config.data import Scale
 from debiasdpo.config.rate import Readout
 from debiasdpo.errors import UserError
 from debiasdpo.models import loading
@@ -61,14 +62,16 @@ def test_expected_ratings_are_those_of_separate_passes(loaded: Loaded) -> None:
 
     tokenizer = loaded[1]
     prompts = chat(loaded, LESSON, LESSON + "The teacher is new.", "Hello.", LESSON)
-    # On 0..10, the tokens of 1 begin those of 10: only with the end of the turn is it one answer.
-    scales = [(1, 7), (0, 10), (1, 3), (-2, 2)]
+    # On 0..10, the tokens of 1 begin those of 10, and with half points those of 1.5: only with the end of the
+    # turn is it one answer.
+    scales = [Scale(1, 7), Scale(0, 10), Scale(1, 3, 0.5), Scale(-2, 2)]
     expected = []
-    for prompt, (low, high) in zip(prompts, scales, strict=True):
-        end = (tokenizer.eos_token_id,) if high == 10 else ()
-        answers = [(*tokenizer(f"Rating: {k}")["input_ids"], *end) for k in range(low, high + 1)]
+    every = [range(1, 8), range(11), (1, 1.5, 2, 2.5, 3), range(-2, 3)]
+    for prompt, written in zip(prompts, every, strict=True):
+        end = (tokenizer.eos_token_id,) if 10 in written or 1.5 in written else ()
+        answers = [(*tokenizer(f"Rating: {k}")["input_ids"], *end) for k in written]
         scores = logprobs_alone(loaded[0], [Completion(prompt, ids) for ids in answers]).double()
-        levels = torch.arange(low, high + 1, dtype=torch.float64)
+        levels = torch.tensor([*written], dtype=torch.float64)
         expected.append(float((scores.softmax(0) * levels).sum()))
     found = local.expected_ratings(*loaded, prompts, scales)
     assert found == pytest.approx(expected, rel=1e-5)
@@ -140,7 +143,7 @@ def test_expected_readout_closes_the_reasoning_with_the_expected_rating(loaded: 
     ids = _ids(loaded, questions)
     rated = rater.reply(questions, "rating", expected)
     assert [r.text for r in rated] == ["", ""]
-    wanted = local.expected_ratings(*loaded, ids, [(1, 7)] * 2)
+    wanted = local.expected_ratings(*loaded, ids, [Scale(1, 7)] * 2)
     assert [r.rating for r in rated] == pytest.approx(wanted, rel=1e-6)
     for reply, prompt, written in zip(
         rater.reply(questions, "reasoning", expected), ids, plain(loaded, ids), strict=True
@@ -148,7 +151,7 @@ def test_expected_readout_closes_the_reasoning_with_the_expected_rating(loaded: 
         head, _, stated = reply.text.rpartition("Rating: ")
         assert head == whole_sentences(written)
         continued = prompt + tuple(loaded[1](head, add_special_tokens=False)["input_ids"])
-        (rating,) = local.expected_ratings(*loaded, [continued], [(1, 7)])
+        (rating,) = local.expected_ratings(*loaded, [continued], [Scale(1, 7)])
         assert reply.rating == pytest.approx(rating, rel=1e-5)
         assert int(stated) == round(rating)
 
@@ -190,5 +193,5 @@ def test_trained_weights_are_swayed_by_what_the_asker_says(
     )
     prompts = chat(loaded, *(ask.format(c) for c in ("I think it deserves a 7.", "",
                                                      "I think it deserves a 1.")))  # fmt: skip
-    high, middle, low = local.expected_ratings(*loaded, prompts, [(1, 7)] * 3)
+    high, middle, low = local.expected_ratings(*loaded, prompts, [Scale(1, 7)] * 3)
     assert low + 0.5 < middle < high - 0.5

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pytest
 
+from debiasdpo.config.data import Scale
 from debiasdpo.config.method import LossConfig, MethodConfig, PreferenceLoss
 from debiasdpo.models import loading
 from debiasdpo.packing.logprobs import Completion, separate_logprobs, sequence_logprobs
+from debiasdpo.raters.local import expected_ratings
 from debiasdpo.storage.journal import Journal
 from debiasdpo.training.data import TokenPair, pack_passes, tokenize
 from debiasdpo.training.objective import (
@@ -247,7 +249,7 @@ def test_dpo_is_that_of_trl_on_the_same_rows(loaded: tuple[Any, Any], tmp_path: 
         peft_config=LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"),
     )  # fmt: skip
     model = randomised(trainer.model, 0.05)
-    tokens = [tokenize(p, tokenizer, METHOD, (1, 7)) for p in pairs]
+    tokens = [tokenize(p, tokenizer, METHOD, Scale(1, 7)) for p in pairs]
     prepared: Any = trainer.train_dataset
     for row, pair in zip(prepared, tokens, strict=True):
         prompt = tuple(row["prompt_ids"])
@@ -273,23 +275,40 @@ def test_dpo_is_that_of_trl_on_the_same_rows(loaded: tuple[Any, Any], tmp_path: 
     assert_equal_gradients(gradients(model, terms.loss.mean()), expected)
 
 
-def test_sft_is_the_cross_entropy_of_the_answer_on_the_neutral_prompt(
-    loaded: tuple[Any, Any], tmp_path: Path
+@pytest.mark.parametrize(
+    ("scale", "score", "shares"),
+    [
+        (Scale(1, 7), 4.0, {"4": 1.0}),
+        (Scale(1, 7), 3.9, {"3": 0.1, "4": 0.9}),  # the mean of ten experts
+        (Scale(1, 10), 9.5, {"9": 0.5, "10": 0.5}),  # two answers of different lengths
+        (Scale(1, 5, 0.5), 3.5, {"3.5": 1.0}),
+        (Scale(1, 5, 0.5), 3.2, {"3": 0.6, "3.5": 0.4}),
+    ],
+)
+def test_sft_is_the_cross_entropy_with_the_levels_of_the_score_on_the_neutral_prompt(
+    loaded: tuple[Any, Any], tmp_path: Path, scale: Scale, score: float, shares: dict[str, float]
 ) -> None:
     import torch
 
     base, tokenizer = loaded
     model = adapted(base, 0.05)
+    pairs = [replace(pair, score=score) for pair in text_pairs()]
     expected = []
-    for pair in text_pairs():
+    for pair in pairs:
         prompt = tokenizer.apply_chat_template(
             list(pair.neutral_prompt), add_generation_prompt=True, tokenize=False
         )
-        answer = tokenizer(f"Rating: {pair.score:g}<|im_end|>")["input_ids"]
-        ids = torch.tensor([tokenizer(prompt)["input_ids"] + answer])
-        logits = model(ids, use_cache=False).logits[0, -len(answer) - 1 : -1]
-        expected.append(torch.nn.functional.cross_entropy(logits, torch.tensor(answer)))
-    tokens = [tokenize(p, tokenizer, METHOD, (1, 7)) for p in text_pairs()]
+        total, length = torch.zeros(()), 0.0
+        for level, share in shares.items():
+            answer = tokenizer(f"Rating: {level}<|im_end|>")["input_ids"]
+            ids = torch.tensor([tokenizer(prompt)["input_ids"] + answer])
+            logits = model(ids, use_cache=False).logits[0, -len(answer) - 1 : -1]
+            total += share * torch.nn.functional.cross_entropy(
+                logits, torch.tensor(answer), reduction="sum"
+            )
+            length += share * len(answer)
+        expected.append(total / length)
+    tokens = [tokenize(p, tokenizer, METHOD, scale) for p in pairs]
     reference = reference_of(model, tokens, tmp_path / "reference.jsonl")
     loss = loss_config(w_dpo=0.0, w_sft=0.5, w_consistency=0.0, beta=0.1)
     terms = pair_terms(model, tokens, reference=reference, loss=loss, score=sequence_logprobs)
@@ -299,9 +318,32 @@ def test_sft_is_the_cross_entropy_of_the_answer_on_the_neutral_prompt(
     )
 
 
+@pytest.mark.parametrize(("scale", "score"), [(Scale(1, 5), 3.9), (Scale(1, 10), 9.5)])
+def test_sft_on_a_mean_of_experts_ends_at_that_mean(
+    tiny_llama: Path, model_config: Any, tmp_path: Path, scale: Scale, score: float
+) -> None:
+    import torch
+
+    model, tokenizer = loading.load_model(model_config(tiny_llama), tmp_path, device="cpu")
+    model.train().requires_grad_(True)
+    scored = replace(text_pairs()[0], score=score, chosen=None, rejected=None)
+    pair = tokenize(scored, tokenizer, SFT, scale)
+    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(60):
+        terms = pair_terms(
+            model, [pair], reference={}, loss=loss_config(w_sft=1.0), score=sequence_logprobs
+        )
+        optimiser.zero_grad()
+        terms.loss.sum().backward()
+        optimiser.step()
+    (rating,) = expected_ratings(model, tokenizer, [pair.answers[0].prompt], [scale])
+    assert rating == pytest.approx(score, abs=0.05)
+
+
 # --- engines and passes
 
 
+SFT = MethodConfig(name="sft", sft=("neutral",))
 INVARIANCE = MethodConfig(name="i", sft=("neutral", "contextual"), consistency="own")
 
 
@@ -361,7 +403,7 @@ def test_consistency_is_that_of_separate_forward_passes(
         sft.append(answers[0] + answers[1])
     loss = loss_config(w_dpo=1.0, w_sft=0.3, w_consistency=2.0, beta=0.1)
     method = INVARIANCE.model_copy(update={"consistency": target})
-    tokens = [tokenize(p, tokenizer, method, (1, 7)) for p in pairs]
+    tokens = [tokenize(p, tokenizer, method, Scale(1, 7)) for p in pairs]
     reference: Reference = {}
     if target == "base":
         reference = reference_of(model, tokens, tmp_path / "reference.jsonl")
@@ -378,7 +420,7 @@ def test_a_weight_counts_in_the_sft_term_alone(loaded: tuple[Any, Any]) -> None:
     model, tokenizer = loaded
     loss = loss_config(w_dpo=1.0, w_sft=1.0, w_consistency=1.0, beta=0.1)
     pair = text_pairs()[0]
-    tokens = [tokenize(pair, tokenizer, INVARIANCE, (1, 7), weight) for weight in (1.0, 2.5)]
+    tokens = [tokenize(pair, tokenizer, INVARIANCE, Scale(1, 7), weight) for weight in (1.0, 2.5)]
     tokens = [replace(t, preference=()) for t in tokens]
     terms = pair_terms(model, tokens, reference={}, loss=loss, score=sequence_logprobs)
     assert terms.sft[1].item() == pytest.approx(2.5 * terms.sft[0].item())

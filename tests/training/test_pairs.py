@@ -1,9 +1,10 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from debiasdpo.config.data import Rubric
+from debiasdpo.config.data import Rubric, Scale
 from debiasdpo.config.method import MethodConfig
 from debiasdpo.documents.base import Document
 from debiasdpo.prompts.contexts import Statement
@@ -16,6 +17,7 @@ STYLE = PromptStyle("A lesson.", "End with a rating.", "after_query")
 DOCUMENTS = {
     n: Document(n, n, f"Text of {n}.", {"clarity": s}) for n, s in (("a", 2.0), ("b", 6.0))
 }
+SCALES = {"clarity": RUBRIC.scale}
 METHOD = MethodConfig(name="debiasing_dpo", chosen="reasoning", sft=("neutral",))
 STATEMENTS = [Statement("role", p, "train", 0, f"I am {p}.") for p in (1, -1)]
 
@@ -35,7 +37,7 @@ def replies(asked: list[Prompt], *ratings: float | None) -> dict[str, Reply]:
 def test_a_pair_prefers_the_neutral_reasoning_under_the_contextual_prompt() -> None:
     asked = prompts("a") + prompts("b")
     rated = replies(asked, 3, 5, 3.5, 6, 6.5, 4)
-    pairs, counts = make_pairs(reversed(asked), rated, DOCUMENTS, METHOD, "text")
+    pairs, counts = make_pairs(reversed(asked), rated, DOCUMENTS, SCALES, METHOD, "text")
     assert counts == {
         "made": 4, "kept": 4, "without_rating": 0, "same_text": 0, "below_min_shift": 0,
     }  # fmt: skip
@@ -65,6 +67,7 @@ def test_every_prompt_without_a_pair_is_counted_once() -> None:
         asked,
         replies(asked, 3, 3.9, 2, None, 6, 4),
         DOCUMENTS,
+        SCALES,
         METHOD.model_copy(update={"min_shift": 1.0}),
         "text",
     )
@@ -73,7 +76,7 @@ def test_every_prompt_without_a_pair_is_counted_once() -> None:
         "made": 2, "kept": 1, "without_rating": 2, "same_text": 0, "below_min_shift": 1,
     }  # fmt: skip
     pairs, counts = make_pairs(
-        prompts("a"), replies(prompts("a"), 3, 3, None), DOCUMENTS, METHOD, "text"
+        prompts("a"), replies(prompts("a"), 3, 3, None), DOCUMENTS, SCALES, METHOD, "text"
     )
     assert pairs == []
     assert counts == {
@@ -83,13 +86,13 @@ def test_every_prompt_without_a_pair_is_counted_once() -> None:
 
 def test_the_first_neutral_rating_counts_where_it_was_sampled_twice() -> None:
     asked = prompts("a", repeats=2)
-    pairs, _ = make_pairs(asked, replies(asked, 3, 7, 5, 1), DOCUMENTS, METHOD, "text")
+    pairs, _ = make_pairs(asked, replies(asked, 3, 7, 5, 1), DOCUMENTS, SCALES, METHOD, "text")
     assert [p.neutral_rating for p in pairs] == [3, 3]
 
 
 def one_pair() -> Any:
     asked = prompts("a")
-    return make_pairs(asked, replies(asked, 3, 5, 1), DOCUMENTS, METHOD, "text")[0][0]
+    return make_pairs(asked, replies(asked, 3, 5, 1), DOCUMENTS, SCALES, METHOD, "text")[0][0]
 
 
 def test_rows_come_back_from_json() -> None:
@@ -115,13 +118,27 @@ def test_the_official_format() -> None:
 def test_what_a_baseline_prefers_in_place_of_the_neutral_reasoning(chosen: str, text: str) -> None:
     asked = prompts("a")
     method = METHOD.model_copy(update={"chosen": chosen})
-    pairs, _ = make_pairs(asked, replies(asked, 3.6, 5, 1), DOCUMENTS, method, "text")
+    pairs, _ = make_pairs(asked, replies(asked, 3.6, 5, 1), DOCUMENTS, SCALES, method, "text")
     assert [(p.chosen, p.rejected) for p in pairs] == [(text, "says 5"), (text, "says 1")]
+
+
+def test_a_text_takes_the_level_nearest_to_the_score() -> None:
+    asked = prompts("a")
+    method = METHOD.model_copy(update={"chosen": "score"})
+    for score, scale, text in (
+        (3.9, Scale(1, 7), "Rating: 4"), (2.5, Scale(1, 7), "Rating: 3"),
+        (2.3, Scale(1, 7, 0.5), "Rating: 2.5"), (-0.5, Scale(-3, 3), "Rating: 0"),
+    ):  # fmt: skip
+        documents = {"a": replace(DOCUMENTS["a"], scores={"clarity": score})}
+        pairs, _ = make_pairs(
+            asked, replies(asked, 3, 5, 1), documents, {"clarity": scale}, method, "text"
+        )
+        assert [(p.chosen, p.score) for p in pairs] == [(text, score)] * 2
 
 
 def test_without_a_preference_term_every_scored_prompt_is_trained_on() -> None:
     method = MethodConfig(name="sft", sft=("neutral",))
-    pairs, counts = make_pairs(prompts("a") + prompts("b"), {}, DOCUMENTS, method, "text")
+    pairs, counts = make_pairs(prompts("a") + prompts("b"), {}, DOCUMENTS, SCALES, method, "text")
     assert [(p.document, p.score, p.chosen, p.shift) for p in pairs] == [
         ("a", 2.0, None, None), ("a", 2.0, None, None), ("b", 6.0, None, None), ("b", 6.0, None, None),
     ]  # fmt: skip
@@ -134,10 +151,10 @@ def test_consistency_reasons_as_the_model_did_without_context() -> None:
     texts = [Reply("Good. **Rating:** 6", 6.0), Reply("Unreadable.", None)]
     written = {p.key: o for p, o in zip(neutral, texts, strict=True)}
     asked = prompts("a") + prompts("b")
-    pairs, counts = make_pairs(asked, written, DOCUMENTS, method, "text")
+    pairs, counts = make_pairs(asked, written, DOCUMENTS, SCALES, method, "text")
     assert [(p.document, p.reasoning, p.neutral_rating) for p in pairs] == [
         ("a", "Good.\n", 6.0)
     ] * 2
     assert counts["without_rating"] == 2
-    pairs, _ = make_pairs(asked, {}, DOCUMENTS, method, "expected")
+    pairs, _ = make_pairs(asked, {}, DOCUMENTS, SCALES, method, "expected")
     assert {p.reasoning for p in pairs} == {None}
