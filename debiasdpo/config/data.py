@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from debiasdpo.schema import Count, Fraction, NonNegative, Section, Text
 
 _MOST_LEVELS = 1000  # each is scored where rate.readout=expected
-_ROUNDING = 1e-6  # of a level's number: 0.3 / 0.1 is not quite 3
+LEVEL_DIGITS = 9  # after the point, of a position among levels: 0.3 / 0.1 is not quite 3
 
 
 class Scale(NamedTuple):
@@ -26,8 +26,7 @@ class Scale(NamedTuple):
 
     def position(self, score: float) -> float:
         """How many levels the score lies above the lowest; between two levels, a fraction."""
-        found = (score - self.low) / self.step
-        return float(round(found)) if abs(found - round(found)) < _ROUNDING else found
+        return round((score - self.low) / self.step, LEVEL_DIGITS)
 
     def nearest(self, score: float) -> float:
         """The level nearest to a score on the scale; half-way between two, the upper one."""
@@ -44,7 +43,7 @@ class Scale(NamedTuple):
         return {self._level(below): 1 - above, self._level(below + 1): above}
 
     def _level(self, number: int) -> float:
-        return float(round(self.low + number * self.step, 9))
+        return float(round(self.low + number * self.step, LEVEL_DIGITS))
 
 
 class Rubric(Section):

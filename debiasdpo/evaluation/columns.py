@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from debiasdpo.config.data import Scale
+from debiasdpo.config.data import LEVEL_DIGITS, Scale
 from debiasdpo.documents.base import Document
 from debiasdpo.documents.labels import Labels
 from debiasdpo.errors import UserError
@@ -50,7 +50,9 @@ def in_levels(table: Columns, scales: Mapping[str, Scale]) -> Columns:
         np.array([getattr(scales[name], of) for name in table.rubric], dtype=np.float64)
         for of in ("low", "step")
     )
-    rating, score = ((points - low) / step for points in (table.rating, table.score))
+    rating, score = (
+        np.round((points - low) / step, LEVEL_DIGITS) for points in (table.rating, table.score)
+    )
     return table._replace(rating=rating, score=score)
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from debiasdpo.config.data import Scale
 from debiasdpo.config.rate import RateConfig, Readout
 from debiasdpo.errors import UserError
 from debiasdpo.raters.base import STATUSES, Question, Reply, Wanted, read_reply
