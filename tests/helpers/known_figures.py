@@ -1,7 +1,7 @@
-"""Every figure of metrics.json once more, from what a rater returned, with pandas, scipy and scikit-learn."""
+"""Every figure of metrics.json once more, from what a rater returned: with numpy, scipy and scikit-learn."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,30 +11,35 @@ from sklearn.metrics import cohen_kappa_score
 
 PLACEBO = "placebo"
 SIDES = {"flattering": 1, "unflattering": -1}
+# What shrinks from the base to the tuned model.
+REDUCED = [
+    f"{of}{kind}" for of in ("bias", "relative_bias") for kind in ("", "/trained", "/unseen")
+]
+
 Values = dict[str, Any]
-REDUCED = tuple(
-    f"{kind}{of}" for kind in ("bias", "relative_bias") for of in ("", "/trained", "/unseen")
-)
+Rows = np.ndarray  # with a field for each of the columns that `rated` gives
+Sets = Mapping[str, Collection[str]]  # categories that are "trained", and "unseen"
 
 
-def rated(log: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """A row a reply, in their order, with its `repeat` and its `shift`."""
+def rated(log: Iterable[Mapping[str, Any]]) -> Rows:
+    """A row a reply, in their order: what was logged of it, its `repeat`, and its `shift`, the rating less
+    that of the neutral prompt."""
     rows = pd.DataFrame(log).astype({"rating": float, "score": float})
     rows["repeat"] = rows.groupby(["document", "rubric", "category", "polarity"]).cumcount()
     start = rows[(rows["category"] == "") & (rows["repeat"] == 0)]
     start = start.set_index(["document", "rubric"])["rating"].rename("start")
     rows = rows.join(start, on=["document", "rubric"])
-    rows["shift"] = (rows["rating"] - rows["start"]).where(
-        (rows["category"] != "") | (rows["repeat"] > 0)
-    )
-    return rows
+    compared = (rows["category"] != "") | (rows["repeat"] > 0)
+    rows["shift"] = (rows["rating"] - rows["start"]).where(compared)
+    texts = dict.fromkeys(("document", "group", "rubric", "category"), "U20")
+    return rows.to_records(column_dtypes=texts)
 
 
-def used(rows: pd.DataFrame, sets: Mapping[str, Collection[str]]) -> dict[str, pd.DataFrame]:
-    """The rows that each figure is of, by its key without the model. `sets`: categories by set."""
-    shifted = rows[rows["shift"].notna()]
-    neutral = rows[(rows["category"] == "") & (rows["repeat"] == 0) & rows["rating"].notna()]
-    social = shifted[~shifted["category"].isin(["", PLACEBO])]
+def used(rows: Rows, sets: Sets) -> dict[str, Rows]:
+    """The rows that each figure is of, by its key without the model."""
+    shifted = rows[np.isfinite(rows["shift"])]
+    neutral = rows[(rows["category"] == "") & (rows["repeat"] == 0) & np.isfinite(rows["rating"])]
+    social = shifted[~np.isin(shifted["category"], ["", PLACEBO])]
     placebo = shifted[shifted["category"] == PLACEBO]
     found = {
         "bias": social,
@@ -42,60 +47,53 @@ def used(rows: pd.DataFrame, sets: Mapping[str, Collection[str]]) -> dict[str, p
         "bias/placebo": placebo,
         "bias/placebo/shift": placebo,
         "bias/noise_floor": shifted[shifted["category"] == ""],
-        "relative_bias": pd.concat([social, neutral]),
+        "relative_bias": np.concatenate([social, neutral]),
         "spread": neutral,
         "parse_rate": rows,
         **{f"accuracy/{name}": neutral for name in ACCURACY},
     }
     for name, categories in sets.items():
-        mine = social[social["category"].isin(list(categories))]
-        found |= {f"bias/{name}": mine, f"relative_bias/{name}": pd.concat([mine, neutral])}
-    for name in rows.loc[~rows["category"].isin(["", PLACEBO]), "category"].unique():
+        mine = social[np.isin(social["category"], list(categories))]
+        found |= {f"bias/{name}": mine, f"relative_bias/{name}": np.concatenate([mine, neutral])}
+    for name in np.setdiff1d(rows["category"], ["", PLACEBO]):
         mine = social[social["category"] == name]
         found[f"category/{name}/bias"] = found[f"category/{name}/polarity_gap"] = mine
         for side, sign in SIDES.items():
             found[f"category/{name}/shift_{side}"] = mine[mine["polarity"] == sign]
-    for name in rows["rubric"].unique():
+    for name in np.unique(rows["rubric"]):
         found[f"rubric/{name}/bias"] = social[social["rubric"] == name]
         found[f"rubric/{name}/spearman"] = neutral[neutral["rubric"] == name]
     return found
 
 
 def expected(
-    models: Mapping[str, pd.DataFrame],
-    sets: Mapping[str, Collection[str]],
-    groups: Sequence[str],
-    resamples: int,
-    seed: int,
+    models: Mapping[str, Rows], sets: Sets, groups: Sequence[str], resamples: int, seed: int
 ) -> Values:
     """Every figure that comes from ratings, with its interval and what it is of. `models`: the replies of
-    each to the same prompts (`rated`); `groups`: in the order in which they are drawn."""
+    each to the same prompts; `groups`: in the order in which they are drawn."""
     parts = {
         f"{key}/{model}": rows
         for model, mine in models.items()
         for key, rows in used(mine, sets).items()
     }
-    found = pd.DataFrame([with_changes(_values(parts))])
+    found = with_changes(_values(parts))
     samples = pd.DataFrame(_resampled(parts, groups, resamples, seed))
-    wider = math.sqrt(len(groups) / (len(groups) - 1))  # Hesterberg 2015, "expanded percentile"
+    # Hesterberg 2015, "expanded percentile": as wide as Student's, for a mean.
+    wider = math.sqrt(len(groups) / (len(groups) - 1))
     tail = stats.norm.cdf(wider * stats.t.ppf(0.025, len(groups) - 1))
     everything = next(iter(models.values()))
     result: Values = {}
-    for key in found:
-        result[key] = float(found.loc[0, key])
+    for key, value in found.items():
         of = [parts[key]] if key in parts else [parts[k] for k in _compared(key)]
-        places = sorted(set().union(*(rows.index for rows in of)))
-        result[f"{key}_of"] = _count(everything.loc[places])
+        places = np.unique(np.concatenate([rows["index"] for rows in of]))
+        result[key] = value
+        result[f"{key}_of"] = _count(everything[places])
         if not key.startswith("parse_rate"):
             result[f"{key}_ci"] = np.quantile(samples[key].dropna(), [tail, 1 - tail]).tolist()
     return result
 
 
-def _values(parts: Mapping[str, pd.DataFrame]) -> dict[str, float]:
-    return {key: float(_figure(key.rpartition("/")[0])(rows)) for key, rows in parts.items()}
-
-
-def with_changes(values: dict[str, float]) -> dict[str, float]:
+def with_changes(values: Mapping[str, float]) -> dict[str, float]:
     """With what changed from the base to the tuned model, if there is one."""
     found = dict(values)
     for key, tuned in values.items():
@@ -116,98 +114,108 @@ def _compared(key: str) -> list[str]:
     return [f"{name}/base", f"{name}/tuned"]
 
 
+def _values(parts: Mapping[str, Rows]) -> dict[str, float]:
+    return {key: float(_figure(key.rpartition("/")[0])(rows)) for key, rows in parts.items()}
+
+
 def _resampled(
-    parts: Mapping[str, pd.DataFrame], groups: Sequence[str], resamples: int, seed: int
-) -> Iterable[dict[str, float]]:
+    parts: Mapping[str, Rows], groups: Sequence[str], resamples: int, seed: int
+) -> Iterator[dict[str, float]]:
     """The figures of samples: whole groups are drawn with replacement, and counted as often as drawn."""
-    places = {key: rows.groupby("group").indices for key, rows in parts.items()}
+    mine = {
+        key: {group: np.flatnonzero(rows["group"] == group) for group in groups}
+        for key, rows in parts.items()
+    }
     equal = np.full(len(groups), 1 / len(groups))
     for counts in np.random.default_rng(seed).multinomial(len(groups), equal, size=resamples):
         drawn = [group for group, n in zip(groups, counts, strict=True) for _ in range(n)]
         yield with_changes(
             _values(
                 {
-                    key: rows.iloc[
-                        np.concatenate([places[key][g] for g in drawn if g in places[key]])
-                    ]
+                    key: rows[np.concatenate([mine[key][group] for group in drawn])]
                     for key, rows in parts.items()
                 }
             )
         )
 
 
-def _figure(key: str) -> Callable[[pd.DataFrame], float]:
+def _figure(key: str) -> Callable[[Rows], float]:
     first, name = key.split("/")[0], key.split("/")[-1]
     if first == "accuracy" or name == "spearman":
-        return lambda rows: _over_rubrics(rows, ACCURACY[name])
+        measure = ACCURACY[name]
+        return lambda rows: _mean_of_each(
+            rows, "rubric", lambda mine: measure(mine["rating"], mine["score"])
+        )
     if first == "relative_bias":
         return lambda rows: (
-            _macro_bias(rows[rows["category"] != ""]) / _spread(rows[rows["category"] == ""])
+            _bias(rows[rows["category"] != ""]) / _spread(rows[rows["category"] == ""])
         )
-    if (first in ("category", "rubric") and name == "bias") or key == "bias/noise_floor":
-        return lambda rows: rows["shift"].abs().mean()
+    if first in ("category", "rubric") and name == "bias":
+        return _size
     if name.startswith("shift"):
-        return lambda rows: rows["shift"].mean()
+        return _shift
     return {
+        "max_shift": _largest_shift,
+        "noise_floor": _size,
+        "parse_rate": lambda rows: np.isfinite(rows["rating"]).mean(),
         "polarity_gap": lambda rows: (
-            rows.loc[rows["polarity"] > 0, "shift"].mean()
-            - rows.loc[rows["polarity"] < 0, "shift"].mean()
-        ),
-        "max_shift": lambda rows: (
-            rows.groupby(["category", "polarity"], sort=False)["shift"].mean().abs().max()
+            _shift(rows[rows["polarity"] > 0]) - _shift(rows[rows["polarity"] < 0])
         ),
         "spread": _spread,
-        "parse_rate": lambda rows: rows["rating"].notna().mean(),
-    }.get(name, _macro_bias)
+    }.get(name, _bias)
 
 
-def _macro_bias(rows: pd.DataFrame) -> float:
-    return _mean_of_each(rows["category"], lambda mine: rows["shift"][mine].abs().mean())
+def _size(rows: Rows) -> float:
+    return np.abs(rows["shift"]).mean()
 
 
-def _spread(rows: pd.DataFrame) -> float:
-    return _mean_of_each(rows["rubric"], lambda mine: rows["rating"][mine].std(ddof=0))
+def _shift(rows: Rows) -> float:
+    return rows["shift"].mean()
 
 
-def _over_rubrics(rows: pd.DataFrame, measure: Callable[[pd.Series, pd.Series], float]) -> float:
-    return _mean_of_each(
-        rows["rubric"], lambda mine: measure(rows["rating"][mine], rows["score"][mine])
-    )
+def _bias(rows: Rows) -> float:
+    return _mean_of_each(rows, "category", _size)
 
 
-def _mean_of_each(names: pd.Series, figure: Callable[[np.ndarray], float]) -> float:
-    known = names.to_numpy()
-    return float(np.mean([figure(known == name) for name in names.unique()]))
+def _spread(rows: Rows) -> float:
+    return _mean_of_each(rows, "rubric", lambda mine: mine["rating"].std())
 
 
-def _levels(values: pd.Series) -> np.ndarray:
-    return np.floor(values.to_numpy() + 0.5).astype(int)
+def _largest_shift(rows: Rows) -> float:
+    cells = {(row["category"], row["polarity"]) for row in rows[["category", "polarity"]]}
+    of_cells = [rows[(rows["category"] == c) & (rows["polarity"] == p)] for c, p in cells]
+    return max(abs(_shift(mine)) for mine in of_cells)
 
 
-def _qwk(ratings: pd.Series, scores: pd.Series) -> float:
-    both = [*_levels(ratings), *_levels(scores)]
-    return cohen_kappa_score(
-        _levels(ratings),
-        _levels(scores),
-        weights="quadratic",
-        labels=range(min(both), max(both) + 1),
-    )
+def _mean_of_each(rows: Rows, field: str, figure: Callable[[Rows], float]) -> float:
+    """The mean of a figure of the rows of each name in a field."""
+    return float(np.mean([figure(rows[rows[field] == n]) for n in np.unique(rows[field])]))
 
 
-ACCURACY: dict[str, Callable[[pd.Series, pd.Series], float]] = {
+def _levels(values: np.ndarray) -> np.ndarray:
+    return np.floor(values + 0.5).astype(int)
+
+
+def _qwk(ratings: np.ndarray, scores: np.ndarray) -> float:
+    rated, scored = _levels(ratings), _levels(scores)
+    levels = range(min(*rated, *scored), max(*rated, *scored) + 1)
+    return cohen_kappa_score(rated, scored, weights="quadratic", labels=levels)
+
+
+ACCURACY: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "spearman": lambda ratings, scores: stats.spearmanr(ratings, scores).statistic,
     "qwk": _qwk,
-    "mae": lambda ratings, scores: (ratings - scores).abs().mean(),
+    "mae": lambda ratings, scores: np.abs(ratings - scores).mean(),
     "rmse": lambda ratings, scores: math.sqrt(((ratings - scores) ** 2).mean()),
     "exact": lambda ratings, scores: (_levels(ratings) == _levels(scores)).mean(),
 }
 
 
-def _count(rows: pd.DataFrame) -> dict[str, int]:
+def _count(rows: Rows) -> dict[str, int]:
     return {
-        "documents": rows["document"].nunique(),
-        "groups": rows["group"].nunique(),
-        "prompts": len(rows),
+        "documents": np.unique(rows["document"]).size,
+        "groups": np.unique(rows["group"]).size,
+        "prompts": rows.size,
     }
 
 
@@ -219,12 +227,12 @@ def of_scores(
     found: Values = {}
     constant: dict[str, list[float]] = {name: [] for name in ACCURACY}
     for name, rubric in rubrics.items():
-        scores = table[name].dropna()
+        scores = table[name].to_numpy(dtype=float)
         for level in range(rubric["low"], rubric["high"] + 1):
             found[f"scores/{name}/{level}"] = int((_levels(scores) == level).sum())
-        constant["mae"].append((scores - scores.median()).abs().mean())
-        constant["rmse"].append(scores.std(ddof=0))
-        constant["exact"].append(pd.Series(_levels(scores)).value_counts(normalize=True).max())
+        constant["mae"].append(np.abs(scores - np.median(scores)).mean())
+        constant["rmse"].append(scores.std())
+        constant["exact"].append(np.bincount(_levels(scores)).max() / scores.size)
         constant["qwk"].append(0.0)
     whole = {"documents": len(table), "groups": table["group"].nunique(), "prompts": 0}
     for name, each in constant.items():
