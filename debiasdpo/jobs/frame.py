@@ -10,7 +10,7 @@ import yaml
 
 from debiasdpo.config.job import JobConfig
 from debiasdpo.jobs.failures import cause
-from debiasdpo.jobs.identity import Choices, identify, inputs_key, output_folder, trained
+from debiasdpo.jobs.identity import Choices, contents, identify, inputs_key, output_folder
 from debiasdpo.jobs.job import Job
 from debiasdpo.jobs.logs import FORMAT
 from debiasdpo.jobs.run_folder import RunFolder
@@ -19,7 +19,7 @@ from debiasdpo.raters.base import Rater
 from debiasdpo.redaction import MaskingFormatter, mask_known, redact
 from debiasdpo.storage.files import write_json, write_text
 from debiasdpo.storage.store import Store
-from debiasdpo.tracking.tracker import open_tracker
+from debiasdpo.tracking.tracker import group_name, open_tracker
 
 log = logging.getLogger("debiasdpo")
 
@@ -38,20 +38,26 @@ def open_job(config: JobConfig, choices: Choices, rater: Rater | None = None) ->
         _write_config(run, plain)
         write_json(run.folder / "versions.json", versions())
         run.status("running", stage="start", config=key)
-        inputs = inputs_key(config, key)
+        content = contents(config)
         with open_tracker(
             config.tracker,
             run_id=key,
             name=run.folder.name,
-            group=f"{choices.name}_{trained(config)}",
-            tags=[choices.name, *config.context.train_categories, config.method.name],
+            group=group_name(choices.model, choices.data, config.context.train_categories),
+            tags=[
+                choices.model,
+                choices.data,
+                *config.context.train_categories,
+                config.method.name,
+            ],
             job_config=plain,
             folder=run.folder,
         ) as tracker:
             yield Job(config, Store(output_folder(config) / "cache"), run, tracker, rater)
         run.finish(
             config=key,
-            inputs=inputs,
+            inputs=inputs_key(key, content),
+            content=content,
             tracker=config.tracker.kind,
             gpu_hour_price=config.gpu_hour_price,
         )

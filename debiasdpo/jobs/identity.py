@@ -80,7 +80,7 @@ def finished(config: JobConfig, choices: Choices) -> Path | None:
     if not folder.is_dir():
         return None
     known = RunFolder(folder, {}).complete()
-    if known is None or known.get("inputs") != inputs_key(config, key):
+    if known is None or known.get("inputs") != inputs_key(key, contents(config)):
         return None
     if known.get("gpu_hour_price") != config.gpu_hour_price:  # its metrics.json says another price
         return None
@@ -88,16 +88,19 @@ def finished(config: JobConfig, choices: Choices) -> Path | None:
     return folder if tracker in ("none", known.get("tracker")) else None
 
 
-def inputs_key(config: JobConfig, key: str) -> str:
+def contents(config: JobConfig) -> dict[str, str]:
+    """What the configuration only names, and what may change while it stays: fingerprints of the documents'
+    files and of the model, and the version of this package."""
+    return {
+        "data": fingerprint(files_identity(source_files(config.data))),
+        "model": fingerprint(_model(config)),
+        "debiasdpo": __version__,
+    }
+
+
+def inputs_key(key: str, contents: Mapping[str, str]) -> str:
     """Fingerprint of all that decides the job's result, by its configuration's `key`."""
-    return fingerprint(
-        {
-            "config": key,
-            "debiasdpo": __version__,
-            "files": files_identity(source_files(config.data)),
-            "model": _model(config),
-        }
-    )
+    return fingerprint({"config": key, **contents})
 
 
 def _model(config: JobConfig) -> object:

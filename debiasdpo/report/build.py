@@ -24,7 +24,9 @@ from debiasdpo.report import (
 from debiasdpo.report.collect import Run, find_runs
 from debiasdpo.report.drawing import Drawing, svg_file
 from debiasdpo.report.formats import Table
-from debiasdpo.report.groups import Group, group_runs
+from debiasdpo.report.groups import BASE, Group, blocks, group_runs
+from debiasdpo.report.latex import to_latex
+from debiasdpo.report.values import Value, notes_of
 from debiasdpo.storage.files import write_text
 
 log = logging.getLogger(__name__)
@@ -73,7 +75,7 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
     transfer, shifts = tables.transfer_table(groups), tables.shift_table(groups)
     compared = versus.versus_table(groups, against)
     by_data = list(figures.by_data(groups))
-    bias = _some(figures.bias_by_method(*head, found) for head, found in tables.blocks(groups))
+    bias = _some(figures.bias_by_method(*head, found) for head, found in blocks(groups))
     pareto = _some(figures.bias_and_accuracy(m, d, found) for m, d, found in by_data)
     matrices = _some(
         drawing for m, d, found in by_data for drawing in figures.transfer(m, d, found)
@@ -114,26 +116,32 @@ def _some(drawings: Iterable[Drawing | None]) -> tuple[Drawing, ...]:
 def _detail(group: Group) -> page.Detail:
     made = (details.shifts(group), details.training_curves(group), calibration.calibration(group))
     found = examples.worst_examples(group)
+    summary, notes = _summary(group)
     return page.Detail(
         title=group.title,
-        summary=_summary(group),
+        summary=summary,
+        notes=tuple(notes),
         figures=tuple(drawing for drawing in made if drawing is not None),
         examples=tuple((why, tuple(same)) for why, same in groupby(found, lambda e: e.why)),
     )
 
 
-def _summary(group: Group) -> str:
-    """`bias, trained 0.53 → 0.06 (reduction 89%); Spearman 0.32 → 0.41; 2 seeds`."""
+def _summary(group: Group) -> tuple[str, list[str]]:
+    """`bias, trained 0.53 → 0.06 (reduction 89%); Spearman 0.32 → 0.41; 2 seeds`, and the notes of these."""
     bias = "bias/trained" if group.value("bias/trained/tuned") else "bias"
     parts = []
+    noted: list[tuple[str, Value | None]] = []
     for metric in map(catalog.find, (bias, "accuracy/spearman", "spread")):
         values = [group.value(str(Key(metric.key, model))) for model in MODELS]
         said = [formats.text(value, metric.format) for value in values if value is not None]
         parts.append(f"{metric.label} {' → '.join(said)}")
+        names = (f"{metric.label}, {model}" for model in (BASE, group.method))
+        noted += zip(names, values, strict=True)
     reduction = group.value(str(Key(bias, "reduction")))
     if reduction is not None:
         parts[0] += f" (reduction {formats.text(reduction, 'percent')})"
-    return "; ".join([*parts, "1 seed" if group.seeds == 1 else f"{group.seeds} seeds"])
+        noted.append(("reduction", reduction))
+    return "; ".join([*parts, details.seeds(group)]), notes_of(noted)
 
 
 def write(report: Report, folder: Path) -> None:
@@ -144,7 +152,7 @@ def write(report: Report, folder: Path) -> None:
                 old.unlink()
     for table in report.tables:
         write_text(folder / "tables" / f"{table.name}.csv", formats.to_csv(table))
-        write_text(folder / "tables" / f"{table.name}.tex", formats.to_latex(table))
+        write_text(folder / "tables" / f"{table.name}.tex", to_latex(table))
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for drawing in report.figures:
         (folder / "figures" / f"{drawing.name}.svg").write_text(svg_file(drawing), "utf-8")

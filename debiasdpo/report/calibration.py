@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import stdtrit
 
 from debiasdpo.config.data import Scale
 from debiasdpo.report.details import file_name, seeds
@@ -21,6 +22,7 @@ from debiasdpo.report.drawing import (
     style,
 )  # fmt: skip
 from debiasdpo.report.groups import Group
+from debiasdpo.report.names import shortened, shorter
 from debiasdpo.report.rows import document_rows, rating_rows
 from debiasdpo.storage.reading import number
 
@@ -52,7 +54,8 @@ def calibration(group: Group) -> Drawing | None:
         panels = figure.subplots(lines, min(2, len(rubrics)), squeeze=False).flatten()
         for axes in panels[len(rubrics) :]:
             axes.set_axis_off()
-        for axes, rubric in zip(panels, rubrics, strict=False):
+        titles = shortened(rubrics, lambda name: shorter(name, 28))
+        for axes, rubric, title in zip(panels, rubrics, titles, strict=False):
             for model in models:
                 _calibrated(axes, found[model].get(rubric, {}), model, group)
             scale = scales[rubric]
@@ -68,15 +71,16 @@ def calibration(group: Group) -> Drawing | None:
             ticks = scale.levels if len(scale.levels) <= _MOST_TICKS else (low, high)
             axes.set_xticks(ticks)
             axes.set_yticks(ticks)
-            axes.set_title(rubric)
+            axes.set_title(title)
             axes.set_xlabel("score (points)")
         for axes in panels[::2]:
             axes.set_ylabel("mean rating (points)")
         legend(figure, panels[0])
         caption = (
-            "Ratings of neutral prompts by the experts' scores; below, how many have that score. Dotted:"
-            " ratings equal to scores. A flat line is a rater that hardly tells good from poor. Bars:"
-            f" 95 % of the mean over documents, as if all were independent; {seeds(group)}."
+            "Ratings of neutral prompts by the experts' scores; below, how many ratings of the base model are"
+            f" of documents with that score, over {seeds(group)}. Dotted: ratings equal to scores. A flat"
+            " line is a rater that hardly tells good from poor. Bars: 95 % of the mean, as if all ratings"
+            " were independent; none for a single one."
         )
         return draw(figure, name, "Calibration of ratings against scores", caption)
 
@@ -116,11 +120,7 @@ def _scales(group: Group) -> dict[str, Scale]:
 def _calibrated(axes: "Axes", cells: Cells, model: str, group: Group) -> None:
     levels = sorted(cells)
     means = [float(np.mean(cells[level])) for level in levels]
-    errors = [
-        1.96 * float(np.std(cells[level], ddof=1)) / math.sqrt(len(cells[level]))
-        if len(cells[level]) > 1 else 0.0
-        for level in levels
-    ]  # fmt: skip
+    errors = [_half_width(cells[level]) for level in levels]
     base = model == "base"
     colour, marker = (BLACK, "o") if base else mark(group.method)
     axes.errorbar(
@@ -129,3 +129,11 @@ def _calibrated(axes: "Axes", cells: Cells, model: str, group: Group) -> None:
         linestyle=(0, (4, 2)) if base else "-", markerfacecolor="white" if base else colour,
         label="base model" if base else group.method,
     )  # fmt: skip
+
+
+def _half_width(ratings: Sequence[float]) -> float:
+    """Of the 95 % interval of their mean, by Student; 0 for a single one, which has none."""
+    count = len(ratings)
+    if count < 2:
+        return 0.0
+    return float(-stdtrit(count - 1, 0.025) * np.std(ratings, ddof=1)) / math.sqrt(count)

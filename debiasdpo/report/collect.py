@@ -4,13 +4,16 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from debiasdpo.cluster.states import state_of
 from debiasdpo.errors import UserError
-from debiasdpo.evaluation.keys import count_key, interval_key
+from debiasdpo.evaluation.keys import count_key, interval_key, note_key
 from debiasdpo.redaction import redact
+from debiasdpo.report import alike
+from debiasdpo.report.values import UNSAID, Value
 from debiasdpo.storage.reading import Notes, interval, note, number, read_mapping
 
 # Tables and figures show methods in this order; others follow, by name.
@@ -41,13 +44,33 @@ class Run:
     trained: tuple[str, ...]  # categories of context.train
     method: str
     seed: int | None
+    content: Mapping[str, str] = field(default_factory=dict)  # what data and weights were: hashes
     notes: Notes = field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        """Whether its method changed the ratings, so that it has a tuned model beside the base model."""
+        return "bias/tuned" in self.metrics
+
+    @cached_property
+    def settings(self) -> alike.Settings:
+        """What it shares with other seeds of the same setting."""
+        return alike.settings_of(self.config, self.content, trained=self.changed)
 
     def metric(self, key: str) -> float | None:
         return number(self.metrics.get(key))
 
-    def interval(self, key: str) -> tuple[float, float] | None:
-        return interval(self.metrics.get(interval_key(key)))
+    def value(self, key: str) -> Value:
+        """A metric with its interval, and with why either is missing."""
+        said = self.metrics.get(note_key(key))
+        note = said if isinstance(said, str) else ""
+        if key not in self.metrics:
+            return Value(None, note="not in metrics.json")
+        mean = self.metric(key)
+        if mean is None:
+            return Value(None, note=note or UNSAID)
+        low, high = interval(self.metrics.get(interval_key(key))) or (None, None)
+        return Value(mean, low, high, note=note)
 
     def count(self, key: str, what: str) -> int | None:
         """Of how many documents, groups or prompts a metric is; runs of earlier versions do not say."""
@@ -128,6 +151,7 @@ def read_run(folder: Path) -> Run:
         trained=trained,
         method=method,
         seed=seed,
+        content={str(what): str(name) for what, name in _section(status, "content").items()},
         notes=notes,
     )
 

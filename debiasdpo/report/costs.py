@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from debiasdpo.report.collect import Run
 from debiasdpo.report.formats import Cell, Column, Table
-from debiasdpo.report.groups import Value
 from debiasdpo.report.tables import DATA, METHOD, MODEL
+from debiasdpo.report.values import Value
 from debiasdpo.storage.reading import note, number, read_mapping
 
 
@@ -44,5 +44,5 @@ def stages_table(runs: Sequence[Run]) -> Table:
     )  # fmt: skip
 
 
-def _value(number: float | None, unit: float = 1.0) -> Value:
-    return Value(None if number is None else number / unit)
+def _value(number: float | None, unit: float = 1.0) -> Value | None:
+    return None if number is None else Value(number / unit)

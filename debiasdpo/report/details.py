@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from debiasdpo.report import names
 from debiasdpo.report.drawing import (
     BLACK,
     BLUE,
@@ -20,8 +21,9 @@ from debiasdpo.report.drawing import (
     style,
     wrapped,
 )  # fmt: skip
-from debiasdpo.report.groups import SIDES, Group, Value
-from debiasdpo.storage.reading import Types, number, read_mapping, read_rows, safe_name
+from debiasdpo.report.groups import SIDES, Group
+from debiasdpo.report.values import Value, notes_of
+from debiasdpo.storage.reading import Types, number, read_mapping, read_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,8 +37,7 @@ _SIDES = {
 
 
 def file_name(kind: str, group: Group) -> str:
-    parts = (kind, group.model, group.data, group.trained_on, group.label)
-    return safe_name("_".join(parts))
+    return names.file_name(kind, group.model, group.data, group.trained_on, group.label)
 
 
 def shifts(group: Group) -> Drawing | None:
@@ -53,7 +54,7 @@ def shifts(group: Group) -> Drawing | None:
         return None
     name = file_name("shifts", group)
     with style(name):
-        labels = [_starred(c, group) for c in categories]
+        labels = names.shortened([_starred(c, group) for c in categories], wrapped)
         hollow, filled = "hollow: base model", f"filled: {group.method}"
         below = 0.47 + legend_room([*SIDES, hollow, *([filled] if len(models) > 1 else [])])
         drawn = canvas(0.56 * len(categories), left=room(labels), bottom=below)
@@ -81,7 +82,8 @@ def shifts(group: Group) -> Drawing | None:
             f"0: the statement did not move ratings on average.{trained} Bars: 95 % intervals;"
             f" {seeds(group)}."
         )
-        return draw(drawn, name, "Shift by context and polarity", caption)
+        notes = notes_of((f"{c}, {s}, {m}", value) for (c, s, m), value in values.items())
+        return draw(drawn, name, "Shift by context and polarity", caption, notes)
 
 
 def _dot(axes: "Axes", value: Value, y: float, colour: str, marker: str, *, hollow: bool) -> None:
@@ -96,7 +98,7 @@ def _dot(axes: "Axes", value: Value, y: float, colour: str, marker: str, *, holl
 
 
 def _starred(category: str, group: Group) -> str:
-    return wrapped(f"{category} *" if category in group.trained else category)
+    return f"{category} *" if category in group.trained else category
 
 
 def seeds(group: Group) -> str:

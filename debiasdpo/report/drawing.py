@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
+from debiasdpo.config.shown import one_line
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 WIDTH = 4.5  # inches: nearly its own size at 400 pixels; two side by side at 1280
+MARGIN = 0.12  # inches to the right of the axes
 _DPI = 180
 _FONTS = "DejaVu Sans, Verdana, sans-serif"  # Verdana is as wide, where DejaVu is not installed
 
@@ -37,11 +40,13 @@ _MARKS = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """One figure. `svg` can stand in a page beside others; `caption` says what to look at."""
+    """One figure. `svg` can stand in a page beside others; `caption` says what to look at, `notes` what is
+    missing in it or to be trusted little."""
 
-    name: str  # of its files
+    name: str  # of its files, and of no other figure
     title: str
     caption: str
+    notes: tuple[str, ...]
     svg: str
     png: bytes
 
@@ -72,7 +77,7 @@ def style(name: str) -> Iterator[None]:
 
 
 def canvas(
-    height: float, *, left: float, bottom: float, top: float = 0.1, right: float = 0.12
+    height: float, *, left: float, bottom: float, top: float = 0.1, right: float = MARGIN
 ) -> "Figure":
     """An empty figure whose axes leave these margins. All in inches; `height` is that of the axes.
 
@@ -88,6 +93,7 @@ def canvas(
 
 def wrapped(label: str) -> str:
     """A label beside an axis, on up to three lines of 20 characters."""
+    label = one_line(label)
     return "\n".join(textwrap.wrap(label, 20, max_lines=3, placeholder=" …")) or label
 
 
@@ -119,7 +125,9 @@ def _legend_columns(labels: Iterable[str]) -> int:
     return max(1, min(len(known), int(WIDTH / (0.073 * max(map(len, known)) + 0.42))))
 
 
-def draw(figure: "Figure", name: str, title: str, caption: str) -> Drawing:
+def draw(
+    figure: "Figure", name: str, title: str, caption: str, notes: Iterable[str] = ()
+) -> Drawing:
     """Render a figure. Call it inside the `style` in which the figure was made."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -129,7 +137,8 @@ def draw(figure: "Figure", name: str, title: str, caption: str) -> Drawing:
         png, format="png", dpi=_DPI, metadata={"Software": None}, pil_kwargs={"compress_level": 4}
     )
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    return Drawing(name, title, caption, _inline(svg.getvalue(), name, title), png.getvalue())
+    inline = _inline(svg.getvalue(), name, one_line(title))
+    return Drawing(name, title, caption, tuple(notes), inline, png.getvalue())
 
 
 def _inline(svg: str, name: str, title: str) -> str:
@@ -138,13 +147,17 @@ def _inline(svg: str, name: str, title: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.DOTALL)
-    prefix = re.sub(r"\W", "-", name)
-    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
-    svg = re.sub(r"url\(#", f"url(#{prefix}-", svg)
-    svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
-    svg = re.sub(r"font: (\S+) 'DejaVu Sans'", r"font-size: \1", svg)
+    svg = re.sub("<[^>]+>", lambda tag: _of_figure(tag[0], name), svg)
     head, rest = svg.split(">", 1)
     return f'{head} role="img" font-family="{_FONTS}"><title>{escape(title)}</title>{rest}'
+
+
+def _of_figure(tag: str, name: str) -> str:
+    """A tag, not the words between tags, with its ids made the figure's own."""
+    tag = re.sub(r'\bid="', f'id="{name}-', tag)
+    tag = re.sub(r"url\(#", f"url(#{name}-", tag)
+    tag = re.sub(r'href="#', f'href="#{name}-', tag)
+    return re.sub(r"font: (\S+) 'DejaVu Sans'", r"font-size: \1", tag)
 
 
 def svg_file(drawing: Drawing) -> str:

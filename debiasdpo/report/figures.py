@@ -9,6 +9,8 @@ import numpy as np
 from debiasdpo.report.drawing import (
     BLACK,
     GREY,
+    MARGIN,
+    WIDTH,
     Drawing,
     canvas,
     draw,
@@ -20,13 +22,15 @@ from debiasdpo.report.drawing import (
     wrapped,
 )  # fmt: skip
 from debiasdpo.report.formats import text
-from debiasdpo.report.groups import Group, Value
-from debiasdpo.report.tables import audited, base_groups, reduction_on
-from debiasdpo.storage.reading import safe_name
+from debiasdpo.report.groups import Group, base_groups
+from debiasdpo.report.names import file_name, shortened, shorter
+from debiasdpo.report.tables import audited, reduction_on
+from debiasdpo.report.values import Value, notes_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_SMALLEST = 7  # points of a number that can be read
 _MOST_ROWS = 15  # of transfer matrices in one figure
 _COLOURS = "BrBG"  # brown to green: apart for any kind of colour blindness, pale at 0
 Point = tuple[Group, Value, Value]  # a group with its bias and its Spearman
@@ -40,13 +44,13 @@ def by_data(groups: Sequence[Group]) -> Iterator[tuple[str, str, list[Group]]]:
 
 def bias_and_accuracy(model: str, data: str, groups: Sequence[Group]) -> Drawing | None:
     """Bias against accuracy, a point a group, and the Pareto front."""
-    points = _points(groups)
+    points, notes = _points(groups)
     if not points:
         return None
-    name = safe_name(f"pareto_{model}_{data}")
+    name = file_name("pareto", model, data)
     front = pareto_front([(bias.mean or 0, rho.mean or 0) for _, bias, rho in points])
     with style(name):
-        entries = [*(g.method for g, _, _ in points), "Pareto front"]
+        entries = [*(g.name for g, _, _ in points), "Pareto front"]
         figure = canvas(2.9, left=0.66, bottom=0.47 + legend_room(entries))
         axes = figure.add_subplot()
         for group, bias, rho in points:
@@ -64,19 +68,25 @@ def bias_and_accuracy(model: str, data: str, groups: Sequence[Group]) -> Drawing
             f"{model}, {data}. Lower right to upper left is better. On the front, where no other has"
             f" both less bias and a higher Spearman: {best}. Bars: 95 % intervals."
         )
-        return draw(figure, name, f"Bias against accuracy: {model}, {data}", caption)
+        return draw(figure, name, f"Bias against accuracy: {model}, {data}", caption, notes)
 
 
-def _points(groups: Sequence[Group]) -> list[Point]:
-    """Groups with a defined bias and Spearman; the base model once for each way it was rated."""
+def _points(groups: Sequence[Group]) -> tuple[list[Point], list[str]]:
+    """Groups with a defined bias and Spearman, the base model once for each way it was rated; and what is to
+    be known of them, and of those that are left out."""
     tuned = [(g, "tuned") for g in groups if g.after == "tuned"]
     base = [(g, "base") for g in base_groups(groups)]
-    points = []
+    points, notes = [], []
     for group, model in [*base, *tuned]:
         bias, rho = group.value(f"bias/{model}"), group.value(f"accuracy/spearman/{model}")
-        if bias and rho and bias.mean is not None and rho.mean is not None:
+        if bias is None or rho is None:
+            continue
+        known = bias.mean is not None and rho.mean is not None
+        if known:
             points.append((group, bias, rho))
-    return points
+        about = _point_name(group) if known else f"{_point_name(group)} (not shown)"
+        notes += [(f"{about}, bias", bias), (f"{about}, Spearman", rho)]
+    return points, notes_of(notes)
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -90,8 +100,8 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def _point(axes: "Axes", group: Group, bias: Value, rho: Value, *, faint: bool) -> None:
-    colour, marker = mark(group.method)
-    base = group.method == "base model"
+    colour, marker = mark(group.name)
+    base = group.base
     axes.errorbar(
         [bias.mean or 0], [rho.mean or 0], xerr=_bars(bias), yerr=_bars(rho), fmt="none",
         ecolor=colour, elinewidth=0.8, alpha=0.25 if faint else 0.6, zorder=2,
@@ -99,7 +109,7 @@ def _point(axes: "Axes", group: Group, bias: Value, rho: Value, *, faint: bool) 
     axes.plot(
         [bias.mean or 0], [rho.mean or 0], marker, color=colour, markersize=7.5, zorder=3,
         markerfacecolor="white" if base else colour, markeredgecolor=colour if base else "white",
-        markeredgewidth=1.4 if base else 0.6, label=group.method,
+        markeredgewidth=1.4 if base else 0.6, label=group.name,
     )  # fmt: skip
 
 
@@ -111,7 +121,7 @@ def _bars(value: Value) -> Any:
 
 
 def _point_name(group: Group) -> str:
-    trained = "" if group.method == "base model" else f" trained on {group.trained_on}"
+    trained = "" if group.base else f" trained on {group.trained_on}"
     return f"{group.label}{trained}"
 
 
@@ -135,14 +145,18 @@ def _transfer(model: str, data: str, methods: Sequence[Sequence[Group]], number:
     rows: list[Group | str] = []  # a matrix a method, with the method's name above it
     for groups in methods:
         rows += [groups[0].label, *groups]
-    labels = [_contexts(row) for row in rows if isinstance(row, Group)]
-    name = safe_name(f"transfer_{model}_{data}") + (f"_{number + 1}" if number else "")
+    heads = shortened([groups[0].label for groups in methods], lambda label: shorter(label, 30))
+    trained_on = [row.trained_on for row in rows if isinstance(row, Group)]
+    labels = shortened(trained_on, _contexts)
+    name = file_name(f"transfer-{number + 1}" if number else "transfer", model, data)
     with style(name):
-        names = [c if len(c) <= 20 else f"{c[:19]}…" for c in categories]
-        below = 0.5 * room(names) + 0.36
-        figure = canvas(0.27 * len(rows), left=room(labels) + 0.27, bottom=below, top=0.62)
+        names = shortened(categories, lambda name: shorter(name, 20))
+        below = 0.57 * room(names) + 0.42
+        left = room(labels) + 0.27
+        figure = canvas(0.27 * len(rows), left=left, bottom=below, top=0.62)
         axes = figure.add_subplot()
-        _matrices(axes, rows, labels, categories)
+        size = _font_size(rows, categories, left)
+        _matrices(axes, rows, labels, heads, categories, size)
         axes.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
         axes.set_ylabel("trained on")
         axes.set_xlabel("audited on")
@@ -151,26 +165,44 @@ def _transfer(model: str, data: str, methods: Sequence[Sequence[Group]], number:
             f"{model}, {data}, on held-out documents and wordings. Outlined: categories trained on; all"
             " others were never seen in training. Where the placebo loses too, ratings vary less."
         )
-        return draw(figure, name, f"Transfer of bias reduction: {model}, {data}", caption)
+        if size < _SMALLEST:
+            caption += " The numbers, for which there is no room here, are in the table."
+        notes = notes_of(
+            (f"{row.label} trained on {row.trained_on}, audited on {c}", reduction_on(row, c))
+            for groups in methods for row in groups for c in categories
+        )  # fmt: skip
+        return draw(figure, name, f"Transfer of bias reduction: {model}, {data}", caption, notes)
+
+
+def _font_size(rows: Sequence[Group | str], categories: Sequence[str], left: float) -> float:
+    """Points in which every number fits its cell."""
+    groups = [row for row in rows if isinstance(row, Group)]
+    longest = max(len(_percent(reduction_on(row, c))) for row in groups for c in categories)
+    width = (WIDTH - left - MARGIN) / len(categories)
+    return min(9.0, 0.9 * width / (0.0089 * max(longest, 1)))  # inches a digit takes, at a point
 
 
 def _matrices(
-    axes: "Axes", rows: Sequence[Group | str], labels: Sequence[str], categories: Sequence[str]
-) -> None:
+    axes: "Axes", rows: Sequence[Group | str], labels: Sequence[str], heads: Sequence[str],
+    categories: Sequence[str], size: float,
+) -> None:  # fmt: skip
     from matplotlib.patches import Rectangle
 
+    head = iter(heads)
     means = np.full((len(rows), len(categories)), np.nan)
     for y, row in enumerate(rows):
         if isinstance(row, str):
-            axes.text(-0.5, y + 0.42, row, va="bottom", fontweight="bold", fontsize=9)
+            axes.text(-0.5, y + 0.42, next(head), va="bottom", fontweight="bold", fontsize=9)
             continue
         for x, category in enumerate(categories):
             value = reduction_on(row, category)
-            said = _percent(value)
             if value is not None and value.mean is not None:
                 means[y, x] = value.mean
             colour = "white" if abs(means[y, x]) > 0.6 else BLACK
-            axes.text(x, y, said, ha="center", va="center", fontsize=9, color=colour)
+            if size >= _SMALLEST:
+                axes.text(
+                    x, y, _percent(value), ha="center", va="center", fontsize=size, color=colour
+                )
             if category in row.trained:
                 axes.add_patch(
                     Rectangle(
@@ -189,14 +221,12 @@ def _matrices(
     axes.spines[:].set_visible(False)
 
 
-def _contexts(group: Group) -> str:
-    return wrapped(group.trained_on.replace("+", "+ ")).replace("+ ", "+")
+def _contexts(trained_on: str) -> str:
+    return wrapped(trained_on.replace("+", "+ ")).replace("+ ", "+")
 
 
 def _percent(value: Value | None) -> str:
-    if value is None:
-        return "–"
-    return "undef." if value.mean is None else text(value, "percent").rstrip("%")
+    return text(value, "percent").rstrip("%")
 
 
 def _colour_bar(figure: Any, axes: "Axes") -> None:
@@ -221,19 +251,21 @@ def bias_by_method(model: str, data: str, trained: str, groups: Sequence[Group])
     rows = [(g, m) for g, m in rows if g.value(f"bias/trained/{m}")]
     if not rows:
         return None
-    name = safe_name(f"bias_{model}_{data}_{trained}")
+    name = file_name("bias", model, data, trained)
     kinds = (("trained", "o", BLACK, -0.2), ("unseen", "D", GREY, 0.0), ("placebo", "|", GREY, 0.2))
     with style(name):
-        labels = [wrapped(g.label) for g, _ in rows]
+        labels = shortened([g.label for g, _ in rows], wrapped)
         below = 0.47 + legend_room(["trained on", "unseen", "placebo"])
         figure = canvas(0.4 * len(rows), left=room(labels), bottom=below)
         axes = figure.add_subplot()
+        notes: list[tuple[str, Value | None]] = []
         for kind, marker, grey, offset in kinds:
             for row, (group, which) in enumerate(rows):
                 value = group.value(f"bias/{kind}/{which}")
+                notes.append((f"{group.label}, {kind}", value))
                 if value is None or value.mean is None:
                     continue
-                colour = mark(group.method)[0] if kind == "trained" else grey
+                colour = mark(group.name)[0] if kind == "trained" else grey
                 axes.errorbar(
                     [value.mean], [row + offset], xerr=_bars(value), fmt=marker, color=colour,
                     markersize=9 if marker == "|" else 6, elinewidth=1.4, markeredgewidth=1.4,
@@ -255,4 +287,5 @@ def bias_by_method(model: str, data: str, trained: str, groups: Sequence[Group])
             f" Seeds: {'–'.join(map(str, {seeds[0]: 0, seeds[-1]: 0}))}. Where trained, unseen and"
             " placebo fall together, the rater may only use less of the scale: see spread."
         )
-        return draw(figure, name, f"Bias by method: {model}, {data}, trained on {trained}", caption)
+        title = f"Bias by method: {model}, {data}, trained on {trained}"
+        return draw(figure, name, title, caption, notes_of(notes))

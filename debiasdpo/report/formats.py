@@ -1,26 +1,26 @@
-"""A table, and the same table as CSV, as LaTeX, and as the text of its cells."""
+"""A table, the text of its cells, its footnotes, and the table as CSV."""
 
 import csv
 import io
-from collections.abc import Sequence
+import string
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby, product
 from typing import Literal
 
+from debiasdpo.config.shown import one_line, visible
 from debiasdpo.evaluation.metric import Format, Good
-from debiasdpo.report.groups import Value
+from debiasdpo.report.values import Value
 
 Style = Format | Literal["text", "count", "p"]
 Cell = str | int | Value | None  # None: there is no such metric, as no gain of a base model
 
 _ARROWS: dict[Good, str] = {"less": "↓", "more": "↑", "neither": ""}
-ABSENT = "–"
-UNDEFINED = "undefined"
-_LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
-    "%": r"\%", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "…": r"\ldots{}",
-    "−": "$-$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "\n": " ", "\r": " ",
-}  # fmt: skip
+DASH = "–"  # an undefined value; its footnote says why
+UNDEFINED = "undefined"  # in files for programs
+_FORMULA = tuple("=+-@")  # what spreadsheets take for its beginning, in wide forms too
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,33 @@ class Table:
     strong: frozenset[int] = frozenset()
     folded: bool = False
 
+    @cached_property
+    def footnotes(self) -> dict[str, str]:
+        """The notes of its values, each once, with the mark that it has in the table: a, b, ..."""
+        notes = dict.fromkeys(note_of(cell) for row in self.rows for cell in row)
+        return dict(zip(filter(None, notes), _marks(), strict=False))
+
+    def blocks(self) -> Iterator[tuple[str, list[tuple[bool, tuple[Cell, ...]]]]]:
+        """Blocks of rows under one heading, each row with whether it is set apart."""
+        rows = [(i in self.strong, row) for i, row in enumerate(self.rows)]
+        for head, block in groupby(rows, lambda r: r[1][: self.section]):
+            yield self._heading(head), list(block)
+
+    def _heading(self, cells: Sequence[Cell]) -> str:
+        """What heads a block of rows: `llama8b, simulated, trained on race`."""
+        heads = zip(self.columns, cells, strict=False)
+        return ", ".join(f"trained on {v}" if c.key == "trained_on" else str(v) for c, v in heads)
+
+
+def _marks() -> Iterator[str]:
+    """a, b, ..., z, aa, ab, ...: letters, since a raised number beside a number is read as its power."""
+    for length in range(1, 4):
+        yield from map("".join, product(string.ascii_lowercase, repeat=length))
+
+
+def note_of(cell: Cell) -> str:
+    return cell.note if isinstance(cell, Value) else ""
+
 
 def better(label: str, good: Good) -> str:
     """A label with an arrow to where a metric is better: `MAE ↓`."""
@@ -55,19 +82,20 @@ def better(label: str, good: Good) -> str:
 
 
 def text(cell: Cell, style: Style) -> str:
-    """The cell's number or words, without interval."""
+    """The cell's number or words, without interval; empty where it does not exist, a dash where it is
+    undefined."""
     if cell is None:
-        return ABSENT
+        return ""
     if not isinstance(cell, Value):
-        return str(cell)
-    return UNDEFINED if cell.mean is None else _number(cell.mean, style)
+        return one_line(str(cell))
+    return DASH if cell.mean is None else _number(cell.mean, style)
 
 
 def interval_text(cell: Cell, style: Style) -> str:
     """`[low, high]`, empty where there is none or no width to it."""
     if not isinstance(cell, Value) or cell.low is None or cell.high is None:
         return ""
-    if cell.low == cell.high:  # a metric that cannot vary, as the noise floor without sampling
+    if cell.low == cell.high:  # a metric that cannot vary
         return ""
     low, high = (_number(v, style).rstrip("%") for v in (cell.low, cell.high))
     return f"[{low}, {high}]"
@@ -85,6 +113,8 @@ def signed(value: float) -> str:
 
 
 def _number(value: float, style: Style) -> str:
+    if style == "count":
+        return f"{value:.0f}"
     if style == "p":
         return "<0.001" if value < 0.001 else f"{value:.3f}"
     if style == "percent":
@@ -96,80 +126,42 @@ def _number(value: float, style: Style) -> str:
     return written.replace("-", "−")
 
 
-def section_title(table: Table, row: Sequence[Cell]) -> str:
-    """What heads a block of rows: `llama8b, simulated, trained on race`."""
-    heads = zip(table.columns[: table.section], row, strict=False)
-    return ", ".join(f"trained on {v}" if c.key == "trained_on" else str(v) for c, v in heads)
-
-
 def to_csv(table: Table) -> str:
-    """One column a metric with `_low`, `_high` and `_sd` beside it; undefined metrics say so, absent
-    ones are empty. Numbers are written in full."""
+    """One column a metric, with `_low`, `_high`, `_sd` and `_note` beside it where it has any; undefined
+    metrics say so, absent ones are empty. Numbers are written in full."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    wide = {c.key for i, c in enumerate(table.columns) if _has_intervals(table, i)}
-    header = []
-    for column in table.columns:
-        header.append(column.key)
-        if column.key in wide:
-            header += [f"{column.key}_{what}" for what in ("low", "high", "sd")]
-    writer.writerow(header)
+    more = [_more(table, i) for i in range(len(table.columns))]
+    header: list[str] = []
+    for column, names in zip(table.columns, more, strict=True):
+        header += [column.key, *(f"{column.key}_{name}" for name in names)]
+    writer.writerow(map(_safe, header))
     for row in table.rows:
         cells: list[object] = []
-        for column, cell in zip(table.columns, row, strict=True):
-            more: tuple[float | None, ...] = (None, None, None)
+        for cell, names in zip(row, more, strict=True):
             if isinstance(cell, Value):
                 cells.append(UNDEFINED if cell.mean is None else cell.mean)
-                more = (cell.low, cell.high, cell.sd)
             else:
                 cells.append(_safe(cell))
-            if column.key in wide:
-                cells += ["" if value is None else value for value in more]
+            cells += [_safe(getattr(cell, name, None)) for name in names]
         writer.writerow(cells)
     return stream.getvalue()
 
 
-def _has_intervals(table: Table, column: int) -> bool:
-    cells = [row[column] for row in table.rows]
-    return any(isinstance(c, Value) and (c.low, c.sd) != (None, None) for c in cells)
+def _more(table: Table, column: int) -> list[str]:
+    """What a column's values have beside their means, by the names that `Value` gives it."""
+    cells = [cell for row in table.rows if isinstance(cell := row[column], Value)]
+    wide = any((cell.low, cell.sd) != (None, None) for cell in cells)
+    return [
+        *(("low", "high", "sd") if wide else ()),
+        *(["note"] if any(map(note_of, cells)) else []),
+    ]
 
 
-def _safe(cell: str | int | None) -> object:
+def _safe(cell: str | float | None) -> object:
     """Text that a spreadsheet would run as a formula is marked as text."""
     if not isinstance(cell, str):
         return "" if cell is None else cell
-    cell = cell.replace("\r", " ")  # which csv leaves unquoted, and its readers take for a new line
-    return f"'{cell}" if cell.lstrip().startswith(("=", "+", "-", "@")) else cell
-
-
-def to_latex(table: Table) -> str:
-    r"""A `tabular` for booktabs (`\usepackage{booktabs}`), to be read with \input."""
-    shown = table.columns[table.section :]
-    kinds = "".join("l" if c.style == "text" else "r" for c in shown)
-    lines = [
-        f"% {' '.join(table.title.split())}",
-        rf"\begin{{tabular}}{{{kinds}}}",
-        r"\toprule",
-        " & ".join(latex_text(c.title) for c in shown) + r" \\",
-    ]
-    heading = None
-    for row in table.rows:
-        title = section_title(table, row)
-        if title != heading:
-            heading = title
-            lines.append(r"\midrule")
-            if title:
-                lines.append(
-                    rf"\multicolumn{{{len(shown)}}}{{l}}{{\emph{{{latex_text(title)}}}}} \\"
-                )
-        cells = [
-            latex_text(" ".join(filter(None, (text(cell, c.style), interval_text(cell, c.style)))))
-            for c, cell in zip(shown, row[table.section :], strict=True)
-        ]
-        lines.append(" & ".join(cells) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def latex_text(value: str) -> str:
-    """Plain text for LaTeX: what it would read as a command is written out."""
-    return "".join(_LATEX.get(c, c) for c in value if c.isprintable() or c in "\n\r")
+    cell = visible(cell)
+    first = unicodedata.normalize("NFKC", cell.lstrip()[:1])
+    return f"'{cell}" if first in _FORMULA else cell

@@ -1,43 +1,28 @@
 """Runs that differ in nothing but the seed, and their metrics over seeds."""
 
-import json
-import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 from debiasdpo.config.context import PLACEBO
-from debiasdpo.evaluation.keys import Key, names
-from debiasdpo.metrics import mean_sd_over_seeds
+from debiasdpo.config.shown import joined
+from debiasdpo.evaluation.keys import Key, names, parse
+from debiasdpo.report import alike
 from debiasdpo.report.collect import Run, method_order, note_duplicate
+from debiasdpo.report.values import Value, pool
 
-# What may differ between the seeds of one group: none of it changes what is measured.
-_FREE = ("seed", "output_dir", "tracker")
+BASE = "base model"
 SIDES = ("flattering", "unflattering", PLACEBO)
-_LONGEST = 28  # characters of a setting's value in a label
-
-
-@dataclass(frozen=True)
-class Value:
-    """A metric over the seeds of a group, in its own unit.
-
-    mean: None where it is undefined in any seed, since a mean over the seeds in which it happens to
-    be defined would flatter. low, high: its interval, None where any seed's is undefined. sd: over
-    seeds, None with fewer than two.
-    """
-
-    mean: float | None
-    low: float | None = None
-    high: float | None = None
-    sd: float | None = None
 
 
 @dataclass(frozen=True)
 class Group:
     """Finished runs of one model, data set, method and training context, one a seed.
 
-    `variant` says which other settings set it apart from its neighbours, as `loss.w_sft=0.1`.
+    `variant` says which other settings set it apart from its neighbours, as `loss.w_sft=0.1`. `base`:
+    it stands for the base model of these runs.
     """
 
     model: str
@@ -46,15 +31,21 @@ class Group:
     trained: tuple[str, ...]  # empty where nothing was trained
     variant: str
     runs: tuple[Run, ...]
+    base: bool = False
 
     @property
     def trained_on(self) -> str:
-        return "+".join(self.trained) or "nothing"
+        return joined(self.trained)
+
+    @property
+    def name(self) -> str:
+        """Of what its metrics are of: the method, or the base model."""
+        return BASE if self.base else self.method
 
     @property
     def label(self) -> str:
-        """Method and variant: what tells groups of one model, data set and context apart."""
-        return f"{self.method} ({self.variant})" if self.variant else self.method
+        """Name and variant: what tells groups of one model, data set and context apart."""
+        return f"{self.name} ({self.variant})" if self.variant else self.name
 
     @property
     def title(self) -> str:
@@ -65,12 +56,11 @@ class Group:
         return len(self.runs)
 
     def value(self, key: str) -> Value | None:
-        """A metric of metrics.json over the seeds; None where no run has it."""
-        having = [run for run in self.runs if key in run.metrics]
-        if not having:
+        """A metric of metrics.json over the seeds; None where no run has it, undefined where some lack it."""
+        if all(key not in run.metrics for run in self.runs):
             return None
-        values = [run.metric(key) for run in having]
-        return pool(values, [run.interval(key) for run in having], self.shares_documents)
+        seeds = [run.seed for run in self.runs]
+        return pool([run.value(key) for run in self.runs], seeds, self.shares_documents)
 
     @property
     def shares_documents(self) -> bool:
@@ -106,61 +96,42 @@ class Group:
         low, high = min(known), max(known)
         return str(low) if low == high else f"{low}–{high}"
 
+    def of(self, key: str) -> tuple[str, str] | None:
+        """Of how many documents and groups a metric is; None where runs do not say."""
+        documents, groups = self.count(key, "documents"), self.count(key, "groups")
+        return None if documents is None or groups is None else (documents, groups)
+
     @property
     def after(self) -> str:
         """Which model its own metrics are of: `tuned`, or `base` where only the base model was rated."""
-        return "tuned" if any("bias/tuned" in run.metrics for run in self.runs) else "base"
-
-
-def pool(
-    values: Sequence[float | None],
-    intervals: Sequence[tuple[float, float] | None] = (),
-    shared: bool = True,
-) -> Value:
-    """A metric over seeds, from each seed's value and interval; one seed keeps its own interval.
-
-    The interval speaks of other documents, not of other trainings, for which there is the sd.
-    `shared`: the seeds' test parts come from the same groups of documents.
-    """
-    known = [v for v in values if v is not None]
-    if not known or len(known) < len(values):
-        return Value(None)
-    over = mean_sd_over_seeds(known)
-    sd = over.sd if len(known) > 1 else None
-    bounds = [ci for ci in intervals if ci]
-    if len(bounds) < len(known):
-        return Value(over.mean, sd=sd)
-    if len(bounds) == 1:
-        return Value(known[0], *bounds[0])
-    below = [v - low for v, (low, _) in zip(known, bounds, strict=True)]
-    above = [high - v for v, (_, high) in zip(known, bounds, strict=True)]
-    # Never beyond what any single seed allows, so that a share stays between 0 and 1.
-    low = max(over.mean - _width(below, shared), min(low for low, _ in bounds))
-    high = min(over.mean + _width(above, shared), max(high for _, high in bounds))
-    return Value(over.mean, low, high, sd)
-
-
-def _width(widths: Sequence[float], shared: bool) -> float:
-    """Of the interval of a mean over seeds, on one side, from the seeds' own widths w_s.
-
-    shared documents: sqrt(mean_s w_s^2), as if all seeds erred alike;
-    documents of their own: sqrt(mean_s w_s^2 / n)
-    """
-    square = sum(w * w for w in widths) / len(widths)
-    return math.sqrt(square if shared else square / len(widths))
+        return "tuned" if not self.base and any(run.changed for run in self.runs) else "base"
 
 
 def group_runs(runs: Iterable[Run]) -> list[Group]:
     """The groups of all finished runs, in the order that tables show them."""
     families: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
+    beside: dict[tuple[str, str], list[Run]] = defaultdict(list)  # in one figure
     for run in runs:
         if run.state == "finished" and run.metrics:
-            trained = () if run.method == "none" else run.trained
+            trained = run.trained if run.changed else ()
             families[run.model, run.data, method_order(run.method), trained].append(run)
+            beside[run.model, run.data].append(run)
+    apart = {
+        where: alike.differing([run.settings for run in members], in_training=False)
+        for where, members in beside.items()
+    }
     groups = []
     for (model, data, (_, method), trained), members in sorted(families.items()):
-        for variant, same in _variants(members):
-            groups.append(Group(model, data, method, trained, variant, tuple(_one_a_seed(same))))
+        found = [run.settings for run in members]
+        variants: dict[str, list[Run]] = defaultdict(list)
+        for run, label in zip(
+            members,
+            alike.labels(found, alike.differing(found) | apart[model, data]),
+            strict=True,
+        ):
+            variants[label].append(run)
+        for label, same in sorted(variants.items()):
+            groups.append(Group(model, data, method, trained, label, tuple(_one_a_seed(same))))
     return groups
 
 
@@ -175,38 +146,58 @@ def _one_a_seed(runs: Sequence[Run]) -> Iterator[Run]:
             yield run
 
 
-def _variants(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
-    """Runs apart by the settings in which they differ, each with a label that names those."""
-    flat = [dict(_settings(run.config)) for run in runs]
-    keys = sorted({key for settings in flat for key in settings})
-    differing = [k for k in keys if len({settings.get(k) for settings in flat}) > 1]
-    if runs[0].method == "none":  # nothing was trained: these have no effect
-        differing = [k for k in differing if not k.startswith(("loss.", "train.", "context.train"))]
-    found: dict[tuple[str | None, ...], list[Run]] = defaultdict(list)
-    for run, settings in zip(runs, flat, strict=True):
-        found[tuple(settings.get(k) for k in differing)].append(run)
-    labels: dict[str, int] = {}
-    named = []
-    for values, members in sorted(found.items(), key=lambda item: str(item[0])):
-        label = ", ".join(f"{k}={_short(v)}" for k, v in zip(differing[:3], values, strict=False))
-        if len(differing) > 3:
-            label += f", and {len(differing) - 3} more"
-        labels[label] = labels.get(label, 0) + 1
-        named.append((label if labels[label] == 1 else f"{label} #{labels[label]}", members))
-    return named
+def blocks(groups: Iterable[Group]) -> list[tuple[tuple[str, str, str], list[Group]]]:
+    """Groups by model, data and training context; within, in the order of methods."""
+
+    def key(group: Group) -> tuple[str, str, tuple[str, ...]]:
+        return group.model, group.data, group.trained
+
+    return [
+        ((model, data, joined(trained)), list(found))
+        for (model, data, trained), found in groupby(sorted(groups, key=key), key)
+    ]
 
 
-def _settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Every leaf of a configuration as text, by its full key."""
-    for key, value in config.items():
-        if not prefix and key in _FREE:
-            continue
-        if isinstance(value, dict) and value:
-            yield from _settings(value, f"{prefix}{key}.")
+def base_groups(groups: Sequence[Group]) -> list[Group]:
+    """The base model of groups that share model, data and training context: one group, or several where
+    it was rated in other ways, such as another readout."""
+    clusters: list[dict[int | None, Run]] = []
+    first: list[Group] = []
+    for group in groups:
+        mine = {run.seed: run for run in group.runs}
+        for known in clusters:
+            if _same_base(known, mine):
+                known.update({s: run for s, run in mine.items() if s not in known})
+                break
         else:
-            yield f"{prefix}{key}", json.dumps(value, default=str, ensure_ascii=False)
+            clusters.append(mine)
+            first.append(group)
+    several = len(clusters) > 1
+    return [
+        replace(
+            group, base=True, runs=tuple(known.values()),
+            variant=(group.variant or group.method) if several else "",
+        )
+        for known, group in zip(clusters, first, strict=True)
+    ]  # fmt: skip
 
 
-def _short(value: str | None) -> str:
-    text = "-" if value is None else value.strip('"')
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+def _same_base(some: dict[int | None, Run], others: dict[int | None, Run]) -> bool:
+    """Whether the base model's ratings are the same: in the seeds that both have, by what came out; where
+    they share none, by all that it was rated with."""
+    common = some.keys() & others.keys()
+    if common:
+        return all(_of_base(some[seed]) == _of_base(others[seed]) for seed in common)
+    both = [run.settings for run in (*some.values(), *others.values())]
+    return not alike.differing(both, in_training=False)
+
+
+def _of_base(run: Run) -> dict[str, object]:
+    """The base model's metrics that do not depend on what was trained on."""
+    return {
+        text: value
+        for text, value in run.metrics.items()
+        if (key := parse(text))
+        and key.of == "base"
+        and not key.metric.endswith(("/trained", "/unseen"))
+    }

@@ -2,16 +2,16 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
+from debiasdpo.config.shown import one_line, visible
 from debiasdpo.report import formats
 from debiasdpo.report.collect import Run
 from debiasdpo.report.drawing import Drawing
 from debiasdpo.report.examples import Example
-from debiasdpo.report.formats import Cell, Table
+from debiasdpo.report.formats import Table
 
 _HERE = Path(__file__).parent
 
@@ -22,6 +22,7 @@ class Detail:
 
     title: str
     summary: str
+    notes: tuple[str, ...]  # of what the summary says
     figures: tuple[Drawing, ...]
     examples: tuple[tuple[str, tuple[Example, ...]], ...]
 
@@ -39,21 +40,23 @@ class Section:
 
 
 def render(sections: Sequence[Section], runs: Sequence[Run], title: str) -> str:
-    """The page's HTML. All text in it is escaped but the figures, whose own text already is."""
+    """The page's HTML. All text in it is made visible and escaped, but for the figures, whose own text
+    already is."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        trim_blocks=True, lstrip_blocks=True, finalize=_shown,
     )  # fmt: skip
     helpers: dict[str, Callable[..., object]] = {
         "text": formats.text,
         "interval_text": formats.interval_text,
         "sd_text": formats.sd_text,
         "signed": formats.signed,
-        "sections": _sections,
+        "note_of": formats.note_of,
     }
     environment.globals.update(helpers)
+    environment.filters["lines"] = lambda text: _Lines(visible(text))
     return environment.get_template("page.html.j2").render(
         title=title,
         made=time.strftime("%Y-%m-%d %H:%M"),
@@ -68,8 +71,10 @@ def _holds_something(section: Section) -> bool:
     return bool(section.tables or section.figures or section.details)
 
 
-def _sections(table: Table) -> Iterator[tuple[str, list[tuple[bool, tuple[Cell, ...]]]]]:
-    """Blocks of rows under one heading, each row with whether it is set apart."""
-    rows = [(i in table.strong, row) for i, row in enumerate(table.rows)]
-    for heading, block in groupby(rows, lambda r: formats.section_title(table, r[1])):
-        yield heading, list(block)
+class _Lines(str):
+    """Text that keeps its line breaks."""
+
+
+def _shown(value: object) -> object:
+    """What a template puts into the page: names on one line; what is marked as HTML stays as it is."""
+    return one_line(value) if type(value) is str else value

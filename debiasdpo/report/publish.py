@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from debiasdpo.config.shown import visible
 from debiasdpo.config.tracker import TrackerConfig
 from debiasdpo.report.build import Report
 from debiasdpo.report.collect import Run
 from debiasdpo.report.formats import Table
-from debiasdpo.report.groups import Value
+from debiasdpo.report.values import Value
 from debiasdpo.storage.files import fingerprint
-from debiasdpo.tracking.tracker import open_tracker
+from debiasdpo.tracking.tracker import group_name, open_tracker
 
 
 def publish(
@@ -60,7 +61,7 @@ def _tracker(run: Run) -> Mapping[str, Any]:
 
 def _group(run: Run) -> str:
     """The group that the job gave its own W&B run."""
-    return str(_tracker(run).get("group") or f"{run.model}_{run.data}_{'+'.join(run.trained)}")
+    return str(_tracker(run).get("group") or group_name(run.model, run.data, run.trained))
 
 
 def _common(values: Iterable[object]) -> str | None:
@@ -70,15 +71,15 @@ def _common(values: Iterable[object]) -> str | None:
 
 
 def _rows(table: Table) -> Iterable[dict[str, object]]:
-    """Rows with a column a number: the metric, and `_low`, `_high` and `_sd` where there are any."""
+    """Rows with a column a number: the metric, and `_low`, `_high`, `_sd` and `_note` where there are any."""
     for row in table.rows:
         cells: dict[str, object] = {}
         for column, cell in zip(table.columns, row, strict=True):
             if not isinstance(cell, Value):
-                cells[column.key] = cell
+                cells[column.key] = visible(cell) if isinstance(cell, str) else cell
                 continue
             cells[column.key] = cell.mean
-            for name, value in (("low", cell.low), ("high", cell.high), ("sd", cell.sd)):
-                if value is not None:
+            for name in ("low", "high", "sd", "note"):
+                if (value := getattr(cell, name)) not in (None, ""):
                     cells[f"{column.key}_{name}"] = value
         yield cells

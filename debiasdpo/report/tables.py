@@ -2,18 +2,18 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import groupby
 
 from debiasdpo import metrics
 from debiasdpo.config.context import PLACEBO
+from debiasdpo.config.shown import joined
 from debiasdpo.evaluation import catalog
-from debiasdpo.evaluation.keys import CHANGES, Key
+from debiasdpo.evaluation.keys import CHANGES, MODELS, Key
 from debiasdpo.evaluation.metric import Shown
 from debiasdpo.report.collect import Run
 from debiasdpo.report.formats import Cell, Column, Table, better
-from debiasdpo.report.groups import Group, Value, pool
+from debiasdpo.report.groups import Group, base_groups, blocks
+from debiasdpo.report.values import Value, of_seeds, pool
 
-BASE = "base model"
 MODEL, DATA = Column("model", "model", "text"), Column("data", "data", "text")
 TRAINED_ON, METHOD = Column("trained_on", "trained on", "text"), Column("method", "method", "text")
 SEEDS = Column("seeds", "seeds", "count")
@@ -43,11 +43,12 @@ def runs_table(runs: Sequence[Run], *, folded: bool = False) -> Table:
         remarks = [run.error, *run.notes] if run.error else run.notes
         seconds = [run.metric(k) or 0.0 for k in run.metrics if k.startswith("time/")]
         rows.append((
-            run.model, run.data, run.state, run.method, "+".join(run.trained) or "nothing",
+            run.model, run.data, run.state, run.method, joined(run.trained),
             run.seed, run.stage or None, round(sum(seconds) / 60) if seconds else None,
             _spent(run, "gpu_hours"), _spent(run, "tokens", 1e6), _spent(run, "peak_memory_gb"),
             _spent(run, "money"),
-            run.time[:16].replace("T", " ") or None, "; ".join(remarks) or None, run.folder.name,
+            run.time[:16].replace("T", " ") or None, " ".join("; ".join(remarks).split()) or None,
+            run.folder.name,
         ))  # fmt: skip
     return Table(
         "runs", "Runs and their states",
@@ -70,7 +71,7 @@ def main_table(groups: Sequence[Group]) -> Table:
         " which is 1 where a statement moves ratings as far as another document does; a constant rater has no"
         " bias at all, so compare MAE and exact agreement with a constant's. ↓: less is better; ↑: more is."
         " Documents and groups: those that bias over all categories is of, in each seed.",
-        counted=True,
+        counted="bias",
     )  # fmt: skip
 
 
@@ -78,7 +79,9 @@ def accuracy_table(groups: Sequence[Group]) -> Table:
     """The other measures of accuracy, and how many ratings could be read."""
     return _methods(
         groups, catalog.shown("accuracy"), "accuracy", "Accuracy in full",
-        "Of neutral prompts with the experts' scores, per rubric, then averaged.", folded=True,
+        "Of neutral prompts with the experts' scores, per rubric, then averaged. Documents and groups: those"
+        " that Spearman is of, in each seed.",
+        counted="accuracy/spearman", folded=True,
     )  # fmt: skip
 
 
@@ -89,31 +92,27 @@ def _methods(
     title: str,
     note: str,
     *,
-    counted: bool = False,
+    counted: str,
     folded: bool = False,
 ) -> Table:
-    """A row a method below the base model's, a block a model, data set and training context. `counted`:
-    with how many documents and groups that is of."""
+    """A row a method below the base model's, a block a model, data set and training context. `counted`: the
+    metric whose documents and groups the row says."""
     columns = [
-        MODEL, DATA, TRAINED_ON, METHOD, SEEDS, *((DOCUMENTS, GROUPS) if counted else ()),
+        MODEL, DATA, TRAINED_ON, METHOD, SEEDS, DOCUMENTS, GROUPS,
         *(Column(s.name, better(s.label, s.good), s.format) for s in shown),
     ]  # fmt: skip
-
-    def cells(group: Group, model: str) -> list[Cell]:
-        counts: list[Cell] = [group.count(f"bias/{model}", w) for w in ("documents", "groups")]
-        return [*(counts if counted else ()), *_metrics(group, model, shown)]
-
     rows: list[tuple[Cell, ...]] = []
     strong = set()
     for head, found in blocks(groups):
-        for base in base_groups(found):
-            strong.add(len(rows))
-            rows.append((*head, base.label, base.seeds, *cells(base, "base")))
-        rows += [
-            (*head, group.label, group.seeds, *cells(group, "tuned"))
-            for group in found
-            if group.after == "tuned"
-        ]
+        base = base_groups(found)
+        after = [group for group in found if group.after == "tuned"]
+        strong |= set(range(len(rows), len(rows) + len(base)))
+        for group in (*base, *after):
+            counts = group.of(f"{counted}/{group.after}")
+            rows.append((
+                *head, group.label, seeds_cell(group, found),
+                *(counts or (None, None)), *_metrics(group, shown, counts),
+            ))  # fmt: skip
     # A metric that no run has, as of a version that did not measure it, takes no room.
     kept = [i for i in range(len(columns)) if i < 5 or any(row[i] is not None for row in rows)]
     return Table(
@@ -123,46 +122,31 @@ def _methods(
     )  # fmt: skip
 
 
-def blocks(groups: Iterable[Group]) -> list[tuple[tuple[str, str, str], list[Group]]]:
-    """Groups by model, data and training context; within, in the order of methods."""
-
-    def key(group: Group) -> tuple[str, str, str]:
-        return group.model, group.data, group.trained_on
-
-    return [(k, list(found)) for k, found in groupby(sorted(groups, key=key), key)]
-
-
-def _metrics(group: Group, model: str, shown: Sequence[Shown]) -> list[Cell]:
-    """The base model has no change."""
-    return [
-        None if model == "base" and s.of in CHANGES else group.value(s.key(model)) for s in shown
-    ]
+def seeds_cell(group: Group, beside: Iterable[Group]) -> Value:
+    """How many seeds a row is of; which, where it stands beside rows of others."""
+    mine = {run.seed for run in group.runs}
+    others = {run.seed for other in beside for run in other.runs}
+    if mine == others:
+        return Value(group.seeds)
+    return Value(
+        group.seeds,
+        note=f"{of_seeds(mine)} only, beside rows of {of_seeds(others)}: the test documents of other seeds"
+        " may be others",
+    )
 
 
-def base_groups(groups: Sequence[Group]) -> list[Group]:
-    """The base model of groups that share model, data and training context: one group, or several
-    where settings such as the readout give other ratings of it."""
-    clusters: list[dict[int | None, Run]] = []
-    names: list[str] = []
-    for group in groups:
-        mine = {run.seed: run for run in group.runs}
-        for known in clusters:
-            if all(_same_base(known[s], mine[s]) for s in known.keys() & mine.keys()):
-                known.update({s: run for s, run in mine.items() if s not in known})
-                break
-        else:
-            clusters.append(mine)
-            names.append(group.variant or group.method)
-    several = len(clusters) > 1
-    return [
-        replace(groups[0], method=BASE, variant=name if several else "", runs=tuple(known.values()))
-        for known, name in zip(clusters, names, strict=True)
-    ]
-
-
-def _same_base(one: Run, other: Run) -> bool:
-    keys = ("bias/base", "accuracy/spearman/base", "spread/base")
-    return all(one.metric(key) == other.metric(key) for key in keys)
+def _metrics(group: Group, shown: Sequence[Shown], counts: tuple[str, str] | None) -> list[Cell]:
+    """The base model has no change. `counts`: of how many documents and groups the row says it is."""
+    cells: list[Cell] = []
+    for metric in shown:
+        key = metric.key(group.after)
+        value = None if group.base and metric.of in CHANGES else group.value(key)
+        mine = group.of(key)
+        if value is not None and mine is not None and mine != counts:
+            fewer = f"of {mine[0]} documents and {mine[1]} groups"
+            value = replace(value, note="; ".join(filter(None, (fewer, value.note))))
+        cells.append(value)
+    return cells
 
 
 def transfer_table(groups: Sequence[Group]) -> Table:
@@ -175,9 +159,13 @@ def transfer_table(groups: Sequence[Group]) -> Table:
         SEEDS, *(Column(str(_reduction(c)), c, "percent") for c in shown),
     )  # fmt: skip
     rows = [
-        (g.model, g.data, g.label, g.trained_on, g.seeds, *(reduction_on(g, c) for c in shown))
+        (
+            g.model, g.data, g.label, g.trained_on,
+            seeds_cell(g, (o for o in trained if (o.model, o.data) == (g.model, g.data))),
+            *(reduction_on(g, c) for c in shown),
+        )
         for g in trained
-    ]
+    ]  # fmt: skip
     return Table(
         "transfer", "Transfer: bias reduction on each audited category",
         "Rows: what was trained on; columns: what was audited, on held-out documents and wordings."
@@ -205,9 +193,18 @@ def reduction_on(group: Group, category: str) -> Value | None:
     interval."""
     if category != PLACEBO or not group.has_placebo:
         return group.value(str(_reduction(category)))
-    pairs = [[r.metric(f"bias/placebo/{m}") for m in ("base", "tuned")] for r in group.runs]
-    known = [(b, t) for b, t in pairs if b is not None and b > 0 and t is not None]
-    return pool([metrics.reduction(b, t) for b, t in known]) if len(known) == len(pairs) else None
+    seeds = [run.seed for run in group.runs]
+    return pool([_placebo_reduction(run) for run in group.runs], seeds)
+
+
+def _placebo_reduction(run: Run) -> Value:
+    base, tuned = (run.value(f"bias/placebo/{model}") for model in MODELS)
+    if base.mean is None or tuned.mean is None:
+        return Value(None, note="; ".join(filter(None, (base.note, tuned.note))))
+    if not base.mean:
+        return Value(None, note="the base model's bias is 0")
+    reduction = float(metrics.reduction(base.mean, tuned.mean))
+    return Value(reduction, note="no interval: it is not among the metrics of a run")
 
 
 def shift_table(groups: Sequence[Group]) -> Table:
@@ -225,8 +222,8 @@ def shift_table(groups: Sequence[Group]) -> Table:
             for category, side, key in group.sides():
                 cells = group.value(str(key)), group.value(str(key._replace(of="tuned")))
                 if cells != (None, None):
-                    head = (model, data, trained, group.label, category, side, group.seeds)
-                    rows.append((*head, *cells))
+                    head = (model, data, trained, group.label, category, side)
+                    rows.append((*head, seeds_cell(group, found), *cells))
     return Table(
         "shifts", "Mean shift by context and polarity",
         "Shift: rating with the statement less rating without it, in points of the rubric's scale.",

@@ -3,16 +3,20 @@
 import logging
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation import catalog
 from debiasdpo.evaluation.comparison import Comparison, compare
-from debiasdpo.metrics import holm
+from debiasdpo.evaluation.metric import Shown
+from debiasdpo.metrics import holm, least_p
+from debiasdpo.report import alike
+from debiasdpo.report.collect import Run
 from debiasdpo.report.formats import Cell, Column, Table, better
-from debiasdpo.report.groups import Group, Value
+from debiasdpo.report.groups import Group
 from debiasdpo.report.rows import document_rows, rating_rows
-from debiasdpo.report.tables import BASE, DATA, METHOD, MODEL, TRAINED_ON
+from debiasdpo.report.tables import DATA, METHOD, MODEL, TRAINED_ON
+from debiasdpo.report.values import Value, of_seeds
 from debiasdpo.storage.reading import note
 
 log = logging.getLogger(__name__)
@@ -21,6 +25,18 @@ _FOLD = 30  # rows
 # Fewer than a run takes, since a report has many comparisons, which take half of its time.
 _RESAMPLES = 1000
 _PERMUTATIONS = 2999
+_LEVEL = 0.05  # p below it is taken for a difference by most readers
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """A group less its reference, on the seeds that both have."""
+
+    group: Group
+    reference: Group
+    seeds: tuple[int | None, ...]
+    groups: int  # of documents, which are swapped whole
+    found: dict[str, Comparison]  # by the metric's key
 
 
 def versus_table(groups: Sequence[Group], against: str) -> Table:
@@ -39,65 +55,112 @@ def versus_table(groups: Sequence[Group], against: str) -> Table:
         columns.append(Column(f"{metric.name}_difference", title, "signed"))
         columns.append(Column(f"{metric.name}_p", "p", "p"))
         columns.append(Column(f"{metric.name}_p_holm", "p (Holm)", "p"))
-    heads: list[tuple[Cell, ...]] = []
-    found: list[dict[str, Comparison]] = []
-    pairs = sorted(_pairs(groups, against), key=lambda p: (p[1].model, p[1].data, p[1].trained_on))
-    for group, reference in pairs:
-        seeds, result = _compare(group, reference)
-        if result:
-            heads.append((
-                group.model, group.data, reference.trained_on, group.label, reference.label, seeds,
-            ))  # fmt: skip
-            found.append(result)
-    keys = [metric.metric for metric in shown]
-    p = [result[key].p for result in found for key in keys]
+    pairs = sorted(_pairs(groups, against), key=lambda p: (p[1].model, p[1].data, p[1].trained))
+    compared = [found for group, reference in pairs if (found := _compare(group, reference))]
+    p = [one.found[metric.metric].p for one in compared for metric in shown]
+    count = sum(map(math.isfinite, p))
     adjusted = iter(holm(p)) if p else iter(())
     rows = []
-    for head, result in zip(heads, found, strict=True):
-        cells: list[Cell] = []
-        for key in keys:
-            one = result[key]
-            cells.append(Value(_known(one.difference), *map(_known, one.interval)))
-            cells += [Value(_known(one.p)), Value(_known(float(next(adjusted))))]
-        rows.append((*head, *cells))
+    for one in compared:
+        cells: list[Cell] = [
+            one.group.model, one.group.data, one.reference.trained_on, one.group.label,
+            one.reference.label, _seeds_cell(one),
+        ]  # fmt: skip
+        for metric in shown:
+            cells += _cells(one, metric, float(next(adjusted)), count)
+        rows.append(tuple(cells))
+    for groups_of in sorted({one.groups for one in compared}):
+        log.info("differences from %s: %s", against, _least(groups_of, count))
     return Table(
         "versus", f"Each method against {against}",
         f"Difference: the method less {against}, paired on the same test prompts and seeds; below 0 is"
         " less bias. Intervals (95 %) and p (two-sided) come from whole groups of documents: they speak"
         " of other documents, not of other trainings."
-        f" Holm: adjusted for the {len(p)} comparisons of this table, so that the least p that"
-        f" {_PERMUTATIONS:,} permutations can show is {min(1, len(p) / (_PERMUTATIONS + 1)):.2g}.",
+        f" Holm: adjusted for the {count} comparisons of this table. How small a p can be depends on the"
+        " number of groups: see its footnote.",
         tuple(columns), tuple(rows), section=3, folded=len(rows) > _FOLD,
     )  # fmt: skip
 
 
-def _known(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+def _least(groups: int, comparisons: int) -> str:
+    """What p values of so many groups cannot say."""
+    least = least_p(groups, _PERMUTATIONS)
+    said = f"with {groups} group{'s' if groups != 1 else ''} no p below {least:.2g} is possible"
+    after = least_p(groups, _PERMUTATIONS, comparisons)
+    said += f", and after Holm for {comparisons} comparisons none below {after:.2g}"
+    return f"{said}: too few groups for any to be below {_LEVEL}" if after > _LEVEL else said
+
+
+def _cells(one: _Compared, metric: Shown, adjusted: float, comparisons: int) -> list[Cell]:
+    """Difference, p and adjusted p."""
+    found = one.found[metric.metric]
+    if math.isnan(found.difference):
+        sides = ((one.group.label, found.a), (one.reference.label, found.b))
+        whose = " and ".join(label for label, value in sides if math.isnan(value))
+        undefined = Value(None, note=f"undefined, as {metric.label} of {whose} is")
+        return [undefined, undefined, undefined]
+    low, high = found.interval
+    known = math.isfinite(low) and math.isfinite(high)
+    without = "no interval: undefined in most resamples"
+    if one.groups < 2:
+        without = f"{one.groups} group: an interval needs 2 or more"
+    difference = (
+        Value(found.difference, low, high) if known else Value(found.difference, note=without)
+    )
+    said = _least(one.groups, comparisons)
+    return [difference, Value(found.p, note=said), Value(adjusted, note=said)]
+
+
+def _seeds_cell(one: _Compared) -> Value:
+    """How many seeds are compared; which, where either has others too."""
+    count = len(one.seeds)
+    whole = count == one.group.seeds == one.reference.seeds
+    return Value(count, note="" if whole else f"{of_seeds(one.seeds)} alone, which both have")
 
 
 def _pairs(groups: Sequence[Group], against: str) -> Iterable[tuple[Group, Group]]:
     """Each group with its reference; the base model, as the reference runs rated it, comes first."""
     for reference in groups:
-        if reference.method != against or reference.after != "tuned":
-            continue
-        yield replace(reference, method=BASE), reference
+        if reference.method == against and reference.after == "tuned":
+            yield replace(reference, base=True), reference
     for group in groups:
         same = [
             r for r in groups
             if (r.method, r.model, r.data, r.trained) == (against, group.model, group.data, group.trained)
+            and r.after == "tuned"
         ]  # fmt: skip
-        if group.method != against and group.after == "tuned" and same:
-            yield group, next((r for r in same if r.variant == group.variant), same[0])
+        if group.method == against or group.after != "tuned" or not same:
+            continue
+        mine = alike.asked(group.runs[0].settings)
+        alike_ones = [r for r in same if alike.asked(r.runs[0].settings) == mine]
+        if alike_ones:
+            yield group, next((r for r in alike_ones if r.variant == group.variant), alike_ones[0])
+            continue
+        apart = alike.differing([mine, *(alike.asked(r.runs[0].settings) for r in same)])
+        _refuse(
+            group,
+            against,
+            f"no run of it has {alike.named((k, mine.get(k)) for k in sorted(apart))}",
+        )
 
 
-def _compare(group: Group, reference: Group) -> tuple[int, dict[str, Comparison]]:
+def _refuse(group: Group, reference: str, why: str) -> None:
+    for run in group.runs:
+        note(run.notes, f"not compared with {reference}: {why}")
+
+
+def _compare(group: Group, reference: Group) -> _Compared | None:
     """On the seeds that both have. Runs whose files do not allow it get a note, and no row."""
     by_seed = {run.seed: run for run in reference.runs}
     pairs = [(run, by_seed[run.seed]) for run in group.runs if run.seed in by_seed]
     if not pairs:
-        return 0, {}
-    file = "ratings_base.jsonl" if group.method == BASE else "ratings_tuned.jsonl"
+        _refuse(group, reference.label, "the two have no seed in common")
+        return None
+    file = "ratings_base.jsonl" if group.base else "ratings_tuned.jsonl"
     try:
+        for mine, other in pairs:
+            if _tested(mine) != _tested(other):
+                raise UserError("their test documents differ")
         found = compare(
             [rating_rows(mine, file) for mine, _ in pairs],
             [rating_rows(other, "ratings_tuned.jsonl") for _, other in pairs],
@@ -110,7 +173,15 @@ def _compare(group: Group, reference: Group) -> tuple[int, dict[str, Comparison]
         )
     except (UserError, KeyError, ValueError, TypeError, IndexError) as error:
         reason = str(error) if isinstance(error, UserError) else f"damaged rows ({error!r})"
-        for mine, _ in pairs:
-            note(mine.notes, f"not compared with {reference.label}: {reason}")
-        return 0, {}
-    return len(pairs), found
+        _refuse(group, reference.label, reason)
+        return None
+    drawn = {
+        (None if group.shares_documents else mine.seed, row["group"])
+        for mine, _ in pairs
+        for row in _tested(mine)
+    }
+    return _Compared(group, reference, tuple(mine.seed for mine, _ in pairs), len(drawn), found)
+
+
+def _tested(run: Run) -> list[dict[str, object]]:
+    return [row for row in document_rows(run) if row["part"] == "test"]

@@ -5,15 +5,17 @@ A network that is refused, silent or dies in the middle costs bounded time and n
 W&B gets is first written under the run folder and can be uploaded later with `wandb sync`.
 """
 
+import hashlib
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from debiasdpo.config.shown import joined, visible
 from debiasdpo.config.tracker import TrackerConfig
 from debiasdpo.errors import UserError
 from debiasdpo.redaction import mask_known, mask_text, redact, secret_values
@@ -21,6 +23,8 @@ from debiasdpo.tracking.wandb_server import first_line, wants_online
 
 logger = logging.getLogger(__name__)
 
+# Characters that W&B takes of a group's or a run's name, and of a tag.
+_LONGEST_NAME, _LONGEST_TAG = 128, 64
 _FLUSH_S = 1  # between two writes of what was logged
 
 
@@ -144,6 +148,20 @@ class _WandbTracker(Tracker):
 _open_runs: set[str] = set()
 
 
+def group_name(model: str, data: str, trained: Iterable[str]) -> str:
+    """`llama8b talkmoves age+race`: the group of runs that differ in method, settings and seed; different for
+    other models, data and training contexts."""
+    return joined([model, data, joined(trained)], by=" ")
+
+
+def _within(text: str, length: int) -> str:
+    """At most so many characters, of which others than these would be other ones."""
+    text = visible(text)
+    if len(text) <= length:
+        return text
+    return f"{text[: length - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
 def open_tracker(
     config: TrackerConfig,
     *,
@@ -172,11 +190,13 @@ def open_tracker(
         ) from error
 
     arguments: dict[str, Any] = {
-        "name": name,
+        "name": _within(name, _LONGEST_NAME),
         "project": config.project,
         "entity": config.entity,
-        "group": mask_known(config.group or group or "") or None,
-        "tags": [mask_known(tag) for tag in dict.fromkeys([*config.tags, *tags])],
+        "group": _within(mask_known(config.group or group or ""), _LONGEST_NAME) or None,
+        "tags": [
+            _within(mask_known(tag), _LONGEST_TAG) for tag in dict.fromkeys([*config.tags, *tags])
+        ],
         "config": redact(job_config),
         "dir": str(folder),
         "resume": "allow",  # a killed job that starts again goes on in the same run
@@ -240,11 +260,11 @@ def open_tracker(
 
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {visible(str(key)): _finite(item) for key, item in value.items()}
     return None if isinstance(value, Real) and not math.isfinite(value) else value
 
 
 def _cell(value: object, secrets: Sequence[str]) -> object:
     if value is None or isinstance(value, int | float):
         return value
-    return mask_text(str(value), secrets)
+    return visible(mask_text(str(value), secrets))

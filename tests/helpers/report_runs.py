@@ -10,11 +10,14 @@ def run(folder: str, seed: int = 0, **changes: Any) -> Run:
     config = {
         "seed": seed,
         "loss": {"beta": 0.1, **changes.pop("loss", {})},
-        "data": {"source": changes.pop("source", "table")},
+        "data": {"source": changes.pop("source", "table"), **changes.pop("of_data", {})},
+        "rate": changes.pop("rate", {}),
         "output_dir": folder,
+        **changes.pop("elsewhere", {}),
     }
     known: dict[str, Any] = {
-        "state": "finished", "stage": "", "time": "", "error": "", "metrics": {"bias/base": 1.0},
+        "state": "finished", "stage": "", "time": "", "error": "",
+        "metrics": {"bias/base": 1.0, "bias/tuned": 0.5},
         "model": "m", "data": "d", "trained": ("race",), "method": "sft",
     }  # fmt: skip
     return Run(folder=Path(folder), config=config, seed=seed, **known | changes)

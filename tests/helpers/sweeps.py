@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from debiasdpo.config.job import JobConfig
-from debiasdpo.jobs.identity import Choices, identify, inputs_key
+from debiasdpo.jobs.identity import Choices, contents, identify, inputs_key
 from debiasdpo.jobs.run_folder import RunFolder
 from debiasdpo.storage.files import write_json, write_text
 from tests.helpers.jobs import ROOT, untimed
@@ -65,5 +65,7 @@ def pretend_finished(config: JobConfig, choices: Choices) -> Path:
     write_text(folder / "table.txt", "a table\n")
     for name in ("config.yaml", "versions.json", "stages.json"):
         write_text(folder / name, "")
-    run.finish(config=key, inputs=inputs_key(config, key), tracker="none", gpu_hour_price=None)
+    run.finish(
+        config=key, inputs=inputs_key(key, contents(config)), tracker="none", gpu_hour_price=None
+    )
     return folder

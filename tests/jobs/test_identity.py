@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from debiasdpo.config.job import JobConfig
-from debiasdpo.jobs.identity import Choices, choices_of, finished, identify
+from debiasdpo.jobs.identity import Choices, choices_of, contents, finished, identify
 from tests.helpers.jobs import JobConfigs
 from tests.helpers.sweeps import pretend_finished
 
@@ -43,6 +43,27 @@ def test_a_job_is_not_finished_if_anything_changed(
     else:
         data.write_text("id,group,text,clarity\na,1,Better.,3\n")
     assert finished(config, TINY) is None
+
+
+@pytest.mark.parametrize("change", ["data", "model"])
+def test_what_changed_under_the_same_name_is_told_apart(
+    change: str, job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
+) -> None:
+    """status.json says it, so that a report takes no two such runs for seeds of one setting."""
+    data, model = tmp_path / "essays.csv", tmp_path / "model"
+    data.write_text("id,group,text,clarity\na,1,Well.,3\n")
+    shutil.copytree(tiny_llama, model)
+    config = job_config(
+        "data=table", f"data.path={data}", f"model.path={model}", f"output_dir={tmp_path / 'out'}",
+        "data.rubrics={clarity:{question:'How clear?',low:1,high:5}}",
+    )  # fmt: skip
+    before = contents(config)
+    if change == "data":
+        data.write_text("id,group,text,clarity\na,1,Better.,3\n")
+    else:
+        (model / "config.json").write_text((model / "config.json").read_text() + " ")
+    after = contents(config)
+    assert {what for what in before if before[what] != after[what]} == {change}
 
 
 def at_path(config: JobConfig, path: str) -> JobConfig:

@@ -5,6 +5,7 @@ import html
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -13,8 +14,10 @@ from debiasdpo.report.build import Report, build, write
 from debiasdpo.report.collect import find_runs
 from debiasdpo.report.examples import worst_examples
 from debiasdpo.report.formats import text
-from debiasdpo.report.groups import Value, group_runs
+from debiasdpo.report.groups import group_runs
+from debiasdpo.report.values import Value
 from tests.helpers.jobs import rows
+from tests.helpers.report_files import write_odd_runs, write_run
 from tests.helpers.run_folders import Runs, read, write_rows
 from tests.helpers.run_folders import write as put
 
@@ -212,6 +215,43 @@ def test_nothing_of_a_run_is_run_by_a_browser(copied: Runs, tmp_path: Path) -> N
     assert r"50\% a\_b" in (tmp_path / "out/tables/runs.tex").read_text()
 
 
+def test_odd_names_and_texts_are_text_in_every_file(tmp_path: Path) -> None:
+    report = build([write_odd_runs(tmp_path / "runs")], "sft")
+    write(report, tmp_path / "out")
+    names = [drawing.name.casefold() for drawing in report.figures]
+    assert len(set(names)) == len(names) == 3 * 3 + 3 * 2  # figures of data sets, and of groups
+    hidden = "[\0-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
+    for file in (tmp_path / "out").rglob("*.*"):
+        if file.suffix == ".png":
+            continue
+        content = file.read_bytes().decode()  # no lone surrogates
+        assert not re.search(hidden, content), file
+        if file.suffix == ".svg":
+            tags = {
+                element.tag.rpartition("}")[2] for element in ElementTree.fromstring(content).iter()
+            }
+            assert not tags & {"script", "img", "image"}
+        if file.suffix == ".csv":
+            with file.open(newline="") as stream:
+                header, *found = csv.reader(stream)
+            assert len(set(header)) == len(header)
+            assert {len(row) for row in found} <= {len(header)}
+            cells = [cell.lstrip() for row in (header, *found) for cell in row]
+            assert not [cell for cell in cells if cell.startswith(("=", "+", "@"))]
+        if file.suffix == ".tex":
+            assert "\\frac" not in content
+            assert content.count(r"\begin{") == content.count(r"\end{") == 1
+    page = html.unescape((tmp_path / "out/index.html").read_text())
+    for odd in (
+        "$x^2$ \\frac{1}{0} % # _ ~ & |",
+        "{{ 7*7 }} {% raw %} ${oc.env:HOME}",
+        "two[U+000A]lines",
+    ):
+        assert odd in page
+    assert "[U+001B][31mred" in page
+    assert "[U+202E]turned" in page
+
+
 FILES = (
     "ratings_base.jsonl", "ratings_tuned.jsonl", "documents/documents.jsonl", "pairs/pairs.jsonl",
     "training/steps.jsonl", "training/best_step.json", "metrics.json", "config.yaml",
@@ -260,13 +300,63 @@ def test_a_reference_that_nobody_ran_is_refused(runs: Runs) -> None:
         build([runs.folder], "sft")
 
 
-def test_undefined_is_said_in_page_and_tables(copied: Runs, tmp_path: Path) -> None:
-    path = copied.finished[0] / "metrics.json"
-    put(path, read(path) | {"accuracy/gain": None, "accuracy/gain_ci": [None, None]})
-    write(build([copied.finished[0]], "debiasing_dpo"), tmp_path)
-    assert table_rows(tmp_path, "main")[1]["accuracy_gain"] == "undefined"
-    assert "undefined" in shown((tmp_path / "index.html").read_text(), "main")[1]
-    assert "undefined" in (tmp_path / "tables/main.tex").read_text()
+def test_what_is_missing_is_said_with_its_reason(tmp_path: Path) -> None:
+    """In the page, in CSV and LaTeX, in figures, and in the head of a group; no mark without its note."""
+    flat, few = "no rating varies: 100% are <4>", "1 group: an interval needs 2 or more"
+    keys = (
+        "accuracy/spearman/tuned",
+        "category/age/bias/reduction",
+        "category/age/shift_flattering/tuned",
+    )
+    more: dict[str, Any] = dict.fromkeys(keys) | {f"{key}_note": flat for key in keys}
+    more |= {"bias/trained/base_ci": [None, None], "bias/trained/base_note": few}
+    write_run(tmp_path / "runs/one", more=more)
+    report = build([tmp_path / "runs"])
+    write(report, tmp_path / "out")
+    row = table_rows(tmp_path / "out", "main")[1]
+    assert (row["accuracy_spearman"], row["accuracy_spearman_note"]) == ("undefined", flat)
+    assert table_rows(tmp_path / "out", "main")[0]["bias_trained_note"] == few
+    page = (tmp_path / "out/index.html").read_text()
+    columns = [column.key for column in report.tables[1].columns[3:]]
+    cells = shown(page, "main")
+    assert cells[1][columns.index("accuracy_spearman")].split() == ["–", "b"]
+    assert cells[0][columns.index("bias_trained")].split() == ["0.40", "a"]
+    marks = re.findall(r'<sup><a href="#(note-[a-z]+-[a-z]+)">', page)
+    assert set(marks) == set(re.findall(r'<li id="([^"]+)">', page))
+    assert f"<sup>b</sup> {html.escape(flat)}" in page
+    tex = (tmp_path / "out/tables/main.tex").read_text()
+    assert r"--\textsuperscript{b}" in tex
+    assert r"\textsuperscript{b}~no rating varies: 100\% are \textless{}4\textgreater{}" in tex
+    noted = {drawing.name.split("_")[0]: drawing.notes for drawing in report.figures}
+    assert noted == {
+        "bias": (f"base model, trained: {few}",),
+        "pareto": (f"sft trained on race (not shown), Spearman: {flat}",),
+        "transfer": (
+            f"sft trained on race, audited on age: {flat}",
+            "sft trained on race, audited on placebo: no interval: it is not among the metrics of a run",
+        ),
+        "shifts": (f"age, flattering, tuned: {flat}",),
+        "calibration": (),
+    }  # fmt: skip
+    for note in (*(n for notes in noted.values() for n in notes), f"Spearman, sft: {flat}"):
+        assert f"<li>{html.escape(note, quote=False)}</li>" in page.replace("&#39;", "'")
+
+
+def test_rows_of_other_documents_or_seeds_say_so(tmp_path: Path) -> None:
+    """Beside rows that are of all of them."""
+    few = {"accuracy/spearman/tuned_of": {"documents": 3, "groups": 2, "prompts": 3}}
+    for seed in (0, 1):
+        write_run(tmp_path / f"runs/sft{seed}", seed=seed)
+    write_run(tmp_path / "runs/dpo", method="dpo_only", seed=1, more=few)
+    write(build([tmp_path / "runs"]), tmp_path / "out")
+    base, sft, dpo = table_rows(tmp_path / "out", "main")
+    assert [r["seeds"] for r in (base, sft, dpo)] == ["2", "2", "1"]
+    said = "seed 1 only, beside rows of seeds 0, 1: the test documents of other seeds may be others"
+    assert [r["seeds_note"] for r in (base, sft, dpo)] == ["", "", said]
+    assert (dpo["documents"], dpo["groups"]) == ("4", "4")
+    assert dpo["accuracy_spearman_note"] == "of 3 documents and 2 groups"
+    assert table_rows(tmp_path / "out", "transfer")[1]["seeds_note"] == said
+    assert {r["seeds_note"] for r in table_rows(tmp_path / "out", "shifts")} == {"", said}
 
 
 def test_what_each_stage_took_is_what_the_job_says(

@@ -147,7 +147,7 @@ def test_the_same_tables_and_figures_go_to_wandb(
     assert len(list(media.glob("images/*.png"))) == len(pictures) == 6
     assert len(list(media.glob("html/*.html"))) == 1
     content = next(run.glob("*.wandb")).read_bytes()
-    assert b"tiny_simulated_experience" in content  # the group of the runs
+    assert b"tiny simulated experience" in content  # the group of the runs
     assert b"here" in content
 
 

@@ -11,6 +11,7 @@ import pytest
 from debiasdpo.errors import UserError
 from debiasdpo.report.collect import find_runs, read_run
 from debiasdpo.report.rows import RATING
+from debiasdpo.report.values import Value
 from debiasdpo.storage.reading import read_rows
 from tests.helpers.run_folders import Runs, write
 
@@ -27,6 +28,8 @@ def test_states_and_names(runs: Runs) -> None:
     assert "too long" in found[2].error
     assert found[3].stage == "ratings_tuned"
     assert all(not run.notes for run in found)
+    assert [set(run.content) for run in found[:2]] == [{"data", "model", "debiasdpo"}] * 2
+    assert found[0].content == found[1].content
     assert all(bool(run.metrics) == (run.state == "finished") for run in found)
 
 
@@ -116,8 +119,9 @@ def test_metrics_that_are_no_numbers_are_undefined(copied: Runs) -> None:
     write(folder / "metrics.json", odd)
     run = read_run(folder)
     assert [run.metric(key) for key in "abcdef"] == [None, None, None, None, 0.5, None]
-    assert run.interval("e") is None
-    assert run.interval("f") is None
+    assert run.value("e") == Value(0.5)
+    assert run.value("d") == Value(None, note="undefined; metrics.json does not say why")
+    assert run.value("gone") == Value(None, note="not in metrics.json")
 
 
 def test_secrets_in_an_error_are_masked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ from debiasdpo.report import details, figures
 from debiasdpo.report.calibration import calibration
 from debiasdpo.report.collect import METHODS, find_runs
 from debiasdpo.report.drawing import Drawing, mark, svg_file
-from debiasdpo.report.groups import Group, group_runs
-from debiasdpo.report.tables import base_groups, reduction_on, transfer_table
+from debiasdpo.report.groups import Group, base_groups, group_runs
+from debiasdpo.report.tables import reduction_on, transfer_table
 from tests.helpers.report_runs import run
 from tests.helpers.run_folders import Runs
 
@@ -109,7 +109,8 @@ def test_what_is_undefined_is_not_drawn_as_a_number() -> None:
     assert figures.bias_and_accuracy("m", "d", [group(metrics=undefined)]) is None
     (drawn,) = figures.transfer("m", "d", [group()])
     words = [e.text for e in elements(drawn.svg) if e.tag.endswith("text")]
-    assert "undef." in words  # age
+    assert "–" in words  # age
+    assert drawn.notes[0].startswith("sft trained on race, audited on age: undefined")
     assert "75" in words  # race, in percent
     assert figures.bias_by_method("m", "d", "nothing", []) is None
 

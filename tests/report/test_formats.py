@@ -1,24 +1,26 @@
-"""Cells as text, CSV and LaTeX: undefined is said, and no text is run by what reads it."""
+"""Cells as text, CSV and LaTeX: what is missing has its reason, and no text is run by what reads it."""
 
 import csv
 import io
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from debiasdpo.config.shown import visible
 from debiasdpo.report.formats import (
     Cell,
     Column,
     Style,
     Table,
     interval_text,
-    latex_text,
     sd_text,
-    section_title,
     text,
     to_csv,
-    to_latex,
 )  # fmt: skip
-from debiasdpo.report.groups import Value
+from debiasdpo.report.latex import latex_text, to_latex
+from debiasdpo.report.values import Value
 
 
 def table(rows: list[tuple[Cell, ...]], *columns: Column, section: int = 0) -> Table:
@@ -38,9 +40,9 @@ def test_numbers_are_written_alike_everywhere(value: float, style: Style, expect
     assert text(Value(value), style) == expected
 
 
-def test_undefined_is_said_and_absent_is_not_undefined() -> None:
-    assert text(Value(None), "points") == "undefined"
-    assert text(None, "points") == "–"
+def test_undefined_is_a_dash_and_absent_is_nothing() -> None:
+    assert text(Value(None), "points") == "–"
+    assert text(None, "points") == ""
     assert interval_text(Value(None), "points") == ""
     assert interval_text(Value(0.5, 0.25, 0.75, 0.1), "percent") == "[25, 75]"
     assert sd_text(Value(0.5, 0.25, 0.75, 0.1), "percent") == "sd 10%"
@@ -65,27 +67,118 @@ def test_csv_has_whole_numbers_and_bounds_where_there_are_any() -> None:
     assert (read[1]["x"], read[1]["p"]) == ("undefined", "")
 
 
-@pytest.mark.parametrize("word", ["=1+1", "+1", "-1", "@cmd", "\t=1", "\r=1", "  =1"])
+def cells_of(found: Table) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(to_csv(found))))
+
+
+@pytest.mark.parametrize(
+    "word", ["=1+1", "+1", "-1", "@cmd", "\t=1", "  =1", "\n=1", "\uff1d1", "\uff0d1"]
+)
 def test_no_text_is_a_formula(word: str) -> None:
-    ((cell,),) = list(csv.reader(io.StringIO(to_csv(table([(word,)], Column("c", "c", "text"))))))[
-        1:
+    assert cells_of(table([(word,)], Column("c", "c", "text"))) == [["c"], [f"'{word}"]]
+    assert cells_of(table([], Column(word, "c", "text"))) == [[f"'{word}"]]
+    noted = table([(Value(None, note=word),)], Column("c", "c"))
+    assert cells_of(noted) == [["c", "c_note"], ["undefined", f"'{word}"]]
+
+
+def test_what_begins_with_a_control_character_is_no_formula() -> None:
+    assert cells_of(table([("\r=1",), ("\x00=1",)], Column("c", "c", "text")))[1:] == [
+        ["[U+000D]=1"],
+        ["[U+0000]=1"],
     ]
-    assert cell == "'" + word.replace("\r", " ")
 
 
 def test_a_comma_a_quote_and_a_line_stay_in_their_cell() -> None:
     word = 'a, "b"\nc'
-    ((cell,),) = list(csv.reader(io.StringIO(to_csv(table([(word,)], Column("c", "c", "text"))))))[
-        1:
-    ]
-    assert cell == word
+    assert cells_of(table([(word,)], Column("c", "c", "text")))[1:] == [[word]]
+
+
+@given(st.lists(st.text(), min_size=2, max_size=2))
+def test_any_text_makes_a_csv_of_the_same_shape(words: list[str]) -> None:
+    found = table([tuple(words)], Column("a", "a", "text"), Column("b", "b", "text"))
+    to_csv(found).encode()  # lone surrogates too
+    (header, row) = cells_of(found)
+    assert (header, len(row)) == (["a", "b"], 2)
 
 
 def test_latex_specials_are_written_out() -> None:
     assert latex_text(r"50% of a_b & {x} $y$ #1 ~^\cmd") == (
         r"50\% of a\_b \& \{x\} \$y\$ \#1 \textasciitilde{}\textasciicircum{}\textbackslash{}cmd"
     )
-    assert latex_text("a\nb\x00c−1") == "a bc$-$1"
+    assert latex_text("a\nb\x00c−1") == "a b[U+0000]c$-$1"
+
+
+# What LaTeX makes of each command that a name may become.
+MEANING = {
+    r"\textbackslash{}": "\\", r"\textasciitilde{}": "~", r"\textasciicircum{}": "^",
+    r"\textless{}": "<", r"\textgreater{}": ">", r"\textbar{}": "|", r"\ldots{}": "…",
+    r"$\downarrow$": "↓", r"$\uparrow$": "↑", r"$\rightarrow$": "→", r"$\leq$": "≤", r"$\times$": "×",
+    "$-$": "−", r"\{": "{", r"\}": "}", r"\$": "$", r"\&": "&", r"\#": "#", r"\%": "%", r"\_": "_",
+}  # fmt: skip
+COMMAND = re.compile("|".join(map(re.escape, sorted(MEANING, key=len, reverse=True))))
+
+
+@given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("\\{}$&#%_~^<>|-−…"))))
+def test_latex_writes_any_text_and_runs_none_of_it(words: str) -> None:
+    written = latex_text(words)
+    assert not set("\\{}$&#%_~^<>|\n") & set(COMMAND.sub("", written))
+    kept = {"–": "--", "\n": " ", "\t": " "}
+    read = COMMAND.sub(lambda command: MEANING[command[0]], written)
+    assert read == "".join(kept.get(c, c) for c in visible(words))
+
+
+def test_a_row_of_latex_does_not_go_on_into_the_command_before_it() -> None:
+    r"""`\\` takes a bracket or a star on the next line for its own."""
+    for first in ("[3ex] name", "* name"):
+        lines = to_latex(table([(first, "x")], *(Column(c, c, "text") for c in "ab"))).splitlines()
+        assert lines[5] == "{}" + first + r" & x \\"
+
+
+def test_latex_says_which_letters_need_another_compiler() -> None:
+    def needs(name: str) -> bool:
+        return "XeLaTeX" in to_latex(table([(name,)], Column("a", "a", "text")))
+
+    assert not needs("Übung ø − a\x07")
+    assert needs("שלום")
+    assert needs("\U0001f600")
+
+
+def test_notes_are_footnotes_with_a_mark_for_each_text() -> None:
+    few, none = "1 group: an interval needs 2 or more", "no rating varies: 50%"
+    rows: list[tuple[Cell, ...]] = [
+        ("a", Value(0.5, note=few), Value(0.25)),
+        ("b", Value(0.5, note=few), Value(None, note=none)),
+    ]
+    found = table(rows, Column("m", "m", "text"), Column("x", "x"), Column("y", "y"))
+    assert found.footnotes == {few: "a", none: "b"}
+    assert cells_of(found) == [
+        ["m", "x", "x_note", "y", "y_note"],
+        ["a", "0.5", few, "0.25", ""], ["b", "0.5", few, "undefined", none],
+    ]  # fmt: skip
+    assert to_latex(found).splitlines()[5:] == [
+        r"a & 0.50\textsuperscript{a} & 0.25 \\", r"b & 0.50\textsuperscript{a} & --\textsuperscript{b} \\",
+        r"\bottomrule", r"\end{tabular}",
+        rf"\par\smallskip{{\footnotesize\raggedright\textsuperscript{{a}}~{few}\par}}",
+        r"\par\smallskip{\footnotesize\raggedright\textsuperscript{b}~no rating varies: 50\%\par}",
+    ]  # fmt: skip
+
+
+def test_there_are_marks_for_any_number_of_notes() -> None:
+    found = table([(Value(0.1, note=f"{i}"),) for i in range(800)], Column("x", "x"))
+    marks = list(found.footnotes.values())
+    assert (marks[0], marks[25], marks[26], marks[-1]) == ("a", "z", "aa", "adt")
+    assert len(set(marks)) == 800
+
+
+def test_blocks_whose_headings_read_alike_stay_apart() -> None:
+    rows: list[tuple[Cell, ...]] = [("a, b", "c", Value(0.1)), ("a", "b, c", Value(0.2))]
+    columns = (Column("model", "m", "text"), Column("data", "d", "text"), Column("x", "x"))
+    found = table(rows, *columns, section=2)
+    assert [(title, len(block)) for title, block in found.blocks()] == [
+        ("a, b, c", 1),
+        ("a, b, c", 1),
+    ]
+    assert to_latex(found).count(r"\midrule") == 2
 
 
 def test_latex_has_a_row_a_row_and_a_heading_a_section() -> None:
@@ -99,7 +192,6 @@ def test_latex_has_a_row_a_row_and_a_heading_a_section() -> None:
         Column("method", "method", "text"), Column("bias", "bias"),
     )  # fmt: skip
     found = table(rows, *columns, section=2)
-    assert section_title(found, rows[0]) == "m, trained on race"
     assert to_latex(found).splitlines() == [
         "% A title",
         r"\begin{tabular}{lr}",
@@ -108,10 +200,10 @@ def test_latex_has_a_row_a_row_and_a_heading_a_section() -> None:
         r"\midrule",
         r"\multicolumn{2}{l}{\emph{m, trained on race}} \\",
         r"sft & 0.50 [0.40, 0.60] \\",
-        r"dpo\_only & -- \\",
+        r"dpo\_only &  \\",
         r"\midrule",
         r"\multicolumn{2}{l}{\emph{m, trained on role}} \\",
-        r"sft & undefined \\",
+        r"sft & -- \\",
         r"\bottomrule",
         r"\end{tabular}",
     ]

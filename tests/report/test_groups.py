@@ -1,41 +1,61 @@
-"""Seeds of one setting are one group; values over them, by hand."""
+"""Seeds of one setting are one group, and nothing else is; values over them, by hand."""
 
 import math
 
 import pytest
 
-from debiasdpo.report.groups import Value, group_runs, pool
+from debiasdpo.report.groups import base_groups, blocks, group_runs
+from debiasdpo.report.values import Value, notes_of, pool
 from tests.helpers.report_runs import run
 
 
 def test_one_seed_keeps_its_own_interval() -> None:
-    assert pool([0.5], [(0.2, 0.6)]) == Value(0.5, 0.2, 0.6)
+    assert pool([Value(0.5, 0.2, 0.6, note="few")], [3]) == Value(0.5, 0.2, 0.6, note="few")
 
 
 def test_mean_sd_and_interval_over_seeds() -> None:
-    shared = pool([0.2, 0.4], [(0.1, 0.4), (0.3, 0.6)], shared=True)
+    seeds = [Value(0.2, 0.1, 0.4), Value(0.4, 0.3, 0.6)]
+    shared = pool(seeds, [0, 1], shared=True)
     assert shared.mean == pytest.approx(0.3)
     assert shared.sd == pytest.approx(math.sqrt(0.02))
     assert [shared.low, shared.high] == pytest.approx([0.2, 0.5])
-    own = pool([0.2, 0.4], [(0.1, 0.4), (0.3, 0.6)], shared=False)
+    own = pool(seeds, [0, 1], shared=False)
     assert own.low == pytest.approx(0.3 - 0.1 / math.sqrt(2))
     assert own.high == pytest.approx(0.3 + 0.2 / math.sqrt(2))
 
 
 def test_an_interval_stays_within_what_seeds_allow() -> None:
-    value = pool([0.1, 0.9], [(0.0, 0.8), (0.0, 1.0)])  # 0.5 -+ 0.64, 0.5 + 0.5
+    value = pool([Value(0.1, 0.0, 0.8), Value(0.9, 0.0, 1.0)], [0, 1])  # 0.5 -+ 0.64, 0.5 + 0.5
     assert [value.low, value.high] == pytest.approx([0.0, 1.0])
 
 
-def test_undefined_in_one_seed_is_undefined_over_all() -> None:
-    assert pool([0.2, None], [(0.1, 0.3), None]) == Value(None)
-    assert pool([0.2, 0.4], [(0.1, 0.3), None]).low is None
+def test_undefined_in_one_seed_is_undefined_over_all_and_says_why() -> None:
+    constant = Value(None, note="no rating varies")
+    assert pool([Value(0.2, 0.1, 0.3), constant], [0, 4]) == Value(
+        None, note="seed 4: no rating varies"
+    )
+    assert pool([constant, Value(0.2), constant], [0, 1, 2]).note == "seeds 0, 2: no rating varies"
+    half = pool([Value(0.25, 0.1, 0.3), Value(0.75)], [0, 1])
+    assert (half.mean, half.low) == (0.5, None)
+    assert half.note == "no interval, as seed 1 has none"
+    few = Value(0.2, note="1 group: an interval needs 2 or more")
+    assert pool([few, few], [0, 1]).note == "seeds 0, 1: 1 group: an interval needs 2 or more"
+
+
+def test_a_metric_that_a_seed_lacks_is_no_mean_over_the_others() -> None:
+    found = {"bias/tuned": 0.5, "spread/tuned": 0.1}
+    (group,) = group_runs([run("a", 0, metrics=found), run("b", 1, metrics={"bias/tuned": 0.25})])
+    assert group.value("bias/tuned") == Value(0.375, sd=0.125 * math.sqrt(2))
+    assert group.value("spread/tuned") == Value(None, note="seed 1: not in metrics.json")
+    assert group.value("bias/unseen/tuned") is None
 
 
 def test_seeds_are_grouped_and_settings_keep_apart() -> None:
+    only_base = {"bias/base": 1.0}
     groups = group_runs([
-        run("a", 0), run("b", 1), run("c", 0, loss={"beta": 0.5}), run("d", 0, method="none"),
-        run("e", 0, method="none", trained=("role",), loss={"beta": 9.0}),
+        run("a", 0), run("b", 1), run("c", 0, loss={"beta": 0.5}),
+        run("d", 0, method="none", metrics=only_base),
+        run("e", 0, method="none", metrics=only_base, trained=("role",), loss={"beta": 9.0}),
         run("f", 0, state="failed"), run("g", 0, state="finished", metrics={}),
     ])  # fmt: skip
     assert [(g.method, g.trained, g.variant, g.seeds) for g in groups] == [
@@ -45,11 +65,81 @@ def test_seeds_are_grouped_and_settings_keep_apart() -> None:
     ]
 
 
+def test_a_method_that_a_user_calls_none_is_what_it_does() -> None:
+    groups = group_runs([run(f, i, method="none", loss={"beta": i}) for i, f in enumerate("ab")])
+    assert [(g.trained, g.variant, g.after) for g in groups] == [
+        (("race",), "loss.beta=0", "tuned"), (("race",), "loss.beta=1", "tuned"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ["data", "model", "debiasdpo"])
+def test_runs_of_other_data_or_weights_are_no_seeds_of_each_other(what: str) -> None:
+    """The same configuration: a file was changed, or a folder of weights trained on, in between."""
+    groups = group_runs([run(n, i, content={what: n}) for i, n in enumerate(("one", "two"))])
+    assert [(g.variant, g.seeds) for g in groups] == [
+        (f"content.{what}=one", 1), (f"content.{what}=two", 1),
+    ]  # fmt: skip
+
+
+def test_what_sets_methods_apart_beside_training_is_named() -> None:
+    """Or their figures would stand below each other as if they were of the same documents."""
+    groups = group_runs([
+        run("a", method="sft", of_data={"limit": {"test": 24}}, loss={"beta": 1}),
+        run("b", method="dpo_only", of_data={"limit": {"test": 48}}),
+    ])  # fmt: skip
+    assert [g.label for g in groups] == [
+        "sft (data.limit.test=24)",
+        "dpo_only (data.limit.test=48)",
+    ]
+
+
+def test_base_models_of_other_seeds_are_one_row_only_if_rated_alike() -> None:
+    """With no seed in common there are no ratings by which to see it."""
+
+    def bases(second: str) -> list[tuple[str, int]]:
+        groups = group_runs([
+            run("a", 0, method="sft", rate={"readout": "text"}),
+            run("b", 1, method="dpo_only", rate={"readout": second}),
+        ])  # fmt: skip
+        return [(g.label, g.seeds) for g in base_groups(groups)]
+
+    assert bases("text") == [("base model", 2)]
+    assert bases("expected") == [
+        ("base model (rate.readout=text)", 1), ("base model (rate.readout=expected)", 1),
+    ]  # fmt: skip
+
+
+def test_base_models_that_differ_in_one_figure_are_two() -> None:
+    """Of whatever it is: of the same bias, spread and accuracy there may be other categories."""
+    metrics = [
+        {"bias/base": 0.5, f"category/{name}/bias/base": 0.5, "bias/tuned": 0.1}
+        for name in ("age", "race")
+    ]
+    groups = group_runs(
+        [run("a", metrics=metrics[0]), run("b", method="dpo_only", metrics=metrics[1])]
+    )
+    assert len(base_groups(groups)) == 2
+
+
+def test_categories_that_join_to_the_same_text_stay_apart() -> None:
+    names = (("a", "b"), ("a+b",), ("nothing",), ())
+    groups = group_runs([run(str(i), trained=found) for i, found in enumerate(names)])
+    heads = [head[2] for head, _ in blocks(groups)]
+    assert sorted(heads) == sorted(['"a+b"', "a+b", '"nothing"', "nothing"])
+
+
 def test_the_same_run_in_two_places_counts_once() -> None:
     one, other = run("one/x"), run("other/x")
     (group,) = group_runs([one, other])
     assert group.runs == (one,)
     assert other.notes == ["same configuration as x; left out of the tables"]
+
+
+def test_where_a_job_ran_makes_no_difference() -> None:
+    one = run("a", 0)
+    where = {"cluster": {"kind": "slurm"}, "gpu_hour_price": 2.0, "tracker": {"kind": "wandb"}}
+    other = run("b", 1, elsewhere=where)
+    assert [g.seeds for g in group_runs([one, other])] == [2]
 
 
 def test_long_settings_make_short_labels_that_differ() -> None:
@@ -61,8 +151,9 @@ def test_long_settings_make_short_labels_that_differ() -> None:
 
 
 def test_a_metric_that_no_run_has_is_absent() -> None:
-    (group,) = group_runs([run("a", metrics={"bias/base": None})])
-    assert group.value("bias/base") == Value(None)
+    said = {"bias/base": None, "bias/base_note": "no shift could be read"}
+    (group,) = group_runs([run("a", metrics=said)])
+    assert group.value("bias/base") == Value(None, note="no shift could be read")
     assert group.value("bias/tuned") is None
 
 
@@ -86,13 +177,17 @@ def test_categories_and_their_sides() -> None:
 def test_of_how_many_documents_a_metric_is() -> None:
     metrics = [{"bias/base": 1.0, "bias/base_of": {"documents": n, "groups": 3}} for n in (12, 11)]
     (group,) = group_runs([run(str(i), i, metrics=found) for i, found in enumerate(metrics)])
-    assert (group.count("bias/base", "documents"), group.count("bias/base", "groups")) == (
-        "11–12",
-        "3",
-    )
-    assert group.count("bias/tuned", "documents") is None
+    assert group.of("bias/base") == ("11–12", "3")
+    assert group.of("bias/tuned") is None
 
 
 def test_only_simulated_documents_are_new_with_each_seed() -> None:
     assert group_runs([run("a")])[0].shares_documents
     assert not group_runs([run("a", source="simulated")])[0].shares_documents
+
+
+def test_notes_say_what_they_are_of() -> None:
+    few = Value(0.5, note="1 group")
+    found = [("age", few), ("race", few), ("age", few), ("role", Value(0.5)), ("sex", None)]
+    assert notes_of(found) == ["age, race: 1 group"]
+    assert notes_of([(str(i), few) for i in range(6)]) == ["0, 1, 2, 3 and 2 more: 1 group"]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from debiasdpo.report.build import build, write
+from tests.helpers.report_files import write_odd_runs
 from tests.helpers.run_folders import Runs, read
 from tests.helpers.run_folders import write as put
 
@@ -72,6 +73,35 @@ def seen(request: pytest.FixtureRequest, browser: Any, page_file: Path) -> Itera
     found.page.close()
 
 
+@pytest.fixture(scope="module")
+def odd_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("odd")
+    write(build([write_odd_runs(folder / "runs")]), folder / "out")
+    return folder / "out" / "index.html"
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_odd_names_and_texts_are_shown_and_run_by_nothing(
+    browser: Any, odd_file: Path, width: int
+) -> None:
+    seen = Seen(browser, odd_file, width)
+    seen.page.screenshot(full_page=True)
+    assert seen.said == []
+    assert seen.asked == [odd_file.as_uri()]
+    assert seen.page.title() == "Bias and accuracy of LLM ratings"
+    assert seen.page.query_selector("script, img, iframe, object") is None
+    assert seen.page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    assert [w for w in words_in_figures(seen.page) if not w["inside"]] == []
+    # No name is painted over the numbers beside it.
+    wide = "all => all.filter(cell => cell.scrollWidth > cell.clientWidth + 1).map(cell => cell.innerText)"
+    assert seen.page.eval_on_selector_all("td, thead th", wide) == []
+    first = "all => Math.max(...all.map(cell => cell.getBoundingClientRect().width))"
+    assert seen.page.eval_on_selector_all("tbody td:first-child", first) < 0.55 * width
+    ids = seen.page.eval_on_selector_all("[id]", "all => all.map(e => e.id)")
+    assert len(set(ids)) == len(ids)
+    seen.page.close()
+
+
 def test_nothing_is_said_and_nothing_is_asked_for(seen: Seen, page_file: Path) -> None:
     seen.page.screenshot(full_page=True)  # everything was drawn
     assert seen.said == []
@@ -101,8 +131,8 @@ def test_every_figure_and_table_can_be_seen(seen: Seen) -> None:
     assert all(table.is_visible() for table in tables)
 
 
-def test_words_in_figures_are_legible_and_inside(seen: Seen) -> None:
-    words = seen.page.evaluate(
+def words_in_figures(page: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = page.evaluate(
         """() => [...document.querySelectorAll('figure svg')].flatMap(svg => {
             const whole = svg.getBoundingClientRect();
             return [...svg.querySelectorAll('text')].map(text => {
@@ -118,6 +148,11 @@ def test_words_in_figures_are_legible_and_inside(seen: Seen) -> None:
             });
         })"""
     )
+    return found
+
+
+def test_words_in_figures_are_legible_and_inside(seen: Seen) -> None:
+    words = words_in_figures(seen.page)
     assert len(words) > 100
     assert [w for w in words if not w["inside"]] == []
     assert [w for w in words if w["size"] < 7] == []

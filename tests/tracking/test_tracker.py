@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from debiasdpo.config.tracker import TrackerConfig
 from debiasdpo.errors import UserError
 from debiasdpo.redaction import MASK
-from debiasdpo.tracking.tracker import _WandbTracker, open_tracker
+from debiasdpo.tracking.tracker import _WandbTracker, group_name, open_tracker
 from debiasdpo.tracking.wandb_server import unreachable
 
 ROOT = Path(__file__).parents[2]
@@ -237,6 +237,42 @@ with tracker() as t:
     (line,) = done.stderr.splitlines()
     assert line.startswith("INFO W&B run a job is offline; upload it with: wandb sync ")
     assert Path(line.split()[-1]).is_dir()
+
+
+def test_names_that_wandb_does_not_take_cost_nothing(tmp_path: Path) -> None:
+    """It refuses tags above 64 characters, and loses a whole summary for a key that is no text."""
+    folder = tmp_path / "run"
+    code = """
+odd = "category/lone \\ud800 \\x1b/bias/base"
+tags = ["t" * 65, "t" * 66, "short"]
+with open_tracker(config, run_id="job-1", name="n" * 200, group="g" * 200, tags=tags, job_config={},
+        folder=folder) as t:
+    t.summary({odd: 0.5, "bias/base": 0.25})
+    t.table("samples", [{"text": odd}])
+"""
+    done = job(folder, code)
+    assert "WARNING" not in done.stderr
+    run = read_run(folder)
+    key = "category/lone [U+D800] [U+001B]/bias/base"
+    assert run["summary"][key] == 0.5
+    assert run["summary"]["bias/base"] == 0.25
+    long, longer, short = run["tags"]
+    assert short == "short"
+    assert long != longer
+    assert {len(long), len(longer)} == {64}
+    assert len(run["group"]) == 128
+    (table,) = folder.glob("wandb/offline-run-*/files/media/table/*.json")
+    assert json.loads(table.read_text())["data"] == [[key]]
+
+
+def test_groups_of_other_models_data_and_contexts_are_others() -> None:
+    parts = [
+        ("tiny", "grade5_essays", ("race",)), ("tiny_grade5", "essays", ("race",)),
+        ("tiny grade5", "essays", ("race",)), ("tiny", "grade5 essays", ("race",)),
+        ("tiny", "essays", ("a", "b")), ("tiny", "essays", ("a+b",)),
+    ]  # fmt: skip
+    assert group_name(*parts[0]) == "tiny grade5_essays race"
+    assert len({group_name(*found) for found in parts}) == len(parts)
 
 
 def test_images_and_pages_are_kept_as_they_are(tmp_path: Path) -> None:

@@ -1,0 +1,136 @@
+"""Paired comparisons: of the same rows or of none, and never without what p can say at the least."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from debiasdpo.report.build import build, write
+from debiasdpo.report.collect import find_runs
+from debiasdpo.report.formats import Table
+from debiasdpo.report.groups import group_runs
+from debiasdpo.report.latex import to_latex
+from debiasdpo.report.values import Value
+from debiasdpo.report.versus import versus_table
+from tests.helpers.report_files import RUBRICS, write_run
+
+FIVE = tuple("abcde")
+
+
+def biased(size: float) -> Any:
+    """A rater whose tuned model moves by `size` under any statement, another one of each document."""
+
+    def rate(model: str, number: int, category: str | None) -> float:
+        moved = size if model == "tuned" else 2.0
+        return 1 + number / 4 + (moved + number / 100 if category else 0)
+
+    return rate
+
+
+def compared(folder: Path, against: str = "sft") -> tuple[Table, list[str]]:
+    """The table of the runs below the folder, and the remarks on them."""
+    runs = find_runs([folder])
+    table = versus_table(group_runs(runs), against)
+    return table, [note for run in runs for note in run.notes if "not compared" in note]
+
+
+def test_the_least_p_is_that_of_groups_and_comparisons(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However many permutations: five groups can be swapped in 2^5 ways, two of which look alike."""
+    write_run(tmp_path / "runs/one", biased(0.1), documents=FIVE)
+    write_run(tmp_path / "runs/two", biased(1.5), documents=FIVE, method="dpo_only")
+    with caplog.at_level(logging.INFO):
+        report = build([tmp_path / "runs"], "sft")
+    (table,) = (t for t in report.tables if t.name == "versus")
+    assert len(table.rows) == 2  # the base model, and the other method
+    keys = [column.key for column in table.columns]
+    row = dict(zip(keys, table.rows[1], strict=True))
+    assert row["bias_trained_difference"].mean == pytest.approx(1.4)  # type: ignore[union-attr]
+    said = (
+        "with 5 groups no p below 0.062 is possible, and after Holm for 6 comparisons none below 0.38:"
+        " too few groups for any to be below 0.05"
+    )
+    assert row["bias_trained_p"] == Value(2 / 2**5, note=said)
+    assert row["bias_trained_p_holm"] == Value(6 * 2 / 2**5, note=said)
+    assert f"differences from sft: {said}" in caplog.messages
+    write(report, tmp_path / "out")
+    for file in ("index.html", "tables/versus.tex", "tables/versus.csv"):
+        assert said in (tmp_path / "out" / file).read_text()
+    assert r"0.062\textsuperscript{a}" in to_latex(table)
+
+
+def test_with_many_groups_the_permutations_are_the_limit(tmp_path: Path) -> None:
+    write_run(tmp_path / "one", biased(0.1), documents=[f"d{i}" for i in range(40)])
+    table, _ = compared(tmp_path)
+    (mark,) = table.footnotes
+    assert mark == (
+        "with 40 groups no p below 0.00033 is possible, and after Holm for 3 comparisons none below 0.001"
+    )
+
+
+def test_what_is_undefined_says_whose_it_is_and_is_no_comparison(tmp_path: Path) -> None:
+    def constant(model: str, number: int, category: str | None) -> float:
+        return (
+            3.0 if model == "tuned" and category is None else biased(0.5)(model, number, category)
+        )
+
+    write_run(tmp_path / "one", biased(0.1), documents=FIVE)
+    write_run(tmp_path / "two", constant, documents=FIVE, method="dpo_only")
+    table, _ = compared(tmp_path)
+    keys = [column.key for column in table.columns]
+    row = dict(zip(keys, table.rows[1], strict=True))
+    for what in ("difference", "p", "p_holm"):
+        assert row[f"accuracy_spearman_{what}"] == Value(
+            None, note="undefined, as Spearman of dpo_only is"
+        )
+    assert "for the 5 comparisons" in table.note
+
+
+def test_one_group_has_no_interval(tmp_path: Path) -> None:
+    write_run(tmp_path / "one", biased(0.1), documents=["a"])
+    table, _ = compared(tmp_path)
+    difference = table.rows[0][[c.key for c in table.columns].index("bias_trained_difference")]
+    assert isinstance(difference, Value)
+    assert difference.mean == pytest.approx(1.9)
+    assert (difference.low, difference.note) == (None, "1 group: an interval needs 2 or more")
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        ({"text": "Another text."}, "their test documents differ"),
+        ({"documents": tuple("abcdef")}, "their test documents differ"),
+        ({"categories": ("age",)}, "different prompts"),
+        ({"seed": 7}, "no seed in common"),
+        (
+            {"config": {"rate": {"readout": "expected"}}},
+            "not compared with sft: no run of it has rate.readout=expected",
+        ),
+        (
+            {"config": {"data": {"source": "table", "rubrics": RUBRICS, "heading": "A poem."}}},
+            "not compared with sft: no run of it has data.heading=A poem.",
+        ),
+    ],
+)
+def test_ratings_of_other_rows_are_not_compared(
+    tmp_path: Path, other: dict[str, Any], why: str
+) -> None:
+    write_run(tmp_path / "one", documents=FIVE)
+    write_run(tmp_path / "two", **{"documents": FIVE, "method": "dpo_only", **other})
+    table, remarks = compared(tmp_path)
+    ((*_, method, _, _), *rest) = (row[:6] for row in table.rows)
+    assert str(method).startswith("base model")
+    assert not rest
+    assert [why in remark for remark in remarks] == [True]
+
+
+def test_seeds_that_only_one_has_are_told(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path / f"one{seed}", documents=FIVE, seed=seed)
+    write_run(tmp_path / "two", documents=FIVE, method="dpo_only", seed=1)
+    table, _ = compared(tmp_path)
+    assert [row[5] for row in table.rows] == [
+        Value(2), Value(1, note="seed 1 alone, which both have"),
+    ]  # fmt: skip
