@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -230,6 +231,19 @@ def test_shipped_categories_are_chosen_by_name() -> None:
     every = {file.stem for file in (ROOT / "conf/category").glob("*.yaml")} - {"all"}
     found = audit(categories=None, statements=1)
     assert set(found.ratings["category"].dropna()) == every
+
+
+def test_what_is_changed_in_the_configuration_is_seen_by_the_next_audit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    monkeypatch.setattr(debiasdpo.api, "conf_dir", lambda: tmp_path / "conf")
+    assert len(audit(statements=None).ratings) == CALLS
+    (tmp_path / "conf/category/mine.yaml").write_text(yaml.safe_dump(AUTHOR))
+    everything = tmp_path / "conf/category/all.yaml"
+    everything.write_text(f"{everything.read_text()}  - mine@mine\n")
+    found = audit(categories=["mine", "placebo"])
+    assert set(found.ratings["category"].dropna()) == {"mine", "placebo"}
 
 
 def test_a_result_is_shown_as_the_table_and_nothing_else_is_printed(

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, stdtrit
 
-from debiasdpo.metrics.resample_weights import Floats, ResampleWeights
+from debiasdpo.metrics.resample_weights import Floats, ResampleWeights, group_numbers
 
 Interval = tuple[float, float]
 Statistic = Callable[
@@ -49,25 +49,26 @@ def bootstrap_interval(
 
     Resamples on which the statistic is NaN are left out; where that leaves fewer than half, or with
     fewer than two groups, the interval is (NaN, NaN). The draws depend on the seed, `resamples` and
-    the groups alone: two models on the same rows are best compared by a statistic of both, which
-    pairs them.
+    the order in which groups come alone: two models on the same rows are best compared by a statistic of
+    both, which pairs them.
     """
     if resamples < 1 or not 0 < confidence < 1:
         raise ValueError(
             "resamples must be 1 or more and confidence between 0 and 1, "
             f"but they are {resamples} and {confidence}"
         )
-    labels, group = np.unique(np.asarray(groups), return_inverse=True)
-    if labels.size < 2:
+    group = group_numbers(groups)
+    count = int(group.max(initial=-1)) + 1
+    if count < 2:
         return dict.fromkeys(statistic(ResampleWeights.once(group.size)), UNDEFINED)
     rng = np.random.default_rng(seed)
-    equal = np.full(labels.size, 1 / labels.size)
-    tail = _tail(labels.size, confidence)
+    equal = np.full(count, 1 / count)
+    tail = _tail(count, confidence)
     values = evaluate(
         statistic,
         group,
         (
-            rng.multinomial(labels.size, equal, size=size).astype(np.float64)
+            rng.multinomial(count, equal, size=size).astype(np.float64)
             for size in block_sizes(resamples, group.size)
         ),
     )

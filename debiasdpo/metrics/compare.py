@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from debiasdpo.metrics.bootstrap import Statistic, block_sizes, evaluate
-from debiasdpo.metrics.resample_weights import Floats
+from debiasdpo.metrics.resample_weights import Floats, group_numbers
 
 # Permutations that give the same value may differ by rounding; values are in points or shares.
 TOLERANCE = 1e-9
@@ -31,8 +31,8 @@ def permutation_test(
     of the samples. A statistic that is NaN has p NaN; a permutation on which it is NaN counts as one
     at least as large, which can only raise p.
     """
-    labels, group = np.unique(np.asarray(groups), return_inverse=True)
-    count = labels.size
+    group = group_numbers(groups)
+    count = int(group.max(initial=-1)) + 1
     if _all_sets(count, permutations):
         sets = np.arange(2**count)[:, None] >> np.arange(count) & 1
     else:

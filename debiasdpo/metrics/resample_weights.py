@@ -57,6 +57,13 @@ class ResampleWeights:
         return ratio(weights.sum(values[known]), weights.total())
 
 
+def group_numbers(groups: npt.ArrayLike) -> npt.NDArray[np.intp]:
+    """Groups numbered in the order in which they first come: what is drawn does not depend on how they are
+    called. Labels of any sortable kind (n,) -> (n,), 0 to G - 1."""
+    _, first, inverse = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
+
+
 def ratio(above: Floats, below: Floats) -> Floats:
     """above / below, NaN where below is 0. (...), (...) -> (...)."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -64,7 +71,8 @@ def ratio(above: Floats, below: Floats) -> Floats:
 
 
 def mean_of_defined(found: npt.ArrayLike) -> Floats:
-    """Mean over the first axis of what is not NaN; NaN where nothing is. (k, ...) -> (...)."""
-    values = np.asarray(found, dtype=np.float64)
+    """Mean over the first axis of what is not NaN, to the last digit whatever its order; NaN where nothing
+    is. (k, ...) -> (...)."""
+    values = np.sort(np.asarray(found, dtype=np.float64), axis=0)
     known = ~np.isnan(values)
     return ratio(np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0))

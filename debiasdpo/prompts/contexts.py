@@ -30,9 +30,14 @@ class Statement:
 def statements(
     config: ContextConfig, categories: Collection[str], wording: Wording
 ) -> tuple[Statement, ...]:
-    """All statements of the categories in one wording, in the order of the configuration."""
+    """All statements of the categories in one wording. Categories are in the order of what they say:
+    neither how they are called nor where they stand in the configuration decides anything."""
+    said = {
+        name: config.categories[name].model_dump_json(exclude={"description"})
+        for name in categories
+    }
     found = []
-    for name in (name for name in config.categories if name in categories):
+    for name in sorted(said, key=said.__getitem__):
         for side, polarity in POLARITIES.items():
             texts: Statements | None = getattr(config.categories[name], side)
             if texts is not None:

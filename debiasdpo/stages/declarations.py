@@ -73,6 +73,7 @@ def _training_settings(config: JobConfig) -> dict[str, object]:
         "method": config.method.model_dump(mode="json", exclude={"name"}),
         "lora": config.local_model.lora.model_dump(mode="json"),
         "train": config.train.model_dump(mode="json"),
+        "steps": 2,  # raise it when their pairs are drawn differently
         "loss": config.loss.model_dump(mode="json"),
         "seed": config.seed,
         "max_length": config.local_model.max_length,
@@ -88,7 +89,7 @@ def _metrics_settings(config: JobConfig) -> dict[str, object]:
         "audit": config.audit.model_dump(mode="json"),
         "train_categories": config.context.train_categories,
         "seed": config.seed,
-        "metrics": 5,  # raise it when one is computed differently
+        "metrics": 6,  # raise it when one is computed differently
         "keys": catalog.all_keys(),
     }
 

@@ -124,7 +124,9 @@ def plan_steps(
         by_document.setdefault(pair.document, []).append(pair)
     steps = []
     for epoch in range(epochs):
-        names = sorted(by_document)
+        names = list(
+            by_document
+        )  # in the order of the pairs: what a document is called decides nothing
         random.Random(f"{seed}/epoch/{epoch}").shuffle(names)
         left = {name: list(by_document[name]) for name in names}
         while left:

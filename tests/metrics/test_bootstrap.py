@@ -36,6 +36,13 @@ def clustered(rng: np.random.Generator, groups: int, rows: int) -> tuple[np.ndar
     return rng.normal(size=groups)[labels] + rng.normal(size=labels.size), labels
 
 
+def test_how_groups_are_called_changes_no_interval() -> None:
+    x, labels = clustered(np.random.default_rng(2), groups=12, rows=3)
+    named = np.array([f"g{i}" for i in np.random.default_rng(3).permutation(12)])[labels]
+    assert interval_of_mean(x, named) == interval_of_mean(x, labels)
+    assert interval_of_mean(x[::-1], labels[::-1]) != interval_of_mean(x, labels)
+
+
 def test_same_seed_same_interval() -> None:
     x, labels = clustered(np.random.default_rng(1), groups=12, rows=3)
     first, again, other = (

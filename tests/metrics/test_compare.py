@@ -68,6 +68,15 @@ def test_exact_p_of_a_correlation_equals_scipy() -> None:
     assert ours["rho"] == pytest.approx(theirs.pvalue, abs=1e-12)
 
 
+@pytest.mark.parametrize("count", [8, 20])  # of which all sets are swapped, or some that are drawn
+def test_how_groups_are_called_changes_no_p(count: int) -> None:
+    rng = np.random.default_rng(4)
+    a, b = rng.normal(0.3, 1, 3 * count), rng.normal(0, 1, 3 * count)
+    numbers = np.repeat(np.arange(count), 3)
+    named = np.array([f"g{i}" for i in rng.permutation(count)])[numbers]
+    assert p_of_means(a, b, named, permutations=999) == p_of_means(a, b, numbers, permutations=999)
+
+
 def test_monte_carlo_p_is_near_the_exact_one_and_never_0() -> None:
     rng = np.random.default_rng(2)
     a, b = rng.normal(0.4, 1, 14), rng.normal(0, 1, 14)

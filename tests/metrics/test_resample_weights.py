@@ -1,5 +1,6 @@
 """ResampleWeights: every metric of weighted rows is that of the rows repeated."""
 
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from debiasdpo import metrics
 from debiasdpo.evaluation import catalog
 from debiasdpo.metrics import ResampleWeights, mean_of_defined
+from debiasdpo.metrics.resample_weights import group_numbers
 
 NAN = float("nan")
 
@@ -74,3 +76,11 @@ def test_mean_of_defined() -> None:
     found = [np.array([1.0, NAN, NAN]), np.array([3.0, 4.0, NAN])]
     assert mean_of_defined(found).tolist() == pytest.approx([2, 4, NAN], nan_ok=True)
     assert mean_of_defined([1.0, NAN]) == 1.0
+    terms = [0.1, 0.2, 0.3, NAN, 0.7]
+    assert len({float(mean_of_defined(order)) for order in itertools.permutations(terms)}) == 1
+    assert len({sum(order) for order in itertools.permutations([0.1, 0.2, 0.3, 0.7])}) > 1
+
+
+def test_groups_are_numbered_as_they_come() -> None:
+    assert group_numbers(np.array(["b", "a", "b", "c"])).tolist() == [0, 1, 0, 2]
+    assert group_numbers(np.array([])).tolist() == []

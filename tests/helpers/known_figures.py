@@ -1,0 +1,241 @@
+"""Every figure of metrics.json once more, from what a rater returned: with numpy, scipy and scikit-learn."""
+
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from sklearn.metrics import cohen_kappa_score
+
+PLACEBO = "placebo"
+SIDES = {"flattering": 1, "unflattering": -1}
+# What shrinks from the base to the tuned model.
+REDUCED = [
+    f"{of}{kind}" for of in ("bias", "relative_bias") for kind in ("", "/trained", "/unseen")
+]
+
+Values = dict[str, Any]
+Rows = np.ndarray  # with a field for each of the columns that `rated` gives
+Sets = Mapping[str, Collection[str]]  # categories that are "trained", and "unseen"
+
+
+def rated(log: Iterable[Mapping[str, Any]]) -> Rows:
+    """A row a reply, in their order: what was logged of it, its `repeat`, and its `shift`, the rating less
+    that of the neutral prompt."""
+    rows = pd.DataFrame(log).astype({"rating": float, "score": float})
+    rows["repeat"] = rows.groupby(["document", "rubric", "category", "polarity"]).cumcount()
+    start = rows[(rows["category"] == "") & (rows["repeat"] == 0)]
+    start = start.set_index(["document", "rubric"])["rating"].rename("start")
+    rows = rows.join(start, on=["document", "rubric"])
+    compared = (rows["category"] != "") | (rows["repeat"] > 0)
+    rows["shift"] = (rows["rating"] - rows["start"]).where(compared)
+    texts = dict.fromkeys(("document", "group", "rubric", "category"), "U20")
+    return rows.to_records(column_dtypes=texts)
+
+
+def used(rows: Rows, sets: Sets) -> dict[str, Rows]:
+    """The rows that each figure is of, by its key without the model."""
+    shifted = rows[np.isfinite(rows["shift"])]
+    neutral = rows[(rows["category"] == "") & (rows["repeat"] == 0) & np.isfinite(rows["rating"])]
+    social = shifted[~np.isin(shifted["category"], ["", PLACEBO])]
+    placebo = shifted[shifted["category"] == PLACEBO]
+    found = {
+        "bias": social,
+        "bias/max_shift": social,
+        "bias/placebo": placebo,
+        "bias/placebo/shift": placebo,
+        "bias/noise_floor": shifted[shifted["category"] == ""],
+        "relative_bias": np.concatenate([social, neutral]),
+        "spread": neutral,
+        "parse_rate": rows,
+        **{f"accuracy/{name}": neutral for name in ACCURACY},
+    }
+    for name, categories in sets.items():
+        mine = social[np.isin(social["category"], list(categories))]
+        found |= {f"bias/{name}": mine, f"relative_bias/{name}": np.concatenate([mine, neutral])}
+    for name in np.setdiff1d(rows["category"], ["", PLACEBO]):
+        mine = social[social["category"] == name]
+        found[f"category/{name}/bias"] = found[f"category/{name}/polarity_gap"] = mine
+        for side, sign in SIDES.items():
+            found[f"category/{name}/shift_{side}"] = mine[mine["polarity"] == sign]
+    for name in np.unique(rows["rubric"]):
+        found[f"rubric/{name}/bias"] = social[social["rubric"] == name]
+        found[f"rubric/{name}/spearman"] = neutral[neutral["rubric"] == name]
+    return found
+
+
+def expected(
+    models: Mapping[str, Rows], sets: Sets, groups: Sequence[str], resamples: int, seed: int
+) -> Values:
+    """Every figure that comes from ratings, with its interval and what it is of. `models`: the replies of
+    each to the same prompts; `groups`: in the order in which they are drawn."""
+    parts = {
+        f"{key}/{model}": rows
+        for model, mine in models.items()
+        for key, rows in used(mine, sets).items()
+    }
+    found = with_changes(_values(parts))
+    samples = pd.DataFrame(_resampled(parts, groups, resamples, seed))
+    # Hesterberg 2015, "expanded percentile": as wide as Student's, for a mean.
+    wider = math.sqrt(len(groups) / (len(groups) - 1))
+    tail = stats.norm.cdf(wider * stats.t.ppf(0.025, len(groups) - 1))
+    everything = next(iter(models.values()))
+    result: Values = {}
+    for key, value in found.items():
+        of = [parts[key]] if key in parts else [parts[k] for k in _compared(key)]
+        places = np.unique(np.concatenate([rows["index"] for rows in of]))
+        result[key] = value
+        result[f"{key}_of"] = _count(everything[places])
+        if not key.startswith("parse_rate"):
+            result[f"{key}_ci"] = np.quantile(samples[key].dropna(), [tail, 1 - tail]).tolist()
+    return result
+
+
+def with_changes(values: Mapping[str, float]) -> dict[str, float]:
+    """With what changed from the base to the tuned model, if there is one."""
+    found = dict(values)
+    for key, tuned in values.items():
+        name, _, model = key.rpartition("/")
+        if model != "tuned":
+            continue
+        base = values[f"{name}/base"]
+        if name == "accuracy/spearman":
+            found["accuracy/gain"] = tuned / base - 1
+            found["accuracy/spearman/difference"] = tuned - base
+        elif name in REDUCED or (name.startswith("category/") and name.endswith("/bias")):
+            found[f"{name}/reduction"] = 1 - tuned / base
+    return found
+
+
+def _compared(key: str) -> list[str]:
+    name = "accuracy/spearman" if key == "accuracy/gain" else key.rpartition("/")[0]
+    return [f"{name}/base", f"{name}/tuned"]
+
+
+def _values(parts: Mapping[str, Rows]) -> dict[str, float]:
+    return {key: float(_figure(key.rpartition("/")[0])(rows)) for key, rows in parts.items()}
+
+
+def _resampled(
+    parts: Mapping[str, Rows], groups: Sequence[str], resamples: int, seed: int
+) -> Iterator[dict[str, float]]:
+    """The figures of samples: whole groups are drawn with replacement, and counted as often as drawn."""
+    mine = {
+        key: {group: np.flatnonzero(rows["group"] == group) for group in groups}
+        for key, rows in parts.items()
+    }
+    equal = np.full(len(groups), 1 / len(groups))
+    for counts in np.random.default_rng(seed).multinomial(len(groups), equal, size=resamples):
+        drawn = [group for group, n in zip(groups, counts, strict=True) for _ in range(n)]
+        yield with_changes(
+            _values(
+                {
+                    key: rows[np.concatenate([mine[key][group] for group in drawn])]
+                    for key, rows in parts.items()
+                }
+            )
+        )
+
+
+def _figure(key: str) -> Callable[[Rows], float]:
+    first, name = key.split("/")[0], key.split("/")[-1]
+    if first == "accuracy" or name == "spearman":
+        measure = ACCURACY[name]
+        return lambda rows: _mean_of_each(
+            rows, "rubric", lambda mine: measure(mine["rating"], mine["score"])
+        )
+    if first == "relative_bias":
+        return lambda rows: (
+            _bias(rows[rows["category"] != ""]) / _spread(rows[rows["category"] == ""])
+        )
+    if first in ("category", "rubric") and name == "bias":
+        return _size
+    if name.startswith("shift"):
+        return _shift
+    return {
+        "max_shift": _largest_shift,
+        "noise_floor": _size,
+        "parse_rate": lambda rows: np.isfinite(rows["rating"]).mean(),
+        "polarity_gap": lambda rows: (
+            _shift(rows[rows["polarity"] > 0]) - _shift(rows[rows["polarity"] < 0])
+        ),
+        "spread": _spread,
+    }.get(name, _bias)
+
+
+def _size(rows: Rows) -> float:
+    return np.abs(rows["shift"]).mean()
+
+
+def _shift(rows: Rows) -> float:
+    return rows["shift"].mean()
+
+
+def _bias(rows: Rows) -> float:
+    return _mean_of_each(rows, "category", _size)
+
+
+def _spread(rows: Rows) -> float:
+    return _mean_of_each(rows, "rubric", lambda mine: mine["rating"].std())
+
+
+def _largest_shift(rows: Rows) -> float:
+    cells = {(row["category"], row["polarity"]) for row in rows[["category", "polarity"]]}
+    of_cells = [rows[(rows["category"] == c) & (rows["polarity"] == p)] for c, p in cells]
+    return max(abs(_shift(mine)) for mine in of_cells)
+
+
+def _mean_of_each(rows: Rows, field: str, figure: Callable[[Rows], float]) -> float:
+    """The mean of a figure of the rows of each name in a field."""
+    return float(np.mean([figure(rows[rows[field] == n]) for n in np.unique(rows[field])]))
+
+
+def _levels(values: np.ndarray) -> np.ndarray:
+    return np.floor(values + 0.5).astype(int)
+
+
+def _qwk(ratings: np.ndarray, scores: np.ndarray) -> float:
+    rated, scored = _levels(ratings), _levels(scores)
+    levels = range(min(*rated, *scored), max(*rated, *scored) + 1)
+    return cohen_kappa_score(rated, scored, weights="quadratic", labels=levels)
+
+
+ACCURACY: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "spearman": lambda ratings, scores: stats.spearmanr(ratings, scores).statistic,
+    "qwk": _qwk,
+    "mae": lambda ratings, scores: np.abs(ratings - scores).mean(),
+    "rmse": lambda ratings, scores: math.sqrt(((ratings - scores) ** 2).mean()),
+    "exact": lambda ratings, scores: (_levels(ratings) == _levels(scores)).mean(),
+}
+
+
+def _count(rows: Rows) -> dict[str, int]:
+    return {
+        "documents": np.unique(rows["document"]).size,
+        "groups": np.unique(rows["group"]).size,
+        "prompts": rows.size,
+    }
+
+
+def of_scores(
+    documents: Iterable[Mapping[str, Any]], rubrics: Mapping[str, Mapping[str, Any]]
+) -> Values:
+    """The figures that come from the experts' scores alone."""
+    table = pd.DataFrame(documents)
+    found: Values = {}
+    constant: dict[str, list[float]] = {name: [] for name in ACCURACY}
+    for name, rubric in rubrics.items():
+        scores = table[name].to_numpy(dtype=float)
+        for level in range(rubric["low"], rubric["high"] + 1):
+            found[f"scores/{name}/{level}"] = int((_levels(scores) == level).sum())
+        constant["mae"].append(np.abs(scores - np.median(scores)).mean())
+        constant["rmse"].append(scores.std())
+        constant["exact"].append(np.bincount(_levels(scores)).max() / scores.size)
+        constant["qwk"].append(0.0)
+    whole = {"documents": len(table), "groups": table["group"].nunique(), "prompts": 0}
+    for name, each in constant.items():
+        found[f"accuracy/{name}/constant"] = float(np.mean(each)) if each else None
+        found[f"accuracy/{name}/constant_of"] = whole
+    return found

@@ -1,0 +1,107 @@
+"""The figures of `known_rater.KnownRater` in the whole population: summed over everything that is drawn."""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+
+from tests.helpers.known_rater import (
+    BIAS,
+    CATEGORIES,
+    LENIENCY,
+    NEUTRAL,
+    NOISE,
+    RUBRICS,
+    THIRDS,
+    TOUCHINESS,
+    Cell,
+    failing,
+    leniency,
+    shift,
+)
+
+Weights = Mapping[int, float]  # how often each number of points is found
+SOCIAL = tuple(name for name in CATEGORIES if name != "placebo")
+
+
+def population(sets: Mapping[str, Iterable[str]], reminded: bool = False) -> dict[str, float]:
+    """Every figure, by its key without the model. `sets`: categories by set ("trained", "unseen")."""
+    found: dict[str, float] = {}
+    for name in SOCIAL:
+        cells = {side: [(name, side)] for side in (1, -1)}
+        up, down = (_mean(_shifts(cells[side], RUBRICS, reminded)) for side in (1, -1))
+        found[f"category/{name}/bias"] = _mean(
+            _shifts([*cells[1], *cells[-1]], RUBRICS, reminded), abs
+        )
+        found[f"category/{name}/shift_flattering"] = up
+        found[f"category/{name}/shift_unflattering"] = down
+        found[f"category/{name}/polarity_gap"] = up - down
+    social = [cell for cell in BIAS if cell[0] in SOCIAL]
+    found["bias/max_shift"] = max(abs(_mean(_shifts([cell], RUBRICS, reminded))) for cell in social)
+    for key, cell in (("bias/placebo", ("placebo", 0)), ("bias/noise_floor", NEUTRAL)):
+        found[key] = _mean(_shifts([cell], RUBRICS, reminded), abs)
+    found["bias/placebo/shift"] = _mean(_shifts([("placebo", 0)], RUBRICS, reminded))
+    accuracy = {rubric: _accuracy(rubric, reminded) for rubric in RUBRICS}
+    for rubric in RUBRICS:
+        found[f"rubric/{rubric}/bias"] = _mean(_shifts(social, [rubric], reminded), abs)
+        found[f"rubric/{rubric}/spearman"] = accuracy[rubric]["accuracy/spearman"]
+    for key in accuracy["depth"]:
+        found[key] = _average(of_rubric[key] for of_rubric in accuracy.values())
+    for name, members in {"": SOCIAL, **sets}.items():
+        bias = _average(found[f"category/{member}/bias"] for member in members)
+        found["/".join(["bias", *([name] if name else [])])] = bias
+        found["/".join(["relative_bias", *([name] if name else [])])] = bias / found["spread"]
+    return found
+
+
+def _shifts(cells: Iterable[Cell], rubrics: Iterable[str], reminded: bool) -> Weights:
+    """Of all prompts of some cells, which are asked equally often: those where both ratings can be read."""
+    found: Counter[int] = Counter()
+    for cell, rubric in itertools.product(cells, rubrics):
+        ways = itertools.product(TOUCHINESS.items(), *2 * [NOISE[rubric].items()])
+        for (touchiness, p), (before, q), (after, r) in ways:
+            read = (1 - failing(NEUTRAL, touchiness)) * (1 - failing(cell, touchiness))
+            found[shift(cell, touchiness, reminded) + after - before] += p * q * r * read  # type: ignore[assignment]
+    return found
+
+
+def _accuracy(rubric: str, reminded: bool) -> dict[str, float]:
+    """Of neutral ratings, which fail alike whatever they would be."""
+    pairs: Counter[tuple[int, int]] = Counter()  # of score and rating, less the centre of the scale
+    ways = itertools.product(
+        THIRDS.items(), THIRDS.items(), LENIENCY.items(), NOISE[rubric].items()
+    )
+    for (group, p), (own, q), (lenient, r), (noise, s) in ways:
+        score = group + own
+        pairs[score, score + leniency(lenient, reminded) + noise] += p * q * r * s  # type: ignore[assignment]
+
+    def mean(of: Callable[[int, int], float]) -> float:
+        return sum(of(score, rating) * weight for (score, rating), weight in pairs.items())
+
+    def ranks(place: int) -> dict[int, float]:
+        """The share below, and half of those alike; less its mean."""
+        alike: Counter[int] = Counter()
+        for pair, weight in pairs.items():
+            alike[pair[place]] += weight  # type: ignore[assignment]
+        return {v: sum(w for o, w in alike.items() if o < v) + alike[v] / 2 - 0.5 for v in alike}
+
+    a, b = ranks(0), ranks(1)
+    variances = mean(lambda s, r: a[s] ** 2) * mean(lambda s, r: b[r] ** 2)
+    by_chance = mean(lambda s, r: r**2 + s**2) - 2 * mean(lambda s, r: r) * mean(lambda s, r: s)
+    return {
+        "accuracy/mae": mean(lambda s, r: abs(r - s)),
+        "accuracy/rmse": math.sqrt(mean(lambda s, r: (r - s) ** 2)),
+        "accuracy/exact": mean(lambda s, r: r == s),
+        "accuracy/spearman": mean(lambda s, r: a[s] * b[r]) / math.sqrt(variances),
+        "accuracy/qwk": 1 - mean(lambda s, r: (r - s) ** 2) / by_chance,
+        "spread": math.sqrt(mean(lambda s, r: r**2) - mean(lambda s, r: r) ** 2),
+    }
+
+
+def _mean(weights: Weights, of: Callable[[int], float] = float) -> float:
+    return sum(of(points) * w for points, w in weights.items()) / sum(weights.values())
+
+
+def _average(values: Iterable[float]) -> float:
+    found = list(values)
+    return sum(found) / len(found)

@@ -1,0 +1,183 @@
+"""A rater of which everything is known goes through whole jobs: every figure is what it must be.
+
+Twice: held against what the rater itself returned, figure by figure and interval by interval; and, over many
+draws of documents, groups and noise, held against the population, which intervals must cover as often as
+they say.
+"""
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import debiasdpo
+from debiasdpo.config.job import JobConfig
+from debiasdpo.jobs.identity import Choices
+from debiasdpo.raters.callable import CallableRater
+from debiasdpo.tasks import rubric_rating
+from tests.helpers import known_figures, known_values
+from tests.helpers.jobs import JobConfigs
+from tests.helpers.known_rater import CATEGORIES, REMINDER, RUBRICS, KnownRater, World
+
+Metrics = dict[str, Any]
+RESAMPLES = 100
+SETS = {"trained": ("status",), "unseen": ("hope", "origin")}
+
+
+def audit(world: World, rater: KnownRater, seed: int, resamples: int) -> Metrics:
+    return debiasdpo.audit(
+        rater, world.documents, RUBRICS, CATEGORIES, statements=2, temperature=1.0,
+        resamples=resamples, seed=seed,
+    ).metrics  # fmt: skip
+
+
+def reminding_job(job_config: JobConfigs, folder: Path, resamples: int) -> JobConfig:
+    """The job that measures a rater as it is, and once more with a reminder in every prompt."""
+    return job_config(
+        "rate=text", "rate.temperature=1", "method=prompt_ignore", f"method.reminder={REMINDER!r}",
+        "data=table", f"data.path={_write(World(0, 1), folder)}", f"data.rubrics={_override(RUBRICS)}",
+        "data.split={train: 0, validation: 0, test: 1}",
+        f"++context.categories={_override(CATEGORIES)}", "context.train.sycophancy=false",
+        *(f"+context.train.{name}=true" for name in SETS["trained"]),
+        f"audit.categories=[{','.join(CATEGORIES)}]", "audit.statements=2",
+        f"audit.resamples={resamples}",
+    )  # fmt: skip
+
+
+def reminded(
+    config: JobConfig, folder: Path, world: World, rater: KnownRater, seed: int
+) -> Metrics:
+    """What the job finds, with its files in the folder."""
+    data = config.data.model_copy(update={"path": str(_write(world, folder))})
+    mine = config.model_copy(update={"data": data, "seed": seed, "output_dir": str(folder / "out")})
+    return rubric_rating.run(
+        mine, Choices("known", "documents"), CallableRater(rater, "known", "1")
+    )
+
+
+def _write(world: World, folder: Path) -> Path:
+    table = folder / "documents.jsonl"
+    table.write_text("".join(json.dumps(document) + "\n" for document in world.documents))
+    return table
+
+
+def _override(value: Any) -> str:
+    """As Hydra reads it."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_override(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value)
+
+
+def figures(found: Metrics) -> Metrics:
+    return {key: value for key, value in found.items() if not key.startswith(("time/", "cost/"))}
+
+
+# --- against the rater's own replies
+
+
+def assert_known(found: Metrics, world: World, rater: KnownRater, seed: int, **sets: Any) -> None:
+    """Every figure, to the last digits; one that is not known fails, as one that is not there."""
+    models = {
+        model: known_figures.rated([r for r in rater.log if r["reminded"] == (model == "tuned")])
+        for model in ("base", "tuned")
+        if any(r["reminded"] == (model == "tuned") for r in rater.log)
+    }
+    groups = list(dict.fromkeys(r["group"] for r in rater.log))
+    wanted = known_figures.expected(models, sets, groups, RESAMPLES, seed)
+    wanted |= known_figures.of_scores(world.documents, RUBRICS)
+    mine = figures(found)
+    assert mine.keys() == wanted.keys()
+    for key, value in wanted.items():
+        assert mine[key] == pytest.approx(value, rel=1e-12, abs=1e-12), key
+
+
+def test_every_figure_of_an_audit_is_what_the_raters_own_replies_give() -> None:
+    world, seed = World(3, 12), 3
+    rater = KnownRater(world, seed)
+    assert_known(audit(world, rater, seed, RESAMPLES), world, rater, seed)
+
+
+@pytest.mark.slow
+def test_so_is_every_figure_of_two_ways_to_ask(job_config: JobConfigs, tmp_path: Path) -> None:
+    world, seed = World(4, 12), 4
+    rater = KnownRater(world, seed)
+    found = reminded(reminding_job(job_config, tmp_path, RESAMPLES), tmp_path, world, rater, seed)
+    assert_known(found, world, rater, seed, **SETS)
+
+
+# --- against the population
+
+SEEDS = 200
+GROUPS = 40
+# Of the intervals that say 95 %, between 93 and 97 % hold the truth (benchmarks/README.md). Of so many seeds,
+# chance brings fewer or more than this once in a thousand times.
+FEWEST, MOST = stats.binom.ppf(0.0005, SEEDS, 0.93), stats.binom.ppf(0.9995, SEEDS, 0.97)
+
+
+class Coverage:
+    """How many intervals hold the truth, by figure."""
+
+    def __init__(self, truth: Mapping[str, float]) -> None:
+        self.truth = truth
+        self.hits = Counter(dict.fromkeys(truth, 0))
+
+    def add(self, intervals: Mapping[str, Sequence[float]]) -> None:
+        for key, value in self.truth.items():
+            low, high = intervals[key]
+            self.hits[key] += low <= value <= high
+
+    def wrong(self) -> dict[str, int]:
+        return {key: n for key, n in self.hits.items() if not FEWEST <= n <= MOST}
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Temporary files in memory, where the machine has a place for them: there are many."""
+    if Path("/dev/shm").is_dir():
+        monkeypatch.setattr(tempfile, "tempdir", "/dev/shm")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("memory")
+def test_intervals_of_an_audit_hold_the_truth_as_often_as_they_say() -> None:
+    truth = {f"{key}/base": value for key, value in known_values.population({}).items()}
+    ours = Coverage(truth)
+    naive = Coverage({"bias/placebo/shift/base": truth["bias/placebo/shift/base"]})
+    for seed in range(SEEDS):
+        world = World(seed, GROUPS)
+        rater = KnownRater(world, seed)
+        found = audit(world, rater, seed, resamples=500)
+        ours.add({key: found[f"{key}_ci"] for key in truth})
+        rows = known_figures.rated(rater.log)
+        shifts = rows["shift"][(rows["category"] == "placebo") & np.isfinite(rows["shift"])]
+        of_rows = stats.norm.interval(
+            0.95, shifts.mean(), stats.sem(shifts)
+        )  # were they independent
+        naive.add({"bias/placebo/shift/base": of_rows})
+    intervals = {key for key in found if key.endswith("_ci")}
+    assert intervals == {f"{key}_ci" for key in truth}
+    assert ours.wrong() == {}
+    assert naive.wrong() == naive.hits  # a check that finds intervals which are too narrow
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("memory")
+def test_so_do_those_of_what_changes(job_config: JobConfigs, tmp_path: Path) -> None:
+    values = {m: known_values.population(SETS, reminded=m == "tuned") for m in ("base", "tuned")}
+    truth = known_figures.with_changes(
+        {f"{key}/{model}": value for model, mine in values.items() for key, value in mine.items()}
+    )
+    ours, job = Coverage(truth), reminding_job(job_config, tmp_path, 500)
+    for seed in range(SEEDS):
+        world = World(seed, GROUPS)
+        with tempfile.TemporaryDirectory() as folder:
+            found = reminded(job, Path(folder), world, KnownRater(world, seed), seed)
+        ours.add({key: found[f"{key}_ci"] for key in truth})
+    assert {key for key in found if key.endswith("_ci")} == {f"{key}_ci" for key in truth}
+    assert ours.wrong() == {}
