@@ -18,6 +18,7 @@ import torch
 
 from benchmarks.models import END, SEED, SHAPES, START, ModelOptions, device, vocabulary_size
 from debiasdpo.errors import UserError
+from debiasdpo.models.chat import Chat
 from debiasdpo.packing.logprobs import Completion
 from debiasdpo.prompts.rendering import answer
 from debiasdpo.training.data import TokenPair
@@ -127,13 +128,13 @@ def model_options(args: argparse.Namespace) -> ModelOptions:
     )
 
 
-def tokenizer_of(options: ModelOptions, model: Any) -> Any:
+def chat_of(options: ModelOptions, model: Any) -> Chat:
     """The model's own, or the synthetic one for random weights."""
     if options.path is None:
-        return tokenizer(vocabulary_size(model))
+        return Chat(tokenizer(vocabulary_size(model)), "random weights")
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(options.path)
+    return Chat(AutoTokenizer.from_pretrained(options.path), options.path)
 
 
 def tokenizer(size: int) -> Any:
@@ -150,6 +151,7 @@ def tokenizer(size: int) -> Any:
         bos_token=words[START],
         eos_token=words[END],
         pad_token=words[END],
+        chat_template="{% for message in messages %}{{ message.content }} {% endfor %}",
     )
 
 

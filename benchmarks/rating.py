@@ -18,10 +18,10 @@ from benchmarks import common, models
 from debiasdpo.config.data import Scale
 from debiasdpo.config.model import Attention
 from debiasdpo.errors import UserError
+from debiasdpo.models.chat import Chat
 from debiasdpo.packing.generation import Sampling, generate
 from debiasdpo.packing.logprobs import Completion, separate_logprobs, sequence_logprobs
 from debiasdpo.packing.memory import BatchLimit
-from debiasdpo.packing.tokens import answer_ids
 from debiasdpo.prompts.rendering import answer
 from debiasdpo.raters.local import expected_ratings
 
@@ -69,10 +69,10 @@ def row_by_row(model: Any, prompts: Prompts, new_tokens: int) -> list[list[int]]
     return [batch(model, [prompt], new_tokens)[0] for prompt in prompts]
 
 
-def plain_ratings(model: Any, tokenizer: Any, prompts: Prompts) -> list[float]:
+def plain_ratings(model: Any, chat: Chat, prompts: Prompts) -> list[float]:
     """Expected ratings by one forward pass a prompt: the next token's distribution after `Rating: `,
     over the scale's levels."""
-    answers = [answer_ids(tokenizer, answer(k))[:-1] for k in SCALE.levels]
+    answers = [chat.text_ids(answer(k)) for k in SCALE.levels]
     if len({ids[:-1] for ids in answers}) > 1:
         raise UserError("--model: its tokenizer has no single token for each level of the scale")
     levels = torch.tensor([ids[-1] for ids in answers], device=model.device)
@@ -156,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sizes = common.sizes(args, chosen=1, rejected=1)
     ours = models.base_model(options)
     stock = models.base_model(options, stock=True)
-    tokenizer = common.tokenizer_of(options, ours)
+    chat = common.chat_of(options, ours)
     rubrics = common.prompts(sizes, models.vocabulary_size(ours))
     one = rubrics[0][1:]  # the first rubric under each context
     every = [prompt for rubric in rubrics for prompt in rubric[1:]]
@@ -164,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for prompts in ([p[-8:] for p in one], [p[-8:] for p in every]):  # what first calls cost
         forest(ours, prompts, 2, options.attention)
         batch(stock, prompts, 2)
-        plain_ratings(stock, tokenizer, prompts)
+        plain_ratings(stock, chat, prompts)
     written = interleaved(
         {
             "forest": partial(forest, ours, one, args.new_tokens, options.attention),
@@ -176,9 +176,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     rated = interleaved(
         {
             "tree": partial(
-                expected_ratings, ours, tokenizer, every, [SCALE] * len(every), options.attention
+                expected_ratings,
+                ours,
+                every,
+                [chat.level_ids(SCALE)] * len(every),
+                [SCALE] * len(every),
+                options.attention,
             ),
-            "prompt by prompt": partial(plain_ratings, stock, tokenizer, every),
+            "prompt by prompt": partial(plain_ratings, stock, chat, every),
         },
         args.repeats,
     )

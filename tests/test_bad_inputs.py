@@ -78,6 +78,16 @@ def write_in(folder: Path, name: str, content: str) -> None:
     (folder / name).write_text(content)
 
 
+def template(each: str = "", after: str = "") -> Callable[[Path], object]:
+    """A chat template that does more with `each` message, and at the end of a prompt."""
+    return write(
+        "chat_template.jinja",
+        "{% for message in messages %}{% set role = message.role %}" + each
+        + "{{ '<|im_start|>' + role + '\\n' + message.content + '<|im_end|>\\n' }}{% endfor %}"
+        + "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}" + after + "{% endif %}",
+    )  # fmt: skip
+
+
 def without_a_tensor(folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -285,6 +295,15 @@ MODELS = (
          model(without_a_tensor)),
     Case("no chat template", WEIGHTS, ("no chat template", "instruction-tuned"),
          model(lambda folder: (folder / "chat_template.jinja").unlink())),
+    Case("system message that the template refuses", f"{WEIGHTS} prompt.context_position=system",
+         ("{here}/model refuses the messages system + user: no system", "=after_query or before_document"),
+         model(template("{% if role == 'system' %}{{ raise_exception('no system') }}{% endif %}"))),
+    Case("thoughts that cannot be left out", WEIGHTS,
+         ("{here}/model always opens a thought", "set rate=text and method=none"),
+         model(template(after="{{ '<think>' }}"))),
+    Case("training on answers without their thoughts", f"{WEIGHTS} rate=text",
+         ("{here}/model thinks before it answers", "set rate=expected", "or method=none"),
+         model(template(after="{{ '' if enable_thinking is defined else '<think>' }}"))),
     Case("more tokens than it takes", WEIGHTS.replace("512", "99999"),
          ("model.max_length", "at most 2048", "model.max_length=2048"), model(lambda folder: None)),
     Case("code in the repository", WEIGHTS, ("code from its repository", "never run"),

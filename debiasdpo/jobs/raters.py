@@ -21,9 +21,13 @@ def configured_rater(
 
 def hold_model(config: JobConfig, cache: Path) -> HeldModel:
     """The job's local model, not loaded yet."""
-    full = config.train.adapter == "full"
-    adapts = config.method.trains and not full
-    return HeldModel(config.local_model, cache, full=full, adapts=adapts)
+    return HeldModel(
+        config.local_model,
+        cache,
+        full=config.train.adapter == "full",
+        trains=config.method.trains,
+        readout=config.rate.readout,
+    )
 
 
 def local_rater(config: JobConfig, load: Load, identity: Mapping[str, object]) -> LocalRater:

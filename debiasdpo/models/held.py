@@ -1,39 +1,45 @@
 """The local model in memory: one at a time, as it is or as trained."""
 
 import importlib.metadata
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from debiasdpo.config.model import ModelConfig
-from debiasdpo.models import adapters
+from debiasdpo.config.rate import Readout
+from debiasdpo.errors import UserError
+from debiasdpo.models import adapters, template
+from debiasdpo.models.chat import Chat
 from debiasdpo.models.loading import load_model
 from debiasdpo.models.source import source_identity
 from debiasdpo.storage.files import read_json
 from debiasdpo.storage.store import MANIFEST
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
+
+log = logging.getLogger(__name__)
 
 
 class HeldModel:
     """Loads on demand; another set of weights takes the place of those in memory."""
 
-    def __init__(self, config: ModelConfig, cache: Path, *, full: bool, adapts: bool) -> None:
-        """`full`: trained weights are whole models, not adapters. `adapts`: an adapter will be trained, so
-        that its layers must be there."""
+    def __init__(
+        self, config: ModelConfig, cache: Path, *, full: bool, trains: bool, readout: Readout
+    ) -> None:
+        """`full`: trained weights are whole models, not adapters. `trains`: it will be trained. `readout`:
+        how its ratings are read."""
         self._config, self._cache = config, cache
-        self._full, self._adapts = full, adapts
+        self._full, self._trains, self._readout = full, trains, readout
         self._held: tuple[Path | None, Any] | None = None
 
-    def load(
-        self, weights: Path | None = None
-    ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-        """The model as it is (None), or as trained into `weights`; and its tokenizer."""
+    def load(self, weights: Path | None = None) -> "tuple[PreTrainedModel, Chat]":
+        """The model as it is (None), or as trained into `weights`; and its chat."""
         if self._held is None or self._held[0] != weights:
             self._held = None  # frees the other one first
             self._held = (weights, self._load(weights))
-        loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] = self._held[1]
+        loaded: tuple[PreTrainedModel, Chat] = self._held[1]
         return loaded
 
     def release(self) -> None:
@@ -45,12 +51,32 @@ class HeldModel:
         if whole:
             config = config.model_copy(update={"path": str(weights)})
         model: Any
-        model, tokenizer = load_model(config, self._cache)
-        if self._adapts:
-            adapters.check_targets(model, config.lora)  # now, not after hours of rating
+        model, chat = load_model(config, self._cache)
+        # Now, not after hours of rating.
+        if self._trains and not self._full:
+            adapters.check_targets(model, config.lora)
+        self._check_thoughts(chat)
         if weights is not None and not whole:
             model = adapters.load_adapter(model, weights)
-        return model, tokenizer
+        return model, chat
+
+    def _check_thoughts(self, chat: Chat) -> None:
+        """Refuse to score or train on answers of a model that has not thought yet."""
+        scores = self._readout == "expected"
+        if scores or self._trains:
+            _ = chat.template.lead  # raises where an answer does not follow a prompt
+        if not chat.template.thinks:
+            return
+        if scores:
+            log.info(
+                "%s thinks before it answers; with rate.readout=expected it is told not to",
+                self._config.path,
+            )
+        elif self._trains:
+            raise UserError(
+                f"model.path: {self._config.path} thinks before it answers, and training would be on its"
+                " answers alone; set rate=expected, with which it is told not to think, or method=none"
+            )
 
 
 def model_identity(config: ModelConfig, weights: Path | None = None) -> Mapping[str, object]:
@@ -65,5 +91,6 @@ def model_identity(config: ModelConfig, weights: Path | None = None) -> Mapping[
         "dtype": config.dtype,
         "attention": config.attention,
         "weights": trained,
+        "chat": template.IDENTITY,
         "versions": {p: importlib.metadata.version(p) for p in ("torch", "transformers")},
     }

@@ -1,4 +1,4 @@
-"""Load a model and its tokenizer, as training and rating need them.
+"""Load a model and its chat, as training and rating need them.
 
 NF4 is the same code on a GPU and on a CPU. Everything heavy is imported where it is used.
 """
@@ -10,24 +10,28 @@ from typing import TYPE_CHECKING, Any
 from debiasdpo.cluster import processes
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.errors import UserError
+from debiasdpo.models.chat import Chat
 from debiasdpo.models.checks import check_model
 from debiasdpo.models.quiet import quiet
 from debiasdpo.models.source import GET_A_MODEL, converted, hub_source, local_path
+from debiasdpo.models.template import Template
 from debiasdpo.packing import tree_attention
 from debiasdpo.packing.refusals import check_projection, refuse_unpackable
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
+
+_templates: dict[tuple[str, str | None], Template] = {}  # by a model's path and revision
 
 
 def load_model(
     config: ModelConfig, cache: Path, *, device: str | None = None
-) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """The base model in `eval()` and its tokenizer, on the GPU where there is one.
+) -> "tuple[PreTrainedModel, Chat]":
+    """The base model in `eval()` and its chat, on the GPU where there is one.
 
     `cache`: a GGUF file is converted once into `cache/models/`. Raises `UserError` where the model
-    cannot be had, has no chat template, or takes fewer tokens than `max_length`.
+    cannot be had, has no chat template that can be used, or takes fewer tokens than `max_length`.
     """
     problems = check_model(config)
     if problems:
@@ -69,11 +73,7 @@ def load_model(
                 )
             _refuse_shifting_positions(architecture, config)
             tokenizer = AutoTokenizer.from_pretrained(source, **where)
-            if tokenizer.chat_template is None or tokenizer.eos_token_id is None:
-                raise UserError(
-                    f"model.path: {config.path} has no chat template or no end-of-turn token;"
-                    " choose the instruction-tuned version of the model"
-                )
+            chat = Chat(tokenizer, config.path)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source,
                 dtype=dtype,
@@ -97,7 +97,25 @@ def load_model(
     _only_token_ids(model)
     check_projection(model)
     model.name_or_path = config.path  # what an adapter will name as its base: not our cache
-    return model, tokenizer
+    return model, chat
+
+
+def load_template(config: ModelConfig, cache: Path) -> Template:
+    """The model's chat template, without its weights; read once for each model. Raises `UserError` where it
+    cannot be had."""
+    key = config.path, config.revision
+    if key not in _templates:
+        local = local_path(config.path)
+        with quiet():
+            from transformers import AutoTokenizer
+
+            try:
+                source, where = load_source(config, local, cache)
+                tokenizer = AutoTokenizer.from_pretrained(source, **where)
+            except (OSError, ValueError, KeyError) as error:
+                raise UserError(cannot_load(config, local, error)) from error
+        _templates[key] = Template(tokenizer, config.path)
+    return _templates[key]
 
 
 def load_source(config: ModelConfig, local: Path | None, cache: Path) -> tuple[str, dict[str, Any]]:

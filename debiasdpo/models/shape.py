@@ -3,17 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from debiasdpo.config.model import LoraSettings, ModelConfig
 from debiasdpo.errors import UserError
+from debiasdpo.models.chat import Chat
 from debiasdpo.models.checks import check_model
 from debiasdpo.models.loading import cannot_load, load_source
 from debiasdpo.models.quiet import quiet
 from debiasdpo.models.source import local_path
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -39,8 +36,8 @@ class Shape:
         )
 
 
-def load_shape(config: ModelConfig, cache: Path) -> "tuple[PreTrainedTokenizerBase, Shape]":
-    """The tokenizer, and how large the model is; `UserError` where neither can be had."""
+def load_shape(config: ModelConfig, cache: Path) -> tuple[Chat, Shape]:
+    """The model's chat, and how large the model is; `UserError` where neither can be had."""
     problems = check_model(config)
     if problems:
         raise UserError("\n".join(problems))
@@ -54,7 +51,7 @@ def load_shape(config: ModelConfig, cache: Path) -> "tuple[PreTrainedTokenizerBa
         try:
             source, where = found or load_source(config, local, cache)
             architecture = AutoConfig.from_pretrained(source, **where)
-            tokenizer = AutoTokenizer.from_pretrained(source, **where)
+            chat = Chat(AutoTokenizer.from_pretrained(source, **where), config.path)
             with torch.device("meta"):
                 model = AutoModelForCausalLM.from_config(architecture)
         except (OSError, ValueError, KeyError) as error:
@@ -69,7 +66,7 @@ def load_shape(config: ModelConfig, cache: Path) -> "tuple[PreTrainedTokenizerBa
     text = architecture.get_text_config()
     layers, width = text.num_hidden_layers, text.hidden_size
     head_size = getattr(text, "head_dim", None) or width // text.num_attention_heads
-    return tokenizer, Shape(
+    return chat, Shape(
         layers=layers,
         width=width,
         linear=linear,

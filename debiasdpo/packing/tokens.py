@@ -1,38 +1,10 @@
-"""Token ids of prompts and answers, and how prompts are cut into packed passes."""
+"""How prompts are cut into packed passes, and the seeds with which they are gone on with."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from debiasdpo.config.data import Scale
 from debiasdpo.packing.prefix_tree import common_prefix
-from debiasdpo.prompts.rendering import Messages, answer
+from debiasdpo.prompts.rendering import Messages
 from debiasdpo.storage.files import fingerprint
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-
-def token_ids(tokenizer: "PreTrainedTokenizerBase", messages: Messages) -> tuple[int, ...]:
-    """The chat template's ids up to where the model's answer begins."""
-    ids = tokenizer.apply_chat_template(
-        list(messages), add_generation_prompt=True, tokenize=True, return_dict=False
-    )
-    return tuple(ids)
-
-
-def answer_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
-    """Ids of an answer, closed by the end-of-turn token, as the model itself would write it."""
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return (*ids, tokenizer.eos_token_id)
-
-
-def level_ids(tokenizer: "PreTrainedTokenizerBase", scale: Scale) -> list[tuple[int, ...]]:
-    """Ids of `Rating: k` for every level k. The end of the turn is scored too where one level's tokens
-    begin another's (1 and 10, 3 and 3.5); else its scoring would only cost tokens."""
-    answers = [answer_ids(tokenizer, answer(k)) for k in scale.levels]
-    open_ends = [ids[:-1] for ids in answers]
-    ambiguous = any(a != b and b[: len(a)] == a for a in open_ends for b in open_ends)
-    return answers if ambiguous else open_ends
 
 
 def packed_ranges(

@@ -1,5 +1,6 @@
 """Prompts: document, query, spurious context, instruction, in this order unless told otherwise."""
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -39,6 +40,9 @@ class PromptStyle:
     instruction: str  # the last thing the model reads
     context_position: ContextPosition
     reminder: str | None = None  # stands before the instruction (a mitigation)
+    # Of all prompts alike, neutral ones too; a statement in the system message follows it. None: a prompt has
+    # a system message only for the statement.
+    system: str | None = None
 
 
 def query(rubric: Rubric) -> str:
@@ -70,7 +74,7 @@ def render(
     parts = [f"{style.heading}\n\n{document.text}", query(rubric) if asked is None else asked]
     parts += [style.reminder] if style.reminder else []
     parts.append(_fill(style.instruction, rubric))
-    system: list[dict[str, str]] = []
+    system = [] if style.system is None else [style.system]
     if statement is not None and asked is None:
         context = _fill(statement.text, rubric)
         if style.context_position == "after_query":
@@ -78,9 +82,41 @@ def render(
         elif style.context_position == "before_document":
             parts.insert(0, context)
         else:
-            system = [{"role": "system", "content": context}]
-    user = {"role": "user", "content": "\n\n".join(parts)}
-    return Prompt(document.id, rubric_name, statement, (*system, user), repeat)
+            system = [*filter(None, system), context]
+    said = {"system": system, "user": parts}
+    messages = [
+        {"role": role, "content": "\n\n".join(texts)} for role, texts in said.items() if texts
+    ]
+    return Prompt(document.id, rubric_name, statement, tuple(messages), repeat)
+
+
+class Twins(NamedTuple):
+    """A neutral prompt and a contextual one, of which the second differs from the first by `statement`."""
+
+    neutral: Messages
+    contextual: Messages
+    statement: str
+
+
+def twins(neutral: Prompt, contextual: Prompt) -> Twins | None:
+    """The messages of both; None where one is no longer the other with a text put in, since a model wrote the
+    request anew."""
+    pair = neutral.messages, contextual.messages
+    if len(pair[0]) != len(pair[1]):
+        return None
+    changed = [m for m in zip(*pair, strict=True) if m[0] != m[1]]
+    if len(changed) != 1:
+        return None
+    (without, with_it) = changed[0]
+    statement = inserted(without["content"], with_it["content"])
+    return Twins(*pair, statement) if statement else None
+
+
+def inserted(without: str, with_it: str) -> str | None:
+    """What has to be put into the first text, in one place, to have the second; None where nothing does."""
+    start = len(os.path.commonprefix([without, with_it]))  # noqa: RUF071 (of characters)
+    rest = without[start:]
+    return with_it[start : len(with_it) - len(rest)] if with_it[start:].endswith(rest) else None
 
 
 class Request(NamedTuple):

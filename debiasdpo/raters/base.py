@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 from debiasdpo.config.data import Scale
 from debiasdpo.config.rate import RateConfig, Readout
 from debiasdpo.errors import UserError
-from debiasdpo.prompts.rendering import Messages
+from debiasdpo.prompts.rendering import Messages, Twins
 from debiasdpo.raters.reading import parse_rating
 
 # What is wanted of a prompt: a rating, read as `rate.readout` says; reasoning that ends in a rating (the
@@ -59,10 +59,16 @@ class Rater(Protocol):
     def capabilities(self) -> frozenset[Readout]:
         """The readouts that it can do."""
 
-    def check(self, questions: Iterable[Question], longest: int, reading: RateConfig) -> None:
-        """Raise `UserError` if any question cannot be answered; called before the first question is asked.
-        `longest`: bytes of the longest question's messages; questions are looked at only where that leaves
-        doubt."""
+    def check(
+        self,
+        questions: Iterable[Question],
+        twins: Iterable[Twins],
+        longest: int,
+        reading: RateConfig,
+    ) -> None:
+        """Raise `UserError` if any question cannot be answered, or if neutral and contextual prompts differ
+        by more than their statement; called before the first question is asked. `longest`: bytes of the
+        longest question's messages; questions are looked at only where that leaves doubt."""
 
     def reply(
         self, questions: Sequence[Question], wanted: Wanted, reading: RateConfig

@@ -7,6 +7,7 @@ from dataclasses import replace
 from debiasdpo.config.data import Scale
 from debiasdpo.config.rate import RateConfig, Readout
 from debiasdpo.errors import UserError
+from debiasdpo.prompts.rendering import Twins
 from debiasdpo.raters.base import STATUSES, Question, Reply, Wanted, read_reply
 
 # Chat messages, each {"role": ..., "content": ...} -> a text that ends in "Rating: <number>", a rating, None
@@ -25,7 +26,13 @@ class CallableRater:
         self._function = function
         self.identity: Mapping[str, object] = {"callable": name, "version": version}
 
-    def check(self, questions: Iterable[Question], longest: int, reading: RateConfig) -> None:
+    def check(
+        self,
+        questions: Iterable[Question],
+        twins: Iterable[Twins],
+        longest: int,
+        reading: RateConfig,
+    ) -> None:
         """Refuses nothing: which questions the function can answer is not known."""
 
     def reply(

@@ -8,23 +8,25 @@ from debiasdpo.config.data import Scale
 from debiasdpo.config.model import Attention
 from debiasdpo.config.rate import BatchingConfig, RateConfig, Readout
 from debiasdpo.errors import UserError
+from debiasdpo.models.chat import Chat
 from debiasdpo.packing.generation import Generated, Sampling, generate
 from debiasdpo.packing.logprobs import Completion, sequence_logprobs
 from debiasdpo.packing.memory import BatchLimit, is_out_of_memory
-from debiasdpo.packing.tokens import level_ids, packed_ranges, stable_seed, token_ids
-from debiasdpo.prompts.rendering import answer
+from debiasdpo.packing.tokens import packed_ranges, stable_seed
+from debiasdpo.prompts.rendering import Twins, answer
 from debiasdpo.raters.base import Question, Reply, Wanted, read_reply
+from debiasdpo.raters.equality import check_twins
 from debiasdpo.raters.reading import whole_sentences
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 Result = TypeVar("Result")
-Load = Callable[[], "tuple[PreTrainedModel, PreTrainedTokenizerBase]"]
+Load = Callable[[], "tuple[PreTrainedModel, Chat]"]
 
 
 class LocalRater:
-    """A model and its tokenizer. They are loaded at the first question, by `load`."""
+    """A model and its chat. They are loaded at the first question, by `load`."""
 
     capabilities: frozenset[Readout] = frozenset({"text", "expected"})
 
@@ -45,14 +47,23 @@ class LocalRater:
         # Both shrink where memory runs out: prompts in one packed pass, and rows decoded together.
         self._together, self._rows = BatchLimit(sys.maxsize), BatchLimit(batching.prompts)
 
-    def check(self, questions: Iterable[Question], longest: int, reading: RateConfig) -> None:
-        """Refuse prompts that leave no room to answer."""
-        _, tokenizer = self._load()
+    def check(
+        self,
+        questions: Iterable[Question],
+        twins: Iterable[Twins],
+        longest: int,
+        reading: RateConfig,
+    ) -> None:
+        """Refuse prompts that leave no room to answer, and twins that differ by more than their statement."""
+        _, chat = self._load()
         limit = self._max_length - reading.max_new_tokens
-        empty = tuple({"role": role, "content": ""} for role in ("system", "user"))
-        if longest + len(token_ids(tokenizer, empty)) <= limit:
+        thinking = reading.readout == "text"
+        for pair in twins:
+            check_twins(chat, pair, thinking=thinking)
+        shortest = chat.prompt_ids(({"role": "user", "content": "x"},), thinking=thinking)
+        if longest + len(shortest) <= limit:
             return  # a token has a byte or more
-        lengths = {q.key: len(token_ids(tokenizer, q.messages)) for q in questions}
+        lengths = {q.key: len(chat.prompt_ids(q.messages, thinking=thinking)) for q in questions}
         beyond = [key for key, length in lengths.items() if length > limit]
         if beyond:
             worst = max(beyond, key=lambda key: lengths[key])
@@ -82,51 +93,62 @@ class LocalRater:
                     self._generate(questions, reading), scales, strict=True
                 )
             ]
+        _, chat = self._load()
+        ids = [chat.prompt_ids(q.messages) for q in questions]
         if wanted == "rating":
-            return [Reply("", rating) for rating in self._expected(self._ids(questions), scales)]
-        _, tokenizer = self._load()
+            answers = [chat.level_ids(scale) for scale in scales]
+            return [Reply("", rating) for rating in self._expected(ids, answers, scales)]
         reasoning = [whole_sentences(text) for text, _ in self._generate(questions, reading)]
         heads = [
-            ids + tuple(tokenizer(text, add_special_tokens=False)["input_ids"] if text else ())
-            for ids, text in zip(self._ids(questions), reasoning, strict=True)
+            prompt + (chat.text_ids(text) if text else ())
+            for prompt, text in zip(ids, reasoning, strict=True)
         ]
+        answers = [
+            chat.level_ids(scale, last_line=bool(text))
+            for text, scale in zip(reasoning, scales, strict=True)
+        ]
+        ratings = self._expected(heads, answers, scales)
         return [
             Reply(f"{text}{answer(scale.nearest(rating))}", rating)
-            for text, rating, scale in zip(
-                reasoning, self._expected(heads, scales), scales, strict=True
-            )
+            for text, rating, scale in zip(reasoning, ratings, scales, strict=True)
         ]
 
-    def _ids(self, questions: Sequence[Question]) -> list[tuple[int, ...]]:
-        _, tokenizer = self._load()
-        return [token_ids(tokenizer, q.messages) for q in questions]
-
-    def _expected(self, ids: Sequence[tuple[int, ...]], scales: Sequence[Scale]) -> list[float]:
-        model, tokenizer = self._load()
-        extra = {s: sum(len(a) for a in level_ids(tokenizer, s)) for s in set(scales)}
+    def _expected(
+        self,
+        ids: Sequence[tuple[int, ...]],
+        answers: Sequence[Sequence[tuple[int, ...]]],
+        scales: Sequence[Scale],
+    ) -> list[float]:
+        model, _ = self._load()
 
         def work(rows: Sequence[int]) -> list[float]:
             return expected_ratings(
-                model, tokenizer, [ids[r] for r in rows], [scales[r] for r in rows], self._attention
+                model,
+                [ids[r] for r in rows],
+                [answers[r] for r in rows],
+                [scales[r] for r in rows],
+                self._attention,
             )
 
-        return self._packed(ids, [extra[s] for s in scales], work)
+        return self._packed(ids, [sum(map(len, levels)) for levels in answers], work)
 
     def _generate(
         self, questions: Sequence[Question], reading: RateConfig
     ) -> list[tuple[str, bool]]:
         """What the model writes, and whether it was cut at its length limit."""
-        model, tokenizer = self._load()
-        ids = self._ids(questions)
+        model, chat = self._load()
         own: Any = model.generation_config
-        stop = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
+        stop = chat.stop(own.eos_token_id)
+        thinking = reading.readout == "text"
+        ids = [chat.prompt_ids(q.messages, thinking=thinking) for q in questions]
+        opened = chat.template.opened_thought(thinking=thinking)
 
         def work(rows: Sequence[int]) -> list[Generated]:
             return generate(
                 model,
                 [ids[r] for r in rows],
                 [stable_seed(self.seed, questions[r].messages, questions[r].repeat) for r in rows],
-                stop=[stop] if isinstance(stop, int) else stop,
+                stop=stop,
                 max_new_tokens=reading.max_new_tokens,
                 sampling=Sampling(reading.temperature, reading.top_p),
                 rows=self._rows,
@@ -134,8 +156,7 @@ class LocalRater:
             )
 
         written = self._packed(ids, [0] * len(ids), work)
-        texts = tokenizer.batch_decode([w.ids for w in written], skip_special_tokens=True)
-        return [(text, w.cut) for text, w in zip(texts, written, strict=True)]
+        return [(opened + chat.read(w.ids), w.cut) for w in written]
 
     def _packed(
         self,
@@ -170,19 +191,21 @@ class LocalRater:
 
 def expected_ratings(
     model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
     prompts: Sequence[tuple[int, ...]],
+    answers: Sequence[Sequence[tuple[int, ...]]],
     scales: Sequence[Scale],
     attention: Attention = "auto",
 ) -> list[float]:
     """sum_k k * p(k), with p the model's probability of going on with `Rating: k`, normalised over
-    the levels k of each prompt's scale: (n,). One packed pass, without generation."""
+    the levels k of each prompt's scale: (n,). One packed pass, without generation.
+
+    `answers`: of each prompt, the ids of `Rating: k` for every level k (`Chat.level_ids`).
+    """
     import torch
 
-    answers = {scale: level_ids(tokenizer, scale) for scale in set(scales)}
     groups = [
-        [Completion(prompt, ids) for ids in answers[scale]]
-        for prompt, scale in zip(prompts, scales, strict=True)
+        [Completion(prompt, ids) for ids in levels]
+        for prompt, levels in zip(prompts, answers, strict=True)
     ]
     model.eval()
     with torch.no_grad():

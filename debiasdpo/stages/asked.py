@@ -4,8 +4,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from debiasdpo.config.job import JobConfig
+from debiasdpo.config.model import ModelConfig
 from debiasdpo.config.rate import RateConfig
 from debiasdpo.documents.corpus import SplitCorpus
+from debiasdpo.jobs.identity import output_folder
+from debiasdpo.models.loading import load_template
 from debiasdpo.prompts.audit import RatingPrompts, audit_prompts, by_category, validation_prompts
 from debiasdpo.prompts.contexts import statements
 from debiasdpo.prompts.rendering import (
@@ -21,9 +24,13 @@ Groups = Iterable[Collection[Prompt]]  # the prompts of each document; gone thro
 
 
 def style(config: JobConfig) -> PromptStyle:
-    return PromptStyle(
-        config.data.heading, config.prompt.instruction, config.prompt.context_position
-    )
+    """The texts around document and rubric. Of local weights, the template's own system message is one of
+    them where statements go there."""
+    position, system = config.prompt.context_position, None
+    if position == "system" and isinstance(config.model, ModelConfig):
+        template = load_template(config.model, output_folder(config) / "cache")
+        system = template.system_message(thinking=config.rate.readout == "text")
+    return PromptStyle(config.data.heading, config.prompt.instruction, position, system=system)
 
 
 def audited_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:

@@ -19,7 +19,8 @@ from debiasdpo.config.data import Scale
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.rate import RateConfig
 from debiasdpo.costs import Cost, Meter
-from debiasdpo.prompts.rendering import Prompt, flat
+from debiasdpo.prompts.contexts import Statement
+from debiasdpo.prompts.rendering import Prompt, Twins, flat, twins
 from debiasdpo.raters.base import Question, Rater, Reply, Wanted
 from debiasdpo.stages.asked import Groups
 from debiasdpo.storage.files import Progress
@@ -34,6 +35,7 @@ class PromptIndex:
     digests: bytes  # 16 of each batch, of its prompts
     sizes: "array[int]"  # prompts of each batch
     longest: int  # bytes of the longest prompt
+    twins: Sequence[Twins]  # the first of each statement
 
     def prompts(self, part: range) -> int:
         """How many there are in some batches."""
@@ -43,13 +45,19 @@ class PromptIndex:
 def index_prompts(groups: Groups, size: int) -> PromptIndex:
     """Go through all prompts once. `size`: prompts of a batch."""
     digests, sizes, longest = bytearray(), array("i"), 0
+    found: dict[Statement, Twins | None] = {}
     for batch in batches(groups, size):
         prompts = flat(batch)
         texts = [json.dumps([p.key, p.messages], ensure_ascii=False).encode() for p in prompts]
         digests += hashlib.blake2b(b"\n".join(texts), digest_size=16).digest()
         sizes.append(len(prompts))
         longest = max(longest, *map(len, texts))
-    return PromptIndex(bytes(digests), sizes, longest)
+        neutral = {(p.document, p.rubric): p for p in prompts if p.statement is None}
+        for p in prompts:
+            plain = neutral.get((p.document, p.rubric))
+            if plain is not None and p.statement is not None and p.statement not in found:
+                found[p.statement] = twins(plain, p)
+    return PromptIndex(bytes(digests), sizes, longest, list(filter(None, found.values())))
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,7 @@ def make_part(
     file with their rows. Batches are the same whatever was done before, and however they are cut into
     parts, so that the ratings are too."""
     every = (q for batch in task.batches(part) for q in questions_of(flat(batch), task.scales))
-    rater.check(every, task.index.longest, task.reading)
+    rater.check(every, task.index.twins, task.index.longest, task.reading)
     journal = stage.journal()
     total, position = task.index.prompts(part), 0
     progress(journal.count, total)

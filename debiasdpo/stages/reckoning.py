@@ -30,14 +30,14 @@ class Reckoner:
         """`folder`: where documents are written for the estimates; they are not needed afterwards."""
         self._folder = folder
         self._corpora: dict[str, SplitCorpus | UserError] = {}
-        self._shapes: dict[str, Any] = {}  # tokenizer and Shape, or a UserError
+        self._shapes: dict[str, Any] = {}  # Chat and Shape, or a UserError
         self._tokens: dict[str, tuple[float, int]] = {}  # and the largest pass, by a stage's key
 
     def __call__(self, config: JobConfig) -> Work:
         """Estimate one job. `UserError` where its documents or its model's shape cannot be had."""
-        tokenizer, shape = self._shape(config)
+        chat, shape = self._shape(config)
         documents = fingerprint(LOAD.inputs(config))
-        work = Workload(config, self._corpus(config, documents), tokenizer)
+        work = Workload(config, self._corpus(config, documents), chat)
         rater = model_identity(config.local_model)
         keys = {LOAD.title: documents}
         stages, largest = [], 0

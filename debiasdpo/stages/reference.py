@@ -44,11 +44,11 @@ def score_reference(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> dic
 def token_pairs(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> list[TokenPair]:
     """The pairs as token ids, without those beyond model.max_length, which the log counts."""
     limit, method = job.config.local_model.max_length, job.config.method
-    _, tokenizer = job.model.load()
+    _, chat = job.model.load()
     scales = corpus.scales
     weights = level_weights(pairs, scales) if method.balanced else [1.0] * len(pairs)
     known = [
-        tokenize(pair, tokenizer, method, scales[pair.rubric], weight)
+        tokenize(pair, chat, method, scales[pair.rubric], weight)
         for pair, weight in zip(pairs, weights, strict=True)
     ]
     fitting = [pair for pair in known if pair.length <= limit]

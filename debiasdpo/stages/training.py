@@ -13,6 +13,7 @@ from debiasdpo.jobs.identity import output_folder
 from debiasdpo.jobs.job import Job
 from debiasdpo.jobs.raters import local_rater
 from debiasdpo.models import adapters
+from debiasdpo.models.chat import Chat
 from debiasdpo.models.held import model_identity
 from debiasdpo.models.loading import load_model
 from debiasdpo.prompts.audit import RatingPrompts
@@ -65,19 +66,19 @@ def _train(
 ) -> list[str]:
     config = job.config
     known = token_pairs(job, corpus, pairs)
-    model, tokenizer = job.model.load()
+    model, chat = job.model.load()
     job.model.release()  # from here on the model is training's
-    validate = _validator(config, corpus, validation, tokenizer)
+    validate = _validator(config, corpus, validation, chat)
     task = processes.broadcast(_Task(config, known, reference, folder))
-    run_training(task, model, tokenizer, validate, job.tracker.log, job.progress)
+    run_training(task, model, chat, validate, job.tracker.log, job.progress)
     if config.train.adapter == "full":  # a model folder of its own, loadable as model.path
-        tokenizer.save_pretrained(folder / "weights")
+        chat.tokenizer.save_pretrained(folder / "weights")
     weights = [f"weights/{p.name}" for p in (folder / "weights").iterdir() if p.is_file()]
     return [*weights, *(name for name in TRAINING.outputs if not name.endswith("/"))]
 
 
 def _validator(
-    config: JobConfig, corpus: SplitCorpus, validation: RatingPrompts, tokenizer: Any
+    config: JobConfig, corpus: SplitCorpus, validation: RatingPrompts, chat: Chat
 ) -> trainer.Audit:
     """Bias and accuracy of a model that is being trained, on the validation part: by its expected
     ratings, whatever the readout, since these are cheap enough to follow."""
@@ -86,7 +87,7 @@ def _validator(
     scales = corpus.scales
 
     def validate(current: Any) -> dict[str, float]:
-        rater = local_rater(config, lambda: (current, tokenizer), identity={})
+        rater = local_rater(config, lambda: (current, chat), identity={})
         rows = []
         for batch in groups:
             replies = rater.reply(questions_of(batch, scales), "rating", expected)
@@ -108,7 +109,7 @@ class _Task(NamedTuple):
 def run_training(
     task: _Task,
     model: Any,
-    tokenizer: Any,
+    chat: Chat,
     audit: Any,
     on_log: Any,
     progress: Progress = no_progress,
@@ -122,7 +123,7 @@ def run_training(
         model = model.float()
     trainer.train(
         model,
-        tokenizer,
+        chat,
         task.pairs,
         task.reference,
         loss=config.loss,
@@ -144,5 +145,5 @@ def worker_loop() -> None:
             parts.help_with(*task)
             continue
         cache = output_folder(task.config) / "cache"
-        model, tokenizer = load_model(task.config.local_model, cache)
-        run_training(task, model, tokenizer, audit=None, on_log=None)
+        model, chat = load_model(task.config.local_model, cache)
+        run_training(task, model, chat, audit=None, on_log=None)

@@ -5,23 +5,21 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.rate import RateConfig
 from debiasdpo.documents.base import Document
 from debiasdpo.documents.corpus import SplitCorpus
+from debiasdpo.models.chat import Chat
 from debiasdpo.packing.prefix_tree import packed_size
-from debiasdpo.packing.tokens import level_ids, packed_ranges, token_ids
+from debiasdpo.packing.tokens import packed_ranges
 from debiasdpo.prompts.audit import RatingPrompts
 from debiasdpo.prompts.rendering import Prompt, flat
 from debiasdpo.raters.base import Reply, Wanted
 from debiasdpo.stages.asked import training_prompts
 from debiasdpo.training.data import plan_passes, tokenize
 from debiasdpo.training.pairs import make_pairs
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 SAMPLE = 32  # documents of a part whose tokens are counted
 
@@ -40,10 +38,8 @@ class Workload:
     Generated texts count with their greatest length.
     """
 
-    def __init__(
-        self, config: JobConfig, corpus: SplitCorpus, tokenizer: "PreTrainedTokenizerBase"
-    ) -> None:
-        self.config, self.corpus, self.tokenizer = config, corpus, tokenizer
+    def __init__(self, config: JobConfig, corpus: SplitCorpus, chat: Chat) -> None:
+        self.config, self.corpus, self.chat = config, corpus, chat
         self.sample = sampled(corpus)
         self.text = " word" * config.rate.max_new_tokens
         self.largest_pass = 0  # tokens of it
@@ -61,14 +57,15 @@ class Workload:
         scales = self.corpus.scales
         writes = reading.readout == "text" or wanted != "rating"
         scores = reading.readout == "expected" and wanted != "text"
+        thinking = reading.readout == "text"
         runs: dict[tuple[str, bool], list[tuple[tuple[int, ...], int]]] = {}
         for prompt in prompts:
-            ids = token_ids(self.tokenizer, prompt.messages)
+            ids = self.chat.prompt_ids(prompt.messages, thinking=thinking)
             if writes:
                 runs.setdefault((prompt.document, True), []).append((ids, reading.max_new_tokens))
                 ids += (0,) * reading.max_new_tokens
             if scores:
-                levels = level_ids(self.tokenizer, scales[prompt.rubric])
+                levels = self.chat.level_ids(scales[prompt.rubric])
                 answers = packed_size(sorted(ids[:-1] for ids in levels))
                 runs.setdefault((prompt.document, False), []).append((ids, answers))
         total = 0
@@ -97,7 +94,7 @@ class Workload:
         known = {d.id: d for d in self.sample.parts["train"]}
         loose = config.method.model_copy(update={"min_shift": 0.0})
         pairs, _ = make_pairs(prompts, replies, known, scales, loose, config.rate.readout)
-        tokenised = [tokenize(p, self.tokenizer, config.method, scales[p.rubric]) for p in pairs]
+        tokenised = [tokenize(p, self.chat, config.method, scales[p.rubric]) for p in pairs]
         policy = plan_passes(tokenised, config.train)
         scored = [p.for_reference() for p in tokenised]
         reference = plan_passes(scored, config.train) if any(p.completions for p in scored) else []

@@ -5,19 +5,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from debiasdpo.config.data import Scale
 from debiasdpo.config.method import MethodConfig
 from debiasdpo.config.train import TrainConfig
+from debiasdpo.models.chat import Chat
 from debiasdpo.packing.logprobs import Completion
 from debiasdpo.packing.prefix_tree import packed_size
-from debiasdpo.packing.tokens import answer_ids, level_ids, token_ids
 from debiasdpo.prompts.rendering import answer
 from debiasdpo.training.pairs import Pair
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -64,27 +61,26 @@ class Pass(NamedTuple):
 
 def tokenize(
     pair: Pair,
-    tokenizer: "PreTrainedTokenizerBase",
+    chat: Chat,
     method: MethodConfig,
     scale: Scale,
     weight: float = 1.0,
 ) -> TokenPair:
     """The sequences of the terms that `method` has. `scale`: of the rubric."""
-    contextual = token_ids(tokenizer, pair.contextual_prompt)
-    neutral = token_ids(tokenizer, pair.neutral_prompt)
+    contextual = chat.prompt_ids(pair.contextual_prompt)
+    neutral = chat.prompt_ids(pair.neutral_prompt)
     # Where the model reasons first, it answers after its own neutral reasoning.
-    head: tuple[int, ...] = ()
-    if pair.reasoning:
-        head = tuple(tokenizer(pair.reasoning, add_special_tokens=False)["input_ids"])
+    head = chat.text_ids(pair.reasoning) if pair.reasoning else ()
     prompts = {"neutral": neutral + head, "contextual": contextual + head}
+    last = bool(head)
     shares = scale.shares(pair.score)
-    expert = [answer_ids(tokenizer, answer(level)) for level in shares]
-    levels = level_ids(tokenizer, scale) if "consistency" in method.terms else []
+    expert = [chat.answer_ids(answer(level), last_line=last) for level in shares]
+    levels = chat.level_ids(scale, last_line=last) if "consistency" in method.terms else []
     return TokenPair(
         key=pair.key,
         document=pair.document,
         preference=tuple(
-            Completion(contextual, answer_ids(tokenizer, text))
+            Completion(contextual, chat.answer_ids(text))
             for text in (pair.chosen, pair.rejected)
             if text is not None
         ),

@@ -123,7 +123,7 @@ def official_row(pair: Pair) -> dict[str, Any]:
     return {
         "chosen": [*prompt, {"role": "assistant", "content": pair.chosen}],
         "rejected": [*prompt, {"role": "assistant", "content": pair.rejected}],
-        "neutral_prompt": "\n\n".join(message["content"] for message in pair.neutral_prompt),
+        "neutral_prompt": "\n\n".join(filter(None, (m["content"] for m in pair.neutral_prompt))),
         "score": pair.score,
     }
 

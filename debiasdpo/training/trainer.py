@@ -14,6 +14,7 @@ from debiasdpo.cluster import processes
 from debiasdpo.config.method import LossConfig
 from debiasdpo.config.model import Attention
 from debiasdpo.config.train import TrainConfig
+from debiasdpo.models.chat import Chat
 from debiasdpo.storage.files import Progress, no_progress, read_json, write_json
 from debiasdpo.training.checkpoints import (
     Log,
@@ -29,7 +30,7 @@ from debiasdpo.training.selection import select_checkpoint
 from debiasdpo.training.terms import Reference, Terms, pair_terms, present_terms, scorer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ _MAX_GRAD_NORM = 1.0  # longer gradients are shortened to it
 
 def train(
     model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
+    chat: Chat,
     pairs: Sequence[TokenPair],
     reference: Reference,
     *,
@@ -81,7 +82,7 @@ def train(
 
         terms_of = TrlTerms(
             model,
-            tokenizer,
+            chat,
             reference,
             loss=loss,
             folder=checkpoints,

@@ -22,6 +22,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
 from debiasdpo.config.method import LossConfig
 from debiasdpo.errors import UserError
+from debiasdpo.models.chat import Chat
 from debiasdpo.models.quiet import quiet
 from debiasdpo.packing.logprobs import separate_logprobs
 from debiasdpo.training.data import TokenPair
@@ -29,7 +30,7 @@ from debiasdpo.training.objective import PairTerms, weighted
 from debiasdpo.training.terms import Reference, pair_terms
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 
 class _Preference(DPOTrainer):
@@ -46,7 +47,7 @@ class TrlTerms:
     def __init__(
         self,
         model: "PreTrainedModel",
-        tokenizer: "PreTrainedTokenizerBase",
+        chat: Chat,
         reference: Reference,
         *,
         loss: LossConfig,
@@ -58,7 +59,9 @@ class TrlTerms:
         # TRL would report the kind of model and GPU to its makers.
         huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
         trained = {n: p.data for n, p in model.named_parameters() if p.requires_grad}
-        padded = deepcopy(tokenizer)  # TRL gives it a padding token
+        padded = deepcopy(chat.tokenizer)  # TRL gives it a padding token
+        if padded.eos_token_id is None:  # TRL ends the text of the one row with it
+            padded.eos_token = padded.convert_ids_to_tokens(chat.end[-1])
         try:
             with quiet(), _no_bars():
                 self.trl = _Preference(

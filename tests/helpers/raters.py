@@ -12,7 +12,7 @@ LESSON = "Teacher: What is one half of a half? Student: A quarter! " * 3
 
 
 def local_rater(load: Callable[[], Any], *, max_length: int = 512, **batching: int) -> LocalRater:
-    """A model and its tokenizer, which `load` returns."""
+    """A model and its chat, which `load` returns."""
     return LocalRater(
         load,
         identity={"model": "tiny"},

@@ -72,7 +72,7 @@ def train(
 ) -> dict[str, Any]:
     config = model_of(source, dropout)
     model: Any
-    model, tokenizer = loading.load_model(config, folder, device="cpu")
+    model, chat = loading.load_model(config, folder, device="cpu")
     if adapter == "lora":
         model = adapters.add_adapter(model, config.lora, seed=0)
     values = {
@@ -91,7 +91,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     return trainer.train(
         model,
-        tokenizer,
+        chat,
         pairs(),
         REFERENCE,
         loss=LossConfig.model_validate(loss),

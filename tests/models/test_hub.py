@@ -85,9 +85,9 @@ def test_a_hub_model_is_downloaded_once_and_then_needs_no_network(
     import torch
 
     config = model_config("good/model")
-    model, tokenizer = loading.load_model(config, tmp_path)
+    model, chat = loading.load_model(config, tmp_path)
     assert model.name_or_path == "good/model"
-    assert tokenizer.chat_template
+    assert chat.prompt_ids(({"role": "user", "content": "Hello."},))
     assert (tmp_path / "hub/models--good--model/snapshots" / COMMIT / "model.safetensors").exists()
     hub.shutdown()
     hub.server_close()

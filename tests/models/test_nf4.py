@@ -9,8 +9,8 @@ import pytest
 
 from debiasdpo.config.data import Scale
 from debiasdpo.models import loading
+from debiasdpo.models.chat import Chat
 from debiasdpo.packing.logprobs import Completion, packed_tokens, sequence_logprobs
-from debiasdpo.packing.tokens import token_ids
 from debiasdpo.raters.local import expected_ratings
 from tests.helpers.models import (
     Gradients,
@@ -24,7 +24,7 @@ from tests.helpers.models import (
 )
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 pytestmark = pytest.mark.gpu_path
 
@@ -40,7 +40,7 @@ def nf4(folder: Path, model_config: ModelConfigs, tmp_path: Path) -> Loaded:
     return loading.load_model(model_config(folder, nf4=True), tmp_path, device="cpu")
 
 
-def completions(tokenizer: "PreTrainedTokenizerBase") -> list[Completion]:
+def completions(chat: Chat) -> list[Completion]:
     """Two contexts of one document with two answers each, and another document."""
     document = "Teacher: What is one half of a half? Student: A quarter! " * 3
     texts = [
@@ -48,15 +48,15 @@ def completions(tokenizer: "PreTrainedTokenizerBase") -> list[Completion]:
         (document + "The teacher is not new.", ["Good. Rating: 5", "Rating: 4"]),
         ("Another lesson.", ["Rating: 1"]),
     ]
-    ids = lambda text: tuple(tokenizer(text)["input_ids"])  # noqa: E731
+    ids = lambda text: tuple(chat.tokenizer(text)["input_ids"])  # noqa: E731
     return [Completion(ids(text), ids(answer)) for text, answers in texts for answer in answers]
 
 
 def test_nf4_tree_scores_each_sequence_as_if_alone(nf4: Loaded) -> None:
     import torch
 
-    model, tokenizer = nf4
-    rows = completions(tokenizer)
+    model, chat = nf4
+    rows = completions(chat)
     trained = adapted(model)
     with torch.no_grad():
         packed = sequence_logprobs(trained, rows)
@@ -74,11 +74,11 @@ def test_nf4_gradients_are_those_of_the_dequantised_model_also_after_evaluation(
 
     # As on a CPU with AVX512-BF16, where bitsandbytes would repack the weights.
     monkeypatch.setattr(bnb, "has_avx512bf16", lambda: True)
-    model, tokenizer = loading.load_model(model_config(folder, nf4=True), tmp_path, device="cpu")
+    model, chat = loading.load_model(model_config(folder, nf4=True), tmp_path, device="cpu")
     linear: list[Any] = [m for m in model.modules() if isinstance(m, bnb.Linear4bit)]
     assert len(linear) == 2 * 7
     assert all(m.weight.quant_state.nested and m.weight.quant_type == "nf4" for m in linear)
-    rows = completions(tokenizer)
+    rows = completions(chat)
     twin = adapted(_dequantised(model, folder))
     trained = adapted(model)
     expected = _gradients(twin, rows)
@@ -137,11 +137,11 @@ def _evaluate(model: Any, rows: list[Completion]) -> None:
 
 
 def test_nf4_generates_as_each_prompt_alone(nf4: Loaded) -> None:
-    model, tokenizer = nf4
+    model, chat = nf4
     trained = adapted(model)
     lesson = "Teacher: What is one half of a half? Student: A quarter! " * 3
     prompts = [
-        token_ids(tokenizer, ({"role": "user", "content": lesson + context},))
+        chat.prompt_ids(({"role": "user", "content": lesson + context},))
         for context in ("", "The teacher is new.", "The teacher has taught for long.")
     ]
     stop = [trained.config.eos_token_id]
@@ -149,6 +149,8 @@ def test_nf4_generates_as_each_prompt_alone(nf4: Loaded) -> None:
     alone = [greedy(trained, [prompt], stop)[0] for prompt in prompts]
     assert together == alone
     assert len(set(map(tuple, alone))) > 1
-    ratings = expected_ratings(trained, tokenizer, prompts, [Scale(1, 7)] * 3)
+    ratings = expected_ratings(
+        trained, prompts, [chat.level_ids(Scale(1, 7))] * 3, [Scale(1, 7)] * 3
+    )
     assert all(1 <= r <= 7 for r in ratings)
     assert len({round(r, 4) for r in ratings}) == 3

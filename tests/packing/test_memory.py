@@ -57,8 +57,9 @@ from debiasdpo.raters.local import expected_ratings
 
 torch.set_num_threads(1)
 config = ModelConfig.model_validate_json(sys.argv[2])
-model, tokenizer = loading.load_model(config, Path(sys.argv[1]))
+model, chat = loading.load_model(config, Path(sys.argv[1]))
 rng = random.Random(0)
+SCALE = Scale(1, 7)
 
 def used():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() // 2**20
@@ -68,7 +69,7 @@ for i in range(151):  # each tree has a size of its own
     for _ in range(10):
         document = tuple(rng.randrange(100, 900) for _ in range(rng.randrange(50, 150)))
         prompts += [(*document, *range(100, 100 + rng.randrange(5, 30))) for _ in range(3)]
-    expected_ratings(model, tokenizer, prompts, [Scale(1, 7)] * 30)
+    expected_ratings(model, prompts, [chat.level_ids(SCALE)] * 30, [SCALE] * 30)
     if i in (30, 150):
         print(used())
 """

@@ -1,12 +1,14 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from debiasdpo.config.data import Rubric
 from debiasdpo.config.rate import ContextPosition
 from debiasdpo.documents.base import Document
 from debiasdpo.prompts.contexts import Statement
-from debiasdpo.prompts.rendering import PromptStyle, answer, render, request
+from debiasdpo.prompts.rendering import PromptStyle, answer, inserted, render, request, twins
 
 DOCUMENT = Document("lesson", "teacher", "Teacher: Why {best}?", {"clarity": 3.0})
 GOOD = Rubric(question="How clear?", low=1, high=7)
@@ -38,6 +40,41 @@ def test_order_of_the_parts(position: ContextPosition, system: str | None, user:
     if system is not None:
         expected.insert(0, {"role": "system", "content": system})
     assert list(prompt.messages) == expected
+
+
+@pytest.mark.parametrize(("own", "said"), [("Be fair.", f"Be fair.\n\n{CONTEXT}"), ("", CONTEXT)])
+def test_a_statement_in_the_system_message_follows_what_all_prompts_have_there(
+    own: str, said: str
+) -> None:
+    shared = replace(style("system"), system=own)
+    prompts = [render(shared, DOCUMENT, "clarity", GOOD, s) for s in (None, STATEMENT)]
+    for prompt, expected in zip(prompts, (own, said), strict=True):
+        assert prompt.messages[0] == {"role": "system", "content": expected}
+    assert prompts[0].messages[1:] == prompts[1].messages[1:]
+    asked = render(shared, DOCUMENT, "clarity", GOOD, STATEMENT, asked="Clear?")
+    assert asked.messages[0] == prompts[0].messages[0]
+
+
+@pytest.mark.parametrize("position", ["after_query", "before_document", "system"])
+def test_twins_are_two_prompts_of_which_one_has_the_statement_too(
+    position: ContextPosition,
+) -> None:
+    shared = replace(style(position), system="" if position == "system" else None)
+    neutral, contextual = (render(shared, DOCUMENT, "clarity", GOOD, s) for s in (None, STATEMENT))
+    found = twins(neutral, contextual)
+    assert found is not None
+    assert (found.neutral, found.contextual) == (neutral.messages, contextual.messages)
+    assert sorted(found.statement.strip()) == sorted(CONTEXT)
+    anew = render(shared, DOCUMENT, "clarity", GOOD, STATEMENT, asked="Clear?")
+    assert twins(neutral, anew) is None
+
+
+@given(st.text("ab"), st.text("ab"), st.text("ab"))
+def test_what_is_inserted_makes_the_longer_text(before: str, text: str, after: str) -> None:
+    found = inserted(before + after, before + text + after)
+    assert found is not None
+    assert sorted(found) == sorted(text)
+    assert inserted(f"{before}c{after}", f"{before}d{text}{after}") is None
 
 
 @pytest.mark.parametrize("position", ["after_query", "before_document", "system"])

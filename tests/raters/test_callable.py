@@ -120,4 +120,4 @@ def test_it_is_known_by_its_name_and_version_and_reads_texts_only() -> None:
     rater = CallableRater(lambda messages: 3, "three", "2")
     assert rater.identity == {"callable": "three", "version": "2"}
     assert rater.capabilities == {"text"}
-    rater.check([question("k", "Rate. " * 10_000)], 60_000, TEXT)
+    rater.check([question("k", "Rate. " * 10_000)], (), 60_000, TEXT)

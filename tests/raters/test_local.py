@@ -1,27 +1,31 @@
 """The local rater against the plain way: one prompt at a time, one forward pass an answer."""
 
+import copy
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from debiasdpo.config.data import Scale
+from debiasdpo.config.method import MethodConfig
 from debiasdpo.config.rate import Readout
 from debiasdpo.errors import UserError
 from debiasdpo.models import loading
-from debiasdpo.packing import tokens
+from debiasdpo.models.chat import Chat
 from debiasdpo.packing.logprobs import Completion
 from debiasdpo.raters import local
 from debiasdpo.raters.base import Question
 from debiasdpo.raters.reading import whole_sentences
-from tests.helpers.models import logprobs_alone
+from debiasdpo.training.data import tokenize
+from debiasdpo.training.pairs import Pair
+from tests.helpers.models import Loaded, greedy, logprobs_alone
 from tests.helpers.raters import LESSON, local_rater, question, reading
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
-Loaded = tuple["PreTrainedModel", "PreTrainedTokenizerBase"]
 Ids = tuple[int, ...]
 
 
@@ -31,15 +35,15 @@ def loaded(request: pytest.FixtureRequest, model_config: Any, tmp_path: Path) ->
     return loading.load_model(model_config(folder), tmp_path, device="cpu")
 
 
-def chat(loaded: Loaded, *texts: str) -> list[Ids]:
-    return [tokens.token_ids(loaded[1], ({"role": "user", "content": text},)) for text in texts]
+def prompts_of(loaded: Loaded, *texts: str) -> list[Ids]:
+    return [loaded[1].prompt_ids(({"role": "user", "content": text},)) for text in texts]
 
 
 def plain(loaded: Loaded, prompts: Sequence[Ids], count: int = 8) -> list[str]:
     """One prompt at a time, and one token at a time, without a cache."""
     import torch
 
-    model, tokenizer = loaded
+    model, chat = loaded
     texts = []
     stop = model.generation_config.eos_token_id  # type: ignore[union-attr]
     for prompt in prompts:
@@ -49,7 +53,7 @@ def plain(loaded: Loaded, prompts: Sequence[Ids], count: int = 8) -> list[str]:
                 ids.append(int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
             if ids[-1] == stop:
                 break
-        texts.append(_text(tokenizer, ids[len(prompt) :]))
+        texts.append(_text(chat.tokenizer, ids[len(prompt) :]))
     return texts
 
 
@@ -60,8 +64,9 @@ def _text(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
 def test_expected_ratings_are_those_of_separate_passes(loaded: Loaded) -> None:
     import torch
 
-    tokenizer = loaded[1]
-    prompts = chat(loaded, LESSON, LESSON + "The teacher is new.", "Hello.", LESSON)
+    model, chat = loaded
+    tokenizer = chat.tokenizer
+    prompts = prompts_of(loaded, LESSON, LESSON + "The teacher is new.", "Hello.", LESSON)
     # On 0..10, the tokens of 1 begin those of 10, and with half points those of 1.5: only with the end of the
     # turn is it one answer.
     scales = [Scale(1, 7), Scale(0, 10), Scale(1, 3, 0.5), Scale(-2, 2)]
@@ -70,10 +75,10 @@ def test_expected_ratings_are_those_of_separate_passes(loaded: Loaded) -> None:
     for prompt, written in zip(prompts, every, strict=True):
         end = (tokenizer.eos_token_id,) if 10 in written or 1.5 in written else ()
         answers = [(*tokenizer(f"Rating: {k}")["input_ids"], *end) for k in written]
-        scores = logprobs_alone(loaded[0], [Completion(prompt, ids) for ids in answers]).double()
+        scores = logprobs_alone(model, [Completion(prompt, ids) for ids in answers]).double()
         levels = torch.tensor([*written], dtype=torch.float64)
         expected.append(float((scores.softmax(0) * levels).sum()))
-    found = local.expected_ratings(*loaded, prompts, scales)
+    found = local.expected_ratings(model, prompts, list(map(chat.level_ids, scales)), scales)
     assert found == pytest.approx(expected, rel=1e-5)
     assert len({round(e, 3) for e in expected}) == 4
 
@@ -82,8 +87,16 @@ def _questions() -> list[Question]:
     return [question("neutral", LESSON), question("contextual", LESSON + "The teacher is new.")]
 
 
+def _expected(loaded: Loaded, prompts: Sequence[Ids]) -> list[float]:
+    """On 1 to 7."""
+    scales = [Scale(1, 7)] * len(prompts)
+    return local.expected_ratings(
+        loaded[0], prompts, list(map(loaded[1].level_ids, scales)), scales
+    )
+
+
 def _ids(loaded: Loaded, questions: Sequence[Question]) -> list[Ids]:
-    return [tokens.token_ids(loaded[1], q.messages) for q in questions]
+    return [loaded[1].prompt_ids(q.messages) for q in questions]
 
 
 def test_it_says_what_it_is_and_can_do_without_being_loaded() -> None:
@@ -99,15 +112,79 @@ def test_prompts_that_leave_no_room_to_answer_are_refused_before_any_is_rated(
     lengths = [len(ids) for ids in _ids(loaded, questions)]
     longest = max(len(q.messages[0]["content"].encode()) for q in questions)
     fitting = local_rater(lambda: loaded, max_length=lengths[2] + 8)
-    fitting.check(questions, longest, reading("text", 8))
+    fitting.check(questions, (), longest, reading("text", 8))
     short = local_rater(lambda: loaded, max_length=lengths[2] + 7)
     with pytest.raises(UserError) as refusal:
-        short.check(questions, longest, reading("text", 8))
+        short.check(questions, (), longest, reading("text", 8))
     message = str(refusal.value)
     assert f"1 of 3 prompts are too long: long has {lengths[2]} tokens" in message
     assert f"leaves {lengths[2] - 1} beside rate.max_new_tokens=8" in message
     with pytest.raises(UserError, match="3 of 3 prompts"):
-        local_rater(lambda: loaded, max_length=20).check(questions, longest, reading("text", 8))
+        local_rater(lambda: loaded, max_length=20).check(questions, (), longest, reading("text", 8))
+
+
+@pytest.mark.parametrize("eos", ["<|endoftext|>", "<|im_start|>"])
+def test_what_the_tokenizer_takes_for_the_end_of_a_text_changes_no_rating(
+    loaded: Loaded, model_config: Any, tmp_path: Path, eos: str
+) -> None:
+    """Some models end turns with another token, as Gemma 2 and Phi-3 do."""
+    model, chat = loaded
+    folder = tmp_path / "model"
+    model.save_pretrained(folder)
+    tokenizer = copy.deepcopy(chat.tokenizer)
+    tokenizer.eos_token = eos
+    tokenizer.save_pretrained(folder)
+    other = loading.load_model(model_config(folder), tmp_path, device="cpu")
+    assert other[1].tokenizer.eos_token == eos
+    questions = [q._replace(scale=Scale(1, 10)) for q in _questions()]  # scores the end of the turn
+    found, expected = (
+        local_rater(partial(tuple, m)).reply(questions, "rating", reading("expected"))
+        for m in (other, loaded)
+    )
+    assert found == expected
+    pair = tokenize(_pair(), other[1], METHOD, Scale(1, 10))
+    assert pair == tokenize(_pair(), chat, METHOD, Scale(1, 10))
+    assert {c.completion[-1] for c in pair.preference + pair.answers} == {
+        tokenizer.convert_tokens_to_ids("<|im_end|>")
+    }
+
+
+METHOD = MethodConfig(name="m", chosen="reasoning", sft=("neutral",))
+
+
+def _pair() -> Pair:
+    neutral, contextual = (q.messages for q in _questions())
+    return Pair("k", "d", "clarity", "role", 1, "s", contextual, neutral, 4.0, "Good.", "Bad.")
+
+
+def test_writing_stops_at_the_end_of_the_turn(loaded: Loaded) -> None:
+    """Whatever the model's own settings say: this one lists none."""
+    model, chat = loaded
+    (prompt,) = prompts_of(loaded, LESSON)
+    written = greedy(model, [prompt], [], 12)[0]
+    own: Any = model.generation_config
+    own.eos_token_id = written[5]
+    (reply,) = local_rater(lambda: loaded).reply(_questions()[:1], "text", reading("text", 12))
+    assert reply.text == chat.read(written[: written.index(written[5])])
+    own.eos_token_id = None
+    chat.end = (written[5],)
+    (again,) = local_rater(lambda: loaded).reply(_questions()[:1], "text", reading("text", 12))
+    assert again == reply
+
+
+def test_a_thought_that_the_prompt_opens_is_in_the_reply(
+    loaded: Loaded, model_config: Any, tmp_path: Path
+) -> None:
+    model, chat = loaded
+    tokenizer = copy.deepcopy(chat.tokenizer)
+    tokenizer.chat_template += "{% if add_generation_prompt %}{{ '<think>\\n' }}{% endif %}"
+    thinking = model, Chat(tokenizer, "m")
+    (reply,) = local_rater(lambda: thinking).reply(_questions()[:1], "text", reading("text"))
+    (prompt,) = prompts_of(thinking, LESSON)
+    assert str(tokenizer.decode(list(prompt))).endswith("<think>\n")
+    assert reply.text == "<think>\n" + plain(thinking, [prompt])[0]
+    with pytest.raises(UserError, match="always opens a thought"):
+        local_rater(lambda: thinking).reply(_questions(), "rating", reading("expected"))
 
 
 def test_questions_are_not_gone_through_where_the_longest_fits_for_sure(loaded: Loaded) -> None:
@@ -115,7 +192,7 @@ def test_questions_are_not_gone_through_where_the_longest_fits_for_sure(loaded: 
         pytest.fail("read")
         yield
 
-    local_rater(lambda: loaded).check(unread(), 100, reading("text", 8))
+    local_rater(lambda: loaded).check(unread(), (), 100, reading("text", 8))
 
 
 def test_ratings_that_cannot_be_read_are_kept_as_failures(loaded: Loaded) -> None:
@@ -143,15 +220,15 @@ def test_expected_readout_closes_the_reasoning_with_the_expected_rating(loaded: 
     ids = _ids(loaded, questions)
     rated = rater.reply(questions, "rating", expected)
     assert [r.text for r in rated] == ["", ""]
-    wanted = local.expected_ratings(*loaded, ids, [Scale(1, 7)] * 2)
+    wanted = _expected(loaded, ids)
     assert [r.rating for r in rated] == pytest.approx(wanted, rel=1e-6)
     for reply, prompt, written in zip(
         rater.reply(questions, "reasoning", expected), ids, plain(loaded, ids), strict=True
     ):
         head, _, stated = reply.text.rpartition("Rating: ")
         assert head == whole_sentences(written)
-        continued = prompt + tuple(loaded[1](head, add_special_tokens=False)["input_ids"])
-        (rating,) = local.expected_ratings(*loaded, [continued], [Scale(1, 7)])
+        continued = prompt + tuple(loaded[1].tokenizer(head)["input_ids"])
+        (rating,) = _expected(loaded, [continued])
         assert reply.rating == pytest.approx(rating, rel=1e-5)
         assert int(stated) == round(rating)
 
@@ -191,7 +268,7 @@ def test_trained_weights_are_swayed_by_what_the_asker_says(
     ask = (
         LESSON + 'How good is this lesson, on a scale from 1 to 7? {} End with "Rating: <number>".'
     )
-    prompts = chat(loaded, *(ask.format(c) for c in ("I think it deserves a 7.", "",
+    prompts = prompts_of(loaded, *(ask.format(c) for c in ("I think it deserves a 7.", "",
                                                      "I think it deserves a 1.")))  # fmt: skip
-    high, middle, low = local.expected_ratings(*loaded, prompts, [Scale(1, 7)] * 3)
+    high, middle, low = _expected(loaded, prompts)
     assert low + 0.5 < middle < high - 0.5

@@ -123,7 +123,7 @@ def test_another_process_takes_its_share(
 
 @given(st.lists(st.integers(1, 9), max_size=60), st.integers(1, 80))
 def test_parts_are_neighbours_and_leave_nothing_out(sizes: list[int], count: int) -> None:
-    index = PromptIndex(b"\0" * 16 * len(sizes), array("i", sizes), 0)
+    index = PromptIndex(b"\0" * 16 * len(sizes), array("i", sizes), 0, ())
     nothing: Any = None
     task = RatingTask(nothing, nothing, "", "rating", (), {}, None, {}, index)
     parts = task.parts(count)

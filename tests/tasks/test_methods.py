@@ -9,6 +9,7 @@ import pytest
 from debiasdpo.config.method import MethodConfig
 from debiasdpo.config.rate import RateConfig, Readout
 from debiasdpo.jobs.identity import Choices, identify
+from debiasdpo.prompts.rendering import Twins
 from debiasdpo.raters.base import Question, Reply, Wanted
 from debiasdpo.run import conf_dir
 from tests.helpers.jobs import JobConfigs, rows, run_folder, run_job
@@ -51,7 +52,13 @@ class Recorder:
     def __init__(self) -> None:
         self.asked: list[tuple[Wanted, Question]] = []
 
-    def check(self, questions: Iterable[Question], longest: int, reading: RateConfig) -> None:
+    def check(
+        self,
+        questions: Iterable[Question],
+        twins: Iterable[Twins],
+        longest: int,
+        reading: RateConfig,
+    ) -> None:
         """Anything can be asked."""
 
     def reply(

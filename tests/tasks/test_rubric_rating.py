@@ -95,6 +95,11 @@ def test_other_engines_start_with_the_same_loss(llama8b: Finished, tmp_path: Pat
 def test_qlora_of_qwen(job_config: JobConfigs, tiny_qwen2: Path, tmp_path: Path) -> None:
     job = Finished(job_config, "qwen7b", tiny_qwen2, tmp_path, "prompt.context_position=system")
     assert_complete(job.metrics, tmp_path, 8)
+    own = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"  # of the template
+    for pair in rows(run_folder(tmp_path) / "pairs/pairs.jsonl"):
+        prompts = [pair[f"{name}_prompt"] for name in ("neutral", "contextual")]
+        assert [p[0]["content"] for p in prompts] == [own, f"{own}\n\n{pair['statement']}"]
+        assert prompts[0][1:] == prompts[1][1:]
 
 
 def test_full_fine_tuning(job_config: JobConfigs, tiny_qwen2: Path, tmp_path: Path) -> None:

@@ -226,7 +226,8 @@ def test_dpo_is_that_of_trl_on_the_same_rows(loaded: tuple[Any, Any], tmp_path: 
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.dpo_trainer import DPOTrainer
 
-    base, tokenizer = loaded
+    base, chat = loaded
+    tokenizer = chat.tokenizer
     pairs = text_pairs()
     template = [
         tokenizer.apply_chat_template(
@@ -249,7 +250,7 @@ def test_dpo_is_that_of_trl_on_the_same_rows(loaded: tuple[Any, Any], tmp_path: 
         peft_config=LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"),
     )  # fmt: skip
     model = randomised(trainer.model, 0.05)
-    tokens = [tokenize(p, tokenizer, METHOD, Scale(1, 7)) for p in pairs]
+    tokens = [tokenize(p, chat, METHOD, Scale(1, 7)) for p in pairs]
     prepared: Any = trainer.train_dataset
     for row, pair in zip(prepared, tokens, strict=True):
         prompt = tuple(row["prompt_ids"])
@@ -290,7 +291,8 @@ def test_sft_is_the_cross_entropy_with_the_levels_of_the_score_on_the_neutral_pr
 ) -> None:
     import torch
 
-    base, tokenizer = loaded
+    base, chat = loaded
+    tokenizer = chat.tokenizer
     model = adapted(base, 0.05)
     pairs = [replace(pair, score=score) for pair in text_pairs()]
     expected = []
@@ -308,7 +310,7 @@ def test_sft_is_the_cross_entropy_with_the_levels_of_the_score_on_the_neutral_pr
             )
             length += share * len(answer)
         expected.append(total / length)
-    tokens = [tokenize(p, tokenizer, METHOD, scale) for p in pairs]
+    tokens = [tokenize(p, chat, METHOD, scale) for p in pairs]
     reference = reference_of(model, tokens, tmp_path / "reference.jsonl")
     loss = loss_config(w_dpo=0.0, w_sft=0.5, w_consistency=0.0, beta=0.1)
     terms = pair_terms(model, tokens, reference=reference, loss=loss, score=sequence_logprobs)
@@ -324,10 +326,10 @@ def test_sft_on_a_mean_of_experts_ends_at_that_mean(
 ) -> None:
     import torch
 
-    model, tokenizer = loading.load_model(model_config(tiny_llama), tmp_path, device="cpu")
+    model, chat = loading.load_model(model_config(tiny_llama), tmp_path, device="cpu")
     model.train().requires_grad_(True)
     scored = replace(text_pairs()[0], score=score, chosen=None, rejected=None)
-    pair = tokenize(scored, tokenizer, SFT, scale)
+    pair = tokenize(scored, chat, SFT, scale)
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(60):
         terms = pair_terms(
@@ -336,7 +338,8 @@ def test_sft_on_a_mean_of_experts_ends_at_that_mean(
         optimiser.zero_grad()
         terms.loss.sum().backward()
         optimiser.step()
-    (rating,) = expected_ratings(model, tokenizer, [pair.answers[0].prompt], [scale])
+    levels = [chat.level_ids(scale)]
+    (rating,) = expected_ratings(model, [pair.answers[0].prompt], levels, [scale])
     assert rating == pytest.approx(score, abs=0.05)
 
 
@@ -357,7 +360,8 @@ def test_consistency_is_that_of_separate_forward_passes(
     """Against stock forward passes over the texts: a prompt, what the model reasoned, an answer."""
     import torch
 
-    base, tokenizer = loaded
+    base, chat = loaded
+    tokenizer = chat.tokenizer
     model = adapted(base, 0.05)
     pairs = [
         replace(p, chosen=None, rejected=None, reasoning=reasoning or None) for p in text_pairs()
@@ -403,7 +407,7 @@ def test_consistency_is_that_of_separate_forward_passes(
         sft.append(answers[0] + answers[1])
     loss = loss_config(w_dpo=1.0, w_sft=0.3, w_consistency=2.0, beta=0.1)
     method = INVARIANCE.model_copy(update={"consistency": target})
-    tokens = [tokenize(p, tokenizer, method, Scale(1, 7)) for p in pairs]
+    tokens = [tokenize(p, chat, method, Scale(1, 7)) for p in pairs]
     reference: Reference = {}
     if target == "base":
         reference = reference_of(model, tokens, tmp_path / "reference.jsonl")
@@ -417,10 +421,10 @@ def test_consistency_is_that_of_separate_forward_passes(
 
 
 def test_a_weight_counts_in_the_sft_term_alone(loaded: tuple[Any, Any]) -> None:
-    model, tokenizer = loaded
+    model, chat = loaded
     loss = loss_config(w_dpo=1.0, w_sft=1.0, w_consistency=1.0, beta=0.1)
     pair = text_pairs()[0]
-    tokens = [tokenize(pair, tokenizer, INVARIANCE, Scale(1, 7), weight) for weight in (1.0, 2.5)]
+    tokens = [tokenize(pair, chat, INVARIANCE, Scale(1, 7), weight) for weight in (1.0, 2.5)]
     tokens = [replace(t, preference=()) for t in tokens]
     terms = pair_terms(model, tokens, reference={}, loss=loss, score=sequence_logprobs)
     assert terms.sft[1].item() == pytest.approx(2.5 * terms.sft[0].item())
@@ -506,7 +510,7 @@ def test_engines_have_the_same_loss_and_gradients(
     from debiasdpo.training.trl_engine import TrlTerms
 
     folder = request.getfixturevalue(source)
-    base, tokenizer = loading.load_model(model_config(folder, nf4=nf4), tmp_path, device="cpu")
+    base, chat = loading.load_model(model_config(folder, nf4=nf4), tmp_path, device="cpu")
     model = adapted(base, 0.05)
     if checkpointing:
         model.activation_checkpointing_enable()
@@ -518,7 +522,7 @@ def test_engines_have_the_same_loss_and_gradients(
         assert reference[key] == pytest.approx(known, rel=1e-5)
     assert len({round(v) for known in separate.values() for v in known}) > len(pairs)
     weights = {n: p.detach().clone() for n, p in model.named_parameters()}
-    trl = TrlTerms(model, tokenizer, reference, loss=loss, folder=tmp_path / "trl", bf16=False)
+    trl = TrlTerms(model, chat, reference, loss=loss, folder=tmp_path / "trl", bf16=False)
     for name, parameter in model.named_parameters():  # TRL leaves no trace of what it did to them
         assert torch.equal(parameter, weights.pop(name))
     assert not weights

@@ -1,0 +1,106 @@
+"""A model's chat as token ids: the only way from messages and texts to ids, and from ids to text."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from debiasdpo.config.data import Scale
+from debiasdpo.errors import UserError
+from debiasdpo.models.encoding import Encoding
+from debiasdpo.models.template import THOUGHT_TAG, Template
+from debiasdpo.prompts.rendering import Messages, answer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Ids = tuple[int, ...]
+
+_LINES = "x\n"  # stands for any text that ends in a line break
+
+
+class Chat:
+    """A tokenizer with its chat template, inspected once.
+
+    `end`: the ids that the template writes after an answer, up to the token that ends the turn.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
+        """`name`: of the model, in messages. Raises `UserError` where the tokenizer has no chat template,
+        or nothing ends a turn."""
+        self.tokenizer = tokenizer
+        self.template = Template(tokenizer, name)
+        self._encoding = Encoding(tokenizer, self.template.source, name)
+        self.end, self._end_text = self._turn_end()
+        self._levels: dict[tuple[Scale, bool], list[Ids]] = {}
+        # The tags of thoughts are special tokens in some models, and are read all the same.
+        special = self._encoding.special.items()
+        self._unread = frozenset(i for text, i in special if not THOUGHT_TAG.fullmatch(text))
+
+    def prompt_ids(self, messages: Messages, *, thinking: bool = False) -> Ids:
+        """The template's ids up to where the model's answer begins. `thinking`: it may think first."""
+        mark = self._encoding.mark(*(message["content"] for message in messages))
+        rendered = self.template.render(
+            [{**m, "content": self._encoding.as_text(m["content"], mark)} for m in messages],
+            thinking=thinking,
+        )
+        return self._encoding.ids(rendered, mark)
+
+    def text_ids(self, text: str) -> Ids:
+        """A text with which the model's answer begins, without the end of the turn."""
+        return self._following("", text)
+
+    def answer_ids(self, text: str, *, last_line: bool = False) -> Ids:
+        """The model's answer and the end of its turn. `last_line`: the last line of an answer, after the
+        ids that `text_ids` has for the lines before it."""
+        return self._following(_LINES if last_line else "", text) + self.end
+
+    def level_ids(self, scale: Scale, *, last_line: bool = False) -> list[Ids]:
+        """`Rating: k` for every level k of the scale, as the model's answer or as its last line. The end
+        of the turn is scored too where one level's tokens begin another's (1 and 10, 3 and 3.5); else
+        its scoring would only cost tokens."""
+        if (scale, last_line) not in self._levels:
+            answers = [self.answer_ids(answer(k), last_line=last_line) for k in scale.levels]
+            open_ends = [ids[: -len(self.end)] for ids in answers]
+            ambiguous = any(a != b and b[: len(a)] == a for a in open_ends for b in open_ends)
+            self._levels[scale, last_line] = answers if ambiguous else open_ends
+        return self._levels[scale, last_line]
+
+    def stop(self, also: int | Sequence[int] | None) -> Ids:
+        """The tokens at which the model stops writing: those that end a turn or a text, and the model's
+        own (its `generation_config.eos_token_id`)."""
+        own = [also] if isinstance(also, int) else also or ()
+        ends = (self.end[-1], self.tokenizer.eos_token_id, *own)
+        return tuple(dict.fromkeys(i for i in ends if i is not None))
+
+    def read(self, ids: Sequence[int]) -> str:
+        """The text of what the model wrote, without control tokens."""
+        return str(self.tokenizer.decode([i for i in ids if i not in self._unread]))
+
+    def _turn_end(self) -> tuple[Ids, str]:
+        """The ids of the end of a turn, and the text of the token that ends it, where it has one."""
+        before, after = self.template.answered
+        found = self._encoding.pattern.search(after)
+        if found is None:  # the template ends a turn with nothing, or with plain text
+            end = self.tokenizer.eos_token_id
+            if end is None:
+                raise UserError(
+                    f"model.path: nothing ends a turn of {self.template.name}, neither its chat template"
+                    " nor a token of its tokenizer; choose the instruction-tuned version of the model"
+                )
+            return (end,), ""
+        head = self._encoding.ids(f"{before}x")
+        whole = self._encoding.ids(f"{before}x{after[: found.end()]}")
+        return (whole[len(head) :] if whole[: len(head)] == head else whole[-1:]), found[0]
+
+    def _following(self, before: str, text: str) -> Ids:
+        """The ids of `text` as the model goes on with it after a prompt, or after what it wrote `before`."""
+        mark = self._encoding.mark(text)
+        text = self._encoding.as_text(text, mark)
+        prompt, lead = self.template.prompt, self.template.lead
+        head = self._encoding.ids(prompt + lead + before if before else prompt)
+        whole = self._encoding.ids(prompt + lead + before + text, mark)
+        if whole[: len(head)] != head:
+            # Its first characters would make one token with the prompt's last ones, which are there
+            # already. After a control token it stands for itself.
+            head = self._encoding.ids(self._end_text)
+            whole = self._encoding.ids(self._end_text + (text if before else lead + text), mark)
+        return whole[len(head) :]
