@@ -20,7 +20,7 @@ class Question(NamedTuple):
 
     key: str  # unique within a stage
     messages: Messages
-    scale: Scale  # of the rubric that is asked about
+    scale: Scale  # of the ratings that are asked for
     repeat: int = (
         0  # >0: asked once more; a sampled reply depends on it and on the messages, not on the key
     )
