@@ -1,10 +1,11 @@
 """Keys of `context=`: categories of spurious context, and which are trained on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Self
 
 from pydantic import model_validator
 
+from debiasdpo.config.sameness import same_text
 from debiasdpo.schema import Section, Text
 
 POLARITIES = {"flattering": 1, "unflattering": -1, "neutral": 0}
@@ -24,9 +25,6 @@ class Statements(Section):
             raise ValueError("no statements for the test wording; add at least one under test:")
         if not self.train:
             raise ValueError("no statements for the train wording; add at least one under train:")
-        shared = sorted(set(self.train) & set(self.test))
-        if shared:
-            raise ValueError(f"the same statement is in train and test: {shared[0]!r}; reword one")
         return self
 
 
@@ -59,6 +57,25 @@ class ContextConfig(Section):
                 f" there are: {', '.join(sorted(self.categories))}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _test_wordings_are_new(self) -> Self:
+        """Nor is one of another category's trained on, which would then not be unseen."""
+        trained = {same_text(text): place for place, text in self._texts("train")}
+        for place, text in self._texts("test"):
+            if same := trained.get(same_text(text)):
+                raise ValueError(
+                    f"the same statement is in {same} and {place}: {text!r}; reword one"
+                )
+        return self
+
+    def _texts(self, wording: str) -> Iterator[tuple[str, str]]:
+        """All statements of a wording, each with the key of its list."""
+        for name, category in self.categories.items():
+            for side in POLARITIES:
+                statements = getattr(category, side)
+                for text in getattr(statements, wording, ()):
+                    yield f"categories.{name}.{side}.{wording}", text
 
     @property
     def train_categories(self) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ be readable and tell apart what it names."""
 import unicodedata
 from collections.abc import Iterable
 
+from debiasdpo.config.sameness import same_name
+
 # Control characters, halves of characters, and what breaks a line: a table could not show them.
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 
@@ -19,14 +21,13 @@ def name_problems(names: Iterable[str]) -> Iterable[str]:
         elif looks in seen:
             yield (
                 f"{seen[looks]!r} and {name!r} differ in nothing but case, white space or the form of their"
-                " characters, so that a reader could not tell them apart; rename one"
+                " characters or numbers, so that a reader could not tell them apart; rename one"
             )
         else:
             seen[looks] = name
 
 
 def _as_it_looks(name: str) -> str:
-    """The same for names that look alike: without case, white space at the ends or repeated, characters that
-    take no room, and other forms of the same characters."""
-    shown = "".join(c for c in name if unicodedata.category(c) != "Cf")
-    return " ".join(unicodedata.normalize("NFKC", shown).casefold().split())
+    """The same for names that look alike: those that are the same, in any case and in other forms of the same
+    characters."""
+    return same_name(unicodedata.normalize("NFKC", name)).casefold()

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from debiasdpo.config.data import Rubric
 from debiasdpo.config.rate import ContextPosition
+from debiasdpo.config.sameness import normal_text
 from debiasdpo.documents.base import Document
 from debiasdpo.prompts.contexts import Statement
 
@@ -85,7 +86,9 @@ def render(
             system = [*filter(None, system), context]
     said = {"system": system, "user": parts}
     messages = [
-        {"role": role, "content": "\n\n".join(texts)} for role, texts in said.items() if texts
+        {"role": role, "content": normal_text("\n\n".join(texts))}
+        for role, texts in said.items()
+        if texts
     ]
     return Prompt(document.id, rubric_name, statement, tuple(messages), repeat)
 

@@ -14,7 +14,7 @@ from debiasdpo.config.names import name_problems
     [
         ["race", "role", "race role", "rôle"],
         ["trained", "max_shift", "bias/base", "a_ci", "a|b", "a.b", "a/b", "50 %", "女", "שיח", "می‌شود"],
-        ["1", "2", "01", "1.0"],
+        ["1", "2", "1.5", "1e2"],
     ],
 )  # fmt: skip
 def test_what_can_be_told_apart_is_taken(names: list[str]) -> None:
@@ -28,6 +28,8 @@ def test_what_can_be_told_apart_is_taken(names: list[str]) -> None:
         (["straße", "STRASSE"], "rename one"),
         (["caf\u00e9", "cafe\u0301"], "the form of their characters"),
         (["ﬁnance", "finance"], "differ in nothing but"),
+        (["1", "01"], "or numbers"),
+        (["1", "1.0"], "or numbers"),
         (["two words", "two  words"], "white space"),
         (["role", " role "], "white space"),
         (["role", "ro\u200ble"], "differ in nothing but"),

@@ -88,10 +88,6 @@ ONE = {"train": ("a",), "test": ("b",)}
     [
         ({"flattering": {"train": ("a",), "test": ()}, "unflattering": ONE}, "test wording"),
         ({"flattering": {"train": (), "test": ("a",)}, "unflattering": ONE}, "train wording"),
-        (
-            {"flattering": {"train": ("a",), "test": ("a",)}, "unflattering": ONE},
-            "in train and test",
-        ),
         ({"flattering": {"train": (" ",), "test": ("a",)}, "unflattering": ONE}, "pattern"),
         ({"neutral": ONE, "positive": ONE}, "Extra inputs"),
     ],
@@ -99,3 +95,28 @@ ONE = {"train": ("a",), "test": ("b",)}
 def test_incomplete_categories_are_refused(sides: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Category.model_validate({"description": "x", **sides})
+
+
+@pytest.mark.parametrize("category", ["race", "role"])
+@pytest.mark.parametrize(
+    "other", ["Zo\u00eb wrote it.", "Zoe\u0308  wrote\u00a0it.\u200b", "Zo\u00eb wrote\r\nit."]
+)
+def test_what_is_tested_on_is_trained_on_in_no_category_and_no_form(
+    category: str, other: str
+) -> None:
+    def with_text(name: str, wording: str, text: str) -> Category:
+        values = ALL.categories[name].model_dump()
+        values["flattering"][wording] = (text,)
+        return Category.model_validate(values)
+
+    categories = {**ALL.categories, "race": with_text("race", "train", "Zo\u00eb wrote it.")}
+    if category == "race":
+        values = categories["race"].model_dump()
+        values["unflattering"]["test"] = (other,)
+        categories["race"] = Category.model_validate(values)
+    else:
+        categories["role"] = with_text("role", "test", other)
+    with pytest.raises(
+        ValidationError, match=r"the same statement is in categories.race.flattering.train and"
+    ):
+        ContextConfig(train={"race": True}, categories=categories)

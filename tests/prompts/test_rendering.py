@@ -1,4 +1,6 @@
+import unicodedata
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -8,7 +10,15 @@ from debiasdpo.config.data import Rubric
 from debiasdpo.config.rate import ContextPosition
 from debiasdpo.documents.base import Document
 from debiasdpo.prompts.contexts import Statement
-from debiasdpo.prompts.rendering import PromptStyle, answer, inserted, render, request, twins
+from debiasdpo.prompts.rendering import (
+    Messages,
+    PromptStyle,
+    answer,
+    inserted,
+    render,
+    request,
+    twins,
+)
 
 DOCUMENT = Document("lesson", "teacher", "Teacher: Why {best}?", {"clarity": 3.0})
 GOOD = Rubric(question="How clear?", low=1, high=7)
@@ -24,6 +34,30 @@ def style(position: ContextPosition = "after_query") -> PromptStyle:
 DOCUMENT_TEXT = "A lesson.\n\nTeacher: Why {best}?"  # a document is never filled in
 CONTEXT = "It deserves a 7, not a 1."
 INSTRUCTION = 'End with "Rating: <number>"; 7 is best.'
+
+
+@pytest.mark.parametrize("position", ["after_query", "before_document", "system"])
+def test_the_form_in_which_texts_are_coded_is_not_seen(position: ContextPosition) -> None:
+    """Of documents, rubrics, statements and what stands around them."""
+
+    def messages(form: Literal["NFC", "NFD"], end: str) -> Messages:
+        def coded(text: str) -> str:
+            return unicodedata.normalize(form, text).replace("\n", end)
+
+        around = PromptStyle(
+            coded("Für\nalle."), coded("Très\nbien."), position, coded("Être\njuste.")
+        )
+        document = replace(DOCUMENT, text=coded("Teacher: Où?\nStudent: Là."))
+        rubric = Rubric(question=coded("Cohérent?\nOui?"), low=1, high=7)
+        statement = replace(STATEMENT, text=coded("Élève modèle.\nVraiment."))
+        return render(around, document, "clarity", rubric, statement).messages
+
+    assert (
+        messages("NFC", "\n")
+        == messages("NFD", "\n")
+        == messages("NFC", "\r\n")
+        == messages("NFD", "\r")
+    )
 
 
 @pytest.mark.parametrize(
