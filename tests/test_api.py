@@ -99,7 +99,7 @@ def test_bias_and_accuracy_are_those_worked_out_by_hand() -> None:
 def test_ratings_have_a_row_for_each_prompt() -> None:
     ratings = audit().ratings
     assert len(ratings) == CALLS
-    neutral = ratings[ratings["statement"].isna()]
+    neutral = ratings[ratings["statement"].isna()].sort_values("document")
     assert neutral["rating"].tolist() == neutral["score"].tolist() == [1, 2, 3, 4]
     assert neutral["group"].tolist() == ["a", "a", "b", "b"]
     assert neutral["shift"].isna().all()
@@ -219,9 +219,9 @@ def test_what_is_asked_can_be_set() -> None:
     }
     more = {"heading": "Read \\${this}.", "instruction": "Say {worst} to {best}."}
     audit(rater, rubrics=rubrics, **more)
-    assert rater.asked[0] == (
+    assert (
         "Read \\${this}.\n\nx\n\nCosts ${5}, {best} or ${ Rate it on a scale from 1 to 5.\n\nSay 5 to 1."
-    )
+    ) in rater.asked
 
 
 def test_shipped_categories_are_chosen_by_name() -> None:
@@ -365,7 +365,7 @@ def test_mistakes_in_arguments_are_said_before_anything_is_asked(
 
 def test_a_reply_of_another_kind_is_refused_with_its_prompt() -> None:
     with pytest.raises(
-        UserError, match=re.escape("for prompt a1|depth|neutral|0 the function returned list")
+        UserError, match=r"for prompt [ab][12]\|depth\|neutral\|0 the function returned list"
     ):
         audit(lambda messages: [3])
 

@@ -5,10 +5,10 @@ that memory does not grow with their text. What is kept of each is a few bytes.
 """
 
 import json
-import shutil
-from array import array
+import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,16 @@ from debiasdpo.config.data import (
     TalkmovesConfig,
 )
 from debiasdpo.documents import ncte, simulated, table, talkmoves
-from debiasdpo.documents.base import Document
-from debiasdpo.documents.files import Marks
-from debiasdpo.documents.labels import Labels
-from debiasdpo.documents.split import PARTS, UNUSED, check_leaks, draw, part_code, split_groups
+from debiasdpo.documents.base import Corpus, Document
+from debiasdpo.documents.overview import Overview
+from debiasdpo.documents.split import (
+    PARTS,
+    UNUSED,
+    check_leaks,
+    draw,
+    part_code,
+    split_groups,
+)
 from debiasdpo.errors import UserError
 from debiasdpo.storage.files import digest, read_json, write_json
 
@@ -82,71 +88,86 @@ def files_identity(files: list[Path]) -> list[list[str]]:
 def write(config: AnyDataConfig, seed: int, folder: Path) -> None:
     """Read, split by group, put scores on the rubric's scale, draw up to the limits, check, and write
     `DOCUMENTS` and `SPLIT` into the folder."""
-    if isinstance(config, SimulatedConfig):
+    corpus: Corpus
+    if made := isinstance(config, SimulatedConfig):
         corpus = simulated.read(config, seed)
     else:
         corpus = _module(config).read(config)
-    groups, texts, scored = Labels(), Marks(), array("b")
-    for document in corpus.documents:
-        groups.add(document.group)
-        texts.add(document.text)
-        scored.append(bool(document.scores))
-    if not scored:
-        raise UserError(f"data={config.source}: no documents were found; see {dict(corpus.notes)}")
-    part_of_group = split_groups(groups.names, config.split, seed)
+    overview = Overview(corpus.documents)
+    _check_scores(config, corpus, overview)
+    groups = overview.groups
+    # Simulated documents have an order of their own, which no file and no name decides.
+    order = np.arange(len(overview)) if made else overview.order()
+    group_order = np.arange(len(groups.names)) if made else overview.group_order()
+    part_of_group = split_groups(group_order.tolist(), config.split, seed)
+    codes = [part_code(part_of_group.get(group)) for group in range(len(groups.names))]
+    parts = np.array(codes, dtype=np.int8)[groups.numbers]
     if isinstance(config, TalkmovesConfig):
         # Without a training part (an audit of all documents), all of them set the scale.
-        every = config.split.train == 0
-        setting = [d.id for d in corpus.documents if every or part_of_group.get(d.group) == "train"]
+        sets = parts == PARTS.index("train") if config.split.train else np.full(parts.size, True)
+        setting = [d.id for d, chosen in zip(corpus.documents, sets, strict=True) if chosen]
         corpus = talkmoves.scale_scores(corpus, setting)
-    notes = dict(sorted(corpus.notes.items()))
-    if without := len(scored) - sum(scored):
-        notes["documents without any score"] = without
-    codes = [part_code(part_of_group.get(name)) for name in groups.names]
-    parts = np.array(codes, dtype=np.int8)[groups.numbers]
-    parts[~np.frombuffer(scored, dtype=bool)] = UNUSED
-    known = groups.names
+    parts[~overview.has_score] = UNUSED
     for code, part in enumerate(PARTS):
         limit = getattr(config.limit, part)
         if limit is not None:
-            members = np.flatnonzero(parts == code)
-            names = [known[number] for number in groups.numbers[members]]
-            kept = draw(names, limit, f"{seed}/{part}")
+            members = order[parts[order] == code]
+            kept = draw(groups.numbers[members].tolist(), limit, f"{seed}/{part}")
             parts[np.delete(members, kept)] = UNUSED
     if not (parts == PARTS.index("test")).any():
         raise UserError(
             "data: the test part is empty; raise data.split.test or give more documents"
         )
-    check_leaks(corpus.documents, parts, texts)
-    _write_parts(corpus.documents, parts, notes, folder)
+    check_leaks(corpus.documents, parts, overview.texts)
+    several = overview.written_differently()
+    notes = Counter(corpus.notes)
+    notes["documents without any score"] = int((~overview.has_score).sum())
+    notes["groups written in more than one way, each taken as one"] = int(several.sum())
+    names = {number: groups.names[number] for number in np.flatnonzero(several).tolist()}
+    unified = (
+        replace(document, group=names.get(number, document.group))
+        for document, number in zip(corpus.documents, groups.numbers.tolist(), strict=True)
+    )
+    _write_parts(unified, parts, order, dict(sorted((+notes).items())), folder)
+
+
+def _check_scores(config: AnyDataConfig, corpus: Corpus, overview: Overview) -> None:
+    if not len(overview):
+        raise UserError(f"data={config.source}: no documents were found; see {dict(corpus.notes)}")
+    for name in corpus.rubrics:
+        if not overview.on_rubric[name]:
+            raise UserError(
+                f"data.rubrics.{name}: no document has a score on it. Fill in its scores, or remove the"
+                " rubric."
+            )
 
 
 def _write_parts(
-    documents: Iterable[Document], parts: np.ndarray, notes: Mapping[str, int], folder: Path
+    documents: Iterable[Document],
+    parts: np.ndarray,
+    order: np.ndarray,
+    notes: Mapping[str, int],
+    folder: Path,
 ) -> None:
-    files = [folder / f"{part}.jsonl" for part in PARTS]
+    """The documents of each part one after the other, in the given order of all documents."""
     groups: dict[str, set[str]] = {part: set() for part in PARTS}
-    streams = [file.open("w", encoding="utf-8") for file in files]
-    try:
-        for document, code in zip(documents, parts.tolist(), strict=True):
+    starts, sizes = np.zeros(parts.size, dtype=np.int64), dict.fromkeys(PARTS, 0)
+    with tempfile.TemporaryFile(dir=folder) as rows, (folder / DOCUMENTS).open("wb") as whole:
+        for position, (document, code) in enumerate(zip(documents, parts.tolist(), strict=True)):
             if code != UNUSED:
                 row = {"part": PARTS[code], **asdict(document)}
-                streams[code].write(json.dumps(row, ensure_ascii=False) + "\n")
+                starts[position] = rows.tell()
+                rows.write(f"{json.dumps(row, ensure_ascii=False)}\n".encode())
                 groups[PARTS[code]].add(document.group)
-    finally:
-        for stream in streams:
-            stream.close()
-    sizes = [file.stat().st_size for file in files]
-    with (folder / DOCUMENTS).open("wb") as whole:
-        for file in files:
-            with file.open("rb") as part_file:
-                shutil.copyfileobj(part_file, whole)
-            file.unlink()
+        for code, part in enumerate(PARTS):
+            for position in order[parts[order] == code].tolist():
+                rows.seek(starts[position])
+                sizes[part] += whole.write(rows.readline())
     write_json(
         folder / SPLIT,
         {
             "documents": {part: int((parts == code).sum()) for code, part in enumerate(PARTS)},
-            "bytes": dict(zip(PARTS, sizes, strict=True)),
+            "bytes": sizes,
             "groups": {part: sorted(names) for part, names in groups.items()},
             "notes": dict(notes),
         },

@@ -1,119 +1,197 @@
-"""What sources of single files share: find the file, read delimited text, say what is missing."""
+"""The files of a source: where they are, what else lies in their folder, and in which encoding they are.
 
-import csv
-import difflib
-import hashlib
+Links are followed: whoever starts the job may read what they lead to, and stores of data consist of them.
+"""
+
+import codecs
+import os
 import re
-from array import array
-from collections.abc import Collection, Iterator
+import shlex
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-
-import numpy as np
+from typing import TextIO
 
 from debiasdpo.errors import UserError
 
-_LONGEST_FIELD = 2**31 - 1  # csv refuses more than 131,072 characters a field unless told otherwise
-
-
-class Marks:
-    """Tells equal texts apart from others by 8 bytes of each, however many there are."""
-
-    def __init__(self) -> None:
-        self._marks = array("Q")
-
-    def add(self, text: str) -> None:
-        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-        self._marks.append(int.from_bytes(digest, "little"))
-
-    def twins(self, among: np.ndarray | None = None) -> np.ndarray:
-        """Pairs of positions, an earlier and the next, that are marked alike: (pairs, 2), sorted by the
-        later one. `among`: positions to look at, ascending; None: all. Of billions of texts, two may be
-        marked alike and differ, so compare them."""
-        marks = np.frombuffer(self._marks, dtype=np.uint64)
-        among = np.arange(marks.size) if among is None else among
-        order = among[np.argsort(marks[among], kind="stable")]
-        alike = marks[order[1:]] == marks[order[:-1]]
-        pairs = np.stack([order[:-1][alike], order[1:][alike]], axis=1)
-        return pairs[np.argsort(pairs[:, 1])]
+# What to do about files that hold data, but are not read as they are: by how their name ends.
+_SAVE = "In Excel, save the sheet as 'CSV UTF-8'"
+_CONVERT = "Write it as .parquet or .csv, with the program that made it"
+_CURES = {
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"), _SAVE),
+    **dict.fromkeys((".arrow", ".feather", ".orc", ".avro", ".h5", ".pkl", ".pickle"), _CONVERT),
+    **dict.fromkeys((".dta", ".sav", ".sas7bdat", ".rds", ".db", ".sqlite"), _CONVERT),
+    ".json": "Write one object a line: jq -c '.[]' {file} > {stem}.jsonl",
+    ".gz": "Unpack it: gunzip {file}",
+    ".bz2": "Unpack it: bunzip2 {file}",
+    ".xz": "Unpack it: unxz {file}",
+    ".zst": "Unpack it: unzstd {file}",
+    ".zip": "Unpack it: unzip {file}",
+}
+# The same by how they begin, for files whose name says otherwise.
+_BEGINNINGS = {
+    b"PK\x03\x04": ("a workbook or another zip archive", f"{_SAVE}, or unpack it"),
+    b"\xd0\xcf\x11\xe0": ("an Excel workbook", _SAVE),
+    b"\x1f\x8b": ("compressed", "Unpack it: gunzip < {file} > {new}"),
+    b"BZh": ("compressed", "Unpack it: bunzip2 < {file} > {new}"),
+    b"\xfd7zXZ": ("compressed", "Unpack it: unxz < {file} > {new}"),
+    b"\x28\xb5\x2f\xfd": ("compressed", "Unpack it: unzstd < {file} > {new}"),
+    b"PAR1": ("a Parquet file", "Rename it so that it ends in .parquet"),
+    b"version https://git-lfs": ("a pointer to a file of Git LFS", "Fetch the file: git lfs pull"),
+}
+_MARKS = (  # of byte order, the longer ones first
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_HEAD = 4096  # bytes that are looked at
+_NAMED = 5  # files named in a note
 
 
 def data_file(value: str, key: str) -> Path:
-    """The file that the configuration key `key` names. `UserError` if absent or a link away."""
+    """The file that the configuration key `key` names. `UserError` if absent."""
     path = Path(value).expanduser()
     if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+        what = "does not exist"
+        if path.is_dir():
+            what = "is a folder, not a file"
+        elif path.is_symlink():
+            what = f"is a link to {path.readlink()}, which does not exist"
         raise UserError(f"{key}: {path} {what} (looked in {Path.cwd()}). Give the file's path.")
-    if not path.resolve().is_relative_to(path.parent.resolve()):
-        raise UserError(
-            f"{key}: {path} is a link out of its folder. Give the file itself: {path.resolve()}"
-        )
     return path
 
 
-def delimited_rows(
-    path: Path, delimiter: str, columns: Collection[str], key: str
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Row number (the header is row 1) and cells by column name, for each row that is not blank.
-
-    Reads UTF-8 with or without a byte order mark. A row that ends early has its last cells empty.
-    `UserError` naming file and row for other encodings, broken quoting, a row with more cells than
-    the header, a column name that appears twice, and a missing one of `columns`.
-    """
-    csv.field_size_limit(_LONGEST_FIELD)
-    number = 0
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, delimiter=delimiter, strict=True)
-            header = [name.strip() for name in next(rows, [])]
-            twice = sorted({name for name in header if name and header.count(name) > 1})
-            if twice:
-                raise UserError(f"{path}, row 1: column {twice[0]!r} is there twice. Rename one.")
-            require_columns(header, columns, path, key)
-            for number, cells in enumerate(rows, 2):
-                if not any(cell.strip() for cell in cells):
-                    continue
-                if len(cells) > len(header):
-                    raise UserError(
-                        f"{path}, row {number}: {len(cells)} cells, but the header has"
-                        f" {len(header)}. Put a text that holds the delimiter in double quotes."
-                    )
-                padded = cells + [""] * (len(header) - len(cells))
-                yield number, dict(zip(header, padded, strict=False))
-    except UnicodeDecodeError as error:
-        raise not_utf8(path, error) from error
-    except csv.Error as error:
+def check_ending(path: Path, endings: Collection[str], key: str) -> None:
+    """`UserError` with the cure for a file of another kind, as far as its name tells."""
+    ending = path.suffix.lower()
+    if ending not in endings:
+        cure = _CURES.get(ending, "Convert the file, or rename it if its name is wrong")
         raise UserError(
-            f"{path}, after row {max(number, 1)}: {error}. Check the double quotes there: a quote"
-            ' inside a quoted text is written twice ("").'
-        ) from error
+            f"{key}: {path} ends in {path.suffix or 'nothing'}; data=table reads"
+            f" {', '.join(endings)}. {_filled(cure, path)}."
+        )
 
 
-def require_columns(
-    existing: Collection[str], columns: Collection[str], path: Path, key: str
-) -> None:
-    """`UserError` unless all `columns` exist; it names the ones there and the most similar."""
-    for name in columns:
-        if name not in existing:
-            raise UserError(
-                f"{path}: no column {name!r}; the columns are: {', '.join(existing) or 'none'}."
-                f"{closest(name, existing)} Rename it, or change {key}."
-            )
+def parts_of(folder: Path, endings: Collection[str], key: str) -> list[Path]:
+    """The files of a table in one folder, sorted by name. `UserError` where there are none, and for files
+    that hold data which would not be read: of other kinds, or in subfolders."""
+    parts, below = [], []
+    for path in sorted(folder.iterdir()):
+        ending = path.suffix.lower()
+        if path.is_dir() and not is_hidden(path):
+            data = [p for p in files_below(path) if _holds_data(p, endings)]
+            below += [f"{path.name} ({len(data)})"] if data else []
+        elif _holds_data(path, endings):
+            if ending in _CURES:
+                raise UserError(
+                    f"{key}: {path} would be left out: of a folder, data=table reads"
+                    f" {', '.join(endings)}. {_filled(_CURES[ending], path)}. Then move it elsewhere."
+                )
+            parts.append(data_file(str(path), key))
+    if below:
+        raise UserError(
+            f"{key}: {folder} has files of data in subfolders, which would be left out: {', '.join(below)}."
+            " Give the folder with the files of one table, or put them all into one folder."
+        )
+    if not parts:
+        raise UserError(
+            f"{key}: no file in {folder} that ends in {', '.join(endings)}. Give the folder of"
+            " the parts, or one file."
+        )
+    return parts
 
 
-def closest(name: str, existing: Collection[str]) -> str:
-    """A sentence with a leading space that suggests the most similar name, or nothing."""
-    lowered = {other.lower(): other for other in existing}
-    near = difflib.get_close_matches(name.lower(), lowered, n=1)
-    return f" Closest: {lowered[near[0]]!r}." if near else ""
+def passed_over(names: Sequence[str], key: str) -> dict[str, int]:
+    """A note of these files, if there are any: they lie where `key` says, and are not read."""
+    if not names:
+        return {}
+    named = ", ".join(sorted(names)[:_NAMED]) + ", ..." * (len(names) > _NAMED)
+    return {f"files passed over in {key} ({named})": len(names)}
 
 
-def not_utf8(path: Path, error: UnicodeDecodeError) -> UserError:
-    """The error for a file in another encoding; names the line with the first byte at fault."""
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files in a folder and its subfolders, by way of links too, and each folder once."""
+    seen = set()
+    for root, subfolders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(root, name) for name in names)
+
+
+def is_hidden(path: Path) -> bool:
+    """Files that a system or a program keeps for itself: .DS_Store, ._a.csv of a Mac, Excel's ~$a.xlsx."""
+    return path.name.startswith((".", "~$"))
+
+
+def _holds_data(path: Path, endings: Collection[str]) -> bool:
+    ending = path.suffix.lower()
+    return not is_hidden(path) and (ending in endings or ending in _CURES)
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[TextIO]:
+    """A text file, opened for reading: in UTF-8, or as its byte order mark says. Ends of lines are as they
+    are. `UserError` for a file that is no text, or in another encoding."""
+    with path.open(encoding=encoding_of(path), newline="") as stream:
+        try:
+            yield stream
+        except UnicodeDecodeError as error:
+            raise _undecodable(path, stream.encoding, error) from error
+
+
+def encoding_of(path: Path) -> str:
+    """Of a text file. `UserError` for one that is no text."""
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD)
+    for beginning, (what, cure) in _BEGINNINGS.items():
+        if head.startswith(beginning):
+            raise UserError(f"{path}: {what}, whatever its name says. {_filled(cure, path)}.")
+    if target := _link_as_text(path, head):
+        raise UserError(
+            f"{path}: a link that was copied as text, and only says {target}. Copy what it leads to:"
+            f" {_filled(f'cp {shlex.quote(str(path.parent / target))} {{file}}', path)}"
+        )
+    for mark, encoding in _MARKS:
+        if head.startswith(mark):
+            return encoding
+    if head.count(0) > len(head) / 4:
+        order = "LE" if head[1:2] == b"\0" else "BE"
+        raise UserError(
+            f"{path}: UTF-16 without a byte order mark. Save the file as UTF-8, e.g."
+            f" {_iconv(path, f'UTF-16{order}')}"
+        )
+    return "utf-8-sig"
+
+
+def _link_as_text(path: Path, head: bytes) -> str | None:
+    """The file that another one names and says nothing else, as systems without links leave one."""
+    target = head.decode("utf-8", errors="replace").strip()
+    is_path = len(head) < _HEAD and "/" in target and target.isprintable()
+    return target if is_path and (path.parent / target).is_file() else None
+
+
+def _undecodable(path: Path, encoding: str, error: UnicodeDecodeError) -> UserError:
+    if encoding != "utf-8-sig":
+        return UserError(f"{path}: damaged {encoding.upper()} ({error.reason}). Write it again.")
     # A text file is decoded in blocks, so that the position in `error` is not one in the file.
     valid = path.read_bytes().decode("utf-8", errors="surrogateescape")
     fault = re.search("[\udc80-\udcff]", valid)
     line = valid.count("\n", 0, fault.start()) + 1 if fault else 1
     return UserError(
-        f"{path}, line {line}: not UTF-8 ({error.reason}). Save the file as UTF-8, e.g."
-        f" iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8-{path.name}"
+        f"{path}, line {line}: not UTF-8 ({error.reason}). Save the file as UTF-8; if it was made on"
+        f" Windows: {_iconv(path, 'WINDOWS-1252')}"
     )
+
+
+def _iconv(path: Path, encoding: str) -> str:
+    return _filled(f"iconv -f {encoding} -t UTF-8 {{file}} > {{new}}", path)
+
+
+def _filled(cure: str, path: Path) -> str:
+    """Advice with the file's name, and with one for what it is made into, as a shell takes them."""
+    new = {"file": path, "new": path.with_name(f"new-{path.name}"), "stem": path.with_suffix("")}
+    return cure.format(**{name: shlex.quote(str(value)) for name, value in new.items()})

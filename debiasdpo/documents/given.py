@@ -4,10 +4,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from debiasdpo.config.data import Rubric
+from debiasdpo.config.sameness import normal_text, same_name
 from debiasdpo.documents.base import Document
-from debiasdpo.documents.files import closest
-from debiasdpo.documents.table import Row, refuse_half_characters, required_text, score_of
+from debiasdpo.documents.cells import cell_text, required_text, score_of, short_float
+from debiasdpo.documents.columns import Cells, closest, column_name, refuse_twins
 from debiasdpo.errors import UserError
 
 _FORM = (
@@ -32,12 +35,11 @@ def given_documents(given: Any, rubrics: Mapping[str, Rubric]) -> list[Document]
     found = []
     for where, cells in rows:
         document = _document(cells, rubrics, where)
-        if document.id in places:
+        before = places.setdefault(same_name(document.id), where)
+        if before != where:
             raise UserError(
-                f"{where}: id {document.id!r} is already that of {places[document.id]}. Give each document"
-                " its own id."
+                f"{where}: id {document.id!r} is already that of {before}. Give each document its own id."
             )
-        places[document.id] = where
         found.append(document)
     if not any(document.scores for document in found):
         raise UserError(
@@ -47,11 +49,12 @@ def given_documents(given: Any, rubrics: Mapping[str, Rubric]) -> list[Document]
     return found
 
 
-def _rows(given: Any) -> Iterator[Row]:
-    if hasattr(given, "columns") and hasattr(given, "to_dict"):  # a DataFrame
-        empty_as_none = given.astype(object).where(given.notna(), None)
-        for i, cells in enumerate(empty_as_none.to_dict("records")):
-            yield f"documents.iloc[{i}]", cells
+def _rows(given: Any) -> Iterator[tuple[str, Cells]]:
+    if hasattr(given, "iloc") and hasattr(given, "columns"):  # a DataFrame
+        names = _named(given.columns, "documents")
+        columns = [_values(given.iloc[:, i]) for i in range(len(names))]
+        for i, row in enumerate(zip(*columns, strict=True)):
+            yield f"documents.iloc[{i}]", dict(zip(names, row, strict=True))
         return
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         raise UserError(f"documents: a {type(given).__name__}. {_FORM}")
@@ -59,18 +62,41 @@ def _rows(given: Any) -> Iterator[Row]:
         cells = asdict(item) if isinstance(item, Document) else item
         if not isinstance(cells, Mapping):
             raise UserError(f"documents[{i}]: a {type(item).__name__}. {_FORM}")
-        yield f"documents[{i}]", cells
+        yield f"documents[{i}]", _by_name(cells, f"documents[{i}]")
 
 
-def _require_columns(rows: Collection[Mapping[str, Any]], rubrics: Mapping[str, Rubric]) -> None:
-    existing = list(dict.fromkeys(str(column) for cells in rows for column in cells))
+def _values(column: Any) -> list[Any]:
+    """The cells of a DataFrame's column. pandas makes a float64 of each float32, which adds digits."""
+    kind, size = getattr(column.dtype, "kind", "O"), getattr(column.dtype, "itemsize", 8)
+    short: Any = {("f", 2): np.float16, ("f", 4): np.float32}.get((kind, size))
+    if short is None:
+        return list(column)
+    missing = zip(column, column.isna(), strict=True)
+    return [None if gone else short_float(short(value)) for value, gone in missing]
+
+
+def _by_name(cells: Mapping[Any, Any], where: str) -> Cells:
+    return dict(zip(_named(cells, where), cells.values(), strict=True))
+
+
+def _named(columns: Iterable[Any], where: str) -> list[str]:
+    """Names of columns, which need not be texts, by `column_name`."""
+    names = [cell_text(column, f"{where}, name of a column") for column in columns]
+    refuse_twins(names, where)
+    return [column_name(name) for name in names]
+
+
+def _require_columns(rows: Collection[Cells], rubrics: Mapping[str, Rubric]) -> None:
+    existing = list(dict.fromkeys(column for cells in rows for column in cells))
     for column, what in _COLUMNS.items():
         if column not in existing:
             raise UserError(f"documents: {_no_column(column, existing)} {what}")
-    mapped = [cells["scores"] for cells in rows if isinstance(cells.get("scores"), Mapping)]
-    scored = [*existing, *dict.fromkeys(str(name) for scores in mapped for name in scores)]
+    mapped = [
+        _by_name(m, "documents") for cells in rows if isinstance(m := cells.get("scores"), Mapping)
+    ]
+    scored = [*existing, *dict.fromkeys(name for scores in mapped for name in scores)]
     for name in rubrics:
-        if name not in scored:
+        if column_name(name) not in scored:
             raise UserError(
                 f"documents: {_no_column(name, scored)} It holds the scores on the rubric {name!r}; or"
                 " give all scores as a mapping in a column 'scores'."
@@ -82,14 +108,13 @@ def _no_column(name: str, existing: Collection[str]) -> str:
     return f"no column {name!r}; the columns are: {there}.{closest(name, existing)}"
 
 
-def _document(cells: Mapping[str, Any], rubrics: Mapping[str, Rubric], where: str) -> Document:
+def _document(cells: Cells, rubrics: Mapping[str, Rubric], where: str) -> Document:
     mapped = cells.get("scores")
-    scores = {**cells, **mapped} if isinstance(mapped, Mapping) else cells
+    scores = {**cells, **_by_name(mapped, where)} if isinstance(mapped, Mapping) else cells
     found = {
-        name: score_of(scores.get(name), rubric, f"{where}, column {name!r}")
+        name: score_of(scores.get(column_name(name)), rubric, f"{where}, column {name!r}")
         for name, rubric in rubrics.items()
     }
     texts = {column: required_text(cells, column, where) for column in _COLUMNS}
-    for column, text in texts.items():
-        refuse_half_characters(text, f"{where}, column {column!r}")
+    texts["text"] = normal_text(texts["text"])
     return Document(**texts, scores={n: score for n, score in found.items() if score is not None})

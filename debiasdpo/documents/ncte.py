@@ -4,6 +4,7 @@ The transcripts have no time stamps. A chapter's text is its even share of the l
 whole utterances. The files come by form from the data's owners; none of it is in this project.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,13 +12,17 @@ from pathlib import Path
 from statistics import fmean
 
 from debiasdpo.config.data import Instrument, NcteConfig
+from debiasdpo.config.sameness import normal_text, same_name, same_text
 from debiasdpo.documents.base import Corpus, Document
-from debiasdpo.documents.files import data_file, delimited_rows
+from debiasdpo.documents.cells import means_nothing, number_of, score_of
+from debiasdpo.documents.columns import column_name, require_columns
+from debiasdpo.documents.delimited import delimited_columns, delimited_rows
+from debiasdpo.documents.files import data_file
 from debiasdpo.errors import UserError
 
 _LABELS = {"teacher": "Teacher", "student": "Student", "multiple students": "Students"}
 
-_MISSING = frozenset({"", "998", "999"})  # not scored; the published codes and an empty cell
+_MISSING = frozenset({"998", "999"})  # the published codes for what is not scored
 
 
 @dataclass(frozen=True)
@@ -160,11 +165,11 @@ def _lessons(config: NcteConfig, notes: Counter[str]) -> dict[str, Lesson]:
     excluded = {str(obsid) for obsid in config.exclude_obsids}
     teachers: dict[str, str] = {}
     turns: dict[str, list[tuple[float, str]]] = defaultdict(list)
-    for number, cells in delimited_rows(path, ",", columns, "data.transcripts"):
-        where = f"{path}, row {number}"
+    for where, cells in _rows(path, columns, "data.transcripts"):
         obsid, teacher = _identifier(cells["OBSID"]), _identifier(cells["NCTETID"])
-        label = _LABELS.get(cells["speaker"].strip().lower())
-        text = " ".join(cells["text"].split())
+        speaker = re.sub(r" ?\d+$", "", same_text(cells["speaker"]).lower())  # "Student 1"
+        label = _LABELS.get(speaker)
+        text = " ".join(normal_text(cells["text"]).split())
         if obsid in excluded:
             notes["utterances of excluded lessons"] += 1
         elif not obsid or not teacher:
@@ -198,13 +203,12 @@ def _rated(config: NcteConfig, instrument: Instrument, notes: Counter[str]) -> d
     rubrics = {name: rubric for name, rubric in config.used.items() if rubric.file == instrument}
     columns = ("OBSID", "RATERID", "CHAPNUM", *(("SEGMENT",) if instrument == "mqi" else ()))
     result: dict[str, Rated] = {}
-    for number, cells in delimited_rows(path, "\t", (*columns, *rubrics), f"{key} or data.rubrics"):
-        where = f"{path}, row {number}"
+    for where, cells in _rows(path, (*columns, *rubrics), f"{key} or data.rubrics"):
         obsid, rater = _identifier(cells["OBSID"]), _identifier(cells["RATERID"])
         if instrument == "mqi" and _identifier(cells["SEGMENT"]) != "1":
             notes["MQI rows that are not of a chapter"] += 1
             continue
-        if not obsid or _identifier(cells["CHAPNUM"]) in _MISSING:
+        if not obsid or _missing(cells["CHAPNUM"]):
             notes[f"{instrument.upper()} rows without OBSID or CHAPNUM"] += 1
             continue
         chapter = _number(cells["CHAPNUM"], f"{where}, column CHAPNUM")
@@ -216,28 +220,41 @@ def _rated(config: NcteConfig, instrument: Instrument, notes: Counter[str]) -> d
         lesson = result.setdefault(obsid, Rated(0, {}))
         lesson.chapters = max(lesson.chapters, int(chapter))
         for name, rubric in rubrics.items():
-            if _identifier(cells[name]) in _MISSING:
-                notes["scores missing (998, 999 or blank)"] += 1
+            if code := _missing(cells[name], rubric.low):
+                notes[f"scores missing ({code})"] += 1
                 continue
-            score = _number(cells[name], f"{where}, column {name}")
-            if not rubric.low <= score <= rubric.high:
-                raise UserError(
-                    f"{where}, column {name}: {score:g} is off the scale of {rubric.low} to"
-                    f" {rubric.high}. Correct data.rubrics.{name}, or empty the cell."
-                )
+            score = score_of(cells[name], rubric, f"{where}, column {name}")
+            assert score is not None
             lesson.scores.setdefault((int(chapter), rater, name), []).append(score)
     return {obsid: lesson for obsid, lesson in result.items() if lesson.scores}
 
 
+def _rows(path: Path, columns: Sequence[str], key: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """For each row, where it is and its cells in these columns. `key`: names the file, or the columns."""
+    require_columns(delimited_columns(path, columns), dict.fromkeys(columns, key), str(path))
+    for where, cells in delimited_rows(path, columns):
+        yield where, {name: str(cells[column_name(name)]) for name in columns}
+
+
 def _identifier(cell: str) -> str:
-    """An id as text: `2065` whether the file says 2065, " 2065" or 2065.0."""
-    return cell.strip().removesuffix(".0")
+    """An id as text: `2065` whether the file says 2065, " 2065", 2065.0 or 002065; empty where it says
+    nothing."""
+    return "" if means_nothing(cell) else same_name(cell)
+
+
+def _missing(cell: str, low: float = 0) -> str:
+    """The code of a cell that holds no score, such as 998 or -9; empty for one that does. `low`: the lowest
+    score there is."""
+    code = same_name(cell)
+    if means_nothing(code) or code in _MISSING:
+        return code or "blank"
+    return code if low >= 0 and code.startswith("-") else ""
 
 
 def _number(cell: str, where: str) -> float:
-    try:
-        return float(cell)
-    except ValueError as error:
+    number = number_of(same_text(cell))
+    if number is None:
         raise UserError(
             f"{where}: {cell.strip()!r} is not a number. Correct it, or remove the row."
-        ) from error
+        )
+    return number

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from debiasdpo.config.data import SplitConfig
+from debiasdpo.config.sameness import same_text
 from debiasdpo.documents.base import Document
-from debiasdpo.documents.files import Marks
+from debiasdpo.documents.marks import Marks
 from debiasdpo.errors import UserError
 
 PARTS = ("train", "validation", "test")
@@ -26,7 +27,7 @@ def check_leaks(documents: Iterable[Document], parts: np.ndarray, texts: Marks) 
     wanted = set(pairs.ravel().tolist())
     found = {i: document for i, document in enumerate(documents if wanted else ()) if i in wanted}
     for first, second in pairs.tolist():
-        if found[first].text == found[second].text:
+        if same_text(found[first].text) == same_text(found[second].text):
             raise UserError(
                 f"data: leakage: document {found[second].id!r} of the {PARTS[parts[second]]} part has the"
                 f" same text as {found[first].id!r} of the {PARTS[parts[first]]} part. Give both documents"
@@ -34,9 +35,10 @@ def check_leaks(documents: Iterable[Document], parts: np.ndarray, texts: Marks) 
             )
 
 
-def split_groups(groups: list[str], split: SplitConfig, seed: int) -> dict[str, str]:
-    """Group -> part, in a random order of groups drawn by seed; each wanted part gets at least one."""
-    names = sorted(set(groups))
+def split_groups(groups: Sequence[int], split: SplitConfig, seed: int) -> dict[int, str]:
+    """Group -> part, in a random order of groups drawn by seed; each wanted part gets at least one. The draw
+    depends on the order in which the groups are given."""
+    names = list(groups)
     random.Random(f"{seed}/split").shuffle(names)
     wanted = [part for part in PARTS if getattr(split, part) > 0]
     if len(names) < len(wanted):
@@ -44,7 +46,7 @@ def split_groups(groups: list[str], split: SplitConfig, seed: int) -> dict[str, 
             f"data: {len(names)} group(s) cannot be split into {len(wanted)} parts ({', '.join(wanted)});"
             " a group (teacher) is never cut. Give more groups, or set a part of data.split to 0."
         )
-    result: dict[str, str] = {}
+    result: dict[int, str] = {}
     start = 0
     for rank, part in enumerate(wanted):
         left = len(wanted) - rank - 1
@@ -55,18 +57,18 @@ def split_groups(groups: list[str], split: SplitConfig, seed: int) -> dict[str, 
     return result
 
 
-def draw(groups: Sequence[str], limit: int, key: str) -> list[int]:
+def draw(groups: Sequence[int], limit: int, key: str) -> list[int]:
     """Positions of up to `limit` documents, given the group of each, spread over the groups as evenly as
-    they allow, in ascending order."""
+    they allow, in ascending order. The draw depends on the order in which the documents are given."""
     if len(groups) <= limit:
         return list(range(len(groups)))
     rng = random.Random(key)
-    by_group: dict[str, list[int]] = {}
+    by_group: dict[int, list[int]] = {}
     for position, group in enumerate(groups):
         by_group.setdefault(group, []).append(position)
     for members in by_group.values():
         rng.shuffle(members)
-    names = sorted(by_group)
+    names = list(by_group)
     rng.shuffle(names)
     rounds = max(len(members) for members in by_group.values())
     turns = [by_group[n][i] for i in range(rounds) for n in names if i < len(by_group[n])]

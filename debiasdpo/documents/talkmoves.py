@@ -7,37 +7,28 @@ turns it into points once the split is known, because the cuts are quantiles of 
 
 import bisect
 import math
-import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from debiasdpo.config.data import TalkmovesConfig, TalkmovesRubric
+from debiasdpo.config.sameness import normal_text
 from debiasdpo.documents.base import Corpus, Document
+from debiasdpo.documents.files import data_file, files_below, is_hidden, passed_over
 from debiasdpo.documents.talkmoves_workbook import Sentence, lesson_series, read_sentences
 from debiasdpo.errors import UserError
 
 
 def source_files(config: TalkmovesConfig) -> list[Path]:
-    """All workbooks under `config.path`, sorted. `UserError` if none, or if a link leads out."""
+    """All workbooks under `config.path`, sorted. `UserError` if there are none."""
     root = Path(config.path).expanduser()
     if not root.is_dir():
         raise UserError(
             f"data.path: no folder {root} (looked in {Path.cwd()}). Give the folder with the"
             " TalkMoves workbooks: data=talkmoves data.path=PATH"
         )
-    files = []
-    for folder, subfolders, names in os.walk(root):
-        for path in (Path(folder, name) for name in subfolders + names):
-            if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
-                raise UserError(
-                    f"{path} is a link out of the data folder, to {path.resolve()}."
-                    " Remove it, or copy what it points to into the folder."
-                )
-            # Excel keeps a lock file "~$NAME.xlsx" beside a workbook that is open.
-            if path.suffix.lower() == ".xlsx" and path.name[:2] != "~$" and path.is_file():
-                files.append(path)
+    files = [data_file(str(p), "data.path") for p in files_below(root) if _is_workbook(p)]
     if not files:
         raise UserError(
             f"data.path: no .xlsx workbook in {root} or its subfolders. Give the folder that the"
@@ -55,7 +46,8 @@ def read(config: TalkmovesConfig) -> Corpus:
     root = Path(config.path).expanduser()
     files = source_files(config)
     groups = lesson_series([path.stem for path in files])
-    notes: Counter[str] = Counter()
+    beside = [path.name for path in files_below(root) if not _is_workbook(path)]
+    notes: Counter[str] = Counter(passed_over(beside, "data.path"))
     documents = []
     for path in files:
         sentences = read_sentences(path, notes)
@@ -76,6 +68,10 @@ def read(config: TalkmovesConfig) -> Corpus:
         )
     documents.sort(key=lambda document: document.id)
     return Corpus(tuple(documents), dict(config.rubrics), dict(sorted((+notes).items())))
+
+
+def _is_workbook(path: Path) -> bool:
+    return path.suffix.lower() == ".xlsx" and not is_hidden(path)
 
 
 def scale_scores(corpus: Corpus, ids: Collection[str]) -> Corpus:
@@ -181,10 +177,11 @@ def _words(sentences: Iterable[Sentence]) -> int:
 
 def _text(segment: Sequence[Sentence]) -> str:
     """One line a turn: `Teacher: ...`."""
-    return "\n".join(
+    lines = (
         f"{turn[0].label}: {' '.join(sentence.text for sentence in turn)}"
         for turn in _turns(segment)
     )
+    return normal_text("\n".join(lines))
 
 
 def _rate(segment: Iterable[Sentence], rubric: TalkmovesRubric, min_sentences: int) -> float | None:

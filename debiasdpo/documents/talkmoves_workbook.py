@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from debiasdpo.config.sameness import same_text
 from debiasdpo.errors import UserError
 
 Role = Literal["teacher", "student", "other"]
@@ -55,7 +56,7 @@ _NOT_SERIES = re.compile(
 
 
 def _series_name(stem: str) -> str:
-    words = re.sub(r"[\W_]+", " ", stem.lower())
+    words = re.sub(r"[\W_]+", " ", same_text(stem).lower())
     return re.sub(r"[\d ]", "", _NOT_SERIES.sub(" ", words)) or words.strip()
 
 

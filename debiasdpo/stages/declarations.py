@@ -34,6 +34,7 @@ def _documents_settings(config: JobConfig) -> dict[str, object]:
         "data": config.data.model_dump(mode="json"),
         "seed": config.seed,
         "files": files_identity(source_files(config.data)),
+        "reading": 1,  # raise it when documents are read, split or ordered differently
     }
 
 

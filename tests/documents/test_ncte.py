@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,8 @@ def test_both_files_score_the_same_chapters(tmp_path: Path) -> None:
     assert read(config).notes == {
         "MQI rows that are not of a chapter": 1,
         "MQI rows without OBSID or CHAPNUM": 1,
-        "scores missing (998, 999 or blank)": 2,
+        "scores missing (998)": 1,
+        "scores missing (999)": 1,
     }
 
 
@@ -149,7 +151,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     assert corpus.notes == {
         "scored chapters that no utterance falls into": 1,
         "scored lessons without a transcript": 1,
-        "scores missing (998, 999 or blank)": 2,
+        "scores missing (blank)": 2,
         "transcripts without a scored chapter": 1,
         "utterances of excluded lessons": 1,
         "utterances without OBSID or NCTETID": 1,
@@ -234,16 +236,57 @@ def test_a_missing_column_is_named_with_the_closest(tmp_path: Path) -> None:
         read(config)
 
 
-def test_absent_files_and_links_are_explained(tmp_path: Path) -> None:
+def test_absent_files_are_explained(tmp_path: Path) -> None:
     config = preset(tmp_path, class_rows=[GOOD])
     absent = config.model_copy(update={"transcripts": "no/such.csv"})
     with pytest.raises(UserError, match=r"data.transcripts: no/such.csv does not exist"):
         source_files(absent)
-    (tmp_path / "in").mkdir()
-    link = tmp_path / "in" / "scores.tsv"
-    link.symlink_to(tmp_path / "36095-0001-Data.tsv")
-    with pytest.raises(UserError, match=r"data.class_scores: .* is a link out of its folder"):
+    link = tmp_path / "scores.tsv"
+    link.symlink_to("gone.tsv")
+    with pytest.raises(
+        UserError, match=r"data.class_scores: .* is a link to gone.tsv, which does not"
+    ):
         source_files(config.model_copy(update={"class_scores": str(link)}))
+
+
+EXPORTED = lesson(7, 70, ("Teacher ", "One two."), ("Student 1", "Three four."))
+
+
+@pytest.mark.parametrize(
+    ("obsid", "teacher"),
+    [("7.0", "70.0"), ("7.00", "70"), ("000007", "0070"), (" 7", "70 "), ("\u200b7", "70\u00a0")],
+)
+def test_ids_are_the_same_however_they_are_exported(
+    tmp_path: Path, obsid: str, teacher: str
+) -> None:
+    rows = [(teacher, obsid, "1.0", "1.00", "4.0", 1, "7", 2)]
+    (document,) = by_id(preset(tmp_path, EXPORTED, rows)).values()
+    assert (document.id, document.group) == ("7-1", "70")
+    assert document.text == "Teacher: One two.\nStudent: Three four."
+    utterances = [(obsid, teacher, *cells[2:]) for cells in EXPORTED]
+    assert list(by_id(preset(tmp_path, utterances, [GOOD])).values()) == [
+        replace(document, scores={"CLPC": 4, "CLBM": 7, "CLINSTD": 2})
+    ]
+
+
+@pytest.mark.parametrize(
+    "code", ["998", "998.0", "999", "NA", ".", "nan", "", "-9", "-99.0", "NULL"]
+)
+def test_codes_for_a_missing_score(tmp_path: Path, code: str) -> None:
+    rows = [(70, 7, 1, 1, 4, 1, 7, code), (70, 7, 2, 1, 5, 1, 7, 3), (70, 7, 1, code, 4, 1, 7, 2)]
+    corpus = read(preset(tmp_path, EXPORTED, rows))
+    (document,) = corpus.documents
+    assert document.scores == {"CLPC": 4.5, "CLBM": 7, "CLINSTD": 3}
+    name = {"998.0": "998", "-99.0": "-99", "": "blank"}.get(code, code)
+    assert corpus.notes == {f"scores missing ({name})": 1, "CLASS rows without OBSID or CHAPNUM": 1}
+
+
+def test_a_teacher_who_is_not_known_is_no_group(tmp_path: Path) -> None:
+    """Lessons of many teachers would stand together, and apart from others of the same teachers."""
+    utterances = EXPORTED + lesson(8, "NA", ("teacher", "Five."))  # type: ignore[arg-type]
+    corpus = read(preset(tmp_path, utterances, [GOOD, (70, 8, 1, 1, 4, 1, 7, 2)]))
+    assert {document.group for document in corpus.documents} == {"70"}
+    assert corpus.notes["utterances without OBSID or NCTETID"] == 1
 
 
 @pytest.mark.parametrize(

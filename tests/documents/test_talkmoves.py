@@ -309,14 +309,8 @@ def _columns(folder: Path) -> None:
 
 
 def _link(folder: Path) -> None:
-    workbook(folder.parent / "secret.xlsx", [])
     folder.mkdir()
-    (folder / "a.xlsx").symlink_to(folder.parent / "secret.xlsx")
-
-
-def _folder_link(folder: Path) -> None:
-    folder.mkdir()
-    (folder / "more").symlink_to(folder.parent)
+    (folder / "a.xlsx").symlink_to("gone.xlsx")
 
 
 def _short(folder: Path) -> None:
@@ -330,8 +324,7 @@ def _short(folder: Path) -> None:
         (_nothing, "no .xlsx workbook"),
         (_damaged, "broken.xlsx: not a readable workbook"),
         (_columns, r"other.xlsx: no sheet has the columns .*\(found: speaker, sentence, tag\)"),
-        (_link, "a.xlsx is a link out of the data folder"),
-        (_folder_link, "more is a link out of the data folder"),
+        (_link, "a.xlsx is a link to gone.xlsx, which does not exist"),
         (_short, r"no segment of 80 words.*data\.min_words"),
     ],
 )
@@ -341,6 +334,20 @@ def test_bad_folders_are_explained(
     make(tmp_path / "data")
     with pytest.raises(UserError, match=message):
         read(preset(tmp_path / "data"))
+
+
+def test_links_are_followed_and_other_files_said(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    workbook(elsewhere / "b.xlsx", [row(1, "T", "Why?", "9 - press")])
+    workbook(folder / "a.xlsx", [row(1, "T", "How?", "9 - press")])
+    (folder / "more").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(folder)  # a circle
+    for name in ("README.md", "._a.xlsx", "~$a.xlsx", "a.xls"):
+        (folder / name).write_text("no workbook")
+    corpus = read_all(folder)
+    assert [document.id for document in corpus.documents] == ["a#001", "more/b#001"]
+    said = "files passed over in data.path (._a.xlsx, README.md, a.xls, ~$a.xlsx)"
+    assert corpus.notes[said] == 4
 
 
 def test_missing_openpyxl_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,83 @@
+"""Delimited text: CSV and its relatives, as spreadsheets and statistics programs write them."""
+
+import csv
+import re
+from collections.abc import Collection, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import TextIO
+
+from debiasdpo.documents.columns import Cells, column_name, refuse_twins
+from debiasdpo.documents.files import open_text
+from debiasdpo.errors import UserError
+
+_DELIMITERS = {".tsv": "\t"}  # the one that a file is taken to have, where its header fits several
+_OTHERS = ",;\t|"
+_SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # a first line for Excel alone
+_LONGEST_FIELD = 2**31 - 1  # csv refuses more than 131,072 characters a field unless told otherwise
+
+
+def delimited_columns(path: Path, wanted: Collection[str]) -> list[str]:
+    """The columns in the header, by `column_name`. `wanted`: columns that the delimiter is told by."""
+    with open_text(path) as stream:
+        _, _, header = _start(stream, path, wanted)
+    return header
+
+
+def delimited_rows(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, Cells]]:
+    """For each row that is not blank, where it is ("FILE, row 7"; the header is row 1) and its cells by
+    `column_name`. A row that ends early has its last cells empty.
+
+    The delimiter is the one that gives the header most of the columns `wanted`: a comma, a semicolon, a tab
+    or |. `UserError` naming file and row for broken quoting, a row with more cells than the header, and a
+    column name that is there twice.
+    """
+    number = 0
+    with open_text(path) as stream:
+        try:
+            rows, number, header = _start(stream, path, wanted)
+            for cells in rows:
+                number += 1
+                if not any(cell.strip() for cell in cells):
+                    continue
+                if len(cells) > len(header):
+                    raise UserError(
+                        f"{path}, row {number}: {len(cells)} cells, but the header has"
+                        f" {len(header)}. Put a text that holds the delimiter in double quotes; if the"
+                        " first column has no name, give it one."
+                    )
+                padded = cells + [""] * (len(header) - len(cells))
+                yield f"{path}, row {number}", dict(zip(header, padded, strict=True))
+        except csv.Error as error:
+            raise UserError(
+                f"{path}, after row {max(number, 1)}: {error}. Check the double quotes there: a quote"
+                ' inside a quoted text is written twice ("").'
+            ) from error
+
+
+def _start(
+    stream: TextIO, path: Path, wanted: Collection[str]
+) -> tuple[Iterator[list[str]], int, list[str]]:
+    """The rows after the header, the number of the header's row, and the header."""
+    csv.field_size_limit(_LONGEST_FIELD)
+    first = stream.readline()
+    told = _SEP.fullmatch(first.strip("\r\n"))
+    lines = stream if told else chain([first], stream)
+    delimiter = str(told[1]) if told else _delimiter(first, path, wanted)
+    rows = csv.reader(lines, delimiter=delimiter, strict=True)
+    header = next(rows, [])
+    number = 2 if told else 1
+    refuse_twins(header, f"{path}, row {number}")
+    return rows, number, [column_name(name) for name in header]
+
+
+def _delimiter(first: str, path: Path, wanted: Collection[str]) -> str:
+    own = _DELIMITERS.get(path.suffix.lower(), ",")
+    names = {column_name(name) for name in wanted}
+
+    def fits(delimiter: str) -> int:
+        header = next(csv.reader([first], delimiter=delimiter), [])
+        return len(names & {column_name(name) for name in header})
+
+    best: str = max([own, *_OTHERS], key=fits)
+    return best
