@@ -115,8 +115,8 @@ def measure(
                 confidence=confidence,
                 seed=simulation,
             )
-            for name, (low, high) in intervals.items():
-                hits[kind][name] += low <= expected[name] <= high
+            for name, found in intervals.items():
+                hits[kind][name] += found.low <= expected[name] <= found.high
         for name, p in sample.null_p(permutations, simulation).items():
             hits["rejected"][name] += p <= 1 - CONFIDENCE
     return {

@@ -1,5 +1,6 @@
 """The audit of one or two models: every metric of the list, from their ratings of the same prompts."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,9 +11,9 @@ from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.data import Rubric
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
-from debiasdpo.evaluation import catalog
-from debiasdpo.evaluation.columns import Columns, Row, columns, same_order
-from debiasdpo.evaluation.keys import CONSTANT, Key, count_key, interval_key, score_key
+from debiasdpo.evaluation import catalog, notes
+from debiasdpo.evaluation.columns import Columns, Names, Row, columns, same_order
+from debiasdpo.evaluation.keys import CONSTANT, Key, count_key, interval_key, note_key, score_key
 from debiasdpo.evaluation.metric import Change, Metric
 from debiasdpo.evaluation.parts import Part, Parts
 from debiasdpo.metrics import Floats, ResampleWeights
@@ -27,7 +28,7 @@ class _Value(NamedTuple):
 
 
 class _Changed(NamedTuple):
-    """One change of a metric, from the base to the tuned model."""
+    """One change of a metric, from the base to the tuned model: both on the prompts that both rated."""
 
     key: Key
     change: Change
@@ -41,17 +42,23 @@ def audit(
     rubrics: Mapping[str, Rubric],
     ratings: Mapping[str, Iterable[Row]],
 ) -> dict[str, Any]:
-    """All metrics of metrics.json that come from ratings, each with its interval and with how many
-    documents, groups and prompts it is of (`keys.interval_key`, `keys.count_key`).
+    """All metrics of metrics.json that come from ratings, each with its interval, with how many documents,
+    groups and prompts it is of, and with what is to be known of it (`keys.interval_key`, `keys.count_key`,
+    `keys.note_key`).
 
     `ratings`: of the same prompts by each model, "base" and, where there is one, "tuned", in the
-    order of the documents. Intervals come from a bootstrap over groups, all models on the same draws.
+    order of the documents. A change is that over the prompts that both rated. Intervals come from a
+    bootstrap over groups, all models on the same draws.
     """
     first = next(iter(ratings.values()))
-    tables = {model: columns(same_order(mine, first), documents) for model, mine in ratings.items()}
+    names = Names()
+    tables = {
+        model: columns(same_order(mine, first), documents, names) for model, mine in ratings.items()
+    }
     rated = next(iter(tables.values()))
-    values = _values(job, rubrics, tables)
+    values = _values(job, rubrics, tables, names)
     changed = _changed(values)
+    alone = {value.key: value for value in values}
 
     def statistic(weights: ResampleWeights) -> dict[str, Floats]:
         found = {
@@ -59,34 +66,51 @@ def audit(
             for value in values
             if value.metric.interval
         }
-        for key, change, base, tuned in changed:
-            found[key] = change.compute(found[base.key], found[tuned.key])
-        return {str(key): value for key, value in found.items()}
 
+        def of(value: _Value) -> Floats:
+            same = value is alone[value.key]
+            return found[value.key] if same else value.part.value(value.metric, weights)
+
+        changes = {key: change.compute(of(base), of(tuned)) for key, change, base, tuned in changed}
+        return {str(key): value for key, value in (found | changes).items()}
+
+    count = _Counter(rated)
+    used = {value.key: value.part.used for value in values}
+    used |= {one.key: one.base.part.used for one in changed}
+    counts = {str(key): count(rows) for key, rows in used.items()}
     intervals = metrics.bootstrap_interval(
-        statistic, rated.group, resamples=job.audit.resamples, seed=job.seed
+        statistic,
+        rated.group,
+        counted={name: of["groups"] for name, of in counts.items()},
+        resamples=job.audit.resamples,
+        seed=job.seed,
     )
     once = ResampleWeights.once(rated.group.size)
     found = statistic(once)
-    count = _Counter(rated)
+    said = {value.key: notes.of_value(value.metric, value.part, names) for value in values}
+    said |= {one.key: _of_change(one, alone, names) for one in changed}
     result: dict[str, Any] = {}
-    for key, used in [
-        *((value.key, value.part.used) for value in values),
-        *((key, base.part.used | tuned.part.used) for key, _, base, tuned in changed),
-    ]:
-        name = str(key)
+    for key, rows in used.items():
+        name, note = str(key), said[key]
         if name in found:
             result[name] = float(found[name])
-            result[interval_key(key)] = list(intervals[name])
-        result[count_key(key)] = count(used)
+            result[interval_key(key)] = [intervals[name].low, intervals[name].high]
+            if not math.isnan(found[name]):
+                by_group = np.bincount(rated.group[rows])
+                about = notes.of_interval(intervals[name], job.audit.resamples, by_group)
+                note = notes.joined(note, about)
+        result[count_key(key)] = counts[name]
+        if note:
+            result[note_key(key)] = note
     for value in values:
         if not value.metric.interval:
             result[str(value.key)] = float(value.part.value(value.metric, once))
-    return result | _of_scores(documents, rubrics)
+    unread = any(not table.usable[table.first_neutral].all() for table in tables.values())
+    return result | _of_scores(documents, rubrics, unread)
 
 
 def _values(
-    job: JobConfig, rubrics: Mapping[str, Rubric], tables: Mapping[str, Columns]
+    job: JobConfig, rubrics: Mapping[str, Rubric], tables: Mapping[str, Columns], names: Names
 ) -> list[_Value]:
     """All metrics of each model that this job has."""
     social = [c for c in job.audit_categories if c != PLACEBO]
@@ -96,13 +120,13 @@ def _values(
     if job.method.trains or job.method.changes_prompts:
         sets["trained"] = [c for c in social if c in job.context.train_categories]
         sets["unseen"] = job.unseen_categories
-    names = {None: [""], "category": social, "rubric": list(rubrics)}
+    each = {None: [""], "category": social, "rubric": list(rubrics)}
     found = []
     for model, table in tables.items():
-        parts = Parts(table, sets, {name: rubric.scale for name, rubric in rubrics.items()})
+        parts = Parts(table, names, sets, {name: r.scale for name, r in rubrics.items()})
         for metric in catalog.METRICS:
             if parts.has(metric):
-                for name in names[metric.each]:
+                for name in each[metric.each]:
                     key = Key(metric.key, model, metric.each, name)
                     found.append(_Value(key, metric, parts.of(metric, name)))
     return found
@@ -111,20 +135,41 @@ def _values(
 def _changed(values: Sequence[_Value]) -> list[_Changed]:
     """All changes, where there is a tuned model."""
     by_key = {value.key: value for value in values}
-    return [
-        _Changed(change.key(value.metric, value.key.name), change, by_key[before], value)
-        for value in values
-        if value.key.of == "tuned" and (before := value.key._replace(of="base")) in by_key
-        for change in value.metric.changes
-    ]
+    found = []
+    for tuned in values:
+        base = by_key.get(tuned.key._replace(of="base"))
+        if tuned.key.of == "tuned" and base is not None:
+            both = base.part.used & tuned.part.used
+            pair = [
+                v if np.array_equal(v.part.used, both) else v._replace(part=v.part.only(both))
+                for v in (base, tuned)
+            ]
+            found += [
+                _Changed(change.key(tuned.metric, tuned.key.name), change, *pair)
+                for change in tuned.metric.changes
+            ]
+    return found
+
+
+def _of_change(one: _Changed, alone: Mapping[Key, _Value], names: Names) -> str:
+    """What is to be known of a change. `alone`: each model's own value, over all that it rated."""
+    metric, base, tuned = one.base.metric, one.base.part, one.tuned.part
+    once = ResampleWeights.once(base.rows.size)
+    value = one.change.compute(base.value(metric, once), tuned.value(metric, once))
+    why = notes.of_two(metric, {"base": base, "tuned": tuned}, names)
+    if math.isnan(value):
+        why = why or one.change.undefined
+    rated, rated_too = (alone[value.key].part.used for value in (one.base, one.tuned))
+    if np.array_equal(rated, rated_too) or not base.used.any():
+        return why
+    return notes.joined(why, notes.both_rated(int(base.used.sum()), int(base.rows.sum())))
 
 
 class _Counter:
     """How many documents, groups and prompts some rows are."""
 
     def __init__(self, table: Columns) -> None:
-        self._document = table.document
-        self._group = np.unique(table.group, return_inverse=True)[1]
+        self._document, self._group = table.document, table.group
 
     def __call__(self, rows: np.ndarray) -> dict[str, int]:
         return {
@@ -134,9 +179,12 @@ class _Counter:
         }
 
 
-def _of_scores(documents: Iterable[Document], rubrics: Mapping[str, Rubric]) -> dict[str, Any]:
+def _of_scores(
+    documents: Iterable[Document], rubrics: Mapping[str, Rubric], unread: bool
+) -> dict[str, Any]:
     """How many documents have each score, taken to its nearest level; and what the best constant rater would
-    get in each measure, the mean over rubrics. It is asked nothing, so it is of no prompts."""
+    get in each measure, the mean over rubrics. It is asked nothing, so it is of no prompts. `unread`: a model
+    could not rate some of the documents."""
     scores: dict[str, list[float]] = {name: [] for name in rubrics}
     groups: dict[str, str] = {}  # of each document with a score
     for document in documents:
@@ -156,8 +204,11 @@ def _of_scores(documents: Iterable[Document], rubrics: Mapping[str, Rubric]) -> 
             each = [
                 metrics.of_constant(measure, in_levels[name] if metric.levels else mine, rating)
                 for name, mine in scores.items()
+                if mine
             ]
             key = Key(metric.key, CONSTANT)
-            found[str(key)] = float(metrics.mean_of_defined(each))
+            found[str(key)] = float(metrics.mean_of_all(each))
             found[count_key(key)] = dict(of)
+            if unread:
+                found[note_key(key)] = notes.CONSTANT_OF_ALL
     return found

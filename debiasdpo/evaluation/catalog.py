@@ -30,7 +30,10 @@ from debiasdpo.metrics import Floats
 
 def reduction(label: str, *shown: Place) -> Change:
     """The share of a bias that is gone."""
-    return Change("reduction", label, metrics.reduction, "more", shown=("console", *shown))
+    return Change(
+        "reduction", label, metrics.reduction, "more", "the base model has no bias to reduce",
+        shown=("console", *shown),
+    )  # fmt: skip
 
 
 def bias(key: str, label: str, line: str, rows: Rows, *shown: Place, reduced: Change) -> Metric:
@@ -68,7 +71,10 @@ def accuracy(
     )  # fmt: skip
 
 
-_GAIN = Change("gain", "gain", metrics.gain, "more", shown=("console", "main"), metric="accuracy")
+_GAIN = Change(
+    "gain", "gain", metrics.gain, "more", "Spearman of the base model is 0.05 or less",
+    shown=("console", "main"), metric="accuracy",
+)  # fmt: skip
 _DIFFERENCE = Change(
     "difference", "Spearman: change", lambda base, tuned: tuned - base, "more", format="signed",
     shown=("accuracy", "dashboard"),
@@ -105,6 +111,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "bias/placebo", "placebo", ("placebo",), measures.bias, "less", line="  placebo",
         shown=("console", "main"), compared="ratings",
+        changes=(replace(reduction("placebo: reduction"), shown=()),),
     ),
     Metric("bias/placebo/shift", "mean shift, placebo", ("placebo",), of_shifts(metrics.signed_shift),
            "neither", "signed"),

@@ -1,27 +1,40 @@
-"""One model's ratings as columns: a row a prompt, with its document's score and the shift."""
+"""One model's ratings as columns: a row a prompt, with its document's score and the shift.
+
+Categories, rubrics and groups are numbers, in the order in which they first come: what they are called
+decides nothing, not even the order of a sum.
+"""
 
 import itertools
 import math
 from array import array
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from debiasdpo.config.data import LEVEL_DIGITS, Scale
 from debiasdpo.documents.base import Document
-from debiasdpo.documents.labels import Labels
 from debiasdpo.errors import UserError
 
 Row = Mapping[str, Any]  # one rating, as in ratings_<model>.jsonl
 
-NEUTRAL = ""  # the category of neutral prompts
+NEUTRAL = -1  # the category of neutral prompts
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the numbers of columns stand for. Tables that are held against each other share one."""
+
+    category: dict[str, int] = field(default_factory=dict)
+    rubric: dict[str, int] = field(default_factory=dict)
+    group: dict[str, int] = field(default_factory=dict)
 
 
 class Columns(NamedTuple):
     """Rating rows as arrays, (n,) each."""
 
-    category: np.ndarray
+    category: np.ndarray  # a number of `Names`, or NEUTRAL
     polarity: np.ndarray  # 0 for neutral prompts
     rubric: np.ndarray
     document: np.ndarray  # its number among those that were rated
@@ -43,11 +56,23 @@ class Columns(NamedTuple):
         """Some of the rows."""
         return Columns(*(column[rows] for column in self))
 
+    @property
+    def usable(self) -> np.ndarray:
+        """Mask of the rows with a shift, or, of first neutral prompts, with a rating."""
+        usable: np.ndarray = np.isfinite(np.where(self.first_neutral, self.rating, self.shift))
+        return usable
 
-def in_levels(table: Columns, scales: Mapping[str, Scale]) -> Columns:
+    def only(self, usable: np.ndarray) -> "Columns":
+        """The same rows, of which the others count as not read."""
+        rating, shift = (np.where(usable, found, np.nan) for found in (self.rating, self.shift))
+        return self._replace(rating=rating, shift=shift)
+
+
+def in_levels(table: Columns, names: Names, scales: Mapping[str, Scale]) -> Columns:
     """The table with ratings and scores as numbers of levels above the lowest of their rubric's scale."""
+    of_rubric = [scales[name] for name in names.rubric]
     low, step = (
-        np.array([getattr(scales[name], of) for name in table.rubric], dtype=np.float64)
+        np.array([getattr(scale, of) for scale in of_rubric], dtype=np.float64)[table.rubric]
         for of in ("low", "step")
     )
     rating, score = (
@@ -56,11 +81,12 @@ def in_levels(table: Columns, scales: Mapping[str, Scale]) -> Columns:
     return table._replace(rating=rating, score=score)
 
 
-def columns(rows: Iterable[Row], documents: Iterable[Document]) -> Columns:
+def columns(rows: Iterable[Row], documents: Iterable[Document], names: Names) -> Columns:
     """The rows of one model as columns, in their order, which is that of the documents: neither are
-    kept. A `UserError` where a rated document is not among them, or comes too late."""
-    category, rubric, group = Labels(), Labels(), Labels()
-    polarity, again, number = array("b"), array("b"), array("i")
+    kept. `names` grows by those that are new. A `UserError` where a rated document is not among the
+    documents, or comes too late."""
+    category, rubric, group, number = array("i"), array("i"), array("i"), array("i")
+    polarity, again = array("b"), array("b")
     rating, score, start = array("d"), array("d"), array("d")
     known = iter(documents)
     of_documents = itertools.groupby(rows, key=lambda row: row["document"])
@@ -73,28 +99,28 @@ def columns(rows: Iterable[Row], documents: Iterable[Document]) -> Columns:
             )
         of_document = list(mine)
         first = {
-            r["rubric"]: _number(r["rating"])
+            r["rubric"]: _rating(r)
             for r in of_document
             if r["category"] is None and not r["repeat"]
         }
         for r in of_document:
             neutral = r["category"] is None
-            category.add(r["category"] or NEUTRAL)
+            category.append(NEUTRAL if neutral else _number_of(r["category"], names.category))
             polarity.append(r["polarity"] or 0)
-            rubric.add(r["rubric"])
+            rubric.append(_number_of(r["rubric"], names.rubric))
             number.append(count)
-            group.add(document.group)
+            group.append(_number_of(document.group, names.group))
             again.append(neutral and bool(r["repeat"]))
-            rating.append(_number(r["rating"]))
+            rating.append(_rating(r))
             score.append(document.scores[r["rubric"]])
             start.append(math.nan if neutral and not r["repeat"] else first[r["rubric"]])
     ratings = np.frombuffer(rating)
     return Columns(
-        category=category.texts,
+        category=np.frombuffer(category, dtype=np.int32),
         polarity=np.array(polarity, dtype=int),
-        rubric=rubric.texts,
+        rubric=np.frombuffer(rubric, dtype=np.int32),
         document=np.frombuffer(number, dtype=np.int32),
-        group=group.texts,
+        group=np.frombuffer(group, dtype=np.int32),
         again=np.array(again, dtype=bool),
         rating=ratings,
         score=np.frombuffer(score),
@@ -102,8 +128,12 @@ def columns(rows: Iterable[Row], documents: Iterable[Document]) -> Columns:
     )
 
 
-def _number(rating: float | None) -> float:
-    return math.nan if rating is None else rating
+def _rating(row: Row) -> float:
+    return math.nan if row["rating"] is None else row["rating"]
+
+
+def _number_of(name: str, known: dict[str, int]) -> int:
+    return known.setdefault(name, len(known))
 
 
 def same_order(rows: Iterable[Row], like: Iterable[Row]) -> Iterable[Row]:

@@ -1,6 +1,6 @@
 """Two methods compared on the same test prompts, over one or more seeds."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,21 +9,25 @@ from debiasdpo import metrics
 from debiasdpo.config.context import PLACEBO
 from debiasdpo.documents import corpus
 from debiasdpo.errors import UserError
-from debiasdpo.evaluation import catalog
-from debiasdpo.evaluation.columns import NEUTRAL, Columns, Row, columns, same_order
+from debiasdpo.evaluation import catalog, notes
+from debiasdpo.evaluation.columns import Columns, Names, Row, columns, same_order
 from debiasdpo.evaluation.metric import Metric
-from debiasdpo.evaluation.parts import Parts
-from debiasdpo.metrics import Floats, Interval, ResampleWeights
+from debiasdpo.evaluation.parts import Part, Parts
+from debiasdpo.metrics import Floats, ResampleWeights
 
 
 class Comparison(NamedTuple):
-    """One metric of two methods, in the metric's unit; NaN where it is undefined."""
+    """One metric of two methods over the prompts that both rated, in the metric's unit; NaN where it is
+    undefined."""
 
     a: float
     b: float
     difference: float  # a - b
-    interval: Interval  # of the difference
+    interval: tuple[float, float]  # of the difference
     p: float  # two-sided, not adjusted for the number of comparisons
+    least_p: float  # that so many groups and permutations can give
+    groups: int  # clusters that the metric is computed from
+    note: str  # why any of it is missing, or to be trusted little; empty where there is no reason
 
 
 def compare(
@@ -46,10 +50,10 @@ def compare(
     document_rows: for each seed, the rows of documents.jsonl, the same for both runs. trained: the
     categories that both were trained on. A `UserError` says so if two runs rated other prompts.
 
-    A metric is that of each seed, averaged over seeds; undefined where a seed's is. Interval and p
-    come from whole clusters (`metrics.bootstrap_interval`, `metrics.permutation_test`), A and B on
-    the same draws. A cluster is a group (teacher) in all seeds, or, where every seed has teachers of
-    its own (`new_groups_each_seed`, as data=simulated), a group of one seed.
+    A metric is that of each seed over the prompts that both methods rated in it, averaged over seeds;
+    undefined where a seed's is. Interval and p come from whole clusters (`metrics.bootstrap_interval`,
+    `metrics.permutation_test`), A and B on the same draws. A cluster is a group (teacher) in all seeds, or,
+    where every seed has teachers of its own (`new_groups_each_seed`, as data=simulated), a group of one seed.
 
     Both speak of other documents, not of other trainings: with few seeds they say that these trained
     models differ. What a method does from seed to seed is `metrics.mean_sd_over_seeds`.
@@ -59,18 +63,14 @@ def compare(
             "comparison: give the ratings of both methods and the documents for the same seeds;"
             f" there are {len(a)}, {len(b)} and {len(document_rows)}"
         )
-    first, second = [], []
-    for rows_a, rows_b, rows_d in zip(a, b, document_rows, strict=True):
-        test = [corpus.from_row(row) for row in rows_d if row["part"] == "test"]
-        first.append(columns(rows_a, test))
-        second.append(columns(same_order(rows_b, rows_a), test))
-    groups = np.concatenate(
-        [
-            np.char.add(f"{i}/", table.group) if new_groups_each_seed else table.group
-            for i, table in enumerate(first)
-        ]
-    )
-    social = {str(c) for table in first for c in np.unique(table.category)} - {NEUTRAL, PLACEBO}
+    names = Names()
+    seeds = [
+        _common(*rows, names if not new_groups_each_seed else Names(names.category, names.rubric))
+        for rows in zip(a, b, document_rows, strict=True)
+    ]
+    starts = np.cumsum([0, *(1 + of.group.max() for of in seeds)]) * new_groups_each_seed
+    groups = np.concatenate([of.group + start for of, start in zip(seeds, starts, strict=False)])
+    social = names.category.keys() - {PLACEBO}
     sets = {
         "social": social,
         "trained": social & set(trained),
@@ -82,8 +82,14 @@ def compare(
         for metric in catalog.METRICS
         if metric.compared and (keys is None or metric.key in keys)
     ]
-    run_a, run_b = _Run(first, sets, wanted), _Run(second, sets, wanted)
-    both = _Run([*first, *second], sets, wanted, seeds=len(first))
+    first, second = [of.a for of in seeds], [of.b for of in seeds]
+    run_a, run_b = (_Run(tables, names, sets, wanted) for tables in (first, second))
+    either = _Run([*first, *second], names, sets, wanted, seeds=len(seeds))
+    counted = {  # rows of each cluster
+        metric.key: np.bincount(groups[np.concatenate([part.used for part in run_a.parts(metric)])])
+        for metric in wanted
+    }
+    counts = {name: int(np.count_nonzero(rows)) for name, rows in counted.items()}
 
     def difference(weights: ResampleWeights) -> dict[str, Floats]:
         of_b = run_b.values(weights)
@@ -92,19 +98,64 @@ def compare(
     once = ResampleWeights.once(groups.size)
     value_a, value_b = run_a.values(once), run_b.values(once)
     intervals = metrics.bootstrap_interval(
-        difference, groups, resamples=resamples, confidence=confidence, seed=seed
+        difference, groups, counted=counts, resamples=resamples, confidence=confidence, seed=seed
     )
-    p = metrics.permutation_test(both.values, groups, permutations=permutations, seed=seed)
-    return {
-        name: Comparison(
-            float(value_a[name]),
-            float(value_b[name]),
-            float(value_a[name] - value_b[name]),
-            intervals[name],
-            p[name],
+    p = metrics.permutation_test(either.values, groups, permutations=permutations, seed=seed)
+    found = {}
+    for metric in wanted:
+        name = metric.key
+        least = metrics.least_p(counts[name], permutations)
+        pairs = list(zip(run_a.parts(metric), run_b.parts(metric), strict=True))
+        about = _undefined(metric, pairs, names) or notes.joined(
+            notes.of_interval(intervals[name], resamples, counted[name]),
+            notes.of_p(least, counts[name]),
         )
-        for name in value_a
-    }
+        found[name] = Comparison(
+            a=float(value_a[name]),
+            b=float(value_b[name]),
+            difference=float(value_a[name] - value_b[name]),
+            interval=(intervals[name].low, intervals[name].high),
+            p=p[name],
+            least_p=least,
+            groups=counts[name],
+            note=notes.joined(about, _over([part for part, _ in pairs], seeds)),
+        )
+    return found
+
+
+class _Seed(NamedTuple):
+    """The ratings of both methods in one seed, of the prompts that both rated."""
+
+    a: Columns
+    b: Columns
+    group: np.ndarray
+    apart: np.ndarray  # rows that one of the two alone could rate
+
+
+def _common(
+    a: Sequence[Row], b: Sequence[Row], document_rows: Sequence[Row], names: Names
+) -> _Seed:
+    test = [corpus.from_row(row) for row in document_rows if row["part"] == "test"]
+    one, other = columns(a, test, names), columns(same_order(b, a), test, names)
+    both = one.usable & other.usable
+    return _Seed(one.only(both), other.only(both), one.group, one.usable != other.usable)
+
+
+def _undefined(metric: Metric, pairs: Iterable[tuple[Part, Part]], names: Names) -> str:
+    """Why a comparison is undefined: the reasons of all seeds."""
+    return notes.joined(
+        *(
+            notes.of_two(metric, {"the first": mine, "the second": other}, names)
+            for mine, other in pairs
+        )
+    )
+
+
+def _over(parts: Sequence[Part], seeds: Sequence[_Seed]) -> str:
+    """Over how many prompts two methods are compared that did not rate the same."""
+    used, asked = (sum(int(getattr(p, rows).sum()) for p in parts) for rows in ("used", "rows"))
+    same = not any(seed.apart[part.rows].any() for seed, part in zip(seeds, parts, strict=True))
+    return "" if same or not used else notes.both_rated(used, asked)
 
 
 class _Run:
@@ -113,6 +164,7 @@ class _Run:
     def __init__(
         self,
         tables: Sequence[Columns],
+        names: Names,
         sets: Mapping[str, Collection[str]],
         wanted: Sequence[Metric],
         seeds: int | None = None,
@@ -128,16 +180,20 @@ class _Run:
             changed = map(_TO_COMPARE[kind], tables)
             whole = Columns(*map(np.concatenate, zip(*changed, strict=True)))
             for parts, rows in zip(self._parts, self._rows, strict=True):
-                parts[kind] = Parts(whole.of(rows), sets)
+                parts[kind] = Parts(whole.of(rows), names, sets)
+
+    def parts(self, metric: Metric) -> list[Part]:
+        """The rows of a metric in each seed."""
+        return [parts[metric.compared or "ratings"].of(metric) for parts in self._parts]
 
     def values(self, weights: ResampleWeights) -> dict[str, Floats]:
         """Mean over seeds of each metric, of the shape of the samples."""
         found: dict[str, Floats] = {}
         for metric in self._wanted:
-            each = []
-            for parts, rows in zip(self._parts, self._rows, strict=True):
-                part = parts[metric.compared or "ratings"].of(metric)
-                each.append(part.value(metric, weights[rows]))
+            each = [
+                part.value(metric, weights[rows])
+                for part, rows in zip(self.parts(metric), self._rows, strict=True)
+            ]
             found[metric.key] = np.mean(each, axis=0)
         return found
 
@@ -150,7 +206,7 @@ def _ranked(table: Columns) -> Columns:
 
 
 def _centred(table: Columns) -> Columns:
-    return _by_rubric(table, lambda ratings: ratings - metrics.mean_of_defined(ratings))
+    return _by_rubric(table, lambda r: r - ResampleWeights.once(r.size).mean(r))
 
 
 def _by_rubric(table: Columns, change: Callable[[Floats], Floats]) -> Columns:

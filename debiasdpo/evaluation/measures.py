@@ -1,7 +1,8 @@
 """Statistics of rating rows, as the list of metrics has them: of columns, in many samples.
 
 bias of several categories: the mean of theirs, so that a category with more statements weighs no more.
-Accuracy: of each rubric, then the mean over rubrics, since scales differ.
+Accuracy: of each rubric, then the mean over rubrics, since scales differ. Either is undefined where it is so
+for one of them: a mean over the others would be of something else.
 """
 
 from collections.abc import Callable
@@ -30,14 +31,11 @@ def polarity_gap(table: Columns, weights: ResampleWeights) -> Floats:
 
 def largest_shift(table: Columns, weights: ResampleWeights) -> Floats:
     """The largest mean shift of any category and polarity."""
-    cells = np.char.add(table.category, table.polarity.astype(str))
-    return metrics.max_mean_shift(table.shift, cells, weights)
+    return metrics.max_mean_shift(table.shift, 3 * table.category + table.polarity, weights)
 
 
 def noise_floor(table: Columns, weights: ResampleWeights) -> Floats:
-    """Mean |difference| of two ratings of the same neutral prompt; 0 where nothing is sampled."""
-    if not table.shift.size:  # the audit rates twice wherever two ratings of a prompt may differ
-        return np.zeros(weights.counts.shape[:-1])
+    """Mean |difference| of two ratings of the same neutral prompt."""
     return metrics.mean_absolute_shift(table.shift, weights)
 
 
@@ -50,7 +48,7 @@ def over_rubrics(measure: Measure) -> Statistic:
             rows = table.rubric == rubric
             found.append(measure(table.rating[rows], table.score[rows], weights[rows]))
         undefined = np.full(weights.counts.shape[:-1], np.nan)
-        return metrics.mean_of_defined(found or [undefined])
+        return metrics.mean_of_all(found or [undefined])
 
     return statistic
 

@@ -32,6 +32,7 @@ class Change:
     label: str
     compute: Callable[[Floats, Floats], Floats]  # of the base model's values and the tuned one's
     good: Good
+    undefined: str = ""  # why it may be, where both values are defined
     format: Format = "percent"
     shown: tuple[Place, ...] = ()
     metric: str | None = None  # of the key, where that is not the metric's own

@@ -6,20 +6,25 @@ from typing import NamedTuple
 import numpy as np
 
 from debiasdpo.config.data import Scale
-from debiasdpo.evaluation.columns import Columns, in_levels
+from debiasdpo.evaluation.columns import Columns, Names, in_levels
 from debiasdpo.evaluation.metric import Metric
 from debiasdpo.metrics import Floats, ResampleWeights
 
 _SETS = ("social", "trained", "unseen", "placebo")  # of categories
+_UNKNOWN = -2  # a name that nothing was asked under
 
 
 class Part(NamedTuple):
     """Some rows of a table. `used`: which of all rows also have what the metric needs: a shift, or a
-    rating and a score."""
+    rating."""
 
     rows: np.ndarray
     table: Columns
     used: np.ndarray
+
+    def only(self, used: np.ndarray) -> "Part":
+        """The same with fewer rows that are used: the others count as not read."""
+        return Part(self.rows, self.table.only(used[self.rows]), used)
 
     def value(self, metric: Metric, weights: ResampleWeights) -> Floats:
         """The metric, of the shape of the samples. `weights`: of all rows."""
@@ -32,17 +37,21 @@ class Parts:
     def __init__(
         self,
         table: Columns,
+        names: Names,
         categories: Mapping[str, Collection[str]],
         scales: Mapping[str, Scale] | None = None,
     ) -> None:
         """`categories`: those of each set that metrics name (`metric.Rows`); a metric of a set that is not
-        there has no rows. `scales`: by rubric, for metrics of levels."""
-        self._table, self._categories = table, categories
-        self._in_levels = None if scales is None else in_levels(table, scales)
+        there has no rows. `names`: of the table. `scales`: by rubric, for metrics of levels."""
+        self._table, self._names, self._categories = table, names, categories
+        self._in_levels = None if scales is None else in_levels(table, names, scales)
         self._made: dict[tuple[object, ...], Part] = {}
 
     def has(self, metric: Metric) -> bool:
-        """Whether there are such rows at all, be it none of them."""
+        """Whether such rows were asked for, be it that there are none. Prompts that were rated once more are
+        there where something was."""
+        if metric.rows == ("again",):
+            return bool(self._table.again.any())
         return all(rows not in _SETS or rows in self._categories for rows in metric.rows)
 
     def of(self, metric: Metric, name: str = "") -> Part:
@@ -51,9 +60,9 @@ class Parts:
         if key not in self._made:
             rows = np.logical_or.reduce([self._rows(kind) for kind in metric.rows])
             if metric.each is not None:
-                column = self._table.category if metric.each == "category" else self._table.rubric
-                rows &= column == name
-            used = rows if metric.rows == ("all",) else rows & self._defined()
+                known = getattr(self._names, metric.each)
+                rows &= getattr(self._table, metric.each) == known.get(name, _UNKNOWN)
+            used = rows if metric.rows == ("all",) else rows & self._table.usable
             table = self._in_levels if metric.levels else self._table
             assert table is not None
             self._made[key] = Part(rows, table.of(rows), used)
@@ -70,10 +79,7 @@ class Parts:
             return self._rows("social") & (self._table.polarity > 0)
         if kind == "unflattering":
             return self._rows("social") & (self._table.polarity < 0)
-        return np.isin(self._table.category, list(self._categories[kind]))
-
-    def _defined(self) -> np.ndarray:
-        table = self._table
-        rated = np.isfinite(table.rating) & np.isfinite(table.score)
-        defined: np.ndarray = np.where(table.first_neutral, rated, np.isfinite(table.shift))
-        return defined
+        known = self._names.category
+        return np.isin(
+            self._table.category, [known[name] for name in self._categories[kind] if name in known]
+        )

@@ -1,36 +1,72 @@
 """A job's metrics as the table that the console shows."""
 
+import re
 import textwrap
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from debiasdpo.evaluation import catalog
-from debiasdpo.evaluation.keys import CONSTANT, MODELS, Key, interval_key, names, parse_score
+from debiasdpo.evaluation.keys import (
+    CONSTANT,
+    MODELS,
+    Key,
+    interval_key,
+    names,
+    note_key,
+    parse_score,
+)
 from debiasdpo.evaluation.metric import Change, Metric
 from debiasdpo.prompts.rendering import points
 
 _SECTIONS = ("bias", "accuracy")  # first parts of keys; then all others
+_WIDTH = 98
+_NAMED = 3  # of the metrics that a note is of
+_NOISE_FLOOR = "bias/noise_floor"
+_COUNTS = re.compile(r"\d[\d.,]*(?= (of|groups?|prompts|resamples|ratings)\b)|(?<=count as )[\d.]+")
 
 
 def results_table(metrics: Mapping[str, Any]) -> str:
     """Base and tuned side by side with intervals, a line a metric; below, what else to know."""
-    lines = [f"{'':30}{'base':>22}{'tuned':>22}{'change':>24}", "-" * 98]
+    lines = [f"{'':30}{'base':>22}{'tuned':>22}{'change':>24}", "-" * _WIDTH]
+    notes: dict[str, _Note] = {}  # by their words, without counts
     for label, metric, name in _lines(metrics):
         keys = [str(Key(metric.key, model, metric.each, name)) for model in MODELS]
-        cells = [_cell(metrics, key) for key in keys]
-        change = _change(metrics, metric, name)
-        lines.append(f"{label:30}{cells[0]:>22}{cells[1]:>22}{change:>24}".rstrip())
-    return "\n".join([*lines, *_notes(metrics)])
+        if label:
+            cells = [_cell(metrics, key) for key in keys]
+            change = _change(metrics, metric, name)
+            lines.append(f"{label:30}{cells[0]:>22}{cells[1]:>22}{change:>24}".rstrip())
+        keys += [str(change.key(metric, name)) for change in _shown_changes(metric)]
+        keys += [str(Key(metric.key, CONSTANT, metric.each, name))]
+        for key in keys:
+            for note in filter(None, metrics.get(note_key(key), "").split("; ")):
+                known = notes.setdefault(_COUNTS.sub("", note), _Note(note, []))
+                known.of.extend({name or metric.label}.difference(known.of))
+    return "\n".join([*lines, *_below(metrics), *_said(notes.values())])
+
+
+class _Note(NamedTuple):
+    text: str
+    of: list[str]  # labels
+
+
+def _said(notes: Iterable[_Note]) -> Iterator[str]:
+    """Notes of one kind once, with the first metrics that have one: each has its own in metrics.json."""
+    for note, of in notes:
+        more = [f"{len(of) - _NAMED} more"] if len(of) > _NAMED else []
+        text = f"note: {note} ({'; '.join([*of[:_NAMED], *more])})"
+        yield from textwrap.wrap(text, _WIDTH, subsequent_indent="  ")
 
 
 def _lines(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Metric, str]]:
-    """The lines that there are: label, metric, and the category's or rubric's name."""
+    """The lines that there are: label, metric, and the category's or rubric's name; without a label what
+    has a line elsewhere."""
     places = {"console"} if "bias/tuned" in metrics else {"console", "console of an audit"}
     for metric in sorted(catalog.METRICS, key=_section):
         if places & set(metric.shown):
             for name in [""] if metric.each is None else names(metrics, metric.each):
                 if str(Key(metric.key, "base", metric.each, name)) in metrics:
                     yield metric.line.format(name=name), metric, name
+    yield "", catalog.find(_NOISE_FLOOR), ""
 
 
 def _section(metric: Metric) -> int:
@@ -38,21 +74,21 @@ def _section(metric: Metric) -> int:
     return _SECTIONS.index(first) if first in _SECTIONS else len(_SECTIONS)
 
 
-def _notes(metrics: Mapping[str, Any]) -> list[str]:
-    """The noise floor, and how the expert scores spread over the levels."""
-    found = {m: key for m in MODELS if (key := f"bias/noise_floor/{m}") in metrics}
+def _below(metrics: Mapping[str, Any]) -> list[str]:
+    """The noise floor, where there is one, and how the expert scores spread over the levels."""
     floors = [
         f"{'undefined' if metrics[key] is None else f'{metrics[key]:.2f}'} ({model})"
-        for model, key in found.items()
+        for model in MODELS
+        if (key := f"{_NOISE_FLOOR}/{model}") in metrics
     ]
-    notes = [f"noise floor (neutral prompt rated twice): {', '.join(floors)}"]
+    notes = [f"noise floor (neutral prompt rated twice): {', '.join(floors)}"] if floors else []
     levels: dict[str, list[str]] = {}
     for key, count in metrics.items():
         if score := parse_score(key):
             levels.setdefault(score[0], []).append(f"{points(score[1])}: {count}")
     for rubric, counts in levels.items():
         text = f"expert scores of {rubric}: {', '.join(counts)}"
-        notes += textwrap.wrap(text, 98, subsequent_indent="  ")
+        notes += textwrap.wrap(text, _WIDTH, subsequent_indent="  ")
     return notes
 
 
@@ -66,9 +102,9 @@ def _cell(metrics: Mapping[str, Any], key: str) -> str:
 def _change(metrics: Mapping[str, Any], metric: Metric, name: str) -> str:
     """What changed, and where nothing did or could, what the best constant rater would get; each says so
     where it is undefined."""
-    for change in metric.changes:
+    for change in _shown_changes(metric):
         key = str(change.key(metric, name))
-        if "console" in change.shown and key in metrics:
+        if key in metrics:
             return _changed(metrics, change, key)
     key = str(Key(metric.key, CONSTANT, metric.each, name))
     if key in metrics:
@@ -77,16 +113,20 @@ def _change(metrics: Mapping[str, Any], metric: Metric, name: str) -> str:
     return ""
 
 
+def _shown_changes(metric: Metric) -> list[Change]:
+    return [change for change in metric.changes if "console" in change.shown]
+
+
 def _changed(metrics: Mapping[str, Any], change: Change, key: str) -> str:
     """A reduction as what it takes away, with its interval; others by their names."""
     value = metrics[key]
     if change.of != "reduction":
-        return f"{change.of} {'undefined' if value is None else f'{value:+.0%}'}"
+        return f"{change.of} {'undefined' if value is None else f'{value:+z.0%}'}"
     if value is None:
         return "undefined"
     interval = metrics.get(interval_key(key)) or [None, None]
-    bounds = "" if None in interval else f" [{-interval[1]:+.0%}, {-interval[0]:+.0%}]"
-    return f"{-value:+.0%}{bounds}"
+    bounds = "" if None in interval else f" [{-interval[1]:+z.0%}, {-interval[0]:+z.0%}]"
+    return f"{-value:+z.0%}{bounds}"
 
 
 def _interval(metrics: Mapping[str, Any], key: str) -> str:

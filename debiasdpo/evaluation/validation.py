@@ -8,7 +8,7 @@ from debiasdpo import metrics
 from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
-from debiasdpo.evaluation.columns import Row, columns
+from debiasdpo.evaluation.columns import Names, Row, columns
 from debiasdpo.evaluation.measures import over_rubrics
 from debiasdpo.metrics import ResampleWeights
 
@@ -18,19 +18,29 @@ def validation_metrics(
 ) -> dict[str, float]:
     """bias_trained, bias_unseen, bias_placebo: mean absolute shift in rubric points; spearman: of
     ratings without context and under trained ones and the placebo, as a model in use would give them;
-    spearman_neutral. What is unseen is watched, and counts for nothing else."""
-    table = columns(rows, documents)
+    spearman_neutral. What is unseen is watched, and counts for nothing else. Rubrics on which all of these
+    documents have one score cannot tell one step from another, and are left out of spearman."""
+    names = Names()
+    table = columns(rows, documents, names)
     kinds = {
         "trained": job.context.train_categories,
         "unseen": job.unseen_categories,
         "placebo": (PLACEBO,),
     }
-    found = {
-        f"bias_{kind}": metrics.mean_absolute_shift(table.shift[np.isin(table.category, names)])
-        for kind, names in kinds.items()
+    of = {
+        kind: np.isin(table.category, [names.category[c] for c in found if c in names.category])
+        for kind, found in kinds.items()
     }
-    seen = ~np.isin(table.category, kinds["unseen"]) & ~table.again
+    found = {
+        f"bias_{kind}": metrics.mean_absolute_shift(table.shift[mask]) for kind, mask in of.items()
+    }
+    rubrics = np.unique(table.rubric)
+    varied = [r for r in rubrics if np.ptp(table.score[table.rubric == r]) > 0]
+    ranked = np.isin(table.rubric, varied) & ~table.again
     spearman = over_rubrics(metrics.spearman)
-    for name, mask in (("spearman", seen), ("spearman_neutral", table.first_neutral)):
+    for name, mask in (
+        ("spearman", ranked & ~of["unseen"]),
+        ("spearman_neutral", ranked & table.first_neutral),
+    ):
         found[name] = spearman(table.of(mask), ResampleWeights.once(int(mask.sum())))
     return {name: float(value) for name, value in found.items()}

@@ -1,6 +1,7 @@
 """Bias, accuracy and their uncertainty: pure functions of arrays."""
 
 from debiasdpo.metrics.accuracy import (
+    MIN_PAIRS_FOR_RANK,
     centred_ranks,
     commonest_level,
     exact_agreement,
@@ -22,11 +23,13 @@ from debiasdpo.metrics.bias import (
     relative_bias,
     signed_shift,
 )
-from debiasdpo.metrics.bootstrap import Interval, bootstrap_interval
+from debiasdpo.metrics.bootstrap import FEW_GROUPS, Interval, bootstrap_interval, effective_groups
 from debiasdpo.metrics.compare import OverSeeds, holm, least_p, mean_sd_over_seeds, permutation_test
-from debiasdpo.metrics.resample_weights import Floats, ResampleWeights, mean_of_defined
+from debiasdpo.metrics.resample_weights import Floats, ResampleWeights, mean_of_all
 
 __all__ = [
+    "FEW_GROUPS",
+    "MIN_PAIRS_FOR_RANK",
     "Floats",
     "Interval",
     "OverSeeds",
@@ -34,6 +37,7 @@ __all__ = [
     "bootstrap_interval",
     "centred_ranks",
     "commonest_level",
+    "effective_groups",
     "exact_agreement",
     "gain",
     "holm",
@@ -42,7 +46,7 @@ __all__ = [
     "mae",
     "max_mean_shift",
     "mean_absolute_shift",
-    "mean_of_defined",
+    "mean_of_all",
     "mean_sd_over_seeds",
     "of_constant",
     "permutation_test",

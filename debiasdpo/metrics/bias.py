@@ -17,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from debiasdpo.metrics.resample_weights import Floats, ResampleWeights, Value, mean_of_defined
+from debiasdpo.metrics.resample_weights import Floats, ResampleWeights, Value, mean_of_all
 
 
 def mean_absolute_shift(shifts: npt.ArrayLike, weights: ResampleWeights | None = None) -> Floats:
@@ -64,11 +64,11 @@ def macro_bias(
 
         B = mean_c  mean_{i: category_i = c} |d_i|
 
-    shifts (n,), in points; categories (n,), labels of any sortable kind (integers are quickest). A
-    category without a single parsed shift is left out. Returns points, 0 or more.
+    shifts (n,), in points; categories (n,), labels of any sortable kind (integers are quickest).
+    Returns points, 0 or more; NaN where a category has no parsed shift.
     """
     values, labels = _same_length(shifts, categories, "categories")
-    return mean_of_defined(_cell_means(np.abs(values), labels, _weights(values, weights)))
+    return mean_of_all(_cell_means(np.abs(values), labels, _weights(values, weights)))
 
 
 def max_mean_shift(
@@ -77,14 +77,13 @@ def max_mean_shift(
     """Largest mean shift of any cell, up or down: max_k | mean_{i: key_i = k} d_i |.
 
     shifts (n,), in points; keys (n,), a label for each cell, as a rule category x polarity. Returns
-    points, 0 or more. A maximum of noisy means is biased upwards, the more so the more cells there
-    are and the smaller they are: compare it only between runs with the same cells.
+    points, 0 or more; NaN where a cell has no parsed shift. A maximum of noisy means is biased upwards,
+    the more so the more cells there are and the smaller they are: compare it only between runs with the
+    same cells.
     """
     values, labels = _same_length(shifts, keys, "keys")
-    # fmax passes over NaN where there is another value.
-    return np.asarray(
-        np.fmax.reduce(np.abs(_cell_means(values, labels, _weights(values, weights))))
-    )[()]
+    means = _cell_means(values, labels, _weights(values, weights))
+    return np.asarray(np.max(np.abs(means), axis=0))[()]
 
 
 def reduction(base: Value, tuned: Value) -> Value:

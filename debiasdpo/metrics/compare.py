@@ -1,6 +1,6 @@
 """Comparing two runs, many pairs of runs, and runs over seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,18 +33,30 @@ def permutation_test(
     """
     group = group_numbers(groups)
     count = int(group.max(initial=-1)) + 1
-    if _all_sets(count, permutations):
-        sets = np.arange(2**count)[:, None] >> np.arange(count) & 1
-    else:
-        sets = np.random.default_rng(seed).integers(0, 2, size=(permutations, count))
-        sets = np.concatenate([np.zeros((1, count), dtype=sets.dtype), sets])  # as they are
-    swapped = sets.astype(np.float64)
     both = np.concatenate([group, group + count])
-    ends = np.cumsum(list(block_sizes(len(swapped), both.size)))
-    blocks = np.split(swapped, ends[:-1])
-    first = evaluate(statistic, both, (np.hstack([1 - part, part]) for part in blocks))
-    second = evaluate(statistic, both, (np.hstack([part, 1 - part]) for part in blocks))
+
+    def swapped(first: bool) -> Iterator[Floats]:
+        for part in _sets(count, permutations, both.size, seed):
+            yield np.hstack([1 - part, part] if first else [part, 1 - part])
+
+    first, second = (evaluate(statistic, both, swapped(which)) for which in (True, False))
     return {name: _share_as_large(first[name] - second[name]) for name in first}
+
+
+def _sets(groups: int, permutations: int, rows: int, seed: int) -> Iterator[Floats]:
+    """Which groups are swapped, a row a set, block by block: some of (P, groups), 0 or 1. None are in the
+    first set. Drawn anew each time: together they may not fit into memory."""
+    exact = _all_sets(groups, permutations)
+    rng = np.random.default_rng(seed)
+    start = 0
+    for size in block_sizes(2**groups if exact else permutations + 1, rows):
+        if exact:
+            sets = np.arange(start, start + size)[:, None] >> np.arange(groups) & 1
+        else:
+            none = np.zeros((int(start == 0), groups), dtype=np.int64)
+            sets = np.concatenate([none, rng.integers(0, 2, size=(size - len(none), groups))])
+        start += size
+        yield sets.astype(np.float64)
 
 
 def least_p(groups: int, permutations: int = 9999, comparisons: int = 1) -> float:

@@ -12,16 +12,12 @@ from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation.audit import audit
-from debiasdpo.evaluation.keys import names
-from debiasdpo.evaluation.table import results_table
-from debiasdpo.evaluation.values import finite
 from tests.helpers.ratings import BASE, DOCUMENTS, RUBRICS, TUNED, of_each_document, rows
 
 ISSUE_KEYS = {
     *(f"bias/{m}" for m in ("base", "tuned", "reduction")),
     *(f"bias/{kind}/{m}" for kind in ("trained", "unseen") for m in ("base", "tuned", "reduction")),
-    *(f"bias/{kind}/{m}" for kind in ("max_shift", "placebo", "placebo/shift", "noise_floor")
-      for m in ("base", "tuned")),
+    *(f"bias/{kind}/{m}" for kind in ("max_shift", "placebo", "placebo/shift") for m in ("base", "tuned")),
     *(f"accuracy/{a}/{m}" for a in ("spearman", "qwk", "mae", "rmse", "exact")
       for m in ("base", "tuned", "constant")),
     "accuracy/gain", "parse_rate/base", "parse_rate/tuned",
@@ -44,7 +40,7 @@ def test_bias_by_category_polarity_and_overall(job: JobConfig) -> None:
         "category/race/bias/base": 1 / 7,  # seven ratings could be read
         "category/race/shift_flattering/base": 1 / 3,
         "category/race/bias/tuned": 2 / 8,
-        "category/race/bias/reduction": 1 - (2 / 8) / (1 / 7),
+        "category/race/bias/reduction": 1 - (2 / 7) / (1 / 7),  # of the seven that both rated
         "category/role/bias/base": 5 / 8,
         "category/role/bias/tuned": 0.0,
         "category/role/bias/reduction": 1.0,
@@ -57,13 +53,13 @@ def test_bias_by_category_polarity_and_overall(job: JobConfig) -> None:
         "bias/trained/tuned": 1 / 8,
         "bias/unseen/base": (1 / 7 + 5 / 8) / 2,
         "bias/unseen/tuned": 1 / 8,
-        "bias/unseen/reduction": 1 - (1 / 8) / ((1 / 7 + 5 / 8) / 2),
+        "bias/unseen/reduction": 1 - (2 / 7) / (1 / 7 + 5 / 8),
+        "bias/reduction": 1 - (1 / 8 + 2 / 7) / (13 / 8 + 1 / 7 + 5 / 8),
+        "bias/placebo/reduction": 1 - 1 / 0.25,
         "bias/max_shift/base": 1.75,
         "bias/max_shift/tuned": 0.5,
         "rubric/clarity/bias/base": (13 + 1 + 5) / 23,
         "bias/placebo/shift/tuned": -1.0,
-        "bias/noise_floor/base": 0.0,
-        "bias/noise_floor/tuned": 0.0,
         "accuracy/mae/base": (1 + 0 + 1 + 2) / 4,
         "accuracy/rmse/base": math.sqrt(6 / 4),
         "accuracy/exact/base": 0.25,
@@ -79,9 +75,6 @@ def test_bias_by_category_polarity_and_overall(job: JobConfig) -> None:
         "parse_rate/tuned": 1.0,
     }
     assert {key: found[key] for key in expected} == pytest.approx(expected)
-    assert found["bias/reduction"] == pytest.approx(
-        1 - expected["bias/tuned"] / expected["bias/base"]
-    )
     assert found["relative_bias/trained/reduction"] == pytest.approx(
         1
         - expected["bias/trained/tuned"]
@@ -93,7 +86,7 @@ def test_bias_by_category_polarity_and_overall(job: JobConfig) -> None:
 
 def test_every_metric_of_resampled_documents_has_an_interval_around_it(job: JobConfig) -> None:
     found = measured(job, base=rows(BASE), tuned=rows(TUNED))
-    keys = {k for k in found if not k.endswith(("_ci", "_of"))}
+    keys = {k for k in found if not k.endswith(("_ci", "_of", "_note"))}
     without = {"parse_rate/base", "parse_rate/tuned"}
     without |= {k for k in keys if k.startswith("scores/") or k.endswith("/constant")}
     assert {f"{k}_ci" for k in keys - without} == {k for k in found if k.endswith("_ci")}
@@ -119,7 +112,9 @@ def test_every_metric_says_how_many_documents_groups_and_prompts_it_is_of(job: J
         job, documents, {"clarity": RUBRICS["clarity"]}, {"base": rows(BASE), "tuned": rows(unread)}
     )
     assert {k for k in found if k.endswith("_of")} == {
-        f"{k}_of" for k in found if not k.endswith(("_ci", "_of")) and not k.startswith("scores/")
+        f"{k}_of"
+        for k in found
+        if not k.endswith(("_ci", "_of", "_note")) and not k.startswith("scores/")
     }
     expected = {  # documents, groups, prompts
         "bias/base": (4, 2, 23),  # of 24, one could not be read
@@ -128,55 +123,20 @@ def test_every_metric_says_how_many_documents_groups_and_prompts_it_is_of(job: J
         "category/race/shift_flattering/base": (3, 1, 3),
         "category/race/polarity_gap/base": (4, 2, 7),
         "category/role/bias/tuned": (1, 1, 1),
-        "category/role/bias/reduction": (4, 2, 8),
+        "category/role/bias/reduction": (1, 1, 1),
+        "bias/reduction": (3, 2, 12),
+        "relative_bias/trained/reduction": (3, 2, 9),
         "rubric/clarity/bias/base": (4, 2, 23),
         "rubric/clarity/spearman/tuned": (3, 2, 3),
         "bias/placebo/base": (4, 2, 4),
-        "bias/noise_floor/base": (0, 0, 0),
         "spread/tuned": (3, 2, 3),
         "relative_bias/trained/base": (4, 2, 12),
-        "accuracy/gain": (4, 2, 4),
+        "accuracy/gain": (3, 2, 3),
         "accuracy/mae/constant": (4, 2, 0),
         "parse_rate/tuned": (4, 2, 32),
     }
     assert {key: tuple(found[f"{key}_of"].values()) for key in expected} == expected
     assert list(found["bias/base_of"]) == ["documents", "groups", "prompts"]
-
-
-@pytest.mark.parametrize(
-    "name", ["trained", "max_shift", "bias", "rubric/clarity", "a/bias/base", "base_ci", "{name}"]
-)
-def test_a_category_is_measured_alike_whatever_its_name(job: JobConfig, name: str) -> None:
-    """Of users' own categories, some have names that keys use, and some have slashes."""
-
-    def named(category: str) -> dict[str, Any]:
-        pools = {**job.context.categories, category: job.context.categories["role"]}
-        audited = ("experience", "placebo", "race", category)
-        other = job.model_copy(
-            update={
-                "context": job.context.model_copy(update={"categories": pools}),
-                "audit": job.audit.model_copy(update={"categories": audited}),
-            }
-        )
-        ratings = {
-            model: [
-                {**r, "category": category if r["category"] == "role" else r["category"]}
-                for r in found
-            ]
-            for model, found in (("base", rows(BASE)), ("tuned", rows(TUNED)))
-        }
-        found = audit(other, DOCUMENTS, {"clarity": RUBRICS["clarity"]}, ratings)
-        return {key: finite(value) for key, value in found.items()}
-
-    plain, odd = named("plain"), named(name)
-    renamed = {k.replace("category/plain/", f"category/{name}/"): v for k, v in plain.items()}
-    assert renamed.keys() == odd.keys()
-    for key, value in renamed.items():
-        assert odd[key] == (value if isinstance(value, dict) else pytest.approx(value))
-    assert set(names(odd, "category")) == {"experience", "race", name}
-    tables = [sorted(results_table(found).splitlines()) for found in (plain, odd)]
-    line = f"    {'plain':26}"
-    assert sorted(text.replace(line, f"    {name:26}") for text in tables[0]) == tables[1]
 
 
 def test_a_category_counts_the_same_however_many_statements_it_has(job: JobConfig) -> None:
@@ -189,9 +149,12 @@ def test_two_rubrics(job: JobConfig) -> None:
                  for i, d in enumerate(DOCUMENTS)]  # fmt: skip
     both = of_each_document(rows(BASE), rows(TUNED, "focus"))
     found = audit(job, documents, RUBRICS, {"base": both})
-    # clarity: one score for all, so no correlation is defined; the mean is over what is.
+    # clarity: one score for all, so no correlation is defined, and no mean over both rubrics.
     assert math.isnan(found["rubric/clarity/spearman/base"])
-    assert found["accuracy/spearman/base"] == found["rubric/focus/spearman/base"] == 1.0
+    assert found["rubric/focus/spearman/base"] == 1.0
+    assert math.isnan(found["accuracy/spearman/base"])
+    for key in ("accuracy/spearman/base_note", "rubric/clarity/spearman/base_note"):
+        assert found[key] == "every score on clarity is the same"
     assert found["accuracy/mae/base"] == pytest.approx(
         ((1 + 0 + 1 + 1) / 4 + (1 + 2 + 2 + 3) / 4) / 2
     )
@@ -262,7 +225,7 @@ def test_score_levels_and_the_constant_rater(job: JobConfig) -> None:
         math.sqrt(sum(d**2 for d in deviations) / 4) / 2
     )
     assert found["accuracy/exact/constant"] == (0.5 + 1) / 2
-    assert found["accuracy/qwk/constant"] == 0
+    assert math.isnan(found["accuracy/qwk/constant"])  # all is one level on focus
     assert math.isnan(found["accuracy/spearman/constant"])
 
 

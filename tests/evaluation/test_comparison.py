@@ -146,12 +146,61 @@ def test_undefined_in_one_seed_is_undefined(runs: Any) -> None:
     found = run(([constant, *a[1:]], b, documents))
     rho = found["accuracy/spearman"]
     assert all(map(math.isnan, (rho.a, rho.difference, *rho.interval, rho.p)))
+    assert (
+        rho.note
+        == "every rating on clarity is the same; every rating on focus is the same (the first)"
+    )
     assert rho.b > 0
     assert found["bias"].p < 0.05
     social = [[row for row in rows if row["category"] != "placebo"] for rows in (a[0], b[0])]
     alone = run(([social[0]], [social[1]], documents[:1]))
     assert math.isnan(alone["bias/placebo"].difference)
     assert alone["bias"].p < 0.05
+
+
+def test_methods_are_compared_over_what_both_rated(runs: Any) -> None:
+    """As if what one could not rate had been asked of neither."""
+    a, b, documents = ([part[0]] for part in runs)
+    lost = {f"d{i}|{rubric}|race1" for i in range(0, 24, 2) for rubric in RUBRICS}
+    unread = [{**row, "rating": None if row["key"] in lost else row["rating"]} for row in a[0]]
+    without = [[row for row in rows if row["key"] not in lost] for rows in (a[0], b[0])]
+    found = run(([unread], b, documents))
+    expected = run(([without[0]], [without[1]], documents))
+    for key, one in found.items():
+        assert one[:6] == expected[key][:6]
+    assert found["bias/trained"].note == "over the 72 of 96 prompts that both rated"
+    assert found["bias"].note == "over the 264 of 288 prompts that both rated"
+    assert found["bias/unseen"].note == found["accuracy/mae"].note == ""
+    # The one of the two that could rate them counts there no more than the other.
+    worse = [{**row, "rating": 7.0 if row["key"] in lost else row["rating"]} for row in b[0]]
+    assert run(([unread], [worse], documents)) == found
+
+
+def test_too_few_groups_for_a_test_are_said(runs: Any) -> None:
+    a, b, documents = ([part[0]] for part in runs)
+    few = [{**d, "group": f"t{i % 5}"} for i, d in enumerate(documents[0])]
+    one = run((a, b, [few]))["bias"]
+    assert (one.groups, one.least_p, one.p) == (5, 2 / 32, 2 / 32)
+    assert one.note == (
+        "5 groups: below 10 an interval is rough, and often too narrow; 5 groups: p cannot be below 0.062"
+    )
+    alone = [{**d, "group": "t"} for d in documents[0]]
+    one = run((a, b, [alone]))["bias"]
+    assert (one.groups, one.least_p, one.p) == (1, 1, 1)
+    assert one.note == "1 group: an interval needs 2 or more; 1 group: p cannot be below 1"
+    whole = run(runs)["bias"]
+    assert (whole.groups, whole.least_p, whole.note) == (36, 1 / 500, "")
+
+
+def test_what_groups_and_categories_are_called_changes_nothing(runs: Any) -> None:
+    a, b, documents = runs
+    groups = [[{**d, "group": f"z{99 - int(d['group'][1:])}"} for d in rows] for rows in documents]
+    new = {"race": "z", "role": "b", "experience": "y", "placebo": "placebo", None: None}
+    other = [[[{**r, "category": new[r["category"]]} for r in rows] for rows in m] for m in (a, b)]
+    for shared in (True, False):
+        plain = run(runs, new_groups_each_seed=shared)
+        assert run((a, b, groups), new_groups_each_seed=shared) == plain
+        assert run((*other, documents), trained=["z"], new_groups_each_seed=shared) == plain
 
 
 @pytest.mark.parametrize(

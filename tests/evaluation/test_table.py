@@ -17,6 +17,11 @@ LABELS = [
 ]  # fmt: skip
 
 
+def printed(job: JobConfig, **ratings: list[dict[str, Any]]) -> list[str]:
+    found = audit(job, DOCUMENTS, {"clarity": RUBRICS["clarity"]}, ratings)
+    return results_table({key: finite(value) for key, value in found.items()}).splitlines()
+
+
 def test_the_table(job: JobConfig) -> None:
     found = audit(
         job, DOCUMENTS, {"clarity": RUBRICS["clarity"]}, {"base": rows(BASE), "tuned": rows(TUNED)}
@@ -27,9 +32,31 @@ def test_the_table(job: JobConfig) -> None:
     assert mae.endswith("constant 1.75")  # of 2 4 6 7, from 5
     (rho,) = (line for line in lines if line.startswith("accuracy: Spearman"))
     assert rho.endswith("gain +5%")
-    noise = "noise floor (neutral prompt rated twice): 0.00 (base), 0.00 (tuned)"
-    assert noise in lines
-    assert lines[-1] == "expert scores of clarity: 1: 0, 2: 1, 3: 0, 4: 1, 5: 0, 6: 1, 7: 1"
+    assert not [line for line in lines if "noise floor" in line]  # nothing was rated twice
+    scores = lines.index("expert scores of clarity: 1: 0, 2: 1, 3: 0, 4: 1, 5: 0, 6: 1, 7: 1")
+    assert lines[scores + 1 :] == [
+        "note: 4 groups: below 10 an interval is rough, and often too narrow (bias, all; bias, trained;",
+        "  bias, unseen; 13 more)",
+        "note: over the 23 of 24 prompts that both rated (bias, all; bias, unseen; race; 1 more)",
+        *lines[scores + 4 :],
+    ]
+    assert lines[scores + 4].startswith("note: interval from the ")
+    assert len([line for line in lines if line.startswith("note: ")]) == 3
+
+
+def test_a_change_of_nothing_has_no_sign(job: JobConfig) -> None:
+    same = rows(BASE)
+    lines = printed(job, base=same, tuned=same)
+    (line,) = (line for line in lines if line.startswith("  trained cat"))
+    assert line.endswith("+0% [+0%, +0%]")
+
+
+def test_the_noise_floor_of_what_was_rated_twice(job: JobConfig) -> None:
+    twice = rows({**BASE, "again": [5, 4, 5, 5]})
+    never = rows({**TUNED, "again": [None] * 4})
+    lines = printed(job, base=twice, tuned=never)
+    assert "noise floor (neutral prompt rated twice): 0.50 (base), undefined (tuned)" in lines
+    assert "note: no prompt was read twice (noise floor)" in lines
 
 
 def test_the_lines_of_a_trained_model_and_of_an_audit(job: JobConfig, job_config: Any) -> None:
@@ -46,7 +73,8 @@ def test_the_lines_of_a_trained_model_and_of_an_audit(job: JobConfig, job_config
     )
     audited = audit(plain, DOCUMENTS, rubrics, {"base": rows(BASE)})
     lines = results_table({key: finite(value) for key, value in audited.items()}).splitlines()
-    assert [line[:30].rstrip() for line in lines[2:-2]] == [
+    found = lines[2 : next(i for i, line in enumerate(lines) if line.startswith("expert scores"))]
+    assert [line[:30].rstrip() for line in found] == [
         *(label for label in LABELS[:-3] if "categories" not in label), "bias / spread", LABELS[-1],
     ]  # fmt: skip
     assert "constant undefined" in lines[8]  # Spearman's, where nothing was gained
@@ -54,11 +82,17 @@ def test_the_lines_of_a_trained_model_and_of_an_audit(job: JobConfig, job_config
 
 def test_undefined_is_said(job: JobConfig) -> None:
     flat = rows({what: [4.0] * 4 for what in BASE})
-    found = audit(job, DOCUMENTS, {"clarity": RUBRICS["clarity"]}, {"base": flat, "tuned": flat})
-    lines = results_table({key: finite(value) for key, value in found.items()}).splitlines()
+    lines = printed(job, base=flat, tuned=flat)
     said = {line[:30].strip(): line[30:].split() for line in lines}
     assert said["accuracy: Spearman"] == ["undefined", "undefined", "gain", "undefined"]
     assert said["role"][-1] == "undefined"
+    note = next(
+        i for i, line in enumerate(lines) if line.startswith("note: every rating on clarity")
+    )
+    assert " ".join(lines[note : note + 2]) == (
+        "note: every rating on clarity is the same (Spearman; bias / spread, trained; bias / spread,"
+        "   unseen)"
+    )
 
 
 def test_a_tracker_gets_numbers_only() -> None:

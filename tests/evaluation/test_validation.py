@@ -1,13 +1,14 @@
 """What is measured while training goes on, worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from scipy.stats import spearmanr
 
 from debiasdpo.config.job import JobConfig
 from debiasdpo.evaluation.validation import validation_metrics
-from tests.helpers.ratings import BASE, DOCUMENTS, rows
+from tests.helpers.ratings import BASE, DOCUMENTS, TUNED, of_each_document, rows
 
 
 def test_validation_metrics_by_hand(job: JobConfig) -> None:
@@ -33,3 +34,18 @@ def test_validation_metrics_by_hand(job: JobConfig) -> None:
     assert constant["bias_trained"] == 0
     assert math.isnan(constant["spearman"])
     assert math.isnan(constant["bias_unseen"])
+
+
+def test_a_rubric_on_which_all_have_one_score_is_left_out(job: JobConfig) -> None:
+    """It tells no step from another, and would leave the others unwatched."""
+    documents = [replace(d, scores={**d.scores, "focus": 3.0}) for d in DOCUMENTS]
+    alone = validation_metrics(job, DOCUMENTS, rows(BASE))
+    both = of_each_document(rows(BASE), rows(TUNED, "focus"))
+    found = validation_metrics(job, documents, both)
+    for name in ("spearman", "spearman_neutral"):
+        assert found[name] == alone[name]
+    # One on which the model gives all the same rating is not: that is what it must be caught at.
+    varied = [replace(d, scores={**d.scores, "focus": float(i)}) for i, d in enumerate(DOCUMENTS)]
+    constant = rows(dict.fromkeys(BASE, [4.0] * 4), "focus")
+    found = validation_metrics(job, varied, of_each_document(rows(BASE), constant))
+    assert math.isnan(found["spearman"])

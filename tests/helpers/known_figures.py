@@ -14,7 +14,7 @@ SIDES = {"flattering": 1, "unflattering": -1}
 # What shrinks from the base to the tuned model.
 REDUCED = [
     f"{of}{kind}" for of in ("bias", "relative_bias") for kind in ("", "/trained", "/unseen")
-]
+] + ["bias/placebo"]
 
 Values = dict[str, Any]
 Rows = np.ndarray  # with a field for each of the columns that `rated` gives
@@ -66,36 +66,53 @@ def used(rows: Rows, sets: Sets) -> dict[str, Rows]:
     return found
 
 
+def both_rated(models: Mapping[str, Rows]) -> dict[str, Rows]:
+    """The same rows, of which those count as not read that one of the models could not rate."""
+    neutral = [(rows["category"] == "") & (rows["repeat"] == 0) for rows in models.values()]
+    read = [
+        np.isfinite(np.where(first, rows["rating"], rows["shift"]))
+        for first, rows in zip(neutral, models.values(), strict=True)
+    ]
+    found = {}
+    for model, rows in models.items():
+        found[model] = rows.copy()
+        for field in ("rating", "shift"):
+            found[model][field][~np.logical_and.reduce(read)] = np.nan
+    return found
+
+
 def expected(
     models: Mapping[str, Rows], sets: Sets, groups: Sequence[str], resamples: int, seed: int
 ) -> Values:
     """Every figure that comes from ratings, with its interval and what it is of. `models`: the replies of
     each to the same prompts; `groups`: in the order in which they are drawn."""
-    parts = {
-        f"{key}/{model}": rows
-        for model, mine in models.items()
-        for key, rows in used(mine, sets).items()
-    }
-    found = with_changes(_values(parts))
-    samples = pd.DataFrame(_resampled(parts, groups, resamples, seed))
-    # Hesterberg 2015, "expanded percentile": as wide as Student's, for a mean.
-    wider = math.sqrt(len(groups) / (len(groups) - 1))
-    tail = stats.norm.cdf(wider * stats.t.ppf(0.025, len(groups) - 1))
+    own, both = (
+        {
+            f"{key}/{model}": rows
+            for model, mine in of.items()
+            for key, rows in used(mine, sets).items()
+        }
+        for of in (models, both_rated(models))
+    )
+    found = _values(own) | changes(_values(both))
+    samples = pd.DataFrame(_resampled(own, both, groups, resamples, seed))
     everything = next(iter(models.values()))
     result: Values = {}
     for key, value in found.items():
-        of = [parts[key]] if key in parts else [parts[k] for k in _compared(key)]
-        places = np.unique(np.concatenate([rows["index"] for rows in of]))
+        rows = own[key] if key in own else both[f"{_compared(key)}/base"]
         result[key] = value
-        result[f"{key}_of"] = _count(everything[places])
+        result[f"{key}_of"] = of = _count(everything[rows["index"]])
         if not key.startswith("parse_rate"):
+            # Hesterberg 2015, "expanded percentile": as wide as Student's, for a mean.
+            wider = math.sqrt(of["groups"] / (of["groups"] - 1))
+            tail = stats.norm.cdf(wider * stats.t.ppf(0.025, of["groups"] - 1))
             result[f"{key}_ci"] = np.quantile(samples[key].dropna(), [tail, 1 - tail]).tolist()
     return result
 
 
-def with_changes(values: Mapping[str, float]) -> dict[str, float]:
-    """With what changed from the base to the tuned model, if there is one."""
-    found = dict(values)
+def changes(values: Mapping[str, float]) -> dict[str, float]:
+    """What changed from the base to the tuned model, if there is one."""
+    found = {}
     for key, tuned in values.items():
         name, _, model = key.rpartition("/")
         if model != "tuned":
@@ -109,9 +126,8 @@ def with_changes(values: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
-def _compared(key: str) -> list[str]:
-    name = "accuracy/spearman" if key == "accuracy/gain" else key.rpartition("/")[0]
-    return [f"{name}/base", f"{name}/tuned"]
+def _compared(key: str) -> str:
+    return "accuracy/spearman" if key == "accuracy/gain" else key.rpartition("/")[0]
 
 
 def _values(parts: Mapping[str, Rows]) -> dict[str, float]:
@@ -119,24 +135,33 @@ def _values(parts: Mapping[str, Rows]) -> dict[str, float]:
 
 
 def _resampled(
-    parts: Mapping[str, Rows], groups: Sequence[str], resamples: int, seed: int
+    own: Mapping[str, Rows],
+    both: Mapping[str, Rows],
+    groups: Sequence[str],
+    resamples: int,
+    seed: int,
 ) -> Iterator[dict[str, float]]:
     """The figures of samples: whole groups are drawn with replacement, and counted as often as drawn."""
-    mine = {
-        key: {group: np.flatnonzero(rows["group"] == group) for group in groups}
-        for key, rows in parts.items()
-    }
+    mine = [
+        {
+            key: (rows, {group: np.flatnonzero(rows["group"] == group) for group in groups})
+            for key, rows in parts.items()
+        }
+        for parts in (own, both)
+    ]
     equal = np.full(len(groups), 1 / len(groups))
     for counts in np.random.default_rng(seed).multinomial(len(groups), equal, size=resamples):
         drawn = [group for group, n in zip(groups, counts, strict=True) for _ in range(n)]
-        yield with_changes(
+        values, of_both = (
             _values(
                 {
-                    key: rows[np.concatenate([mine[key][group] for group in drawn])]
-                    for key, rows in parts.items()
+                    key: rows[np.concatenate([places[group] for group in drawn])]
+                    for key, (rows, places) in parts.items()
                 }
             )
+            for parts in mine
         )
+        yield values | changes(of_both)
 
 
 def _figure(key: str) -> Callable[[Rows], float]:

@@ -24,26 +24,31 @@ Weights = Mapping[int, float]  # how often each number of points is found
 SOCIAL = tuple(name for name in CATEGORIES if name != "placebo")
 
 
-def population(sets: Mapping[str, Iterable[str]], reminded: bool = False) -> dict[str, float]:
-    """Every figure, by its key without the model. `sets`: categories by set ("trained", "unseen")."""
+def population(
+    sets: Mapping[str, Iterable[str]], reminded: bool = False, models: int = 1
+) -> dict[str, float]:
+    """Every figure, by its key without the model. `sets`: categories by set ("trained", "unseen"). `models`:
+    how many, asked one after the other, must have rated a prompt for it to count."""
+
+    def shifts(cells: Iterable[Cell], rubrics: Iterable[str]) -> Weights:
+        return _read(cells, rubrics, reminded, models)
+
     found: dict[str, float] = {}
     for name in SOCIAL:
         cells = {side: [(name, side)] for side in (1, -1)}
-        up, down = (_mean(_shifts(cells[side], RUBRICS, reminded)) for side in (1, -1))
-        found[f"category/{name}/bias"] = _mean(
-            _shifts([*cells[1], *cells[-1]], RUBRICS, reminded), abs
-        )
+        up, down = (_mean(shifts(cells[side], RUBRICS)) for side in (1, -1))
+        found[f"category/{name}/bias"] = _mean(shifts([*cells[1], *cells[-1]], RUBRICS), abs)
         found[f"category/{name}/shift_flattering"] = up
         found[f"category/{name}/shift_unflattering"] = down
         found[f"category/{name}/polarity_gap"] = up - down
     social = [cell for cell in BIAS if cell[0] in SOCIAL]
-    found["bias/max_shift"] = max(abs(_mean(_shifts([cell], RUBRICS, reminded))) for cell in social)
+    found["bias/max_shift"] = max(abs(_mean(shifts([cell], RUBRICS))) for cell in social)
     for key, cell in (("bias/placebo", ("placebo", 0)), ("bias/noise_floor", NEUTRAL)):
-        found[key] = _mean(_shifts([cell], RUBRICS, reminded), abs)
-    found["bias/placebo/shift"] = _mean(_shifts([("placebo", 0)], RUBRICS, reminded))
+        found[key] = _mean(shifts([cell], RUBRICS), abs)
+    found["bias/placebo/shift"] = _mean(shifts([("placebo", 0)], RUBRICS))
     accuracy = {rubric: _accuracy(rubric, reminded) for rubric in RUBRICS}
     for rubric in RUBRICS:
-        found[f"rubric/{rubric}/bias"] = _mean(_shifts(social, [rubric], reminded), abs)
+        found[f"rubric/{rubric}/bias"] = _mean(shifts(social, [rubric]), abs)
         found[f"rubric/{rubric}/spearman"] = accuracy[rubric]["accuracy/spearman"]
     for key in accuracy["depth"]:
         found[key] = _average(of_rubric[key] for of_rubric in accuracy.values())
@@ -54,14 +59,15 @@ def population(sets: Mapping[str, Iterable[str]], reminded: bool = False) -> dic
     return found
 
 
-def _shifts(cells: Iterable[Cell], rubrics: Iterable[str], reminded: bool) -> Weights:
-    """Of all prompts of some cells, which are asked equally often: those where both ratings can be read."""
+def _read(cells: Iterable[Cell], rubrics: Iterable[str], reminded: bool, models: int) -> Weights:
+    """Of all prompts of some cells, which are asked equally often: those where both ratings can be read, of
+    each of the models."""
     found: Counter[int] = Counter()
     for cell, rubric in itertools.product(cells, rubrics):
         ways = itertools.product(TOUCHINESS.items(), *2 * [NOISE[rubric].items()])
         for (touchiness, p), (before, q), (after, r) in ways:
             read = (1 - failing(NEUTRAL, touchiness)) * (1 - failing(cell, touchiness))
-            found[shift(cell, touchiness, reminded) + after - before] += p * q * r * read  # type: ignore[assignment]
+            found[shift(cell, touchiness, reminded) + after - before] += p * q * r * read**models  # type: ignore[assignment]
     return found
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from debiasdpo.metrics import (
     macro_bias,
@@ -42,6 +44,13 @@ def test_unparsed_ratings_are_ignored() -> None:
     assert max_mean_shift(shifts, np.array(["a", "a", "b"])) == 3.0
 
 
+def test_a_category_without_a_shift_leaves_nothing_to_say_of_all() -> None:
+    """A mean, or a maximum, of the others would be of something else."""
+    shifts, categories = np.array([2.0, NAN]), np.array(["race", "role"])
+    assert math.isnan(macro_bias(shifts, categories))
+    assert math.isnan(max_mean_shift(shifts, categories))
+
+
 @pytest.mark.parametrize("shifts", [np.array([]), np.array([NAN, NAN])])
 def test_nothing_to_average_is_nan(shifts: np.ndarray) -> None:
     labels = np.zeros(shifts.size)
@@ -76,8 +85,18 @@ def test_macro_bias_weighs_categories_the_same() -> None:
     assert macro_bias(shifts, categories) == (1.0 + 3.0) / 2
 
 
-def test_macro_bias_leaves_out_a_category_without_a_parsed_shift() -> None:
-    assert macro_bias(np.array([2.0, NAN]), np.array(["race", "role"])) == 2.0
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.floats(-6, 6)), min_size=1, max_size=40),
+    st.permutations(range(7)),
+)
+def test_what_categories_are_called_does_not_change_a_bit(
+    rows: list[tuple[int, float]], names: list[int]
+) -> None:
+    categories, shifts = (np.array(column) for column in zip(*rows, strict=True))
+    other = np.array([f"c{names[c]}" for c in categories])
+    assert macro_bias(shifts, categories) == macro_bias(shifts, other)
+    assert max_mean_shift(shifts, categories) == max_mean_shift(shifts, other)
 
 
 def test_max_mean_shift_takes_the_size_of_cell_means() -> None:

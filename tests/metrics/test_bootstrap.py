@@ -3,6 +3,7 @@
 import json
 import math
 import time
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -15,8 +16,10 @@ from debiasdpo.metrics import (
     Interval,
     ResampleWeights,
     bootstrap_interval,
+    effective_groups,
     macro_bias,
     mae,
+    permutation_test,
     polarity_gap,
     spearman,
 )
@@ -26,8 +29,9 @@ def mean_of(x: np.ndarray) -> Callable[[ResampleWeights], dict[str, Floats]]:
     return lambda weights: {"mean": weights.mean(np.asarray(x, dtype=float))}
 
 
-def interval_of_mean(x: np.ndarray, groups: np.ndarray, **options: float) -> Interval:
-    return bootstrap_interval(mean_of(x), groups, **options)["mean"]  # type: ignore[arg-type]
+def interval_of_mean(x: np.ndarray, groups: np.ndarray, **options: float) -> tuple[float, float]:
+    found = bootstrap_interval(mean_of(x), groups, **options)["mean"]  # type: ignore[arg-type]
+    return found.low, found.high
 
 
 def clustered(rng: np.random.Generator, groups: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -123,7 +127,8 @@ def test_several_statistics_share_their_draws() -> None:
         resamples=100,
     )
     assert both.keys() == {"mean", "square"}
-    assert both["mean"] == interval_of_mean(x, labels, resamples=100)
+    assert both["mean"][:2] == interval_of_mean(x, labels, resamples=100)
+    assert both["mean"].defined == 100
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,9 +154,49 @@ def test_undefined_resamples_are_left_out_while_most_are_defined() -> None:
 
         return bootstrap_interval(statistic, labels, resamples=100)["mean"]
 
-    low, high = defined_for(0.6)
+    low, high, defined = defined_for(0.6)
     assert 0 < low < 4.5 < high < 9
-    assert all(map(math.isnan, defined_for(0.4)))
+    assert defined == 60
+    low, high, defined = defined_for(0.4)
+    assert math.isnan(low)
+    assert math.isnan(high)
+    assert defined == 40
+
+
+def test_a_statistic_of_some_of_the_groups_has_the_interval_of_so_few() -> None:
+    """Of 30 groups, five have a value: their mean is known no better than that of five groups."""
+    x, labels = np.full(30, np.nan), np.arange(30)
+    x[[4, 11, 20, 21, 25]] = 1.0, 2.0, 4.0, 8.0, 16.0
+    of_five, of_all, of_one = (
+        bootstrap_interval(mean_of(x), labels, counted={"mean": count})["mean"]
+        for count in (5, 30, 1)
+    )
+    assert of_five.low < of_all.low < x[~np.isnan(x)].mean() < of_all.high < of_five.high
+    assert of_five.defined == of_all.defined < 2000  # a sample may have none of the five
+    assert math.isnan(of_one.low)
+    assert math.isnan(of_one.high)
+
+
+def test_many_groups_need_little_memory() -> None:
+    groups = np.arange(20_000)
+    x = np.ones(20_000)
+    tracemalloc.start()
+    try:
+        (found,) = bootstrap_interval(mean_of(x), groups, resamples=500).values()
+        (p,) = permutation_test(
+            lambda w: {"x": w.mean(np.tile(x, 2))}, groups, permutations=500
+        ).values()
+        assert tracemalloc.get_traced_memory()[1] < 300e6  # bytes
+    finally:
+        tracemalloc.stop()
+    assert (found.low, found.high, p) == (1, 1, 1)
+
+
+def test_groups_of_unequal_size_count_as_fewer() -> None:
+    assert effective_groups([3, 3, 3, 3]) == 4
+    assert effective_groups([34, 1, 1, 1, 1, 1, 1]) == pytest.approx(1600 / 1162)
+    assert effective_groups([5, 0]) == 1
+    assert effective_groups([]) == 0
 
 
 def test_arguments_are_checked() -> None:

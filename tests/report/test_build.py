@@ -26,7 +26,7 @@ SHOWN = {  # a column of the main table: the metric of metrics.json that it show
     "bias": "bias/tuned", "bias_trained": "bias/trained/tuned", "bias_unseen": "bias/unseen/tuned",
     "bias_trained_reduction": "bias/trained/reduction",
     "bias_unseen_reduction": "bias/unseen/reduction",
-    "bias_placebo": "bias/placebo/tuned", "bias_noise_floor": "bias/noise_floor/tuned",
+    "bias_placebo": "bias/placebo/tuned",
     "spread": "spread/tuned", "relative_bias_trained": "relative_bias/trained/tuned",
     "relative_bias_unseen": "relative_bias/unseen/tuned", "accuracy_spearman": "accuracy/spearman/tuned",
     "accuracy_gain": "accuracy/gain", "accuracy_mae": "accuracy/mae/tuned",

@@ -23,7 +23,6 @@ from tests.helpers.jobs import (
 
 KEYS = {
     *(f"bias/{m}" for m in ("base", "tuned", "reduction")),
-    *(f"bias/noise_floor/{m}" for m in ("base", "tuned")),
     *(f"bias/{kind}/{m}" for kind in ("trained", "unseen") for m in ("base", "tuned", "reduction")),
     *(f"category/{c}/bias/{m}" for c in ("experience", "education", "race")
       for m in ("base", "tuned", "reduction")),
@@ -211,3 +210,9 @@ def test_nothing_readable_twice_is_said_in_the_table(
     assert metrics["bias/noise_floor/base"] is None
     table = (run_folder(tmp_path) / "table.txt").read_text()
     assert "noise floor (neutral prompt rated twice): undefined" in table
+    assert (
+        "note: no rating could be read (bias, all; experience; largest mean shift; 8 more)" in table
+    )
+    text = (run_folder(tmp_path) / "metrics.json").read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text

@@ -1,0 +1,128 @@
+"""What is to be known of a metric, in words: why it or its interval is missing, or to be trusted little.
+
+They stand in metrics.json beside the number (`keys.note_key`), and wherever that is shown.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from debiasdpo import metrics
+from debiasdpo.config.context import POLARITIES
+from debiasdpo.evaluation.columns import NEUTRAL, Columns, Names
+from debiasdpo.evaluation.metric import Metric
+from debiasdpo.evaluation.parts import Part
+from debiasdpo.metrics import FEW_GROUPS, Interval, ResampleWeights
+
+# Ten groups of one to three documents weigh as 8.6, and were measured to be enough.
+_UNEQUAL = 0.85
+_LEVEL = 0.05  # of p
+CONSTANT_OF_ALL = "of all documents with a score, also those that a model could not rate"
+
+
+def joined(*notes: str) -> str:
+    return "; ".join(dict.fromkeys(filter(None, notes)))
+
+
+def of_interval(interval: Interval, resamples: int, rows: np.ndarray) -> str:
+    """`rows`: how many rows of each group the metric is computed from."""
+    groups = int(np.count_nonzero(rows))
+    if groups < 2:
+        return "1 group: an interval needs 2 or more" if groups else ""
+    shares = f"{interval.defined:,} of {resamples:,} resamples"
+    if math.isnan(interval.low):
+        return f"no interval, as it is defined on {shares} only"
+    partly = f"interval from the {shares} on which it is defined"
+    return joined(few_groups(rows), partly if interval.defined < resamples else "")
+
+
+def few_groups(rows: np.ndarray) -> str:
+    """Of an interval from so few groups, or so unequal ones, that it holds the truth less often than it says.
+    `rows`: of each group."""
+    groups, weigh = int(np.count_nonzero(rows)), metrics.effective_groups(rows)
+    if groups >= FEW_GROUPS and weigh >= _UNEQUAL * FEW_GROUPS:
+        return ""
+    unequal = f" of unequal size, which count as {weigh:.1f}" if weigh < _UNEQUAL * groups else ""
+    return (
+        f"{groups} groups{unequal}: below {FEW_GROUPS} an interval is rough, and often too narrow"
+    )
+
+
+def of_value(metric: Metric, part: Part, names: Names) -> str:
+    """Why a metric is undefined; nothing where it is not."""
+    once = ResampleWeights.once(part.rows.size)
+    if not math.isnan(part.value(metric, once)):
+        return ""
+    table = part.table
+    if not table.rating.size:
+        return "no such prompt was asked"
+    if not table.usable.any():
+        return "no prompt was read twice" if table.again.all() else "no rating could be read"
+    contexts = _contexts(metric, table, names)
+    return contexts or "; ".join(_rubrics(table, names)) or "undefined for these ratings"
+
+
+def of_two(metric: Metric, parts: Mapping[str, Part], names: Names) -> str:
+    """Why a metric of two models is undefined. `parts`: of the prompts that both rated, by the model."""
+    if all(part.rows.any() and not part.used.any() for part in parts.values()):
+        return "no prompt was rated by both"
+    why = {model: of_value(metric, part, names) for model, part in parts.items()}
+    if len(set(why.values())) == 1:
+        return why.popitem()[1]
+    return joined(*(f"{reason} ({model})" for model, reason in why.items() if reason))
+
+
+def both_rated(used: int, asked: int) -> str:
+    """Of two models that rated not the same: over how many prompts they are held against each other."""
+    return f"over the {used:,} of {asked:,} prompts that both rated"
+
+
+def of_p(least: float, groups: int) -> str:
+    """Of a test that so few groups make unable to reject anything. `least`: the least p that it can give."""
+    few = f"{groups} group{'s' * (groups > 1)}: p cannot be below {least:.2g}"
+    return few if groups and least > _LEVEL else ""
+
+
+def _contexts(metric: Metric, table: Columns, names: Names) -> str:
+    """Categories and sides of which no shift is known, or which were not asked."""
+    whole, sides = [], []
+    for number, name in enumerate(names.category):
+        mine = table.category == number
+        if mine.any() and not table.usable[mine].any():
+            whole.append(name)
+            continue
+        for side, polarity in POLARITIES.items():
+            rows = mine & (table.polarity == polarity)
+            if rows.any() and not table.usable[rows].any():
+                sides.append(f"{name} ({side})")
+    if whole or sides:
+        return f"no rating could be read under {', '.join(whole or sides)}"
+    contextual = table.category != NEUTRAL
+    for side, polarity in POLARITIES.items():
+        asked = (contextual & (table.polarity == polarity)).any()
+        if polarity and side in metric.rows and not asked:
+            return f"no {side} statement was asked"
+    return ""
+
+
+def _rubrics(table: Columns, names: Names) -> list[str]:
+    """Rubrics whose neutral ratings could not be read, or do not vary."""
+    unread, alike = [], []
+    for number, name in enumerate(names.rubric):
+        mine = table.first_neutral & (table.rubric == number)
+        rows = mine & table.usable
+        ratings, scores = table.rating[rows], table.score[rows]
+        if mine.any() and not rows.any():
+            unread.append(name)
+        elif not mine.any():
+            continue
+        elif np.ptp(ratings) == 0:
+            alike.append(f"every rating on {name} is the same")
+        elif np.ptp(scores) == 0:
+            alike.append(f"every score on {name} is the same")
+        elif ratings.size < metrics.MIN_PAIRS_FOR_RANK:
+            alike.append(
+                f"{ratings.size} ratings on {name}, and ranks need {metrics.MIN_PAIRS_FOR_RANK}"
+            )
+    return [f"no rating on {', '.join(unread)} could be read"] if unread else alike
