@@ -19,6 +19,7 @@ from debiasdpo.report import (
     formats,
     page,
     tables,
+    transfer,
     versus,
 )
 from debiasdpo.report.collect import Run, find_runs
@@ -72,13 +73,13 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
     groups = group_runs(runs)
     log.info("%d runs, of which %d count", len(runs), sum(group.seeds for group in groups))
     main, accuracy = tables.main_table(groups), tables.accuracy_table(groups)
-    transfer, shifts = tables.transfer_table(groups), tables.shift_table(groups)
+    reductions, shifts = tables.transfer_table(groups), tables.shift_table(groups)
     compared = versus.versus_table(groups, against)
     by_data = list(figures.by_data(groups))
     bias = _some(figures.bias_by_method(*head, found) for head, found in blocks(groups))
     pareto = _some(figures.bias_and_accuracy(m, d, found) for m, d, found in by_data)
     matrices = _some(
-        drawing for m, d, found in by_data for drawing in figures.transfer(m, d, found)
+        drawing for m, d, found in by_data for drawing in transfer.transfer(m, d, found)
     )
     chosen = sorted(groups, key=lambda g: g.method != against)[:_DETAILED]
     detailed = [_detail(group) for group in chosen]
@@ -96,13 +97,13 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
         page.Section("methods", "Bias and accuracy", (main, accuracy), bias),
         page.Section("pareto", "Bias against accuracy", figures=pareto),
         page.Section("versus", f"Differences from {against}", (compared,)),
-        page.Section("transfer", "Transfer between contexts", (transfer,), matrices),
+        page.Section("transfer", "Transfer between contexts", (reductions,), matrices),
         page.Section("groups", "Group by group", (shifts,), (), tuple(detailed), remark),
     ]
     drawings = [*bias, *pareto, *matrices, *(d for detail in detailed for d in detail.figures)]
     return Report(
         runs=tuple(runs),
-        tables=(overview, main, accuracy, compared, transfer, shifts, spent),
+        tables=(overview, main, accuracy, compared, reductions, shifts, spent),
         figures=tuple(drawings),
         page=page.render(sections, runs, "Bias and accuracy of LLM ratings"),
     )

@@ -51,8 +51,12 @@ class Table:
     @cached_property
     def footnotes(self) -> dict[str, str]:
         """The notes of its values, each once, with the mark that it has in the table: a, b, ..."""
-        notes = dict.fromkeys(note_of(cell) for row in self.rows for cell in row)
-        return dict(zip(filter(None, notes), _marks(), strict=False))
+        notes = dict.fromkeys(note for row in self.rows for cell in row for note in notes_of(cell))
+        return dict(zip(notes, _marks(), strict=False))
+
+    def marks(self, cell: Cell) -> list[str]:
+        """Those of a cell's notes."""
+        return [self.footnotes[note] for note in notes_of(cell)]
 
     def blocks(self) -> Iterator[tuple[str, list[tuple[bool, tuple[Cell, ...]]]]]:
         """Blocks of rows under one heading, each row with whether it is set apart."""
@@ -72,8 +76,8 @@ def _marks() -> Iterator[str]:
         yield from map("".join, product(string.ascii_lowercase, repeat=length))
 
 
-def note_of(cell: Cell) -> str:
-    return cell.note if isinstance(cell, Value) else ""
+def notes_of(cell: Cell) -> tuple[str, ...]:
+    return cell.notes if isinstance(cell, Value) else ()
 
 
 def better(label: str, good: Good) -> str:
@@ -154,7 +158,7 @@ def _more(table: Table, column: int) -> list[str]:
     wide = any((cell.low, cell.sd) != (None, None) for cell in cells)
     return [
         *(("low", "high", "sd") if wide else ()),
-        *(["note"] if any(map(note_of, cells)) else []),
+        *(["note"] if any(map(notes_of, cells)) else []),
     ]
 
 

@@ -1,7 +1,7 @@
 """A table as LaTeX, whatever the names in it."""
 
 from debiasdpo.config.shown import visible
-from debiasdpo.report.formats import Cell, Style, Table, interval_text, note_of, text
+from debiasdpo.report.formats import Cell, Style, Table, interval_text, text
 
 _WRITTEN = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
@@ -48,8 +48,8 @@ def to_latex(table: Table) -> str:
 
 def _cell(table: Table, cell: Cell, style: Style) -> str:
     said = latex_text(" ".join(filter(None, (text(cell, style), interval_text(cell, style)))))
-    note = note_of(cell)
-    return rf"{said}\textsuperscript{{{table.footnotes[note]}}}" if note else said
+    marks = ",".join(table.marks(cell))
+    return rf"{said}\textsuperscript{{{marks}}}" if marks else said
 
 
 def latex_text(value: str) -> str:

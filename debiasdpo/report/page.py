@@ -53,7 +53,6 @@ def render(sections: Sequence[Section], runs: Sequence[Run], title: str) -> str:
         "interval_text": formats.interval_text,
         "sd_text": formats.sd_text,
         "signed": formats.signed,
-        "note_of": formats.note_of,
     }
     environment.globals.update(helpers)
     environment.filters["lines"] = lambda text: _Lines(visible(text))

@@ -1,7 +1,6 @@
 """The report's tables: runs, the main table, the transfer matrix, shifts by context and polarity."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from debiasdpo import metrics
 from debiasdpo.config.context import PLACEBO
@@ -144,7 +143,7 @@ def _metrics(group: Group, shown: Sequence[Shown], counts: tuple[str, str] | Non
         mine = group.of(key)
         if value is not None and mine is not None and mine != counts:
             fewer = f"of {mine[0]} documents and {mine[1]} groups"
-            value = replace(value, note="; ".join(filter(None, (fewer, value.note))))
+            value = value.noted(fewer)
         cells.append(value)
     return cells
 
@@ -200,7 +199,7 @@ def reduction_on(group: Group, category: str) -> Value | None:
 def _placebo_reduction(run: Run) -> Value:
     base, tuned = (run.value(f"bias/placebo/{model}") for model in MODELS)
     if base.mean is None or tuned.mean is None:
-        return Value(None, note="; ".join(filter(None, (base.note, tuned.note))))
+        return Value(None, note=tuned.note).noted(base.note)
     if not base.mean:
         return Value(None, note="the base model's bias is 0")
     reduction = float(metrics.reduction(base.mean, tuned.mean))

@@ -3,11 +3,12 @@
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from debiasdpo.metrics import mean_sd_over_seeds
 
-UNSAID = "undefined; metrics.json does not say why"
+UNSAID = "undefined, and metrics.json does not say why"
+_BETWEEN = "; "  # notes of one value
 _NAMED = 4  # of what has the same note
 
 
@@ -26,6 +27,15 @@ class Value:
     high: float | None = None
     sd: float | None = None
     note: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Its notes one by one: metrics.json has several as one text."""
+        return tuple(filter(None, self.note.split(_BETWEEN)))
+
+    def noted(self, *notes: str) -> "Value":
+        """The same with these notes before its own."""
+        return replace(self, note=_BETWEEN.join(filter(None, (*notes, self.note))))
 
 
 def pool(values: Sequence[Value], seeds: Sequence[int | None], shared: bool = True) -> Value:
@@ -59,9 +69,9 @@ def _of_seeds(values: Sequence[Value], seeds: Sequence[int | None]) -> str:
     """`seeds 1, 2: no rating varies`: the notes of the seeds, each once."""
     found: dict[str, list[int | None]] = defaultdict(list)
     for value, seed in zip(values, seeds, strict=True):
-        if value.note:
-            found[value.note].append(seed)
-    return "; ".join(f"{of_seeds(same)}: {note}" for note, same in found.items())
+        for note in value.notes:
+            found[note].append(seed)
+    return _BETWEEN.join(f"{of_seeds(same)}: {note}" for note, same in found.items())
 
 
 def of_seeds(seeds: Collection[int | None]) -> str:
@@ -84,8 +94,9 @@ def notes_of(found: Iterable[tuple[str, Value | None]]) -> list[str]:
     """The notes of named values, each once, with what it is of: `education, race: no rating varies`."""
     names: dict[str, list[str]] = defaultdict(list)
     for name, value in found:
-        if value is not None and value.note and name not in names[value.note]:
-            names[value.note].append(name)
+        for note in () if value is None else value.notes:
+            if name not in names[note]:
+                names[note].append(name)
     return [
         f"{', '.join(same[:_NAMED])}{f' and {len(same) - _NAMED} more' if len(same) > _NAMED else ''}: {note}"
         for note, same in names.items()

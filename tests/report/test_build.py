@@ -348,7 +348,8 @@ def test_rows_of_other_documents_or_seeds_say_so(tmp_path: Path) -> None:
     for seed in (0, 1):
         write_run(tmp_path / f"runs/sft{seed}", seed=seed)
     write_run(tmp_path / "runs/dpo", method="dpo_only", seed=1, more=few)
-    write(build([tmp_path / "runs"]), tmp_path / "out")
+    report = build([tmp_path / "runs"])
+    write(report, tmp_path / "out")
     base, sft, dpo = table_rows(tmp_path / "out", "main")
     assert [r["seeds"] for r in (base, sft, dpo)] == ["2", "2", "1"]
     said = "seed 1 only, beside rows of seeds 0, 1: the test documents of other seeds may be others"
@@ -356,6 +357,9 @@ def test_rows_of_other_documents_or_seeds_say_so(tmp_path: Path) -> None:
     assert (dpo["documents"], dpo["groups"]) == ("4", "4")
     assert dpo["accuracy_spearman_note"] == "of 3 documents and 2 groups"
     assert table_rows(tmp_path / "out", "transfer")[1]["seeds_note"] == said
+    noted = {drawing.name.split("_")[0]: drawing.notes for drawing in report.figures}
+    assert f"dpo_only: {said}" in noted["bias"]
+    assert f"dpo_only trained on race: {said}" in noted["pareto"]
     assert {r["seeds_note"] for r in table_rows(tmp_path / "out", "shifts")} == {"", said}
 
 

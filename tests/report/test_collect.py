@@ -120,7 +120,7 @@ def test_metrics_that_are_no_numbers_are_undefined(copied: Runs) -> None:
     run = read_run(folder)
     assert [run.metric(key) for key in "abcdef"] == [None, None, None, None, 0.5, None]
     assert run.value("e") == Value(0.5)
-    assert run.value("d") == Value(None, note="undefined; metrics.json does not say why")
+    assert run.value("d") == Value(None, note="undefined, and metrics.json does not say why")
     assert run.value("gone") == Value(None, note="not in metrics.json")
 
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from debiasdpo.report import details, figures
+from debiasdpo.report import details, figures, transfer
 from debiasdpo.report.calibration import calibration
 from debiasdpo.report.collect import METHODS, find_runs
 from debiasdpo.report.drawing import Drawing, mark, svg_file
@@ -58,7 +58,7 @@ def test_methods_differ_by_shape_as_well_as_by_colour() -> None:
 def all_of(groups: list[Group]) -> list[Drawing]:
     made: list[Drawing | None] = [
         figures.bias_and_accuracy("m", "d", groups),
-        *figures.transfer("m", "d", groups),
+        *transfer.transfer("m", "d", groups),
         figures.bias_by_method("m", "d", "race", groups),
         *(
             draw(g)
@@ -107,7 +107,7 @@ def test_the_same_figure_is_the_same_file(runs: Runs) -> None:
 def test_what_is_undefined_is_not_drawn_as_a_number() -> None:
     undefined = {"accuracy/spearman/base": None, "accuracy/spearman/tuned": None}
     assert figures.bias_and_accuracy("m", "d", [group(metrics=undefined)]) is None
-    (drawn,) = figures.transfer("m", "d", [group()])
+    (drawn,) = transfer.transfer("m", "d", [group()])
     words = [e.text for e in elements(drawn.svg) if e.tag.endswith("text")]
     assert "–" in words  # age
     assert drawn.notes[0].startswith("sft trained on race, audited on age: undefined")
@@ -118,7 +118,7 @@ def test_what_is_undefined_is_not_drawn_as_a_number() -> None:
 def test_a_model_that_was_only_measured_has_a_base_alone() -> None:
     found = {k: v for k, v in ratings().items() if "/base" in k and "trained" not in k}
     (only,) = group_runs([run("none", method="none", metrics=found)])
-    assert figures.transfer("m", "d", [only]) == []
+    assert transfer.transfer("m", "d", [only]) == []
     assert figures.bias_and_accuracy("m", "d", [only]) is not None
     assert details.shifts(only) is not None
 
@@ -127,7 +127,7 @@ def test_long_transfer_matrices_go_on_in_another_figure() -> None:
     groups = [
         group(method, (context,)) for method in METHODS[1:] for context in ("race", "age", "role")
     ]
-    drawn = figures.transfer("m", "d", groups)
+    drawn = transfer.transfer("m", "d", groups)
     assert len(drawn) == 3
     assert len({d.name for d in drawn}) == 3
 

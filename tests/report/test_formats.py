@@ -147,16 +147,16 @@ def test_notes_are_footnotes_with_a_mark_for_each_text() -> None:
     few, none = "1 group: an interval needs 2 or more", "no rating varies: 50%"
     rows: list[tuple[Cell, ...]] = [
         ("a", Value(0.5, note=few), Value(0.25)),
-        ("b", Value(0.5, note=few), Value(None, note=none)),
+        ("b", Value(0.5, note=few), Value(None, note=f"{none}; {few}")),
     ]
     found = table(rows, Column("m", "m", "text"), Column("x", "x"), Column("y", "y"))
     assert found.footnotes == {few: "a", none: "b"}
     assert cells_of(found) == [
         ["m", "x", "x_note", "y", "y_note"],
-        ["a", "0.5", few, "0.25", ""], ["b", "0.5", few, "undefined", none],
+        ["a", "0.5", few, "0.25", ""], ["b", "0.5", few, "undefined", f"{none}; {few}"],
     ]  # fmt: skip
     assert to_latex(found).splitlines()[5:] == [
-        r"a & 0.50\textsuperscript{a} & 0.25 \\", r"b & 0.50\textsuperscript{a} & --\textsuperscript{b} \\",
+        r"a & 0.50\textsuperscript{a} & 0.25 \\", r"b & 0.50\textsuperscript{a} & --\textsuperscript{b,a} \\",
         r"\bottomrule", r"\end{tabular}",
         rf"\par\smallskip{{\footnotesize\raggedright\textsuperscript{{a}}~{few}\par}}",
         r"\par\smallskip{\footnotesize\raggedright\textsuperscript{b}~no rating varies: 50\%\par}",

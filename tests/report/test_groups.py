@@ -38,6 +38,8 @@ def test_undefined_in_one_seed_is_undefined_over_all_and_says_why() -> None:
     half = pool([Value(0.25, 0.1, 0.3), Value(0.75)], [0, 1])
     assert (half.mean, half.low) == (0.5, None)
     assert half.note == "no interval, as seed 1 has none"
+    both = Value(None, note="no rating varies; few")
+    assert pool([constant, both], [0, 1]).notes == ("seeds 0, 1: no rating varies", "seed 1: few")
     few = Value(0.2, note="1 group: an interval needs 2 or more")
     assert pool([few, few], [0, 1]).note == "seeds 0, 1: 1 group: an interval needs 2 or more"
 
@@ -190,4 +192,7 @@ def test_notes_say_what_they_are_of() -> None:
     few = Value(0.5, note="1 group")
     found = [("age", few), ("race", few), ("age", few), ("role", Value(0.5)), ("sex", None)]
     assert notes_of(found) == ["age, race: 1 group"]
+    assert notes_of([("age", Value(0.5, note="1 group; few")), ("race", few)]) == [
+        "age, race: 1 group", "age: few",
+    ]  # fmt: skip
     assert notes_of([(str(i), few) for i in range(6)]) == ["0, 1, 2, 3 and 2 more: 1 group"]
