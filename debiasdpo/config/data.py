@@ -6,6 +6,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
+from debiasdpo.config.sameness import same_name
 from debiasdpo.schema import Count, Fraction, NonNegative, Section, Text
 
 _MOST_LEVELS = 1000  # each is scored where rate.readout=expected
@@ -213,6 +214,27 @@ class TableConfig(DataConfig):
         unknown = sorted(set(self.score_columns) - set(self.rubrics))
         if unknown:
             raise ValueError(f"score_columns names {unknown[0]!r}, which is not among rubrics")
+        return self
+
+    @model_validator(mode="after")
+    def _scores_have_columns_of_their_own(self) -> Self:
+        """Ids that are numbers could else be read as scores."""
+        other = {
+            same_name(getattr(self, key)): key
+            for key in ("text_column", "group_column", "id_column")
+        }
+        columns = {self.score_column: "set score_column"}
+        if self.layout == "wide":
+            columns = {
+                self.score_columns.get(name, name): f"set score_columns.{name}"
+                for name in self.rubrics
+            }
+        for column, cure in columns.items():
+            if same_name(column) in other:
+                raise ValueError(
+                    f"scores would be read from the column {column!r}, which is the"
+                    f" {other[same_name(column)]}; {cure} to the column that holds them"
+                )
         return self
 
 

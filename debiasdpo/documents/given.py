@@ -94,8 +94,14 @@ def _require_columns(rows: Collection[Cells], rubrics: Mapping[str, Rubric]) -> 
     mapped = [
         _by_name(m, "documents") for cells in rows if isinstance(m := cells.get("scores"), Mapping)
     ]
-    scored = [*existing, *dict.fromkeys(name for scores in mapped for name in scores)]
+    within = list(dict.fromkeys(name for scores in mapped for name in scores))
+    scored = [*existing, *within]
     for name in rubrics:
+        if column_name(name) in _COLUMNS and column_name(name) not in within:
+            raise UserError(
+                f"documents: the rubric {name!r} has the name of a column that holds something else. Give its"
+                " scores in a column 'scores', as a mapping from rubric to score."
+            )
         if column_name(name) not in scored:
             raise UserError(
                 f"documents: {_no_column(name, scored)} It holds the scores on the rubric {name!r}; or"
@@ -110,7 +116,8 @@ def _no_column(name: str, existing: Collection[str]) -> str:
 
 def _document(cells: Cells, rubrics: Mapping[str, Rubric], where: str) -> Document:
     mapped = cells.get("scores")
-    scores = {**cells, **_by_name(mapped, where)} if isinstance(mapped, Mapping) else cells
+    scores = {column: cell for column, cell in cells.items() if column not in _COLUMNS}
+    scores |= _by_name(mapped, where) if isinstance(mapped, Mapping) else {}
     found = {
         name: score_of(scores.get(column_name(name)), rubric, f"{where}, column {name!r}")
         for name, rubric in rubrics.items()

@@ -24,9 +24,3 @@ class Labels:
     def numbers(self) -> np.ndarray:
         """(rows,): the place of each row's text among `names`."""
         return np.frombuffer(self._column, dtype=np.int32)
-
-    @property
-    def texts(self) -> np.ndarray:
-        """(rows,): the text of each row."""
-        texts: np.ndarray = np.array(self.names, dtype=str)[self.numbers]
-        return texts

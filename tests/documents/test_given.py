@@ -52,6 +52,15 @@ def test_mistakes_in_documents_are_said_with_their_place(documents: Any, said: s
         given_documents(documents, RUBRICS)
 
 
+def test_ids_that_are_numbers_are_no_scores() -> None:
+    documents = [{**d, "id": i} for i, d in enumerate(DOCUMENTS, 1)]
+    rubrics = {"id": RUBRICS["depth"]}
+    with pytest.raises(UserError, match="the rubric 'id' has the name of a column that holds"):
+        given_documents(documents, rubrics)
+    found = given_documents([{**d, "scores": {"id": 2}} for d in documents], rubrics)
+    assert [(d.id, d.scores) for d in found] == [(str(i), {"id": 2.0}) for i in range(1, 5)]
+
+
 def test_cells_are_texts_and_numbers_whatever_their_types() -> None:
     frame = pd.DataFrame(
         {"id": [7, 8], "group": [1.0, 2.0], "text": [" x ", "y"], "depth": ["2", None]}

@@ -278,6 +278,15 @@ def test_files_that_cannot_be_used_are_explained(
         ({"rubrics": {}}, "rubrics is empty"),
         ({"score_columns": {"clarty": "c"}}, "score_columns names 'clarty'"),
         ({"layout": "tall"}, "layout"),
+        (
+            {"rubrics": {"id": RUBRICS["clarity"]}},
+            "from the column 'id', which is the id_column; set score_columns.id",
+        ),
+        ({"score_columns": {"clarity": "Text"}, "text_column": "Text"}, "which is the text_column"),
+        (
+            {"layout": "long", "score_column": "group"},
+            "which is the group_column; set score_column to",
+        ),
         ({"id_colum": "x"}, "id_colum"),
     ],
 )
