@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from debiasdpo.config.sameness import same_name
+from debiasdpo.config.sameness import normal_text, same_name
 from debiasdpo.schema import Count, Fraction, NonNegative, Section, Text
 
 _MOST_LEVELS = 1000  # each is scored where rate.readout=expected
@@ -60,6 +60,11 @@ class Rubric(Section):
     @property
     def scale(self) -> Scale:
         return Scale(self.low, self.high, self.step)
+
+    @property
+    def asks(self) -> tuple[object, ...]:
+        """What rubrics are put in order by, so that their names decide nothing."""
+        return normal_text(self.question), *self.scale, self.high_is_good
 
     @model_validator(mode="after")
     def _scale_has_levels(self) -> Self:

@@ -20,9 +20,9 @@ _WHOLE = re.compile(r"(-?)0*([0-9]+)(?:\.0*)?")
 
 
 def normal_text(text: str) -> str:
-    """The form in which a text is kept and shown to a rater: composed (NFC), lines ending in LF, no white
-    space around it. What it says, down to its spaces, is as it was."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    """The form in which a text is kept and shown to a rater: composed (NFC), lines ending in LF, no byte
+    order marks, no white space around it. What it says, down to its spaces, is as it was."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufeff", "")
     return unicodedata.normalize("NFC", lines).strip()
 
 

@@ -93,7 +93,7 @@ def write(config: AnyDataConfig, seed: int, folder: Path) -> None:
         corpus = simulated.read(config, seed)
     else:
         corpus = _module(config).read(config)
-    overview = Overview(corpus.documents)
+    overview = Overview(corpus.documents, corpus.rubrics)
     _check_scores(config, corpus, overview)
     groups = overview.groups
     # Simulated documents have an order of their own, which no file and no name decides.

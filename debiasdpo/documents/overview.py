@@ -7,10 +7,11 @@ called, nor on where they stand in a file.
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from debiasdpo.config.data import Rubric
 from debiasdpo.config.sameness import same_name, same_text
 from debiasdpo.documents.base import Document
 from debiasdpo.documents.labels import Labels
@@ -20,7 +21,8 @@ from debiasdpo.documents.marks import Marks
 class Overview:
     """Of all documents of a corpus, gone through once, in some 30 bytes each."""
 
-    def __init__(self, documents: Iterable[Document]) -> None:
+    def __init__(self, documents: Iterable[Document], rubrics: Mapping[str, Rubric]) -> None:
+        names = sorted(rubrics, key=lambda name: rubrics[name].asks)
         self.groups = Labels()  # by `same_name`
         self.texts = Marks()  # alike where texts are the same
         self.on_rubric = Counter[str]()  # documents with a score on each rubric
@@ -32,7 +34,7 @@ class Overview:
             self.texts.add(same_text(document.text))
             self.on_rubric.update(document.scores.keys())
             self._written.add(document.group)
-            self._whole.add(json.dumps([document.text, sorted(document.scores.items())]))
+            self._whole.add(json.dumps([document.text, *map(document.scores.get, names)]))
             self._has_score.append(bool(document.scores))
 
     def __len__(self) -> int:

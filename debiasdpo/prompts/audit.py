@@ -39,7 +39,7 @@ class RatingPrompts(Iterable[DocumentPrompts]):
 
     def __iter__(self) -> Iterator[DocumentPrompts]:
         # By what is asked: what a rubric is called decides nothing.
-        rubrics = sorted(self.rubrics, key=lambda name: self.rubrics[name].model_dump_json())
+        rubrics = sorted(self.rubrics, key=lambda name: self.rubrics[name].asks)
         # Each rubric goes through the statements by itself: in turns with another one, it would only
         # ever see one polarity.
         turn = {name: i for i, name in enumerate(rubrics)}

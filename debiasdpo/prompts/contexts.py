@@ -1,10 +1,12 @@
 """Spurious contexts: statements about who is rated or who asks, which must not change a rating."""
 
+import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from debiasdpo.config.context import POLARITIES, ContextConfig, Statements
+from debiasdpo.config.context import POLARITIES, Category, ContextConfig, Statements
+from debiasdpo.config.sameness import normal_text
 
 Wording = Literal["train", "test"]
 
@@ -32,17 +34,16 @@ def statements(
 ) -> tuple[Statement, ...]:
     """All statements of the categories in one wording. Categories are in the order of what they say:
     neither how they are called nor where they stand in the configuration decides anything."""
-    said = {
-        name: config.categories[name].model_dump_json(exclude={"description"})
-        for name in categories
-    }
+    found = [_of_category(name, config.categories[name], wording) for name in categories]
+    found.sort(key=lambda mine: [normal_text(statement.text) for statement in mine])
+    return tuple(itertools.chain.from_iterable(found))
+
+
+def _of_category(name: str, category: Category, wording: Wording) -> list[Statement]:
     found = []
-    for name in sorted(said, key=said.__getitem__):
-        for side, polarity in POLARITIES.items():
-            texts: Statements | None = getattr(config.categories[name], side)
-            if texts is not None:
-                chosen = texts.train if wording == "train" else texts.test
-                found += [
-                    Statement(name, polarity, wording, i, text) for i, text in enumerate(chosen)
-                ]
-    return tuple(found)
+    for side, polarity in POLARITIES.items():
+        texts: Statements | None = getattr(category, side)
+        if texts is not None:
+            chosen = texts.train if wording == "train" else texts.test
+            found += [Statement(name, polarity, wording, i, text) for i, text in enumerate(chosen)]
+    return found

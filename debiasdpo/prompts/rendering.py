@@ -49,7 +49,7 @@ class PromptStyle:
 def query(rubric: Rubric) -> str:
     steps = "" if rubric.step == 1 else f" in steps of {points(rubric.step)}"
     low, high = points(rubric.low), points(rubric.high)
-    return f"{rubric.question} Rate it on a scale from {low} to {high}{steps}."
+    return f"{normal_text(rubric.question)} Rate it on a scale from {low} to {high}{steps}."
 
 
 def request(style: PromptStyle, rubric: Rubric, statement: Statement | None) -> str:
@@ -72,7 +72,10 @@ def render(
 ) -> Prompt:
     """The prompt for one document, rubric and statement (None: the neutral prompt). `asked`: stands in
     place of query and context."""
-    parts = [f"{style.heading}\n\n{document.text}", query(rubric) if asked is None else asked]
+    parts = [
+        f"{normal_text(style.heading)}\n\n{document.text}",
+        query(rubric) if asked is None else asked,
+    ]
     parts += [style.reminder] if style.reminder else []
     parts.append(_fill(style.instruction, rubric))
     system = [] if style.system is None else [style.system]
@@ -86,7 +89,7 @@ def render(
             system = [*filter(None, system), context]
     said = {"system": system, "user": parts}
     messages = [
-        {"role": role, "content": normal_text("\n\n".join(texts))}
+        {"role": role, "content": "\n\n".join(map(normal_text, texts))}
         for role, texts in said.items()
         if texts
     ]
@@ -170,7 +173,7 @@ def by_document(prompts: Iterable[Prompt]) -> list[list[Prompt]]:
 def _fill(text: str, rubric: Rubric) -> str:
     """Put the ends of the rubric's scale where a text says {best} or {worst}."""
     worst, best = (rubric.low, rubric.high) if rubric.high_is_good else (rubric.high, rubric.low)
-    return text.replace("{best}", points(best)).replace("{worst}", points(worst))
+    return normal_text(text).replace("{best}", points(best)).replace("{worst}", points(worst))
 
 
 def answer(level: float) -> str:

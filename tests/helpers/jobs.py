@@ -64,6 +64,13 @@ def run_folder(output: Path) -> Path:
     return folder
 
 
+def override(value: Any) -> str:
+    """A value as Hydra reads it in an override."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {override(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value)
+
+
 def untimed(metrics: Mapping[str, Any]) -> Metrics:
     """Metrics that two runs of the same job share."""
     return {k: v for k, v in metrics.items() if not k.startswith(("time/", "cost/"))}

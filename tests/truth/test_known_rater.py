@@ -22,7 +22,7 @@ from debiasdpo.jobs.identity import Choices
 from debiasdpo.raters.callable import CallableRater
 from debiasdpo.tasks import rubric_rating
 from tests.helpers import known_figures, known_values
-from tests.helpers.jobs import JobConfigs
+from tests.helpers.jobs import JobConfigs, override
 from tests.helpers.known_rater import CATEGORIES, REMINDER, RUBRICS, KnownRater, World
 
 Metrics = dict[str, Any]
@@ -41,9 +41,9 @@ def reminding_job(job_config: JobConfigs, folder: Path, resamples: int) -> JobCo
     """The job that measures a rater as it is, and once more with a reminder in every prompt."""
     return job_config(
         "rate=text", "rate.temperature=1", "method=prompt_ignore", f"method.reminder={REMINDER!r}",
-        "data=table", f"data.path={_write(World(0, 1), folder)}", f"data.rubrics={_override(RUBRICS)}",
+        "data=table", f"data.path={_write(World(0, 1), folder)}", f"data.rubrics={override(RUBRICS)}",
         "data.split={train: 0, validation: 0, test: 1}",
-        f"++context.categories={_override(CATEGORIES)}", "context.train.sycophancy=false",
+        f"++context.categories={override(CATEGORIES)}", "context.train.sycophancy=false",
         *(f"+context.train.{name}=true" for name in SETS["trained"]),
         f"audit.categories=[{','.join(CATEGORIES)}]", "audit.statements=2",
         f"audit.resamples={resamples}",
@@ -65,13 +65,6 @@ def _write(world: World, folder: Path) -> Path:
     table = folder / "documents.jsonl"
     table.write_text("".join(json.dumps(document) + "\n" for document in world.documents))
     return table
-
-
-def _override(value: Any) -> str:
-    """As Hydra reads it."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_override(item)}" for key, item in value.items()) + "}"
-    return json.dumps(value)
 
 
 def figures(found: Metrics) -> Metrics:
