@@ -35,13 +35,19 @@ def results_table(metrics: Mapping[str, Any]) -> str:
             cells = [_cell(metrics, key) for key in keys]
             change = _change(metrics, metric, name)
             lines.append(f"{label:30}{cells[0]:>22}{cells[1]:>22}{change:>24}".rstrip())
-        keys += [str(change.key(metric, name)) for change in _shown_changes(metric)]
-        keys += [str(Key(metric.key, CONSTANT, metric.each, name))]
-        for key in keys:
+        for key, of in _labels(metric, name):
             for note in filter(None, metrics.get(note_key(key), "").split("; ")):
                 known = notes.setdefault(_COUNTS.sub("", note), _Note(note, []))
-                known.of.extend({name or metric.label}.difference(known.of))
+                known.of.extend({of}.difference(known.of))
     return "\n".join([*lines, *_below(metrics), *_said(notes.values())])
+
+
+def _labels(metric: Metric, name: str) -> Iterator[tuple[Key, str]]:
+    """The keys that a line shows, and what notes call them."""
+    for of in (*MODELS, CONSTANT):
+        yield Key(metric.key, of, metric.each, name), name or metric.label
+    for change in _shown_changes(metric):
+        yield change.key(metric, name), name or change.label
 
 
 class _Note(NamedTuple):

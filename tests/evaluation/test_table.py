@@ -35,12 +35,13 @@ def test_the_table(job: JobConfig) -> None:
     assert not [line for line in lines if "noise floor" in line]  # nothing was rated twice
     scores = lines.index("expert scores of clarity: 1: 0, 2: 1, 3: 0, 4: 1, 5: 0, 6: 1, 7: 1")
     assert lines[scores + 1 :] == [
-        "note: 4 groups: below 10 an interval is rough, and often too narrow (bias, all; bias, trained;",
-        "  bias, unseen; 13 more)",
-        "note: over the 23 of 24 prompts that both rated (bias, all; bias, unseen; race; 1 more)",
-        *lines[scores + 4 :],
+        "note: 4 groups: below 10 an interval is rough, and often too narrow (bias, all; bias reduction,",
+        "  all; bias, trained; 19 more)",
+        "note: over the 23 of 24 prompts that both rated (bias reduction, all; bias reduction, unseen;",
+        "  race; 1 more)",
+        *lines[scores + 5 :],
     ]
-    assert lines[scores + 4].startswith("note: interval from the ")
+    assert lines[scores + 5].startswith("note: interval from the ")
     assert len([line for line in lines if line.startswith("note: ")]) == 3
 
 
@@ -86,13 +87,10 @@ def test_undefined_is_said(job: JobConfig) -> None:
     said = {line[:30].strip(): line[30:].split() for line in lines}
     assert said["accuracy: Spearman"] == ["undefined", "undefined", "gain", "undefined"]
     assert said["role"][-1] == "undefined"
-    note = next(
-        i for i, line in enumerate(lines) if line.startswith("note: every rating on clarity")
+    words = (
+        "note: every rating on clarity is the same (Spearman; gain; bias / spread, trained; 3 more)"
     )
-    assert " ".join(lines[note : note + 2]) == (
-        "note: every rating on clarity is the same (Spearman; bias / spread, trained; bias / spread,"
-        "   unseen)"
-    )
+    assert words in lines
 
 
 def test_a_tracker_gets_numbers_only() -> None:
