@@ -42,13 +42,15 @@ def compare(
     permutations: int = 9999,
     confidence: float = 0.95,
     seed: int = 0,
+    called: tuple[str, str] = ("the first", "the second"),
 ) -> dict[str, Comparison]:
     """Compare methods A and B in the metrics of these keys, each as in metrics.json; None: in all metrics
     that can be compared (`Metric.compared`).
 
     a, b: for each seed, the rating rows of a run (ratings_tuned.jsonl, or ratings_base.jsonl);
     document_rows: for each seed, the rows of documents.jsonl, the same for both runs. trained: the
-    categories that both were trained on. A `UserError` says so if two runs rated other prompts.
+    categories that both were trained on. called: A and B, in notes. A `UserError` says so if two runs rated
+    other prompts.
 
     A metric is that of each seed over the prompts that both methods rated in it, averaged over seeds;
     undefined where a seed's is. Interval and p come from whole clusters (`metrics.bootstrap_interval`,
@@ -106,7 +108,7 @@ def compare(
         name = metric.key
         least = metrics.least_p(counts[name], permutations)
         pairs = list(zip(run_a.parts(metric), run_b.parts(metric), strict=True))
-        about = _undefined(metric, pairs, names) or notes.joined(
+        about = _undefined(metric, pairs, names, called) or notes.joined(
             notes.of_interval(intervals[name], resamples, counted[name]),
             notes.of_p(least, counts[name]),
         )
@@ -141,13 +143,12 @@ def _common(
     return _Seed(one.only(both), other.only(both), one.group, one.usable != other.usable)
 
 
-def _undefined(metric: Metric, pairs: Iterable[tuple[Part, Part]], names: Names) -> str:
+def _undefined(
+    metric: Metric, pairs: Iterable[tuple[Part, Part]], names: Names, called: tuple[str, str]
+) -> str:
     """Why a comparison is undefined: the reasons of all seeds."""
     return notes.joined(
-        *(
-            notes.of_two(metric, {"the first": mine, "the second": other}, names)
-            for mine, other in pairs
-        )
+        *(notes.of_two(metric, dict(zip(called, both, strict=True)), names) for both in pairs)
     )
 
 

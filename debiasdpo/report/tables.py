@@ -2,16 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 
-from debiasdpo import metrics
 from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.shown import joined
 from debiasdpo.evaluation import catalog
-from debiasdpo.evaluation.keys import CHANGES, MODELS, Key
+from debiasdpo.evaluation.keys import CHANGES, Key
 from debiasdpo.evaluation.metric import Shown
 from debiasdpo.report.collect import Run
 from debiasdpo.report.formats import Cell, Column, Table, better
 from debiasdpo.report.groups import Group, base_groups, blocks
-from debiasdpo.report.values import Value, of_seeds, pool
+from debiasdpo.report.values import Value, of_seeds
 
 MODEL, DATA = Column("model", "model", "text"), Column("data", "data", "text")
 TRAINED_ON, METHOD = Column("trained_on", "trained on", "text"), Column("method", "method", "text")
@@ -188,22 +187,8 @@ def _reduction(category: str) -> Key:
 
 
 def reduction_on(group: Group, category: str) -> Value | None:
-    """Bias reduction on one category; of the placebo, which has none in metrics.json, without an
-    interval."""
-    if category != PLACEBO or not group.has_placebo:
-        return group.value(str(_reduction(category)))
-    seeds = [run.seed for run in group.runs]
-    return pool([_placebo_reduction(run) for run in group.runs], seeds)
-
-
-def _placebo_reduction(run: Run) -> Value:
-    base, tuned = (run.value(f"bias/placebo/{model}") for model in MODELS)
-    if base.mean is None or tuned.mean is None:
-        return Value(None, note=tuned.note).noted(base.note)
-    if not base.mean:
-        return Value(None, note="the base model's bias is 0")
-    reduction = float(metrics.reduction(base.mean, tuned.mean))
-    return Value(reduction, note="no interval: it is not among the metrics of a run")
+    """Bias reduction on one category."""
+    return group.value(str(_reduction(category)))
 
 
 def shift_table(groups: Sequence[Group]) -> Table:

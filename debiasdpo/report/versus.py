@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from debiasdpo.errors import UserError
-from debiasdpo.evaluation import catalog
+from debiasdpo.evaluation import catalog, notes
 from debiasdpo.evaluation.comparison import Comparison, compare
 from debiasdpo.evaluation.metric import Shown
 from debiasdpo.metrics import holm, least_p
@@ -35,7 +35,6 @@ class _Compared:
     group: Group
     reference: Group
     seeds: tuple[int | None, ...]
-    groups: int  # of documents, which are swapped whole
     found: dict[str, Comparison]  # by the metric's key
 
 
@@ -69,8 +68,9 @@ def versus_table(groups: Sequence[Group], against: str) -> Table:
         for metric in shown:
             cells += _cells(one, metric, float(next(adjusted)), count)
         rows.append(tuple(cells))
-    for groups_of in sorted({one.groups for one in compared}):
-        log.info("differences from %s: %s", against, _least(groups_of, count))
+    defined = [c for one in compared for m in shown if not math.isnan((c := one.found[m.metric]).p)]
+    for number in sorted({comparison.groups for comparison in defined}):
+        log.info("differences from %s: %s", against, _least(number, count))
     return Table(
         "versus", f"Each method against {against}",
         f"Difference: the method less {against}, paired on the same test prompts and seeds; below 0 is"
@@ -94,21 +94,16 @@ def _least(groups: int, comparisons: int) -> str:
 def _cells(one: _Compared, metric: Shown, adjusted: float, comparisons: int) -> list[Cell]:
     """Difference, p and adjusted p."""
     found = one.found[metric.metric]
+    # How few groups there are is said of p, together with the number of comparisons.
+    few = notes.of_p(found.least_p, found.groups)
+    about = [said for said in Value(None, note=found.note).notes if said != few]
     if math.isnan(found.difference):
-        sides = ((one.group.label, found.a), (one.reference.label, found.b))
-        whose = " and ".join(label for label, value in sides if math.isnan(value))
-        undefined = Value(None, note=f"undefined, as {metric.label} of {whose} is")
-        return [undefined, undefined, undefined]
+        return [Value(None).noted(*about)] * 3
     low, high = found.interval
     known = math.isfinite(low) and math.isfinite(high)
-    without = "no interval: undefined in most resamples"
-    if one.groups < 2:
-        without = f"{one.groups} group: an interval needs 2 or more"
-    difference = (
-        Value(found.difference, low, high) if known else Value(found.difference, note=without)
-    )
-    said = _least(one.groups, comparisons)
-    return [difference, Value(found.p, note=said), Value(adjusted, note=said)]
+    difference = Value(found.difference, *(found.interval if known else ())).noted(*about)
+    least = _least(found.groups, comparisons)
+    return [difference, Value(found.p, note=least), Value(adjusted, note=least)]
 
 
 def _seeds_cell(one: _Compared) -> Value:
@@ -170,17 +165,13 @@ def _compare(group: Group, reference: Group) -> _Compared | None:
             keys=[metric.metric for metric in catalog.shown("versus")],
             resamples=_RESAMPLES,
             permutations=_PERMUTATIONS,
+            called=(group.label, reference.label),
         )
     except (UserError, KeyError, ValueError, TypeError, IndexError) as error:
         reason = str(error) if isinstance(error, UserError) else f"damaged rows ({error!r})"
         _refuse(group, reference.label, reason)
         return None
-    drawn = {
-        (None if group.shares_documents else mine.seed, row["group"])
-        for mine, _ in pairs
-        for row in _tested(mine)
-    }
-    return _Compared(group, reference, tuple(mine.seed for mine, _ in pairs), len(drawn), found)
+    return _Compared(group, reference, tuple(mine.seed for mine, _ in pairs), found)
 
 
 def _tested(run: Run) -> list[dict[str, object]]:

@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import pytest
-
 from debiasdpo.report import details, figures, transfer
 from debiasdpo.report.calibration import calibration
 from debiasdpo.report.collect import METHODS, find_runs
@@ -30,6 +28,7 @@ def ratings() -> dict[str, Any]:
         found[f"category/race/shift_flattering/{model}"] = bias
         found[f"category/race/shift_unflattering/{model}"] = -bias
         found[f"accuracy/spearman/{model}"] = rho
+    found["bias/placebo/reduction"] = 0.5
     found |= {"category/race/bias/reduction": 0.75, "category/age/bias/reduction": None}
     return found
 
@@ -135,7 +134,7 @@ def test_long_transfer_matrices_go_on_in_another_figure() -> None:
 def test_the_placebo_has_a_reduction_too() -> None:
     value = reduction_on(group(), "placebo")
     assert value is not None
-    assert value.mean == pytest.approx(0.75)
+    assert value.mean == 0.5
     assert reduction_on(group(), "gone") is None
     columns = transfer_table([group()]).columns[-3:]
     assert [c.title for c in columns] == ["age", "race", "placebo"]

@@ -58,7 +58,20 @@ def test_the_least_p_is_that_of_groups_and_comparisons(
     write(report, tmp_path / "out")
     for file in ("index.html", "tables/versus.tex", "tables/versus.csv"):
         assert said in (tmp_path / "out" / file).read_text()
-    assert r"0.062\textsuperscript{a}" in to_latex(table)
+    assert r"0.062\textsuperscript{b}" in to_latex(table)
+
+
+def test_groups_that_nothing_could_be_read_of_make_no_p_smaller(tmp_path: Path) -> None:
+    def unread(model: str, number: int, category: str | None) -> float | None:
+        return biased(0.1)(model, number, category) if number < 3 else None
+
+    write_run(tmp_path / "one", unread, documents=tuple("abcdefgh"))
+    table, _ = compared(tmp_path)
+    keys = [column.key for column in table.columns]
+    p = dict(zip(keys, table.rows[0], strict=True))["bias_trained_p"]
+    assert isinstance(p, Value)
+    assert p.mean == 2 / 2**3
+    assert p.note.startswith("with 3 groups no p below 0.25 is possible, and after Holm for")
 
 
 def test_with_many_groups_the_permutations_are_the_limit(tmp_path: Path) -> None:
@@ -83,7 +96,7 @@ def test_what_is_undefined_says_whose_it_is_and_is_no_comparison(tmp_path: Path)
     row = dict(zip(keys, table.rows[1], strict=True))
     for what in ("difference", "p", "p_holm"):
         assert row[f"accuracy_spearman_{what}"] == Value(
-            None, note="undefined, as Spearman of dpo_only is"
+            None, note="every rating on clarity is the same (dpo_only)"
         )
     assert "for the 5 comparisons" in table.note
 
