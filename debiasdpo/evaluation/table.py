@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from debiasdpo.config.shown import one_line
 from debiasdpo.evaluation import catalog
 from debiasdpo.evaluation.keys import (
     CONSTANT,
@@ -39,7 +40,7 @@ def results_table(metrics: Mapping[str, Any]) -> str:
             for note in filter(None, metrics.get(note_key(key), "").split("; ")):
                 known = notes.setdefault(_COUNTS.sub("", note), _Note(note, []))
                 known.of.extend({of}.difference(known.of))
-    return "\n".join([*lines, *_below(metrics), *_said(notes.values())])
+    return "\n".join(map(one_line, [*lines, *_below(metrics), *_said(notes.values())]))
 
 
 def _labels(metric: Metric, name: str) -> Iterator[tuple[Key, str]]:

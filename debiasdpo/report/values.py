@@ -91,13 +91,19 @@ def _width(widths: Sequence[float], shared: bool) -> float:
 
 
 def notes_of(found: Iterable[tuple[str, Value | None]]) -> list[str]:
-    """The notes of named values, each once, with what it is of: `education, race: no rating varies`."""
-    names: dict[str, list[str]] = defaultdict(list)
+    """The notes of named values, each once, with what it is of: `education; race: no rating varies`."""
+    noted: dict[str, dict[str, None]] = defaultdict(dict)
+    names: dict[str, None] = {}
     for name, value in found:
-        for note in () if value is None else value.notes:
-            if name not in names[note]:
-                names[note].append(name)
-    return [
-        f"{', '.join(same[:_NAMED])}{f' and {len(same) - _NAMED} more' if len(same) > _NAMED else ''}: {note}"
-        for note, same in names.items()
-    ]
+        if value is not None:
+            names[name] = None
+            for note in value.notes:
+                noted[note][name] = None
+    return [f"{_listed(list(same), len(names))}: {note}" for note, same in noted.items()]
+
+
+def _listed(names: Sequence[str], of: int) -> str:
+    if len(names) == of > 1:
+        return "all of them"
+    more = len(names) - _NAMED
+    return "; ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

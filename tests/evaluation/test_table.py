@@ -45,6 +45,21 @@ def test_the_table(job: JobConfig) -> None:
     assert len([line for line in lines if line.startswith("note: ")]) == 3
 
 
+def test_no_name_turns_a_line_or_speaks_to_the_terminal() -> None:
+    odd = "a\u202eb\x1b[2Jc"
+    found = {
+        f"category/{odd}/bias/base": 0.5,
+        f"category/{odd}/bias/base_note": odd,
+        f"scores/{odd}/1": 3,
+    }
+    table = results_table(found)
+    seen = "a[U+202E]b[U+001B][2Jc"
+    assert f"    {seen}" in table
+    assert f"expert scores of {seen}: 1: 3" in table
+    assert not set("\u202e\x1b") & set(table)
+    assert len(table.splitlines()) == 5
+
+
 def test_a_change_of_nothing_has_no_sign(job: JobConfig) -> None:
     same = rows(BASE)
     lines = printed(job, base=same, tuned=same)

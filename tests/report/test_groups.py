@@ -191,8 +191,10 @@ def test_only_simulated_documents_are_new_with_each_seed() -> None:
 def test_notes_say_what_they_are_of() -> None:
     few = Value(0.5, note="1 group")
     found = [("age", few), ("race", few), ("age", few), ("role", Value(0.5)), ("sex", None)]
-    assert notes_of(found) == ["age, race: 1 group"]
+    assert notes_of(found) == ["age; race: 1 group"]
     assert notes_of([("age", Value(0.5, note="1 group; few")), ("race", few)]) == [
-        "age, race: 1 group", "age: few",
+        "all of them: 1 group", "age: few",
     ]  # fmt: skip
-    assert notes_of([(str(i), few) for i in range(6)]) == ["0, 1, 2, 3 and 2 more: 1 group"]
+    many = [(str(i), few) for i in range(6)]
+    assert notes_of([*many, ("6", Value(0.5))]) == ["0; 1; 2; 3 and 2 more: 1 group"]
+    assert notes_of([("age", few)]) == ["age: 1 group"]
