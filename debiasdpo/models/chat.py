@@ -1,5 +1,7 @@
 """A model's chat as token ids: the only way from messages and texts to ids, and from ids to text."""
 
+import logging
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,11 @@ if TYPE_CHECKING:
 
 Ids = tuple[int, ...]
 
+log = logging.getLogger(__name__)
+
+_MARK = re.compile(
+    r"<\|\w+\|>|\[/?[A-Z]+\]|</?\w+>|#{2,} ?\w+:|\b[A-Z]{4,}:"
+)  # as templates mark turns
 _LINES = "x\n"  # stands for any text that ends in a line break
 
 
@@ -30,6 +37,8 @@ class Chat:
         self.template = Template(tokenizer, name)
         self._encoding = Encoding(tokenizer, self.template.source, name)
         self.end, self._end_text = self._turn_end()
+        ordinary = self.template.prompt + "".join(self.template.answered)
+        self._lookalikes = {m for m in _MARK.findall(ordinary) if m not in self._encoding.controls}
         self._levels: dict[tuple[Scale, bool], list[Ids]] = {}
         # The tags of thoughts are special tokens in some models, and are read all the same.
         special = self._encoding.special.items()
@@ -37,7 +46,9 @@ class Chat:
 
     def prompt_ids(self, messages: Messages, *, thinking: bool = False) -> Ids:
         """The template's ids up to where the model's answer begins. `thinking`: it may think first."""
-        mark = self._encoding.mark(*(message["content"] for message in messages))
+        contents = [message["content"] for message in messages]
+        self._warn(contents)
+        mark = self._encoding.mark(*contents)
         rendered = self.template.render(
             [{**m, "content": self._encoding.as_text(m["content"], mark)} for m in messages],
             thinking=thinking,
@@ -74,6 +85,16 @@ class Chat:
     def read(self, ids: Sequence[int]) -> str:
         """The text of what the model wrote, without control tokens."""
         return str(self.tokenizer.decode([i for i in ids if i not in self._unread]))
+
+    def _warn(self, contents: Sequence[str]) -> None:
+        """Say once of each mark of a turn that is ordinary text to the tokenizer if a content has it too."""
+        for mark in [m for m in self._lookalikes if any(m in content for content in contents)]:
+            self._lookalikes.discard(mark)
+            log.warning(
+                "a text holds %s, with which the chat template of %s marks turns in ordinary text: the model"
+                " cannot tell them apart; take it out, or choose another model",
+                mark, self.template.name,
+            )  # fmt: skip
 
     def _turn_end(self) -> tuple[Ids, str]:
         """The ids of the end of a turn, and the text of the token that ends it, where it has one."""

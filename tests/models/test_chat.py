@@ -189,6 +189,29 @@ def test_tags_of_thoughts_are_read_and_other_control_tokens_are_not() -> None:
     assert chat.read(ids).replace("▁", " ").strip() == "[THINK]So 4.[/THINK]Rating: 4"
 
 
+@pytest.mark.parametrize(("family", "mark"), [("Llama 2", "[INST]"), ("Zephyr", "<|user|>")])
+def test_marks_of_turns_that_are_ordinary_text_are_told_once(
+    family: str, mark: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    chat = chat_of(family)
+    for text in ("A lesson.", f"A lesson {mark}.", f"{mark} again"):
+        chat.prompt_ids(asked(text))
+        known("ChatML").prompt_ids(asked(text))  # whose marks are control tokens
+    (said,) = caplog.messages
+    assert said.startswith(f"a text holds {mark}, with which the chat template of {family} marks")
+
+
+def test_a_tokenizer_that_is_not_made_of_parts_refuses_control_tokens_in_texts() -> None:
+    from transformers import ByT5Tokenizer
+
+    template = "{% for message in messages %}{{ message.content }}</s>{% endfor %}"
+    chat = Chat(ByT5Tokenizer(chat_template=template), "byt5")
+    assert chat.prompt_ids(asked("A")) == (ord("A") + 3, 1)
+    assert chat.end == (1,)
+    with pytest.raises(UserError, match="the tokenizer of byt5 can only read as a control token"):
+        chat.prompt_ids(asked("A</s>B"))
+
+
 def test_an_added_word_is_a_word_in_a_text(tmp_path: Path) -> None:
     tokenizer = tokenizer_of("ChatML", pad_token="!")
     tokenizer.add_tokens(["teacher", "assistant", "\n\n"])
