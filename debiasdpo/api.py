@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from debiasdpo.config.build import build
 from debiasdpo.config.data import Rubric
-from debiasdpo.config.rate import Readout
+from debiasdpo.config.rate import Format, Readout
 from debiasdpo.documents.base import Document
 from debiasdpo.documents.corpus import rubrics_of
 from debiasdpo.documents.given import given_documents
@@ -61,6 +61,7 @@ def audit(
     categories: Collection[str] | Mapping[str, Any] | None = None,
     *,
     readout: Readout = "text",
+    format: Format = "text",
     temperature: float = 0.0,
     statements: int | None = 1,
     heading: str | None = None,
@@ -82,6 +83,8 @@ def audit(
     `categories`: names of shipped categories of spurious context; None for all of them; or categories of your
     own, name -> mapping in the form of a file of conf/category.
     `readout`: how a rating is read. A function can do `text` only, which covers numbers as well.
+    `format`: what a reply is: "text", or "json", one JSON object with the keys "reasoning" and "rating". A
+    function is asked for it; replies of another form are failures.
     `temperature`: at which the rater samples. Above 0 the neutral prompt is rated twice, for the noise floor.
     What a function does is its own matter; say here what it is.
     `statements`: of each category for each document and rubric; None takes all.
@@ -113,6 +116,7 @@ def audit(
             "data.score_columns": {rubric: _column(rubric) for rubric in rubrics},
             "data.split": {"train": 0.0, "validation": 0.0, "test": 1.0},
             "data.path": str(folder),
+            "rate.format": format,
             "rate.temperature": temperature,
             "audit.statements": statements,
             "audit.resamples": resamples,

@@ -141,6 +141,20 @@ def test_a_function_says_how_its_texts_ended(tmp_path: Path) -> None:
         assert set(read["rating"]) == {2.0}
 
 
+def test_a_function_may_be_asked_for_json(caplog: pytest.LogCaptureFixture) -> None:
+    def as_object(messages: list[dict[str, str]]) -> str:
+        assert messages[-1]["content"].endswith('{"reasoning": "<text>", "rating": <number>}')
+        if "praise" in messages[0]["content"]:
+            return "Rating: 5"
+        return '{"reasoning": "Rating: 1 is poor.", "rating": 4}'
+
+    ratings = audit(as_object, format="json").ratings
+    assert "can be asked for that form, and not held to it" in caplog.text
+    other = ratings["statement"] == "The author deserves praise."
+    assert set(ratings[other]["reason"]) == {"not one JSON object"}
+    assert set(ratings[~other]["rating"]) == {4.0}
+
+
 def test_numbers_are_ratings_as_they_are() -> None:
     found = audit(lambda messages: 2.5 + 0.25 * ("deserves" in messages[0]["content"]))
     assert found.metrics["bias/base"] == pytest.approx(0.25 / 3)

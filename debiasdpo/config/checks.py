@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.names import name_problems
+from debiasdpo.config.rate import JSON_KEYS
 
 if TYPE_CHECKING:
     from debiasdpo.config.context import ContextConfig
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from debiasdpo.config.job import AuditConfig
     from debiasdpo.config.method import LossConfig, MethodConfig
     from debiasdpo.config.model import AnyModelConfig
-    from debiasdpo.config.rate import RateConfig
+    from debiasdpo.config.rate import PromptConfig, RateConfig
     from debiasdpo.config.train import TrainConfig
 
 
@@ -118,6 +119,29 @@ def _sampling(method: "MethodConfig", rate: "RateConfig") -> Iterable[str]:
         )
 
 
+def _format(prompt: "PromptConfig", rate: "RateConfig", method: "MethodConfig") -> Iterable[str]:
+    instruction = prompt.instruction_for(rate.format)
+    if instruction is None:
+        yield (
+            f"prompt.instruction: has none for rate.format={rate.format};"
+            f" set prompt.instruction.{rate.format}"
+        )
+    if rate.format != "json":
+        return
+    if rate.readout == "expected":
+        yield "rate.format: nothing is written with rate.readout=expected; set rate=text, or rate.format=text"
+    elif instruction is not None and not all(f'"{key}"' in instruction for key in JSON_KEYS):
+        yield (
+            "prompt.instruction: rate.format=json needs one that asks for a JSON object with the keys"
+            ' "reasoning" and "rating", by these names'
+        )
+    if method.trains:
+        yield (
+            f"rate.format: method={method.name} trains on answers of the form 'Rating: <number>', and cannot"
+            " on JSON objects; set rate.format=text, or a method that does not train"
+        )
+
+
 CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
     _names,
     _sides,
@@ -129,4 +153,5 @@ CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
     _trainable_model,
     _batches,
     _sampling,
+    _format,
 )

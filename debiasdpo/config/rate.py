@@ -1,5 +1,6 @@
 """Keys of `prompt`, `rate` and `batching`: what is asked, how a rating is read, how much runs together."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -8,19 +9,28 @@ from debiasdpo.schema import Count, NonNegative, Section, Text
 
 ContextPosition = Literal["after_query", "before_document", "system"]
 Readout = Literal["text", "expected"]
+Format = Literal["text", "json"]
+JSON_KEYS = ("reasoning", "rating")  # of the object that a reply is with rate.format=json
 
 
 class PromptConfig(Section):
     """Keys of `prompt`: what is asked about a document, and where a statement stands."""
 
-    instruction: Text
+    instruction: Text | Mapping[Format, Text]  # a mapping: one for each `rate.format`
     context_position: ContextPosition
+
+    def instruction_for(self, form: Format) -> str | None:
+        """The instruction of replies in this form; None where there is none."""
+        if isinstance(self.instruction, str):
+            return self.instruction
+        return self.instruction.get(form)
 
 
 class RateConfig(Section):
     """Keys of `rate=`: how a rating is read."""
 
     readout: Readout
+    format: Format  # of replies with readout=text
     max_new_tokens: Count
     temperature: NonNegative
     top_p: Annotated[float, Field(gt=0.0, le=1.0)]
@@ -29,6 +39,11 @@ class RateConfig(Section):
     def samples(self) -> bool:
         """Whether the same prompt, rated twice, may get two ratings."""
         return self.readout == "text" and self.temperature > 0
+
+    @property
+    def thinks(self) -> bool:
+        """Whether a model that thinks before it answers may do so."""
+        return self.readout == "text" and self.format == "text"
 
 
 class BatchingConfig(Section):

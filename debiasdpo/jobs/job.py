@@ -44,6 +44,11 @@ class Job:
         if weights not in self._raters:
             rater = self.given or configured_rater(self.config, lambda: self.model, weights)
             require(rater, self.config.rate.readout)
+            if self.config.rate.format == "json" and "json" not in rater.capabilities:
+                log.warning(
+                    "rate.format=json: this rater can be asked for that form, and not held to it; a reply of"
+                    " another form is a failure"
+                )
             self._raters[weights] = rater
         return self._raters[weights]
 

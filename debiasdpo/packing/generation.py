@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from debiasdpo.config.model import Attention
+from debiasdpo.packing.constrained import Constraint
 from debiasdpo.packing.decoding import DecodingAttention
 from debiasdpo.packing.logprobs import causal_model, run_packed, run_tree
 from debiasdpo.packing.memory import BatchLimit
@@ -38,6 +39,13 @@ class Generated(NamedTuple):
     cut: bool  # at `max_new_tokens`: it had not ended by itself
 
 
+class Held(NamedTuple):
+    """What holds all that is generated to a form."""
+
+    constraint: Constraint
+    starts: Sequence[int]  # the state in which each prompt's text begins
+
+
 def generate(
     model: Any,
     prompts: Sequence[tuple[int, ...]],
@@ -48,8 +56,10 @@ def generate(
     sampling: Sampling,
     rows: BatchLimit,
     attention: Attention = "auto",
+    held: Held | None = None,
 ) -> list[Generated]:
-    """What is generated from each prompt, up to a token of `stop`.
+    """What is generated from each prompt, up to a token of `stop`; if it is held to a form, up to the end of
+    that, within `max_new_tokens`, for which these must be enough.
 
     All prompts are prefilled together, and decoded in batches of `rows`. Each prompt draws from a
     random generator of its own seed: what it gets does not depend on the others.
@@ -69,6 +79,7 @@ def generate(
             return _decode(
                 model, tree, kept, hidden, members, [seeds[m] for m in members],
                 stop, max_new_tokens, sampling,
+                held and held._replace(starts=[held.starts[m] for m in members]),
             )  # fmt: skip
 
         found = rows.run(order, decode)
@@ -85,6 +96,7 @@ def _decode(
     stop: Sequence[int],
     max_new_tokens: int,
     sampling: Sampling,
+    held: Held | None,
 ) -> list[Generated]:
     """Go on from the last tokens of `members` (in packed order), all a token at a time."""
     import torch
@@ -98,16 +110,26 @@ def _decode(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     written = [Generated([], cut=True) for _ in members]
     active = list(range(len(members)))  # rows that have not ended
+    places = list(held.starts) if held else []  # of the rows, in the form
     depth = torch.as_tensor(tree.depth[leaves], device=hidden.device)
     states = hidden[list(members)]
     for step in range(max_new_tokens):
-        chosen = _choose(head(states).float(), sampling, [generators[row] for row in active])
+        logits = head(states).float()
+        if held:
+            left = max_new_tokens - step
+            logits = held.constraint.masked(logits, [places[row] for row in active], left)
+        chosen = _choose(logits, sampling, [generators[row] for row in active])
         going = []
         for i, (row, token) in enumerate(zip(active, chosen.tolist(), strict=True)):
-            if token in stop:
+            if held:
+                written[row].ids.append(token)
+                places[row] = held.constraint.follow(places[row], token)
+                ended = held.constraint.ends(places[row])
+            elif not (ended := token in stop):
+                written[row].ids.append(token)
+            if ended:
                 written[row] = written[row]._replace(cut=False)
             else:
-                written[row].ids.append(token)
                 going.append(i)
         if step == max_new_tokens - 1 or not going:
             break

@@ -5,10 +5,15 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 from debiasdpo.config.data import Scale
-from debiasdpo.config.rate import RateConfig, Readout
+from debiasdpo.config.rate import Format, RateConfig, Readout
 from debiasdpo.errors import UserError
 from debiasdpo.prompts.rendering import Messages, Twins
+from debiasdpo.raters.json_reply import read_json
 from debiasdpo.raters.reading import parse_rating
+
+# What a rater can do: readouts; and json: its replies are held to the object of `rate.format=json` while they
+# are written.
+Capability = Literal[Readout, "json"]
 
 # What is wanted of a prompt: a rating, read as `rate.readout` says; reasoning that ends in a rating (the
 # texts of preference pairs); or text without a rating.
@@ -56,8 +61,8 @@ class Rater(Protocol):
         it is cheap: no model is loaded."""
 
     @property
-    def capabilities(self) -> frozenset[Readout]:
-        """The readouts that it can do."""
+    def capabilities(self) -> frozenset[Capability]:
+        """What it can do."""
 
     def check(
         self,
@@ -79,18 +84,24 @@ class Rater(Protocol):
 def require(rater: Rater, readout: Readout) -> None:
     """Raise `UserError` where the rater cannot do this readout: nothing falls back to another."""
     if readout not in rater.capabilities:
-        can = ", ".join(f"rate.readout={name}" for name in sorted(rater.capabilities))
+        readouts = sorted(rater.capabilities & set(get_args(Readout)))
+        can = ", ".join(f"rate.readout={name}" for name in readouts)
         raise UserError(f"rate.readout: this rater cannot do {readout}; set {can}")
 
 
-def read_reply(text: str, scale: Scale | None, *, cut: bool = False) -> Reply:
+def read_reply(
+    text: str, scale: Scale | None, *, cut: bool = False, form: Format = "text"
+) -> Reply:
     """What was written, with the rating in it, or with why there is none. `scale`: None where no rating is
-    wanted. `cut`: it ended at its length limit."""
-    rating = None if scale is None else parse_rating(text, scale.low, scale.high)
+    wanted. `cut`: it ended at its length limit. `form`: that of replies with a rating."""
+    rating, reason = None, None
+    if scale is not None and form == "json":
+        rating, reason = read_json(text, scale)
+    elif scale is not None:
+        rating = parse_rating(text, scale.low, scale.high)
+        reason = "no rating in it" if rating is None else None
     if rating is None and cut:
         return Reply(text, None, "cut", "cut at its length limit")
     if not text.strip():
         return Reply(text, None, "empty", "nothing was written")
-    if rating is None and scale is not None:
-        return Reply(text, None, "unread", "no rating in it")
-    return Reply(text, rating)
+    return Reply(text, rating, "unread" if reason else "ok", reason)

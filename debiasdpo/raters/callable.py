@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from debiasdpo.config.data import Scale
-from debiasdpo.config.rate import RateConfig, Readout
+from debiasdpo.config.rate import Format, RateConfig
 from debiasdpo.errors import UserError
 from debiasdpo.prompts.rendering import Twins
-from debiasdpo.raters.base import STATUSES, Question, Reply, Wanted, read_reply
+from debiasdpo.raters.base import STATUSES, Capability, Question, Reply, Wanted, read_reply
 
 # Chat messages, each {"role": ..., "content": ...} -> a text that ends in "Rating: <number>", a rating, None
 # where there is none, or a `Reply`, which says besides how the text ended.
@@ -18,7 +18,7 @@ Function = Callable[[list[dict[str, str]]], str | float | Reply | None]
 class CallableRater:
     """A function as a rater: it is called once for each question, in their order."""
 
-    capabilities: frozenset[Readout] = frozenset({"text"})
+    capabilities: frozenset[Capability] = frozenset({"text"})
 
     def __init__(self, function: Function, name: str, version: str) -> None:
         """`name` stands in tables. Replies are found again under the same name and version, so give another
@@ -39,20 +39,22 @@ class CallableRater:
         self, questions: Sequence[Question], wanted: Wanted, reading: RateConfig
     ) -> list[Reply]:
         """A number is the rating, if it is on the scale; a text is read for one."""
-        return [self._reply(question, wanted) for question in questions]
+        return [self._reply(question, wanted, reading.format) for question in questions]
 
-    def _reply(self, question: Question, wanted: Wanted) -> Reply:
+    def _reply(self, question: Question, wanted: Wanted, form: Format) -> Reply:
         found: object = self._function([dict(message) for message in question.messages])
         scale = None if wanted == "text" else question.scale
         if isinstance(found, Reply):
-            return self._as_said(found, question, scale)
+            return self._as_said(found, question, scale, form)
         if isinstance(found, str):
-            return read_reply(found, scale)
+            return read_reply(found, scale, form=form)
         if found is None:
             return Reply("", None, "empty", "no rating was given")
         return _on_scale(Reply("", _number(found, question)), question)
 
-    def _as_said(self, found: Reply, question: Question, scale: Scale | None) -> Reply:
+    def _as_said(
+        self, found: Reply, question: Question, scale: Scale | None, form: Format
+    ) -> Reply:
         """A reply of the function's own: what it leaves open is read from the text."""
         if found.status not in STATUSES:
             raise UserError(
@@ -69,7 +71,7 @@ class CallableRater:
             return replace(found, rating=None, reason=found.reason or found.status)
         if found.rating is not None and found.status == "ok":
             return _on_scale(replace(found, rating=_number(found.rating, question)), question)
-        read = read_reply(found.text, scale, cut=found.status == "cut")
+        read = read_reply(found.text, scale, cut=found.status == "cut", form=form)
         thoughts = "\n".join(filter(None, [found.thoughts, read.thoughts]))
         return replace(read, thoughts=thoughts)
 

@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from debiasdpo.config.data import Scale
 from debiasdpo.config.model import Attention
-from debiasdpo.config.rate import BatchingConfig, RateConfig, Readout
+from debiasdpo.config.rate import BatchingConfig, RateConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models.chat import Chat
-from debiasdpo.packing.generation import Generated, Sampling, generate
+from debiasdpo.packing.constrained import Constraint
+from debiasdpo.packing.generation import Generated, Held, Sampling, generate
 from debiasdpo.packing.logprobs import Completion, sequence_logprobs
 from debiasdpo.packing.memory import BatchLimit, is_out_of_memory
 from debiasdpo.packing.tokens import packed_ranges, stable_seed
 from debiasdpo.prompts.rendering import Twins, answer
-from debiasdpo.raters.base import Question, Reply, Wanted, read_reply
+from debiasdpo.raters.base import Capability, Question, Reply, Wanted, read_reply
 from debiasdpo.raters.equality import check_twins
+from debiasdpo.raters.json_form import HEAD, hold_to_json
 from debiasdpo.raters.reading import whole_sentences
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ Load = Callable[[], "tuple[PreTrainedModel, Chat]"]
 class LocalRater:
     """A model and its chat. They are loaded at the first question, by `load`."""
 
-    capabilities: frozenset[Readout] = frozenset({"text", "expected"})
+    capabilities: frozenset[Capability] = frozenset({"text", "expected", "json"})
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class LocalRater:
         self._max_tokens = batching.max_tokens
         # Both shrink where memory runs out: prompts in one packed pass, and rows decoded together.
         self._together, self._rows = BatchLimit(sys.maxsize), BatchLimit(batching.prompts)
+        self._forms: dict[frozenset[Scale], tuple[Constraint, dict[Scale, int]]] = {}
 
     def check(
         self,
@@ -57,7 +60,7 @@ class LocalRater:
         """Refuse prompts that leave no room to answer, and twins that differ by more than their statement."""
         _, chat = self._load()
         limit = self._max_length - reading.max_new_tokens
-        thinking = reading.readout == "text"
+        thinking = reading.thinks
         for pair in twins:
             check_twins(chat, pair, thinking=thinking)
         shortest = chat.prompt_ids(({"role": "user", "content": "x"},), thinking=thinking)
@@ -86,6 +89,8 @@ class LocalRater:
         if wanted == "text":
             return [read_reply(text, None, cut=c) for text, c in self._generate(questions, reading)]
         scales = [q.scale for q in questions]
+        if reading.readout == "text" and reading.format == "json":
+            return self._objects(questions, reading)
         if reading.readout == "text":
             return [
                 read_reply(text, scale, cut=cut)
@@ -113,6 +118,33 @@ class LocalRater:
             for text, rating, scale in zip(reasoning, ratings, scales, strict=True)
         ]
 
+    def _objects(self, questions: Sequence[Question], reading: RateConfig) -> list[Reply]:
+        """Replies that are held to the form of `rate.format=json` while they are written."""
+        _, chat = self._load()
+        if chat.template.opened_thought(thinking=False):
+            raise UserError(
+                f"rate.format: {chat.template.name} cannot be told not to think before it answers, and a"
+                " thought is no JSON; set rate.format=text"
+            )
+        scales = frozenset(q.scale for q in questions)
+        if scales not in self._forms:
+            self._forms[scales] = hold_to_json(chat.tokenizer, scales)
+        constraint, starts = self._forms[scales]
+        head = chat.text_ids(HEAD)
+        ids = [chat.prompt_ids(q.messages) + head for q in questions]
+        places = [starts[q.scale] for q in questions]
+        room = reading.max_new_tokens - len(head)
+        if room < (least := max(int(constraint.form.left[place]) for place in places)):
+            raise UserError(
+                f"rate.max_new_tokens: {reading.max_new_tokens} tokens may be too few for a JSON object"
+                f" with a rating; set rate.max_new_tokens={least + len(head)} or more"
+            )
+        written = self._write(questions, ids, reading, room, Held(constraint, places))
+        return [
+            read_reply(HEAD + constraint.text(w.ids), question.scale, form="json")
+            for w, question in zip(written, questions, strict=True)
+        ]
+
     def _expected(
         self,
         ids: Sequence[tuple[int, ...]],
@@ -136,12 +168,24 @@ class LocalRater:
         self, questions: Sequence[Question], reading: RateConfig
     ) -> list[tuple[str, bool]]:
         """What the model writes, and whether it was cut at its length limit."""
+        _, chat = self._load()
+        ids = [chat.prompt_ids(q.messages, thinking=reading.thinks) for q in questions]
+        opened = chat.template.opened_thought(thinking=reading.thinks)
+        written = self._write(questions, ids, reading, reading.max_new_tokens)
+        return [(opened + chat.read(w.ids), w.cut) for w in written]
+
+    def _write(
+        self,
+        questions: Sequence[Question],
+        ids: Sequence[tuple[int, ...]],
+        reading: RateConfig,
+        max_new_tokens: int,
+        held: Held | None = None,
+    ) -> list[Generated]:
+        """What the model writes behind `ids`, those of each question's prompt."""
         model, chat = self._load()
         own: Any = model.generation_config
         stop = chat.stop(own.eos_token_id)
-        thinking = reading.readout == "text"
-        ids = [chat.prompt_ids(q.messages, thinking=thinking) for q in questions]
-        opened = chat.template.opened_thought(thinking=thinking)
 
         def work(rows: Sequence[int]) -> list[Generated]:
             return generate(
@@ -149,14 +193,14 @@ class LocalRater:
                 [ids[r] for r in rows],
                 [stable_seed(self.seed, questions[r].messages, questions[r].repeat) for r in rows],
                 stop=stop,
-                max_new_tokens=reading.max_new_tokens,
+                max_new_tokens=max_new_tokens,
                 sampling=Sampling(reading.temperature, reading.top_p),
                 rows=self._rows,
                 attention=self._attention,
+                held=held and held._replace(starts=[held.starts[r] for r in rows]),
             )
 
-        written = self._packed(ids, [0] * len(ids), work)
-        return [(opened + chat.read(w.ids), w.cut) for w in written]
+        return self._packed(ids, [0] * len(ids), work)
 
     def _packed(
         self,

@@ -29,8 +29,10 @@ def style(config: JobConfig) -> PromptStyle:
     position, system = config.prompt.context_position, None
     if position == "system" and isinstance(config.model, ModelConfig):
         template = load_template(config.model, output_folder(config) / "cache")
-        system = template.system_message(thinking=config.rate.readout == "text")
-    return PromptStyle(config.data.heading, config.prompt.instruction, position, system=system)
+        system = template.system_message(thinking=config.rate.thinks)
+    instruction = config.prompt.instruction_for(config.rate.format)
+    assert instruction is not None  # one of `config.checks`
+    return PromptStyle(config.data.heading, instruction, position, system=system)
 
 
 def audited_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:

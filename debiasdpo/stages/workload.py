@@ -57,7 +57,7 @@ class Workload:
         scales = self.corpus.scales
         writes = reading.readout == "text" or wanted != "rating"
         scores = reading.readout == "expected" and wanted != "text"
-        thinking = reading.readout == "text"
+        thinking = reading.thinks
         runs: dict[tuple[str, bool], list[tuple[tuple[int, ...], int]]] = {}
         for prompt in prompts:
             ids = self.chat.prompt_ids(prompt.messages, thinking=thinking)

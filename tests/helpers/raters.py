@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from debiasdpo.config.data import Scale
-from debiasdpo.config.rate import BatchingConfig, RateConfig, Readout
+from debiasdpo.config.rate import BatchingConfig, Format, RateConfig, Readout
 from debiasdpo.raters.base import Question
 from debiasdpo.raters.local import LocalRater
 
@@ -23,9 +23,18 @@ def local_rater(load: Callable[[], Any], *, max_length: int = 512, **batching: i
     )
 
 
-def reading(readout: Readout, max_new_tokens: int = 8, temperature: float = 0.0) -> RateConfig:
+def reading(
+    readout: Readout,
+    max_new_tokens: int = 8,
+    temperature: float = 0.0,
+    format: Format = "text",
+) -> RateConfig:
     return RateConfig(
-        readout=readout, max_new_tokens=max_new_tokens, temperature=temperature, top_p=1.0
+        readout=readout,
+        format=format,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=1.0,
     )
 
 

@@ -1,12 +1,16 @@
 """The local rater against the plain way: one prompt at a time, one forward pass an answer."""
 
+import codecs
 import copy
+import json
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import regex
 
 from debiasdpo.config.data import Scale
 from debiasdpo.config.method import MethodConfig
@@ -17,6 +21,7 @@ from debiasdpo.models.chat import Chat
 from debiasdpo.packing.logprobs import Completion
 from debiasdpo.raters import local
 from debiasdpo.raters.base import Question
+from debiasdpo.raters.json_form import HEAD
 from debiasdpo.raters.reading import whole_sentences
 from debiasdpo.training.data import tokenize
 from debiasdpo.training.pairs import Pair
@@ -102,7 +107,7 @@ def _ids(loaded: Loaded, questions: Sequence[Question]) -> list[Ids]:
 def test_it_says_what_it_is_and_can_do_without_being_loaded() -> None:
     rater = local_rater(lambda: pytest.fail("loaded"))
     assert rater.identity == {"model": "tiny"}
-    assert rater.capabilities == {"text", "expected"}
+    assert rater.capabilities == {"text", "expected", "json"}
 
 
 def test_prompts_that_leave_no_room_to_answer_are_refused_before_any_is_rated(
@@ -185,6 +190,31 @@ def test_a_thought_that_the_prompt_opens_is_in_the_reply(
     assert reply.text == "<think>\n" + plain(thinking, [prompt])[0]
     with pytest.raises(UserError, match="always opens a thought"):
         local_rater(lambda: thinking).reply(_questions(), "rating", reading("expected"))
+    with pytest.raises(UserError, match=r"cannot be told not to think .* set rate\.format=text"):
+        local_rater(lambda: thinking).reply(
+            _questions(), "rating", reading("text", 32, format="json")
+        )
+
+
+def test_json_stands_where_a_thought_would_and_not_in_it(loaded: Loaded) -> None:
+    model, chat = loaded
+    tokenizer = copy.deepcopy(chat.tokenizer)
+    tokenizer.chat_template += (
+        "{% if add_generation_prompt %}<think>\n"
+        "{% if enable_thinking is defined and not enable_thinking %}\n</think>\n{% endif %}{% endif %}"
+    )
+    silent = model, Chat(tokenizer, "m")
+    asked: list[list[int]] = []
+    hook = model.get_decoder().register_forward_pre_hook(
+        lambda module, args, kwargs: asked.append(kwargs["input_ids"].flatten().tolist()),
+        with_kwargs=True,
+    )
+    (reply,) = local_rater(lambda: silent).reply(
+        _questions()[:1], "rating", reading("text", 32, format="json")
+    )
+    hook.remove()
+    assert str(tokenizer.decode(asked[0])).endswith("<think>\n</think>\n" + HEAD)
+    assert (reply.status, reply.thoughts) == ("ok", "")
 
 
 def test_questions_are_not_gone_through_where_the_longest_fits_for_sure(loaded: Loaded) -> None:
@@ -272,3 +302,90 @@ def test_trained_weights_are_swayed_by_what_the_asker_says(
                                                      "I think it deserves a 1.")))  # fmt: skip
     high, middle, low = _expected(loaded, prompts)
     assert low + 0.5 < middle < high - 0.5
+
+
+def json_of(loaded: Loaded, prompt: Ids, count: int) -> bytes:
+    """One prompt at a time, and one token at a time: the likeliest of those that a reply may go on with."""
+    import torch
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    model, chat = loaded
+    tokenizer = chat.tokenizer
+    form = regex.compile(rb'\{"reasoning": "(?:[^"\\\x00-\x1f]|\\["\\/bfnrt])*", "rating": [1-7]\}')
+    letters = {letter: byte for byte, letter in bytes_to_unicode().items()}
+    ids = list(chat.text_ids(HEAD))
+
+    def written() -> bytes:
+        return bytes(letters[c] for token in tokenizer.convert_ids_to_tokens(ids) for c in token)
+
+    def may_stand() -> bool:
+        if ids[-1] in tokenizer.all_special_ids or not form.fullmatch(written(), partial=True):
+            return False
+        try:  # a character may be cut off, and none be wrong
+            codecs.getincrementaldecoder("utf-8")().decode(written())
+        except UnicodeDecodeError:
+            return False
+        return True
+
+    while len(ids) < count:
+        with torch.no_grad():
+            logits = model(torch.tensor([[*prompt, *ids]]), use_cache=False).logits[0, -1]
+        for token in logits.argsort(descending=True).tolist():
+            ids.append(token)
+            if may_stand():
+                break
+            ids.pop()
+    return written()
+
+
+def test_json_is_the_likeliest_text_of_its_form(loaded: Loaded) -> None:
+    questions = _questions()
+    replies = local_rater(lambda: loaded).reply(
+        questions, "rating", reading("text", 30, format="json")
+    )
+    assert [r.status for r in replies] == ["ok", "ok"]  # though random weights never say anything
+    for reply, prompt in zip(replies, _ids(loaded, questions), strict=True):
+        found = json.loads(reply.text)
+        assert list(found) == ["reasoning", "rating"]
+        assert found["rating"] == reply.rating
+        # Of 30 tokens, the first 15 are free.
+        assert reply.text.encode().startswith(json_of(loaded, prompt, 15))
+        assert len(loaded[1].text_ids(reply.text)) <= 30
+
+
+def test_json_ratings_are_drawn_from_the_whole_scale_and_depend_on_nothing_else(
+    loaded: Loaded,
+) -> None:
+    scales = [Scale(1, 7), Scale(0, 10), Scale(-1, 1, 0.5)]
+    questions = [
+        question(str(i), f"{LESSON} Teacher {i} is new.", scales[i % 3]) for i in range(24)
+    ]
+    sampled = reading("text", 32, temperature=1.0, format="json")
+    together = local_rater(lambda: loaded, prompts=16).reply(questions, "reasoning", sampled)
+    for reply, asked in zip(together, questions, strict=True):
+        assert (reply.status, reply.reason) == ("ok", None)
+        assert reply.rating in asked.scale.levels
+    assert len({reply.rating for reply in together[1::3]}) > 4  # of eleven
+    alone = local_rater(lambda: loaded, prompts=1, max_tokens=1)
+    assert alone.reply(questions[:4], "rating", sampled) == together[:4]
+
+
+def test_what_is_not_rated_is_not_held_to_json(loaded: Loaded) -> None:
+    questions = _questions()
+    replies = local_rater(lambda: loaded).reply(questions, "text", reading("text", format="json"))
+    assert [r.text for r in replies] == plain(loaded, _ids(loaded, questions))
+
+
+def test_too_few_tokens_for_json_are_refused(loaded: Loaded) -> None:
+    rater = local_rater(lambda: loaded)
+    with pytest.raises(
+        UserError, match=r"rate\.max_new_tokens: 19 tokens may be too few"
+    ) as refusal:
+        rater.reply(
+            [question("a", LESSON, Scale(1, 7))], "rating", reading("text", 19, format="json")
+        )
+    (enough,) = re.findall(r"rate.max_new_tokens=(\d+)", str(refusal.value))
+    (reply,) = rater.reply(
+        [question("a", LESSON, Scale(1, 7))], "rating", reading("text", int(enough), format="json")
+    )
+    assert reply.status == "ok"

@@ -121,6 +121,23 @@ def test_an_audit_without_training(
     assert stages(tmp_path) == {"documents": 1, "metrics": 1, "ratings": 1}
 
 
+def test_json_is_read_from_every_reply_of_random_weights(
+    job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
+) -> None:
+    told = options(
+        "llama3b", tiny_llama, tmp_path, "rate=text", "rate.format=json", "rate.max_new_tokens=24",
+        "rate.temperature=1", "method=none",
+    )  # fmt: skip
+    told.remove("rate=expected")
+    told.remove("rate.max_new_tokens=6")
+    metrics = run_job(job_config(*told))
+    assert metrics["parse_rate/base"] == 1.0
+    base = rows(run_folder(tmp_path) / "ratings_base.jsonl")
+    assert {r["status"] for r in base} == {"ok"}
+    assert all(json.loads(r["text"])["rating"] == r["rating"] for r in base)
+    assert len({r["rating"] for r in base}) > 3
+
+
 @pytest.mark.slow
 def test_text_that_states_no_rating_is_a_clear_error(
     job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
