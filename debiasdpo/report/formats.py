@@ -122,6 +122,8 @@ def _number(value: float, style: Style) -> str:
     if style == "p":
         return "<0.001" if value < 0.001 else f"{value:.3f}"
     if style == "percent":
+        if 0.995 <= value < 1:  # neither all that could be read, nor all bias that is gone
+            return ">99%"
         written = f"{100 * value:.0f}"
         return f"{'0' if written == '-0' else written}%".replace("-", "−")
     written = f"{value:+.2f}" if style == "signed" else f"{value:.2f}"

@@ -98,7 +98,7 @@ def _cells(one: _Compared, metric: Shown, adjusted: float, comparisons: int) -> 
     few = notes.of_p(found.least_p, found.groups)
     about = [said for said in Value(None, note=found.note).notes if said != few]
     if math.isnan(found.difference):
-        return [Value(None).noted(*about)] * 3
+        return [Value(None).noted(*about or ["undefined for these ratings"])] * 3
     low, high = found.interval
     known = math.isfinite(low) and math.isfinite(high)
     difference = Value(found.difference, *(found.interval if known else ())).noted(*about)

@@ -33,6 +33,7 @@ def table(rows: list[tuple[Cell, ...]], *columns: Column, section: int = 0) -> T
         (0.126, "points", "0.13"), (-0.004, "points", "0.00"), (-1.5, "points", "−1.50"),
         (0.2, "signed", "+0.20"), (-0.2, "signed", "−0.20"), (0.001, "signed", "0.00"),
         (0.844, "percent", "84%"), (-0.004, "percent", "0%"), (-2.0, "percent", "−200%"),
+        (1.0, "percent", "100%"), (0.9994, "percent", ">99%"), (0.994, "percent", "99%"),
         (0.0004, "p", "<0.001"), (0.05, "p", "0.050"),
     ],
 )  # fmt: skip
