@@ -95,7 +95,7 @@ class _WandbTracker(Tracker):
         self._try(f"log table {name!r}", send)
 
     def image(self, name: str, file: Path, caption: str) -> None:
-        said = mask_known(caption)
+        said = visible(mask_known(caption))
         self._try(
             f"log image {name!r}",
             lambda: self._run.log({name: self._wandb.Image(str(file), caption=said)}),
@@ -151,7 +151,7 @@ _open_runs: set[str] = set()
 def group_name(model: str, data: str, trained: Iterable[str]) -> str:
     """`llama8b talkmoves age+race`: the group of runs that differ in method, settings and seed; different for
     other models, data and training contexts."""
-    return joined([model, data, joined(trained)], by=" ")
+    return visible(joined([model, data, joined(trained)], by=" ", nothing=""))
 
 
 def _within(text: str, length: int) -> str:

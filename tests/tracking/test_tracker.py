@@ -273,6 +273,7 @@ def test_groups_of_other_models_data_and_contexts_are_others() -> None:
     ]  # fmt: skip
     assert group_name(*parts[0]) == "tiny grade5_essays race"
     assert len({group_name(*found) for found in parts}) == len(parts)
+    assert group_name("lone \ud800", "data", ()) == '"lone [U+D800]" data nothing'
 
 
 def test_images_and_pages_are_kept_as_they_are(tmp_path: Path) -> None:
