@@ -10,7 +10,15 @@ import yaml
 
 from debiasdpo.config.job import JobConfig
 from debiasdpo.jobs.failures import cause
-from debiasdpo.jobs.identity import Choices, contents, identify, inputs_key, output_folder
+from debiasdpo.jobs.identity import (
+    Choices,
+    cache_folder,
+    contents,
+    identify,
+    inputs_key,
+    pinned_job,
+    sources,
+)
 from debiasdpo.jobs.job import Job
 from debiasdpo.jobs.logs import FORMAT
 from debiasdpo.jobs.run_folder import RunFolder
@@ -36,8 +44,9 @@ def open_job(config: JobConfig, choices: Choices, rater: Rater | None = None) ->
     log.info("run folder: %s", run.folder)
     try:
         _write_config(run, plain)
-        write_json(run.folder / "versions.json", versions())
         run.status("running", stage="start", config=key)
+        config = pinned_job(config)
+        write_json(run.folder / "versions.json", {**versions(), **sources(config)})
         content = contents(config)
         with open_tracker(
             config.tracker,
@@ -53,7 +62,7 @@ def open_job(config: JobConfig, choices: Choices, rater: Rater | None = None) ->
             job_config=plain,
             folder=run.folder,
         ) as tracker:
-            yield Job(config, Store(output_folder(config) / "cache"), run, tracker, rater)
+            yield Job(config, Store(cache_folder(config)), run, tracker, rater)
         run.finish(
             config=key,
             inputs=inputs_key(key, content),

@@ -9,7 +9,7 @@ from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.documents.corpus import files_identity, source_files
 from debiasdpo.jobs.run_folder import RunFolder
-from debiasdpo.models.source import source_identity
+from debiasdpo.models.source import pinned, source_identity
 from debiasdpo.redaction import mask_known, redact
 from debiasdpo.storage.files import fingerprint
 from debiasdpo.version import __version__
@@ -20,16 +20,14 @@ _NO_MATTER: Any = {
     "batching": {"shards"},
 }
 
+_LONGEST_TITLE = 120  # bytes of a run folder's name before its key; file systems take 255
+
 
 class Choices(NamedTuple):
     """What a user chose for a job, by name."""
 
     model: str  # as `model=` has it, or the last part of `model.path`
     data: str  # as `data=` has it
-
-    @property
-    def name(self) -> str:
-        return f"{self.model}_{self.data}"
 
     def to_status(self, config: JobConfig) -> dict[str, object]:
         """For status.json: the choices as names and as paths, secrets masked."""
@@ -60,16 +58,18 @@ def choices_of(chosen: Mapping[str, Any], overrides: Iterable[str], config: JobC
 class Identity(NamedTuple):
     """What tells one job from another, and where it is kept."""
 
-    key: str  # fingerprint of the configuration, less what does not change its result
+    key: str  # fingerprint of the choices and the configuration, less what does not change its result
     folder: Path  # the run folder
 
 
 def identify(config: JobConfig, choices: Choices) -> Identity:
-    """The job of this configuration; its choices begin its folder's name."""
+    """The job of this configuration under these choices, which begin its folder's name. That is for people,
+    and the key behind it tells apart what is named alike."""
     plain = config.model_dump(mode="json", exclude=_NO_MATTER)
-    key = fingerprint(plain)
-    title = f"{choices.name}_{trained(config)}_{config.method.name}_s{config.seed}"
-    title = re.sub(r"[^\w.+-]+", "-", title)[:120]
+    key = fingerprint({**plain, "choices": list(choices)})
+    names = choices.model, choices.data, trained(config), config.method.name, f"s{config.seed}"
+    title = re.sub(r"[^\w.+-]+", "-", "_".join(names))
+    title = title.encode()[:_LONGEST_TITLE].decode(errors="ignore")
     return Identity(key, output_folder(config) / "runs" / f"{title}_{key[:8]}")
 
 
@@ -88,14 +88,21 @@ def finished(config: JobConfig, choices: Choices) -> Path | None:
     return folder if tracker in ("none", known.get("tracker")) else None
 
 
+def sources(config: JobConfig) -> dict[str, object]:
+    """What stands where the configuration says: name and SHA-256 of the documents' files, and the
+    `source_identity` of local weights (a Python function's name and version are in the configuration)."""
+    model = None
+    if isinstance(config.model, ModelConfig):
+        path, revision = config.model.path, config.model.revision
+        model = source_identity(path, revision, cache_folder(config))
+    return {"data": files_identity(source_files(config.data)), "model": model}
+
+
 def contents(config: JobConfig) -> dict[str, str]:
     """What the configuration only names, and what may change while it stays: fingerprints of the documents'
     files and of the model, and the version of this package."""
-    return {
-        "data": fingerprint(files_identity(source_files(config.data))),
-        "model": fingerprint(_model(config)),
-        "debiasdpo": __version__,
-    }
+    found = {name: fingerprint(source) for name, source in sources(config).items()}
+    return {**found, "debiasdpo": __version__}
 
 
 def inputs_key(key: str, contents: Mapping[str, str]) -> str:
@@ -103,16 +110,23 @@ def inputs_key(key: str, contents: Mapping[str, str]) -> str:
     return fingerprint({"config": key, **contents})
 
 
-def _model(config: JobConfig) -> object:
-    """The identity of local weights. Of a Python function, the configuration holds name and version."""
-    model = config.model
-    return source_identity(model.path, model.revision) if isinstance(model, ModelConfig) else None
-
-
 def trained(config: JobConfig) -> str:
-    """The categories trained on, as names of folders and groups have them."""
+    """The categories trained on, as a folder's name has them."""
     return "+".join(config.context.train_categories)
+
+
+def pinned_job(config: JobConfig) -> JobConfig:
+    """The job with its model `pinned`, in all its processes."""
+    model = config.model
+    if not isinstance(model, ModelConfig):
+        return config
+    return config.model_copy(update={"model": pinned(model)})
 
 
 def output_folder(config: JobConfig) -> Path:
     return Path(config.output_dir).expanduser().absolute()
+
+
+def cache_folder(config: JobConfig) -> Path:
+    """Where the stages that jobs share are kept."""
+    return output_folder(config) / "cache"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from debiasdpo.config.job import JobConfig
-from debiasdpo.models.held import HeldModel, model_identity
+from debiasdpo.models.held import HeldModel
 from debiasdpo.raters.base import Rater
 from debiasdpo.raters.local import Load, LocalRater
 
@@ -15,8 +15,7 @@ def configured_rater(
     """The rater of `config.model`, untrained (None) or as trained into `weights`. `held`: the local model, of
     a job that has one. A further kind of rater is made here (docs/extending.md)."""
     model = held()
-    identity = model_identity(config.local_model, weights)
-    return local_rater(config, lambda: model.load(weights), identity)
+    return local_rater(config, lambda: model.load(weights), model.identity(weights))
 
 
 def hold_model(config: JobConfig, cache: Path) -> HeldModel:

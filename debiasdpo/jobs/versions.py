@@ -1,27 +1,21 @@
 """What ran: package versions, Python, and the git commit of a checkout."""
 
-import contextlib
-import importlib.metadata
 import platform
 import subprocess
 from pathlib import Path
 
-from debiasdpo.version import __version__
+from debiasdpo.version import __version__, installed
 
-_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "hydra-core", "numpy")
+_PACKAGES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "hydra-core", "numpy")
 
 
 def versions() -> dict[str, str | None]:
     """What ran: package versions, Python, and the git commit of a checkout."""
-    found = {}
-    for name in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
     return {
         "debiasdpo": __version__,
         "commit": _commit(),
         "python": platform.python_version(),
-        **found,
+        **installed(*_PACKAGES),
     }
 
 

@@ -1,8 +1,8 @@
 """The local model in memory: one at a time, as it is or as trained."""
 
-import importlib.metadata
 import logging
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from debiasdpo.models.loading import load_model
 from debiasdpo.models.source import source_identity
 from debiasdpo.storage.files import read_json
 from debiasdpo.storage.store import MANIFEST
+from debiasdpo.version import installed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,6 +35,15 @@ class HeldModel:
         self._full, self._trains, self._readout = full, trains, readout
         self._held: tuple[Path | None, Any] | None = None
 
+    def identity(self, weights: Path | None = None) -> Mapping[str, object]:
+        """`model_identity` of the model as it is (None), or as trained into `weights`."""
+        return model_identity(self._config, self._source, weights)
+
+    @cached_property
+    def _source(self) -> Mapping[str, object]:
+        """What its source was when it was first asked for: `load` takes no other."""
+        return source_identity(self._config.path, self._config.revision, self._cache)
+
     def load(self, weights: Path | None = None) -> "tuple[PreTrainedModel, Chat]":
         """The model as it is (None), or as trained into `weights`; and its chat."""
         if self._held is None or self._held[0] != weights:
@@ -51,7 +61,13 @@ class HeldModel:
         if whole:
             config = config.model_copy(update={"path": str(weights)})
         model: Any
+        before = self._source
         model, chat = load_model(config, self._cache)
+        if before != source_identity(self._config.path, self._config.revision, self._cache):
+            raise UserError(
+                f"model.path: the files of {self._config.path} were changed while the job ran; give the same"
+                " command again"
+            )
         # Now, not after hours of rating.
         if self._trains and not self._full:
             adapters.check_targets(model, config.lora)
@@ -79,18 +95,33 @@ class HeldModel:
             )
 
 
-def model_identity(config: ModelConfig, weights: Path | None = None) -> Mapping[str, object]:
-    """What decides the model's outputs, besides what it is given; nothing is loaded for it."""
+def model_identity(
+    config: ModelConfig, source: Mapping[str, object], weights: Path | None = None
+) -> Mapping[str, object]:
+    """What decides the model's outputs, besides what it is given; nothing is loaded for it. `source`: its
+    `source_identity`.
+
+    Where it runs is left out, as are the number of threads and the like: all of these change outputs by
+    rounding alone, and ratings from a GPU are to be found again where there is none.
+    """
     trained: dict[str, object] = {}
     if weights is not None:  # the files of the weights alone: the rest of the stage has times
         files = read_json(weights.parent / MANIFEST)["files"]
         trained = {name: e for name, e in files.items() if name.startswith("weights/")}
+    packages = {
+        "torch": True,
+        "transformers": True,
+        "tokenizers": True,
+        "gguf": "gguf" in source,
+        "bitsandbytes": config.nf4,
+        "peft": "weights/adapter_config.json" in trained,
+    }
     return {
-        "model": source_identity(config.path, config.revision),
+        "model": source,
         "nf4": config.nf4,
         "dtype": config.dtype,
         "attention": config.attention,
         "weights": trained,
         "chat": template.IDENTITY,
-        "versions": {p: importlib.metadata.version(p) for p in ("torch", "transformers")},
+        "versions": installed(*(name for name, used in packages.items() if used)),
     }

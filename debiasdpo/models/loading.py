@@ -12,8 +12,10 @@ from debiasdpo.config.model import ModelConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models.chat import Chat
 from debiasdpo.models.checks import check_model
+from debiasdpo.models.conversion import converted
+from debiasdpo.models.hub import GET_A_MODEL, commit_of, hub_source
 from debiasdpo.models.quiet import quiet
-from debiasdpo.models.source import GET_A_MODEL, converted, hub_source, local_path
+from debiasdpo.models.source import local_path
 from debiasdpo.models.template import Template
 from debiasdpo.packing import tree_attention
 from debiasdpo.packing.refusals import check_projection, refuse_unpackable
@@ -122,10 +124,10 @@ def load_source(config: ModelConfig, local: Path | None, cache: Path) -> tuple[s
     """What transformers loads from, and the options for it."""
     revision = None
     if local is None:
-        source, revision = hub_source(config.path, config.revision)
+        source, revision = hub_source(config.path, commit_of(config.path, config.revision))
     else:
         gguf = local.suffix == ".gguf"
-        source = str(converted(config.path, local, cache) if gguf else local)
+        source = str(converted(local, cache) if gguf else local)
     return source, {"revision": revision, "trust_remote_code": False}
 
 

@@ -2,7 +2,6 @@
 `debiasdpo plan` counts tokens by them, and the run folder lists them for the report (`stages.json`).
 """
 
-import importlib.metadata
 from collections.abc import Sequence
 
 from debiasdpo.config.job import JobConfig
@@ -22,6 +21,7 @@ from debiasdpo.stages.asked import (
 )
 from debiasdpo.stages.stage import Stage
 from debiasdpo.stages.workload import Workload
+from debiasdpo.version import installed
 
 
 def stages_of(config: JobConfig) -> tuple[Stage, ...]:
@@ -79,8 +79,13 @@ def _training_settings(config: JobConfig) -> dict[str, object]:
         "seed": config.seed,
         "max_length": config.local_model.max_length,
     }
-    if config.train.engine == "trl":
-        found["trl"] = importlib.metadata.version("trl")
+    packages = {
+        "accelerate": True,
+        "peft": config.train.adapter == "lora",
+        "bitsandbytes": config.train.optimizer == "paged_adamw_8bit",
+        "trl": config.train.engine == "trl",
+    }
+    found["versions"] = installed(*(name for name, used in packages.items() if used))
     return found
 
 

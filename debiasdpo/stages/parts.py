@@ -7,6 +7,7 @@ process could make all parts alone, and joins them at the end.
 """
 
 import logging
+import platform
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -17,11 +18,11 @@ from debiasdpo.cluster.ray import join_ray
 from debiasdpo.config.cluster import RayConfig, SlurmConfig
 from debiasdpo.costs import NO_COST, Cost
 from debiasdpo.errors import UserError
-from debiasdpo.jobs.identity import output_folder
+from debiasdpo.jobs.identity import cache_folder, output_folder
 from debiasdpo.jobs.job import Job
 from debiasdpo.jobs.raters import configured_rater, hold_model
 from debiasdpo.stages.rating_task import RatingTask, make_part_if_free, part_store
-from debiasdpo.storage.files import no_progress
+from debiasdpo.storage.files import fingerprint, no_progress
 from debiasdpo.storage.store import OpenStage, Store
 
 log = logging.getLogger(__name__)
@@ -79,9 +80,17 @@ def _make_parts(job: Job, task: RatingTask, parts: Sequence[range]) -> Cost:
 
 
 def help_with(task: RatingTask, parts: Sequence[range]) -> None:
-    """In a helper process: make the parts that no other process makes."""
-    store = Store(output_folder(task.config) / "cache")
+    """In a helper process: make the parts that no other process makes. `UserError` where the model is
+    another one here, or other versions of packages run it."""
+    store = Store(cache_folder(task.config))
     rater = configured_rater(task.config, lambda: hold_model(task.config, store.root), task.weights)
+    if dict(rater.identity) != task.inputs["rater"]:
+        here, there = fingerprint(dict(rater.identity)), fingerprint(task.inputs["rater"])
+        raise UserError(
+            f"model.path: {task.config.local_model.path} on {platform.node()} is another model than that of"
+            f" the job, or is run by other versions of torch or transformers ({here}, not {there}); give all"
+            " machines one folder and one environment"
+        )
     for part in parts:
         if (store.folder("ratings", task.stage_inputs(task.whole)) / "manifest.json").exists():
             return  # all is done and joined

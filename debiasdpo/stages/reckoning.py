@@ -7,9 +7,10 @@ from typing import Any
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.corpus import SplitCorpus, open_corpus, rubrics_of, write
 from debiasdpo.errors import UserError
-from debiasdpo.jobs.identity import output_folder
+from debiasdpo.jobs.identity import cache_folder
 from debiasdpo.models.held import model_identity
 from debiasdpo.models.shape import Shape, load_shape
+from debiasdpo.models.source import pinned, source_identity
 from debiasdpo.prompts.rendering import flat
 from debiasdpo.stages.asked import audited_prompts
 from debiasdpo.stages.declarations import LOAD, TRAINING, stages_of
@@ -30,15 +31,15 @@ class Reckoner:
         """`folder`: where documents are written for the estimates; they are not needed afterwards."""
         self._folder = folder
         self._corpora: dict[str, SplitCorpus | UserError] = {}
-        self._shapes: dict[str, Any] = {}  # Chat and Shape, or a UserError
+        self._models: dict[str, Any] = {}  # Chat, Shape and source identity, or a UserError
         self._tokens: dict[str, tuple[float, int]] = {}  # and the largest pass, by a stage's key
 
     def __call__(self, config: JobConfig) -> Work:
         """Estimate one job. `UserError` where its documents or its model's shape cannot be had."""
-        chat, shape = self._shape(config)
+        chat, shape, source = self._model(config)
         documents = fingerprint(LOAD.inputs(config))
         work = Workload(config, self._corpus(config, documents), chat)
-        rater = model_identity(config.local_model)
+        rater = model_identity(config.local_model, source)
         keys = {LOAD.title: documents}
         stages, largest = [], 0
         for stage in stages_of(config):
@@ -68,15 +69,16 @@ class Reckoner:
         corpus: SplitCorpus = _or_raise(self._corpora[key])
         return corpus
 
-    def _shape(self, config: JobConfig) -> Any:
-        model = config.local_model
+    def _model(self, config: JobConfig) -> Any:
+        model, cache = config.local_model, cache_folder(config)
         key = fingerprint([model.path, model.revision])
-        if key not in self._shapes:
+        if key not in self._models:
             try:
-                self._shapes[key] = load_shape(model, output_folder(config) / "cache")
+                found = load_shape(pinned(model), cache)
+                self._models[key] = *found, source_identity(model.path, model.revision, cache)
             except UserError as error:
-                self._shapes[key] = error
-        return _or_raise(self._shapes[key])
+                self._models[key] = error
+        return _or_raise(self._models[key])
 
 
 def _planned_key(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.job import Job
-from debiasdpo.models.held import model_identity
 from debiasdpo.stages.declarations import REFERENCE
 from debiasdpo.storage.files import fingerprint, read_jsonl, write_jsonl
 from debiasdpo.training.data import TokenPair, level_weights, plan_passes, tokenize
@@ -21,7 +20,7 @@ def score_reference(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> dic
     config = job.config
     inputs = REFERENCE.inputs(
         config,
-        rater=dict(model_identity(config.local_model)),
+        rater=dict(job.model.identity()),
         pairs=fingerprint([to_row(p) for p in pairs]),
     )
     with job.store.stage(REFERENCE.store, inputs) as stage:

@@ -9,12 +9,11 @@ from debiasdpo.cluster import processes
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.evaluation.validation import validation_metrics
-from debiasdpo.jobs.identity import output_folder
+from debiasdpo.jobs.identity import cache_folder
 from debiasdpo.jobs.job import Job
 from debiasdpo.jobs.raters import local_rater
 from debiasdpo.models import adapters
 from debiasdpo.models.chat import Chat
-from debiasdpo.models.held import model_identity
 from debiasdpo.models.loading import load_model
 from debiasdpo.prompts.audit import RatingPrompts
 from debiasdpo.prompts.rendering import flat
@@ -36,7 +35,7 @@ def train(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> Path:
     validation = TRAINING.prompts(config, corpus)
     inputs = TRAINING.inputs(
         config,
-        rater=dict(model_identity(config.local_model)),
+        rater=dict(job.model.identity()),
         pairs=fingerprint([to_row(p) for p in pairs]),
         validation=fingerprint([[p.key, p.messages] for p in flat(validation)]),
     )
@@ -144,6 +143,5 @@ def worker_loop() -> None:
         if not isinstance(task, _Task):
             parts.help_with(*task)
             continue
-        cache = output_folder(task.config) / "cache"
-        model, chat = load_model(task.config.local_model, cache)
+        model, chat = load_model(task.config.local_model, cache_folder(task.config))
         run_training(task, model, chat, audit=None, on_log=None)

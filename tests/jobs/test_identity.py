@@ -1,9 +1,12 @@
 """Which job a configuration is, where it is kept, and whether it is done."""
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from debiasdpo.config.job import JobConfig
 from debiasdpo.jobs.identity import Choices, choices_of, contents, finished, identify
@@ -13,7 +16,9 @@ from tests.helpers.sweeps import pretend_finished
 TINY = Choices("tiny", "table")
 
 
-@pytest.mark.parametrize("change", ["metrics", "version", "model", "file", "price"])
+@pytest.mark.parametrize(
+    "change", ["metrics", "version", "model", "weights", "file", "price", "choices"]
+)
 def test_a_job_is_not_finished_if_anything_changed(
     change: str,
     job_config: JobConfigs,
@@ -24,7 +29,7 @@ def test_a_job_is_not_finished_if_anything_changed(
     data = tmp_path / "essays.csv"
     data.write_text("id,group,text,clarity\na,1,Well.,3\n")
     model = tmp_path / "model"
-    shutil.copytree(tiny_llama, model, copy_function=lambda a, b: Path(b).hardlink_to(a))
+    shutil.copytree(tiny_llama, model)
     config = job_config(
         "data=table", f"data.path={data}", f"model.path={model}", f"output_dir={tmp_path / 'out'}",
         "data.rubrics={clarity:{question:'How clear?',low:1,high:5}}",
@@ -36,10 +41,18 @@ def test_a_job_is_not_finished_if_anything_changed(
     elif change == "version":
         monkeypatch.setattr("debiasdpo.jobs.identity.__version__", "0.0.0")
     elif change == "model":
-        (model / "config.json").unlink()
         (model / "config.json").write_text("{}")
+    elif change == "weights":  # of equal size and time
+        status = (model / "model.safetensors").stat()
+        with (model / "model.safetensors").open("r+b") as stream:
+            stream.seek(-4, os.SEEK_END)
+            stream.write(b"\1\2\3\4")
+        os.utime(model / "model.safetensors", ns=(status.st_atime_ns, status.st_mtime_ns))
     elif change == "price":
         config = config.model_copy(update={"gpu_hour_price": 2.0})
+    elif change == "choices":
+        assert finished(config, Choices("small", "table")) is None
+        return
     else:
         data.write_text("id,group,text,clarity\na,1,Better.,3\n")
     assert finished(config, TINY) is None
@@ -107,3 +120,30 @@ def test_status_names_the_choices_and_their_paths(job_config: JobConfigs, tmp_pa
         "model": "mymodel", "model_path": "/x/y/mymodel", "data": "table", "data_path": str(data),
         "method": "sft", "context": ["race", "role"],
     }  # fmt: skip
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9)
+
+
+@pytest.fixture(scope="module")
+def plain(job_config: JobConfigs) -> JobConfig:
+    return job_config()
+
+
+@given(st.lists(st.tuples(NAMES, NAMES), min_size=2, max_size=9, unique=True))
+@example([("tiny", "grade5_essays"), ("tiny_grade5", "essays")])
+def test_other_choices_are_other_jobs(plain: JobConfig, chosen: list[tuple[str, str]]) -> None:
+    """Also where their configurations are equal, since an option of conf/ may be another's alias."""
+    choices = [Choices(*names) for names in chosen]
+    for told in (
+        {identify(plain, one).folder.name for one in choices},
+        {identify(plain, one).key for one in choices},
+    ):
+        assert len(told) == len(choices)
+
+
+@given(st.text(st.sampled_from("aÄ漢🙂_/. "), min_size=1, max_size=400))
+def test_a_folder_has_a_name_that_disks_take(plain: JobConfig, name: str) -> None:
+    folder = identify(plain, Choices(name, "data")).folder
+    assert len(folder.name.encode()) <= 129
+    assert folder.parent.name == "runs"

@@ -1,6 +1,9 @@
 """Models of the hub, played by a server on this machine."""
 
+import hashlib
 import http.server
+import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -8,53 +11,81 @@ from pathlib import Path
 
 import pytest
 
+from debiasdpo.config.model import ModelConfig
 from debiasdpo.errors import UserError
+from debiasdpo.jobs.identity import Choices, finished
 from debiasdpo.models import loading
+from debiasdpo.models.hub import commit_of
+from debiasdpo.models.source import pinned, source_identity
+from tests.helpers.jobs import JobConfigs, options, run_job, stages, untimed
 from tests.helpers.models import ModelConfigs
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+FIRST, SECOND = "0123456789abcdef" * 2 + "01234567", "fedcba9876543210" * 2 + "fedcba98"
+
+
+class Hub(http.server.ThreadingHTTPServer):
+    """A hub in which every repository that is not called otherwise has the same commits."""
+
+    def __init__(self, commits: dict[str, Path]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.commits, self.main, self.asked, self.silent = commits, FIRST, 0, False
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_HEAD(self) -> None:
+        if not self.server.silent:  # else the connection is closed without an answer
+            self.answer()
+
+    def do_GET(self) -> None:
+        if not self.server.silent:
+            self.wfile.write(self.answer())
+
+    def answer(self) -> bytes:
+        self.server.asked += 1
+        owner, _, rest = self.path.strip("/").partition("/")
+        revision, _, name = rest.partition("/resolve/")[2].partition("/")
+        commit = self.server.main if revision == "main" else revision
+        folder = self.server.commits.get(commit)
+        body, code, headers = b"", 404, {"X-Error-Code": "EntryNotFound"}
+        if owner == "gated":
+            code, headers = 401, {"X-Error-Code": "GatedRepo"}
+        elif owner == "absent":
+            code, headers = 401, {"X-Error-Code": "RepoNotFound"}
+        elif owner == "broken":
+            code, headers = 503, {}
+        elif revision and folder is None:
+            headers = {"X-Error-Code": "RevisionNotFound"}
+        elif folder is not None and (folder / name).is_file():
+            body, code = (folder / name).read_bytes(), 200
+            headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()}"', "X-Repo-Commit": commit}
+        self.send_response(code)
+        for header, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(header, value)
+        self.end_headers()
+        return body if self.command == "GET" else b""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def server(tiny_llama: Path, tiny_qwen2: Path) -> Iterator[Hub]:
+    """One for all tests, since the hub's client keeps the first address that it is told."""
+    server = Hub({FIRST: tiny_llama, SECOND: tiny_qwen2})
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 @pytest.fixture
-def hub(
-    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[http.server.ThreadingHTTPServer]:
+def hub(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     from huggingface_hub import constants
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.answer()
-
-        def do_GET(self) -> None:
-            self.wfile.write(self.answer())
-
-        def answer(self) -> bytes:
-            owner, _, rest = self.path.strip("/").partition("/")
-            file = tiny_llama / rest.rpartition("/")[2]
-            body, code, headers = b"", 404, {"X-Error-Code": "EntryNotFound"}
-            if owner == "gated":
-                code, headers = 401, {"X-Error-Code": "GatedRepo"}
-            elif owner == "absent":
-                code, headers = 401, {"X-Error-Code": "RepoNotFound"}
-            elif owner == "broken":
-                code, headers = 503, {}
-            elif "/resolve/v9/" in self.path:
-                headers = {"X-Error-Code": "RevisionNotFound"}
-            elif "/resolve/" in self.path and file.is_file():
-                body, code = file.read_bytes(), 200
-                headers = {"ETag": f'"{file.name}"', "X-Repo-Commit": COMMIT}
-            self.send_response(code)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            return body if self.command == "GET" else b""
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
     url = f"http://127.0.0.1:{server.server_port}"
     template = constants.HUGGINGFACE_CO_URL_TEMPLATE
     monkeypatch.setattr(constants, "ENDPOINT", url)
@@ -62,10 +93,10 @@ def hub(
         constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + template[template.index("/{repo_id}") :]
     )
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    server.main, server.silent = FIRST, False
+    commit_of.cache_clear()
     yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    commit_of.cache_clear()
 
 
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -77,7 +108,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.mark.slow
 def test_a_hub_model_is_downloaded_once_and_then_needs_no_network(
-    hub: http.server.ThreadingHTTPServer,
+    hub: Hub,
     model_config: ModelConfigs,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -88,9 +119,8 @@ def test_a_hub_model_is_downloaded_once_and_then_needs_no_network(
     model, chat = loading.load_model(config, tmp_path)
     assert model.name_or_path == "good/model"
     assert chat.prompt_ids(({"role": "user", "content": "Hello."},))
-    assert (tmp_path / "hub/models--good--model/snapshots" / COMMIT / "model.safetensors").exists()
-    hub.shutdown()
-    hub.server_close()
+    assert (tmp_path / "hub/models--good--model/snapshots" / FIRST / "model.safetensors").exists()
+    hub.silent = True
     waited = waits(monkeypatch)
     again, _ = loading.load_model(config, tmp_path)
     with pytest.raises(UserError, match=r"cannot be reached[\s\S]*model.path=/local/folder"):
@@ -100,7 +130,7 @@ def test_a_hub_model_is_downloaded_once_and_then_needs_no_network(
 
 
 def test_what_the_hub_refuses_is_one_clear_error(
-    hub: http.server.ThreadingHTTPServer,
+    hub: Hub,
     model_config: ModelConfigs,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -123,3 +153,85 @@ def test_what_the_hub_refuses_is_one_clear_error(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE is set" in message("good/model")
     assert sum(waited) < 5  # s
+
+
+def test_a_hub_model_is_known_by_its_commit(hub: Hub, tmp_path: Path) -> None:
+    def commit(revision: str | None = None) -> object:
+        commit_of.cache_clear()  # as another process
+        return source_identity("good/model", revision, tmp_path)["commit"]
+
+    assert commit() == commit("main") == FIRST
+    hub.main = SECOND
+    assert commit() == SECOND
+    hub.silent = True
+    assert commit() == SECOND  # as it was last seen
+    assert commit(FIRST) == FIRST  # no one needs to be asked
+    (tmp_path / "hub/models--good--model/refs/main").write_text(FIRST)
+    assert commit() == FIRST
+    with pytest.raises(UserError, match="the hub cannot be reached"):
+        source_identity("good/other", None, tmp_path)
+
+
+def test_one_process_sees_one_state_of_a_branch(
+    hub: Hub, model_config: ModelConfigs, tmp_path: Path
+) -> None:
+    config = model_config("good/model")
+    assert source_identity(config.path, config.revision, tmp_path)["commit"] == FIRST
+    hub.main, asked = SECOND, hub.asked
+    assert source_identity(config.path, config.revision, tmp_path)["commit"] == FIRST
+    assert hub.asked == asked
+    model, _ = loading.load_model(config, tmp_path)
+    assert model.config.model_type == "llama"
+
+
+def test_what_is_loaded_is_what_was_told_from_others(
+    hub: Hub, model_config: ModelConfigs, tmp_path: Path
+) -> None:
+    """A branch moves after a job began, and before another process of it loads the model."""
+    job: ModelConfig = pinned(model_config("good/model"))
+    hub.main = SECOND
+    commit_of.cache_clear()
+    assert source_identity(job.path, job.revision, tmp_path)["commit"] == FIRST
+    model, _ = loading.load_model(job, tmp_path)
+    assert model.config.model_type == "llama"
+    later, _ = loading.load_model(model_config("good/model"), tmp_path)
+    assert later.config.model_type == "qwen2"
+
+
+def test_a_job_asks_the_model_anew_where_the_branch_has_moved(
+    tiny_llama: Path,
+    tiny_qwen2: Path,
+    job_config: JobConfigs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without a network, with a hub's cache that holds two commits."""
+    from huggingface_hub import constants
+
+    repository = tmp_path / "hub/models--good--model"
+    for commit, folder in ((FIRST, tiny_llama), (SECOND, tiny_qwen2)):
+        shutil.copytree(folder, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    config = job_config(*options("smollm2", Path("good/model"), tmp_path / "out", "method=none"))
+    choices = Choices("model", "simulated")
+
+    def job(main: str) -> dict[str, object]:
+        (repository / "refs/main").write_text(main)
+        commit_of.cache_clear()
+        metrics = run_job(config, "model")
+        folder = finished(config, choices)
+        assert folder is not None
+        versions = json.loads((folder / "versions.json").read_text())
+        assert versions["model"] == {"hub": "good/model", "commit": main}
+        return untimed(metrics)
+
+    first, second = job(FIRST), job(SECOND)
+    assert second != first
+    assert stages(tmp_path / "out")["ratings"] == 2
+    assert job(FIRST) == first
+    assert stages(tmp_path / "out")["ratings"] == 2  # found again
+    (repository / "refs/main").write_text(SECOND)
+    commit_of.cache_clear()
+    assert finished(config, choices) is None

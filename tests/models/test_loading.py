@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pydantic import ValidationError
 
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.errors import UserError
-from debiasdpo.models import checks, loading, source
+from debiasdpo.models import checks, conversion, loading
 from tests.helpers.jobs import ROOT
 from tests.helpers.models import SMOLLM2, ModelConfigs, drop_tensors, greedy
 
@@ -22,7 +21,7 @@ from tests.helpers.models import SMOLLM2, ModelConfigs, drop_tensors, greedy
 def test_importing_is_instant() -> None:
     code = (
         "import sys\n"
-        "from debiasdpo.models import adapters, checks, held, loading, quiet, shape, source\n"
+        "import debiasdpo.models.held, debiasdpo.models.loading, debiasdpo.models.shape\n"
         "print([n for n in ('torch', 'transformers', 'peft', 'bitsandbytes') if n in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -86,13 +85,13 @@ def test_a_killed_conversion_is_never_read(
         (folder / "config.json").write_text("{}")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(source, "_convert", killed)
+    monkeypatch.setattr(conversion, "_convert", killed)
     with pytest.raises(KeyboardInterrupt):
         loading.load_model(model_config(file), tmp_path / "cache")
     assert len(list((tmp_path / "cache/models").glob(".*/config.json"))) == 1
 
     monkeypatch.setattr(
-        source,
+        conversion,
         "_convert",
         lambda file, folder: shutil.copytree(tiny_llama, folder, dirs_exist_ok=True),
     )
@@ -115,30 +114,6 @@ def test_own_generation_settings_of_a_model_do_not_decode(
     assert own is not None
     assert own.eos_token_id == [2, 0]
     assert (own.repetition_penalty, own.top_k, own.do_sample) == (None, None, None)
-
-
-def test_identity_follows_content_not_place(
-    tiny_llama: Path, model_config: ModelConfigs, tmp_path: Path
-) -> None:
-    def identity(path: str | Path, **changes: object) -> str:
-        config = model_config(path, **changes)
-        return json.dumps(source.source_identity(config.path, config.revision))
-
-    copy = shutil.copytree(tiny_llama, tmp_path / "copy")
-    assert identity(copy) == identity(tiny_llama)
-    assert identity(copy, nf4=True) == identity(copy)
-    (copy / "config.json").write_text((copy / "config.json").read_text() + " ")
-    assert identity(copy) != identity(tiny_llama)
-    before = identity(copy)
-    os.utime(copy / "model.safetensors", ns=(0, 0))
-    assert identity(copy) != before
-    assert identity("Qwen/Qwen2.5-3B-Instruct") == identity(
-        "Qwen/Qwen2.5-3B-Instruct", revision="main"
-    )
-    assert identity("Qwen/Qwen2.5-3B-Instruct") != identity(
-        "Qwen/Qwen2.5-3B-Instruct", revision="v2"
-    )
-    assert '"0.1.2"' in identity(SMOLLM2)
 
 
 def test_problems_that_show_before_loading(

@@ -2,10 +2,12 @@
 
 import itertools
 import json
+import shutil
 import threading
 import time
 from array import array
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from debiasdpo.errors import UserError
 from debiasdpo.jobs.job import Job
 from debiasdpo.stages import parts as stage_parts
 from debiasdpo.stages import rating_task
@@ -119,6 +122,27 @@ def test_another_process_takes_its_share(
     assert (shared / "ratings_base.jsonl").read_bytes() == (
         run("whole") / "ratings_base.jsonl"
     ).read_bytes()
+
+
+def test_a_process_with_another_model_is_refused(
+    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tiny_llama: Path, tmp_path: Path
+) -> None:
+    """As where a node's own disk has another checkpoint in the same place."""
+    other = shutil.copytree(tiny_llama, tmp_path / "other")
+    (other / "generation_config.json").write_text("{}")
+    refused: list[str] = []
+
+    def call(job: Job, task: RatingTask, parts: list[range]) -> Callable[[], None]:
+        model = task.config.local_model.model_copy(update={"path": str(other)})
+        there = replace(task, config=task.config.model_copy(update={"model": model}))
+        with pytest.raises(UserError) as error:
+            stage_parts.help_with(there, parts)
+        refused.append(str(error.value))
+        return lambda: None
+
+    monkeypatch.setattr(stage_parts, "_call_helpers", call)
+    run("shared", "batching.shards=2")
+    assert "is another model than that of the job" in refused[0]
 
 
 @given(st.lists(st.integers(1, 9), max_size=60), st.integers(1, 80))

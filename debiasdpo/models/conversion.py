@@ -1,0 +1,56 @@
+"""GGUF files as folders that transformers loads, each converted once."""
+
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from debiasdpo.models.source import source_identity
+from debiasdpo.storage.files import fingerprint
+from debiasdpo.version import installed
+
+log = logging.getLogger(__name__)
+
+
+def converted(file: Path, cache: Path) -> Path:
+    """The folder with the GGUF file's model as fp32 safetensors; made once, whoever asks."""
+    from filelock import FileLock
+
+    identity = source_identity(str(file), None, cache)
+    versions = installed("gguf", "transformers")
+    name = fingerprint({"conversion": 1, "versions": versions, **identity})
+    folder = cache / "models" / name
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{name}.lock")):
+        if folder.exists():
+            return folder
+        for dead in folder.parent.glob(f".{name}.*"):  # of a conversion that was killed
+            shutil.rmtree(dead)
+        log.info("converting %s to safetensors in %s (once; about 30 s)", file.name, folder)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{name}."))
+        _convert(file, temporary)
+        temporary.chmod(0o755)
+        os.replace(temporary, folder)
+    return folder
+
+
+def _convert(file: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    loaded = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=torch.float32
+    )
+    # What comes from GGUF counts as quantised and refuses to be saved: an equal model does not.
+    settings = loaded.config.to_dict()
+    settings.pop("quantization_config", None)
+    with torch.device("meta"):
+        fresh = AutoModelForCausalLM.from_config(type(loaded.config).from_dict(settings))
+    fresh.load_state_dict(loaded.state_dict(), assign=True)
+    fresh.tie_weights()
+    fresh.generation_config = loaded.generation_config
+    fresh.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
