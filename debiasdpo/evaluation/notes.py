@@ -55,7 +55,9 @@ def of_value(metric: Metric, part: Part, names: Names) -> str:
     if not math.isnan(part.value(metric, once)):
         return ""
     table = part.table
-    if not table.rating.size:
+    contextual = table.category != NEUTRAL
+    asked = contextual if set(metric.rows) - {"neutral", "again"} else ~contextual
+    if not asked.any():
         return "no such prompt was asked"
     if not table.usable.any():
         return "no prompt was read twice" if table.again.all() else "no rating could be read"

@@ -92,7 +92,8 @@ def test_what_is_undefined_says_why(
 def test_a_set_without_a_category_says_so(job_config: Callable[..., JobConfig]) -> None:
     job = job_config("context=gender", "audit.categories=[race]", "audit.resamples=100")
     found = measured(job, BASE, TUNED)
-    assert found["bias/trained/base_note"] == "no such prompt was asked"
+    for key in ("bias/trained/base", "bias/trained/reduction", "relative_bias/trained/base"):
+        assert found[note_key(key)] == "no such prompt was asked"
 
 
 def test_a_rater_that_is_constant_on_one_rubric_gains_nothing(job: JobConfig) -> None:
