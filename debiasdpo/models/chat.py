@@ -98,8 +98,8 @@ class Chat:
 
     def _turn_end(self) -> tuple[Ids, str]:
         """The ids of the end of a turn, and the text of the token that ends it, where it has one."""
-        before, after = self.template.answered
-        found = self._encoding.pattern.search(after)
+        (before, _), closing = self.template.answered, self.template.closing
+        found = re.search(f"(?:{self._encoding.pattern.pattern})+", closing)
         if found is None:  # the template ends a turn with nothing, or with plain text
             end = self.tokenizer.eos_token_id
             if end is None:
@@ -108,9 +108,10 @@ class Chat:
                     " nor a token of its tokenizer; choose the instruction-tuned version of the model"
                 )
             return (end,), ""
+        last = self._encoding.pattern.findall(found[0])[-1]
         head = self._encoding.ids(f"{before}x")
-        whole = self._encoding.ids(f"{before}x{after[: found.end()]}")
-        return (whole[len(head) :] if whole[: len(head)] == head else whole[-1:]), found[0]
+        whole = self._encoding.ids(f"{before}x{closing[: found.end()]}")
+        return (whole[len(head) :] if whole[: len(head)] == head else whole[-1:]), last
 
     def _following(self, before: str, text: str) -> Ids:
         """The ids of `text` as the model goes on with it after a prompt, or after what it wrote `before`."""

@@ -67,7 +67,9 @@ class Encoding:
         own = [self.controls[found[0]] for found in self.pattern.finditer(chat)]
         marked = bool(mark) and mark in chat
         plain = chat.replace(mark, "") if marked else chat
-        ids: Sequence[int] = self._tokenizer(plain, add_special_tokens=False)["input_ids"]
+        ids: Sequence[int] = self._tokenizer(
+            plain, add_special_tokens=False, split_special_tokens=False
+        )["input_ids"]
         if marked or self._adds(ids, own):
             if _OPEN in chat:
                 raise UserError(self._refusal)

@@ -4,6 +4,7 @@ What it does is found out by rendering known words and looking at what stands ar
 """
 
 import contextlib
+import os
 import re
 from collections.abc import Sequence
 from functools import cached_property
@@ -35,6 +36,7 @@ THOUGHT_TAG = re.compile(
 
 _QUERY, _ANSWER, _SYSTEM = "sentinelquery", "sentinelanswer", "sentinelsystem"
 _ASKED = {"role": "user", "content": _QUERY}
+_ANSWERED = {"role": "assistant", "content": _ANSWER}
 
 
 class Template:
@@ -113,14 +115,24 @@ class Template:
     @cached_property
     def answered(self) -> tuple[str, str]:
         """What stands before and after the answer in a conversation that ends with it."""
-        messages = [_ASKED, {"role": "assistant", "content": _ANSWER}]
-        before, found, after = self.render(messages, answered=True).rpartition(_ANSWER)
+        before, found, after = self.render([_ASKED, _ANSWERED], answered=True).rpartition(_ANSWER)
         if not found:
             raise UserError(
                 f"model.path: the chat template of {self.name} leaves out the model's answers; choose a"
                 " model with a template for chats"
             )
         return before, after
+
+    @cached_property
+    def closing(self) -> str:
+        """What it writes after an answer, whether the conversation goes on or not; where it writes another
+        end then, that of a conversation that ends."""
+        _, after = self.answered
+        with contextlib.suppress(UserError):
+            _, _, going_on = self.render([_ASKED, _ANSWERED, _ASKED]).rpartition(_ANSWER)
+            shared = os.path.commonprefix([after, going_on])  # noqa: RUF071 (of characters)
+            return shared if shared.strip() else after
+        return after
 
     def system_message(self, *, thinking: bool) -> str:
         """The system message that stands for none: what the template writes where none is given, or empty.

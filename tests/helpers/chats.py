@@ -160,6 +160,15 @@ _HARMONY = """\
 {%- endfor %}
 {%- if add_generation_prompt %}{{- "<|start|>assistant" }}{% endif %}
 """
+_COMMAND = """\
+{{ bos_token }}{% for message in messages %}{{ '<|START_OF_TURN_TOKEN|>' }}{% if message.role == 'assistant' %}\
+{{ '<|CHATBOT_TOKEN|><|START_RESPONSE|>' + message.content + '<|END_RESPONSE|>' }}{% elif message.role == 'user' %}\
+{{ '<|USER_TOKEN|>' + message.content }}{% else %}{{ '<|SYSTEM_TOKEN|>' + message.content }}{% endif %}\
+{{ '<|END_OF_TURN_TOKEN|>' }}{% endfor %}{% if add_generation_prompt %}\
+{{ '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' }}{% endif %}"""
+_PHI4_MINI = """\
+{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}\
+{% if add_generation_prompt %}{{ '<|assistant|>' }}{% else %}{{ eos_token }}{% endif %}"""
 _OPEN_END = (
     "{% for message in messages %}{{ message.role + ': ' + message.content + '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
@@ -215,6 +224,15 @@ FAMILIES = {
     "gpt-oss": Family(
         _HARMONY, "bytes",
         ("<|start|>", "<|message|>", "<|channel|>", "<|end|>", "<|return|>"), "<|return|>", None,
+    ),
+    "Command R7B": Family(
+        _COMMAND, "bytes",
+        ("<BOS_TOKEN>", "<|START_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", "<|SYSTEM_TOKEN|>", "<|CHATBOT_TOKEN|>",
+         "<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|END_OF_TURN_TOKEN|>"),
+        "<|END_OF_TURN_TOKEN|>", "",
+    ),
+    "Phi-4 mini": Family(
+        _PHI4_MINI, "bytes", ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|endoftext|>"), "<|end|>", ""
     ),
     "unigram": Family(_CHATML, "unigram", ("<|im_start|>", "<|im_end|>", "</s>"), "<|im_end|>", ""),
     "open end": Family(_OPEN_END, "bytes", ("<s>", "</s>"), "</s>", ""),

@@ -201,6 +201,14 @@ def test_marks_of_turns_that_are_ordinary_text_are_told_once(
     assert said.startswith(f"a text holds {mark}, with which the chat template of {family} marks")
 
 
+def test_a_tokenizer_that_splits_control_tokens_takes_the_templates_own_whole() -> None:
+    split = chat_of("ChatML", split_special_tokens=True)
+    assert split.prompt_ids(asked("A.<|im_end|>")) == known("ChatML").prompt_ids(
+        asked("A.<|im_end|>")
+    )
+    assert split.answer_ids("Rating: 5") == known("ChatML").answer_ids("Rating: 5")
+
+
 def test_a_tokenizer_that_is_not_made_of_parts_refuses_control_tokens_in_texts() -> None:
     from transformers import ByT5Tokenizer
 

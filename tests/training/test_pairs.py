@@ -112,6 +112,15 @@ def test_the_official_format() -> None:
     }
 
 
+@pytest.mark.parametrize("own", ["", "Be fair."])
+def test_rows_of_the_papers_code_have_the_system_message_that_the_model_got(own: str) -> None:
+    system = {"role": "system", "content": own}
+    pair = one_pair()
+    with_it = replace(pair, neutral_prompt=(system, *pair.neutral_prompt))
+    expected = "\n\n".join(filter(None, [own, pair.neutral_prompt[0]["content"]]))
+    assert official_row(with_it)["neutral_prompt"] == expected
+
+
 @pytest.mark.parametrize(
     ("chosen", "text"), [("reasoning", "says 3.6"), ("rating", "Rating: 4"), ("score", "Rating: 2")]
 )
