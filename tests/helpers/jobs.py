@@ -68,7 +68,7 @@ def override(value: Any) -> str:
     """A value as Hydra reads it in an override."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {override(item)}" for key, item in value.items()) + "}"
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def untimed(metrics: Mapping[str, Any]) -> Metrics:
