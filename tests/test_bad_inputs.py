@@ -341,7 +341,7 @@ MODELS = (
          ("{here}/model refuses the messages system + user: no system", "=after_query or before_document"),
          model(template("{% if role == 'system' %}{{ raise_exception('no system') }}{% endif %}"))),
     Case("thoughts that cannot be left out", WEIGHTS,
-         ("{here}/model always opens a thought", "set rate=text and method=none"),
+         ("{here}/model always opens a thought", "set rate=text, rate.format=text and method=none"),
          model(template(after="{{ '<think>' }}"))),
     Case("training on answers without their thoughts", f"{WEIGHTS} rate=text",
          ("{here}/model thinks before it answers", "set rate=expected", "or method=none"),

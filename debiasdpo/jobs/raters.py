@@ -25,7 +25,7 @@ def hold_model(config: JobConfig, cache: Path) -> HeldModel:
         cache,
         full=config.train.adapter == "full",
         trains=config.method.trains,
-        readout=config.rate.readout,
+        thinks=config.rate.thinks,
     )
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from debiasdpo.config.model import ModelConfig
-from debiasdpo.config.rate import Readout
 from debiasdpo.errors import UserError
 from debiasdpo.models import adapters, template
 from debiasdpo.models.chat import Chat
@@ -27,12 +26,12 @@ class HeldModel:
     """Loads on demand; another set of weights takes the place of those in memory."""
 
     def __init__(
-        self, config: ModelConfig, cache: Path, *, full: bool, trains: bool, readout: Readout
+        self, config: ModelConfig, cache: Path, *, full: bool, trains: bool, thinks: bool
     ) -> None:
-        """`full`: trained weights are whole models, not adapters. `trains`: it will be trained. `readout`:
-        how its ratings are read."""
+        """`full`: trained weights are whole models, not adapters. `trains`: it will be trained. `thinks`: it
+        may think before it answers."""
         self._config, self._cache = config, cache
-        self._full, self._trains, self._readout = full, trains, readout
+        self._full, self._trains, self._thinks = full, trains, thinks
         self._held: tuple[Path | None, Any] | None = None
 
     def identity(self, weights: Path | None = None) -> Mapping[str, object]:
@@ -78,17 +77,11 @@ class HeldModel:
 
     def _check_thoughts(self, chat: Chat) -> None:
         """Refuse to score or train on answers of a model that has not thought yet."""
-        scores = self._readout == "expected"
-        if scores or self._trains:
+        if self._trains or not self._thinks:
             _ = chat.template.lead  # raises where an answer does not follow a prompt
-        if not chat.template.thinks:
-            return
-        if scores:
-            log.info(
-                "%s thinks before it answers; with rate.readout=expected it is told not to",
-                self._config.path,
-            )
-        elif self._trains:
+        if chat.template.thinks and not self._thinks:
+            log.info("%s thinks before it answers; here it is told not to", self._config.path)
+        elif chat.template.thinks and self._trains:
             raise UserError(
                 f"model.path: {self._config.path} thinks before it answers, and training would be on its"
                 " answers alone; set rate=expected, with which it is told not to think, or method=none"

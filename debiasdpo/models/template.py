@@ -105,8 +105,8 @@ class Template:
         answer."""
         if self.opened_thought(thinking=False):
             raise UserError(
-                f"model.path: the chat template of {self.name} always opens a thought, so that no answer can"
-                " be scored or trained on; set rate=text and method=none"
+                f"model.path: the chat template of {self.name} always opens a thought, so that no answer"
+                " follows its prompt; set rate=text, rate.format=text and method=none"
             )
         before, _ = self.answered
         # Some leave out of an answer that was given what the prompt for it ends with, as a closed thought.

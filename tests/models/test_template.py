@@ -75,7 +75,9 @@ def test_a_model_that_can_be_told_not_to_think_is_told_so() -> None:
         assert template.render([ASKED]).endswith(closed)
         assert not template.opened_thought(thinking=False)
         assert template.lead == ""
-    with pytest.raises(UserError, match=r"always opens a thought.*set rate=text and method=none"):
+    with pytest.raises(
+        UserError, match=r"always opens a thought.*set rate=text, rate.format=text and method=none"
+    ):
         _ = template_of("DeepSeek-R1").lead
 
 
