@@ -7,7 +7,6 @@ given as Python objects. docs/python.md shows it.
 import contextlib
 import copy
 import functools
-import re
 import tempfile
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -20,6 +19,7 @@ from pydantic import BaseModel
 
 from debiasdpo.config.build import build
 from debiasdpo.config.data import Rubric
+from debiasdpo.config.quoting import literal
 from debiasdpo.config.rate import Format, Readout
 from debiasdpo.documents.base import Document
 from debiasdpo.documents.corpus import rubrics_of
@@ -30,7 +30,7 @@ from debiasdpo.jobs.identity import Choices, identify
 from debiasdpo.raters.base import Rater, Reply, require
 from debiasdpo.raters.callable import CallableRater, Function
 from debiasdpo.run import conf_dir
-from debiasdpo.storage.files import fingerprint, fingerprint_all, write_jsonl
+from debiasdpo.storage.files import fingerprint, fingerprint_all, user_path, write_jsonl
 from debiasdpo.tasks import rubric_rating
 from debiasdpo.tasks.tables import load, require_pandas
 
@@ -165,7 +165,7 @@ def _rater(
 def _folder(save: str | Path | None) -> Iterator[Path]:
     """Where the job writes: the user's folder, or one that is gone afterwards."""
     if save is not None:
-        kept = Path(save).expanduser().absolute()
+        kept = user_path(save).absolute()
         if problem := folder_problem(kept):
             raise UserError(f"save: {problem}; give another folder")
         yield kept
@@ -222,7 +222,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, str):
-        return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", value)
+        return literal(value)
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, Collection):

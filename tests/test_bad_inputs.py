@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from debiasdpo import run
-from debiasdpo.config import overrides
+from debiasdpo.config.quoting import quoted
 from debiasdpo.errors import UserError
 from debiasdpo.jobs import failures
 from debiasdpo.jobs.checks import build_job
@@ -160,7 +160,7 @@ CONFIGURATION = (
     Case("comma without -m", "data.heading=a,b",
          ("a,b are several values", "-m", "'data.heading=\"a,b\"'", "'data.heading=[a,b]'")),
     Case("number for a text", "model.path=7",
-         ("model.path: must be a text, got 7; put it in quotes", "'model.path=\"VALUE\"'")),
+         ("model.path: must be a text, got 7; put it in quotes", "'model.path=\"7\"'")),
     Case(
         "name that YAML takes for a truth value",
         "--config-dir {here} data=mine data.path={here}/t.csv",
@@ -168,6 +168,15 @@ CONFIGURATION = (
         lambda here, model: write_in(
             here / "data", "mine.yaml",
             "defaults: [table]\nrubrics:\n  no: {question: Clear, low: 1, high: 5}\n",
+        ),
+    ),
+    Case(
+        "name that YAML takes for nothing",
+        "--config-dir {here} data=mine data.path={here}/t.csv",
+        ("a name that YAML reads as null", "quotes"),
+        lambda here, model: write_in(
+            here / "data", "mine.yaml",
+            "defaults: [table]\nrubrics:\n  null: {question: Clear, low: 1, high: 5}\n",
         ),
     ),
     Case(
@@ -458,6 +467,7 @@ def test_there_are_25_of_them() -> None:
 
 # --- more of the configuration's
 
+ESSAYS = ("data=table", f"data.path={ROOT}/docs/examples/essays.csv")
 REFUSED = [
     (["data=table", "data.path=no.csv", RUBRIC], "data.path: no.csv does not exist"),
     (["audit.categories=[]"], "audit.categories: must have at least 1 item, got []"),
@@ -482,6 +492,13 @@ REFUSED = [
     (["+model.version=3"], "model.version: no such key here; only model.kind=callable has it"),
     (["loss.beta=nan"], "loss.beta: must be a finite number, got NaN"),
     (["data.heading=${x}.csv"], "data.heading: Interpolation key 'x' not found; correct its ${...}, or"),
+    (["data.heading=${x}.csv"], "on the command line 'data.heading=\"\\${x}.csv\"'"),
+    ([*ESSAYS, "data.rubrics={1.5:{question:a,low:1,high:2}}"],
+     "data.rubrics: YAML reads one of the names here as the number 1.5; put it in quotes"),
+    ([*ESSAYS, "data.rubrics={1:{question:a,low:1,high:2}}", "+data.rubrics.1={question:b,low:1,high:2}"],
+     "data.rubrics: '1' is there twice, as a number and as text; rename one"),
+    (["model.revision=true"], "put it in quotes, on the command line 'model.revision=\"true\"'"),
+    (["model.revision=1e3"], "put it in quotes, on the command line 'model.revision=\"VALUE\"'"),
     (["seed=1e30"], "seed: must be a whole number"),
     (["seed=99999999999"], "seed: must be below 4294967296"),
     (["model.revision=5"], "model.revision: must be a text, got 5; put it in quotes"),
@@ -599,7 +616,7 @@ def test_what_hydra_does_not_take_is_told_the_nearest_there_is(
 
 AWKWARD = (  # names that files have
     "my essays (final).csv", "a=b.csv", "a,b.csv", "it's.csv", "${x}.csv", "[1].csv", "Aufsätze ü.csv",
-    "{best}.csv", "#1.csv", "~/x", "C:\\new\\", '"q".csv', "1", "null", "a&b;c|d",
+    "{best}.csv", "#1.csv", "~/x", "C:\\new\\", '"q".csv', "1", "null", "a&b;c|d", "\\${x}",
 )  # fmt: skip
 
 
@@ -610,7 +627,7 @@ def test_the_advice_on_quotes_works(
 ) -> None:
     """What the message says is written into a shell, and comes out as the name."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "")
-    advice = overrides.quoted("data.heading", name)
+    advice = quoted("data.heading", name)
     if run.main([f"data.heading={name}", "--cfg", "job", "--resolve"]) == 1 and "${" not in name:
         assert advice in capfd.readouterr().err
     capfd.readouterr()
@@ -621,12 +638,14 @@ def test_the_advice_on_quotes_works(
 
 @settings(max_examples=300)
 @given(
-    st.text(
-        st.characters(exclude_categories=["C"]) | st.sampled_from("\\\"'${}[]~,=: "), max_size=8
-    )
+    st.lists(
+        st.characters(exclude_categories=["C"])
+        | st.sampled_from([*"\\\"'${}[]~,=: ", "${", "\\${", "${x}"]),
+        max_size=8,
+    ).map("".join)
 )
 def test_any_text_can_be_quoted(text: str) -> None:
-    (argument,) = shlex.split(overrides.quoted("key", text))
+    (argument,) = shlex.split(quoted("key", text))
     parsed = OverridesParser.create().parse_override(argument)
     assert OmegaConf.create({"key": parsed.value()}).key == text
 

@@ -8,6 +8,7 @@ import contextlib
 import inspect
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from pydantic import ValidationError, create_model
 from debiasdpo.config.checks import CHECKS
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.problems import describe
+from debiasdpo.config.quoting import quoted
 from debiasdpo.errors import UserError
 from debiasdpo.schema import Section
 
@@ -33,7 +35,10 @@ def build(config: DictConfig, checks: Sequence[Check] = ()) -> JobConfig:
     except OmegaConfBaseException as error:  # a ${...} that leads nowhere
         reason = str(error).splitlines()[0]
         cure = "correct its ${...}, or write \\${ for these characters themselves"
-        raise UserError(_report([f"{error.full_key}: {reason}; {cure}"])) from None
+        key = error.full_key or ""
+        if said := _text_at(config, key):
+            cure += f", on the command line {quoted(key, said)}"
+        raise UserError(_report([f"{key}: {reason}; {cure}"])) from None
     problems += _misread_keys(plain)
     # Through JSON, since strict types would else refuse a YAML list for a tuple.
     text = json.dumps(plain)
@@ -53,13 +58,29 @@ def build(config: DictConfig, checks: Sequence[Check] = ()) -> JobConfig:
     return job
 
 
+def _text_at(config: DictConfig, key: str) -> str | None:
+    """The text at a key as it was given; None where there is none."""
+    here: Any = OmegaConf.to_container(config, resolve=False)
+    for part in key.split("."):
+        here = here.get(part) if isinstance(here, Mapping) else None
+    return here if isinstance(here, str) else None
+
+
 def _misread_keys(value: Any, place: str = "") -> list[str]:
-    """Names that YAML takes for something else, such as the rubric `no`, which is false."""
+    """Names that YAML takes for something else, such as the rubric `no`, which is false. Whole numbers stay
+    what they are."""
     found: list[str] = []
+    names = Counter(map(str, value)) if isinstance(value, Mapping) else {}
+    found += [
+        f"{place}: {name!r} is there twice, as a number and as text; rename one"
+        for name, count in names.items()
+        if count > 1
+    ]
     for key, inside in value.items() if isinstance(value, Mapping) else ():
-        if key is None or isinstance(key, bool):
-            said = "null" if key is None else ("false (as no and off)", "true (as yes and on)")[key]
-            found.append(f"{place}: YAML reads one of the names here as {said}; put it in quotes")
+        if isinstance(key, bool | float):
+            said = {False: "false (as no and off)", True: "true (as yes and on)"}
+            read = said[key] if isinstance(key, bool) else f"the number {key}"
+            found.append(f"{place}: YAML reads one of the names here as {read}; put it in quotes")
         found += _misread_keys(inside, f"{place}.{key}" if place else str(key))
     return found
 

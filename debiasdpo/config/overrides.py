@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.errors import MissingConfigException, OverrideParseException
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.keys import elsewhere, first_unknown, known_in, unknown
+from debiasdpo.config.quoting import quoted
 
 # What stands at the top of the composed configuration beside the sections of a job.
 _NO_SECTIONS = ("category", "experiment", "hydra")
@@ -25,6 +26,8 @@ def explain(error: Exception) -> str:
         return _unreadable(error.override)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _no_option(error.missing_cfg_file, error.options, str(error))
+    if isinstance(error.__cause__, KeyValidationError):
+        return "A configuration file has a name that YAML reads as null; put it in quotes"
     if found := re.match(r"Could not override '(.+?)'", said):
         return _no_key(found[1], error)
     if found := re.match(r"Could not delete from config. '(.+?)' does not exist", said):
@@ -37,13 +40,6 @@ def explain(error: Exception) -> str:
     if found := re.match(r"Multiple values for (\S+)\. .* '.+: (.+)'", said):
         return f"{found[1]}: chosen already; write {found[1]}={found[2]} without a +"
     return said
-
-
-def quoted(key: str, value: str) -> str:
-    """An override for the shell in which `value` is nothing but text: quoted for Hydra, and for the shell."""
-    # A backslash before a quote is doubled, and one escapes the quote; ${ would be an interpolation.
-    text = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), value)
-    return shlex.quote(f'{key}="{text.replace("${", chr(92) + "${")}"')
 
 
 def _unreadable(override: str) -> str:

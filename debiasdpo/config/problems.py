@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from debiasdpo.config.keys import elsewhere, known_in, one_of, union_of, unknown
+from debiasdpo.config.quoting import quoted
 
 _LONGEST_VALUE = 60  # characters shown of a value
 
@@ -65,7 +66,9 @@ def describe(
             if kind == "string_type" and isinstance(one["input"], int | float):
                 got += "; put it in quotes"
                 if not isinstance(loc[-1], int):
-                    got += f", on the command line '{key}=\"VALUE\"'"
+                    # A float is not shown as it was written: 1e3 is 1000.
+                    value = "VALUE" if isinstance(one["input"], float) else _shown(one["input"])
+                    got += f", on the command line {quoted(key, value)}"
         else:
             what = one["msg"].removeprefix("Value error, ")
         found.setdefault(key, []).append((what, got))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from debiasdpo.errors import UserError
+from debiasdpo.storage.files import user_path
 
 # What to do about files that hold data, but are not read as they are: by how their name ends.
 _SAVE = "In Excel, save the sheet as 'CSV UTF-8'"
@@ -51,7 +52,7 @@ _NAMED = 5  # files named in a note
 
 def data_file(value: str, key: str) -> Path:
     """The file that the configuration key `key` names. `UserError` if absent."""
-    path = Path(value).expanduser()
+    path = user_path(value)
     if not path.is_file():
         what = "does not exist"
         if path.is_dir():

@@ -20,6 +20,7 @@ from debiasdpo.documents.json_lines import json_columns, json_rows
 from debiasdpo.documents.marks import Marks
 from debiasdpo.documents.parquet import parquet_columns, parquet_rows
 from debiasdpo.errors import UserError
+from debiasdpo.storage.files import user_path
 
 Rows = Callable[[], Iterator[tuple[str, Cells]]]  # where each is ("FILE, row 7"), and its cells
 
@@ -44,7 +45,7 @@ _FORMATS = {
 
 def source_files(config: TableConfig) -> list[Path]:
     """The one file, or those of the folder, sorted by name. `UserError` if absent or of an unknown kind."""
-    path = Path(config.path).expanduser()
+    path = user_path(config.path)
     if path.is_dir():
         return parts_of(path, _FORMATS, "data.path")
     path = data_file(config.path, "data.path")
@@ -69,7 +70,7 @@ def read(config: TableConfig) -> Corpus:
 
     def documents() -> Iterator[Document]:
         notes.clear()
-        notes.update(_notes(Path(config.path).expanduser(), files))
+        notes.update(_notes(user_path(config.path), files))
         return (_wide if config.layout == "wide" else _long)(rows, config, notes)
 
     return Corpus(Stream(documents), dict(config.rubrics), notes)

@@ -18,11 +18,12 @@ from debiasdpo.documents.base import Corpus, Document
 from debiasdpo.documents.files import data_file, files_below, is_hidden, passed_over
 from debiasdpo.documents.talkmoves_workbook import Sentence, lesson_series, read_sentences
 from debiasdpo.errors import UserError
+from debiasdpo.storage.files import user_path
 
 
 def source_files(config: TalkmovesConfig) -> list[Path]:
     """All workbooks under `config.path`, sorted. `UserError` if there are none."""
-    root = Path(config.path).expanduser()
+    root = user_path(config.path)
     if not root.is_dir():
         raise UserError(
             f"data.path: no folder {root} (looked in {Path.cwd()}). Give the folder with the"
@@ -43,7 +44,7 @@ def read(config: TalkmovesConfig) -> Corpus:
     `Document.scores` holds rates between 0 and 1, not yet points: see `scale_scores`.
     `UserError` for a workbook that cannot be read or lacks a column.
     """
-    root = Path(config.path).expanduser()
+    root = user_path(config.path)
     files = source_files(config)
     groups = lesson_series([path.stem for path in files])
     beside = [path.name for path in files_below(root) if not _is_workbook(path)]

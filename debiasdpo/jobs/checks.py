@@ -18,6 +18,7 @@ from debiasdpo.config.model import AnyModelConfig, ModelConfig
 from debiasdpo.documents.corpus import source_files
 from debiasdpo.errors import UserError
 from debiasdpo.models.checks import check_model
+from debiasdpo.storage.files import user_path
 
 if TYPE_CHECKING:
     from debiasdpo.config.data import AnyDataConfig
@@ -51,7 +52,7 @@ def _data_files(data: "AnyDataConfig") -> Iterable[str]:
 
 
 def _output_folder(output_dir: str) -> Iterable[str]:
-    if problem := folder_problem(Path(output_dir).expanduser().absolute()):
+    if problem := folder_problem(user_path(output_dir).absolute()):
         yield f"output_dir: {problem}; set output_dir=PATH"
 
 

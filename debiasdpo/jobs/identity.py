@@ -11,7 +11,7 @@ from debiasdpo.documents.corpus import files_identity, source_files
 from debiasdpo.jobs.run_folder import RunFolder
 from debiasdpo.models.source import pinned, source_identity
 from debiasdpo.redaction import mask_known, redact
-from debiasdpo.storage.files import fingerprint
+from debiasdpo.storage.files import fingerprint, user_path
 from debiasdpo.version import __version__
 
 # What changes where and how a job runs, and not what it finds.
@@ -124,7 +124,7 @@ def pinned_job(config: JobConfig) -> JobConfig:
 
 
 def output_folder(config: JobConfig) -> Path:
-    return Path(config.output_dir).expanduser().absolute()
+    return user_path(config.output_dir).absolute()
 
 
 def cache_folder(config: JobConfig) -> Path:

