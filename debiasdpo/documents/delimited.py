@@ -25,7 +25,7 @@ def delimited_columns(path: Path, wanted: Collection[str]) -> list[str]:
 
 
 def delimited_rows(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, Cells]]:
-    """For each row that is not blank, where it is ("FILE, row 7"; the header is row 1) and its cells by
+    """For each row that is not blank, where it is ("FILE, row 7", as a spreadsheet counts) and its cells by
     `column_name`. A row that ends early has its last cells empty.
 
     The delimiter is the one that gives the header most of the columns `wanted`: a comma, a semicolon, a tab
@@ -60,13 +60,15 @@ def _start(
 ) -> tuple[Iterator[list[str]], int, list[str]]:
     """The rows after the header, the number of the header's row, and the header."""
     csv.field_size_limit(_LONGEST_FIELD)
-    first = stream.readline()
-    told = _SEP.fullmatch(first.strip("\r\n"))
-    lines = stream if told else chain([first], stream)
+    number, first = 1, stream.readline()
+    while first and not first.strip(_OTHERS + '" \r\n\ufeff'):
+        number, first = number + 1, stream.readline()
+    if told := _SEP.fullmatch(first.strip("\r\n")):
+        number, first = number + 1, stream.readline()
     delimiter = str(told[1]) if told else _delimiter(first, path, wanted)
-    rows = csv.reader(lines, delimiter=delimiter, strict=True)
+    lines = chain([first], stream)
+    rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     header = next(rows, [])
-    number = 2 if told else 1
     refuse_twins(header, f"{path}, row {number}")
     return rows, number, [column_name(name) for name in header]
 

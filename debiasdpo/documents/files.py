@@ -22,7 +22,7 @@ _CURES = {
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"), _SAVE),
     **dict.fromkeys((".arrow", ".feather", ".orc", ".avro", ".h5", ".pkl", ".pickle"), _CONVERT),
     **dict.fromkeys((".dta", ".sav", ".sas7bdat", ".rds", ".db", ".sqlite"), _CONVERT),
-    ".json": "Write one object a line: jq -c '.[]' {file} > {stem}.jsonl",
+    ".json": "Rename it to .jsonl if it has one object a line; else: jq -c '.[]' {file} > {stem}.jsonl",
     ".gz": "Unpack it: gunzip {file}",
     ".bz2": "Unpack it: bunzip2 {file}",
     ".xz": "Unpack it: unxz {file}",

@@ -59,9 +59,10 @@ def read(config: TableConfig) -> Corpus:
     files, wanted = source_files(config), _columns(config)
     for path in files:
         kind = _FORMATS[path.suffix.lower()]
-        if next(kind.rows(path, wanted), None) is None:
+        if existing := kind.columns(path, wanted):
+            require_columns(sorted(existing), wanted, str(path))
+        if not existing or next(kind.rows(path, wanted), None) is None:
             raise UserError(f"{path}: no rows. Write at least one document into it.")
-        require_columns(sorted(kind.columns(path, wanted)), wanted, str(path))
     notes: Counter[str] = Counter()
 
     def rows() -> Iterator[tuple[str, Cells]]:

@@ -88,9 +88,12 @@ def test_every_delimiter_in_every_marked_encoding(
         "".join(f"{i or ''},{line}" for i, line in enumerate(written(end="\n").splitlines(True)))
         .replace("3,of", "of"),  # pandas' index has no name; the fourth line is no row
         written() + "\r\n,,,\r\n",
+        "\r\n \r\n" + written(),
+        written(end="\n").replace("id,", "id, ").replace(',"', ', "').replace(",w", ", w"),
         written() + "c,w3,NA,4\r\n".replace("NA,4", "Three.,NA"),
     ],
-    ids=["LF", "CR", "sep=;", "sep=|", "unseen", "comma", "semicolon, comma", "index", "blank", "NA"],
+    ids=["LF", "CR", "sep=;", "sep=|", "unseen", "comma", "semicolon, comma", "index", "blank", "blank first",
+         "spaces", "NA"],
 )  # fmt: skip
 def test_exports_are_read_rightly(tmp_path: Path, content: str) -> None:
     assert read(save(tmp_path / "t.csv", content))[:2] == DOCUMENTS
@@ -102,6 +105,8 @@ def test_the_row_is_the_spreadsheets(tmp_path: Path) -> None:
         read(save(tmp_path / "t.csv", bad))
     with pytest.raises(UserError, match=r"t.csv, row 4, column 'clarity': 'good'"):
         read(save(tmp_path / "t.csv", "sep=,\r\n" + bad))
+    with pytest.raises(UserError, match=r"t.csv, row 5, column 'clarity': 'good'"):
+        read(save(tmp_path / "t.csv", "\r\n,\r\n" + bad))
 
 
 CELLS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=8)
@@ -150,6 +155,7 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "Parquet": (b"PAR1" + bytes(99), r"a Parquet file, .* Rename it so that it ends in .parquet"),
     "zip": (b"PK\x03\x04" + bytes(99), r"a workbook or another zip archive.*CSV UTF-8"),
     "twice": (written(header=["id", "group", "text", "text\u200b"]), r"'text' is there twice, also written"),
+    "title": ("Our essays\r\n" + written(), r"no column 'group'; the columns are: Our essays"),
     "no name": (written().replace("id,", "", 1), r"row 2: 4 cells, but the header has 3.*has no name"),
     "empty group": (written().replace("w2", "NA"), r"row 3, column 'group': 'NA', which stands for"),
 }  # fmt: skip
@@ -294,7 +300,7 @@ def test_what_is_no_part_of_a_table_is_said(tmp_path: Path) -> None:
         ("part-1.csv.gz", r"part-1.csv.gz would be left out: .*Unpack it: gunzip .*part-1.csv.gz"),
         ("part-1.jsonl.zst", "unzstd"),
         ("all.zip", "unzip"),
-        ("part-1.json", r"Write one object a line: jq -c '.\[\]' .*part-1.json > .*part-1.jsonl"),
+        ("part-1.json", r"one object a line; else: jq -c '.\[\]' .*part-1.json > .*part-1.jsonl"),
         ("part-1.xlsx", "save the sheet as 'CSV UTF-8'"),
         ("part-1.feather", "Write it as .parquet or .csv"),
         (
