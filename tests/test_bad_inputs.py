@@ -96,6 +96,14 @@ def without_a_tensor(folder: Path) -> None:
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def beyond_float16(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"] *= 1e6
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 def cut_off(folder: Path) -> None:
     os.truncate(folder / "model.safetensors", 100_000)
 
@@ -336,6 +344,9 @@ MODELS = (
     ),
     Case("no config.json", WEIGHTS, ("model.path", "no config.json"),
          model(lambda folder: (folder / "config.json").unlink())),
+    Case("numbers beyond float16", f"{WEIGHTS} model.dtype=float16 method=none",
+         ("model.dtype: whatever the model answers", "is not a number in float16",
+          "set model.dtype=bfloat16, or float32"), model(beyond_float16), slow=True),
     Case("adapter for a model", WEIGHTS, ("it is an adapter", "the model it was trained on"),
          model(lambda folder: (folder / "config.json").rename(folder / "adapter_config.json"))),
     Case("pickled weights", WEIGHTS, ("pickled weights are not read", "save_pretrained"),

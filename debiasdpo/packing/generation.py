@@ -14,6 +14,7 @@ import numpy as np
 from debiasdpo.config.model import Attention
 from debiasdpo.packing.constrained import Constraint
 from debiasdpo.packing.decoding import DecodingAttention
+from debiasdpo.packing.finite import require_logits
 from debiasdpo.packing.logprobs import causal_model, run_packed, run_tree
 from debiasdpo.packing.memory import BatchLimit
 from debiasdpo.packing.prefix_tree import PrefixTree, pack
@@ -62,7 +63,8 @@ def generate(
     that, within `max_new_tokens`, for which these must be enough.
 
     All prompts are prefilled together, and decoded in batches of `rows`. Each prompt draws from a
-    random generator of its own seed: what it gets does not depend on the others.
+    random generator of its own seed: what it gets does not depend on the others. Raises `NotFinite` where
+    a logit is not a number.
     """
     import torch
 
@@ -115,6 +117,7 @@ def _decode(
     states = hidden[list(members)]
     for step in range(max_new_tokens):
         logits = head(states).float()
+        require_logits(logits)
         if held:
             left = max_new_tokens - step
             logits = held.constraint.masked(logits, [places[row] for row in active], left)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from debiasdpo.errors import UserError
+from debiasdpo.packing.finite import NotFinite, overflow, require_logits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -52,13 +53,18 @@ def refuse_lost_windows(
 
 
 def check_projection(model: Any) -> None:
-    """Raise `UserError` where the logits are not plainly the head's output on the last hidden states."""
+    """Raise `UserError` where the logits are not plainly the head's output on the last hidden states, or
+    are no numbers."""
     import torch
 
     ids = torch.tensor([[1, 2, 3]], device=next(model.parameters()).device)
     with torch.no_grad():
         direct = model.get_output_embeddings()(model.get_decoder()(ids, use_cache=False)[0])
         expected = model(ids, use_cache=False).logits
+    try:
+        require_logits(direct)
+    except NotFinite:
+        raise overflow("whatever the model answers", model) from None
     if not torch.allclose(direct.float(), expected.float(), rtol=1e-3, atol=1e-3):
         raise UserError(
             f"model.path: {model.config.model_type} changes its logits after the vocabulary projection,"

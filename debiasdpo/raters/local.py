@@ -10,6 +10,7 @@ from debiasdpo.config.rate import BatchingConfig, RateConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models.chat import Chat
 from debiasdpo.packing.constrained import Constraint
+from debiasdpo.packing.finite import each_finite, overflow, require_finite
 from debiasdpo.packing.generation import Generated, Held, Sampling, generate
 from debiasdpo.packing.logprobs import Completion, sequence_logprobs
 from debiasdpo.packing.memory import BatchLimit, is_out_of_memory
@@ -102,7 +103,8 @@ class LocalRater:
         ids = [chat.prompt_ids(q.messages) for q in questions]
         if wanted == "rating":
             answers = [chat.level_ids(scale) for scale in scales]
-            return [Reply("", rating) for rating in self._expected(ids, answers, scales)]
+            ratings = self._expected(questions, ids, answers)
+            return [Reply("", rating) for rating in ratings]
         reasoning = [whole_sentences(text) for text, _ in self._generate(questions, reading)]
         heads = [
             prompt + (chat.text_ids(text) if text else ())
@@ -112,7 +114,7 @@ class LocalRater:
             chat.level_ids(scale, last_line=bool(text))
             for text, scale in zip(reasoning, scales, strict=True)
         ]
-        ratings = self._expected(heads, answers, scales)
+        ratings = self._expected(questions, heads, answers)
         return [
             Reply(f"{text}{answer(scale.nearest(rating))}", rating)
             for text, rating, scale in zip(reasoning, ratings, scales, strict=True)
@@ -147,9 +149,9 @@ class LocalRater:
 
     def _expected(
         self,
+        questions: Sequence[Question],
         ids: Sequence[tuple[int, ...]],
         answers: Sequence[Sequence[tuple[int, ...]]],
-        scales: Sequence[Scale],
     ) -> list[float]:
         model, _ = self._load()
 
@@ -158,11 +160,11 @@ class LocalRater:
                 model,
                 [ids[r] for r in rows],
                 [answers[r] for r in rows],
-                [scales[r] for r in rows],
+                [questions[r].scale for r in rows],
                 self._attention,
             )
 
-        return self._packed(ids, [sum(map(len, levels)) for levels in answers], work)
+        return self._packed(questions, ids, [sum(map(len, levels)) for levels in answers], work)
 
     def _generate(
         self, questions: Sequence[Question], reading: RateConfig
@@ -200,15 +202,24 @@ class LocalRater:
                 held=held and held._replace(starts=[held.starts[r] for r in rows]),
             )
 
-        return self._packed(ids, [0] * len(ids), work)
+        return self._packed(questions, ids, [0] * len(ids), work)
 
     def _packed(
         self,
+        questions: Sequence[Question],
         ids: Sequence[tuple[int, ...]],
         extra: Sequence[int],
         work: Callable[[Sequence[int]], list[Result]],
     ) -> list[Result]:
         """`work` on row numbers, as many together as `batching.max_tokens` and the memory allow."""
+        model, _ = self._load()
+
+        def fault(row: int) -> UserError:
+            return overflow(f"the model's answer to prompt {questions[row].key}", model)
+
+        def finite(rows: Sequence[int]) -> list[Result]:
+            return each_finite(rows, work, fault)
+
         order = sorted(range(len(ids)), key=ids.__getitem__)  # those that share most are neighbours
         ranges = packed_ranges(
             [ids[row] for row in order], [extra[row] for row in order], self._max_tokens
@@ -219,7 +230,7 @@ class LocalRater:
                 for members in ranges
                 for row, result in zip(
                     order[members.start : members.stop],
-                    self._together.run(order[members.start : members.stop], work),
+                    self._together.run(order[members.start : members.stop], finite),
                     strict=True,
                 )
             }
@@ -241,7 +252,8 @@ def expected_ratings(
     attention: Attention = "auto",
 ) -> list[float]:
     """sum_k k * p(k), with p the model's probability of going on with `Rating: k`, normalised over
-    the levels k of each prompt's scale: (n,). One packed pass, without generation.
+    the levels k of each prompt's scale: (n,). One packed pass, without generation. Raises `NotFinite`
+    where a probability is not a number.
 
     `answers`: of each prompt, the ids of `Rating: k` for every level k (`Chat.level_ids`).
     """
@@ -254,6 +266,7 @@ def expected_ratings(
     model.eval()
     with torch.no_grad():
         scored = sequence_logprobs(model, [c for group in groups for c in group], attention)
+    require_finite(scored)
     parts = scored.double().cpu().split([len(group) for group in groups])
     return [
         float(torch.softmax(part, 0) @ torch.tensor(scale.levels, dtype=torch.float64))

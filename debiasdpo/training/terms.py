@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from debiasdpo.config.method import LossConfig
 from debiasdpo.config.model import Attention
 from debiasdpo.config.train import TrainConfig
+from debiasdpo.errors import UserError
+from debiasdpo.packing.finite import each_finite, overflow, require_finite
 from debiasdpo.packing.logprobs import Completion, separate_logprobs, sequence_logprobs
 from debiasdpo.storage.files import Progress, no_progress
 from debiasdpo.storage.journal import Journal
@@ -114,10 +116,18 @@ def reference_logprobs(
     """Score the sequences of every pair under the untrained model, into the journal.
 
     Goes on after what the journal already holds. `passes` are to be the same each time: the last digit
-    of a log-probability depends on the packing.
+    of a log-probability depends on the packing. `UserError` where one is not a number.
     """
     import torch
     from tqdm import tqdm
+
+    def work(pairs: Sequence[TokenPair]) -> list[list[float]]:
+        scored = score(model, [c for pair in pairs for c in pair.completions])
+        require_finite(scored)
+        return [part.tolist() for part in scored.split([len(p.completions) for p in pairs])]
+
+    def fault(pair: TokenPair) -> UserError:
+        return overflow(f"a log-probability of pair {pair.key}", model)
 
     done = {row["pair"] for row in journal.rows}
     missing = [p.pairs for p in passes if not {pair.key for pair in p.pairs} <= done]
@@ -126,10 +136,9 @@ def reference_logprobs(
     progress(before, len(passes))
     for i, members in enumerate(tqdm(missing, desc="reference", unit="pass", disable=None), 1):
         with torch.no_grad():
-            scored = score(model, [c for p in members for c in p.completions])
-        parts = scored.split([len(p.completions) for p in members])
+            logprobs = each_finite(members, work, fault)
         journal.append(
-            {"pair": pair.key, "logprobs": part.tolist()}
-            for pair, part in zip(members, parts, strict=True)
+            {"pair": pair.key, "logprobs": values}
+            for pair, values in zip(members, logprobs, strict=True)
         )
         progress(before + i, len(passes))

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ from debiasdpo.cluster import processes
 from debiasdpo.config.method import LossConfig
 from debiasdpo.config.model import Attention
 from debiasdpo.config.train import TrainConfig
+from debiasdpo.errors import UserError
 from debiasdpo.models.chat import Chat
+from debiasdpo.packing.finite import overflow
 from debiasdpo.storage.files import Progress, no_progress, read_json, write_json
 from debiasdpo.training.checkpoints import (
     Log,
@@ -123,10 +126,15 @@ def train(
             for group in assign_passes(inputs["passes"], processes.rank(), processes.size()):
                 with self.accelerator.autocast():
                     terms = terms_of(plain, group.pairs)
+                if not bool(terms.loss.isfinite().all()):
+                    raise self.overflow(f"the loss of pair {self.at_fault(group.pairs)}")
                 self.accelerator.backward(terms.loss.sum() / count)
                 columns = (*terms, (terms.margin > 0).double())
                 sums += torch.stack([c.detach().double().sum().cpu() for c in columns])
             _all_reduce_gradients(plain)
+            gradients = [p.grad for p in plain.parameters() if p.grad is not None]
+            if not isfinite(torch.nn.utils.get_total_norm(gradients)):
+                raise self.overflow("the gradient")
             processes.all_reduce(sums)
             seconds = time.perf_counter() - started
             means = (sums / count).tolist()
@@ -138,6 +146,19 @@ def train(
                 "pairs_per_s": count / seconds,
             }
             return torch.tensor(means[0], device=self.args.device)
+
+        def at_fault(self, members: Sequence[TokenPair]) -> str:
+            """Key of the first whose loss is no number by itself: those that run with it share its NaN."""
+            plain: Any = self.model
+            with torch.no_grad(), self.accelerator.autocast():
+                for pair in members:
+                    if not bool(terms_of(plain, [pair]).loss.isfinite().all()):
+                        return pair.key
+            return members[0].key
+
+        def overflow(self, what: str) -> UserError:
+            where = f"at step {self.state.global_step + 1} of {len(steps)}"
+            return overflow(f"{what} {where}", self.model, "lower train.learning_rate")
 
         def save_model(self, output_dir=None, _internal_call=False):  # type: ignore[no-untyped-def]
             save_weights(self.model, Path(output_dir or checkpoints))

@@ -137,6 +137,19 @@ def greedy(
     return [one.ids for one in found]
 
 
+def with_large_token(source: Path, folder: Path, token: int, value: float) -> Path:
+    """A copy of a model whose numbers become as large as `value` wherever this token is read."""
+    from transformers import AutoTokenizer
+
+    model = load_stock(source)
+    model.config.tie_word_embeddings = False
+    model.lm_head.weight = type(model.lm_head.weight)(model.lm_head.weight.detach().clone())
+    model.get_input_embeddings().weight.data[token] = value
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    return folder
+
+
 def drop_tensors(file: Path, drop: str) -> None:
     """Write a file of weights again without those whose names contain `drop`."""
     from safetensors.torch import load_file, save_file

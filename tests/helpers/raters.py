@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from debiasdpo.config.data import Scale
+from debiasdpo.config.model import Attention
 from debiasdpo.config.rate import BatchingConfig, Format, RateConfig, Readout
 from debiasdpo.raters.base import Question
 from debiasdpo.raters.local import LocalRater
@@ -11,13 +12,19 @@ from debiasdpo.raters.local import LocalRater
 LESSON = "Teacher: What is one half of a half? Student: A quarter! " * 3
 
 
-def local_rater(load: Callable[[], Any], *, max_length: int = 512, **batching: int) -> LocalRater:
+def local_rater(
+    load: Callable[[], Any],
+    *,
+    max_length: int = 512,
+    attention: Attention = "auto",
+    **batching: int,
+) -> LocalRater:
     """A model and its chat, which `load` returns."""
     return LocalRater(
         load,
         identity={"model": "tiny"},
         max_length=max_length,
-        attention="auto",
+        attention=attention,
         batching=BatchingConfig(**{"prompts": 4, "max_tokens": 1000, "shards": 1} | batching),
         seed=0,
     )

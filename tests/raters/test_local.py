@@ -25,7 +25,7 @@ from debiasdpo.raters.json_form import HEAD
 from debiasdpo.raters.reading import whole_sentences
 from debiasdpo.training.data import tokenize
 from debiasdpo.training.pairs import Pair
-from tests.helpers.models import Loaded, greedy, logprobs_alone
+from tests.helpers.models import Loaded, greedy, logprobs_alone, with_large_token
 from tests.helpers.raters import LESSON, local_rater, question, reading
 
 if TYPE_CHECKING:
@@ -389,3 +389,65 @@ def test_too_few_tokens_for_json_are_refused(loaded: Loaded) -> None:
         [question("a", LESSON, Scale(1, 7))], "rating", reading("text", int(enough), format="json")
     )
     assert reply.status == "ok"
+
+
+@pytest.fixture(scope="module")
+def overflowing(
+    tiny_llama: Path, model_config: Any, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Loaded]:
+    """By dtype, a model in which the token ` Phones` is beyond float16, and not beyond bfloat16."""
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("overflowing")
+    (token, *_) = AutoTokenizer.from_pretrained(tiny_llama)(" Phones")["input_ids"]
+    with_large_token(tiny_llama, folder, token, 1e6)
+    configs = {dtype: model_config(folder, dtype=dtype) for dtype in ("float16", "bfloat16")}
+    return {d: loading.load_model(c, folder, device="cpu") for d, c in configs.items()}
+
+
+@pytest.mark.parametrize(
+    ("attention", "wanted", "how"),
+    [
+        ("segments", "rating", reading("expected")),
+        ("dense", "rating", reading("expected")),
+        ("segments", "reasoning", reading("expected", 3)),
+        ("segments", "rating", reading("text", 3)),
+        ("dense", "rating", reading("text", 3, temperature=1.0)),
+        ("segments", "rating", reading("text", 60, format="json")),
+    ],
+    ids=["expected", "expected, dense", "reasoning", "text", "sampled, dense", "json"],
+)
+def test_what_overflows_is_told_and_never_a_rating(
+    wanted: Any, how: Any, attention: Any, overflowing: dict[str, Loaded]
+) -> None:
+    """Also where prompts that are packed with it get its NaN, as under a mask."""
+    texts = [LESSON, LESSON + "Pens belong in bags.", "Say: Phones belong in bags.", "Hello."]
+    questions = [question(f"{i}", text) for i, text in enumerate(texts)]
+    half, wide = (
+        local_rater(partial(overflowing.get, dtype), attention=attention)
+        for dtype in ("float16", "bfloat16")
+    )
+    said = (
+        "model.dtype: the model's answer to prompt 2 is not a number in float16;"
+        " set model.dtype=bfloat16, or float32"
+    )
+    with pytest.raises(UserError, match=re.escape(said)):
+        half.reply(questions, wanted, how)
+    fine = half.reply([q for q in questions if q.key != "2"], wanted, how)
+    assert len(fine) == 3
+    replies = wide.reply(questions, wanted, how)
+    assert len(replies) == 4
+    if how.readout == "expected":
+        assert all(
+            1 <= reply.rating <= 7 for reply in [*fine, *replies] if reply.rating is not None
+        )
+        assert None not in [reply.rating for reply in [*fine, *replies]]
+
+
+def test_damaged_weights_are_told(tiny_llama: Path, model_config: Any, tmp_path: Path) -> None:
+    folder = with_large_token(tiny_llama, tmp_path / "model", 5000, float("nan"))
+    loaded = loading.load_model(model_config(folder), tmp_path, device="cpu")
+    text = str(loaded[1].tokenizer.decode([5000]))
+    rater = local_rater(lambda: loaded)
+    with pytest.raises(UserError, match="is not a number in float32; get its weights anew"):
+        rater.reply([question("it", text)], "rating", reading("expected"))

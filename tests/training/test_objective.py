@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from debiasdpo.config.data import Scale
 from debiasdpo.config.method import LossConfig, MethodConfig, PreferenceLoss
+from debiasdpo.errors import UserError
 from debiasdpo.models import loading
 from debiasdpo.packing.logprobs import Completion, separate_logprobs, sequence_logprobs
 from debiasdpo.raters.local import expected_ratings
@@ -25,7 +27,8 @@ from debiasdpo.training.objective import (
 )
 from debiasdpo.training.pairs import Pair
 from debiasdpo.training.terms import Reference, Scorer, pair_terms, reference_logprobs
-from tests.helpers.models import Gradients, adapted, randomised
+from tests.helpers import trainings
+from tests.helpers.models import Gradients, adapted, randomised, with_large_token
 
 if TYPE_CHECKING:
     import torch
@@ -560,3 +563,21 @@ def test_a_reference_that_was_cut_off_ends_in_the_same_log_probabilities(
     with_nothing_to_do = (tmp_path / "cut.jsonl").stat().st_mtime_ns
     assert reference_of(model, pairs, tmp_path / "cut.jsonl") == unbroken
     assert (tmp_path / "cut.jsonl").stat().st_mtime_ns == with_nothing_to_do
+
+
+@pytest.mark.parametrize("score", [sequence_logprobs, separate_logprobs])
+def test_a_reference_that_is_no_number_is_told_by_its_pair(
+    score: Scorer, tiny_llama: Path, model_config: Any, tmp_path: Path
+) -> None:
+    """Also where pairs that run together share its NaN; those before it are kept."""
+    pairs = trainings.pairs()
+    rejected = pairs[5].preference[1].completion
+    folder = with_large_token(tiny_llama, tmp_path / "model", rejected[0], 1e6)
+    config = model_config(folder, dtype="float16")
+    model, _ = loading.load_model(config, tmp_path, device="cpu")
+    with pytest.raises(
+        UserError, match=rf"a log-probability of pair {re.escape(pairs[5].key)} is not"
+    ):
+        reference_of(model, pairs, tmp_path / "reference.jsonl", score)
+    kept = Journal(tmp_path / "reference.jsonl").rows
+    assert all(math.isfinite(value) for row in kept for value in row["logprobs"])

@@ -1,6 +1,8 @@
 """What a training logs and keeps, and that its engines train the same."""
 
 import json
+import math
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -12,17 +14,61 @@ from debiasdpo.config.method import PreferenceLoss
 from debiasdpo.errors import UserError
 from debiasdpo.models import adapters, loading
 from debiasdpo.training.selection import select_checkpoint
+from tests.helpers.models import with_large_token
 from tests.helpers.trainings import (
     STEPS,
     TIMES,
     audit,
     model_of,
+    pairs,
     rows,
     train,
 )
 
 if TYPE_CHECKING:
     import torch
+
+
+# --- what stops it
+
+
+def test_a_loss_that_is_no_number_stops_it_at_once(tiny_llama: Path, tmp_path: Path) -> None:
+    token = pairs()[5].preference[0].prompt[-1]
+    source = with_large_token(tiny_llama, tmp_path / "model", token, math.nan)
+    logged: list[int] = []
+    figures = {"bias_trained": 0.1, "bias_unseen": 0.1, "bias_placebo": 0.1, "spearman": 0.5}
+    said = rf"model.dtype: the loss of pair 2\|1 at step \d+ of {STEPS} is not a number in float32; lower"
+    with pytest.raises(UserError, match=said) as error:
+        train(
+            tmp_path / "run", source, on_log=lambda row, step: logged.append(step),
+            audit=lambda model: dict(figures),
+        )  # fmt: skip
+    step = int(re.findall("step ([0-9]+)", str(error.value))[0])
+    assert logged == list(range(step))  # the audit at 0, and the steps before
+    kept = json.loads((tmp_path / "run/best_step.json").read_text())
+    assert kept["step"] < step
+
+
+def test_a_gradient_that_is_no_number_stops_it_before_the_weights_take_it(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    """As overflows on the way back, where the loss itself is a number."""
+    import torch
+
+    trained: list[Any] = []
+
+    def spoil(model: Any) -> dict[str, float]:
+        if not trained:
+            parameter = next(p for n, p in model.named_parameters() if "lora_B" in n)
+            trained.append(parameter)
+            calls = iter([1.0, math.inf])
+            parameter.register_hook(lambda gradient: gradient * next(calls))
+        return audit(model)
+
+    with pytest.raises(UserError, match=f"the gradient at step 2 of {STEPS} is not a number"):
+        train(tmp_path, tiny_llama, audit=spoil, tree={"max_tokens": 900, "max_branches": 64})
+    assert torch.isfinite(trained[0]).all()
+    assert [row["step"] for row in rows(tmp_path / "steps.jsonl")] == [1]
 
 
 # --- what is logged and kept
