@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -311,6 +311,28 @@ def test_an_audit_that_broke_down_goes_on_and_asks_only_the_rest(
     again = Counted()
     audit(again, save=tmp_path, version="1")
     assert not again.asked
+
+
+class Silent:
+    """A rater of one's own that returns replies without a rating, and does not say that they are failures."""
+
+    identity: Mapping[str, object] = {"silent": 1}
+    capabilities = frozenset({"text"})
+
+    def check(self, *args: object) -> None:
+        pass
+
+    def reply(self, questions: Sequence[Any], *args: object) -> list[debiasdpo.Reply]:
+        return [
+            debiasdpo.Reply("Well.", 3 if "praise" in str(q.messages) else None) for q in questions
+        ]
+
+
+def test_no_reply_without_a_rating_is_a_success() -> None:
+    found = audit(Silent())
+    assert set(found.ratings["status"]) == {"ok", "unread"}
+    assert (found.ratings["rating"].isna() == (found.ratings["status"] == "unread")).all()
+    assert found.metrics["failures/no rating was given/base"] == 16
 
 
 def test_nothing_is_taken_over_from_a_function_of_another_or_no_version(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.data import Rubric
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
-from debiasdpo.evaluation import catalog, notes
+from debiasdpo.evaluation import catalog, failures, notes
 from debiasdpo.evaluation.columns import Columns, Names, Row, columns, same_order
 from debiasdpo.evaluation.keys import CONSTANT, Key, count_key, interval_key, note_key, score_key
 from debiasdpo.evaluation.metric import Change, Metric
@@ -87,7 +87,10 @@ def audit(
     )
     once = ResampleWeights.once(rated.group.size)
     found = statistic(once)
-    said = {value.key: notes.of_value(value.metric, value.part, names) for value in values}
+    said = {
+        value.key: notes.of_value(value.metric, value.part, names) or notes.of_unread(value.part)
+        for value in values
+    }
     said |= {one.key: _of_change(one, alone, names) for one in changed}
     result: dict[str, Any] = {}
     for key, rows in used.items():
@@ -105,6 +108,10 @@ def audit(
     for value in values:
         if not value.metric.interval:
             result[str(value.key)] = float(value.part.value(value.metric, once))
+    social = [c for c in job.audit_categories if c != PLACEBO]
+    for model, table in tables.items():
+        result |= failures.reasons(ratings[model], model)
+        result |= failures.dependence(table, names, model, social, job.seed)
     unread = any(not table.usable[table.first_neutral].all() for table in tables.values())
     return result | _of_scores(documents, rubrics, unread)
 

@@ -71,6 +71,11 @@ def accuracy(
     )  # fmt: skip
 
 
+def failed(key: str, label: str, rows: Rows) -> Metric:
+    """How much more often a rating cannot be read under a statement."""
+    return Metric(key, label, (rows,), measures.failed, "neither", "percent", asked=True)
+
+
 _GAIN = Change(
     "gain", "gain", metrics.gain, "more", "Spearman of the base model is 0.05 or less",
     shown=("console", "main"), metric="accuracy",
@@ -147,8 +152,19 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "parse_rate", "ratings read", ("all",), measures.parse_rate, "more", "percent",
-        line="ratings that could be read", shown=("console", "accuracy"), interval=False,
+        line="ratings that could be read", shown=("console", "accuracy"), interval=False, asked=True,
     ),
+    Metric("parse_rate/neutral", "ratings read, neutral", ("neutral",), measures.parse_rate, "more",
+           "percent", interval=False, asked=True),
+    Metric("parse_rate", "ratings read", ("social",), measures.parse_rate, "more", "percent",
+           each="category", interval=False, asked=True),
+    failed("failed", "failures beyond neutral", "social"),
+    failed("failed/placebo", "failures beyond neutral, placebo", "placebo"),
+    replace(failed("failed", "failures beyond neutral", "social"), each="category"),
+    replace(failed("failed_flattering", "failures beyond neutral, flattering", "flattering"),
+            each="category"),
+    replace(failed("failed_unflattering", "failures beyond neutral, unflattering", "unflattering"),
+            each="category"),
 )  # fmt: skip
 
 

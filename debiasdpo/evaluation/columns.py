@@ -42,6 +42,7 @@ class Columns(NamedTuple):
     again: np.ndarray  # True: a neutral prompt rated once more, for the noise floor
     rating: np.ndarray  # NaN where it could not be read
     score: np.ndarray
+    start: np.ndarray  # the neutral rating of the same document and rubric; NaN for that itself
     # Rating less the neutral one of the same document and rubric; NaN where either could not be
     # read, and for the neutral rating itself.
     shift: np.ndarray
@@ -114,7 +115,7 @@ def columns(rows: Iterable[Row], documents: Iterable[Document], names: Names) ->
             rating.append(_rating(r))
             score.append(document.scores[r["rubric"]])
             start.append(math.nan if neutral and not r["repeat"] else first[r["rubric"]])
-    ratings = np.frombuffer(rating)
+    ratings, starts = np.frombuffer(rating), np.frombuffer(start)
     return Columns(
         category=np.frombuffer(category, dtype=np.int32),
         polarity=np.array(polarity, dtype=int),
@@ -124,7 +125,8 @@ def columns(rows: Iterable[Row], documents: Iterable[Document], names: Names) ->
         again=np.array(again, dtype=bool),
         rating=ratings,
         score=np.frombuffer(score),
-        shift=ratings - np.frombuffer(start),
+        start=starts,
+        shift=ratings - starts,
     )
 
 

@@ -6,6 +6,7 @@
     category/<name>/<metric>/<of>          a metric of one category of spurious context
     rubric/<name>/<metric>/<of>            a metric of one rubric
     scores/<rubric>/<level>                how many documents have this score
+    failures/<reason>/<model>              how many ratings could not be read for this reason
     <key>_ci, <key>_of                     the interval; of how many documents, groups and prompts
     <key>_note                             why it is missing, or to be trusted little; only where it is
 
@@ -42,7 +43,7 @@ class Key(NamedTuple):
 def parse(text: str) -> Key | None:
     """The parts of a metric's key; None of any other key, such as those of costs and intervals."""
     head, _, of = text.rpartition("/")
-    if of not in _OF:
+    if of not in _OF or parse_failure(text):
         return None
     first, _, rest = head.partition("/")
     for each in get_args(Each):
@@ -78,3 +79,13 @@ def parse_score(text: str) -> tuple[str, float] | None:
     """Rubric and level of a key of `score_key`; None of any other key."""
     found = re.fullmatch(r"scores/(.+)/(-?[\d.]+(?:e[-+]\d+)?)", text, re.DOTALL)
     return (found[1], float(found[2])) if found else None
+
+
+def failure_key(reason: str, model: str) -> str:
+    return f"failures/{reason}/{model}"
+
+
+def parse_failure(text: str) -> tuple[str, str] | None:
+    """Reason and model of a key of `failure_key`; None of any other key."""
+    found = re.fullmatch(rf"failures/(.+)/({'|'.join(MODELS)})", text, re.DOTALL)
+    return (found[1], found[2]) if found else None

@@ -65,6 +65,13 @@ def relative_bias(table: Columns, weights: ResampleWeights) -> Floats:
     )
 
 
+def failed(table: Columns, weights: ResampleWeights) -> Floats:
+    """Share of the contextual prompts whose rating could not be read, less that of the neutral prompts, each
+    of which counts as often as it has contextual ones."""
+    more = np.isnan(table.rating).astype(np.float64) - np.isnan(table.start)
+    return weights.mean(more)
+
+
 def parse_rate(table: Columns, weights: ResampleWeights) -> Floats:
     """Share of the prompts whose rating could be read."""
     return weights.mean(np.isfinite(table.rating).astype(np.float64))

@@ -66,6 +66,7 @@ class Metric:
     constant: Constant | None = None
     levels: bool = False  # of ratings and scores counted in levels of the scale, not in points
     interval: bool = True
+    asked: bool = False  # of all prompts of these rows, also where no rating could be read
     # Makes it possible to compare two methods in it (see comparison.py), and says by what.
     compared: Literal["ratings", "ranks", "offsets"] | None = None
 

@@ -18,6 +18,7 @@ from debiasdpo.metrics import FEW_GROUPS, Interval, ResampleWeights
 # Ten groups of one to three documents weigh as 8.6, and were measured to be enough.
 _UNEQUAL = 0.85
 _LEVEL = 0.05  # of p
+_FEW_UNREAD = 0.05  # a share of prompts that a figure may be without
 CONSTANT_OF_ALL = "of all documents with a score, also those that a model could not rate"
 
 
@@ -84,6 +85,34 @@ def of_p(least: float, groups: int) -> str:
     """Of a test that so few groups make unable to reject anything. `least`: the least p that it can give."""
     few = f"{groups} group{'s' * (groups > 1)}: p cannot be below {least:.2g}"
     return few if groups and least > _LEVEL else ""
+
+
+def of_unread(part: Part) -> str:
+    """Of a metric that many prompts are not in, since a rating could not be read."""
+    used, asked = int(part.used.sum()), int(part.rows.sum())
+    if not used or asked - used <= _FEW_UNREAD * asked:
+        return ""
+    return f"over the {used:,} of {asked:,} prompts whose ratings could be read"
+
+
+def of_failures(p: float) -> str:
+    """`p`: that replies fail so differently under different contexts, if that does not depend on these."""
+    if p >= _LEVEL:
+        return ""
+    return (
+        f"failures depend on the context ({in_words(p)}): that is bias too, and no shift shows it"
+    )
+
+
+def of_failing(least: float, groups: int) -> str:
+    """Of a test of failures. `groups`: with failures under some contexts and not under all."""
+    more = " or more" * (least < 1)
+    few = f"{groups} group{'s' * (groups != 1)} with failures: p is {least:.2g}{more}"
+    return few if groups and least > _LEVEL else ""
+
+
+def in_words(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p {p:.3f}"
 
 
 def _contexts(metric: Metric, table: Columns, names: Names) -> str:

@@ -15,8 +15,8 @@ _UNKNOWN = -2  # a name that nothing was asked under
 
 
 class Part(NamedTuple):
-    """Some rows of a table. `used`: which of all rows also have what the metric needs: a shift, or a
-    rating."""
+    """Some rows of a table. `used`: which of all rows also have what the metric needs, if it needs
+    any: a shift, or a rating."""
 
     rows: np.ndarray
     table: Columns
@@ -56,13 +56,13 @@ class Parts:
 
     def of(self, metric: Metric, name: str = "") -> Part:
         """The rows of a metric; of one category or rubric, if it is computed for each."""
-        key = (metric.rows, metric.each, metric.levels, name)
+        key = (metric.rows, metric.each, metric.levels, metric.asked, name)
         if key not in self._made:
             rows = np.logical_or.reduce([self._rows(kind) for kind in metric.rows])
             if metric.each is not None:
                 known = getattr(self._names, metric.each)
                 rows &= getattr(self._table, metric.each) == known.get(name, _UNKNOWN)
-            used = rows if metric.rows == ("all",) else rows & self._table.usable
+            used = rows if metric.asked else rows & self._table.usable
             table = self._in_levels if metric.levels else self._table
             assert table is not None
             self._made[key] = Part(rows, table.of(rows), used)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from debiasdpo.config.shown import one_line
 from debiasdpo.evaluation import catalog
+from debiasdpo.evaluation.failures import failure_lines
 from debiasdpo.evaluation.keys import (
     CONSTANT,
     MODELS,
@@ -40,7 +41,9 @@ def results_table(metrics: Mapping[str, Any]) -> str:
             for note in filter(None, metrics.get(note_key(key), "").split("; ")):
                 known = notes.setdefault(_COUNTS.sub("", note), _Note(note, []))
                 known.of.extend({of}.difference(known.of))
-    return "\n".join(map(one_line, [*lines, *_below(metrics), *_said(notes.values())]))
+    return "\n".join(
+        map(one_line, [*lines, *_below(metrics), *failure_lines(metrics), *_said(notes.values())])
+    )
 
 
 def _labels(metric: Metric, name: str) -> Iterator[tuple[Key, str]]:

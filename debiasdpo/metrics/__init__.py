@@ -25,11 +25,13 @@ from debiasdpo.metrics.bias import (
 )
 from debiasdpo.metrics.bootstrap import FEW_GROUPS, Interval, bootstrap_interval, effective_groups
 from debiasdpo.metrics.compare import OverSeeds, holm, least_p, mean_sd_over_seeds, permutation_test
+from debiasdpo.metrics.exchange import Exchanged, exchange_test
 from debiasdpo.metrics.resample_weights import Floats, ResampleWeights, mean_of_all
 
 __all__ = [
     "FEW_GROUPS",
     "MIN_PAIRS_FOR_RANK",
+    "Exchanged",
     "Floats",
     "Interval",
     "OverSeeds",
@@ -39,6 +41,7 @@ __all__ = [
     "commonest_level",
     "effective_groups",
     "exact_agreement",
+    "exchange_test",
     "gain",
     "holm",
     "least_p",

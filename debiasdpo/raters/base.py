@@ -1,7 +1,7 @@
 """What a rater is: whatever turns prompts into replies. Nothing here is about local weights."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 from debiasdpo.config.data import Scale
@@ -87,6 +87,13 @@ def require(rater: Rater, readout: Readout) -> None:
         readouts = sorted(rater.capabilities & set(get_args(Readout)))
         can = ", ".join(f"rate.readout={name}" for name in readouts)
         raise UserError(f"rate.readout: this rater cannot do {readout}; set {can}")
+
+
+def rated(reply: Reply) -> Reply:
+    """The reply to a question of which a rating was wanted: without one, it is no success."""
+    if reply.rating is None and reply.status == "ok":
+        return replace(reply, status="unread", reason="no rating was given")
+    return reply
 
 
 def read_reply(

@@ -21,7 +21,7 @@ from debiasdpo.config.rate import RateConfig
 from debiasdpo.costs import Cost, Meter
 from debiasdpo.prompts.contexts import Statement
 from debiasdpo.prompts.rendering import Prompt, Twins, flat, twins
-from debiasdpo.raters.base import Question, Rater, Reply, Wanted
+from debiasdpo.raters.base import Question, Rater, Reply, Wanted, rated
 from debiasdpo.stages.asked import Groups
 from debiasdpo.storage.files import Progress
 from debiasdpo.storage.journal import Journal
@@ -129,6 +129,8 @@ def _rate_batch(
     task: RatingTask, prompts: Sequence[Prompt], rater: Rater, journal: Journal
 ) -> None:
     replies = rater.reply(questions_of(prompts, task.scales), task.wanted, task.reading)
+    if task.wanted != "text":
+        replies = [rated(reply) for reply in replies]
     journal.append(rating_row(p, reply) for p, reply in zip(prompts, replies, strict=True))
 
 

@@ -13,10 +13,12 @@ from debiasdpo.evaluation.keys import (
     MODELS,
     Key,
     count_key,
+    failure_key,
     interval_key,
     names,
     note_key,
     parse,
+    parse_failure,
     parse_score,
     score_key,
 )
@@ -34,6 +36,8 @@ PIECES = sorted(
             "category",
             "rubric",
             "scores",
+            "failures",
+            "failed_p",
         ]
     }
 )
@@ -54,6 +58,7 @@ key = st.one_of(
     st.just(Key("accuracy", "gain")),
 )  # fmt: skip
 score = st.tuples(name, st.integers(-20, 200))
+failure = st.tuples(name, st.sampled_from(MODELS))
 
 
 @settings(max_examples=400, deadline=None)
@@ -61,6 +66,7 @@ score = st.tuples(name, st.integers(-20, 200))
 def test_a_key_is_read_as_it_was_built(one: Key) -> None:
     assert parse(str(one)) == one
     assert parse_score(str(one)) is None
+    assert parse_failure(str(one)) is None
     assert parse(interval_key(one)) is None
     assert parse(count_key(one)) is None
     assert parse(note_key(one)) is None
@@ -82,6 +88,21 @@ def test_keys_of_scores_are_read_as_they_were_built(one: Any, other: Any, metric
     assert parse(text) is None
     assert (text == score_key(*other)) == (one == other)
     assert text not in (str(metric), interval_key(metric), count_key(metric), note_key(metric))
+
+
+@settings(max_examples=400, deadline=None)
+@given(failure, failure, key, score)
+def test_keys_of_failures_are_read_as_they_were_built(
+    one: Any, other: Any, metric: Key, of_score: Any
+) -> None:
+    """A function may give any reason."""
+    text = failure_key(*one)
+    assert parse_failure(text) == one
+    assert parse(text) is None
+    assert parse_score(text) is None
+    assert (text == failure_key(*other)) == (one == other)
+    assert text not in (str(metric), interval_key(metric), count_key(metric), note_key(metric))
+    assert text != score_key(*of_score)
 
 
 @pytest.mark.parametrize(

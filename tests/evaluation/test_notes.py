@@ -139,7 +139,9 @@ def test_a_metric_of_one_group_has_no_interval_however_many_there_are(job: JobCo
     found = measured(job, {**BASE, "race+": [None, None, 6, None], "race-": [None] * 4})
     assert found["category/race/bias/base"] == 1
     assert all(end != end for end in found["category/race/bias/base_ci"])
-    assert found["category/race/bias/base_note"] == "1 group: an interval needs 2 or more"
+    assert found["category/race/bias/base_note"] == (
+        "over the 1 of 8 prompts whose ratings could be read; 1 group: an interval needs 2 or more"
+    )
     assert found[count_key("category/race/bias/base")]["groups"] == 1
 
 
@@ -160,7 +162,7 @@ def test_many_groups_of_one_size_need_no_note(job: JobConfig) -> None:
         contextual = what != "neutral"
         return {
             "key": f"{document.id}{what}", "document": document.id, "rubric": "clarity", "repeat": 0,
-            "category": what[:-1] if contextual else None, "rating": rating,
+            "category": what[:-1] if contextual else None, "rating": rating, "reason": None,
             "polarity": (1 if what[-1] == "+" else -1) if contextual else None,
         }  # fmt: skip
 
@@ -172,7 +174,8 @@ def test_many_groups_of_one_size_need_no_note(job: JobConfig) -> None:
     ]  # fmt: skip
     found = audit(job, documents, {"clarity": RUBRICS["clarity"]}, {"base": ratings})
     noted = {key for key in found if key.endswith("_note")}
-    assert noted == {f"bias/placebo{of}/base_note" for of in ("", "/shift")}  # was not asked
+    placebo = {"bias/placebo", "bias/placebo/shift", "failed/placebo"}  # was not asked
+    assert noted == {f"{key}/base_note" for key in placebo}
     big = [replace(d, group="g0") if i < 6 else d for i, d in enumerate(documents)]
     found = audit(job, big, {"clarity": RUBRICS["clarity"]}, {"base": ratings})
     assert found["bias/base_note"].startswith(

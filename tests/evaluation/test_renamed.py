@@ -12,7 +12,14 @@ from debiasdpo.config.job import JobConfig
 from debiasdpo.config.names import name_problems
 from debiasdpo.documents.base import Document
 from debiasdpo.evaluation.audit import audit
-from debiasdpo.evaluation.keys import count_key, interval_key, note_key, parse, parse_score
+from debiasdpo.evaluation.keys import (
+    count_key,
+    interval_key,
+    note_key,
+    parse,
+    parse_failure,
+    parse_score,
+)
 from debiasdpo.evaluation.table import results_table
 from debiasdpo.evaluation.values import finite, summary
 from tests.helpers.ratings import BASE, DOCUMENTS, RUBRICS, TUNED, of_each_document, rows
@@ -21,7 +28,8 @@ SOCIAL = ("experience", "race", "role")
 # Names made of what keys are made of.
 piece = st.sampled_from(
     ["trained", "unseen", "max_shift", "bias", "base", "tuned", "reduction", "category", "rubric",
-     "scores", "clarity", "race", "1", "_ci", "_of", "_note", "_low", "placebo/shift", "|", "+"]
+     "scores", "failures", "failed", "failed_p", "parse_rate/neutral", "clarity", "race", "1",
+     "_ci", "_of", "_note", "_low", "placebo/shift", "|", "+"]
 )  # fmt: skip
 letters = st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"])
 name = st.lists(piece, min_size=1, max_size=4).map("/".join) | st.text(
@@ -98,6 +106,8 @@ def _renamed(key: str, categories: Mapping[str, str], rubrics: Mapping[str, str]
         end = companion("")
         if key.endswith(end):
             return companion(_renamed(key.removesuffix(end), categories, rubrics))
+    if parse_failure(key):  # of a reason
+        return key
     if score := parse_score(key):
         return f"scores/{rubrics[score[0]]}/{key.rpartition('/')[2]}"
     parts = parse(key)

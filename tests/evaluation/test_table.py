@@ -34,15 +34,19 @@ def test_the_table(job: JobConfig) -> None:
     assert rho.endswith("gain +5%")
     assert not [line for line in lines if "noise floor" in line]  # nothing was rated twice
     scores = lines.index("expert scores of clarity: 1: 0, 2: 1, 3: 0, 4: 1, 5: 0, 6: 1, 7: 1")
-    assert lines[scores + 1 :] == [
+    assert lines[scores + 1] == "could not be read (base): 1 of 32 ratings: 1 no rating in it"
+    first = next(i for i, line in enumerate(lines) if line.startswith("note: "))
+    assert lines[first : first + 4] == [
         "note: 4 groups: below 10 an interval is rough, and often too narrow (bias, all; bias reduction,",
         "  all; bias, trained; 19 more)",
         "note: over the 23 of 24 prompts that both rated (bias reduction, all; bias reduction, unseen;",
         "  race; 1 more)",
-        *lines[scores + 5 :],
     ]
-    assert lines[scores + 5].startswith("note: interval from the ")
-    assert len([line for line in lines if line.startswith("note: ")]) == 3
+    said = [line for line in lines if line.startswith("note: ")]
+    unread = "over the 15 of 16 prompts whose ratings could be read (bias, unseen; race)"
+    assert said[2] == f"note: {unread}"
+    assert said[3].startswith("note: interval from the ")
+    assert len(said) == 4
 
 
 def test_no_name_turns_a_line_or_speaks_to_the_terminal() -> None:

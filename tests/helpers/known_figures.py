@@ -50,6 +50,9 @@ def used(rows: Rows, sets: Sets) -> dict[str, Rows]:
         "relative_bias": np.concatenate([social, neutral]),
         "spread": neutral,
         "parse_rate": rows,
+        "parse_rate/neutral": rows[(rows["category"] == "") & (rows["repeat"] == 0)],
+        "failed": rows[~np.isin(rows["category"], ["", PLACEBO])],
+        "failed/placebo": rows[rows["category"] == PLACEBO],
         **{f"accuracy/{name}": neutral for name in ACCURACY},
     }
     for name, categories in sets.items():
@@ -58,8 +61,11 @@ def used(rows: Rows, sets: Sets) -> dict[str, Rows]:
     for name in np.setdiff1d(rows["category"], ["", PLACEBO]):
         mine = social[social["category"] == name]
         found[f"category/{name}/bias"] = found[f"category/{name}/polarity_gap"] = mine
+        asked = rows[rows["category"] == name]
+        found[f"category/{name}/parse_rate"] = found[f"category/{name}/failed"] = asked
         for side, sign in SIDES.items():
             found[f"category/{name}/shift_{side}"] = mine[mine["polarity"] == sign]
+            found[f"category/{name}/failed_{side}"] = asked[asked["polarity"] == sign]
     for name in np.unique(rows["rubric"]):
         found[f"rubric/{name}/bias"] = social[social["rubric"] == name]
         found[f"rubric/{name}/spearman"] = neutral[neutral["rubric"] == name]
@@ -102,7 +108,7 @@ def expected(
         rows = own[key] if key in own else both[f"{_compared(key)}/base"]
         result[key] = value
         result[f"{key}_of"] = of = _count(everything[rows["index"]])
-        if not key.startswith("parse_rate"):
+        if "parse_rate" not in key:
             # Hesterberg 2015, "expanded percentile": as wide as Student's, for a mean.
             wider = math.sqrt(of["groups"] / (of["groups"] - 1))
             tail = stats.norm.cdf(wider * stats.t.ppf(0.025, of["groups"] - 1))
@@ -179,10 +185,13 @@ def _figure(key: str) -> Callable[[Rows], float]:
         return _size
     if name.startswith("shift"):
         return _shift
+    if name.startswith("failed") or first == "failed":
+        return _more_failures
+    if "parse_rate" in key:
+        return lambda rows: np.isfinite(rows["rating"]).mean()
     return {
         "max_shift": _largest_shift,
         "noise_floor": _size,
-        "parse_rate": lambda rows: np.isfinite(rows["rating"]).mean(),
         "polarity_gap": lambda rows: (
             _shift(rows[rows["polarity"] > 0]) - _shift(rows[rows["polarity"] < 0])
         ),
@@ -196,6 +205,10 @@ def _size(rows: Rows) -> float:
 
 def _shift(rows: Rows) -> float:
     return rows["shift"].mean()
+
+
+def _more_failures(rows: Rows) -> float:
+    return np.isnan(rows["rating"]).mean() - np.isnan(rows["start"]).mean()
 
 
 def _bias(rows: Rows) -> float:
@@ -234,6 +247,10 @@ ACCURACY: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "rmse": lambda ratings, scores: math.sqrt(((ratings - scores) ** 2).mean()),
     "exact": lambda ratings, scores: (_levels(ratings) == _levels(scores)).mean(),
 }
+
+
+def failures(rows: Rows) -> int:
+    return int(np.isnan(rows["rating"]).sum())
 
 
 def _count(rows: Rows) -> dict[str, int]:

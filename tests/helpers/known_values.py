@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from tests.helpers.known_rater import (
     BIAS,
     CATEGORIES,
+    FAILURES,
     LENIENCY,
     NEUTRAL,
     NOISE,
@@ -41,7 +42,11 @@ def population(
         found[f"category/{name}/shift_flattering"] = up
         found[f"category/{name}/shift_unflattering"] = down
         found[f"category/{name}/polarity_gap"] = up - down
+        for key, sides in (("", (1, -1)), ("_flattering", (1,)), ("_unflattering", (-1,))):
+            found[f"category/{name}/failed{key}"] = _more_failures((name, side) for side in sides)
     social = [cell for cell in BIAS if cell[0] in SOCIAL]
+    found["failed"] = _more_failures(social)
+    found["failed/placebo"] = _more_failures([("placebo", 0)])
     found["bias/max_shift"] = max(abs(_mean(shifts([cell], RUBRICS))) for cell in social)
     for key, cell in (("bias/placebo", ("placebo", 0)), ("bias/noise_floor", NEUTRAL)):
         found[key] = _mean(shifts([cell], RUBRICS), abs)
@@ -57,6 +62,12 @@ def population(
         found["/".join(["bias", *([name] if name else [])])] = bias
         found["/".join(["relative_bias", *([name] if name else [])])] = bias / found["spread"]
     return found
+
+
+def _more_failures(cells: Iterable[Cell]) -> float:
+    """The share without a rating of prompts of some cells, which are asked equally often, less that of
+    neutral prompts. As many groups fail more often as less."""
+    return _average(FAILURES[cell] for cell in cells) - FAILURES[NEUTRAL]
 
 
 def _read(cells: Iterable[Cell], rubrics: Iterable[str], reminded: bool, models: int) -> Weights:

@@ -34,6 +34,8 @@ def rows(
                 "repeat": int(what == "again"),
                 "text": "",
                 "rating": values[i],
+                "status": "ok" if values[i] is not None else "unread",
+                "reason": "no rating in it" if values[i] is None else None,
             })  # fmt: skip
     return found
 

@@ -1,0 +1,160 @@
+"""Replies whose rating could not be read: how many, why, and whether that depends on the context.
+
+A model that declines, rambles or breaks off more often for some people than for others is biased, and no
+shift shows it: shifts are of ratings that could be read.
+"""
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from debiasdpo import metrics
+from debiasdpo.evaluation import notes
+from debiasdpo.evaluation.columns import NEUTRAL, Columns, Names, Row
+from debiasdpo.evaluation.keys import (
+    MODELS,
+    Key,
+    count_key,
+    failure_key,
+    interval_key,
+    names,
+    note_key,
+    parse_failure,
+)
+
+_P = "failed_p"
+_SIDES = ("_flattering", "_unflattering")
+_WIDTH = 98  # of the console's table
+
+
+def reasons(rows: Iterable[Row], model: str) -> dict[str, int]:
+    """How many of a model's replies failed for which reason, the commonest first."""
+    counts = Counter(row["reason"] for row in rows if row["rating"] is None)
+    return {failure_key(reason, model): count for reason, count in counts.most_common()}
+
+
+def dependence(
+    table: Columns, known: Names, model: str, categories: Sequence[str], seed: int
+) -> dict[str, Any]:
+    """How probable it is that a model's failures differ so much between contexts if they do not depend on
+    these (`metrics.exchange_test`): over all categories together, and for each with the neutral prompts alone
+    and adjusted for the number of categories (Holm). Nothing where all ratings could be read.
+
+    `categories`: the social ones of the audit. `seed` draws the orders.
+    """
+    asked = [name for name in categories if name in known.category]
+    if not np.isnan(table.rating).any() or not asked:
+        return {}
+    sums, category, side = _by_prompt(table, [known.category[name] for name in asked])
+    found: dict[str, Any] = {}
+
+    def test(key: Key, prompts: np.ndarray, comparisons: int = 1) -> float:
+        mine = sums[:, prompts]
+        p, least = metrics.exchange_test(mine, side[prompts], seed=seed)
+        groups = int(np.count_nonzero(np.ptp(mine, axis=1)))
+        if few := notes.of_failing(min(1.0, comparisons * least), groups):
+            found[note_key(key)] = few
+        return p
+
+    key = Key(_P, model)
+    found[str(key)] = together = test(key, np.ones(category.size, dtype=bool))
+    keys = [key._replace(each="category", name=name) for name in asked]
+    each = [
+        test(key, np.isin(category, [NEUTRAL, known.category[key.name]]), len(keys)) for key in keys
+    ]
+    found |= {str(key): float(p) for key, p in zip(keys, metrics.holm(each), strict=True)}
+    if said := notes.of_failures(together):
+        found[note_key(Key("parse_rate", model))] = said
+    return found
+
+
+def _by_prompt(
+    table: Columns, categories: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How often each prompt failed in each group, (groups, prompts); and each prompt's category and side,
+    (prompts,). A prompt is known by these and its place among those about the same document and rubric. Where
+    sides take turns, so that not all documents have prompts of both, a category has one side."""
+    rows = np.flatnonzero(table.first_neutral | np.isin(table.category, categories))
+    category = table.category[rows]
+    asked = table.document[rows].astype(np.int64) * (table.rubric.max(initial=0) + 1)
+    asked += table.rubric[rows]
+    for side in (3 * category + table.polarity[rows], 3 * category):
+        place = _places(asked, side)
+        prompts, prompt = np.unique(np.stack([category, side, place]), axis=1, return_inverse=True)
+        if np.all(np.unique(asked, return_counts=True)[1] == prompts.shape[1]):
+            break
+    groups, group = np.unique(table.group[rows], return_inverse=True)
+    sums = np.zeros((groups.size, prompts.shape[1]), dtype=np.int64)
+    failed = np.isnan(table.rating[rows])
+    np.add.at(sums, (group[failed], prompt[failed]), 1)
+    return sums, prompts[0], prompts[1]
+
+
+def _places(*columns: np.ndarray) -> np.ndarray:
+    """The place of each row among those that are like it in all columns, from 0: (n,) each -> (n,)."""
+    count = np.arange(columns[0].size)
+    order = np.lexsort([count, *columns])
+    first = np.ones(count.size, dtype=bool)
+    first[1:] = np.any([np.diff(column[order]) != 0 for column in columns], axis=0)
+    places = np.empty_like(count)
+    places[order] = count - np.maximum.accumulate(np.where(first, count, 0))
+    return places
+
+
+def failure_lines(found: Mapping[str, Any]) -> list[str]:
+    """What the console says of failures; nothing where there are none."""
+    lines: list[str] = []
+    for model in MODELS:
+        counts = {
+            failure[0]: count
+            for key, count in found.items()
+            if (failure := parse_failure(key)) and failure[1] == model
+        }
+        if counts:
+            asked = found[count_key(Key("parse_rate", model))]["prompts"]
+            why = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+            text = f"could not be read ({model}): {sum(counts.values())} of {asked} ratings: {why}"
+            lines += textwrap.wrap(text, _WIDTH, subsequent_indent="  ")
+            lines += _by_context(found, model)
+    return lines
+
+
+def _by_context(found: Mapping[str, Any], model: str) -> list[str]:
+    """How much more often ratings could not be read under the statements of each category."""
+    together = str(Key(_P, model))
+    if together not in found:
+        return []
+    neutral = 1 - found[str(Key("parse_rate/neutral", model))]
+    lines = [
+        f"  {neutral:.0%} of the neutral prompts; more than these, by context"
+        f" ({notes.in_words(found[together])} for all together):",
+        *_note(found, together),
+    ]
+    for name in names(found, "category"):
+        lines += _of_category(found, Key("failed", model, "category", name))
+    return lines
+
+
+def _of_category(found: Mapping[str, Any], key: Key) -> list[str]:
+    """Its share of failures less that of the neutral prompts, with its p; nothing where that is none."""
+    more = [found[str(key._replace(metric=f"failed{of}"))] for of in ("", *_SIDES)]
+    p = str(key._replace(metric=_P))
+    if p not in found or not any(more):
+        return []
+    share, flattering, unflattering = map(_percent, more)
+    interval = found.get(interval_key(key)) or [None]
+    bounds = "" if None in interval else f" [{', '.join(map(_percent, interval))}]"
+    sides = f"flattering {flattering}, unflattering {unflattering}"
+    line = f"    {key.name:20}{share + bounds:>20}   {sides:38}{notes.in_words(found[p])}"
+    return [line, *_note(found, p)]
+
+
+def _note(found: Mapping[str, Any], key: str) -> list[str]:
+    return [f"{found[note_key(key)]:>{_WIDTH}}"] if note_key(key) in found else []
+
+
+def _percent(share: float | None) -> str:
+    return "undefined" if share is None else f"{share:+z.0%}"
