@@ -9,7 +9,8 @@ from debiasdpo.config.rate import Format, RateConfig, Readout
 from debiasdpo.errors import UserError
 from debiasdpo.prompts.rendering import Messages, Twins
 from debiasdpo.raters.json_reply import read_json
-from debiasdpo.raters.reading import parse_rating
+from debiasdpo.raters.reading import read_rating
+from debiasdpo.raters.thoughts import split_thoughts
 
 # What a rater can do: readouts; and json: its replies are held to the object of `rate.format=json` while they
 # are written.
@@ -99,16 +100,24 @@ def rated(reply: Reply) -> Reply:
 def read_reply(
     text: str, scale: Scale | None, *, cut: bool = False, form: Format = "text"
 ) -> Reply:
-    """What was written, with the rating in it, or with why there is none. `scale`: None where no rating is
-    wanted. `cut`: it ended at its length limit. `form`: that of replies with a rating."""
-    rating, reason = None, None
-    if scale is not None and form == "json":
-        rating, reason = read_json(text, scale)
-    elif scale is not None:
-        rating = parse_rating(text, scale.low, scale.high)
-        reason = "no rating in it" if rating is None else None
+    """What was written, with the rating in it, or with why there is none, and apart from it what the model
+    thought before. `scale`: None where no rating is wanted. `cut`: it ended at its length limit. `form`:
+    that of replies with a rating."""
+    thoughts, answer, closed = split_thoughts(text)
+    rating: float | None = None
+    reason: str | None = None if closed else "thoughts not closed"
+    if scale is not None and closed:
+        rating, reason = _read(answer, scale, cut=cut, form=form)
     if rating is None and cut:
-        return Reply(text, None, "cut", "cut at its length limit")
-    if not text.strip():
-        return Reply(text, None, "empty", "nothing was written")
-    return Reply(text, rating, "unread" if reason else "ok", reason)
+        return Reply(answer, None, "cut", "cut at its length limit", thoughts)
+    if closed and not answer.strip():
+        return Reply(answer, None, "empty", "nothing was written", thoughts)
+    status: Status = "refused" if reason == "not given" else "unread" if reason else "ok"
+    return Reply(answer, rating, status, reason, thoughts)
+
+
+def _read(text: str, scale: Scale, *, cut: bool, form: Format) -> tuple[float | None, str | None]:
+    if form == "json":
+        return read_json(text, scale)
+    reading = read_rating(text, scale, cut=cut)
+    return reading.rating, reading.reason

@@ -46,7 +46,7 @@ def _rating_settings(config: JobConfig, reading: RateConfig | None = None) -> di
         "batching": config.batching.model_dump(mode="json", exclude={"shards"}),
         "samples": config.seed if reading.temperature > 0 else None,
         "scales": {name: list(r.scale) for name, r in rubrics_of(config.data).items()},
-        "replies": 1,  # raise it when one is read otherwise, or its row holds something else
+        "replies": 2,  # raise it when one is read otherwise, or its row holds something else
     }
 
 
@@ -56,6 +56,7 @@ def _pairs_settings(config: JobConfig) -> dict[str, object]:
         "chosen": method.chosen,
         "min_shift": method.min_shift,
         "reasoning": method.holds_reasoning(config.rate.readout),
+        "sentences": 1,  # raise it when another part of a reply is its reasoning
     }
 
 

@@ -187,7 +187,8 @@ def test_a_thought_that_the_prompt_opens_is_in_the_reply(
     (reply,) = local_rater(lambda: thinking).reply(_questions()[:1], "text", reading("text"))
     (prompt,) = prompts_of(thinking, LESSON)
     assert str(tokenizer.decode(list(prompt))).endswith("<think>\n")
-    assert reply.text == "<think>\n" + plain(thinking, [prompt])[0]
+    assert reply.thoughts == plain(thinking, [prompt])[0].strip()
+    assert (reply.text, reply.status) == ("", "cut")
     with pytest.raises(UserError, match="always opens a thought"):
         local_rater(lambda: thinking).reply(_questions(), "rating", reading("expected"))
     with pytest.raises(UserError, match=r"cannot be told not to think .* set rate\.format=text"):
