@@ -2,12 +2,12 @@
 
 import csv
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
-from debiasdpo.documents.columns import Cells, column_name, refuse_twins
+from debiasdpo.documents.columns import Cells, column_name, refuse_twins, require_columns
 from debiasdpo.documents.files import open_text
 from debiasdpo.errors import UserError
 
@@ -22,6 +22,14 @@ def delimited_columns(path: Path, wanted: Collection[str]) -> list[str]:
     with open_text(path) as stream:
         _, _, header = _start(stream, path, wanted)
     return header
+
+
+def rows_with(path: Path, columns: Sequence[str], key: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """`delimited_rows` of a file that must have these columns: the cells in them, by their names as they are
+    given. `key`: what to change in the configuration where a column is missing."""
+    require_columns(delimited_columns(path, columns), dict.fromkeys(columns, key), str(path))
+    for where, cells in delimited_rows(path, columns):
+        yield where, {name: str(cells[column_name(name)]) for name in columns}
 
 
 def delimited_rows(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, Cells]]:

@@ -15,8 +15,7 @@ from debiasdpo.config.data import Instrument, NcteConfig
 from debiasdpo.config.sameness import normal_text, same_name, same_text
 from debiasdpo.documents.base import Corpus, Document
 from debiasdpo.documents.cells import means_nothing, number_of, score_of
-from debiasdpo.documents.columns import column_name, require_columns
-from debiasdpo.documents.delimited import delimited_columns, delimited_rows
+from debiasdpo.documents.delimited import rows_with
 from debiasdpo.documents.files import data_file
 from debiasdpo.errors import UserError
 
@@ -165,7 +164,7 @@ def _lessons(config: NcteConfig, notes: Counter[str]) -> dict[str, Lesson]:
     excluded = {str(obsid) for obsid in config.exclude_obsids}
     teachers: dict[str, str] = {}
     turns: dict[str, list[tuple[float, str]]] = defaultdict(list)
-    for where, cells in _rows(path, columns, "data.transcripts"):
+    for where, cells in rows_with(path, columns, "data.transcripts"):
         obsid, teacher = _identifier(cells["OBSID"]), _identifier(cells["NCTETID"])
         speaker = re.sub(r" ?\d+$", "", same_text(cells["speaker"]).lower())  # "Student 1"
         label = _LABELS.get(speaker)
@@ -203,7 +202,7 @@ def _rated(config: NcteConfig, instrument: Instrument, notes: Counter[str]) -> d
     rubrics = {name: rubric for name, rubric in config.used.items() if rubric.file == instrument}
     columns = ("OBSID", "RATERID", "CHAPNUM", *(("SEGMENT",) if instrument == "mqi" else ()))
     result: dict[str, Rated] = {}
-    for where, cells in _rows(path, (*columns, *rubrics), f"{key} or data.rubrics"):
+    for where, cells in rows_with(path, (*columns, *rubrics), f"{key} or data.rubrics"):
         obsid, rater = _identifier(cells["OBSID"]), _identifier(cells["RATERID"])
         if instrument == "mqi" and _identifier(cells["SEGMENT"]) != "1":
             notes["MQI rows that are not of a chapter"] += 1
@@ -227,13 +226,6 @@ def _rated(config: NcteConfig, instrument: Instrument, notes: Counter[str]) -> d
             assert score is not None
             lesson.scores.setdefault((int(chapter), rater, name), []).append(score)
     return {obsid: lesson for obsid, lesson in result.items() if lesson.scores}
-
-
-def _rows(path: Path, columns: Sequence[str], key: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """For each row, where it is and its cells in these columns. `key`: names the file, or the columns."""
-    require_columns(delimited_columns(path, columns), dict.fromkeys(columns, key), str(path))
-    for where, cells in delimited_rows(path, columns):
-        yield where, {name: str(cells[column_name(name)]) for name in columns}
 
 
 def _identifier(cell: str) -> str:

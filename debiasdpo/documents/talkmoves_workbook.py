@@ -3,6 +3,7 @@
 import datetime
 import difflib
 import importlib
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,7 +69,7 @@ def _same_series(name: str, other: str) -> bool:
 
 def read_sentences(path: Path, notes: Counter[str]) -> list[Sentence]:
     """The usable rows of one workbook, in order; the others are counted in `notes`."""
-    rows = _rows(path)
+    rows = _rows(path, notes)
     tagged = Counter[tuple[str, bool]]()
     for row in rows:
         # A teacher's tag 7 (context) stands on what a *student* said, so it does not tell.
@@ -115,8 +116,9 @@ def _role(speaker: str, tagged_as_teacher: bool) -> tuple[Role, str]:
     return "student", "Student"
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """Non-empty rows of the sheet with the lesson: text by column name, tags as digit or None."""
+def _rows(path: Path, notes: Counter[str]) -> list[dict[str, Any]]:
+    """Non-empty rows of the sheet with the lesson: text by column name, tags as digit or None. Other sheets
+    that hold anything are counted in `notes`."""
     try:
         openpyxl = importlib.import_module("openpyxl")
     except ImportError as error:
@@ -142,7 +144,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         ) from error
     headers = []
     for rows in sheets:
-        header = [_plain(cell).lower() for cell in rows[0]] if rows else []
+        header = [same_text(_plain(cell)).lower() for cell in rows[0]] if rows else []
         missing = [
             name for name in ("sentence", "teacher tag", "student tag") if name not in header
         ]
@@ -150,6 +152,9 @@ def _rows(path: Path) -> list[dict[str, Any]]:
             columns = {name: header.index(name) for name in header if name}
             # A few workbooks misspell "Speaker"; it is always the column before the sentence.
             columns.setdefault("speaker", columns["sentence"] - 1)
+            others = (other for other in sheets if other is not rows)
+            filled = (any(map(_plain, itertools.chain.from_iterable(other))) for other in others)
+            notes["sheets passed over beside the lesson's"] += sum(filled)
             return [_record(row, columns) for row in rows[1:] if any(map(_plain, row))]
         headers.append(", ".join(filter(None, header)) or "nothing")
     raise UserError(

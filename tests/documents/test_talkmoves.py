@@ -96,6 +96,21 @@ def test_a_bare_name_is_the_teacher_if_tagged_so_mostly(tmp_path: Path) -> None:
     assert document.scores == {"reasoning_press": 0.5, "student_reasoning": 0.5}
 
 
+def test_sheets_beside_the_lesson_are_counted(tmp_path: Path) -> None:
+    workbook(
+        tmp_path / "a.xlsx",
+        [row(1, "T", "Why?", "9 - press")],
+        (*HEADER[:4], "Sentence\u200b", *HEADER[5:]),
+    )
+    book = openpyxl.load_workbook(tmp_path / "a.xlsx")
+    for header in (HEADER, ("Codes",), ()):
+        book.create_sheet().append(list(header))
+    book.save(tmp_path / "a.xlsx")
+    corpus = read_all(tmp_path)
+    assert len(list(corpus.documents)) == 1
+    assert corpus.notes["sheets passed over beside the lesson's"] == 2
+
+
 def test_rows_that_hold_nothing_are_left_out_and_counted(tmp_path: Path) -> None:
     workbook(
         tmp_path / "a.xlsx",
