@@ -51,15 +51,21 @@ _NAMED = 5  # files named in a note
 
 
 def data_file(value: str, key: str) -> Path:
-    """The file that the configuration key `key` names. `UserError` if absent."""
+    """The file that the configuration key `key` names. `UserError` if absent, or closed to this user."""
     path = user_path(value)
-    if not path.is_file():
+    try:
+        path.open("rb").close()
+    except PermissionError as error:
+        raise _closed(path) from error
+    except OSError as error:
         what = "does not exist"
         if path.is_dir():
             what = "is a folder, not a file"
         elif path.is_symlink():
             what = f"is a link to {path.readlink()}, which does not exist"
-        raise UserError(f"{key}: {path} {what} (looked in {Path.cwd()}). Give the file's path.")
+        raise UserError(
+            f"{key}: {path} {what} (looked in {Path.cwd()}). Give the file's path."
+        ) from error
     return path
 
 
@@ -78,7 +84,11 @@ def parts_of(folder: Path, endings: Collection[str], key: str) -> list[Path]:
     """The files of a table in one folder, sorted by name. `UserError` where there are none, and for files
     that hold data which would not be read: of other kinds, or in subfolders."""
     parts, below = [], []
-    for path in sorted(folder.iterdir()):
+    try:
+        inside = sorted(folder.iterdir())
+    except PermissionError as error:
+        raise _closed(folder) from error
+    for path in inside:
         ending = path.suffix.lower()
         if path.is_dir() and not is_hidden(path):
             data = [p for p in files_below(path) if _holds_data(p, endings)]
@@ -113,14 +123,22 @@ def passed_over(names: Sequence[str], key: str) -> dict[str, int]:
 
 def files_below(folder: Path) -> Iterator[Path]:
     """All files in a folder and its subfolders, by way of links too, and each folder once."""
+
+    def unreadable(error: OSError) -> None:
+        raise _closed(Path(error.filename)) from error
+
     seen = set()
-    for root, subfolders, names in os.walk(folder, followlinks=True):
+    for root, subfolders, names in os.walk(folder, onerror=unreadable, followlinks=True):
         real = os.path.realpath(root)
         if real in seen:
             subfolders.clear()
             continue
         seen.add(real)
         yield from (Path(root, name) for name in names)
+
+
+def _closed(path: Path) -> UserError:
+    return UserError(f"{path} may not be read by you. Give yourself the right to.")
 
 
 def is_hidden(path: Path) -> bool:

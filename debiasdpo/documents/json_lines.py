@@ -36,12 +36,14 @@ def json_rows(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, Cells]
 
 
 def _object(line: str, where: str) -> Cells:
-    def named(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        refuse_twins([name for name, _ in pairs], where)
-        return {column_name(name): cell for name, cell in pairs}
+    def whole(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            refuse_twins([name for name, _ in pairs], where)
+        return found
 
     try:
-        cells = json.loads(line, object_pairs_hook=named)
+        cells = json.loads(line, object_pairs_hook=whole)
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: not JSON ({error.msg}).{_cure(line)}") from error
     except RecursionError as error:
@@ -49,7 +51,8 @@ def _object(line: str, where: str) -> Cells:
     if not isinstance(cells, dict):
         what = "list" if isinstance(cells, list) else "single value"
         raise UserError(f"{where}: a {what}, not an object.{_cure(line)}")
-    return cells
+    refuse_twins(cells, where)
+    return {column_name(name): cell for name, cell in cells.items()}
 
 
 def _cure(line: str) -> str:

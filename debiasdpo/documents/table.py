@@ -4,13 +4,14 @@ Rows are read one after the other, in as many passes as it takes, and never all 
 layout=long, whose documents may be spread over the file.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from debiasdpo.config.data import TableConfig
-from debiasdpo.config.sameness import normal_text, same_name, same_text
+from debiasdpo.config.sameness import normal_text, same_name
 from debiasdpo.documents.base import Corpus, Document, Stream
 from debiasdpo.documents.cells import cell_text, required_text, score_of
 from debiasdpo.documents.columns import Cells, closest, column_name, require_columns
@@ -46,7 +47,7 @@ _FORMATS = {
 def source_files(config: TableConfig) -> list[Path]:
     """The one file, or those of the folder, sorted by name. `UserError` if absent or of an unknown kind."""
     path = user_path(config.path)
-    if path.is_dir():
+    if os.path.isdir(path):  # also where this may not be known
         return parts_of(path, _FORMATS, "data.path")
     path = data_file(config.path, "data.path")
     check_ending(path, _FORMATS, "data.path")
@@ -82,7 +83,9 @@ def _notes(path: Path, files: Collection[Path]) -> dict[str, int]:
     beside = [p.name for p in path.iterdir() if p not in files] if path.is_dir() else []
     texts = [file for file in files if file.suffix.lower() != ".parquet"]
     wide = sum(encoding_of(file) != "utf-8-sig" for file in texts)
-    return passed_over(beside, "data.path") | ({"files read as UTF-16": wide} if wide else {})
+    return passed_over(beside, "data.path") | (
+        {"files read as UTF-16 or UTF-32": wide} if wide else {}
+    )
 
 
 def _columns(config: TableConfig) -> dict[str, str]:
@@ -189,7 +192,7 @@ def _refuse_change(document: Document, cells: Cells, config: TableConfig, where:
     """`UserError` if a row has another group or text than the first one of its document."""
     for column, same, known in (
         (config.group_column, same_name, document.group),
-        (config.text_column, same_text, document.text),
+        (config.text_column, normal_text, document.text),
     ):
         place = f"{where}, column {column!r}"
         text = cell_text(cells.get(column_name(column)), place)

@@ -3,8 +3,10 @@
 import csv
 import gzip
 import io
+import os
 import shlex
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -72,7 +74,9 @@ def test_every_delimiter_in_every_marked_encoding(
 ) -> None:
     path = save(tmp_path / name, written(delimiter), encoding)
     assert read(path) == DOCUMENTS
-    assert notes(path) == ({"files read as UTF-16": 1} if encoding in ("utf-16", "utf-32") else {})
+    assert notes(path) == (
+        {"files read as UTF-16 or UTF-32": 1} if encoding in ("utf-16", "utf-32") else {}
+    )
 
 
 @pytest.mark.parametrize(
@@ -323,6 +327,30 @@ def test_a_folder_without_a_table_is_told(tmp_path: Path) -> None:
         UserError, match=r"left out: data \(1\). Give the folder with the files of one"
     ):
         read(more_in(tmp_path, "data/part-0.csv"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to become another user")
+def test_what_may_not_be_read_is_told() -> None:
+    """Not that another folder is to be chosen to write to."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = more_in(Path(name), "part-0.csv", "more/part-1.csv")
+        folder.chmod(0o755)
+        (folder / "part-0.csv").chmod(0)
+        (folder / "more").chmod(0)
+        os.seteuid(65534)
+        try:
+            for path, closed in (
+                ("part-0.csv", "part-0.csv"),
+                ("more/part-1.csv", "part-1.csv"),
+                ("", "more"),
+                ("more", "more"),
+            ):
+                with pytest.raises(
+                    UserError, match=rf"{closed} may not be read by you\. Give yourself"
+                ):
+                    read(folder / path)
+        finally:
+            os.seteuid(0)
 
 
 # --- links

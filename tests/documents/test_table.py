@@ -126,7 +126,8 @@ def test_columns_may_have_other_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("repeat", [True, False])
 def test_long_layout(tmp_path: Path, repeat: bool) -> None:
     content = LONG.replace("b,,,", "b,t1,Text b.,") if repeat else LONG
-    path = write(tmp_path / "d.csv", content + "a,,,errors,\na,,,other,9\n")
+    again = "a,t2\u200b,Text a.,errors\u00a0,\na,,,other,9\n"
+    path = write(tmp_path / "d.csv", content + again)
     corpus = read(preset(path, layout="long"))
     assert corpus.documents == (
         Document("b", "t1", "Text b.", {"clarity": 4.0, "errors": 0.0}),
@@ -187,6 +188,8 @@ def test_bad_csv_is_explained(tmp_path: Path, content: str | bytes, message: str
             LONG + "b,,Another.,errors,1\n",
             r"row 5, column 'text': differs from the first row of id 'b'",
         ),
+        # Which of the two would be rated, would depend on the order of the rows.
+        (LONG + "b,,Text  b.,errors,1\n", r"row 5, column 'text': differs from the first row"),
         (LONG + "b,t9,,errors,1\n", r"row 5, column 'group': differs"),
         (LONG + "b,,,errors,1\n", r"row 5: a second score of id 'b' on errors"),
         (LONG + "c,t1,,errors,1\n", r"row 5, column 'text': empty"),
@@ -212,6 +215,7 @@ def test_bad_long_tables_are_explained(tmp_path: Path, content: str, message: st
         ('[{"id": 1},\n{"id": 2}]\n', r"line 1: not JSON .* jq -c '.\[\]'"),
         ('{\n"id": 1\n}\n', r"line 1: not JSON .* go over several lines: jq -c \."),
         ('"a"\n', r"line 1: a single value, not an object. Write one object a line"),
+        ('{"id": 1, "meta": {"a": 1, "a": 2}}\n', r"line 1: column 'a' is there twice"),
         ('{"id": 1, "id": 2}\n', r"line 1: column 'id' is there twice"),
         (
             '{"id": 1, "\ufeffid": 2}\n',
