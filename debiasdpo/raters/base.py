@@ -10,7 +10,7 @@ from debiasdpo.errors import UserError
 from debiasdpo.prompts.rendering import Messages, Twins
 from debiasdpo.raters.json_reply import read_json
 from debiasdpo.raters.reading import read_rating
-from debiasdpo.raters.thoughts import split_thoughts
+from debiasdpo.raters.thoughts import Parts, split_thoughts
 
 # What a rater can do: readouts; and json: its replies are held to the object of `rate.format=json` while they
 # are written.
@@ -103,7 +103,9 @@ def read_reply(
     """What was written, with the rating in it, or with why there is none, and apart from it what the model
     thought before. `scale`: None where no rating is wanted. `cut`: it ended at its length limit. `form`:
     that of replies with a rating."""
-    thoughts, answer, closed = split_thoughts(text)
+    # Marks of thoughts inside the object are its text.
+    begun = form == "json" and text.lstrip().startswith("{")
+    thoughts, answer, closed = Parts("", text, True) if begun else split_thoughts(text)
     rating: float | None = None
     reason: str | None = None if closed else "thoughts not closed"
     if scale is not None and closed:

@@ -39,6 +39,8 @@ def test_a_reply_is_its_answer_and_apart_from_it_what_was_thought() -> None:
     assert read_reply(thinking, None) == Reply(answer, thoughts=thoughts)
     json = '<think>Hm.</think>{"reasoning": "They explain.", "rating": 5}'
     assert read_reply(json, scale, form="json").rating == 5
+    marked = '{"reasoning": "Their [reasoning] <think> is good.", "rating": 5}'
+    assert read_reply(marked, scale, form="json") == Reply(marked, 5.0)
     empty = Reply("", None, "empty", "nothing was written", "Hm.")
     assert read_reply("<think>Hm.</think>\n", scale) == empty
     endless = Reply("", None, "unread", "thoughts not closed", "Rating: 6")
