@@ -15,6 +15,7 @@ from debiasdpo.report import (
     costs,
     details,
     examples,
+    failures,
     figures,
     formats,
     page,
@@ -92,9 +93,13 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
     # Last: by now all files were read, and the notes say what is wrong with them.
     overview = tables.runs_table(runs, folded=len(runs) > _FOLD_RUNS)
     spent = costs.stages_table(runs)
+    unread = failures.contexts_table(runs), failures.reasons_table(runs)
     sections = [
         page.Section("runs", "Runs", (overview, *([spent] if spent.rows else []))),
         page.Section("methods", "Bias and accuracy", (main, accuracy), bias),
+        page.Section(
+            "failures", "Ratings that could not be read", unread if unread[1].rows else ()
+        ),
         page.Section("pareto", "Bias against accuracy", figures=pareto),
         page.Section("versus", f"Differences from {against}", (compared,)),
         page.Section("transfer", "Transfer between contexts", (reductions,), matrices),
@@ -103,7 +108,7 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
     drawings = [*bias, *pareto, *matrices, *(d for detail in detailed for d in detail.figures)]
     return Report(
         runs=tuple(runs),
-        tables=(overview, main, accuracy, compared, reductions, shifts, spent),
+        tables=(overview, main, accuracy, compared, reductions, shifts, spent, *unread),
         figures=tuple(drawings),
         page=page.render(sections, runs, "Bias and accuracy of LLM ratings"),
     )

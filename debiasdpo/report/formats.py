@@ -18,6 +18,7 @@ Style = Format | Literal["text", "count", "p"]
 Cell = str | int | Value | None  # None: there is no such metric, as no gain of a base model
 
 _ARROWS: dict[Good, str] = {"less": "↓", "more": "↑", "neither": ""}
+_HEADING = {"trained_on": "trained on ", "seed": "seed "}  # what goes before a value, by its column
 DASH = "–"  # an undefined value; its footnote says why
 UNDEFINED = "undefined"  # in files for programs
 _FORMULA = tuple("=+-@")  # what spreadsheets take for its beginning, in wide forms too
@@ -67,7 +68,7 @@ class Table:
     def _heading(self, cells: Sequence[Cell]) -> str:
         """What heads a block of rows: `llama8b, simulated, trained on race`."""
         heads = zip(self.columns, cells, strict=False)
-        return ", ".join(f"trained on {v}" if c.key == "trained_on" else str(v) for c, v in heads)
+        return ", ".join(f"{_HEADING.get(c.key, '')}{v}" for c, v in heads)
 
 
 def _marks() -> Iterator[str]:
