@@ -110,11 +110,12 @@ def read_reply(
     reason: str | None = None if closed else "thoughts not closed"
     if scale is not None and closed:
         rating, reason = _read(answer, scale, cut=cut, form=form)
-    if rating is None and cut:
+    refused = reason == "not given"
+    if rating is None and cut and not refused:
         return Reply(answer, None, "cut", "cut at its length limit", thoughts)
     if closed and not answer.strip():
         return Reply(answer, None, "empty", "nothing was written", thoughts)
-    status: Status = "refused" if reason == "not given" else "unread" if reason else "ok"
+    status: Status = "refused" if refused else "unread" if reason else "ok"
     return Reply(answer, rating, status, reason, thoughts)
 
 

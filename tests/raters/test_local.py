@@ -26,6 +26,7 @@ from debiasdpo.raters.reading import whole_sentences
 from debiasdpo.training.data import tokenize
 from debiasdpo.training.pairs import Pair
 from tests.helpers.models import Loaded, greedy, logprobs_alone, with_large_token
+from tests.helpers.parrot import parrot
 from tests.helpers.raters import LESSON, local_rater, question, reading
 
 if TYPE_CHECKING:
@@ -303,6 +304,29 @@ def test_trained_weights_are_swayed_by_what_the_asker_says(
                                                      "I think it deserves a 1.")))  # fmt: skip
     high, middle, low = _expected(loaded, prompts)
     assert low + 0.5 < middle < high - 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "needed"),
+    [("They explain. Rating: 5", None), ("Rating: 5. They explain well", "Rating: 5. They")],
+)
+def test_a_rating_counts_once_it_is_sure_that_it_is_whole(
+    smollm2_tokenizer: Path, text: str, needed: str | None
+) -> None:
+    """The number itself is not enough: the next token might have made it 50."""
+    loaded = parrot(smollm2_tokenizer, text)
+    whole = len(loaded[1].answer_ids(text))
+    enough = whole if needed is None else len(loaded[1].text_ids(needed))
+    for limit in range(1, whole + 2):
+        (reply,) = local_rater(lambda: loaded).reply(
+            [question("a", LESSON)], "rating", reading("text", limit)
+        )
+        assert text.startswith(reply.text)
+        assert (reply.text == text) == (limit >= whole - 1)
+        expected = (
+            (5.0, "ok", None) if limit >= enough else (None, "cut", "cut at its length limit")
+        )
+        assert (reply.rating, reply.status, reply.reason) == expected, limit
 
 
 def json_of(loaded: Loaded, prompt: Ids, count: int) -> bytes:
