@@ -11,8 +11,9 @@ _TRIED = 'A {"ä": [1.5, "雨 \\n🙂"]}\n\tx'  # what the bytes are checked wit
 
 
 def token_bytes(tokenizer: "PreTrainedTokenizerBase") -> list[bytes | None]:
-    """By token id; None of control tokens and of ids without a token. A token may be a part of a character.
-    Raises `ValueError` where the tokenizer is of a kind of which this is not known."""
+    """By token id; None of added tokens, which control, or stand for what others can write too, and of ids
+    without a token. A token may be a part of a character. Raises `ValueError` where the tokenizer is of a
+    kind of which this is not known."""
     if not tokenizer.is_fast:
         raise ValueError("it is none of the library tokenizers")
     decoder = json.dumps(json.loads(tokenizer.backend_tokenizer.to_str())["decoder"])
@@ -26,10 +27,11 @@ def token_bytes(tokenizer: "PreTrainedTokenizerBase") -> list[bytes | None]:
     found: list[bytes | None] = [None] * (max(vocabulary.values()) + 1)
     for text, i in vocabulary.items():
         found[i] = of(text)
-    for i in tokenizer.added_tokens_decoder:
+    added = {i: token.content for i, token in tokenizer.added_tokens_decoder.items()}
+    for i in added:
         found[i] = None
     ids = tokenizer(_TRIED, add_special_tokens=False)["input_ids"]
-    written = b"".join(found[i] or b"" for i in ids)
+    written = b"".join(found[i] or added.get(i, "").replace("▁", " ").encode() for i in ids)
     if written.removeprefix(b" ") != _TRIED.encode():
         raise ValueError("its tokens do not add up to the text")
     return found

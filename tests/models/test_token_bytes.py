@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from debiasdpo.models.token_bytes import token_bytes
 
 
-def falling_back() -> Any:
-    """A tokenizer as Llama 2 and Gemma have: of characters, and of bytes where a character is unknown."""
+def falling_back(before: str = "▁") -> Any:
+    """A tokenizer of characters, and of bytes where one is unknown: as Llama 2 has, which puts a blank
+    before a text, and Gemma, which puts nothing there."""
     from tokenizers import Tokenizer, decoders, models, normalizers
     from transformers import PreTrainedTokenizerFast
 
@@ -31,7 +32,7 @@ def falling_back() -> Any:
     )  # fmt: skip
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        [*([normalizers.Prepend(before)] if before else []), normalizers.Replace(" ", "▁")]
     )
     tokenizer.decoder = decoders.Sequence(
         [
@@ -64,9 +65,8 @@ def known(request: pytest.FixtureRequest, smollm2_tokenizer: Path) -> Any:
 def test_tokens_add_up_to_the_text(known: Any, text: str) -> None:
     tokenizer, written = known
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    assume(
-        tokenizer.decode(ids) == text
-    )  # SmolLM2 has no token for the first byte of some characters
+    # SmolLM2 has no token for the first byte of some characters.
+    assume(tokenizer.decode(ids) == text)
     whole = b"".join(written[i] for i in ids)
     assert whole in (text.encode(), b" " + text.encode())  # some put a blank before it
 
@@ -74,6 +74,18 @@ def test_tokens_add_up_to_the_text(known: Any, text: str) -> None:
 def test_control_tokens_write_nothing(known: Any) -> None:
     tokenizer, written = known
     assert {written[i] for i in tokenizer.all_special_ids} == {None}
+
+
+def test_texts_that_are_added_tokens_are_left_to_others() -> None:
+    """Gemma has line breaks and runs of blanks among its added tokens."""
+    from tokenizers import AddedToken
+
+    tokenizer = falling_back(before="")
+    added = ["\n", "\n\n", "▁▁", "<table>"]
+    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in added])
+    written = token_bytes(tokenizer)
+    assert {written[i] for i in tokenizer.convert_tokens_to_ids(added)} == {None}
+    assert b"\n" in written
 
 
 def test_a_tokenizer_of_whole_words_is_refused() -> None:
