@@ -7,6 +7,7 @@ into `COMMANDS`; the help, the suggestions and the completion of shells take it 
 
 import contextlib
 import difflib
+import errno
 import io
 import os
 import re
@@ -16,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from debiasdpo import run
+from debiasdpo import run, surroundings
 from debiasdpo.version import __version__
 
 
@@ -83,7 +84,18 @@ debiasdpo COMMAND --help tells more. Completion in bash: eval "$(debiasdpo -sc i
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
+    surroundings.prepare()
     given = sys.argv[1:] if arguments is None else list(arguments)
+    code = _main(given)
+    lost = surroundings.lost_output()
+    # A job's result is in its folder; of other commands, what they print is the result.
+    if code == 0 and lost and lost.errno in _FULL and not {*given[:1]} & {"run", "audit"}:
+        print(f"Error: the output is cut off ({lost.strerror})", file=sys.stderr)
+        return 1
+    return code
+
+
+def _main(given: Sequence[str]) -> int:
     first = given[0] if given else "--help"
     if first in ("-h", "--help"):
         print(_help(), end="")
@@ -144,6 +156,8 @@ def _report(arguments: Sequence[str]) -> int:
 
     return report.main(arguments)
 
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 COMMANDS = {
     "run": Command(

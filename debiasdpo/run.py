@@ -8,6 +8,7 @@ The same is `debiasdpo run`; the other commands (audit, plan, status, report) ar
 """
 
 import os
+import re
 import sys
 import textwrap
 import traceback
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from debiasdpo import surroundings
 from debiasdpo.errors import JobsFailed, UserError
 from debiasdpo.version import __version__
 
@@ -101,7 +103,7 @@ def _run_hydra(
         parser = get_args_parser()
         parser.prog, parser.usage = f"debiasdpo {command}", f"debiasdpo {command} --help tells"
         options = parser.parse_intermixed_args(list(arguments))
-        options.overrides = [*before, *map(_open, options.overrides)]
+        options.overrides = [*before, *map(_prepared, options.overrides)]
         options.multirun |= multirun and options.cfg is None
         failed: list[JobsFailed] = []
 
@@ -135,9 +137,14 @@ def _run_hydra(
     return _fail(str(failed[0])) if failed else 0
 
 
-def _open(override: str) -> str:
-    """The override, with ++ where it may add a key to a mapping that users extend."""
-    key = override.partition("=")[0]
+def _prepared(override: str) -> str:
+    """The override with a home in place of each ~, which a shell puts there only behind some keys and Hydra
+    cannot read, and with ++ where it may add a key to a mapping that users extend."""
+    key, equals, value = override.partition("=")
+    home = os.path.expanduser("~")
+    if re.fullmatch(r"[\w./-]+", home):
+        value = re.sub(r"(^|[,\[])~(?=[/,\]]|$)", rf"\1{home}", value)
+    override = f"{key}{equals}{value}"
     if "." not in key:  # such mappings lie in sections
         return override
     from debiasdpo.config.job import JobConfig
@@ -155,6 +162,7 @@ def _fail(message: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`debiasdpo run`: a job, or with -m a sweep. Returns the exit code."""
+    surroundings.prepare()
     given = sys.argv[1:] if arguments is None else list(arguments)
     if {"-h", "--help"} & set(given):
         show_help()

@@ -163,8 +163,10 @@ CONFIGURATION = (
          ('cluster.kind: must be local, slurm or ray, got "foo"; choose with cluster=NAME',)),
     Case("broken command line", "seed=[1", ("seed: Hydra cannot read the value [1", "brackets")),
     Case("no override", "seed", ("seed: no override", "KEY=VALUE")),
-    Case("value that only quotes make a text", "model.path=~/my/model",
-         ("model.path: Hydra cannot read the value ~/my/model", "'model.path=\"~/my/model\"'")),
+    Case("keys of one kind called another", "cluster.kind=slurm",
+         ("cluster.kind: slurm has other keys than those that are here; choose with cluster=NAME",)),
+    Case("value that only quotes make a text", "data.heading=(new)",
+         ("data.heading: Hydra cannot read the value (new)", "'data.heading=\"(new)\"'")),
     Case("comma without -m", "data.heading=a,b",
          ("a,b are several values", "-m", "'data.heading=\"a,b\"'", "'data.heading=[a,b]'")),
     Case("number for a text", "model.path=7",
@@ -614,6 +616,7 @@ def test_training_by_trl_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> N
         ("train=xyz", "train=xyz: no such option; there are: cpu, full, qlora"),  # and not base
         ("category=race", "category: nothing is chosen there yet; did you mean category@context.categor"),
         ("data path=x", "data path: not a key"),
+        ("--config-name=foo", "--config-name foo: no such option; there are: config"),
         ("tracker=null", "A group takes the name of one of its options, or a list of some; one got null"),
     ],
 )  # fmt: skip

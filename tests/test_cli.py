@@ -195,6 +195,24 @@ def test_an_audit_takes_all_documents_unless_told_otherwise(
     assert config["data"]["limit"]["test"] == 5
 
 
+def test_a_home_stands_where_a_shell_would_have_put_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    for override, path in {
+        "model.path=~/a b": "/home/me/a b",
+        "model.path=~": "/home/me",
+        'model.path="~/a"': "~/a",  # quoted for Hydra: as it is, and a home where it is opened
+    }.items():
+        assert composed("run", override, capsys=capsys)["model"]["path"] == path
+    lora = composed("run", "model.lora.targets=[~/a,~]", capsys=capsys)["model"]["lora"]
+    assert lora["targets"] == ["/home/me/a", "/home/me"]
+    monkeypatch.setenv("HOME", "/home/it's")  # which Hydra could not read
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # `run` has set it
+    assert main(["run", "model.path=~/a", "--cfg", "job"]) == 1
+    assert "'model.path=\"~/a\"'" in capsys.readouterr().err
+
+
 def test_an_audit_of_a_preset_that_trains_does_not_train(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -72,7 +72,8 @@ def _no_option(name: str, options: Sequence[str] | None, said: str) -> str:
     there = sorted({option for option in options if option != _BASE})
     near = difflib.get_close_matches(option, there, 1)
     meant = f"did you mean {near[0]}? There are" if near else "there are"
-    return f"{group}={option}: no such option; {meant}: {', '.join(there) or 'none'}"
+    given = f"{group}={option}" if group else f"--config-name {option}"
+    return f"{given}: no such option; {meant}: {', '.join(there) or 'none'}"
 
 
 def _no_key(key: str, error: Exception) -> str:

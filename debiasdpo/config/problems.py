@@ -43,7 +43,15 @@ def describe(
 ) -> dict[str, str]:
     """Full key -> what is wrong with it and how to mend it. `values` is what was validated."""
     found: dict[str, list[tuple[str, str]]] = {}  # a union says what each of its types must be
+    other_kind = _of_other_kind(error, schema)
+    for section, tag in other_kind.items():
+        union = union_of(schema.model_fields[section])
+        assert union is not None
+        what = f"{tag} has other keys than those that are here; choose with {section}=NAME"
+        found[f"{section}.{union.key}"] = [(what, "")]
     for one in error.errors():
+        if one["loc"][0] in other_kind and one["type"] in ("missing", "extra_forbidden"):
+            continue
         loc, kind, got = one["loc"], one["type"], ""
         key = _key(schema, values, loc, kind)
         if kind == "extra_forbidden":
@@ -81,6 +89,22 @@ def describe(
         elif not any(other.startswith(f"{key}.") for other in found):
             result[key] = f"must {', or '.join(what for what, _ in entries)}{got}"
     return result
+
+
+def _of_other_kind(error: ValidationError, schema: type[BaseModel]) -> dict[str, str]:
+    """Sections that hold the keys of one of their kinds, and were told that they are another: which."""
+    lack: dict[str, str] = {}
+    too_many = set()
+    for one in error.errors():
+        section = str(one["loc"][0])
+        if len(one["loc"]) != 3 or union_of(schema.model_fields[section]) is None:
+            continue
+        tag, key = map(str, one["loc"][1:])
+        if one["type"] == "missing":
+            lack[section] = tag
+        elif one["type"] == "extra_forbidden" and elsewhere(schema, f"{section}.{key}"):
+            too_many.add(section)
+    return {section: tag for section, tag in lack.items() if section in too_many}
 
 
 def _key(

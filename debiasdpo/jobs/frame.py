@@ -20,11 +20,11 @@ from debiasdpo.jobs.identity import (
     sources,
 )
 from debiasdpo.jobs.job import Job
-from debiasdpo.jobs.logs import FORMAT
+from debiasdpo.jobs.logs import RunLog
 from debiasdpo.jobs.run_folder import RunFolder
 from debiasdpo.jobs.versions import versions
 from debiasdpo.raters.base import Rater
-from debiasdpo.redaction import MaskingFormatter, mask_known, redact
+from debiasdpo.redaction import mask_known, redact
 from debiasdpo.storage.files import write_json, write_text
 from debiasdpo.storage.store import Store
 from debiasdpo.tracking.tracker import group_name, open_tracker
@@ -38,8 +38,7 @@ def open_job(config: JobConfig, choices: Choices, rater: Rater | None = None) ->
     key, folder = identify(config, choices)
     plain = redact(config.model_dump(mode="json"))
     run = RunFolder(folder, choices.to_status(config))
-    handler = logging.FileHandler(run.folder / "run.log", encoding="utf-8")
-    handler.setFormatter(MaskingFormatter(FORMAT))
+    handler = RunLog(run.folder / "run.log")
     log.addHandler(handler)
     log.info("run folder: %s", run.folder)
     try:

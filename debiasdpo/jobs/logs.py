@@ -1,8 +1,10 @@
 """The log: one line an event on the console."""
 
+import contextlib
 import functools
 import logging
 import sys
+from pathlib import Path
 
 from debiasdpo.redaction import MaskingFormatter
 
@@ -15,6 +17,21 @@ _NOISE = {
 }
 
 FORMAT = "%(asctime)s %(message)s"
+
+
+class RunLog(logging.FileHandler):
+    """The log in a run folder. It ends no job: what a full disk does not take is dropped."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(file, encoding="utf-8", errors="backslashreplace")
+        self.setFormatter(MaskingFormatter(FORMAT))
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Nothing to say of it, and nowhere."""
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 def set_up_logging() -> None:

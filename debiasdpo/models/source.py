@@ -92,7 +92,8 @@ def local_path(path: str) -> Path | None:
             raise UserError(f"model.path: {path} is a file; give its folder, or a .gguf file")
         return local
     if path.startswith(("/", ".", "~")) or path.endswith(".gguf"):
-        raise UserError(f"model.path: {path} does not exist (from {Path.cwd()})")
+        shown = local if path.startswith("~") else path
+        raise UserError(f"model.path: {shown} does not exist (from {Path.cwd()})")
     if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", path) is None or ".." in path or "--" in path:
         raise UserError(
             f"model.path: {path!r} is neither a folder here nor a hub id, which has the form"

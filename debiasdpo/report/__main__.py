@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from debiasdpo import surroundings
 from debiasdpo.errors import UserError
 
 log = logging.getLogger("debiasdpo.report")
@@ -14,6 +15,7 @@ log = logging.getLogger("debiasdpo.report")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code, 1 if there is nothing to report on."""
+    surroundings.prepare()
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # fonts that it does without

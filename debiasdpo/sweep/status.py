@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from debiasdpo import surroundings
 from debiasdpo.cluster.states import slurm_end, slurm_queue, state_of
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.run_folder import STATUS
@@ -50,6 +51,7 @@ class Line(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
+    surroundings.prepare()
     options = _parser().parse_args(arguments)
     try:
         while True:
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print("\033[2J\033[H", end="")
             print("\n".join([table(lines), *offline(there)]), flush=True)
             code = exit_code(lines)
-            if not options.watch or (lines and code != AT_WORK):
+            if not options.watch or (lines and code != AT_WORK) or surroundings.lost_output():
                 return code
             time.sleep(options.every)
             slurm_queue.cache_clear()

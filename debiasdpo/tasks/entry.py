@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from debiasdpo import surroundings
 from debiasdpo.cluster import processes
 from debiasdpo.errors import JobsFailed
 from debiasdpo.jobs import failures
@@ -26,6 +27,7 @@ TASKS = {"rubric_rating": rubric_rating.run}  # by the configuration's `task`
 def run_job(composed: DictConfig) -> str | None:
     """Run one job and print its result, or what went wrong. A job that fails raises `JobsFailed`; in a
     sweep it returns the reason instead, so that the other jobs still run."""
+    surroundings.prepare()
     set_up_logging()
     hydra = HydraConfig.get()
     try:
@@ -37,7 +39,6 @@ def run_job(composed: DictConfig) -> str | None:
             folder = identify(config, choices).folder
         else:
             log.info("finished before, nothing to do")
-        show(folder)
     except Exception as error:
         message = failures.message(error)
         said = f"Error: {message}" if message else traceback.format_exc()
@@ -47,4 +48,5 @@ def run_job(composed: DictConfig) -> str | None:
         if hydra.mode == RunMode.RUN:
             raise JobsFailed from error
         return message or f"{type(error).__name__}: {error}"
+    show(folder)
     return None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from debiasdpo.config.job import JobConfig
 from debiasdpo.jobs.identity import Choices, choices_of, contents, finished, identify
-from tests.helpers.jobs import JobConfigs
+from tests.helpers.jobs import JobConfigs, options, run_folder, run_job, stages, untimed
 from tests.helpers.sweeps import pretend_finished
 
 TINY = Choices("tiny", "table")
@@ -147,3 +147,27 @@ def test_a_folder_has_a_name_that_disks_take(plain: JobConfig, name: str) -> Non
     folder = identify(plain, Choices(name, "data")).folder
     assert len(folder.name.encode()) <= 129
     assert folder.parent.name == "runs"
+
+
+def test_an_output_folder_may_be_moved_and_copied(
+    job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
+) -> None:
+    """By another way than hard links, and under another name."""
+
+    def job(output: str, *more: str) -> JobConfig:
+        changes = (*more, "method=none")
+        return job_config(*options("smollm2", tiny_llama, tmp_path / output, *changes))
+
+    made = untimed(run_job(job("out")))
+    (tmp_path / "out").rename(tmp_path / "moved")
+    shutil.copytree(tmp_path / "moved", tmp_path / "copied")
+    choices = Choices("tiny", "simulated")
+    for place in ("moved", "copied"):
+        folder = finished(job(place), choices)
+        assert folder == run_folder(tmp_path / place)
+        before = stages(tmp_path / place)
+        assert untimed(run_job(job(place))) == made
+        run_job(job(place, "audit.resamples=120"))  # asks for new metrics of the same ratings
+        assert stages(tmp_path / place) == {**before, "metrics": 2}
+    links = [file for file in (tmp_path / "moved").rglob("*") if file.is_symlink()]
+    assert not links
