@@ -122,7 +122,7 @@ def write(config: AnyDataConfig, seed: int, folder: Path) -> None:
     several = overview.written_differently()
     notes = Counter(corpus.notes)
     notes["documents without any score"] = int((~overview.has_score).sum())
-    notes["groups written in more than one way, each taken as one"] = int(several.sum())
+    notes["group(s) written in more than one way, each taken as one"] = int(several.sum())
     names = {number: groups.names[number] for number in np.flatnonzero(several).tolist()}
     unified = (
         replace(document, group=names.get(number, document.group))

@@ -118,7 +118,7 @@ def passed_over(names: Sequence[str], key: str) -> dict[str, int]:
     if not names:
         return {}
     named = ", ".join(sorted(names)[:_NAMED]) + ", ..." * (len(names) > _NAMED)
-    return {f"files passed over in {key} ({named})": len(names)}
+    return {f"file(s) passed over in {key} ({named})": len(names)}
 
 
 def files_below(folder: Path) -> Iterator[Path]:

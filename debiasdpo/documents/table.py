@@ -84,7 +84,7 @@ def _notes(path: Path, files: Collection[Path]) -> dict[str, int]:
     texts = [file for file in files if file.suffix.lower() != ".parquet"]
     wide = sum(encoding_of(file) != "utf-8-sig" for file in texts)
     return passed_over(beside, "data.path") | (
-        {"files read as UTF-16 or UTF-32": wide} if wide else {}
+        {"file(s) read as UTF-16 or UTF-32": wide} if wide else {}
     )
 
 

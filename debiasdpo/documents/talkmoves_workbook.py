@@ -154,7 +154,7 @@ def _rows(path: Path, notes: Counter[str]) -> list[dict[str, Any]]:
             columns.setdefault("speaker", columns["sentence"] - 1)
             others = (other for other in sheets if other is not rows)
             filled = (any(map(_plain, itertools.chain.from_iterable(other))) for other in others)
-            notes["sheets passed over beside the lesson's"] += sum(filled)
+            notes["sheet(s) passed over beside the lesson's"] += sum(filled)
             return [_record(row, columns) for row in rows[1:] if any(map(_plain, row))]
         headers.append(", ".join(filter(None, header)) or "nothing")
     raise UserError(

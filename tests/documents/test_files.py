@@ -75,7 +75,7 @@ def test_every_delimiter_in_every_marked_encoding(
     path = save(tmp_path / name, written(delimiter), encoding)
     assert read(path) == DOCUMENTS
     assert notes(path) == (
-        {"files read as UTF-16 or UTF-32": 1} if encoding in ("utf-16", "utf-32") else {}
+        {"file(s) read as UTF-16 or UTF-32": 1} if encoding in ("utf-16", "utf-32") else {}
     )
 
 
@@ -291,11 +291,11 @@ def test_what_is_no_part_of_a_table_is_said(tmp_path: Path) -> None:
     )
     assert [d.id for d in read(tmp_path)] == ["0", "1"]
     names = "._part-0.csv, README.md, _SUCCESS, docs"
-    assert notes(tmp_path) == {f"files passed over in data.path ({names})": 4}
+    assert notes(tmp_path) == {f"file(s) passed over in data.path ({names})": 4}
     for i in range(9):
         (tmp_path / f"x{i}").touch()
-    assert notes(tmp_path) == {"files passed over in data.path (._part-0.csv, README.md, _SUCCESS, docs, x0,"
-                               " ...)": 13}  # fmt: skip
+    names += ", x0, ..."
+    assert notes(tmp_path) == {f"file(s) passed over in data.path ({names})": 13}
 
 
 @pytest.mark.parametrize(

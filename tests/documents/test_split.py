@@ -142,7 +142,7 @@ def test_a_group_is_one_however_it_is_written(split: Callable[..., SplitCorpus])
     # A name that is written in one way stays as it is.
     assert set.union(*groups.values()) == {"Zo\u00eb", "101", "7", "a b", "c", "005", "5.5"}
     assert sum(map(len, groups.values())) == 7
-    assert found.notes == {"groups written in more than one way, each taken as one": 5}
+    assert found.notes == {"group(s) written in more than one way, each taken as one": 5}
 
 
 def told(found: SplitCorpus) -> dict[str, list[tuple[str, dict[str, float]]]]:

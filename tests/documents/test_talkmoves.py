@@ -108,7 +108,7 @@ def test_sheets_beside_the_lesson_are_counted(tmp_path: Path) -> None:
     book.save(tmp_path / "a.xlsx")
     corpus = read_all(tmp_path)
     assert len(list(corpus.documents)) == 1
-    assert corpus.notes["sheets passed over beside the lesson's"] == 2
+    assert corpus.notes["sheet(s) passed over beside the lesson's"] == 2
 
 
 def test_rows_that_hold_nothing_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -361,7 +361,7 @@ def test_links_are_followed_and_other_files_said(tmp_path: Path) -> None:
         (folder / name).write_text("no workbook")
     corpus = read_all(folder)
     assert [document.id for document in corpus.documents] == ["a#001", "more/b#001"]
-    said = "files passed over in data.path (._a.xlsx, README.md, a.xls, ~$a.xlsx)"
+    said = "file(s) passed over in data.path (._a.xlsx, README.md, a.xls, ~$a.xlsx)"
     assert corpus.notes[said] == 4
 
 
