@@ -78,9 +78,8 @@ def untimed(metrics: Mapping[str, Any]) -> Metrics:
 
 def stages(output: Path) -> dict[str, int]:
     """How many stages of each kind the store holds."""
-    return {
-        f.name: sum(p.is_dir() for p in f.iterdir()) for f in sorted((output / "cache").iterdir())
-    }
+    kinds = sorted(f for f in (output / "cache").iterdir() if f.name != "digests")  # of weights
+    return {kind.name: sum(p.is_dir() for p in kind.iterdir()) for kind in kinds}
 
 
 class Finished:
