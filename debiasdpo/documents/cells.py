@@ -78,7 +78,8 @@ def number_of(text: str) -> float | None:
 
 def score_of(cell: object, rubric: Rubric, where: str) -> float | None:
     """The score, or None for a cell without one."""
-    text = str(cell) if isinstance(cell, bool | np.bool_) else cell_text(cell, where)
+    cell = _plain(cell)
+    text = str(cell) if isinstance(cell, bool | float) else cell_text(cell, where)
     if means_nothing(text):
         return None
     score = number_of(text)

@@ -61,7 +61,7 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with parquet.ParquetFile(path) as file:
             yield file
-    except (OSError, OverflowError, arrow.ArrowException) as error:
+    except (OSError, ValueError, OverflowError, arrow.ArrowException) as error:
         raise UserError(
             f"{path}: not a readable Parquet file ({error}). Write it again."
         ) from error

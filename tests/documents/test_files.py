@@ -256,6 +256,7 @@ def test_types_of_names(tmp_path: Path, column: str, values: Any, names: list[st
         ("clarity", pa.array([True, False]), "'clarity': 'True' is not a number"),
         ("clarity", pa.array([[4], [2]]), "'clarity': of type list"),
         ("group", pa.array([10**18] * 2, pa.timestamp("us")), "not a readable Parquet file"),
+        ("text", pa.array([b"caf\xe9", b"x"]).view(pa.string()), "not a readable Parquet file .*utf-8"),
     ],
 )  # fmt: skip
 def test_types_that_say_nothing(tmp_path: Path, column: str, values: Any, message: str) -> None:
