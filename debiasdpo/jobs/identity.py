@@ -49,7 +49,7 @@ def choices_of(chosen: Mapping[str, Any], overrides: Iterable[str], config: JobC
     called by that path's last part."""
     model = str(chosen["model"])
     if isinstance(config.model, ModelConfig) and any(
-        override.lstrip("+").startswith("model.path=") for override in overrides
+        re.match(r"\+*model(\.path=|=\{.*\bpath:)", override) for override in overrides
     ):
         model = mask_known(re.split(r"[/\\]", config.model.path.rstrip("/\\"))[-1])
     return Choices(model, str(chosen["data"]))
@@ -67,7 +67,8 @@ def identify(config: JobConfig, choices: Choices) -> Identity:
     and the key behind it tells apart what is named alike."""
     plain = config.model_dump(mode="json", exclude=_NO_MATTER)
     key = fingerprint({**plain, "choices": list(choices)})
-    names = choices.model, choices.data, trained(config), config.method.name, f"s{config.seed}"
+    chosen = (name.replace("_", "-") for name in choices)  # _ stands between names
+    names = *chosen, trained(config), config.method.name, f"s{config.seed}"
     title = re.sub(r"[^\w.+-]+", "-", "_".join(names))
     title = title.encode()[:_LONGEST_TITLE].decode(errors="ignore")
     return Identity(key, output_folder(config) / "runs" / f"{title}_{key[:8]}")

@@ -85,19 +85,20 @@ def at_path(config: JobConfig, path: str) -> JobConfig:
 
 
 @pytest.mark.parametrize(
-    ("path", "name"),
+    ("override", "path", "name"),
     [
-        (None, "smollm2"),
-        ("/x/y/mymodel", "mymodel"),
-        ("/x/y/mymodel/", "mymodel"),
-        ("Qwen/Qwen2.5-7B-Instruct", "Qwen2.5-7B-Instruct"),
+        ("model.nf4=false", None, "smollm2"),
+        ("model.path=/x/y/mymodel", "/x/y/mymodel", "mymodel"),
+        ("++model.path=/x/y/mymodel/", "/x/y/mymodel/", "mymodel"),
+        ("model={nf4:false,path:/x/y/mymodel}", "/x/y/mymodel", "mymodel"),
+        ("model.path=Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-7B-Instruct", "Qwen2.5-7B-Instruct"),
     ],
 )
 def test_a_model_given_by_its_path_is_called_by_the_last_part(
-    path: str | None, name: str, job_config: JobConfigs, tmp_path: Path
+    override: str, path: str | None, name: str, job_config: JobConfigs, tmp_path: Path
 ) -> None:
     config = job_config(f"output_dir={tmp_path}")
-    overrides = ["model.max_length=99", *([f"model.path={path}"] if path else [])]
+    overrides = ["model.max_length=99", override]
     config = at_path(config, path) if path else config
     choices = choices_of({"model": "smollm2", "data": "simulated"}, overrides, config)
     assert choices == Choices(name, "simulated")
@@ -123,6 +124,14 @@ def test_status_names_the_choices_and_their_paths(job_config: JobConfigs, tmp_pa
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9)
+
+
+def test_a_name_with_an_underscore_is_seen_in_its_folder(plain: JobConfig) -> None:
+    pairs = ("tiny", "grade5_essays"), ("tiny_grade5", "essays")
+    names = [identify(plain, Choices(*pair)).folder.name.rpartition("_")[0] for pair in pairs]
+    assert [name.rpartition("_s0")[0].split("_sycophancy")[0] for name in names] == [
+        "tiny_grade5-essays", "tiny-grade5_essays",
+    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
