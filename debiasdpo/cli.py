@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from debiasdpo import run, surroundings
+from debiasdpo import run
+from debiasdpo.cluster import surroundings
 from debiasdpo.version import __version__
 
 

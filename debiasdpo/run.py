@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from debiasdpo import surroundings
+from debiasdpo.cluster import surroundings
 from debiasdpo.errors import JobsFailed, UserError
 from debiasdpo.version import __version__
 

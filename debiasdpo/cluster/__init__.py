@@ -1,1 +1,1 @@
-"""Slurm, Ray, several processes of one machine; states of jobs; interrupts."""
+"""Slurm, Ray, several processes of one machine; states of jobs; interrupts, and what a process may lack."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from debiasdpo import surroundings
+from debiasdpo.cluster import surroundings
 from debiasdpo.errors import UserError
 
 log = logging.getLogger("debiasdpo.report")

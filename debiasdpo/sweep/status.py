@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from debiasdpo import surroundings
+from debiasdpo.cluster import surroundings
 from debiasdpo.cluster.states import slurm_end, slurm_queue, state_of
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.run_folder import STATUS

@@ -8,8 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from debiasdpo import surroundings
-from debiasdpo.cluster import processes
+from debiasdpo.cluster import processes, surroundings
 from debiasdpo.errors import JobsFailed
 from debiasdpo.jobs import failures
 from debiasdpo.jobs.checks import build_job

@@ -27,7 +27,7 @@ def shell(line: str, environment: Mapping[str, str] | None = None) -> int:
 
 WRITES = """\
 import sys
-from debiasdpo import surroundings
+from debiasdpo.cluster import surroundings
 surroundings.prepare()
 print("Aufsätze\\n" * 50_000)  # more than a pipe holds
 print("Aufsätze", file=sys.stderr, flush=True)
@@ -60,7 +60,7 @@ def test_what_cannot_be_written_is_dropped(
 
 
 def test_letters_that_a_terminal_does_not_have_are_numbered() -> None:
-    line = "from debiasdpo import surroundings; surroundings.prepare(); print('ü 漢')"
+    line = "from debiasdpo.cluster import surroundings; surroundings.prepare(); print('ü 漢')"
     done = subprocess.run(
         [sys.executable, "-c", line], env={**os.environ, "PYTHONIOENCODING": "ascii"},
         cwd=ROOT, capture_output=True, text=True, check=True,
@@ -136,7 +136,7 @@ def bare(line: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
 )
 def test_a_user_whom_nobody_knows_has_a_home(tmp_path: Path) -> None:
     asks = (
-        "from debiasdpo import surroundings\n"
+        "from debiasdpo.cluster import surroundings\n"
         "surroundings.prepare()\n"
         "import getpass, pathlib\n"
         "print(pathlib.Path.home(), oct(pathlib.Path.home().stat().st_mode), getpass.getuser())"
@@ -151,7 +151,7 @@ def test_a_user_whom_nobody_knows_has_a_home(tmp_path: Path) -> None:
 
 def test_a_home_that_is_known_stays_as_it_is(tmp_path: Path) -> None:
     asks = (
-        "import os; before = dict(os.environ); from debiasdpo import surroundings;"
+        "import os; before = dict(os.environ); from debiasdpo.cluster import surroundings;"
         "surroundings.prepare(); assert dict(os.environ) == before"
     )
     for home in (str(tmp_path), "/nonexistent"):
