@@ -73,10 +73,13 @@ _GIVING = re.compile(
 # What may stand before a mention in its clause: what it is a rating of, or who gives it.
 _GIVEN_BY = re.compile(
     rf"\b(?:i|we|ich|wir|je|nous)\b.*{words.GIVE}"
-    r"|\b(?:this|the|it|overall|lesson|essay|text|diese\w?)\b.*\b(?:deserves|earns|gets|merits|receives|warrants"
-    r"|achieves|scores|is|has)\b"
+    r"|\b(?:this|it|overall|lesson|essay|text|diese\w?|the \w+)\b.*"
+    r"\b(?:deserves|earns|gets|merits|receives|warrants|achieves|scores)\b"
+    r"|\b(?:this|it|lesson|essay|text)\b.*\b(?:is|has)\b"
 )
-_MOST_WORDS = 3
+_ARTICLES = re.compile(words.ARTICLES)
+_MOST_WORDS = 3  # that are no articles
+_OF = re.compile(rf"{_SPACE} *of(?!\w)")
 _SUBJECT = re.compile(r"\b(?:i|we|ich|wir|je|nous)\b")
 # A polite way to give a rating, unless a condition follows.
 _I_WOULD = re.compile(
@@ -89,6 +92,7 @@ _FIRST_AFTER = re.compile(rf"[ ,(]*{words.FIRST_AFTER}")
 _MEANS = re.compile(rf"{_MARKED}(?:{words.MEANS})")
 _EQUALS = re.compile(rf"{_MARKED}[=(]\s*[^\W\d_]")
 _TOO = re.compile(rf"{_MARKED}(?:{words.TOO})")
+_WHICH_NOT = re.compile(rf"{_MARKED},? *which (?:i|we|is|would|seems)\b[^.!?\n]{{0,40}}{words.NOT}")
 
 
 def mentions(text: str, scale: Scale) -> Iterator[Mention]:
@@ -133,6 +137,7 @@ def _mention(text: str, label: re.Match[str], scale: Scale) -> Mention | None:
     line = _line_before(text, start)
     beside = _BESIDE.search(line, max(0, len(line) - 60))
     qualifier = beside[0] if beside else ""
+    last_word = qualifier.rstrip(' *_"').split(" ")[-1] + " "
     if _OTHER.search(qualifier):
         return None
     place = _Place(label.end(), "sign") if label["boxed"] else _place(text, label.end(), scale)
@@ -145,10 +150,11 @@ def _mention(text: str, label: re.Match[str], scale: Scale) -> Mention | None:
         return Mention(start, label.end(), None, "not a number", own=False)
     if place.by == "verb" and re.match(r"(?:your|his|her|their)\b", qualifier):
         return Mention(start, value.end, None, "someone else's", own=False)
-    if reason := _not_meant(text, start, line, value.end):
+    of = _OF.match(text, label.end()) is not None
+    if reason := _not_meant(text, start, line, value.end, of=of):
         return Mention(start, value.end, None, reason, own=False)
-    named = qualifier + text[start : place.position]
-    rank = 1 if _FINAL.search(named) else -1 if _FIRST.search(named) else 0
+    named = text[start : place.position]
+    rank = 1 if _FINAL.search(qualifier + named) else -1 if _FIRST.search(last_word + named) else 0
     if _FIRST_AFTER.match(text, value.end):
         rank = -1
     explains = _EQUALS.match(text, value.end) is not None
@@ -200,19 +206,16 @@ def _line_before(text: str, position: int) -> str:
     return text[max(text.rfind("\n", 0, position) + 1, position - 240) : position]
 
 
-_WHICH_NOT = re.compile(rf"{_MARKED},? *(?:which|but|though)\b[^.!?\n]{{0,40}}{words.NOT}")
-
-
-def _not_meant(text: str, start: int, line: str, end: int) -> Reason | None:
+def _not_meant(text: str, start: int, line: str, end: int, *, of: bool) -> Reason | None:
     """Why what stands from `start` to `end` is not the answer's own rating: what the sentence says before and
-    after it, if anything. `line`: what stands before it on its line."""
+    after it, if anything. `line`: what stands before it on its line; `of`: it is a `rating of 5`."""
     if _TOO.match(text, end) or _WHICH_NOT.match(text, end):
         return "hypothetical"
     if _MEANS.match(text, end):
         return "no rating"
     sentence = _SO.split(_SENTENCE_END.split(line)[-1])[-1]
     if not _NOT.search(sentence) and not _CONDITION.match(text, end):
-        sentence = _I_WOULD.sub(" ", sentence)
+        sentence = _I_WOULD.sub(" i give ", sentence)
     clause = _CLAUSE_START.split(sentence)[-1]
     if _SAID_BY_OTHERS.search(sentence):
         return "someone else's"
@@ -220,7 +223,8 @@ def _not_meant(text: str, start: int, line: str, end: int) -> Reason | None:
         return "no rating"
     if _NOT.search(clause):
         return "negated"
-    if len(re.findall(r"[^\W\d_]+", clause)) > _MOST_WORDS and not _GIVEN_BY.search(clause):
+    others = re.findall(r"[^\W\d_]+", _ARTICLES.sub("", clause))
+    if len(others) > (0 if of else _MOST_WORDS) and not _GIVEN_BY.search(clause):
         return "hypothetical"
     if _PERHAPS.search(sentence) or _WOULD.search(clause) or _EXAMPLE.search(sentence[-40:]):
         return "hypothetical"

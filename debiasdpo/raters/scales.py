@@ -21,11 +21,12 @@ _SCALE = re.compile(
     r"|(?<!\d)(?P<of>\d{1,4})\s?(?:[分点點]制|段階)|\((?:满分|滿分)\s?(?P<full>\d{1,4})\s?[分点點]?\)"
     r"|^[\w ]{0,30}\b(?:max(?:imum)?(?:rating|score)?|best ?rating|out of|denominator|full marks)\b"
     r"(?:[^\W\d]| ){0,20}[:=] ?(?P<most>\d{1,6})\s*$"
-    r"|^(?:of|(?:\w+ )?scale)[:=] ?(?P<end>\d{1,6})\s*$",
+    r"|^(?:of|total|(?:\w+ )?scale)[:=] ?(?P<end>\d{1,6})\s*$",
     re.MULTILINE,
 )
 
 
+_PERCENT = re.compile(rf"^[\w ]{{0,20}}\bunits?[:=] ?{words.PERCENT}", re.MULTILINE)
 # 7 is the best; (1 = bad, 7 = good)
 _LEVEL = r"\s*(?:=|:|is|being|means)\s*"
 _END = re.compile(
@@ -53,6 +54,7 @@ def own_scale(text: str, scale: Scale) -> tuple[str, bool]:
         return " " * len(match[0])
 
     text = _SCALE.sub(blank, text)
+    same &= scale.high == 100 or not _PERCENT.search(text)
     ends = {scale.low, scale.high}
     same &= all(float(level[1]) in ends for level in _END.finditer(text))
     same &= all({float(levels[1]), float(levels[2])} == ends for levels in _ENDS.finditer(text))

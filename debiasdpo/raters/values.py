@@ -88,6 +88,11 @@ _WORDS_BETWEEN = re.compile(
     r"[ ,;(–-]*(?!(?:not|rather|instead|up|down|better|worse|more|less|nicht|statt|nie|no|non|pas)\b)"
     r"(?:[^\W\d_]+[ ,]+){1,4}(?=\d)"
 )
+# 5 for clarity, 3 for depth
+_FOR_PART = re.compile(
+    r"(?: *\([^()\d\n]{1,30}\)| (?:for|in|on) [^\d\n.,;]{1,30}?)(?: *[,;&]| and)+ *(?:an? )?(?=\d)"
+)
+_FOR = re.compile(r" (?:for|in|on)\b| *\(")
 _BECOMES = re.compile(
     rf" *(?:→|[-–=]+>)[^\n\d]{{0,20}}(?=\d)|[ ,;(–-]*(?:now |later |then )?{words.CHANGED}"
 )
@@ -219,6 +224,9 @@ def _changed(text: str, end: int, rating: float, scale: Scale) -> Reason | None:
         and followed_by(text, other.end) != "word"
     ):
         return "a range"
+    match = _FOR_PART.match(text, end)
+    if match and (other := _number(text, match.end(), scale)) and _FOR.match(text, other.end):
+        return "several ratings"
     if _REACHES_ON.match(text, position):
         return "a range"
     if _CALCULATES.match(text, position) or re.match(r"/\w", text[end : end + 2]):

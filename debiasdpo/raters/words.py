@@ -2,9 +2,9 @@
 
 
 def _any(*words: str) -> str:
-    """A pattern of any of the words, which white space keeps apart. `_` in a word: a space or a hyphen."""
+    """A pattern of any of the words, which white space keeps apart. `_` in a word: spaces or a hyphen."""
     found = sorted({word for line in words for word in line.split()}, key=len, reverse=True)
-    return "|".join(word.replace("_", "[ _-]") for word in found)
+    return "|".join(word.replace("_", "[ _-]+") for word in found)
 
 
 def _whole(*words: str, unspaced: str = "") -> str:
@@ -46,8 +46,9 @@ FINAL = _whole(
 # ... with such a word it is not ...
 FIRST = _whole(
     "initial initially first preliminary provisional tentative draft previous prior earlier original old",
-    "vorläufige? erste anfängliche ursprüngliche initiale provisoire préliminaire inicial preliminar",
-    "iniziale provvisori[oa] voorlopige eerste wstępna předběžné предварительная первоначальная",
+    "thought considered vorläufige? erste anfängliche ursprüngliche initiale provisoire préliminaire",
+    "inicial preliminar iniziale provvisori[oa] voorlopige eerste wstępna předběžné предварительная",
+    "первоначальная",
     unspaced="初步 初始 初期 暂定 暫定 초기 잠정",
 )
 FIRST_AFTER = _whole(
@@ -73,6 +74,8 @@ SAID_BY_OTHERS = (
     + r"(?:\W+(?:that|for|an?|the|it|this|me|to|give|deserves?|should|gets?|is|be|worth|of|would|you|he|she"
     r"|they|i|with|as|lesson|essay|text|write|say|answer|end)\b){0,8}\W*$"
 )
+# What adds nothing before "rating of 5".
+ARTICLES = _whole("an? the my our this its with for so and final overall total solid")
 
 # "I will not give", and the like.
 NOT = _whole(
@@ -221,6 +224,7 @@ TAKEN_BACK = (
     + r"|(?:edit|update):|(?:actually|no|sorry|nein|en fait|en realidad)\b(?=[^.!?\n]{0,40}\d))|"
     + _whole(
         "i_changed?_my_mind i_take_(?:that|it)_back i_made_a_mistake",
+        "i(?:_would|'d|_will)?_now_(?:say|give|rate)",
         "i_(?:now_)?(?:revise|correct|reconsider|retract|withdraw|change)",
         "i_(?:would|should|will|must|have_to|need_to)_(?:revise|correct|reconsider|retract|withdraw|lower|raise)",
         unspaced="不对 等等 訂正 更正",
