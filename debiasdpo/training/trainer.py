@@ -121,21 +121,26 @@ def train(
             plain: Any = self.model
             plain.train()
             started = time.perf_counter()
-            count = sum(len(group.pairs) for group in inputs["passes"])
+            keys = [pair.key for group in inputs["passes"] for pair in group.pairs]
+            count = len(keys)
+            at_fault = torch.zeros(count)  # whose loss is no number, once each process has told
             sums = torch.zeros(len(_COLUMNS), dtype=torch.float64)
             for group in assign_passes(inputs["passes"], processes.rank(), processes.size()):
                 with self.accelerator.autocast():
                     terms = terms_of(plain, group.pairs)
                 if not bool(terms.loss.isfinite().all()):
-                    raise self.overflow(f"the loss of pair {self.at_fault(group.pairs)}")
+                    at_fault[keys.index(self.at_fault(group.pairs))] = 1
                 self.accelerator.backward(terms.loss.sum() / count)
                 columns = (*terms, (terms.margin > 0).double())
                 sums += torch.stack([c.detach().double().sum().cpu() for c in columns])
             _all_reduce_gradients(plain)
+            processes.all_reduce(sums)
+            if not isfinite(sums[0]):
+                processes.all_reduce(at_fault)
+                raise self.overflow(f"the loss of pair {keys[int(at_fault.argmax())]}")
             gradients = [p.grad for p in plain.parameters() if p.grad is not None]
             if not isfinite(torch.nn.utils.get_total_norm(gradients)):
                 raise self.overflow("the gradient")
-            processes.all_reduce(sums)
             seconds = time.perf_counter() - started
             means = (sums / count).tolist()
             self.terms = {
