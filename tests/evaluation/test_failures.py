@@ -86,7 +86,7 @@ def test_p_is_that_of_all_orders_of_the_prompts_of_each_group(job: JobConfig) ->
     every = [q(orders) for orders in itertools.product(itertools.permutations(range(3)), repeat=4)]
     exact = float(np.mean(np.array(every) >= every[0] - 1e-9))
     assert 0.05 < exact < 0.2
-    error = 5 * math.sqrt(exact * (1 - exact) / 9999)
+    error = 5 * math.sqrt(exact * (1 - exact) / 4999)
     # Three categories; of the others no prompt failed.
     assert found["category/race/failed_p/base"] == pytest.approx(3 * exact, abs=3 * error)
     assert found["category/role/failed_p/base"] == found["category/experience/failed_p/base"] == 1

@@ -14,7 +14,7 @@ from debiasdpo.metrics import exchange_test
 Sums = list[list[int]]
 
 
-def near(share: float, drawn: int = 9999) -> float:
+def near(share: float, drawn: int = 4999) -> float:
     """How far a share that was drawn may be from the exact one."""
     return 5 * math.sqrt(share * (1 - share) / drawn) + 2 / drawn
 
