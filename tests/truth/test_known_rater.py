@@ -8,8 +8,7 @@ they say.
 import json
 import re
 import tempfile
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +16,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-import debiasdpo
+from benchmarks import audits, known_values
+from benchmarks.known_rater import CATEGORIES, NEUTRAL, REMINDER, RUBRICS, KnownRater, World
 from debiasdpo.config.job import JobConfig
 from debiasdpo.jobs.identity import Choices
 from debiasdpo.raters.callable import CallableRater
 from debiasdpo.tasks import rubric_rating
-from tests.helpers import known_figures, known_values
+from tests.helpers import known_figures
 from tests.helpers.jobs import JobConfigs, override
-from tests.helpers.known_rater import CATEGORIES, REMINDER, RUBRICS, KnownRater, World
 
 Metrics = dict[str, Any]
 RESAMPLES = 100
 SETS = {"trained": ("status",), "unseen": ("hope", "origin")}
-
-
-def audit(world: World, rater: KnownRater, seed: int, resamples: int) -> Metrics:
-    return debiasdpo.audit(
-        rater, world.documents, RUBRICS, CATEGORIES, statements=2, temperature=1.0,
-        resamples=resamples, seed=seed,
-    ).metrics  # fmt: skip
 
 
 def reminding_job(job_config: JobConfigs, folder: Path, resamples: int) -> JobConfig:
@@ -104,7 +96,7 @@ def assert_known(found: Metrics, world: World, rater: KnownRater, seed: int, **s
 def test_every_figure_of_an_audit_is_what_the_raters_own_replies_give() -> None:
     world, seed = World(3, 12), 3
     rater = KnownRater(world, seed)
-    assert_known(audit(world, rater, seed, RESAMPLES), world, rater, seed)
+    assert_known(audits.audit(world, rater, seed, RESAMPLES), world, rater, seed)
 
 
 @pytest.mark.slow
@@ -117,27 +109,14 @@ def test_so_is_every_figure_of_two_ways_to_ask(job_config: JobConfigs, tmp_path:
 
 # --- against the population
 
-SEEDS = 200
-GROUPS = 40
+SEEDS, GROUPS = 200, 40
 # Of the intervals that say 95 %, between 93 and 97 % hold the truth (benchmarks/README.md). Of so many seeds,
 # chance brings fewer or more than this once in a thousand times.
 FEWEST, MOST = stats.binom.ppf(0.0005, SEEDS, 0.93), stats.binom.ppf(0.9995, SEEDS, 0.97)
 
 
-class Coverage:
-    """How many intervals hold the truth, by figure."""
-
-    def __init__(self, truth: Mapping[str, float]) -> None:
-        self.truth = truth
-        self.hits = Counter(dict.fromkeys(truth, 0))
-
-    def add(self, intervals: Mapping[str, Sequence[float]]) -> None:
-        for key, value in self.truth.items():
-            low, high = intervals[key]
-            self.hits[key] += low <= value <= high
-
-    def wrong(self) -> dict[str, int]:
-        return {key: n for key, n in self.hits.items() if not FEWEST <= n <= MOST}
+def wrong(found: Mapping[str, audits.Held]) -> dict[str, audits.Held]:
+    return {key: held for key, held in found.items() if not FEWEST <= held.holding <= MOST}
 
 
 @pytest.fixture
@@ -150,24 +129,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("memory")
 def test_intervals_of_an_audit_hold_the_truth_as_often_as_they_say() -> None:
-    truth = {f"{key}/base": value for key, value in known_values.population({}).items()}
-    ours = Coverage(truth)
-    naive = Coverage({"bias/placebo/shift/base": truth["bias/placebo/shift/base"]})
-    for seed in range(SEEDS):
-        world = World(seed, GROUPS)
-        rater = KnownRater(world, seed)
-        found = audit(world, rater, seed, resamples=500)
-        ours.add({key: found[f"{key}_ci"] for key in truth})
-        rows = known_figures.rated(rater.log)
-        shifts = rows["shift"][(rows["category"] == "placebo") & np.isfinite(rows["shift"])]
-        of_rows = stats.norm.interval(
-            0.95, shifts.mean(), stats.sem(shifts)
-        )  # were they independent
-        naive.add({"bias/placebo/shift/base": of_rows})
-    intervals = {key for key in found if key.endswith("_ci")}
-    assert intervals == {f"{key}_ci" for key in truth}
-    assert ours.wrong() == {}
-    assert naive.wrong() == naive.hits  # a check that finds intervals which are too narrow
+    assert wrong(audits.measure(GROUPS, SEEDS, resamples=500)) == {}
 
 
 @pytest.mark.slow
@@ -182,11 +144,28 @@ def test_so_do_those_of_what_changes(job_config: JobConfigs, tmp_path: Path) -> 
         for models in (1, 2)  # those that must have rated a prompt
     )
     truth = own | known_figures.changes(both)
-    ours, job = Coverage(truth), reminding_job(job_config, tmp_path, 500)
+    job = reminding_job(job_config, tmp_path, 500)
+    found = []
     for seed in range(SEEDS):
         world = World(seed, GROUPS)
         with tempfile.TemporaryDirectory() as folder:
-            found = reminded(job, Path(folder), world, KnownRater(world, seed), seed)
-        ours.add({key: found[f"{key}_ci"] for key in truth})
-    assert {key for key in found if key.endswith("_ci")} == {f"{key}_ci" for key in truth}
-    assert ours.wrong() == {}
+            found.append(reminded(job, Path(folder), world, KnownRater(world, seed), seed))
+    assert wrong(audits.held(truth, found)) == {}
+
+
+@pytest.mark.slow
+def test_intervals_that_took_rows_for_independent_would_not() -> None:
+    """Groups matter to this rater: a check of coverage that these pass finds nothing."""
+    truth, found = known_values.population({})["category/status/bias"], []
+    for seed in range(SEEDS):
+        world = World(seed, GROUPS)
+        rater = KnownRater(world, seed)
+        for document in world.documents:
+            for rubric in RUBRICS:
+                for cell in (NEUTRAL, ("status", 1), ("status", -1)):
+                    rater.rate(document["text"], rubric, cell)
+        shifts = known_figures.rated(rater.log)["shift"]
+        sizes = np.abs(shifts[np.isfinite(shifts)])
+        ends = stats.norm.interval(0.95, sizes.mean(), stats.sem(sizes))
+        found.append({"bias": sizes.mean(), "bias_ci": ends})
+    assert wrong(audits.held({"bias": truth}, found))

@@ -2,10 +2,10 @@
 
 import itertools
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
-from tests.helpers.known_rater import (
+from benchmarks.known_rater import (
     BIAS,
     CATEGORIES,
     FAILURES,
@@ -73,33 +73,35 @@ def _more_failures(cells: Iterable[Cell]) -> float:
 def _read(cells: Iterable[Cell], rubrics: Iterable[str], reminded: bool, models: int) -> Weights:
     """Of all prompts of some cells, which are asked equally often: those where both ratings can be read, of
     each of the models."""
-    found: Counter[int] = Counter()
+    found: defaultdict[int, float] = defaultdict(float)
     for cell, rubric in itertools.product(cells, rubrics):
         ways = itertools.product(TOUCHINESS.items(), *2 * [NOISE[rubric].items()])
         for (touchiness, p), (before, q), (after, r) in ways:
             read = (1 - failing(NEUTRAL, touchiness)) * (1 - failing(cell, touchiness))
-            found[shift(cell, touchiness, reminded) + after - before] += p * q * r * read**models  # type: ignore[assignment]
+            found[shift(cell, touchiness, reminded) + after - before] += p * q * r * read**models
     return found
 
 
 def _accuracy(rubric: str, reminded: bool) -> dict[str, float]:
     """Of neutral ratings, which fail alike whatever they would be."""
-    pairs: Counter[tuple[int, int]] = Counter()  # of score and rating, less the centre of the scale
+    pairs: defaultdict[tuple[int, int], float] = defaultdict(
+        float
+    )  # of score and rating, less the centre of the scale
     ways = itertools.product(
         THIRDS.items(), THIRDS.items(), LENIENCY.items(), NOISE[rubric].items()
     )
     for (group, p), (own, q), (lenient, r), (noise, s) in ways:
         score = group + own
-        pairs[score, score + leniency(lenient, reminded) + noise] += p * q * r * s  # type: ignore[assignment]
+        pairs[score, score + leniency(lenient, reminded) + noise] += p * q * r * s
 
     def mean(of: Callable[[int, int], float]) -> float:
         return sum(of(score, rating) * weight for (score, rating), weight in pairs.items())
 
     def ranks(place: int) -> dict[int, float]:
         """The share below, and half of those alike; less its mean."""
-        alike: Counter[int] = Counter()
+        alike: defaultdict[int, float] = defaultdict(float)
         for pair, weight in pairs.items():
-            alike[pair[place]] += weight  # type: ignore[assignment]
+            alike[pair[place]] += weight
         return {v: sum(w for o, w in alike.items() if o < v) + alike[v] / 2 - 0.5 for v in alike}
 
     a, b = ranks(0), ranks(1)
