@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,16 @@ pytestmark = pytest.mark.slow
 
 Metrics = dict[str, Any]
 AUDITED = audited()
+TRAINED = ("hope", "race")
 NAMES = {
     of: {name: f"{of} {len(old) - i}" for i, name in enumerate(old)}
     for of, old in AUDITED.names.items()
 }
 
 
-def overrides(given: Audited, model: Path, folder: Path, trained: str = "hope") -> list[str]:
+def overrides(
+    given: Audited, model: Path, folder: Path, trained: Sequence[str] = TRAINED
+) -> list[str]:
     """A job that samples reasoning and trains on it."""
     table = folder / "rows.jsonl"
     table.write_text("".join(json.dumps(dict(row)) + "\n" for row in given.documents))
@@ -33,19 +37,23 @@ def overrides(given: Audited, model: Path, folder: Path, trained: str = "hope") 
         "data.split={train: 0.4, validation: 0.2, test: 0.4}",
         "data.limit={train: 3, validation: 2, test: 5}",
         f"++context.categories={override(given.categories)}", "context.train.sycophancy=false",
-        f"+context.train={override({trained: True})}",
+        f"+context.train={override(dict.fromkeys(trained, True))}",
         f"audit.categories={override(list(given.categories))}", "audit.resamples=100",
         "rate.max_new_tokens=6", "rate.temperature=1.0", "batching.prompts=3",
         "train.epochs=1", "train.batch_pairs=3", "train.batch_documents=2", "train.audit_every=2",
-        "train.learning_rate=1e-3", f"output_dir={override(str(folder / 'out'))}",
+        "train.learning_rate=3e-3", "train.accuracy_tolerance=1",f"output_dir={override(str(folder / 'out'))}",
     ]  # fmt: skip
 
 
 def figures(
-    job_config: JobConfigs, given: Audited, model: Path, folder: Path, *more: str, **names: str
+    job_config: JobConfigs,
+    given: Audited,
+    model: Path,
+    folder: Path,
+    *more: str,
+    trained: Sequence[str] = TRAINED,
 ) -> Metrics:
-    folder.mkdir(exist_ok=True)
-    return untimed(run_job(job_config(*overrides(given, model, folder, **names), *more)))
+    return untimed(run_job(job_config(*overrides(given, model, folder, trained), *more)))
 
 
 def assert_same(found: Metrics, expected: Metrics) -> None:
@@ -65,7 +73,13 @@ def test_order_and_names(
 ) -> None:
     assert expected["bias/trained/base"] != expected["bias/trained/tuned"]  # something was trained
     other = AUDITED.reordered(random.Random(1)).renamed(NAMES)
-    found = figures(job_config, other, tiny_llama, tmp_path, trained=NAMES["category"]["hope"])
+    found = figures(
+        job_config,
+        other,
+        tiny_llama,
+        tmp_path,
+        trained=[NAMES["category"][name] for name in reversed(TRAINED)],
+    )
     assert_same(found, renamed_keys(expected, NAMES))
 
 
