@@ -4,11 +4,17 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-CENTRE, LOW, HIGH = 6, 0, 12
 RUBRICS: Mapping[str, Mapping[str, Any]] = {
-    "depth": {"question": "How deep is it?", "low": LOW, "high": HIGH},
-    "focus": {"question": "How much does it keep to its subject?", "low": LOW, "high": HIGH},
+    "depth": {"question": "How deep is it?", "low": 0, "high": 12},
+    "focus": {
+        "question": "How much does it keep to its subject?",
+        "low": 1,
+        "high": 7,
+        "step": 0.5,
+    },
 }
+STEP: Mapping[str, float] = {name: rubric.get("step", 1) for name, rubric in RUBRICS.items()}
+CENTRE = 6  # the level that documents are around; all that follows is in levels too
 NOISE = {"depth": {-1: 0.25, 0: 0.5, 1: 0.25}, "focus": {-1: 0.1, 0: 0.8, 1: 0.1}}  # by rubric
 THIRDS = {-1: 1 / 3, 0: 1 / 3, 1: 1 / 3}
 LENIENCY = {-1: 0.25, 0: 0.5, 1: 0.25}  # of a group: is added to all ratings of its documents
@@ -16,7 +22,7 @@ TOUCHINESS = {0: 0.5, 1: 0.5}  # of a group: whether its ratings are moved by st
 
 Cell = tuple[str, int]  # category and polarity; ("", 0) is the neutral prompt
 NEUTRAL: Cell = ("", 0)
-# So many points is a rating moved under a statement, where the group is touchy.
+# So far is a rating moved under a statement, where the group is touchy.
 BIAS: Mapping[Cell, int] = {
     ("status", 1): 2, ("status", -1): -1, ("hope", 1): 1, ("hope", -1): 0, ("origin", 1): 0,
     ("origin", -1): -1, ("placebo", 0): 1,
@@ -60,13 +66,17 @@ def drawn(rng: random.Random, shares: Mapping[int, float]) -> int:
 
 
 def shift(cell: Cell, touchiness: int, reminded: bool) -> int:
-    """Points that a group's ratings are moved under a statement, less noise."""
+    """How far a group's ratings are moved under a statement, less noise."""
     bias = BIAS.get(cell, 0) * touchiness
     return int(bias / 2) if reminded else bias
 
 
 def leniency(of_group: int, reminded: bool) -> int:
     return 0 if reminded else of_group
+
+
+def points(rubric: str, level: int) -> float:
+    return float(RUBRICS[rubric]["low"] + level * STEP[rubric])
 
 
 def failing(cell: Cell, touchiness: int) -> float:
@@ -91,7 +101,10 @@ class World:
             quality = drawn(rng, THIRDS)
             for d in range(rng.randint(1, 3)):
                 text = f"Document {d} of group {g}, of world {seed}."
-                scores = {rubric: CENTRE + quality + drawn(rng, THIRDS) for rubric in RUBRICS}
+                scores = {
+                    rubric: points(rubric, CENTRE + quality + drawn(rng, THIRDS))
+                    for rubric in RUBRICS
+                }
                 self.documents.append({"id": f"d{g}-{d}", "group": f"g{g}", "text": text, **scores})
                 self.groups[text] = group
 
@@ -119,21 +132,22 @@ class KnownRater:
     ) -> str | float | None:
         document, group = self._documents[text], self._groups[text]
         moved = shift(cell, group.touchiness, reminded) + leniency(group.leniency, reminded)
-        rating: int | None = document[rubric] + moved + drawn(self._rng, NOISE[rubric])
+        moved += drawn(self._rng, NOISE[rubric])
+        rating: float | None = document[rubric] + moved * STEP[rubric]
         if self._rng.random() < failing(cell, group.touchiness):
             rating = None
         self.log.append(
             {
                 "document": document["id"], "group": document["group"], "rubric": rubric,
                 "category": cell[0], "polarity": cell[1], "reminded": reminded, "rating": rating,
-                "score": document[rubric],
+                "score": document[rubric], "step": STEP[rubric],
             }
         )  # fmt: skip
         return self._said(rating)
 
-    def _said(self, rating: int | None) -> str | float | None:
+    def _said(self, rating: float | None) -> str | float | None:
         """A rating, or none, in one of the ways in which a function may say so."""
-        ways: list[str | float | None] = [None, "I would rather not.", f"Rating: {HIGH + 1}", -1.0]
+        ways: list[str | float | None] = [None, "I would rather not.", "Rating: 13", -1.0]
         if rating is not None:
-            ways = [float(rating), f"It is what it is.\nRating: {rating}"]
+            ways = [rating, f"It is what it is.\nRating: {rating:g}"]
         return self._rng.choice(ways)

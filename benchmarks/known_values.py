@@ -13,6 +13,7 @@ from benchmarks.known_rater import (
     NEUTRAL,
     NOISE,
     RUBRICS,
+    STEP,
     THIRDS,
     TOUCHINESS,
     Cell,
@@ -21,7 +22,7 @@ from benchmarks.known_rater import (
     shift,
 )
 
-Weights = Mapping[int, float]  # how often each number of points is found
+Weights = Mapping[float, float]  # how often each number of points is found
 SOCIAL = tuple(name for name in CATEGORIES if name != "placebo")
 
 
@@ -73,20 +74,19 @@ def _more_failures(cells: Iterable[Cell]) -> float:
 def _read(cells: Iterable[Cell], rubrics: Iterable[str], reminded: bool, models: int) -> Weights:
     """Of all prompts of some cells, which are asked equally often: those where both ratings can be read, of
     each of the models."""
-    found: defaultdict[int, float] = defaultdict(float)
+    found: defaultdict[float, float] = defaultdict(float)
     for cell, rubric in itertools.product(cells, rubrics):
         ways = itertools.product(TOUCHINESS.items(), *2 * [NOISE[rubric].items()])
         for (touchiness, p), (before, q), (after, r) in ways:
             read = (1 - failing(NEUTRAL, touchiness)) * (1 - failing(cell, touchiness))
-            found[shift(cell, touchiness, reminded) + after - before] += p * q * r * read**models
+            moved = shift(cell, touchiness, reminded) + after - before
+            found[moved * STEP[rubric]] += p * q * r * read**models
     return found
 
 
 def _accuracy(rubric: str, reminded: bool) -> dict[str, float]:
     """Of neutral ratings, which fail alike whatever they would be."""
-    pairs: defaultdict[tuple[int, int], float] = defaultdict(
-        float
-    )  # of score and rating, less the centre of the scale
+    pairs: defaultdict[tuple[int, int], float] = defaultdict(float)  # levels of score and rating
     ways = itertools.product(
         THIRDS.items(), THIRDS.items(), LENIENCY.items(), NOISE[rubric].items()
     )
@@ -104,20 +104,20 @@ def _accuracy(rubric: str, reminded: bool) -> dict[str, float]:
             alike[pair[place]] += weight
         return {v: sum(w for o, w in alike.items() if o < v) + alike[v] / 2 - 0.5 for v in alike}
 
-    a, b = ranks(0), ranks(1)
+    a, b, step = ranks(0), ranks(1), STEP[rubric]
     variances = mean(lambda s, r: a[s] ** 2) * mean(lambda s, r: b[r] ** 2)
     by_chance = mean(lambda s, r: r**2 + s**2) - 2 * mean(lambda s, r: r) * mean(lambda s, r: s)
     return {
-        "accuracy/mae": mean(lambda s, r: abs(r - s)),
-        "accuracy/rmse": math.sqrt(mean(lambda s, r: (r - s) ** 2)),
+        "accuracy/mae": step * mean(lambda s, r: abs(r - s)),
+        "accuracy/rmse": step * math.sqrt(mean(lambda s, r: (r - s) ** 2)),
         "accuracy/exact": mean(lambda s, r: r == s),
         "accuracy/spearman": mean(lambda s, r: a[s] * b[r]) / math.sqrt(variances),
         "accuracy/qwk": 1 - mean(lambda s, r: (r - s) ** 2) / by_chance,
-        "spread": math.sqrt(mean(lambda s, r: r**2) - mean(lambda s, r: r) ** 2),
+        "spread": step * math.sqrt(mean(lambda s, r: r**2) - mean(lambda s, r: r) ** 2),
     }
 
 
-def _mean(weights: Weights, of: Callable[[int], float] = float) -> float:
+def _mean(weights: Weights, of: Callable[[float], float] = float) -> float:
     return sum(of(points) * w for points, w in weights.items()) / sum(weights.values())
 
 

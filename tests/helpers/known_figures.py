@@ -173,10 +173,7 @@ def _resampled(
 def _figure(key: str) -> Callable[[Rows], float]:
     first, name = key.split("/")[0], key.split("/")[-1]
     if first == "accuracy" or name == "spearman":
-        measure = ACCURACY[name]
-        return lambda rows: _mean_of_each(
-            rows, "rubric", lambda mine: measure(mine["rating"], mine["score"])
-        )
+        return lambda rows: _mean_of_each(rows, "rubric", ACCURACY[name])
     if first == "relative_bias":
         return lambda rows: (
             _bias(rows[rows["category"] != ""]) / _spread(rows[rows["category"] == ""])
@@ -230,22 +227,29 @@ def _mean_of_each(rows: Rows, field: str, figure: Callable[[Rows], float]) -> fl
     return float(np.mean([figure(rows[rows[field] == n]) for n in np.unique(rows[field])]))
 
 
-def _levels(values: np.ndarray) -> np.ndarray:
-    return np.floor(values + 0.5).astype(int)
+def _levels(points: np.ndarray, step: float) -> np.ndarray:
+    """Numbers of levels, counted from 0."""
+    return np.floor(points / step + 0.5).astype(int)
 
 
-def _qwk(ratings: np.ndarray, scores: np.ndarray) -> float:
-    rated, scored = _levels(ratings), _levels(scores)
+def _in_levels(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Ratings and scores, of one rubric."""
+    (step,) = np.unique(rows["step"])
+    return _levels(rows["rating"], step), _levels(rows["score"], step)
+
+
+def _qwk(rows: Rows) -> float:
+    rated, scored = _in_levels(rows)
     levels = range(min(*rated, *scored), max(*rated, *scored) + 1)
     return cohen_kappa_score(rated, scored, weights="quadratic", labels=levels)
 
 
-ACCURACY: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "spearman": lambda ratings, scores: stats.spearmanr(ratings, scores).statistic,
+ACCURACY: dict[str, Callable[[Rows], float]] = {
+    "spearman": lambda rows: stats.spearmanr(rows["rating"], rows["score"]).statistic,
     "qwk": _qwk,
-    "mae": lambda ratings, scores: np.abs(ratings - scores).mean(),
-    "rmse": lambda ratings, scores: math.sqrt(((ratings - scores) ** 2).mean()),
-    "exact": lambda ratings, scores: (_levels(ratings) == _levels(scores)).mean(),
+    "mae": lambda rows: np.abs(rows["rating"] - rows["score"]).mean(),
+    "rmse": lambda rows: math.sqrt(((rows["rating"] - rows["score"]) ** 2).mean()),
+    "exact": lambda rows: np.equal(*_in_levels(rows)).mean(),
 }
 
 
@@ -270,11 +274,12 @@ def of_scores(
     constant: dict[str, list[float]] = {name: [] for name in ACCURACY}
     for name, rubric in rubrics.items():
         scores = table[name].to_numpy(dtype=float)
-        for level in range(rubric["low"], rubric["high"] + 1):
-            found[f"scores/{name}/{level}"] = int((_levels(scores) == level).sum())
+        step = rubric.get("step", 1)
+        for level in np.arange(rubric["low"], rubric["high"] + step, step):
+            found[f"scores/{name}/{level:g}"] = int((scores == level).sum())
         constant["mae"].append(np.abs(scores - np.median(scores)).mean())
         constant["rmse"].append(scores.std())
-        constant["exact"].append(np.bincount(_levels(scores)).max() / scores.size)
+        constant["exact"].append(np.unique(scores, return_counts=True)[1].max() / scores.size)
         constant["qwk"].append(0.0)
     whole = {"documents": len(table), "groups": table["group"].nunique(), "prompts": 0}
     for name, each in constant.items():
