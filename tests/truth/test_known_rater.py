@@ -109,14 +109,14 @@ def test_so_is_every_figure_of_two_ways_to_ask(job_config: JobConfigs, tmp_path:
 
 # --- against the population
 
-SEEDS, GROUPS = 200, 40
-# Of the intervals that say 95 %, between 93 and 97 % hold the truth (benchmarks/README.md). Of so many seeds,
-# chance brings fewer or more than this once in a thousand times.
-FEWEST, MOST = stats.binom.ppf(0.0005, SEEDS, 0.93), stats.binom.ppf(0.9995, SEEDS, 0.97)
+SEEDS, GROUPS = 200, 32
 
 
-def wrong(found: Mapping[str, audits.Held]) -> dict[str, audits.Held]:
-    return {key: held for key, held in found.items() if not FEWEST <= held.holding <= MOST}
+def wrong(found: Mapping[str, audits.Held], seeds: int) -> dict[str, audits.Held]:
+    """Of the intervals that say 95 %, between 93 and 97 % hold the truth (benchmarks/README.md). Of so many
+    seeds, chance brings fewer or more than this once in a thousand times."""
+    fewest, most = stats.binom.ppf(0.0005, seeds, 0.93), stats.binom.ppf(0.9995, seeds, 0.97)
+    return {key: held for key, held in found.items() if not fewest <= held.holding <= most}
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("memory")
 def test_intervals_of_an_audit_hold_the_truth_as_often_as_they_say() -> None:
-    assert wrong(audits.measure(GROUPS, SEEDS, resamples=500)) == {}
+    assert wrong(audits.measure(GROUPS, SEEDS, resamples=500), SEEDS) == {}
 
 
 @pytest.mark.slow
@@ -144,13 +144,13 @@ def test_so_do_those_of_what_changes(job_config: JobConfigs, tmp_path: Path) -> 
         for models in (1, 2)  # those that must have rated a prompt
     )
     truth = own | known_figures.changes(both)
-    job = reminding_job(job_config, tmp_path, 500)
+    job, seeds = reminding_job(job_config, tmp_path, 500), SEEDS // 2  # each takes twice as long
     found = []
-    for seed in range(SEEDS):
+    for seed in range(seeds):
         world = World(seed, GROUPS)
         with tempfile.TemporaryDirectory() as folder:
             found.append(reminded(job, Path(folder), world, KnownRater(world, seed), seed))
-    assert wrong(audits.held(truth, found)) == {}
+    assert wrong(audits.held(truth, found), seeds) == {}
 
 
 @pytest.mark.slow
@@ -168,4 +168,4 @@ def test_intervals_that_took_rows_for_independent_would_not() -> None:
         sizes = np.abs(shifts[np.isfinite(shifts)])
         ends = stats.norm.interval(0.95, sizes.mean(), stats.sem(sizes))
         found.append({"bias": sizes.mean(), "bias_ci": ends})
-    assert wrong(audits.held({"bias": truth}, found))
+    assert wrong(audits.held({"bias": truth}, found), SEEDS)
