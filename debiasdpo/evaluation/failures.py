@@ -49,23 +49,27 @@ def dependence(
     if not np.isnan(table.rating).any() or not asked:
         return {}
     sums, category, side = _by_prompt(table, [known.category[name] for name in asked])
+
+    def test(prompts: np.ndarray) -> tuple[metrics.Exchanged, int]:
+        mine = sums[:, prompts]
+        groups = int(np.count_nonzero(np.ptp(mine, axis=1)))
+        return metrics.exchange_test(mine, side[prompts], seed=seed), groups
+
     found: dict[str, Any] = {}
 
-    def test(key: Key, prompts: np.ndarray, comparisons: int = 1) -> float:
-        mine = sums[:, prompts]
-        p, least = metrics.exchange_test(mine, side[prompts], seed=seed)
-        groups = int(np.count_nonzero(np.ptp(mine, axis=1)))
-        if few := notes.of_failing(min(1.0, comparisons * least), groups):
+    def add(key: Key, p: float, least: float, groups: int) -> None:
+        found[str(key)] = p
+        if few := notes.of_failing(least, groups):
             found[note_key(key)] = few
-        return p
 
-    key = Key(_P, model)
-    found[str(key)] = together = test(key, np.ones(category.size, dtype=bool))
-    keys = [key._replace(each="category", name=name) for name in asked]
-    each = [
-        test(key, np.isin(category, [NEUTRAL, known.category[key.name]]), len(keys)) for key in keys
-    ]
-    found |= {str(key): float(p) for key, p in zip(keys, metrics.holm(each), strict=True)}
+    (together, least), groups = test(np.ones(category.size, dtype=bool))
+    add(Key(_P, model), together, least, groups)
+    each = [test(np.isin(category, [NEUTRAL, known.category[name]])) for name in asked]
+    alone = np.array([one.p for one, _ in each])
+    for name, (one, groups), adjusted in zip(asked, each, metrics.holm(alone), strict=True):
+        comparisons = np.count_nonzero(alone >= one.p)  # what Holm's method takes this p times
+        least = min(1.0, float(comparisons * one.least))
+        add(Key(_P, model, "category", name), float(adjusted), least, groups)
     if said := notes.of_failures(together):
         found[note_key(Key("parse_rate", model))] = said
     return found

@@ -180,6 +180,16 @@ def test_too_few_groups_for_a_test_are_said_where_its_p_is(job: JobConfig) -> No
     assert lines[place - 1].strip() == together  # under the other categories nothing failed
 
 
+def test_the_least_p_that_is_said_is_not_above_the_p(job: JobConfig) -> None:
+    """Of categories, the one with the least p is adjusted by all, and the next by those that are left."""
+    places = [*(("race-", d) for d in range(4)), ("role-", 0), ("role-", 1)]
+    found = measured(job, base=without(*places))
+    p = {c: found[f"category/{c}/failed_p/base"] for c in ("race", "role", "experience")}
+    assert p["race"] < p["role"] < p["experience"] == 1
+    note = found["category/role/failed_p/base_note"]
+    assert note == f"2 groups with failures: p is {p['role']:.2g} or more"
+
+
 def test_nothing_is_said_where_every_rating_was_read(job: JobConfig) -> None:
     found = measured(job, base=without(), tuned=TUNED)
     assert "could not be read (" not in results_table(found)
