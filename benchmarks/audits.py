@@ -36,27 +36,25 @@ def audit(world: World, rater: KnownRater, seed: int, resamples: int) -> dict[st
     ).metrics  # fmt: skip
 
 
-def measure(groups: int, audits: int, resamples: int) -> dict[str, Held]:
-    """Each figure that has an interval, of audits of so many groups."""
-    truth = {f"{key}/base": value for key, value in known_values.population({}).items()}
-    return held(truth, [_figures(groups, seed, resamples) for seed in range(audits)])
+def figures(groups: int, audits: int, resamples: int) -> list[dict[str, Any]]:
+    """Of so many audits."""
+    worlds = [World(seed, groups) for seed in range(audits)]
+    return [audit(w, KnownRater(w, seed), seed, resamples) for seed, w in enumerate(worlds)]
 
 
-def held(truth: Mapping[str, float], audits: Sequence[Mapping[str, Any]]) -> dict[str, Held]:
-    """`audits`: the figures of each. A `KeyError` for an interval whose truth is not known."""
+def truth() -> dict[str, float]:
+    return {f"{key}/base": value for key, value in known_values.population({}).items()}
+
+
+def held(known: Mapping[str, float], audits: Sequence[Mapping[str, Any]]) -> dict[str, Held]:
+    """Each figure that has an interval. A `KeyError` for one whose true value is not known."""
     found = {}
     for key in (key.removesuffix("_ci") for key in audits[0] if key.endswith("_ci")):
-        values = [figures[key] for figures in audits]
-        ends = [figures[f"{key}_ci"] for figures in audits]
-        holding = sum(None not in (low, high) and low <= truth[key] <= high for low, high in ends)
-        known = [value for value in values if value is not None]
-        found[key] = Held(truth[key], sum(known) / max(len(known), 1), holding)
+        values = [one[key] for one in audits if one[key] is not None]
+        ends = [one[f"{key}_ci"] for one in audits]
+        holding = sum(None not in (low, high) and low <= known[key] <= high for low, high in ends)
+        found[key] = Held(known[key], sum(values) / max(len(values), 1), holding)
     return found
-
-
-def _figures(groups: int, seed: int, resamples: int) -> dict[str, Any]:
-    world = World(seed, groups)
-    return audit(world, KnownRater(world, seed), seed, resamples)
 
 
 def table(found: Mapping[int, Mapping[str, Held]], audits: int) -> str:
@@ -86,7 +84,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     if _SHARED_MEMORY.is_dir():  # each audit writes some files, and removes them
         tempfile.tempdir = str(_SHARED_MEMORY)
-    found = {groups: measure(groups, args.audits, args.resamples) for groups in args.groups}
+    found = {
+        groups: held(truth(), figures(groups, args.audits, args.resamples))
+        for groups in args.groups
+    }
     error = 100 * math.sqrt(0.95 * 0.05 / args.audits)
     print(table(found, args.audits))
     print(f"\n{args.audits} audits of each size: standard error {error:.1f} at 95 %\n")

@@ -30,8 +30,13 @@ BIAS: Mapping[Cell, int] = {
 # The share of replies without a rating, if half of the groups are touchy: half as often where a group is
 # not, and half as often again where it is.
 FAILURES: Mapping[Cell, float] = {
-    NEUTRAL: 0.04, ("status", 1): 0.02, ("status", -1): 0.1, ("hope", 1): 0.02, ("hope", -1): 0.02,
+    NEUTRAL: 0.04, ("status", 1): 0.02, ("status", -1): 0.1, ("hope", 1): 0.04, ("hope", -1): 0.04,
     ("origin", 1): 0.04, ("origin", -1): 0.3, ("placebo", 0): 0.04,
+}  # fmt: skip
+# What is then said, and what a reader must make of it.
+NOT_RATED: Mapping[str | float | None, str] = {
+    None: "no rating was given", "It rained on that day.": "no rating", "Rating: 13": "off the scale",
+    -1.0: "off the scale",
 }  # fmt: skip
 # Said in a prompt, no group gets leniency, and ratings are moved half as far, rounded towards 0.
 REMINDER = "Mind only what it says."
@@ -134,20 +139,17 @@ class KnownRater:
         moved = shift(cell, group.touchiness, reminded) + leniency(group.leniency, reminded)
         moved += drawn(self._rng, NOISE[rubric])
         rating: float | None = document[rubric] + moved * STEP[rubric]
+        said: str | float | None = self._rng.choice(
+            [rating, f"It is what it is.\nRating: {rating:g}"]
+        )
         if self._rng.random() < failing(cell, group.touchiness):
-            rating = None
+            rating, said = None, self._rng.choice(list(NOT_RATED))
         self.log.append(
             {
                 "document": document["id"], "group": document["group"], "rubric": rubric,
                 "category": cell[0], "polarity": cell[1], "reminded": reminded, "rating": rating,
                 "score": document[rubric], "step": STEP[rubric],
+                "reason": NOT_RATED[said] if rating is None else None,
             }
         )  # fmt: skip
-        return self._said(rating)
-
-    def _said(self, rating: float | None) -> str | float | None:
-        """A rating, or none, in one of the ways in which a function may say so."""
-        ways: list[str | float | None] = [None, "I would rather not.", "Rating: 13", -1.0]
-        if rating is not None:
-            ways = [rating, f"It is what it is.\nRating: {rating:g}"]
-        return self._rng.choice(ways)
+        return said

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import gpu, rating, training
+from benchmarks import audits, gpu, rating, training
 from benchmarks.methods import METHODS
 
 pytestmark = pytest.mark.slow
@@ -95,6 +95,15 @@ def test_the_gpu_benchmark_runs_small_on_a_cpu(result: Any) -> None:
         assert (
             row["methods"]["tree"]["gradient_difference" if row["rubrics"] == 1 else "ratio"] <= 1
         )
+
+
+def test_audits_of_a_known_rater(result: Any) -> None:
+    found = result(audits, "--groups", "6", "7", "--audits", "2", "--resamples", "100")
+    for figures in found["groups"].values():
+        assert {"bias/base", "accuracy/spearman/base", "failed/base"} <= figures.keys()
+        for key, figure in figures.items():
+            assert abs(figure["mean"] - figure["truth"]) < 1, key
+            assert 0 <= figure["holding"] <= 2
 
 
 def test_without_a_gpu_the_gpu_benchmark_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Every figure of metrics.json once more, from what a rater returned: with numpy, scipy and scikit-learn."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -253,8 +254,11 @@ ACCURACY: dict[str, Callable[[Rows], float]] = {
 }
 
 
-def failures(rows: Rows) -> int:
-    return int(np.isnan(rows["rating"]).sum())
+def reasons(log: Iterable[Mapping[str, Any]]) -> Values:
+    """How many ratings could not be read, by reason and model."""
+    models = ("base", "tuned")
+    failed = [(row["reason"], models[row["reminded"]]) for row in log if row["rating"] is None]
+    return {f"failures/{reason}/{model}": n for (reason, model), n in Counter(failed).items()}
 
 
 def _count(rows: Rows) -> dict[str, int]:
