@@ -149,7 +149,7 @@ def _mention(text: str, label: re.Match[str], scale: Scale) -> Mention | None:
     if value is None or not _ends_well(text, label.end(), place, value):
         return Mention(start, label.end(), None, "not a number", own=False)
     if place.by == "verb" and re.match(r"(?:your|his|her|their)\b", qualifier):
-        return Mention(start, value.end, None, "someone else's", own=False)
+        return Mention(start, value.end, None, "of someone else", own=False)
     of = _OF.match(text, label.end()) is not None
     if reason := _not_meant(text, start, line, value.end, of=of):
         return Mention(start, value.end, None, reason, own=False)
@@ -218,8 +218,8 @@ def _not_meant(text: str, start: int, line: str, end: int, *, of: bool) -> Reaso
         sentence = _I_WOULD.sub(" i give ", sentence)
     clause = _CLAUSE_START.split(sentence)[-1]
     if _SAID_BY_OTHERS.search(sentence):
-        return "someone else's"
-    if _LEGEND.search(sentence):
+        return "of someone else"
+    if _LEGEND.search(sentence) and not _GIVEN_BY.search(clause):
         return "no rating"
     if _NOT.search(clause):
         return "negated"

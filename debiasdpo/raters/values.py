@@ -17,7 +17,7 @@ Reason = Literal[
     "several ratings",  # that differ
     "negated",
     "hypothetical",
-    "someone else's",
+    "of someone else",
     "taken back",
     "cut",  # the answer ends where the rating might go on
     "thoughts not closed",

@@ -103,8 +103,8 @@ WOULD = _whole(
 )
 GIVE = _whole(
     "give gives giving gave assign award say call rate justify deserves? warrant support merit recommend",
-    "choose put settle write assigned awarded decided? settled chosen chose geben",
-    "gebe vergeben donner dar dare geef geven",
+    "choose put settle write assigned awarded decided? settled chosen chose go(?:ing)?",
+    "earning geben gebe donne doy otorgo dou atribuo даю ставлю vergeben donner dar dare geef geven",
 )
 SO = _whole(
     "so thus therefore hence accordingly consequently daher deshalb also donc por_lo_tanto quindi portanto",
@@ -115,7 +115,7 @@ SO = _whole(
 # Before a number: what adds nothing, and what makes it no single one.
 ABOUT = _whole(
     "an? the level about around approximately roughly approx\\.? ca\\.? circa exactly solid strong clear",
-    "clearly firm etwa ungefähr rund genau eine? environ une? unos aproximadamente ongeveer около",
+    "clearly firm etwa ungefähr rund genau eine? een environ une? unos aproximadamente ongeveer около",
     unspaced="约 約",
 )
 BOUND = _whole(
@@ -196,7 +196,8 @@ TOO = (
 )
 MEANS = (
     _whole("being means bedeutet heißt signifie significa")
-    + r"|(?:is|ist|est)\s+(?!(?:my|our|what|the (?:rating|score|answer|final|right|best|one))\b)"
+    + r"|(?:is|ist|est)\s+(?!(?:my|our|what|the (?:rating|score|answer|final|right|best|one)"
+    r"|appropriate|fair|justified|warranted|deserved|reasonable|fitting|accurate|right)\b)"
 )
 
 SCALE = _whole("scale skala échelle escala scala schaal шкал\\w* rating_range score_range")
