@@ -4,7 +4,8 @@ import platform
 import subprocess
 from pathlib import Path
 
-from debiasdpo.version import __version__, installed
+from debiasdpo.storage.packages import installed
+from debiasdpo.version import __version__
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "hydra-core", "numpy")
 

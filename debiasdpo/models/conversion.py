@@ -8,7 +8,7 @@ from pathlib import Path
 
 from debiasdpo.models.source import source_identity
 from debiasdpo.storage.files import fingerprint
-from debiasdpo.version import installed
+from debiasdpo.storage.packages import installed
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from debiasdpo.models.chat import Chat
 from debiasdpo.models.loading import load_model
 from debiasdpo.models.source import source_identity
 from debiasdpo.storage.files import read_json
+from debiasdpo.storage.packages import installed
 from debiasdpo.storage.store import MANIFEST
-from debiasdpo.version import installed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

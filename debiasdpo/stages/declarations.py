@@ -21,7 +21,7 @@ from debiasdpo.stages.asked import (
 )
 from debiasdpo.stages.stage import Stage
 from debiasdpo.stages.workload import Workload
-from debiasdpo.version import installed
+from debiasdpo.storage.packages import installed
 
 
 def stages_of(config: JobConfig) -> tuple[Stage, ...]:
