@@ -9,7 +9,7 @@ import inspect
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -39,6 +39,8 @@ def build(config: DictConfig, checks: Sequence[Check] = ()) -> JobConfig:
         if said := _text_at(config, key):
             cure += f", on the command line {quoted(key, said)}"
         raise UserError(_report([f"{key}: {reason}; {cure}"])) from None
+    if undecoded := list(_undecoded(plain)):
+        raise UserError(_report(undecoded))
     problems += _misread_keys(plain)
     # Through JSON, since strict types would else refuse a YAML list for a tuple.
     text = json.dumps(plain)
@@ -64,6 +66,20 @@ def _text_at(config: DictConfig, key: str) -> str | None:
     for part in key.split("."):
         here = here.get(part) if isinstance(here, Mapping) else None
     return here if isinstance(here, str) else None
+
+
+def _undecoded(value: Any, place: str = "") -> Iterator[str]:
+    """Keys of texts in which bytes are no letters, as Python takes them from the command line."""
+    if isinstance(value, Mapping | list):
+        inside = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, item in inside:
+            yield from _undecoded(item, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, str) and not value.isascii() and re.search("[\ud800-\udfff]", value):
+        shown = value.encode("utf-8", "backslashreplace").decode()
+        yield (
+            f"{place}: {shown} holds bytes that are no UTF-8; rename the file, or, if its name is in UTF-8,"
+            " set PYTHONUTF8=1"
+        )
 
 
 def _misread_keys(value: Any, place: str = "") -> list[str]:

@@ -96,10 +96,11 @@ def _of_other_kind(error: ValidationError, schema: type[BaseModel]) -> dict[str,
     lack: dict[str, str] = {}
     too_many = set()
     for one in error.errors():
-        section = str(one["loc"][0])
-        if len(one["loc"]) != 3 or union_of(schema.model_fields[section]) is None:
+        if len(one["loc"]) != 3:
             continue
-        tag, key = map(str, one["loc"][1:])
+        section, tag, key = map(str, one["loc"])
+        if union_of(schema.model_fields[section]) is None:
+            continue
         if one["type"] == "missing":
             lack[section] = tag
         elif one["type"] == "extra_forbidden" and elsewhere(schema, f"{section}.{key}"):
