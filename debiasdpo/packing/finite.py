@@ -19,6 +19,9 @@ _CURES = {
     "bfloat16": ("set model.dtype=float32",),
 }
 
+# Where no dtype holds more.
+_DAMAGED = "its weights are damaged: get them anew, or, if they were trained here, lower train.learning_rate"
+
 
 class NotFinite(ArithmeticError):
     """A model's output holds infinity or NaN."""
@@ -54,5 +57,5 @@ def overflow(what: str, model: Any, *cures: str) -> UserError:
     """Of an output of this model that is no number. `cures`: beside another dtype."""
     dtype = str(next(p.dtype for p in model.parameters() if p.is_floating_point()))
     dtype = dtype.removeprefix("torch.")
-    found = [*_CURES.get(dtype, ()), *cures] or ["get its weights anew, which are damaged"]
+    found = [*_CURES.get(dtype, ()), *cures] or [_DAMAGED]
     return UserError(f"model.dtype: {what} is not a number in {dtype}; {', or '.join(found)}")

@@ -474,5 +474,5 @@ def test_damaged_weights_are_told(tiny_llama: Path, model_config: Any, tmp_path:
     loaded = loading.load_model(model_config(folder), tmp_path, device="cpu")
     text = str(loaded[1].tokenizer.decode([5000]))
     rater = local_rater(lambda: loaded)
-    with pytest.raises(UserError, match="is not a number in float32; get its weights anew"):
+    with pytest.raises(UserError, match="is not a number in float32; its weights are damaged: get"):
         rater.reply([question("it", text)], "rating", reading("expected"))
