@@ -45,3 +45,8 @@ def joined(names: Iterable[str], by: str = "+", nothing: str = "nothing") -> str
         for name in names
     ]
     return by.join(found) or nothing
+
+
+def points(number: float) -> str:
+    """Points as people write them: 4, 3.5."""
+    return f"{number:.10g}"

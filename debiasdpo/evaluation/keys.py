@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable
 from typing import Literal, NamedTuple, get_args
 
-from debiasdpo.prompts.rendering import points
+from debiasdpo.config.shown import points
 
 Each = Literal["category", "rubric"]
 

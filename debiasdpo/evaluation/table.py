@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from debiasdpo.config.shown import one_line
+from debiasdpo.config.shown import one_line, points
 from debiasdpo.evaluation import catalog
 from debiasdpo.evaluation.failures import failure_lines
 from debiasdpo.evaluation.keys import (
@@ -18,7 +18,6 @@ from debiasdpo.evaluation.keys import (
     parse_score,
 )
 from debiasdpo.evaluation.metric import Change, Metric
-from debiasdpo.prompts.rendering import points
 
 _SECTIONS = ("bias", "accuracy")  # first parts of keys; then all others
 _WIDTH = 98

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from debiasdpo.config.data import Rubric
 from debiasdpo.config.rate import ContextPosition
 from debiasdpo.config.sameness import normal_text
+from debiasdpo.config.shown import points
 from debiasdpo.documents.base import Document
 from debiasdpo.prompts.contexts import Statement
 
@@ -179,8 +180,3 @@ def _fill(text: str, rubric: Rubric) -> str:
 def answer(level: float) -> str:
     """The answer that stands for a level of the scale, as the instruction asks for it."""
     return f"Rating: {points(level)}"
-
-
-def points(number: float) -> str:
-    """Points as people write them: 4, 3.5."""
-    return f"{number:.10g}"

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from debiasdpo.config.data import Scale
+from debiasdpo.config.shown import points
 from debiasdpo.errors import UserError
 from debiasdpo.models.token_bytes import token_bytes
 from debiasdpo.packing.constrained import Constraint, Form
-from debiasdpo.prompts.rendering import points
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

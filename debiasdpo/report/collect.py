@@ -1,8 +1,7 @@
 """Run folders, found anywhere below the given paths, and what each says about itself."""
 
-import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ from debiasdpo.errors import UserError
 from debiasdpo.evaluation.keys import count_key, interval_key, note_key
 from debiasdpo.redaction import redact
 from debiasdpo.report import alike
+from debiasdpo.report.folders import MARKS, run_folders
 from debiasdpo.report.values import UNSAID, Value
 from debiasdpo.storage.reading import Notes, interval, note, number, read_mapping
 
@@ -22,7 +22,6 @@ METHODS = (
     "dpo_ground_truth", "dpo_self_score", "dpo_only", "prompt_ignore", "prompt_fairness",
     "prompt_think", "prompt_strip",
 )  # fmt: skip
-_MARKS = ("status.json", "config.yaml")
 _SECTIONS = {"seed", "model", "context", "data", "method", "rate", "audit"}
 _METRICS = {"bias/base", "accuracy/spearman/base"}
 
@@ -100,19 +99,9 @@ def find_runs(paths: Sequence[Path]) -> list[Run]:
     if not folders:
         raise UserError(
             f"No run found in {', '.join(map(str, paths))}: there is no folder with"
-            f" {' or '.join(_MARKS)} at or below it. `python -m debiasdpo.run` makes one in outputs/runs."
+            f" {' or '.join(MARKS)} at or below it. `python -m debiasdpo.run` makes one in outputs/runs."
         )
     return sorted(map(read_run, folders), key=_order)
-
-
-def run_folders(path: Path) -> Iterable[Path]:
-    """Every run folder at or below `path`."""
-    for root, folders, files in os.walk(path):
-        if any(mark in files for mark in _MARKS):
-            folders.clear()  # what a run keeps inside is its own
-            yield Path(root)
-        # Caches hold thousands of stages, and no run.
-        folders[:] = sorted(f for f in folders if f != "cache" and not f.startswith("."))
 
 
 def read_run(folder: Path) -> Run:

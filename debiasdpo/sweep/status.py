@@ -21,7 +21,7 @@ from debiasdpo.cluster.states import slurm_end, slurm_queue, state_of
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.run_folder import STATUS
 from debiasdpo.redaction import redact
-from debiasdpo.report.collect import run_folders
+from debiasdpo.report.folders import run_folders
 from debiasdpo.storage.files import read_json
 
 AT_WORK = 3  # exit code

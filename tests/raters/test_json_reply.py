@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from debiasdpo.config.data import Scale
+from debiasdpo.config.shown import points
 from debiasdpo.packing.constrained import Constraint
-from debiasdpo.prompts.rendering import points
 from debiasdpo.raters.json_form import HEAD, json_form
 from debiasdpo.raters.json_reply import read_json
 
