@@ -157,9 +157,4 @@ def _whole_characters(text: str, where: str) -> str:
             f"{where}: half a character (a lone surrogate, {error.object[error.start]!a}), as a text that"
             " was cut off has it. Write the row again."
         ) from error
-    if "\0" in text:
-        raise UserError(
-            f"{where}: a NUL character, as a damaged file has it. Write the file again, or remove them:"
-            " tr -d '\\000' < FILE > NEW_FILE"
-        )
     return text

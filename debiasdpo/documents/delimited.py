@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shlex
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -55,7 +56,14 @@ def delimited_rows(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, C
                         " first column has no name, give it one."
                     )
                 padded = cells + [""] * (len(header) - len(cells))
-                yield f"{path}, row {number}", dict(zip(header, padded, strict=True))
+                row = dict(zip(header, padded, strict=True))
+                if damaged := next((name for name, cell in row.items() if "\0" in cell), None):
+                    raise UserError(
+                        f"{path}, row {number}, column {damaged!r}: a NUL character, as a damaged file has"
+                        " it. Write the file again, or remove them:"
+                        f" tr -d '\\000' < {shlex.quote(str(path))} > {shlex.quote(f'new-{path.name}')}"
+                    )
+                yield f"{path}, row {number}", row
         except csv.Error as error:
             raise UserError(
                 f"{path}, after row {max(number, 1)}: {error}. Check the double quotes there: a quote"

@@ -297,3 +297,9 @@ def test_files_that_cannot_be_used_are_explained(
 def test_configuration_is_checked(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         preset(tmp_path / "d.csv", **changes)
+
+
+def test_a_character_that_is_not_seen_is_a_character_in_json(tmp_path: Path) -> None:
+    row = {"id": "a", "group": "a", "text": "bell \x07 nothing \x00 end", "clarity": 1, "errors": 1}
+    (document,) = read(preset(write(tmp_path / "d.jsonl", json.dumps(row)))).documents
+    assert document.text == row["text"]
