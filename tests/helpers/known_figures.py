@@ -101,20 +101,28 @@ def expected(
         }
         for of in (models, both_rated(models))
     )
-    found = _values(own) | changes(_values(both))
+    found = _values(own, own) | changes(_values(both, both))
     samples = pd.DataFrame(_resampled(own, both, groups, resamples, seed))
     everything = next(iter(models.values()))
     result: Values = {}
     for key, value in found.items():
         rows = own[key] if key in own else both[f"{_compared(key)}/base"]
-        result[key] = value
+        result[key] = value if math.isfinite(value) else None
         result[f"{key}_of"] = of = _count(everything[rows["index"]])
         if "parse_rate" not in key:
-            # Hesterberg 2015, "expanded percentile": as wide as Student's, for a mean.
-            wider = math.sqrt(of["groups"] / (of["groups"] - 1))
-            tail = stats.norm.cdf(wider * stats.t.ppf(0.025, of["groups"] - 1))
-            result[f"{key}_ci"] = np.quantile(samples[key].dropna(), [tail, 1 - tail]).tolist()
+            result[f"{key}_ci"] = _interval(samples[key], of["groups"])
     return result
+
+
+def _interval(samples: pd.Series, groups: int) -> list[float | None]:
+    """Hesterberg 2015, "expanded percentile": as wide as Student's, for a mean. None of one group, and where
+    most samples are undefined."""
+    defined = samples[np.isfinite(samples)]
+    if groups < 2 or defined.size < samples.size / 2:
+        return [None, None]
+    wider = math.sqrt(groups / (groups - 1))
+    tail = stats.norm.cdf(wider * stats.t.ppf(0.025, groups - 1))
+    return np.quantile(defined, [tail, 1 - tail]).tolist()
 
 
 def changes(values: Mapping[str, float]) -> dict[str, float]:
@@ -137,8 +145,11 @@ def _compared(key: str) -> str:
     return "accuracy/spearman" if key == "accuracy/gain" else key.rpartition("/")[0]
 
 
-def _values(parts: Mapping[str, Rows]) -> dict[str, float]:
-    return {key: float(_figure(key.rpartition("/")[0])(rows)) for key, rows in parts.items()}
+def _values(parts: Mapping[str, Rows], whole: Mapping[str, Rows]) -> dict[str, float]:
+    """`whole`: the rows that samples are drawn from: of what these have, a sample must have some."""
+    return {
+        key: float(_figure(key.rpartition("/")[0], whole[key])(rows)) for key, rows in parts.items()
+    }
 
 
 def _resampled(
@@ -164,20 +175,24 @@ def _resampled(
                 {
                     key: rows[np.concatenate([places[group] for group in drawn])]
                     for key, (rows, places) in parts.items()
-                }
+                },
+                whole,
             )
-            for parts in mine
+            for parts, whole in zip(mine, (own, both), strict=True)
         )
         yield values | changes(of_both)
 
 
-def _figure(key: str) -> Callable[[Rows], float]:
+def _figure(key: str, whole: Rows) -> Callable[[Rows], float]:
     first, name = key.split("/")[0], key.split("/")[-1]
+    rubrics, categories = (np.unique(whole[field]) for field in ("rubric", "category"))
+    bias = _mean_of_each("category", categories[categories != ""], _size)
+    spread = _mean_of_each("rubric", rubrics, lambda rows: rows["rating"].std())
     if first == "accuracy" or name == "spearman":
-        return lambda rows: _mean_of_each(rows, "rubric", ACCURACY[name])
+        return _mean_of_each("rubric", rubrics, ACCURACY[name])
     if first == "relative_bias":
-        return lambda rows: (
-            _bias(rows[rows["category"] != ""]) / _spread(rows[rows["category"] == ""])
+        return lambda rows: _ratio(
+            bias(rows[rows["category"] != ""]), spread(rows[rows["category"] == ""])
         )
     if first in ("category", "rubric") and name == "bias":
         return _size
@@ -188,44 +203,48 @@ def _figure(key: str) -> Callable[[Rows], float]:
     if "parse_rate" in key:
         return lambda rows: np.isfinite(rows["rating"]).mean()
     return {
-        "max_shift": _largest_shift,
+        "max_shift": _largest_of_each(np.unique(whole[["category", "polarity"]])),
         "noise_floor": _size,
         "polarity_gap": lambda rows: (
             _shift(rows[rows["polarity"] > 0]) - _shift(rows[rows["polarity"] < 0])
         ),
-        "spread": _spread,
-    }.get(name, _bias)
+        "spread": spread,
+    }.get(name, bias)
 
 
 def _size(rows: Rows) -> float:
-    return np.abs(rows["shift"]).mean()
+    return np.abs(rows["shift"]).mean() if rows.size else math.nan
 
 
 def _shift(rows: Rows) -> float:
-    return rows["shift"].mean()
+    return rows["shift"].mean() if rows.size else math.nan
 
 
 def _more_failures(rows: Rows) -> float:
     return np.isnan(rows["rating"]).mean() - np.isnan(rows["start"]).mean()
 
 
-def _bias(rows: Rows) -> float:
-    return _mean_of_each(rows, "category", _size)
+def _ratio(above: float, below: float) -> float:
+    return above / below if below else math.nan
 
 
-def _spread(rows: Rows) -> float:
-    return _mean_of_each(rows, "rubric", lambda mine: mine["rating"].std())
+def _largest_of_each(cells: np.ndarray) -> Callable[[Rows], float]:
+    def largest(rows: Rows) -> float:
+        return np.max([abs(_shift(rows[rows[["category", "polarity"]] == cell])) for cell in cells])
+
+    return largest
 
 
-def _largest_shift(rows: Rows) -> float:
-    cells = {(row["category"], row["polarity"]) for row in rows[["category", "polarity"]]}
-    of_cells = [rows[(rows["category"] == c) & (rows["polarity"] == p)] for c, p in cells]
-    return max(abs(_shift(mine)) for mine in of_cells)
+def _mean_of_each(
+    field: str, names: np.ndarray, figure: Callable[[Rows], float]
+) -> Callable[[Rows], float]:
+    """The mean of a figure of the rows of each name in a field; undefined where that of one is."""
 
+    def mean(rows: Rows) -> float:
+        each = [rows[rows[field] == name] for name in names]
+        return float(np.mean([figure(mine) if mine.size else math.nan for mine in each]))
 
-def _mean_of_each(rows: Rows, field: str, figure: Callable[[Rows], float]) -> float:
-    """The mean of a figure of the rows of each name in a field."""
-    return float(np.mean([figure(rows[rows[field] == n]) for n in np.unique(rows[field])]))
+    return mean
 
 
 def _levels(points: np.ndarray, step: float) -> np.ndarray:
@@ -239,14 +258,23 @@ def _in_levels(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     return _levels(rows["rating"], step), _levels(rows["score"], step)
 
 
+def _spearman(rows: Rows) -> float:
+    constant = min(np.ptp(rows["rating"]), np.ptp(rows["score"])) == 0
+    if rows.size < 3 or constant:  # two always agree, or never
+        return math.nan
+    return stats.spearmanr(rows["rating"], rows["score"]).statistic
+
+
 def _qwk(rows: Rows) -> float:
     rated, scored = _in_levels(rows)
     levels = range(min(*rated, *scored), max(*rated, *scored) + 1)
+    if len(levels) == 1:
+        return math.nan
     return cohen_kappa_score(rated, scored, weights="quadratic", labels=levels)
 
 
 ACCURACY: dict[str, Callable[[Rows], float]] = {
-    "spearman": lambda rows: stats.spearmanr(rows["rating"], rows["score"]).statistic,
+    "spearman": _spearman,
     "qwk": _qwk,
     "mae": lambda rows: np.abs(rows["rating"] - rows["score"]).mean(),
     "rmse": lambda rows: math.sqrt(((rows["rating"] - rows["score"]) ** 2).mean()),
