@@ -120,10 +120,15 @@ P_OF_FAILURES = ("failed_p/base", "category/hope/failed_p/base", "category/origi
 
 
 def wrong(found: Mapping[str, audits.Held], seeds: int) -> dict[str, audits.Held]:
-    """Of the intervals that say 95 %, between 93 and 97 % hold the truth (benchmarks/README.md). Of so many
-    seeds, chance brings fewer or more than this once in a thousand times."""
-    fewest, most = stats.binom.ppf(0.0005, seeds, 0.93), stats.binom.ppf(0.9995, seeds, 0.97)
-    return {key: held for key, held in found.items() if not fewest <= held.holding <= most}
+    """Of the intervals that say 95 %, between 93 and 97 % hold the truth; of those of the spread, 87 % are
+    known to (benchmarks/README.md). Of so many seeds, chance brings fewer or more once in a thousand
+    times."""
+    fewest = {
+        key: stats.binom.ppf(0.0005, seeds, 0.87 if "spread" in key or "relative" in key else 0.93)
+        for key in found
+    }
+    most = stats.binom.ppf(0.9995, seeds, 0.97)
+    return {key: held for key, held in found.items() if not fewest[key] <= held.holding <= most}
 
 
 @pytest.fixture
