@@ -161,7 +161,7 @@ def test_so_do_those_of_what_changes(job_config: JobConfigs, tmp_path: Path) -> 
         for models in (1, 2)  # those that must have rated a prompt
     )
     truth = own | known_figures.changes(both)
-    job, seeds = reminding_job(job_config, tmp_path, 500), SEEDS // 2  # each takes twice as long
+    job, seeds = reminding_job(job_config, tmp_path, 500), SEEDS // 4  # each takes twice as long
     found = []
     for seed in range(seeds):
         world = World(seed, GROUPS)
