@@ -1,5 +1,6 @@
 """What stages cost, against what was run."""
 
+import mmap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,8 +38,9 @@ def test_a_meter_counts_packed_tokens_and_the_peak_of_memory(
     model, _ = loading.load_model(model_config(tiny_llama), tmp_path, device="cpu")
     rows = [Completion((1, 2, 3, 4), (5, 6)), Completion((1, 2, 3, 4), (7, 8))]
     meter = Meter()
-    ballast = torch.ones(75_000_000)  # 300 MB
-    del ballast
+    # Mapped, as a large free piece of a long-lived worker's heap would take an array in without growing.
+    with mmap.mmap(-1, 300_000_000) as ballast:
+        ballast[:: mmap.PAGESIZE] = bytes(len(range(0, len(ballast), mmap.PAGESIZE)))
     with torch.no_grad():
         sequence_logprobs(model, rows)
         sequence_logprobs(model, rows)
