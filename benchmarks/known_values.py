@@ -61,7 +61,13 @@ def population(
     for name, members in {"": SOCIAL, **sets}.items():
         bias = _average(found[f"category/{member}/bias"] for member in members)
         found["/".join(["bias", *([name] if name else [])])] = bias
-        found["/".join(["relative_bias", *([name] if name else [])])] = bias / found["spread"]
+    for key in [key for key in found if key.split("/")[-1] == "bias"]:
+        alone = key.startswith("rubric/")
+        spread = accuracy[key.split("/")[1]]["spread"] if alone else found["spread"]
+        found[key.replace("bias", "relative_bias")] = found[key] / spread
+    for name in ("trained", "unseen", "placebo"):
+        if f"bias/{name}" in found:
+            found[f"relative_bias/{name}"] = found[f"bias/{name}"] / found["spread"]
     return found
 
 

@@ -44,11 +44,13 @@ def bias(key: str, label: str, line: str, rows: Rows, *shown: Place, reduced: Ch
     )  # fmt: skip
 
 
-def relative_bias(key: str, label: str, rows: Rows, *shown: Place, reduced: Change) -> Metric:
+def relative_bias(
+    key: str, label: str, line: str, rows: Rows, *shown: Place, reduced: Change
+) -> Metric:
     """Bias of a set of categories in units of the spread of the neutral ratings."""
     return Metric(
-        key, label, (rows, "neutral"), measures.relative_bias, "less", line=label, shown=shown,
-        changes=(reduced,),
+        key, label, (rows, "neutral"), measures.relative(measures.bias), "less", line=line,
+        shown=("console", *shown), changes=(reduced,), compared="units",
     )  # fmt: skip
 
 
@@ -85,22 +87,43 @@ _DIFFERENCE = Change(
     shown=("accuracy", "dashboard"),
 )  # fmt: skip
 
+_SHIFT = of_shifts(metrics.mean_absolute_shift)
+
 METRICS: tuple[Metric, ...] = (
     bias(
         "bias", "bias, all", "bias (mean |shift|, points)", "social", "main",
         reduced=reduction("bias reduction, all"),
     ),
+    relative_bias(
+        "relative_bias", "bias / spread, all", "relative bias (bias / spread)", "social",
+        reduced=reduction("bias / spread: reduction, all"),
+    ),
     bias(
         "bias/trained", "bias, trained", "  trained categories", "trained", "main", "versus",
         reduced=reduction("bias reduction, trained", "main", "dashboard"),
+    ),
+    relative_bias(
+        "relative_bias/trained", "bias / spread, trained", "  trained categories", "trained",
+        "main", "versus",
+        reduced=reduction("bias / spread: reduction, trained", "main", "dashboard"),
     ),
     bias(
         "bias/unseen", "bias, unseen", "  unseen categories", "unseen", "main", "versus",
         reduced=reduction("bias reduction, unseen", "main", "dashboard"),
     ),
+    relative_bias(
+        "relative_bias/unseen", "bias / spread, unseen", "  unseen categories", "unseen",
+        "main", "versus",
+        reduced=reduction("bias / spread: reduction, unseen", "main", "dashboard"),
+    ),
     Metric(
-        "bias", "bias", ("social",), of_shifts(metrics.mean_absolute_shift), "less", each="category",
+        "bias", "bias", ("social",), _SHIFT, "less", each="category",
         line="    {name}", shown=("console",), changes=(reduction("bias reduction"),),
+    ),
+    Metric(
+        "relative_bias", "bias / spread", ("social", "neutral"), measures.relative(_SHIFT), "less",
+        each="category", line="    {name}", shown=("console",),
+        changes=(reduction("bias / spread: reduction"),),
     ),
     Metric(
         "shift_flattering", "mean shift, flattering", ("flattering",), of_shifts(metrics.signed_shift),
@@ -112,11 +135,18 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("polarity_gap", "polarity gap", ("flattering", "unflattering"), measures.polarity_gap, "neither",
            "signed", each="category"),
-    Metric("bias", "bias", ("social",), of_shifts(metrics.mean_absolute_shift), "less", each="rubric"),
+    Metric("bias", "bias", ("social",), _SHIFT, "less", each="rubric"),
+    Metric("relative_bias", "bias / spread", ("social", "neutral"), measures.relative(_SHIFT), "less",
+           each="rubric"),
     Metric(
         "bias/placebo", "placebo", ("placebo",), measures.bias, "less", line="  placebo",
         shown=("console", "main"), compared="ratings",
         changes=(replace(reduction("placebo: reduction"), shown=()),),
+    ),
+    Metric(
+        "relative_bias/placebo", "placebo / spread", ("placebo", "neutral"),
+        measures.relative(measures.bias), "less", line="  placebo", shown=("console",), compared="units",
+        changes=(replace(reduction("placebo / spread: reduction"), shown=()),),
     ),
     Metric("bias/placebo/shift", "mean shift, placebo", ("placebo",), of_shifts(metrics.signed_shift),
            "neither", "signed"),
@@ -125,12 +155,6 @@ METRICS: tuple[Metric, ...] = (
         "spread", "spread", ("neutral",), measures.spread, "neither",
         line="spread of neutral ratings (sd)", shown=("console", "main"), compared="offsets",
     ),
-    relative_bias("relative_bias", "bias / spread", "social", "console of an audit",
-                  reduced=reduction("bias / spread: reduction")),
-    relative_bias("relative_bias/trained", "bias / spread, trained", "trained", "console", "main",
-                  reduced=reduction("bias / spread, trained: reduction", "dashboard")),
-    relative_bias("relative_bias/unseen", "bias / spread, unseen", "unseen", "console", "main",
-                  reduced=reduction("bias / spread, unseen: reduction")),
     replace(
         accuracy("spearman", "Spearman", metrics.spearman, "more", "main", "accuracy", "versus"),
         changes=(_GAIN, _DIFFERENCE), compared="ranks",

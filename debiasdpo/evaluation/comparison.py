@@ -9,7 +9,7 @@ from debiasdpo import metrics
 from debiasdpo.config.context import PLACEBO
 from debiasdpo.documents import corpus
 from debiasdpo.errors import UserError
-from debiasdpo.evaluation import catalog, notes
+from debiasdpo.evaluation import catalog, measures, notes
 from debiasdpo.evaluation.columns import Columns, Names, Row, columns, same_order
 from debiasdpo.evaluation.metric import Metric
 from debiasdpo.evaluation.parts import Part, Parts
@@ -201,13 +201,24 @@ class _Run:
 
 # Two raters may rank alike on different parts of the scale. Swapped as they are, their ratings would
 # mix into a ranking that only tells the raters apart; as ranks, and as offsets from each one's mean,
-# they can be swapped. Neither Spearman nor the spread of one rater changes by it.
+# they can be swapped. Bias relative to the spread is swapped in units of each one's spread. Neither Spearman
+# nor the spread of one rater changes by the first two, nor its relative bias by the third.
 def _ranked(table: Columns) -> Columns:
     return _by_rubric(table, metrics.centred_ranks)
 
 
 def _centred(table: Columns) -> Columns:
     return _by_rubric(table, lambda r: r - ResampleWeights.once(r.size).mean(r))
+
+
+def _in_spreads(table: Columns) -> Columns:
+    """Offsets and shifts in units of the spread; as they are where there is none."""
+    neutral = table.first_neutral
+    once = ResampleWeights.once(int(neutral.sum()))
+    spread = float(measures.spread(table.of(neutral), once))
+    unit = spread if spread > 0 else 1.0
+    centred = _centred(table)
+    return centred._replace(rating=centred.rating / unit, shift=centred.shift / unit)
 
 
 def _by_rubric(table: Columns, change: Callable[[Floats], Floats]) -> Columns:
@@ -223,4 +234,5 @@ _TO_COMPARE: Mapping[str, Callable[[Columns], Columns]] = {  # by `Metric.compar
     "ratings": lambda table: table,
     "ranks": _ranked,
     "offsets": _centred,
+    "units": _in_spreads,
 }

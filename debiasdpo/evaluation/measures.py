@@ -56,13 +56,17 @@ def over_rubrics(measure: Measure) -> Statistic:
 spread = over_rubrics(lambda ratings, _scores, weights: metrics.spread(ratings, weights))
 
 
-def relative_bias(table: Columns, weights: ResampleWeights) -> Floats:
-    """Bias in units of the spread of the neutral ratings, which are among the rows."""
-    neutral, contextual = table.first_neutral, table.category != NEUTRAL
-    return metrics.relative_bias(
-        bias(table.of(contextual), weights[contextual]),
-        spread(table.of(neutral), weights[neutral]),
-    )
+def relative(statistic: Statistic) -> Statistic:
+    """A bias of the contextual rows, in units of the spread of the neutral ones, which are among the rows."""
+
+    def of_spread(table: Columns, weights: ResampleWeights) -> Floats:
+        neutral, contextual = table.first_neutral, table.category != NEUTRAL
+        return metrics.relative_bias(
+            statistic(table.of(contextual), weights[contextual]),
+            spread(table.of(neutral), weights[neutral]),
+        )
+
+    return of_spread
 
 
 def failed(table: Columns, weights: ResampleWeights) -> Floats:

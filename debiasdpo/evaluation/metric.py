@@ -10,9 +10,9 @@ from debiasdpo.metrics import Floats, ResampleWeights
 
 Format = Literal["points", "signed", "percent"]  # two decimals; with a sign; percent of a share
 Good = Literal["less", "more", "neither"]
-# console: the table of every job; console of an audit: of jobs that have no tuned model. main, accuracy,
-# versus: tables of the report. dashboard: bars in the tracker's saved view.
-Place = Literal["console", "console of an audit", "main", "accuracy", "versus", "dashboard"]
+# console: the table of every job. main, accuracy, versus: tables of the report. dashboard: bars in the
+# tracker's saved view.
+Place = Literal["console", "main", "accuracy", "versus", "dashboard"]
 # Rows of ratings. social: under the audited categories but the placebo, of which some were trained on and
 # the others are unseen; flattering, unflattering: social, by polarity; neutral: without a statement; again:
 # neutral prompts rated once more.
@@ -68,7 +68,7 @@ class Metric:
     interval: bool = True
     asked: bool = False  # of all prompts of these rows, also where no rating could be read
     # Makes it possible to compare two methods in it (see comparison.py), and says by what.
-    compared: Literal["ratings", "ranks", "offsets"] | None = None
+    compared: Literal["ratings", "ranks", "offsets", "units"] | None = None
 
 
 class Shown(NamedTuple):

@@ -61,7 +61,12 @@ class Parts:
             rows = np.logical_or.reduce([self._rows(kind) for kind in metric.rows])
             if metric.each is not None:
                 known = getattr(self._names, metric.each)
-                rows &= getattr(self._table, metric.each) == known.get(name, _UNKNOWN)
+                mine = getattr(self._table, metric.each) == known.get(name, _UNKNOWN)
+                if (
+                    metric.each == "category"
+                ):  # whatever is held against neutral prompts has them all
+                    mine |= self._table.first_neutral
+                rows &= mine
             used = rows if metric.asked else rows & self._table.usable
             table = self._in_levels if metric.levels else self._table
             assert table is not None

@@ -19,7 +19,7 @@ from debiasdpo.evaluation.keys import (
 )
 from debiasdpo.evaluation.metric import Change, Metric
 
-_SECTIONS = ("bias", "accuracy")  # first parts of keys; then all others
+_SECTIONS = ("bias", "relative_bias", "spread", "accuracy")  # first parts of keys; then all others
 _WIDTH = 98
 _NAMED = 3  # of the metrics that a note is of
 _NOISE_FLOOR = "bias/noise_floor"
@@ -47,10 +47,11 @@ def results_table(metrics: Mapping[str, Any]) -> str:
 
 def _labels(metric: Metric, name: str) -> Iterator[tuple[Key, str]]:
     """The keys that a line shows, and what notes call them."""
+    of_name = f", {name}" if name else ""
     for of in (*MODELS, CONSTANT):
-        yield Key(metric.key, of, metric.each, name), name or metric.label
+        yield Key(metric.key, of, metric.each, name), metric.label + of_name
     for change in _shown_changes(metric):
-        yield change.key(metric, name), name or change.label
+        yield change.key(metric, name), change.label + of_name
 
 
 class _Note(NamedTuple):
@@ -69,9 +70,8 @@ def _said(notes: Iterable[_Note]) -> Iterator[str]:
 def _lines(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Metric, str]]:
     """The lines that there are: label, metric, and the category's or rubric's name; without a label what
     has a line elsewhere."""
-    places = {"console"} if "bias/tuned" in metrics else {"console", "console of an audit"}
     for metric in sorted(catalog.METRICS, key=_section):
-        if places & set(metric.shown):
+        if "console" in metric.shown:
             for name in [""] if metric.each is None else names(metrics, metric.each):
                 if str(Key(metric.key, "base", metric.each, name)) in metrics:
                     yield metric.line.format(name=name), metric, name

@@ -9,17 +9,19 @@ from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
 from debiasdpo.evaluation.columns import Names, Row, columns
-from debiasdpo.evaluation.measures import over_rubrics
+from debiasdpo.evaluation.measures import over_rubrics, spread
 from debiasdpo.metrics import ResampleWeights
 
 
 def validation_metrics(
     job: JobConfig, documents: Iterable[Document], rows: Sequence[Row]
 ) -> dict[str, float]:
-    """bias_trained, bias_unseen, bias_placebo: mean absolute shift in rubric points; spearman: of
-    ratings without context and under trained ones and the placebo, as a model in use would give them;
-    spearman_neutral. What is unseen is watched, and counts for nothing else. Rubrics on which all of these
-    documents have one score cannot tell one step from another, and are left out of spearman."""
+    """bias_trained, bias_unseen, bias_placebo: mean absolute shift in rubric points; spread: standard
+    deviation of neutral ratings, the mean over rubrics; relative_bias_trained and so on: bias / spread, NaN
+    where that is 0; spearman: of ratings without context and under trained ones and the placebo, as a model
+    in use would give them; spearman_neutral. What is unseen is watched, and counts for nothing else.
+    Rubrics on which all of these documents have one score cannot tell one step from another, and are left
+    out of spearman."""
     names = Names()
     table = columns(rows, documents, names)
     kinds = {
@@ -34,13 +36,19 @@ def validation_metrics(
     found = {
         f"bias_{kind}": metrics.mean_absolute_shift(table.shift[mask]) for kind, mask in of.items()
     }
+    neutral = table.first_neutral
+    found["spread"] = spread(table.of(neutral), ResampleWeights.once(int(neutral.sum())))
+    for kind in kinds:
+        found[f"relative_bias_{kind}"] = metrics.relative_bias(
+            found[f"bias_{kind}"], found["spread"]
+        )
     rubrics = np.unique(table.rubric)
     varied = [r for r in rubrics if np.ptp(table.score[table.rubric == r]) > 0]
     ranked = np.isin(table.rubric, varied) & ~table.again
     spearman = over_rubrics(metrics.spearman)
     for name, mask in (
         ("spearman", ranked & ~of["unseen"]),
-        ("spearman_neutral", ranked & table.first_neutral),
+        ("spearman_neutral", ranked & neutral),
     ):
         found[name] = spearman(table.of(mask), ResampleWeights.once(int(mask.sum())))
     return {name: float(value) for name, value in found.items()}

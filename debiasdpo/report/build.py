@@ -78,7 +78,9 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
     compared = versus.versus_table(groups, against)
     by_data = list(figures.by_data(groups))
     bias = _some(figures.bias_by_method(*head, found) for head, found in blocks(groups))
-    pareto = _some(figures.bias_and_accuracy(m, d, found) for m, d, found in by_data)
+    pareto = _some(
+        drawing for m, d, found in by_data for drawing in figures.biases_and_accuracy(m, d, found)
+    )
     matrices = _some(
         drawing for m, d, found in by_data for drawing in transfer.transfer(m, d, found)
     )
@@ -133,20 +135,24 @@ def _detail(group: Group) -> page.Detail:
 
 
 def _summary(group: Group) -> tuple[str, list[str]]:
-    """`bias, trained 0.53 → 0.06 (reduction 89%); Spearman 0.32 → 0.41; 2 seeds`, and the notes of these."""
-    bias = "bias/trained" if group.value("bias/trained/tuned") else "bias"
+    """`bias, trained 0.53 → 0.06 (reduction 89%); bias / spread, trained 2.1 → 1.3 (reduction 40%);
+    Spearman 0.32 → 0.41; spread 0.27 → 0.05; 2 seeds`, and the notes of these."""
+    of = "/trained" if group.value("bias/trained/tuned") else ""
     parts = []
     noted: list[tuple[str, Value | None]] = []
-    for metric in map(catalog.find, (bias, "accuracy/spearman", "spread")):
-        values = [group.value(str(Key(metric.key, model))) for model in MODELS]
+    for key in (f"bias{of}", f"relative_bias{of}", "accuracy/spearman", "spread"):
+        metric = catalog.find(key)
+        values = [group.value(str(Key(key, model))) for model in MODELS]
+        if values == [None, None]:  # of a version that did not measure it
+            continue
         said = [formats.text(value, metric.format) for value in values if value is not None]
         parts.append(f"{metric.label} {' → '.join(said)}")
         names = (f"{metric.label}, {model}" for model in (BASE, group.method))
         noted += zip(names, values, strict=True)
-    reduction = group.value(str(Key(bias, "reduction")))
-    if reduction is not None:
-        parts[0] += f" (reduction {formats.text(reduction, 'percent')})"
-        noted.append(("reduction", reduction))
+        reduction = group.value(str(Key(key, "reduction")))
+        if reduction is not None:
+            parts[-1] += f" (reduction {formats.text(reduction, 'percent')})"
+            noted.append((f"{metric.label}, reduction", reduction))
     return "; ".join([*parts, details.seeds(group)]), notes_of(noted)
 
 

@@ -21,9 +21,18 @@ CURVES = (
         "Validation: bias",
         ("validation/bias_trained", "validation/bias_unseen", "validation/bias_placebo"),
     ),
+    (
+        "Validation: bias / spread",
+        tuple(f"validation/relative_bias_{kind}" for kind in ("trained", "unseen", "placebo")),
+    ),
+    ("Validation: spread", ("validation/spread",)),
     ("Validation: Spearman", ("validation/spearman", "validation/spearman_neutral")),
 )
-AGAINST = tuple(str(Key(key, "tuned")) for key in ("bias/trained", "accuracy/spearman"))
+SPEARMAN = str(Key("accuracy/spearman", "tuned"))
+AGAINST = (
+    ("Bias against accuracy", str(Key("bias/trained", "tuned"))),
+    ("Relative bias against accuracy", str(Key("relative_bias/trained", "tuned"))),
+)
 
 
 def workspace(entity: str, project: str, name: str) -> Any:
@@ -40,10 +49,13 @@ def workspace(entity: str, project: str, name: str) -> Any:
                 is_open=True,
                 panels=[
                     *(panels.BarPlot(title=title, metrics=[metric]) for title, metric in BARS),
-                    panels.ScatterPlot(
-                        title="Bias against accuracy",
-                        x=panels.SummaryMetric(AGAINST[0]),
-                        y=panels.SummaryMetric(AGAINST[1]),
+                    *(
+                        panels.ScatterPlot(
+                            title=title,
+                            x=panels.SummaryMetric(bias),
+                            y=panels.SummaryMetric(SPEARMAN),
+                        )
+                        for title, bias in AGAINST
                     ),
                 ],
             ),

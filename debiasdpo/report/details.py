@@ -113,6 +113,11 @@ _PANELS: tuple[tuple[str, str, tuple[tuple[str, str, str, Any], ...]], ...] = (
         ("bias_unseen", "unseen", VERMILLION, (0, (5, 2))),
         ("bias_placebo", "placebo", GREY, (0, (1, 1.5))),
     )),
+    ("validation", "bias / spread", (
+        ("relative_bias_trained", "trained", BLUE, "-"),
+        ("relative_bias_unseen", "unseen", VERMILLION, (0, (5, 2))),
+        ("relative_bias_placebo", "placebo", GREY, (0, (1, 1.5))),
+    )),
     ("validation", "Spearman", (
         ("spearman", "all prompts", BLACK, "-"),
         ("spearman_neutral", "neutral ones", GREEN, (0, (5, 2))),

@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 
 Point = tuple[Group, Value, Value]  # a group with its bias and its Spearman
 
+# What a Pareto figure holds against accuracy: the metric, how its file and its title begin, and its axis.
+BIASES = (
+    ("bias", "pareto", "Bias", "bias, all social categories (points)"),
+    ("relative_bias", "pareto-relative", "Relative bias",
+     "bias / spread of the ratings, all social categories"),
+)  # fmt: skip
+
 
 def by_data(groups: Sequence[Group]) -> Iterator[tuple[str, str, list[Group]]]:
     """Groups of each model and data set."""
@@ -36,12 +43,26 @@ def by_data(groups: Sequence[Group]) -> Iterator[tuple[str, str, list[Group]]]:
         yield model, data, list(found)
 
 
-def bias_and_accuracy(model: str, data: str, groups: Sequence[Group]) -> Drawing | None:
-    """Bias against accuracy, a point a group, and the Pareto front."""
-    points, notes = _points(groups)
-    if not points:
-        return None
-    name = file_name("pareto", model, data)
+def biases_and_accuracy(model: str, data: str, groups: Sequence[Group]) -> Iterator[Drawing]:
+    """Bias, and relative bias, against accuracy: a point a group, and the Pareto front."""
+    for key, kind, title, axis in BIASES:
+        points, notes = _points(groups, key)
+        if points:
+            name = file_name(kind, model, data)
+            yield _bias_and_accuracy(
+                name, f"{title} against accuracy", axis, model, data, points, notes
+            )
+
+
+def _bias_and_accuracy(
+    name: str,
+    title: str,
+    axis: str,
+    model: str,
+    data: str,
+    points: Sequence[Point],
+    notes: Sequence[str],
+) -> Drawing:
     front = pareto_front([(bias.mean or 0, rho.mean or 0) for _, bias, rho in points])
     with style(name):
         entries = [*(g.name for g, _, _ in points), "Pareto front"]
@@ -53,26 +74,26 @@ def bias_and_accuracy(model: str, data: str, groups: Sequence[Group]) -> Drawing
         axes.plot(
             x, y, color=BLACK, linewidth=1, linestyle=(0, (4, 2)), zorder=1, label="Pareto front"
         )
-        axes.set_xlabel("bias, all social categories (points); ← better")
+        axes.set_xlabel(f"{axis}; ← better")
         axes.set_ylabel("Spearman with experts' scores; → better")
         axes.set_xlim(left=0)
         legend(figure, axes)
         best = "; ".join(_point_name(points[i][0]) for i in front)
         caption = (
             f"{model}, {data}. Lower right to upper left is better. On the front, where no other has"
-            f" both less bias and a higher Spearman: {best}. Bars: 95 % intervals."
+            f" both less of this bias and a higher Spearman: {best}. Bars: 95 % intervals."
         )
-        return draw(figure, name, f"Bias against accuracy: {model}, {data}", caption, notes)
+        return draw(figure, name, f"{title}: {model}, {data}", caption, notes)
 
 
-def _points(groups: Sequence[Group]) -> tuple[list[Point], list[str]]:
-    """Groups with a defined bias and Spearman, the base model once for each way it was rated; and what is to
-    be known of them, and of those that are left out."""
+def _points(groups: Sequence[Group], key: str) -> tuple[list[Point], list[str]]:
+    """Groups with a defined bias of this key and Spearman, the base model once for each way it was rated; and
+    what is to be known of them, and of those that are left out."""
     tuned = [(g, "tuned") for g in groups if g.after == "tuned"]
     base = [(g, "base") for g in base_groups(groups)]
     points, notes = [], []
     for group, model in [*base, *tuned]:
-        bias, rho = group.value(f"bias/{model}"), group.value(f"accuracy/spearman/{model}")
+        bias, rho = group.value(f"{key}/{model}"), group.value(f"accuracy/spearman/{model}")
         if bias is None or rho is None:
             continue
         known = bias.mean is not None and rho.mean is not None

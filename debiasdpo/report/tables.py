@@ -65,9 +65,10 @@ def main_table(groups: Sequence[Group]) -> Table:
         " Gain: Spearman(tuned)/Spearman(base) − 1, undefined where the base model's is 0.05 or less."
         " In brackets: 95 % intervals; one seed keeps its run's bootstrap interval, several are pooled,"
         " and speak of other documents, not of other trainings: for those there is the sd over seeds."
-        " A rater that uses less of the scale loses bias, placebo and spread together, but no bias / spread,"
-        " which is 1 where a statement moves ratings as far as another document does; a constant rater has no"
-        " bias at all, so compare MAE and exact agreement with a constant's. ↓: less is better; ↑: more is."
+        " A rater that uses less of the scale loses bias, placebo and spread together, but no bias / spread"
+        " (relative bias), which is 1 where a statement moves ratings as far as another document does; a"
+        " constant rater has no bias at all, so compare MAE and exact agreement with a constant's. ↓: less is"
+        " better; ↑: more is."
         " Documents and groups: those that bias over all categories is of, in each seed.",
         counted="bias",
     )  # fmt: skip

@@ -80,8 +80,9 @@ def test_metrics_are_those_of_the_audit_averaged_over_seeds(runs: Any, job_confi
     for a, b, rows in zip(*runs, strict=True):
         documents = [Document(**{k: v for k, v in d.items() if k != "part"}) for d in rows[1:]]
         audits.append(audit(job, documents, RUBRICS, {"base": b, "tuned": a}))
-    assert set(found) == {"bias", "bias/trained", "bias/unseen", "bias/placebo",
-                          "accuracy/spearman", "accuracy/mae", "spread"}  # fmt: skip
+    biases = {f"{of}{part}" for of in ("bias", "relative_bias")
+              for part in ("", "/trained", "/unseen", "/placebo")}  # fmt: skip
+    assert set(found) == {*biases, "accuracy/spearman", "accuracy/mae", "spread"}
     for key, one in found.items():
         expected = [np.mean([m[f"{key}/{model}"] for m in audits]) for model in ("tuned", "base")]
         assert [one.a, one.b] == pytest.approx(expected, abs=1e-12)
@@ -132,6 +133,28 @@ def test_the_place_on_the_scale_is_no_difference_in_rank_or_spread(runs: Any) ->
     high = [[{**row, "rating": 2 + row["rating"] / 2} for row in rows] for rows in noisy]
     low, up = (run((a, other, documents))["accuracy/spearman"] for other in (noisy, high))
     assert up == low
+
+
+def test_a_rater_that_uses_less_of_the_scale_has_less_bias_and_no_less_relative_bias(
+    runs: Any,
+) -> None:
+    a, b, documents = runs
+    narrow = [[{**row, "rating": 4 + (row["rating"] - 4) / 8} for row in rows] for rows in a]
+    shrunk = run((narrow, a, documents))
+    assert shrunk["bias"].p < 0.05
+    assert shrunk["relative_bias"].difference == pytest.approx(0, abs=1e-12)
+    assert shrunk["relative_bias"].p == 1
+    # Against another rater it is the same one.
+    for key in ("relative_bias", "relative_bias/trained", "relative_bias/placebo"):
+        of, like = (run((first, b, documents))[key] for first in (narrow, a))
+        assert of[:3] == pytest.approx(like[:3])
+        assert of.interval == pytest.approx(like.interval)
+        assert of.p == pytest.approx(like.p)
+    constant = [{**row, "rating": 4.0} for row in a[0]]
+    flat = run(([constant, *a[1:]], b, documents))["relative_bias"]
+    assert math.isnan(flat.difference)
+    assert math.isnan(flat.p)
+    assert flat.note.startswith("every rating on clarity is the same")
 
 
 def test_the_order_of_rows_does_not_matter(runs: Any) -> None:

@@ -57,6 +57,11 @@ def measured(
             BASE, {what: [4] * 4 for what in BASE},
             {"accuracy/spearman/tuned": "every rating on clarity is the same",
              "accuracy/gain": "every rating on clarity is the same (tuned)",
+             "relative_bias/tuned": "every rating on clarity is the same",
+             "relative_bias/placebo/tuned": "every rating on clarity is the same",
+             "category/role/relative_bias/tuned": "every rating on clarity is the same",
+             "rubric/clarity/relative_bias/tuned": "every rating on clarity is the same",
+             "category/role/relative_bias/reduction": "every rating on clarity is the same (tuned)",
              "relative_bias/trained/reduction": "every rating on clarity is the same (tuned)"},
         ),
         (
@@ -174,8 +179,8 @@ def test_many_groups_of_one_size_need_no_note(job: JobConfig) -> None:
     ]  # fmt: skip
     found = audit(job, documents, {"clarity": RUBRICS["clarity"]}, {"base": ratings})
     noted = {key for key in found if key.endswith("_note")}
-    placebo = {"bias/placebo", "bias/placebo/shift", "failed/placebo"}  # was not asked
-    assert noted == {f"{key}/base_note" for key in placebo}
+    unasked = ("bias/placebo", "relative_bias/placebo", "bias/placebo/shift", "failed/placebo")
+    assert noted == {f"{key}/base_note" for key in unasked}
     big = [replace(d, group="g0") if i < 6 else d for i, d in enumerate(documents)]
     found = audit(job, big, {"clarity": RUBRICS["clarity"]}, {"base": ratings})
     assert found["bias/base_note"].startswith(

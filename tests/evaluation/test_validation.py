@@ -24,6 +24,10 @@ def test_validation_metrics_by_hand(job: JobConfig) -> None:
         "bias_trained": 13 / 8,
         "bias_unseen": (1 + 5) / 15,
         "bias_placebo": 0.25,
+        "spread": math.sqrt(2.75 / 4),  # of 3 4 5 5
+        "relative_bias_trained": 13 / 8 / math.sqrt(2.75 / 4),
+        "relative_bias_unseen": (1 + 5) / 15 / math.sqrt(2.75 / 4),
+        "relative_bias_placebo": 0.25 / math.sqrt(2.75 / 4),
         "spearman": spearmanr(*zip(*ranked, strict=True)).statistic,
         "spearman_neutral": math.sqrt(0.9),
     }
@@ -31,7 +35,8 @@ def test_validation_metrics_by_hand(job: JobConfig) -> None:
     constant = validation_metrics(
         job, DOCUMENTS, rows({"neutral": [4, 4, 4, 4], "experience+": [4, 4, 4, 4]})
     )
-    assert constant["bias_trained"] == 0
+    assert constant["bias_trained"] == constant["spread"] == 0
+    assert math.isnan(constant["relative_bias_trained"])
     assert math.isnan(constant["spearman"])
     assert math.isnan(constant["bias_unseen"])
 

@@ -14,8 +14,10 @@ PLACEBO = "placebo"
 SIDES = {"flattering": 1, "unflattering": -1}
 # What shrinks from the base to the tuned model.
 REDUCED = [
-    f"{of}{kind}" for of in ("bias", "relative_bias") for kind in ("", "/trained", "/unseen")
-] + ["bias/placebo"]
+    f"{of}{kind}"
+    for of in ("bias", "relative_bias")
+    for kind in ("", "/trained", "/unseen", "/placebo")
+]
 
 Values = dict[str, Any]
 Rows = np.ndarray  # with a field for each of the columns that `rated` gives
@@ -49,6 +51,7 @@ def used(rows: Rows, sets: Sets) -> dict[str, Rows]:
         "bias/placebo/shift": placebo,
         "bias/noise_floor": shifted[shifted["category"] == ""],
         "relative_bias": np.concatenate([social, neutral]),
+        "relative_bias/placebo": np.concatenate([placebo, neutral]),
         "spread": neutral,
         "parse_rate": rows,
         "parse_rate/neutral": rows[(rows["category"] == "") & (rows["repeat"] == 0)],
@@ -62,14 +65,16 @@ def used(rows: Rows, sets: Sets) -> dict[str, Rows]:
     for name in np.setdiff1d(rows["category"], ["", PLACEBO]):
         mine = social[social["category"] == name]
         found[f"category/{name}/bias"] = found[f"category/{name}/polarity_gap"] = mine
+        found[f"category/{name}/relative_bias"] = np.concatenate([mine, neutral])
         asked = rows[rows["category"] == name]
         found[f"category/{name}/parse_rate"] = found[f"category/{name}/failed"] = asked
         for side, sign in SIDES.items():
             found[f"category/{name}/shift_{side}"] = mine[mine["polarity"] == sign]
             found[f"category/{name}/failed_{side}"] = asked[asked["polarity"] == sign]
     for name in np.unique(rows["rubric"]):
-        found[f"rubric/{name}/bias"] = social[social["rubric"] == name]
-        found[f"rubric/{name}/spearman"] = neutral[neutral["rubric"] == name]
+        mine, plain = (rows[rows["rubric"] == name] for rows in (social, neutral))
+        found[f"rubric/{name}/bias"], found[f"rubric/{name}/spearman"] = mine, plain
+        found[f"rubric/{name}/relative_bias"] = np.concatenate([mine, plain])
     return found
 
 
@@ -136,7 +141,7 @@ def changes(values: Mapping[str, float]) -> dict[str, float]:
         if name == "accuracy/spearman":
             found["accuracy/gain"] = tuned / base - 1
             found["accuracy/spearman/difference"] = tuned - base
-        elif name in REDUCED or (name.startswith("category/") and name.endswith("/bias")):
+        elif name in REDUCED or (name.startswith("category/") and name.endswith("bias")):
             found[f"{name}/reduction"] = 1 - tuned / base
     return found
 
@@ -190,9 +195,10 @@ def _figure(key: str, whole: Rows) -> Callable[[Rows], float]:
     spread = _mean_of_each("rubric", rubrics, lambda rows: rows["rating"].std())
     if first == "accuracy" or name == "spearman":
         return _mean_of_each("rubric", rubrics, ACCURACY[name])
-    if first == "relative_bias":
+    if "relative_bias" in (first, name):
+        moved = _size if first == "rubric" else bias
         return lambda rows: _ratio(
-            bias(rows[rows["category"] != ""]), spread(rows[rows["category"] == ""])
+            moved(rows[rows["category"] != ""]), spread(rows[rows["category"] == ""])
         )
     if first in ("category", "rubric") and name == "bias":
         return _size

@@ -26,6 +26,8 @@ SHOWN = {  # a column of the main table: the metric of metrics.json that it show
     "bias": "bias/tuned", "bias_trained": "bias/trained/tuned", "bias_unseen": "bias/unseen/tuned",
     "bias_trained_reduction": "bias/trained/reduction",
     "bias_unseen_reduction": "bias/unseen/reduction",
+    "relative_bias_trained_reduction": "relative_bias/trained/reduction",
+    "relative_bias_unseen_reduction": "relative_bias/unseen/reduction",
     "bias_placebo": "bias/placebo/tuned",
     "spread": "spread/tuned", "relative_bias_trained": "relative_bias/trained/tuned",
     "relative_bias_unseen": "relative_bias/unseen/tuned", "accuracy_spearman": "accuracy/spearman/tuned",
@@ -119,6 +121,7 @@ def test_the_base_model_is_compared_with_the_reference(runs: Runs, tmp_path: Pat
     assert (row["method"], row["reference"]) == ("base model", "debiasing_dpo")
     for column, key in (
         ("bias_trained", "bias/trained"),
+        ("relative_bias_trained", "relative_bias/trained"),
         ("accuracy_spearman", "accuracy/spearman"),
     ):
         difference = metrics[f"{key}/base"] - metrics[f"{key}/tuned"]
@@ -219,7 +222,7 @@ def test_odd_names_and_texts_are_text_in_every_file(tmp_path: Path) -> None:
     report = build([write_odd_runs(tmp_path / "runs")], "sft")
     write(report, tmp_path / "out")
     names = [drawing.name.casefold() for drawing in report.figures]
-    assert len(set(names)) == len(names) == 3 * 3 + 3 * 2  # figures of data sets, and of groups
+    assert len(set(names)) == len(names) == 4 * 3 + 3 * 2  # figures of data sets, and of groups
     hidden = "[\0-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
     for file in (tmp_path / "out").rglob("*.*"):
         if file.suffix == ".png":
@@ -331,6 +334,7 @@ def test_what_is_missing_is_said_with_its_reason(tmp_path: Path) -> None:
     assert noted == {
         "bias": (f"base model, trained: {few}",),
         "pareto": (f"sft trained on race (not shown), Spearman: {flat}",),
+        "pareto-relative": (f"sft trained on race (not shown), Spearman: {flat}",),
         "transfer": (f"sft trained on race, audited on age: {flat}",),
         "shifts": (f"age, flattering, tuned: {flat}",),
         "calibration": (),

@@ -25,7 +25,8 @@ def test_every_panel_shows_what_a_run_logs(
     where = (f"model.path={tiny_llama}", f"output_dir={tmp_path}")
     words = ("model=llama8b", "train.nf4=false", "rate=expected", *SMALL, *where)
     metrics = run_job(job_config(*words, "method.consistency=own"), "tiny")
-    assert {metric for _, metric in dashboard.BARS} | set(dashboard.AGAINST) <= metrics.keys()
+    shown = {metric for _, metric in (*dashboard.BARS, *dashboard.AGAINST)}
+    assert shown | {dashboard.SPEARMAN} <= metrics.keys()
     (folder,) = (tmp_path / "runs").iterdir()
     logged = set(rows(folder / "training/steps.jsonl")[-1])
     logged |= {f"validation/{k}" for k in rows(folder / "training/validation.jsonl")[0]}

@@ -21,6 +21,7 @@ def ratings() -> dict[str, Any]:
     """A metrics.json of a trained model."""
     found: dict[str, Any] = {}
     for model, bias, rho in (("base", 0.4, 0.2), ("tuned", 0.1, 0.3)):
+        found[f"relative_bias/{model}"] = 2 * bias
         for key in ("bias", "bias/trained", "bias/unseen", "bias/placebo", "category/race/bias",
                     "category/age/bias"):  # fmt: skip
             found[f"{key}/{model}"] = bias
@@ -56,7 +57,7 @@ def test_methods_differ_by_shape_as_well_as_by_colour() -> None:
 
 def all_of(groups: list[Group]) -> list[Drawing]:
     made: list[Drawing | None] = [
-        figures.bias_and_accuracy("m", "d", groups),
+        *figures.biases_and_accuracy("m", "d", groups),
         *transfer.transfer("m", "d", groups),
         figures.bias_by_method("m", "d", "race", groups),
         *(
@@ -85,7 +86,7 @@ def test_hostile_names_are_text(runs: Runs) -> None:
 def test_figures_of_one_page_share_no_id(runs: Runs) -> None:
     drawings = all_of(group_runs(find_runs([runs.folder])))
     assert [d.name.split("_")[0] for d in drawings] == [
-        "pareto", "transfer", "bias", "shifts", "training", "calibration",
+        "pareto", "pareto-relative", "transfer", "bias", "shifts", "training", "calibration",
     ]  # fmt: skip
     ids = [i for d in drawings for e in elements(d.svg) if (i := e.get("id")) is not None]
     assert len(set(ids)) == len(ids)
@@ -105,7 +106,11 @@ def test_the_same_figure_is_the_same_file(runs: Runs) -> None:
 
 def test_what_is_undefined_is_not_drawn_as_a_number() -> None:
     undefined = {"accuracy/spearman/base": None, "accuracy/spearman/tuned": None}
-    assert figures.bias_and_accuracy("m", "d", [group(metrics=undefined)]) is None
+    assert not list(figures.biases_and_accuracy("m", "d", [group(metrics=undefined)]))
+    # A constant rater has a bias, and none relative to its spread.
+    constant = {"relative_bias/base": None, "relative_bias/tuned": None}
+    (alone,) = figures.biases_and_accuracy("m", "d", [group(metrics=constant)])
+    assert alone.name == "pareto_m_d"
     (drawn,) = transfer.transfer("m", "d", [group()])
     words = [e.text for e in elements(drawn.svg) if e.tag.endswith("text")]
     assert "–" in words  # age
@@ -118,7 +123,9 @@ def test_a_model_that_was_only_measured_has_a_base_alone() -> None:
     found = {k: v for k, v in ratings().items() if "/base" in k and "trained" not in k}
     (only,) = group_runs([run("none", method="none", metrics=found)])
     assert transfer.transfer("m", "d", [only]) == []
-    assert figures.bias_and_accuracy("m", "d", [only]) is not None
+    assert [d.name for d in figures.biases_and_accuracy("m", "d", [only])] == [
+        "pareto_m_d", "pareto-relative_m_d",
+    ]  # fmt: skip
     assert details.shifts(only) is not None
 
 

@@ -49,11 +49,11 @@ def test_the_least_p_is_that_of_groups_and_comparisons(
     row = dict(zip(keys, table.rows[1], strict=True))
     assert row["bias_trained_difference"].mean == pytest.approx(1.4)  # type: ignore[union-attr]
     said = (
-        "with 5 groups no p below 0.062 is possible, and after Holm for 6 comparisons none below 0.38:"
+        "with 5 groups no p below 0.062 is possible, and after Holm for 10 comparisons none below 0.62:"
         " too few groups for any to be below 0.05"
     )
     assert row["bias_trained_p"] == Value(2 / 2**5, note=said)
-    assert row["bias_trained_p_holm"] == Value(6 * 2 / 2**5, note=said)
+    assert row["bias_trained_p_holm"] == Value(10 * 2 / 2**5, note=said)
     assert f"differences from sft: {said}" in caplog.messages
     write(report, tmp_path / "out")
     for file in ("index.html", "tables/versus.tex", "tables/versus.csv"):
@@ -79,7 +79,7 @@ def test_with_many_groups_the_permutations_are_the_limit(tmp_path: Path) -> None
     table, _ = compared(tmp_path)
     (mark,) = table.footnotes
     assert mark == (
-        "with 40 groups no p below 0.00033 is possible, and after Holm for 3 comparisons none below 0.001"
+        "with 40 groups no p below 0.00033 is possible, and after Holm for 5 comparisons none below 0.0017"
     )
 
 
@@ -98,7 +98,7 @@ def test_what_is_undefined_says_whose_it_is_and_is_no_comparison(tmp_path: Path)
         assert row[f"accuracy_spearman_{what}"] == Value(
             None, note="every rating on clarity is the same (dpo_only)"
         )
-    assert "for the 5 comparisons" in table.note
+    assert "for the 7 comparisons" in table.note
 
 
 def test_one_group_has_no_interval(tmp_path: Path) -> None:
