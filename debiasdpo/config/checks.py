@@ -55,6 +55,11 @@ def _one_way(method: "MethodConfig") -> Iterable[str]:
             "method: trains and changes prompts at once, so that no one could tell which of the two did"
             " what; choose one"
         )
+    if method.trains_weights and method.head is not None:
+        yield (
+            "method.head: a head is fitted on frozen weights, and the keys chosen, sft and consistency train"
+            " them; choose one"
+        )
     if method.min_shift > 0 and not method.prefers:
         yield (
             f"method.min_shift: filters preference pairs, which method={method.name} does not make;"
@@ -96,7 +101,7 @@ def _trainable_model(
         yield (
             f"method: {method.name} trains weights, and model.kind={model.kind} has none; set method=none"
         )
-    elif train.adapter == "full" and model.nf4:
+    elif method.trains_weights and train.adapter == "full" and model.nf4:
         yield (
             "model.nf4: full fine-tuning cannot train 4-bit weights;"
             " set model.nf4=false, or train=qlora"
@@ -116,6 +121,14 @@ def _sampling(method: "MethodConfig", rate: "RateConfig") -> Iterable[str]:
         yield (
             f"rate.temperature: nothing is sampled with rate.readout=expected and method={method.name};"
             " set rate.temperature=0"
+        )
+
+
+def _head(method: "MethodConfig", rate: "RateConfig") -> Iterable[str]:
+    if method.head is not None and rate.readout != "expected":
+        yield (
+            "rate.readout: a head rates before anything is written, so that it can be compared with expected"
+            " ratings only; set rate=expected"
         )
 
 
@@ -153,5 +166,6 @@ CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
     _trainable_model,
     _batches,
     _sampling,
+    _head,
     _format,
 )

@@ -8,6 +8,18 @@ from debiasdpo.config.rate import Readout
 from debiasdpo.schema import Count, NonNegative, Positive, Section, Text
 
 
+class HeadConfig(Section):
+    """Keys of `method.head`: what is tried for it, by cross-validation over training groups."""
+
+    layers: Annotated[
+        tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...], Field(min_length=1)
+    ]  # depths: 0.5 is the middle layer, 1 the last
+    # Weight of the shifts under context, beside the errors (lambda of `training.head`).
+    invariance: Annotated[tuple[NonNegative, ...], Field(min_length=1)]
+    penalty: Annotated[tuple[Positive, ...], Field(min_length=1)]  # of ridge regression (alpha)
+    folds: Annotated[int, Field(ge=2)]
+
+
 class MethodConfig(Section):
     """Keys of `method=` (docs/methods.md): what is trained on, or how prompts are changed; neither: the
     model is audited as it is."""
@@ -24,6 +36,8 @@ class MethodConfig(Section):
     balanced: bool = False  # every score level weighs the same in the SFT term
     statements: Count | None = 1  # train statements of each category a prompt; None: all
     min_shift: NonNegative = 0.0  # keep a pair only if its two ratings are at least this far apart
+    # A line through the frozen model's hidden states, in place of an objective (`training.head`).
+    head: HeadConfig | None = None
     # Prompts, without training.
     reminder: Text | None = None  # said before the instruction
     think: bool = False  # reason before rating also where rate.readout=expected
@@ -37,8 +51,13 @@ class MethodConfig(Section):
         return tuple(name for name, there in has.items() if there)
 
     @property
-    def trains(self) -> bool:
+    def trains_weights(self) -> bool:
         return bool(self.terms)
+
+    @property
+    def trains(self) -> bool:
+        """Whether it makes a rater from the training part: by training weights, or a head on frozen ones."""
+        return self.trains_weights or self.head is not None
 
     @property
     def changes_prompts(self) -> bool:

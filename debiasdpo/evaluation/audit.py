@@ -124,7 +124,7 @@ def _values(
     sets: dict[str, Sequence[str]] = {"social": social}
     if PLACEBO in job.audit_categories:
         sets["placebo"] = [PLACEBO]
-    if job.method.trains or job.method.changes_prompts:
+    if job.method.changes_ratings:
         sets["trained"] = [c for c in social if c in job.context.train_categories]
         sets["unseen"] = job.unseen_categories
     each = {None: [""], "category": social, "rubric": list(rubrics)}

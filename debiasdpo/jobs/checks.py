@@ -67,12 +67,12 @@ def folder_problem(path: Path) -> str | None:
 def _engine(method: "MethodConfig", train: "TrainConfig") -> Iterable[str]:
     if train.engine != "trl":
         return
-    if method.trains and not method.prefers:
+    if method.trains_weights and not method.prefers:
         yield (
             f"train.engine: trl computes a preference loss, which method={method.name} does not have;"
             " set train.engine=tree"
         )
-    elif method.trains and importlib.util.find_spec("trl") is None:
+    elif method.trains_weights and importlib.util.find_spec("trl") is None:
         yield "train.engine: trl needs a package: pip install 'trl==1.16.*'"
     elif processes.size() > 1:
         yield "train.engine: trl runs in one process only; set train.engine=tree, or start one process"
@@ -85,7 +85,7 @@ def _attention_here(method: "MethodConfig", model: AnyModelConfig) -> Iterable[s
 
     if torch.cuda.is_available() and model.attention == "segments":
         yield "model.attention: segments runs on a CPU only; set model.attention=auto, flex or dense"
-    if not torch.cuda.is_available() and model.attention == "flex" and method.trains:
+    if not torch.cuda.is_available() and model.attention == "flex" and method.trains_weights:
         yield "model.attention: flex cannot train on a CPU; set model.attention=auto or segments"
 
 

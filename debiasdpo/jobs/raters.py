@@ -6,6 +6,7 @@ from pathlib import Path
 from debiasdpo.config.job import JobConfig
 from debiasdpo.models.held import HeldModel
 from debiasdpo.raters.base import Rater
+from debiasdpo.raters.head import HeadRater, load_heads
 from debiasdpo.raters.local import Load, LocalRater
 
 
@@ -15,6 +16,9 @@ def configured_rater(
     """The rater of `config.model`, untrained (None) or as trained into `weights`. `held`: the local model, of
     a job that has one. A further kind of rater is made here (docs/extending.md)."""
     model = held()
+    if weights is not None and config.method.head is not None:
+        untrained = local_rater(config, model.load, model.identity(weights))
+        return HeadRater(untrained, load_heads(weights))
     return local_rater(config, lambda: model.load(weights), model.identity(weights))
 
 
@@ -24,7 +28,7 @@ def hold_model(config: JobConfig, cache: Path) -> HeldModel:
         config.local_model,
         cache,
         full=config.train.adapter == "full",
-        trains=config.method.trains,
+        trains=config.method.trains_weights,
         thinks=config.rate.thinks,
     )
 

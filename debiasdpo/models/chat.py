@@ -9,6 +9,7 @@ from debiasdpo.config.data import Scale
 from debiasdpo.errors import UserError
 from debiasdpo.models.encoding import Encoding
 from debiasdpo.models.template import THOUGHT_TAG, Template
+from debiasdpo.packing.prefix_tree import common_prefix
 from debiasdpo.prompts.rendering import Messages, answer
 
 if TYPE_CHECKING:
@@ -74,6 +75,13 @@ class Chat:
             ambiguous = any(a != b and b[: len(a)] == a for a in open_ends for b in open_ends)
             self._levels[scale, last_line] = answers if ambiguous else open_ends
         return self._levels[scale, last_line]
+
+    def before_level(self, scale: Scale) -> Ids:
+        """What the answers for all levels of the scale begin with: `Rating: `, as far as its tokens are
+        theirs alike."""
+        levels = self.level_ids(scale)
+        shared = min(common_prefix(levels[0], other) for other in levels[1:])
+        return levels[0][:shared]
 
     def stop(self, also: int | Sequence[int] | None) -> Ids:
         """The tokens at which the model stops writing: those that end a turn or a text, and the model's

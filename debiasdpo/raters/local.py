@@ -14,6 +14,7 @@ from debiasdpo.packing.finite import each_finite, overflow, require_finite
 from debiasdpo.packing.generation import Generated, Held, Sampling, generate
 from debiasdpo.packing.logprobs import Completion, sequence_logprobs
 from debiasdpo.packing.memory import BatchLimit, is_out_of_memory
+from debiasdpo.packing.states import hidden_states
 from debiasdpo.packing.tokens import packed_ranges, stable_seed
 from debiasdpo.prompts.rendering import Twins, answer
 from debiasdpo.raters.base import Capability, Question, Reply, Wanted, read_reply
@@ -22,6 +23,7 @@ from debiasdpo.raters.json_form import HEAD, hold_to_json
 from debiasdpo.raters.reading import whole_sentences
 
 if TYPE_CHECKING:
+    import numpy as np
     from transformers import PreTrainedModel
 
 Result = TypeVar("Result")
@@ -119,6 +121,23 @@ class LocalRater:
             Reply(f"{text}{answer(scale.nearest(rating))}", rating)
             for text, rating, scale in zip(reasoning, ratings, scales, strict=True)
         ]
+
+    def states(self, questions: Sequence[Question], layers: Sequence[int]) -> "list[np.ndarray]":
+        """Of each question, the hidden states after `layers` at the token before the level of its answer
+        `Rating: k`: (L, hidden size) each, float32 (`packing.states`)."""
+        model, chat = self._load()
+        ids = [chat.prompt_ids(q.messages) + chat.before_level(q.scale) for q in questions]
+
+        def work(rows: Sequence[int]) -> "list[np.ndarray]":
+            return list(hidden_states(model, [ids[r] for r in rows], layers, self._attention))
+
+        return self._packed(questions, ids, [0] * len(ids), work)
+
+    @property
+    def layers(self) -> int:
+        """How many decoder layers the model has."""
+        model, _ = self._load()
+        return int(model.config.get_text_config().num_hidden_layers)
 
     def _objects(self, questions: Sequence[Question], reading: RateConfig) -> list[Reply]:
         """Replies that are held to the form of `rate.format=json` while they are written."""

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.config.rate import RateConfig
@@ -50,6 +51,14 @@ def training_prompts(config: JobConfig, corpus: SplitCorpus) -> list[Prompt]:
     pool = statements(config.context, config.context.train_categories, "train")
     turns = by_category(pool, config.method.statements)
     return flat(RatingPrompts(style(config), corpus.parts["train"], corpus.rubrics, turns))
+
+
+def head_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
+    """The same, with the placebo's train statements too: a head is to say the same whatever is added."""
+    names = dict.fromkeys((*config.context.train_categories, PLACEBO))
+    pool = statements(config.context, [n for n in names if n in config.context.categories], "train")
+    turns = by_category(pool, config.method.statements)
+    return RatingPrompts(style(config), corpus.parts["train"], corpus.rubrics, turns)
 
 
 def reasoned_prompts(config: JobConfig, corpus: SplitCorpus) -> list[list[Prompt]]:

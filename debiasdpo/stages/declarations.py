@@ -11,6 +11,7 @@ from debiasdpo.evaluation import catalog
 from debiasdpo.prompts.rendering import flat
 from debiasdpo.stages.asked import (
     audited_prompts,
+    head_prompts,
     mitigated_prompts,
     mitigated_reading,
     reasoned_prompts,
@@ -90,6 +91,25 @@ def _training_settings(config: JobConfig) -> dict[str, object]:
     return found
 
 
+def _states_settings(config: JobConfig) -> dict[str, object]:
+    assert config.method.head is not None
+    return {
+        "layers": config.method.head.layers,
+        "scales": {name: list(r.scale) for name, r in rubrics_of(config.data).items()},
+        "batching": config.batching.model_dump(mode="json", exclude={"shards"}),
+        "states": 1,  # raise it when they are taken elsewhere
+    }
+
+
+def _head_settings(config: JobConfig) -> dict[str, object]:
+    assert config.method.head is not None
+    return {
+        "head": config.method.head.model_dump(mode="json"),
+        "seed": config.seed,
+        "fit": 1,  # raise it when heads are fitted or chosen differently
+    }
+
+
 def _metrics_settings(config: JobConfig) -> dict[str, object]:
     return {
         "rubrics": {n: r.model_dump(mode="json") for n, r in rubrics_of(config.data).items()},
@@ -135,7 +155,7 @@ REASONING = Stage(
 )  # fmt: skip
 PAIRS = Stage(
     "pairs", "pairs", ("pairs.jsonl",),
-    needed=lambda config: config.method.trains,
+    needed=lambda config: config.method.trains_weights,
     settings=_pairs_settings,
     after=("documents", "reasoning"),
     prompts=lambda config, corpus: [training_prompts(config, corpus)],
@@ -149,11 +169,26 @@ REFERENCE = Stage(
 )  # fmt: skip
 TRAINING = Stage(
     "training", "training", ("weights/", "steps.jsonl", "validation.jsonl", "best_step.json"),
-    needed=lambda config: config.method.trains,
+    needed=lambda config: config.method.trains_weights,
     settings=_training_settings,
     after=("pairs", "reference"),
     prompts=watched_prompts,
     tokens=lambda config, work, stage: work.training(watched_prompts(config, work.sample)),
+)  # fmt: skip
+STATES = Stage(
+    "states", "states", ("states.jsonl",),
+    needed=lambda config: config.method.head is not None,
+    settings=_states_settings,
+    after=("documents",),
+    part="train",
+    prompts=head_prompts,
+    tokens=_asked,
+)  # fmt: skip
+HEAD = Stage(
+    "head", "head", ("weights/", "head.json"),
+    needed=lambda config: config.method.head is not None,
+    settings=_head_settings,
+    after=("states",),
 )  # fmt: skip
 REWRITES = Stage(
     "rewrites", "ratings", ("rewrites.jsonl",),
@@ -169,7 +204,7 @@ RATINGS_TUNED = Stage(
     "ratings_tuned", "ratings", ("ratings_tuned.jsonl",),
     needed=lambda config: config.method.changes_ratings,
     settings=lambda config: _rating_settings(config, mitigated_reading(config)),
-    after=("documents", "training", "rewrites"),
+    after=("documents", "training", "head", "rewrites"),
     part="test",
     prompts=mitigated_prompts,
     wanted=lambda config: "reasoning" if config.method.think else "rating",
@@ -183,5 +218,6 @@ METRICS = Stage(
     after=("ratings_base", "ratings_tuned"),
 )  # fmt: skip
 ALL: Sequence[Stage] = (
-    LOAD, RATINGS_BASE, REASONING, PAIRS, REFERENCE, TRAINING, REWRITES, RATINGS_TUNED, METRICS,
+    LOAD, RATINGS_BASE, REASONING, PAIRS, REFERENCE, TRAINING, STATES, HEAD, REWRITES, RATINGS_TUNED,
+    METRICS,
 )  # fmt: skip

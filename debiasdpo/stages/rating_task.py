@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import json
 from array import array
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,30 +108,46 @@ def make_part(
     parts, so that the ratings are too."""
     every = (q for batch in task.batches(part) for q in questions_of(flat(batch), task.scales))
     rater.check(every, task.index.twins, task.index.longest, task.reading)
-    journal = stage.journal()
-    total, position = task.index.prompts(part), 0
-    progress(journal.count, total)
-    with tqdm(
-        total=total, desc=task.title, unit="prompt", disable=None, initial=journal.count
-    ) as bar:
-        for batch in task.batches(part):
-            after = position + sum(len(group) for group in batch)
-            if after > journal.count:
-                journal.cut(position)  # of a batch that was cut off, its beginning may be there
-                _rate_batch(task, flat(batch), rater, journal)
-                bar.update(after - position)
-                progress(after, total)
-            position = after
+
+    def rows(prompts: Sequence[Prompt]) -> Iterator[dict[str, Any]]:
+        return _rate_batch(task, prompts, rater)
+
+    total = task.index.prompts(part)
+    in_batches(task.batches(part), total, stage.journal(), task.title, progress, rows)
     return [stage.journal_as(task.file)]
 
 
-def _rate_batch(
-    task: RatingTask, prompts: Sequence[Prompt], rater: Rater, journal: Journal
+def in_batches(
+    every: Iterable[Sequence[Collection[Prompt]]],
+    total: int,
+    journal: Journal,
+    title: str,
+    progress: Progress,
+    rows: Callable[[Sequence[Prompt]], Iterable[Mapping[str, Any]]],
 ) -> None:
+    """Add the `rows` of each batch to the journal, one a prompt, as far as it does not hold them yet.
+    `every`: the batches, the same each time; `total`: their prompts."""
+    position = 0
+    progress(journal.count, total)
+    with tqdm(total=total, desc=title, unit="prompt", disable=None, initial=journal.count) as bar:
+        for batch in every:
+            after = position + sum(len(group) for group in batch)
+            if after > journal.count:
+                journal.cut(position)  # of a batch that was cut off, its beginning may be there
+                journal.append(rows(flat(batch)))
+                bar.update(after - position)
+                progress(after, total)
+            position = after
+
+
+def _rate_batch(
+    task: RatingTask, prompts: Sequence[Prompt], rater: Rater
+) -> Iterator[dict[str, Any]]:
+    """A row for each prompt."""
     replies = rater.reply(questions_of(prompts, task.scales), task.wanted, task.reading)
     if task.wanted != "text":
         replies = [rated(reply) for reply in replies]
-    journal.append(rating_row(p, reply) for p, reply in zip(prompts, replies, strict=True))
+    return (rating_row(p, reply) for p, reply in zip(prompts, replies, strict=True))
 
 
 class Made(NamedTuple):
@@ -163,7 +179,7 @@ def part_store(task: RatingTask, store: Store) -> Store:
 
 def questions_of(prompts: Sequence[Prompt], scales: Mapping[str, Scale]) -> list[Question]:
     """The prompts as a rater gets them."""
-    return [Question(p.key, p.messages, scales[p.rubric], p.repeat) for p in prompts]
+    return [Question(p.key, p.messages, scales[p.rubric], p.rubric, p.repeat) for p in prompts]
 
 
 def rating_row(prompt: Prompt, reply: Reply) -> dict[str, Any]:

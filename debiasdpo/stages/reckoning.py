@@ -122,7 +122,7 @@ def _disk(config: JobConfig, work: Workload, shape: Shape) -> float:
     row = _ROW_BYTES + (written if config.rate.readout == "text" else 0)
     prompts = sum(map(len, audited_prompts(config, work.sample)))
     total += work.whole("test", prompts) * row * (1 + config.method.changes_ratings)
-    if not config.method.trains:
+    if not config.method.trains_weights:
         return total
     total += work.pairs() * (4 * each + 4 * written + 2 * _ROW_BYTES)
     # The kept weights, and two checkpoints.

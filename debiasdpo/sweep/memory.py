@@ -13,7 +13,7 @@ def peak_memory(config: JobConfig, largest_pass: int, shape: Shape) -> float:
     in_4_bits = config.local_model.nf4 and config.train.adapter != "full"
     frozen = shape.linear * (0.52 if in_4_bits else size) + shape.other * size
     rating = frozen + shape.cache * size * largest_pass
-    if not config.method.trains:
+    if not config.method.trains_weights:
         return rating + _LOGITS + _GPU_OVERHEAD
     trained = trained_parameters(config, shape)
     if config.train.adapter == "full":

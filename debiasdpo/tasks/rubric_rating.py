@@ -12,6 +12,7 @@ from debiasdpo.jobs.frame import open_job
 from debiasdpo.jobs.identity import Choices
 from debiasdpo.raters.base import Rater
 from debiasdpo.stages.documents import load_documents
+from debiasdpo.stages.head import fit_heads
 from debiasdpo.stages.measuring import conclude, measure
 from debiasdpo.stages.pairs import pair_up
 from debiasdpo.stages.rating import rate_base, rate_mitigated, rate_tuned
@@ -26,7 +27,10 @@ def run(config: JobConfig, choices: Choices, rater: Rater | None = None) -> dict
         ratings = {"base": rate_base(job, corpus)}
         counts: dict[str, int] = {}
         weights: Path | None = None
-        if config.method.trains:
+        if config.method.head is not None:
+            weights = fit_heads(job, corpus)
+            ratings["tuned"] = rate_tuned(job, corpus, weights)
+        elif config.method.trains:
             pairs, counts = pair_up(job, corpus)
             weights = train(job, corpus, pairs)
             ratings["tuned"] = rate_tuned(job, corpus, weights)

@@ -65,11 +65,11 @@ def test_a_finished_part_is_kept_when_the_job_is_stopped(
     stop_at = [5]
     real = rating_task._rate_batch
 
-    def counted(task: Any, prompts: Any, *more: Any) -> None:
+    def counted(task: Any, prompts: Any, rater: Any) -> Any:
         if len(rated) == stop_at[0]:
             raise KeyboardInterrupt
         rated.append(prompts[0].key)
-        real(task, prompts, *more)
+        return real(task, prompts, rater)
 
     monkeypatch.setattr(rating_task, "_rate_batch", counted)
     with pytest.raises(KeyboardInterrupt):

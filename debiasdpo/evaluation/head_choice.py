@@ -1,0 +1,93 @@
+"""Which head to take: its layer and penalties, by training groups alone."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from debiasdpo import metrics
+from debiasdpo.metrics import ResampleWeights
+from debiasdpo.metrics.resample_weights import group_numbers
+from debiasdpo.raters.head import Head
+from debiasdpo.training.head import Examples, Line, Setting, calibrated, fit, out_of_fold
+
+_DRAWS = 500  # bootstrap resamples of the groups, for a standard error
+_AS_IT_IS = Line(np.ones(1), 0.0)  # of a rating as its own only state
+
+
+class Tried(NamedTuple):
+    """One layer with one setting: what its out-of-fold ratings, calibrated, are worth. Biases, spread and
+    MAE in points."""
+
+    layer: int
+    invariance: float
+    penalty: float
+    spearman: float
+    mae: float
+    spread: float
+    bias: float  # over the contexts that are trained on, the placebo among them
+    relative_bias: float
+    chosen: bool = False
+
+
+def choose_head(
+    layers: Mapping[int, Examples],
+    groups: Sequence[str],
+    fold: npt.NDArray[np.intp],
+    settings: Sequence[Setting],
+    seed: int,
+) -> tuple[Head, list[Tried]]:
+    """The head of one rubric, and all that was tried for it.
+
+    `layers`: the documents' states at each candidate; groups and fold (n,): of each document. Of the layers
+    and settings whose out-of-fold Spearman is within one standard error (of a bootstrap over groups) of the
+    highest, the one with the least relative bias: the rule of one standard error (Breiman et al. 1984), with
+    bias where that has complexity. The head is then fitted on all documents.
+    """
+    scores = next(iter(layers.values())).scores
+    tried: list[Tried] = []
+    rated: list[npt.NDArray[np.float64]] = []
+    for layer, examples in layers.items():
+        out = out_of_fold(examples, fold, settings)
+        for setting, neutral, contextual in zip(settings, *out, strict=True):
+            line = calibrated(_AS_IT_IS, neutral, scores)
+            neutral, contextual = line.rate(neutral[:, None]), line.rate(contextual[:, None])
+            bias = float(metrics.mean_absolute_shift(contextual - neutral[examples.owner]))
+            spread = float(neutral.std())
+            tried.append(
+                Tried(
+                    layer, *setting,
+                    spearman=float(metrics.spearman(neutral, scores)),
+                    mae=float(metrics.mae(neutral, scores)),
+                    spread=spread,
+                    bias=bias,
+                    relative_bias=float(metrics.relative_bias(bias, spread)),
+                )
+            )  # fmt: skip
+            rated.append(neutral)
+    best = int(np.nanargmax([t.spearman for t in tried]))
+    floor = tried[best].spearman - _standard_error(rated[best], scores, groups, seed)
+    able = [i for i, t in enumerate(tried) if t.spearman >= floor]
+    chosen = min(able, key=lambda i: tried[i].relative_bias)
+    setting = Setting(tried[chosen].invariance, tried[chosen].penalty)
+    examples = layers[tried[chosen].layer]
+    (line,) = fit(examples, [setting])
+    out = out_of_fold(examples, fold, [setting])
+    line = calibrated(line, out.neutral[0], scores)
+    tried[chosen] = tried[chosen]._replace(chosen=True)
+    return Head(tried[chosen].layer, *line), tried
+
+
+def _standard_error(
+    ratings: npt.NDArray[np.float64],
+    scores: npt.NDArray[np.float64],
+    groups: Sequence[str],
+    seed: int,
+) -> float:
+    """Of a Spearman correlation: its standard deviation over resampled groups; 0 where that has no value."""
+    number = group_numbers(groups)
+    count = int(number.max()) + 1
+    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), _DRAWS)
+    found = metrics.spearman(ratings, scores, ResampleWeights(number, draws.astype(np.float64)))
+    return float(np.nan_to_num(np.nanstd(found)))

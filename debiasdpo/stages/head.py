@@ -1,0 +1,152 @@
+"""The stages of `method=head`: hidden states of the training part, and heads fitted on them."""
+
+import base64
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from debiasdpo.documents.corpus import SplitCorpus
+from debiasdpo.errors import UserError
+from debiasdpo.evaluation.head_choice import Tried, choose_head
+from debiasdpo.jobs.job import Job
+from debiasdpo.jobs.raters import local_rater
+from debiasdpo.prompts.rendering import Prompt, flat
+from debiasdpo.raters.head import Head, save_heads
+from debiasdpo.stages.declarations import HEAD, STATES
+from debiasdpo.stages.rating_task import batches, in_batches, index_prompts, questions_of
+from debiasdpo.storage.files import JsonlFile, digest, fingerprint_all, write_json
+from debiasdpo.training.head import Examples, folds, grid
+
+log = logging.getLogger(__name__)
+
+
+def fit_heads(job: Job, corpus: SplitCorpus) -> Path:
+    """training/: weights/head.safetensors, the head of each rubric; head.json, what was tried for each."""
+    config = job.config
+    settings = config.method.head
+    assert settings is not None
+    states = _collect_states(job, corpus)
+    scored = [[d.id, d.group, dict(d.scores)] for d in corpus.parts["train"]]
+    inputs = HEAD.inputs(config, states=digest(states), scores=fingerprint_all(scored))
+    with job.store.stage(HEAD.store, inputs) as stage:
+
+        def work() -> list[str]:
+            heads: dict[str, Head] = {}
+            tried: dict[str, list[dict[str, Any]]] = {}
+            for rubric in sorted(corpus.rubrics, key=lambda name: corpus.rubrics[name].asks):
+                heads[rubric], found = _fit(job, corpus, states, rubric)
+                tried[rubric] = [t._asdict() for t in found]
+                _tell(rubric, next(t for t in found if t.chosen))
+            save_heads(heads, stage.folder / "weights")
+            write_json(stage.folder / "head.json", tried)
+            return ["weights/head.safetensors", "head.json"]
+
+        job.make(HEAD.title, stage, work, into="training")
+        return stage.folder / "weights"
+
+
+def _tell(rubric: str, taken: Tried) -> None:
+    log.info(
+        "head of %s: layer %d, invariance %g, penalty %g; out of fold: spearman %.2f, spread %.2f,"
+        " bias / spread %.2f",
+        rubric, taken.layer, taken.invariance, taken.penalty, taken.spearman, taken.spread,
+        taken.relative_bias,
+    )  # fmt: skip
+
+
+def _collect_states(job: Job, corpus: SplitCorpus) -> Path:
+    """states.jsonl: one row a prompt, with the document's states at each layer that is tried."""
+    config = job.config
+    settings = config.method.head
+    assert settings is not None
+    assert STATES.prompts is not None
+    groups = STATES.prompts(config, corpus)
+    index = index_prompts(groups, config.batching.prompts)
+    inputs = STATES.inputs(
+        config,
+        rater=dict(job.model.identity()),
+        prompts=fingerprint_all([p.key, p.messages] for p in flat(groups)),
+    )
+    with job.store.stage(STATES.store, inputs) as stage:
+
+        def work() -> list[str]:
+            rater = local_rater(config, job.model.load, job.model.identity())
+            questions = questions_of(flat(groups), corpus.scales)
+            rater.check(questions, index.twins, index.longest, config.rate)
+            layers = layers_at(settings.layers, rater.layers)
+
+            def rows(prompts: Sequence[Prompt]) -> Iterator[dict[str, Any]]:
+                found = rater.states(questions_of(prompts, corpus.scales), layers)
+                return (_row(p, layers, s) for p, s in zip(prompts, found, strict=True))
+
+            journal = stage.journal()
+            every = batches(groups, config.batching.prompts)
+            in_batches(every, len(questions), journal, STATES.title, job.progress, rows)
+            return [stage.journal_as("states.jsonl")]
+
+        job.make(STATES.title, stage, work)
+        return stage.folder / "states.jsonl"
+
+
+def layers_at(depths: Sequence[float], count: int) -> list[int]:
+    """The layers at these depths of a model with so many, ascending, each once: 1 to count."""
+    return sorted({max(1, round(depth * count)) for depth in depths})
+
+
+def _row(prompt: Prompt, layers: Sequence[int], states: np.ndarray) -> dict[str, Any]:
+    return {
+        "key": prompt.key,
+        "document": prompt.document,
+        "rubric": prompt.rubric,
+        "category": prompt.statement and prompt.statement.category,
+        "layers": list(layers),
+        "states": base64.b64encode(states.astype("<f4").tobytes()).decode(),
+    }
+
+
+def _fit(job: Job, corpus: SplitCorpus, file: Path, rubric: str) -> tuple[Head, list[Tried]]:
+    """The head of one rubric."""
+    settings = job.config.method.head
+    assert settings is not None
+    documents = [d for d in corpus.parts["train"] if rubric in d.scores]
+    groups = [d.group for d in documents]
+    scores = np.array([d.scores[rubric] for d in documents], dtype=np.float64)
+    if len(set(groups)) < settings.folds or not np.ptp(scores) > 0:
+        raise UserError(
+            f"data: the training part has {len(documents)} documents of {len(set(groups))} groups with a"
+            f" score on {rubric}, of {len(set(scores))} different values; a head needs {settings.folds}"
+            " groups (method.head.folds) and two values. Give more documents, or raise data.limit.train"
+        )
+    rows = (row for row in JsonlFile(file) if row["rubric"] == rubric)
+    layers = _examples(rows, [d.id for d in documents], scores)
+    fold = folds(groups, settings.folds, job.config.seed)
+    tried = list(grid(settings.invariance, settings.penalty))
+    return choose_head(layers, groups, fold, tried, job.config.seed)
+
+
+def _examples(
+    rows: Iterable[Mapping[str, Any]], documents: Sequence[str], scores: np.ndarray
+) -> dict[int, Examples]:
+    """The states of one rubric's prompts, by layer."""
+    number = {document: i for i, document in enumerate(documents)}
+    layers: list[int] = []
+    neutral: dict[int, np.ndarray] = {}
+    contextual: list[np.ndarray] = []
+    owner: list[int] = []
+    for row in rows:
+        layers = row["layers"]
+        states = np.frombuffer(base64.b64decode(row["states"]), "<f4").reshape(len(layers), -1)
+        if row["category"] is None:
+            neutral[number[row["document"]]] = states
+        else:
+            contextual.append(states)
+            owner.append(number[row["document"]])
+    plain = np.stack([neutral[i] for i in range(len(documents))]).astype(np.float64)
+    moved = np.stack(contextual).astype(np.float64)
+    return {
+        layer: Examples(plain[:, k], scores, moved[:, k], np.array(owner))
+        for k, layer in enumerate(layers)
+    }

@@ -1,0 +1,130 @@
+"""`method=head` from the command's configuration to ratings, against a forward pass of each prompt alone."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from debiasdpo.errors import UserError
+from debiasdpo.models import loading
+from debiasdpo.raters.head import load_heads
+from debiasdpo.raters.local import LocalRater
+from debiasdpo.stages.head import layers_at
+from tests.helpers.jobs import SMALL, rows, run_folder, run_job
+
+HEAD = (
+    "rate=expected", *SMALL, "method=head", "method.head.folds=3", "data.teachers=20",
+    "data.limit={train:8,validation:2,test:4}",
+)  # fmt: skip
+
+
+@pytest.fixture
+def overrides(tiny_qwen2: Path, tmp_path: Path) -> Callable[..., list[str]]:
+    def build(output: str, *more: str) -> list[str]:
+        return [f"model.path={tiny_qwen2}", f"output_dir={tmp_path / output}", *HEAD, *more]
+
+    return build
+
+
+def test_a_head_rates_and_a_killed_job_goes_on(
+    job_config: Callable[..., Any],
+    overrides: Callable[..., list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = job_config(*overrides("whole"))
+    metrics = run_job(config)
+    folder = run_folder(tmp_path / "whole")
+    assert metrics["bias/trained/tuned"] >= 0
+    tried = json.loads((folder / "training/head.json").read_text())
+    assert set(tried) == {"reasoning", "focus"}
+    for settings in tried.values():
+        assert len(settings) == 2 * 4 * 3  # two layers: half of two, and three quarters, is one
+        assert sum(s["chosen"] for s in settings) == 1
+
+    # Each rating is what the head makes of the model's own state, in a forward pass of its own.
+    heads = load_heads(folder / "training/weights")
+    model, chat = loading.load_model(config.local_model, tmp_path, device="cpu")
+    model.set_attn_implementation("eager")
+    pairs = {r["key"]: r for r in rows(folder / "ratings_tuned.jsonl")}
+    documents = {d["id"]: d for d in rows(folder / "documents/documents.jsonl")}
+    asked = config.data.rubrics
+    neutral = [r for r in pairs.values() if r["category"] is None]
+    assert len(neutral) == 8
+    assert len({r["rating"] for r in neutral}) > 4
+    for row in neutral:
+        rubric = asked[row["rubric"]]
+        content = "\n\n".join(
+            [
+                f"{config.data.heading}\n\n{documents[row['document']]['text']}",
+                f"{rubric.question.strip()} Rate it on a scale from 1 to 7.",
+                config.prompt.instruction.replace("{worst}", "1").replace("{best}", "7"),
+            ]
+        )
+        text = chat.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        ids = chat.tokenizer(text + "Rating: 3", add_special_tokens=False)["input_ids"][:-1]
+        head = heads[row["rubric"]]
+        with torch.no_grad():
+            states = model(torch.tensor([ids]), output_hidden_states=True).hidden_states
+        rating = float(states[head.layer][0, -1].double().numpy() @ head.weight + head.bias)
+        assert row["rating"] == pytest.approx(np.clip(rating, 1, 7), abs=2e-3)
+
+    real, batches = LocalRater.states, []
+
+    def stop(self: LocalRater, questions: Any, layers: Any) -> Any:
+        if len(batches) == 3:
+            raise KeyboardInterrupt
+        batches.append(questions[0].key)
+        return real(self, questions, layers)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalRater, "states", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_job(job_config(*overrides("killed")))
+    (part,) = (tmp_path / "killed/cache/states").glob("*/partial.jsonl")
+    noted = part.read_text().splitlines()
+    assert noted
+    run_job(job_config(*overrides("killed")))
+    (states,) = (tmp_path / "killed/cache/states").glob("*/states.jsonl")
+    assert states.read_text().splitlines()[: len(noted)] == noted
+    again = run_folder(tmp_path / "killed")
+    for name in ("ratings_tuned.jsonl", "training/head.json", "training/weights/head.safetensors"):
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_too_few_groups_are_refused(
+    job_config: Callable[..., Any], overrides: Callable[..., list[str]]
+) -> None:
+    config = job_config(*overrides("few", "data.limit.train=2"))
+    with pytest.raises(UserError, match=r"2 documents of 2 groups.*method\.head\.folds"):
+        run_job(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("rate=text", "rate.readout: a head rates before anything is written"),
+        ("+method.sft=[neutral]", "method.head: a head is fitted on frozen weights"),
+        ("context.train.experience=false", "context.train: no category to train on"),
+        ("data.split.train=0", "data.split.train: must be above 0"),
+    ],
+)
+def test_what_does_not_go_with_a_head(
+    change: str,
+    message: str,
+    job_config: Callable[..., Any],
+    overrides: Callable[..., list[str]],
+) -> None:
+    with pytest.raises(UserError, match=message):
+        job_config(*overrides("refused", change))
+
+
+def test_layers_are_whole_and_each_once() -> None:
+    assert layers_at((0.5, 0.75, 1.0), 24) == [12, 18, 24]
+    assert layers_at((0.1, 0.5, 0.75, 1.0), 2) == [1, 2]
