@@ -1,5 +1,6 @@
 """Hidden states of a causal language model at the ends of sequences, which run once as a prefix tree."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     import torch
 
 
+class _Reached(Exception):
+    """The deepest layer that is needed has run."""
+
+
 def hidden_states(
     model: "torch.nn.Module",
     sequences: Sequence[tuple[int, ...]],
@@ -24,8 +29,9 @@ def hidden_states(
     float32, without gradient.
 
     Layer k of N is what k decoder layers have written (1 to N), and of the last one what the model's final
-    norm makes of it, as transformers numbers `hidden_states`. All sequences run in one packed pass; the
-    caller bounds its size. Raises `NotFinite` where a state is not a number.
+    norm makes of it, as transformers numbers `hidden_states`. All sequences run in one packed pass, through
+    the layers up to the deepest that is asked for; the caller bounds its size. Raises `NotFinite` where a
+    state is not a number.
     """
     import torch
 
@@ -39,10 +45,12 @@ def hidden_states(
         def hook(module: object, inputs: object, output: Any) -> None:
             states = output[0] if isinstance(output, tuple) else output
             found[layer] = states[0][at.to(states.device)]
+            if layer == deepest:
+                raise _Reached
 
         return hook
 
-    last = len(decoder.layers)
+    deepest, last = max(layers), len(decoder.layers)
     hooks = [
         decoder.layers[layer - 1].register_forward_hook(keep(layer))
         for layer in layers
@@ -50,12 +58,12 @@ def hidden_states(
     ]
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), contextlib.suppress(_Reached):
             final = run_tree(model, tree, attention)
+            found[last] = final[at.to(final.device)]
     finally:
         for hook in hooks:
             hook.remove()
-    found[last] = final[at.to(final.device)]
     stacked = torch.stack([found[layer].float() for layer in layers], dim=1)
     require_finite(stacked)
     return stacked.cpu().numpy()

@@ -27,7 +27,7 @@ class Question(NamedTuple):
     key: str  # unique within a stage
     messages: Messages
     scale: Scale  # of the ratings that are asked for
-    rubric: str = ""  # its name, for raters that learnt one rubric and another
+    dimension: str = ""  # its name, for raters that have learnt each by itself
     repeat: int = (
         0  # >0: asked once more; a sampled reply depends on it and on the messages, not on the key
     )

@@ -35,7 +35,7 @@ class Head:
 
 
 def save_heads(heads: Mapping[str, Head], folder: Path) -> None:
-    """Write the heads of the rubrics, by name, into the folder of the weights."""
+    """Write the heads, by the dimension that each rates, into the folder of the weights."""
     from safetensors.numpy import save_file
 
     about = {name: {"layer": head.layer, "bias": head.bias} for name, head in heads.items()}
@@ -78,11 +78,11 @@ class HeadRater:
         """Of a rating that is wanted: the head's, clipped to the scale."""
         if wanted != "rating":
             return self._local.reply(questions, wanted, reading)
-        layers = sorted({self._heads[q.rubric].layer for q in questions})
+        layers = sorted({self._heads[q.dimension].layer for q in questions})
         states = self._local.states(questions, layers)
         replies = []
         for question, found in zip(questions, states, strict=True):
-            head, scale = self._heads[question.rubric], question.scale
+            head, scale = self._heads[question.dimension], question.scale
             rating = float(head.rate(found[layers.index(head.layer)]))
             replies.append(Reply("", min(max(rating, scale.low), scale.high)))
         return replies

@@ -12,6 +12,17 @@ from debiasdpo.models import adapters, loading
 from debiasdpo.packing.states import hidden_states
 
 
+class Counter:
+    """Counts how often a module runs."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.runs = 0
+        self.stop = module.register_forward_hook(self._count).remove
+
+    def _count(self, *_: object) -> None:
+        self.runs += 1
+
+
 @pytest.mark.parametrize("name", ["tiny_llama", "tiny_qwen2"])
 def test_states_are_those_of_each_sequence_alone(
     name: str,
@@ -25,6 +36,10 @@ def test_states_are_those_of_each_sequence_alone(
     sequences = [(5, 6, 7, 8), (5, 6, 7), (5, 6, 9, 4, 3), (11,), (5, 6, 7)]
     found = hidden_states(model, sequences, [1, 2])
     assert found.dtype == np.float32
+    second = Counter(model.get_decoder().layers[1])
+    np.testing.assert_array_equal(hidden_states(model, sequences, [1])[:, 0], found[:, 0])
+    assert second.runs == 0  # no deeper than needed
+    second.stop()
     plain, _ = loading.load_model(config, tmp_path, device="cpu")
     plain.set_attn_implementation("eager")
     for row, sequence in zip(found, sequences, strict=True):

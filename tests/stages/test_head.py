@@ -43,7 +43,7 @@ def test_a_head_rates_and_a_killed_job_goes_on(
     tried = json.loads((folder / "training/head.json").read_text())
     assert set(tried) == {"reasoning", "focus"}
     for settings in tried.values():
-        assert len(settings) == 2 * 4 * 3  # two layers: half of two, and three quarters, is one
+        assert len(settings) == 2 * 4 * 4  # two layers: half of two, and three quarters, is one
         assert sum(s["chosen"] for s in settings) == 1
 
     # Each rating is what the head makes of the model's own state, in a forward pass of its own.
@@ -65,17 +65,18 @@ def test_a_head_rates_and_a_killed_job_goes_on(
                 config.prompt.instruction.replace("{worst}", "1").replace("{best}", "7"),
             ]
         )
-        text = chat.tokenizer.apply_chat_template(
+        tokenizer: Any = chat.tokenizer
+        text = tokenizer.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
         )
-        ids = chat.tokenizer(text + "Rating: 3", add_special_tokens=False)["input_ids"][:-1]
+        ids = tokenizer(text + "Rating: 3", add_special_tokens=False)["input_ids"][:-1]
         head = heads[row["rubric"]]
         with torch.no_grad():
             states = model(torch.tensor([ids]), output_hidden_states=True).hidden_states
         rating = float(states[head.layer][0, -1].double().numpy() @ head.weight + head.bias)
         assert row["rating"] == pytest.approx(np.clip(rating, 1, 7), abs=2e-3)
 
-    real, batches = LocalRater.states, []
+    real, batches = LocalRater.states, list[str]()
 
     def stop(self: LocalRater, questions: Any, layers: Any) -> Any:
         if len(batches) == 3:
