@@ -18,18 +18,20 @@ from debiasdpo.config.method import LossConfig
 from debiasdpo.models.quiet import quiet
 from debiasdpo.packing.logprobs import (
     Completion,
+    Scorer,
     packed_tokens,
     separate_logprobs,
     sequence_logprobs,
 )
 from debiasdpo.training.data import TokenPair, pack_passes
 from debiasdpo.training.objective import weighted
-from debiasdpo.training.terms import Reference, Scorer, pair_terms
+from debiasdpo.training.terms import Reference, pair_terms
 
 METHODS = ("tree", "pair", "separate", "trl", "official")
 LOSS = LossConfig(
-    preference="sigmoid", w_dpo=1.0, w_sft=0.1, w_consistency=0.0, beta=0.1, label_smoothing=0.0
-)
+    preference="sigmoid", w_dpo=1.0, w_sft=0.1, w_consistency=0.0, w_ranking=0.0, beta=0.1,
+    temperature=1.0, label_smoothing=0.0,
+)  # fmt: skip
 
 Pairs = Sequence[TokenPair]
 
@@ -242,7 +244,7 @@ class Trl:
                 dpo = self.trainer.compute_loss(self.model, batch)
                 answer = separate_logprobs(self.model, pair.answers)
             sft = -answer[0] / len(pair.answers[0].completion)
-            terms = weighted(dpo, dpo, sft, torch.zeros_like(sft), LOSS)
+            terms = weighted(LOSS, dpo, {"dpo": dpo, "sft": sft})
             (terms.loss / len(pairs)).backward()
             measured: dict[str, float] = {}
             self.trainer.log(measured)  # adds what TRL has measured since it was last asked

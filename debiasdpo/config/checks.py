@@ -67,6 +67,13 @@ def _one_way(method: "MethodConfig") -> Iterable[str]:
         )
     if method.balanced and not method.sft:
         yield "method.balanced: weighs the SFT term, which method.sft=[] leaves out; set method.sft=[neutral]"
+    if method.fit != ("cross_entropy",) and not method.sft:
+        yield "method.fit: is about the SFT term, which method.sft=[] leaves out; set method.sft=[neutral]"
+    if method.width > 0 and not (method.sft and "cross_entropy" in method.fit):
+        yield (
+            "method.width: spreads the target of the SFT term's cross-entropy, which this method does not"
+            " have; set method.width=0"
+        )
 
 
 def _weights(method: "MethodConfig", loss: "LossConfig") -> Iterable[str]:
@@ -108,7 +115,12 @@ def _trainable_model(
         )
 
 
-def _batches(train: "TrainConfig") -> Iterable[str]:
+def _batches(train: "TrainConfig", method: "MethodConfig") -> Iterable[str]:
+    if method.ranking and train.batch_documents == 1:
+        yield (
+            "train.batch_documents: method.ranking compares the documents of a step, of which there must be"
+            " at least 2; set train.batch_documents=2 or more"
+        )
     if train.batch_documents > train.batch_pairs:
         yield (
             f"train.batch_documents: {train.batch_pairs} pairs (train.batch_pairs) cannot come from"

@@ -7,6 +7,8 @@ from pydantic import Field
 from debiasdpo.config.rate import Readout
 from debiasdpo.schema import Count, NonNegative, Positive, Section, Text
 
+SftPrompt = Literal["neutral", "contextual"]
+
 
 class HeadConfig(Section):
     """Keys of `method.head`: what is tried for it, by cross-validation over training groups."""
@@ -25,14 +27,21 @@ class MethodConfig(Section):
     model is audited as it is."""
 
     name: Annotated[str, Field(pattern=r"^[\w.+-]+$")]  # in tables and folder names
-    # Training. Each of the first three adds a term to the objective (`training.objective`).
+    # Training. These add terms to the objective (`training.objective`).
     chosen: Literal["reasoning", "rating", "score"] | None = None  # of a preference pair
-    sft: tuple[
-        Literal["neutral", "contextual"], ...
-    ] = ()  # prompts that expert scores are fitted on
+    sft: tuple[SftPrompt, ...] = ()  # prompts that expert scores are fitted on
     # Rating distributions under context are held to those without it, of the model as it is (own) or
     # of the untrained model, to which those without it are then held too (base).
     consistency: Literal["own", "base"] | None = None
+    ranking: bool = (
+        False  # expected ratings of a step's documents are put in the order of their scores
+    )
+    # How the terms are computed.
+    # The loss by which scores are fitted, of several their sum: of the answer's text, of the expected rating.
+    fit: Annotated[tuple[Literal["cross_entropy", "squared_error"], ...], Field(min_length=1)] = (
+        "cross_entropy",
+    )
+    width: NonNegative = 0.0  # levels that the text's target is spread over (standard deviation)
     balanced: bool = False  # every score level weighs the same in the SFT term
     statements: Count | None = 1  # train statements of each category a prompt; None: all
     min_shift: NonNegative = 0.0  # keep a pair only if its two ratings are at least this far apart
@@ -47,7 +56,12 @@ class MethodConfig(Section):
     @property
     def terms(self) -> tuple[str, ...]:
         """The terms of the objective that this method has."""
-        has = {"dpo": self.chosen, "sft": self.sft, "consistency": self.consistency}
+        has = {
+            "dpo": self.chosen,
+            "sft": self.sft,
+            "consistency": self.consistency,
+            "ranking": self.ranking,
+        }
         return tuple(name for name, there in has.items() if there)
 
     @property
@@ -110,7 +124,9 @@ class LossConfig(Section):
     w_dpo: NonNegative
     w_sft: NonNegative
     w_consistency: NonNegative
+    w_ranking: NonNegative
     beta: Positive
+    temperature: Positive  # difference of two expected ratings at which ranking them levels off
     label_smoothing: Annotated[
         float, Field(ge=0.0, lt=0.5)
     ]  # share of pairs taken to be swapped (robust)

@@ -5,7 +5,7 @@ that of running each alone. The vocabulary projection runs only where a scored t
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,6 +31,10 @@ class Completion:
 
     prompt: tuple[int, ...]
     completion: tuple[int, ...]
+
+
+# How log-probabilities of completions are found, (n,): packed or separately.
+Scorer = Callable[["torch.nn.Module", Sequence[Completion]], "Tensor"]
 
 
 def pack_completions(completions: Sequence[Completion]) -> PrefixTree:

@@ -32,6 +32,7 @@ _MARKS = {
     "none": (BLACK, "o"), "base model": (BLACK, "o"),
     "debiasing_dpo": (BLUE, "o"), "invariance": (VERMILLION, "s"),
     "sft": (ORANGE, "^"), "sft_balanced": (ORANGE, "v"), "sft_augmented": (ORANGE, "<"),
+    "sft_regression": (ORANGE, ">"), "sft_soft": (ORANGE, "8"), "sft_ranking": (ORANGE, "H"),
     "dpo_ground_truth": (GREEN, "D"), "dpo_self_score": (GREEN, "P"), "dpo_only": (GREEN, "X"),
     "prompt_ignore": (PURPLE, "*"), "prompt_fairness": (PURPLE, "p"),
     "prompt_think": (PURPLE, "h"), "prompt_strip": (PURPLE, "d"),

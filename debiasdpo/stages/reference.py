@@ -8,8 +8,9 @@ from debiasdpo.errors import UserError
 from debiasdpo.jobs.job import Job
 from debiasdpo.stages.declarations import REFERENCE
 from debiasdpo.storage.files import fingerprint, read_jsonl, write_jsonl
-from debiasdpo.training.data import TokenPair, level_weights, plan_passes, tokenize
+from debiasdpo.training.data import TokenPair, plan_passes, tokenize
 from debiasdpo.training.pairs import Pair, to_row
+from debiasdpo.training.targets import level_weights
 from debiasdpo.training.terms import reference_logprobs, scorer
 
 log = logging.getLogger(__name__)

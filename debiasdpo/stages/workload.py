@@ -20,6 +20,7 @@ from debiasdpo.raters.base import Reply, Wanted
 from debiasdpo.stages.asked import training_prompts
 from debiasdpo.training.data import plan_passes, tokenize
 from debiasdpo.training.pairs import make_pairs
+from debiasdpo.training.ranking import rankings
 
 SAMPLE = 32  # documents of a part whose tokens are counted
 
@@ -98,9 +99,10 @@ class Workload:
         policy = plan_passes(tokenised, config.train)
         scored = [p.for_reference() for p in tokenised]
         reference = plan_passes(scored, config.train) if any(p.completions for p in scored) else []
+        ranked = plan_passes(rankings(tokenised), config.train) if config.method.ranking else []
         return Passes(
             reference=self.whole("train", float(sum(p.tokens for p in reference))),
-            policy=self.whole("train", float(sum(p.tokens for p in policy))),
+            policy=self.whole("train", float(sum(p.tokens for p in (*policy, *ranked)))),
             largest=max((p.tokens for p in policy), default=0),
         )
 

@@ -1,20 +1,20 @@
 """From pairs to token ids, optimiser steps, and the passes of each step."""
 
 import random
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
 
 from debiasdpo.config.data import Scale
-from debiasdpo.config.method import MethodConfig
+from debiasdpo.config.method import MethodConfig, SftPrompt
 from debiasdpo.config.train import TrainConfig
 from debiasdpo.models.chat import Chat
 from debiasdpo.packing.logprobs import Completion
 from debiasdpo.packing.prefix_tree import packed_size
 from debiasdpo.prompts.rendering import answer
 from debiasdpo.training.pairs import Pair
+from debiasdpo.training.targets import in_standard_units, soft_shares
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,14 @@ class TokenPair:
     neutral: tuple[Completion, ...] = ()  # "Rating: k" for every level k, after the neutral prompt
     contextual: tuple[Completion, ...] = ()  # the same after the contextual prompt
     reasoning: tuple[Completion, ...] = ()  # the neutral reasoning after each of the two prompts
-    shares: tuple[float, ...] = (1.0,)  # of those levels; their mean by these is the expert's score
-    weight: float = 1.0  # of the answers' term
+    shares: tuple[float, ...] = (1.0,)  # of the answers' levels; their mean is the expert's score
+    weight: float = 1.0  # of the SFT term
+    # All levels, and the expert's score, in standard units of the scale; for expected ratings.
+    levels: tuple[float, ...] = ()
+    score: float = 0.0
+    regressed: tuple[SftPrompt, ...] = ()  # prompts whose expected rating is fitted to the score
+    ranked: str | None = None  # rubric within which the neutral expected rating is ranked
+    consistent: bool = False  # contextual is held to neutral
     anchored: bool = False  # neutral and contextual alike are held to the untrained model's neutral
 
     @property
@@ -71,11 +77,24 @@ def tokenize(
     neutral = chat.prompt_ids(pair.neutral_prompt)
     # Where the model reasons first, it answers after its own neutral reasoning.
     head = chat.text_ids(pair.reasoning) if pair.reasoning else ()
-    prompts = {"neutral": neutral + head, "contextual": contextual + head}
+    prompts: dict[SftPrompt, tuple[int, ...]] = {
+        "neutral": neutral + head,
+        "contextual": contextual + head,
+    }
     last = bool(head)
-    shares = scale.shares(pair.score)
+    shares: dict[float, float] = {}
+    if method.sft and "cross_entropy" in method.fit:
+        shares = soft_shares(scale, pair.score, method.width)
     expert = [chat.answer_ids(answer(level), last_line=last) for level in shares]
-    levels = chat.level_ids(scale, last_line=last) if "consistency" in method.terms else []
+    regressed = method.sft if "squared_error" in method.fit else ()
+    consistent = method.consistency is not None
+
+    def every_level(prompt: SftPrompt, *, needed: bool) -> tuple[Completion, ...]:
+        if not (needed or consistent or prompt in regressed):
+            return ()
+        levels = chat.level_ids(scale, last_line=last)
+        return tuple(Completion(prompts[prompt], ids) for ids in levels)
+
     return TokenPair(
         key=pair.key,
         document=pair.document,
@@ -85,24 +104,18 @@ def tokenize(
             if text is not None
         ),
         answers=tuple(Completion(prompts[name], ids) for name in method.sft for ids in expert),
-        neutral=tuple(Completion(prompts["neutral"], ids) for ids in levels),
-        contextual=tuple(Completion(prompts["contextual"], ids) for ids in levels),
+        neutral=every_level("neutral", needed=method.ranking),
+        contextual=every_level("contextual", needed=False),
         reasoning=tuple(Completion(prompt, head) for prompt in (neutral, contextual) if head),
         shares=tuple(shares.values()),
         weight=weight,
+        levels=tuple(in_standard_units(scale, level) for level in scale.levels),
+        score=in_standard_units(scale, pair.score),
+        regressed=regressed,
+        ranked=pair.rubric if method.ranking else None,
+        consistent=consistent,
         anchored=method.anchored,
     )
-
-
-def level_weights(pairs: Sequence[Pair], scales: Mapping[str, Scale]) -> list[float]:
-    """A weight for each pair, so that every score level of a rubric counts the same: N / (L n), with N
-    pairs of the rubric on L levels (a score counts for its nearest), n of them on the pair's. Their mean
-    is 1. `scales`: by rubric."""
-    levels = [(pair.rubric, scales[pair.rubric].nearest(pair.score)) for pair in pairs]
-    on_level = Counter(levels)
-    of_rubric = Counter(rubric for rubric, _ in levels)
-    different = Counter(rubric for rubric, _ in on_level)
-    return [of_rubric[r] / (different[r] * on_level[r, k]) for r, k in levels]
 
 
 def plan_steps(

@@ -1,26 +1,35 @@
 """The objective, as pure functions of log-probabilities: no model, no tokens.
 
-    L = w_dpo * L_preference + w_sft * L_SFT + w_consistency * L_consistency
+    L = w_dpo * L_preference + w_sft * L_SFT + w_consistency * L_consistency + w_ranking * L_ranking
 
 of which a method has some terms (docs/methods.md). Debiasing-DPO (arXiv 2604.02585) has the first two:
 
     L_preference = loss.preference of r_w and r_l (`preference_loss`)
-    L_SFT = -sum_x sum_k s_k log pi(a_k|x) / sum_k s_k |a_k|,          over the prompts x of method.sft
+    L_SFT = sum of the losses of method.fit, over the prompts x of method.sft:
+        cross_entropy: -sum_k s_k log pi(a_k|x) / sum_k s_k |a_k|
+        squared_error: (E(x) - s)^2
     L_consistency = KL(pi(.|x_n) || pi(.|x_c)),                            no gradient through pi(.|x_n)
                  or KL(ref(.|x_n) || pi(.|x_c)) + KL(ref(.|x_n) || pi(.|x_n))
+    L_ranking = mean of -log sigmoid((E(x_i) - E(x_j)) / temperature) over the couples of neutral prompts of
+        a step, of one rubric, with s_i > s_j
 
 with x_c the contextual and x_n the neutral prompt, y_w the chosen and y_l the rejected completion,
 r_w = log pi(y_w|x_c) - log ref(y_w|x_c), r_l the same of y_l, and a_k = "Rating: k", of |a_k| tokens. An
 expert score that is a level k of the scale has s_k = 1; one between two levels has shares s of both, so
-that sum_k s_k k is the score (`soft_cross_entropy`).
+that sum_k s_k k is the score; with method.width all levels have some (`targets.soft_shares`). E(x) is the
+expected rating and s the score, both in standard units of the scale (`targets.in_standard_units`).
 """
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from debiasdpo.config.method import LossConfig
+
+
+TERMS = ("dpo", "sft", "consistency", "ranking")  # each has a weight, loss.w_<term>
 
 
 class PairTerms(NamedTuple):
@@ -30,6 +39,7 @@ class PairTerms(NamedTuple):
     dpo: "Tensor"  # the preference loss
     sft: "Tensor"
     consistency: "Tensor"
+    ranking: "Tensor"
     margin: "Tensor"  # see `reward_margin`; no gradient
 
 
@@ -112,13 +122,51 @@ def reasoning_divergence(neutral: "Tensor", contextual: "Tensor", tokens: int) -
     return (neutral.detach() - contextual) ** 2 / (2 * tokens)
 
 
-def weighted(
-    dpo: "Tensor",
-    margin: "Tensor",
-    sft: "Tensor",
-    consistency: "Tensor",
-    config: "LossConfig",
-) -> PairTerms:
-    """The sum of the terms, all (P,); a term that the method lacks is 0."""
-    loss = config.w_dpo * dpo + config.w_sft * sft + config.w_consistency * consistency
-    return PairTerms(loss, dpo, sft, consistency, margin.detach())
+def expected_rating(levels: "Tensor", values: Sequence[float]) -> "Tensor":
+    """E = sum_k p(k) k with p normalised over the scale, a scalar in the units of `values`.
+
+    levels (K,): log-probabilities of "Rating: k" for the K levels, whose values are `values`.
+    """
+    import torch
+
+    return torch.softmax(levels, 0) @ levels.new_tensor(values)
+
+
+def squared_error(expected: "Tensor", score: float) -> "Tensor":
+    """(E - s)^2: regression-aware fine-tuning (Lukasik et al. 2024, arXiv 2403.04182). In standard units of
+    the scale, 1 is what a rater errs by who says the middle where all levels are as frequent."""
+    return (expected - score) ** 2
+
+
+def ranking_loss(
+    expected: "Tensor", scores: Sequence[float], within: Sequence[str], temperature: float
+) -> "Tensor":
+    """-log sigmoid((E_i - E_j) / temperature), the mean over all couples with s_i > s_j of one group: a
+    scalar, 0 where there is no couple. RankNet (Burges et al. 2005, Learning to rank using gradient descent,
+    ICML).
+
+    expected (n,): expected ratings; scores, within: the score and the group (rubric) of each.
+    """
+    import torch
+
+    couples = [
+        (i, j)
+        for i in range(len(scores))
+        for j in range(len(scores))
+        if within[i] == within[j] and scores[i] > scores[j]
+    ]
+    if not couples:
+        return expected.sum() * 0
+    better, worse = (list(side) for side in zip(*couples, strict=True))
+    margins = (expected[better] - expected[worse]) / temperature
+    return -torch.nn.functional.logsigmoid(margins).mean()
+
+
+def weighted(config: "LossConfig", margin: "Tensor", terms: "Mapping[str, Tensor]") -> PairTerms:
+    """The sum of the terms, all (P,) and by their names; a term that is not there is 0."""
+    import torch
+
+    zero = torch.zeros_like(margin)
+    of = {name: terms.get(name, zero) for name in TERMS}
+    loss = sum((getattr(config, f"w_{name}") * term for name, term in of.items()), zero)
+    return PairTerms(loss=loss, **of, margin=margin.detach())

@@ -9,27 +9,30 @@ from debiasdpo.config.model import Attention
 from debiasdpo.config.train import TrainConfig
 from debiasdpo.errors import UserError
 from debiasdpo.packing.finite import each_finite, overflow, require_finite
-from debiasdpo.packing.logprobs import Completion, separate_logprobs, sequence_logprobs
+from debiasdpo.packing.logprobs import Scorer, separate_logprobs, sequence_logprobs
 from debiasdpo.storage.files import Progress, no_progress
 from debiasdpo.storage.journal import Journal
 from debiasdpo.training.data import Pass, TokenPair
 from debiasdpo.training.objective import (
     PairTerms,
+    expected_rating,
     preference_loss,
     rating_divergence,
     reasoning_divergence,
     reward_margin,
     soft_cross_entropy,
+    squared_error,
     weighted,
 )
+from debiasdpo.training.ranking import Ranks
 
 if TYPE_CHECKING:
     import torch
 
 # By a pair's key: log-probabilities of the sequences of its for_reference().
 Reference = Mapping[str, Sequence[float]]
-Scorer = Callable[["torch.nn.Module", Sequence[Completion]], "torch.Tensor"]
-Terms = Callable[["torch.nn.Module", Sequence[TokenPair]], PairTerms]  # of the pairs of a pass
+# Of the pairs of a pass; with their ranks in the step, where the method ranks.
+Terms = Callable[["torch.nn.Module", Sequence[TokenPair], Ranks], PairTerms]
 
 
 def scorer(config: TrainConfig, attention: Attention) -> Scorer:
@@ -42,6 +45,7 @@ def scorer(config: TrainConfig, attention: Attention) -> Scorer:
 def pair_terms(
     model: "torch.nn.Module",
     pairs: Sequence[TokenPair],
+    ranks: Ranks | None = None,
     *,
     reference: Reference,
     loss: LossConfig,
@@ -52,57 +56,71 @@ def pair_terms(
 
     scored = score(model, [c for pair in pairs for c in pair.completions])
     rows = scored.split([len(pair.completions) for pair in pairs])
-    dpo, margin, sft, consistency = (
-        torch.stack(column)
-        for column in zip(
-            *(_terms(p, row, reference, loss) for p, row in zip(pairs, rows, strict=True)),
-            strict=True,
-        )
-    )
-    return weighted(dpo, margin, sft, consistency, loss)
+    found = [
+        _terms(pair, row, reference, loss, ranks or {})
+        for pair, row in zip(pairs, rows, strict=True)
+    ]
+    zero = scored.new_zeros(())
+    columns = {
+        name: torch.stack([terms.get(name, zero) for terms in found])
+        for name in dict.fromkeys(["margin", *(name for terms in found for name in terms)])
+    }
+    return weighted(loss, columns.pop("margin"), columns)
 
 
 def _terms(
-    pair: TokenPair, scored: "torch.Tensor", reference: Reference, loss: LossConfig
-) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]":
-    """Preference loss, reward margin, SFT and consistency of one pair, scalars."""
+    pair: TokenPair, scored: "torch.Tensor", reference: Reference, loss: LossConfig, ranks: Ranks
+) -> "dict[str, torch.Tensor]":
+    """The terms that one pair has and, where it has a preference, its reward margin: scalars."""
     preference, answers, neutral, contextual, reasoning = scored.split(
         [len(g) for g in pair.groups]
     )
-    dpo = margin = consistency = zero = scored.new_zeros(())
+    found = {}
     known = scored.new_tensor(reference.get(pair.key, ()))
     if pair.preference:
         chosen, rejected = preference - known[:2]
         lengths = len(pair.preference[0].completion), len(pair.preference[1].completion)
-        dpo = preference_loss(chosen, rejected, lengths, loss)
-        margin = reward_margin(chosen, rejected, loss.beta)
+        found["dpo"] = preference_loss(chosen, rejected, lengths, loss)
+        found["margin"] = reward_margin(chosen, rejected, loss.beta)
         known = known[2:]
-    sft = zero
+    sft = []
     if pair.answers:
         tokens = answers.new_tensor([len(c.completion) for c in pair.answers])
         shares = answers.new_tensor(pair.shares)
-        sft = soft_cross_entropy(
-            answers.view(-1, len(shares)), tokens.view(-1, len(shares)), shares
+        sft.append(
+            soft_cross_entropy(
+                answers.view(-1, len(shares)), tokens.view(-1, len(shares)), shares
+            ).sum()
         )
-        sft = sft.sum() * pair.weight
-    if pair.neutral:
+    for prompt in pair.regressed:
+        ratings = {"neutral": neutral, "contextual": contextual}[prompt]
+        sft.append(squared_error(expected_rating(ratings, pair.levels), pair.score))
+    if sft:
+        found["sft"] = sum(sft, scored.new_zeros(())) * pair.weight
+    consistency = []
+    if pair.consistent:
         target = known[: len(neutral)] if pair.anchored else neutral
-        for ratings in (neutral, contextual) if pair.anchored else (contextual,):
-            consistency = consistency + rating_divergence(target, ratings)
+        held = (neutral, contextual) if pair.anchored else (contextual,)
+        consistency += [rating_divergence(target, ratings) for ratings in held]
     if pair.reasoning:
         length = len(pair.reasoning[0].completion)
         likely = known[-1] if pair.anchored else reasoning[0]
-        for text in reasoning if pair.anchored else reasoning[1:]:
-            consistency = consistency + reasoning_divergence(likely, text, length)
-    return dpo, margin, sft, consistency
+        texts = reasoning if pair.anchored else reasoning[1:]
+        consistency += [reasoning_divergence(likely, text, length) for text in texts]
+    if consistency:
+        found["consistency"] = sum(consistency, scored.new_zeros(()))
+    if pair.ranked is not None:
+        found["ranking"] = ranks[pair.key].term(expected_rating(neutral, pair.levels))
+    return found
 
 
 def present_terms(pair: TokenPair) -> tuple[str, ...]:
     """Names of the metrics that pairs like this one have, as the trainer logs them."""
     return (
         *(("dpo", "reward_margin", "reward_accuracy") if pair.preference else ()),
-        *(("sft",) if pair.answers else ()),
-        *(("consistency",) if pair.neutral else ()),
+        *(("sft",) if pair.answers or pair.regressed else ()),
+        *(("consistency",) if pair.consistent else ()),
+        *(("ranking",) if pair.ranked is not None else ()),
     )
 
 

@@ -29,6 +29,8 @@ from debiasdpo.training.checkpoints import (
     truncated_journal,
 )
 from debiasdpo.training.data import TokenPair, assign_passes, plan_passes, plan_steps
+from debiasdpo.training.objective import TERMS
+from debiasdpo.training.ranking import Ranks, rank_step
 from debiasdpo.training.selection import select_checkpoint
 from debiasdpo.training.terms import Reference, Terms, pair_terms, present_terms, scorer
 
@@ -42,7 +44,7 @@ Audit = Callable[["PreTrainedModel"], dict[str, float]]
 _OPTIMIZERS = {"adamw": "adamw_torch", "paged_adamw_8bit": "paged_adamw_8bit"}
 _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 # What each step logs of its pairs' means, as far as the method has it: PairTerms, and a share.
-_COLUMNS = ("loss", "dpo", "sft", "consistency", "reward_margin", "reward_accuracy")
+_COLUMNS = ("loss", *TERMS, "reward_margin", "reward_accuracy")
 _MAX_GRAD_NORM = 1.0  # longer gradients are shortened to it
 
 
@@ -80,6 +82,7 @@ def train(
     checkpoints = folder / "checkpoints"
     bf16 = bf16 and torch.cuda.is_available()
     terms_of: Terms
+    score = scorer(config, attention)
     if config.engine == "trl":
         from debiasdpo.training.trl_engine import TrlTerms
 
@@ -92,7 +95,6 @@ def train(
             bf16=bf16,
         )
     else:
-        score = scorer(config, attention)
         terms_of = partial(pair_terms, reference=reference, loss=loss, score=score)
     logged = {"loss", *present_terms(pairs[0])}
     first = processes.rank() == 0
@@ -121,15 +123,20 @@ def train(
             plain: Any = self.model
             plain.train()
             started = time.perf_counter()
-            keys = [pair.key for group in inputs["passes"] for pair in group.pairs]
+            step = [pair for group in inputs["passes"] for pair in group.pairs]
+            keys = [pair.key for pair in step]
             count = len(keys)
+            with self.accelerator.autocast():
+                ranks = rank_step(
+                    plain, step, config=config, score=score, temperature=loss.temperature
+                )
             at_fault = torch.zeros(count)  # whose loss is no number, once each process has told
             sums = torch.zeros(len(_COLUMNS), dtype=torch.float64)
             for group in assign_passes(inputs["passes"], processes.rank(), processes.size()):
                 with self.accelerator.autocast():
-                    terms = terms_of(plain, group.pairs)
+                    terms = terms_of(plain, group.pairs, ranks)
                 if not bool(terms.loss.isfinite().all()):
-                    at_fault[keys.index(self.at_fault(group.pairs))] = 1
+                    at_fault[keys.index(self.at_fault(group.pairs, ranks))] = 1
                 self.accelerator.backward(terms.loss.sum() / count)
                 columns = (*terms, (terms.margin > 0).double())
                 sums += torch.stack([c.detach().double().sum().cpu() for c in columns])
@@ -152,12 +159,12 @@ def train(
             }
             return torch.tensor(means[0], device=self.args.device)
 
-        def at_fault(self, members: Sequence[TokenPair]) -> str:
+        def at_fault(self, members: Sequence[TokenPair], ranks: Ranks) -> str:
             """Key of the first whose loss is no number by itself: those that run with it share its NaN."""
             plain: Any = self.model
             with torch.no_grad(), self.accelerator.autocast():
                 for pair in members:
-                    if not bool(terms_of(plain, [pair]).loss.isfinite().all()):
+                    if not bool(terms_of(plain, [pair], ranks).loss.isfinite().all()):
                         return pair.key
             return members[0].key
 

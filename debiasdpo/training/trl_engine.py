@@ -26,7 +26,8 @@ from debiasdpo.models.chat import Chat
 from debiasdpo.models.quiet import quiet
 from debiasdpo.packing.logprobs import separate_logprobs
 from debiasdpo.training.data import TokenPair
-from debiasdpo.training.objective import PairTerms, weighted
+from debiasdpo.training.objective import TERMS, PairTerms, weighted
+from debiasdpo.training.ranking import Ranks
 from debiasdpo.training.terms import Reference, pair_terms
 
 if TYPE_CHECKING:
@@ -96,19 +97,21 @@ class TrlTerms:
             model.get_parameter(name).data = values
         self.collate = DataCollatorForPreference(pad_token_id=padded.pad_token_id)
 
-    def __call__(self, model: torch.nn.Module, pairs: Sequence[TokenPair]) -> PairTerms:
+    def __call__(
+        self, model: torch.nn.Module, pairs: Sequence[TokenPair], ranks: Ranks
+    ) -> PairTerms:
         """Shape (P,) each."""
         losses, margins = zip(*(self._preference(model, pair) for pair in pairs), strict=True)
         dpo = torch.stack(losses)
-        sft = consistency = torch.zeros_like(dpo)
+        terms = {"dpo": dpo}
         others = [replace(pair, preference=()) for pair in pairs]
         if others[0].completions:
             left = {pair.key: self.reference[pair.key][2:] for pair in pairs}
-            terms = pair_terms(
-                model, others, reference=left, loss=self.loss, score=separate_logprobs
+            rest = pair_terms(
+                model, others, ranks, reference=left, loss=self.loss, score=separate_logprobs
             )
-            sft, consistency = terms.sft, terms.consistency
-        return weighted(dpo, dpo.new_tensor(margins), sft, consistency, self.loss)
+            terms = {name: getattr(rest, name) for name in TERMS} | terms
+        return weighted(self.loss, dpo.new_tensor(margins), terms)
 
     def _preference(self, model: torch.nn.Module, pair: TokenPair) -> tuple[torch.Tensor, float]:
         """Loss, a scalar, and reward margin."""

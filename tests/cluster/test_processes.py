@@ -31,7 +31,7 @@ def run(
             "data.words=30", "data.limit={train:5,validation:2,test:2}", "rate.max_new_tokens=4",
             "audit.resamples=100", "audit.categories=[experience,placebo]", "context=experience",
             "train.epochs=2", "train.batch_pairs=4", "train.audit_every=2", "train.save_every=1",
-            "train.learning_rate=1e-3", *more,
+            "train.learning_rate=1e-3", "method.ranking=true", *more,
         ],
         cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
     )  # fmt: skip
@@ -58,8 +58,11 @@ def test_two_processes_train_as_one(tiny_llama: Path, tmp_path: Path) -> None:
     steps, metrics, weights = training(tmp_path / "one")
     assert len(steps) >= 5
     assert any(step["train/pairs_per_s"] for step in steps)
+    assert all(step["train/ranking"] > 0 for step in steps[:1])
     for mine, theirs in zip(steps, training(tmp_path / "two")[0], strict=True):
-        for name in ("loss", "dpo", "sft", "reward_margin", "reward_accuracy", "grad_norm"):
+        for name in (
+            "loss", "dpo", "sft", "ranking", "reward_margin", "reward_accuracy", "grad_norm",
+        ):  # fmt: skip
             assert theirs[f"train/{name}"] == pytest.approx(
                 mine[f"train/{name}"], rel=1e-4, abs=1e-6
             ), name

@@ -111,19 +111,20 @@ def test_every_method_goes_the_whole_way(
     assert len(pairs) == metrics["pairs/kept"] == 6  # documents x rubrics
     steps = rows(folder / "training/steps.jsonl")
     logged = {key for key in steps[0] if "margin" in key or key.removeprefix("train/") in
-              ("loss", "dpo", "sft", "consistency")}  # fmt: skip
+              ("loss", "dpo", "sft", "consistency", "ranking")}  # fmt: skip
     prefers = method in ("debiasing_dpo", "dpo_only", "dpo_self_score", "dpo_ground_truth")
     expected = {"loss"}
     expected |= {"dpo", "reward_margin"} if prefers else set()
     expected |= {"sft"} if "sft" in method or method in ("debiasing_dpo", "invariance") else set()
     expected |= {"consistency"} if method == "invariance" else set()
+    expected |= {"ranking"} if method == "sft_ranking" else set()
     assert logged == {f"train/{name}" for name in expected}
     generated = (folder / "reasoning.jsonl").exists()
     assert generated == (folder / "reference.jsonl").exists() == prefers
     # What the method says of itself is what was done.
     assert (settings.prefers, settings.needs_reference) == (prefers, prefers)
     assert settings.needs_reasoning("expected") == ("all" if prefers else None)
-    assert {"dpo", "sft", "consistency"} & expected == set(settings.terms)
+    assert {"dpo", "sft", "consistency", "ranking"} & expected == set(settings.terms)
 
 
 @pytest.mark.slow

@@ -4,14 +4,11 @@ import itertools
 import math
 from collections import Counter
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from debiasdpo.config.data import Scale
 from debiasdpo.packing.logprobs import Completion, pack_completions
-from debiasdpo.training.data import TokenPair, level_weights, pack_passes, plan_steps
-from debiasdpo.training.pairs import Pair
+from debiasdpo.training.data import TokenPair, pack_passes, plan_steps
 
 SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=8)  # pairs of each document
 
@@ -122,25 +119,3 @@ def test_passes_hold_neighbours_of_one_document_up_to_both_bounds(
     for one, following in itertools.pairwise(passes):  # none ends early
         next_pair = following.pairs[0]
         assert next_pair.document != one.pairs[0].document or not fits([*one.pairs, next_pair])
-
-
-SCALES = {"a": Scale(1, 7), "b": Scale(1, 7)}
-
-
-def scored(rubric: str, score: float) -> Pair:
-    return Pair("k", "d", rubric, "c", 1, "s", (), (), score)
-
-
-def test_weights_give_every_level_of_a_rubric_the_same_sum() -> None:
-    scores = [("a", 1.0), ("a", 1.0), ("a", 1.2), ("a", 7.0), ("b", 2.0), ("b", 3.0), ("b", 2.5)]
-    weights = level_weights([scored(*s) for s in scores], SCALES)
-    # a: 4 pairs on 2 levels, three on the first; b: 3 pairs on 2 levels, since 2.5 is rounded up
-    assert weights == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2, 1.5, 0.75, 0.75])
-
-
-@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 4)), min_size=1))
-def test_weights_of_a_rubric_average_to_one(scores: list[tuple[str, int]]) -> None:
-    weights = level_weights([scored(rubric, score) for rubric, score in scores], SCALES)
-    for rubric in {r for r, _ in scores}:
-        mine = [w for w, (r, _) in zip(weights, scores, strict=True) if r == rubric]
-        assert math.fsum(mine) / len(mine) == pytest.approx(1)

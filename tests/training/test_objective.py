@@ -11,27 +11,33 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import pytest
 
 from debiasdpo.config.data import Scale
-from debiasdpo.config.method import LossConfig, MethodConfig, PreferenceLoss
+from debiasdpo.config.method import MethodConfig, PreferenceLoss
 from debiasdpo.errors import UserError
 from debiasdpo.models import loading
-from debiasdpo.packing.logprobs import Completion, separate_logprobs, sequence_logprobs
+from debiasdpo.packing.logprobs import (
+    Completion,
+    Scorer,
+    separate_logprobs,
+    sequence_logprobs,
+)
 from debiasdpo.raters.local import expected_ratings
 from debiasdpo.storage.journal import Journal
 from debiasdpo.training.data import TokenPair, pack_passes, tokenize
 from debiasdpo.training.objective import (
+    TERMS,
     preference_loss,
     rating_divergence,
     reasoning_divergence,
     reward_margin,
     weighted,
 )
-from debiasdpo.training.pairs import Pair
-from debiasdpo.training.terms import Reference, Scorer, pair_terms, reference_logprobs
+from debiasdpo.training.terms import Reference, pair_terms, reference_logprobs
 from tests.helpers import trainings
-from tests.helpers.models import Gradients, adapted, randomised, with_large_token
+from tests.helpers.models import adapted, randomised, with_large_token
+from tests.helpers.objectives import assert_equal_gradients, gradients, loss_config, text_pairs
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 METHOD = MethodConfig(name="debiasing_dpo", chosen="reasoning", sft=("neutral",))
 PREFERENCES = get_args(PreferenceLoss)
@@ -54,14 +60,6 @@ BY_HAND = {
     # a fifth of the pairs swapped
     "robust": [(-0.8 * math.log(sigmoid(m)) + 0.2 * math.log(sigmoid(-m))) / 0.6 for m in MARGINS],
 }
-
-
-def loss_config(**changes: Any) -> LossConfig:
-    values = {
-        "preference": "sigmoid", "label_smoothing": 0.2, "w_dpo": 1.0, "w_sft": 0.1,
-        "w_consistency": 0.0, "beta": 0.1,
-    }  # fmt: skip
-    return LossConfig.model_validate(values | changes)
 
 
 @pytest.mark.parametrize("preference", PREFERENCES)
@@ -122,15 +120,21 @@ def test_robust_without_swapped_pairs_is_sigmoid() -> None:
 def test_terms_are_added_up_by_their_weights() -> None:
     from torch import tensor
 
-    dpo, sft, consistency = tensor([0.7, 0.2]), tensor([2.0, 0.5]), tensor([0.1, 0.3])
+    terms = {
+        name: tensor([value, value / 2])
+        for name, value in zip(TERMS, (0.7, 2.0, 0.1, 0.5), strict=True)
+    }
+    weights = {"w_dpo": 2.0, "w_sft": 0.5, "w_consistency": 3.0, "w_ranking": 1.5}
     margin = tensor([1.0, -1.0], requires_grad=True)
-    terms = weighted(
-        dpo, margin, sft, consistency, loss_config(w_dpo=2.0, w_sft=0.5, w_consistency=3.0)
-    )
-    assert terms.loss.tolist() == pytest.approx([1.4 + 1.3, 0.4 + 1.15])
-    assert (terms.dpo, terms.sft, terms.consistency) == (dpo, sft, consistency)
-    assert terms.margin.tolist() == [1.0, -1.0]
-    assert not terms.margin.requires_grad
+    found = weighted(loss_config(**weights), margin, terms)
+    whole = 1.4 + 1.0 + 0.3 + 0.75
+    assert found.loss.tolist() == pytest.approx([whole, whole / 2])
+    assert all(getattr(found, name) is term for name, term in terms.items())
+    assert found.margin.tolist() == [1.0, -1.0]
+    assert not found.margin.requires_grad
+    alone = weighted(loss_config(**weights), margin, {"sft": terms["sft"]})
+    assert alone.loss.tolist() == [1.0, 0.5]
+    assert alone.ranking.tolist() == [0.0, 0.0]
 
 
 def test_the_divergence_is_that_of_distributions_over_the_scale() -> None:
@@ -175,29 +179,6 @@ def loaded(request: pytest.FixtureRequest, model_config: Any, tmp_path: Path) ->
     return loading.load_model(model_config(folder), tmp_path, device="cpu")
 
 
-def text_pairs() -> list[Pair]:
-    lessons = [
-        "Teacher: What is one half of a half? Student: A quarter!",
-        "Teacher: Sit down. Student: When is lunch? Teacher: We'll wait.",
-    ]
-    contexts = ["The teacher is new.", "The teacher has taught for 25 years."]
-    found = []
-    for i, lesson in enumerate(lessons):
-        for j, context in enumerate(contexts):
-            prompts = [
-                ({"role": "user", "content": f"{lesson}\n\nHow good?{c}\n\nRate it."},)
-                for c in (f"\n\n{context}", "")
-            ]
-            found.append(Pair(
-                key=f"{i}|{j}", document=f"d{i}", rubric="clarity", category="experience",
-                polarity=1, statement=context, contextual_prompt=prompts[0],
-                neutral_prompt=prompts[1], chosen=f"Students {'do not ' * i}explain.\nRating: 4",
-                rejected=f"An {'in' * (1 - j)}experienced teacher.\nRating: {2 + 4 * j}",
-                neutral_rating=4, biased_rating=2 + 4 * j, shift=4 * j - 2, score=3.0 + i,
-            ))  # fmt: skip
-    return found
-
-
 def reference_of(
     model: Any, pairs: list[TokenPair], file: Path, score: Scorer = sequence_logprobs
 ) -> Reference:
@@ -207,19 +188,6 @@ def reference_of(
         scored = [pair.for_reference() for pair in pairs]
         reference_logprobs(model, pack_passes(scored, 100, 64), score, journal)
     return {row["pair"]: row["logprobs"] for row in journal.rows}
-
-
-def gradients(model: Any, loss: "torch.Tensor") -> Gradients:
-    model.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
-
-
-def assert_equal_gradients(found: Gradients, expected: Gradients) -> None:
-    assert found.keys() == expected.keys()
-    for name, wanted in expected.items():
-        assert wanted.norm() > 0
-        assert (found[name] - wanted).norm() <= 1e-5 * wanted.norm(), name
 
 
 @pytest.mark.slow
@@ -534,13 +502,13 @@ def test_engines_have_the_same_loss_and_gradients(
     for terms in (
         pair_terms(model, pairs, reference=reference, loss=loss, score=separate_logprobs),
         pair_terms(model, pairs, reference=reference, loss=loss, score=sequence_logprobs),
-        trl(model, pairs),
+        trl(model, pairs, {}),
     ):
         values = torch.stack(terms).detach()
         found.append((values, gradients(model, terms.loss.mean())))
     (expected, slopes), *others = found
     assert len(slopes) == 2 * 7 * 2
-    assert expected[4].abs().min() > 1e-3  # margins: the adapter differs from the reference
+    assert expected[-1].abs().min() > 1e-3  # margins: the adapter differs from the reference
     lengths = {len(c.completion) for pair in pairs for c in pair.preference}
     assert len(lengths) > 3  # for ipo
     for values, gradient in others:
