@@ -33,9 +33,7 @@ class MethodConfig(Section):
     # Rating distributions under context are held to those without it, of the model as it is (own) or
     # of the untrained model, to which those without it are then held too (base).
     consistency: Literal["own", "base"] | None = None
-    ranking: bool = (
-        False  # expected ratings of a step's documents are put in the order of their scores
-    )
+    ranking: bool = False  # expected ratings of a step's documents are ordered as their scores
     # How the terms are computed.
     # The loss by which scores are fitted, of several their sum: of the answer's text, of the expected rating.
     fit: Annotated[tuple[Literal["cross_entropy", "squared_error"], ...], Field(min_length=1)] = (
