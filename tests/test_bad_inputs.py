@@ -226,6 +226,14 @@ CONFIGURATION = (
         "context.train.experince=true",
         ("context", "no such category: experince", "experience"),
     ),
+    Case("category without a grammar", "context.generated=5 context.categories.sycophancy.grammar=null",
+         ("context.generated: the category sycophancy", "write context.categories.sycophancy.grammar")),
+    Case("grammar with a rule that is not there", "context.frames.one='{claim}{clsoe}'",
+         ("context.categories.certification.grammar, flattering: '{claim}{clsoe}' names no rule: {clsoe};"
+          " did you mean {close}?",)),
+    Case("grammar that gives too little", "context.generated=200"
+         " context.categories.sycophancy.grammar.shared.claim=Marvelous",
+         ("context.generated: the grammar of sycophancy gave 112 of 200 flattering", "add alternatives")),
     Case("nothing to train on", "context.train.sycophancy=false", ("context.train", "method=none")),
     Case("unknown audit category", "audit.categories=[rase]", ("audit.categories", "rase", "race")),
     Case("no loss", "loss.w_dpo=0 loss.w_sft=0", ("loss", "both 0", "method=none")),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from debiasdpo.config.context import PLACEBO
+from debiasdpo.config.grammar import problems
 from debiasdpo.config.names import name_problems
 from debiasdpo.config.rate import JSON_KEYS
 
@@ -38,6 +39,24 @@ def _sides(context: "ContextConfig") -> Iterable[str]:
                 f" statements and no others, but has {has or 'none'}"
                 + ("" if placebo else f"; neutral: ones belong to the category {PLACEBO}")
             )
+
+
+def grammar_problems(context: "ContextConfig") -> Iterable[str]:
+    """What keeps grammars from making statements; of the frames, which all share, once."""
+    told: set[str] = set()
+    for name, category in context.categories.items():
+        if category.grammar is None:
+            if context.generated and name in context.train_categories:
+                yield (
+                    f"context.generated: the category {name} is trained on and has no grammar; write"
+                    f" context.categories.{name}.grammar, or set context.generated=0"
+                )
+            continue
+        for side in category.sides:
+            for problem in problems(category.grammar.rules(context.frames, side), side):
+                if problem not in told:
+                    told.add(problem)
+                    yield f"context.categories.{name}.grammar, {side}: {problem}"
 
 
 def _audit_categories(audit: "AuditConfig", context: "ContextConfig") -> Iterable[str]:
@@ -170,6 +189,7 @@ def _format(prompt: "PromptConfig", rate: "RateConfig", method: "MethodConfig") 
 CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
     _names,
     _sides,
+    grammar_problems,
     _audit_categories,
     _one_way,
     _weights,

@@ -1,10 +1,11 @@
 """Keys of `context=`: categories of spurious context, and which are trained on."""
 
 from collections.abc import Iterator, Mapping
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
+from debiasdpo.config.grammar import Grammar, Rules
 from debiasdpo.config.sameness import same_text
 from debiasdpo.schema import Section, Text
 
@@ -35,6 +36,7 @@ class Category(Section):
     flattering: Statements | None = None
     unflattering: Statements | None = None
     neutral: Statements | None = None
+    grammar: Grammar | None = None  # of further train statements
 
     @property
     def sides(self) -> tuple[str, ...]:
@@ -47,6 +49,8 @@ class ContextConfig(Section):
 
     train: Mapping[str, bool]  # category -> train on it; a mapping, so that groups merge
     categories: Mapping[str, Category]
+    generated: Annotated[int, Field(ge=0)]  # train statements for each side, by the grammars
+    frames: Rules  # of all grammars: what stands around a claim
 
     @model_validator(mode="after")
     def _train_categories_exist(self) -> Self:

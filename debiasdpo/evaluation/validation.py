@@ -25,7 +25,7 @@ def validation_metrics(
     names = Names()
     table = columns(rows, documents, names)
     kinds = {
-        "trained": job.context.train_categories,
+        "trained": [c for c in job.context.train_categories if c != PLACEBO],
         "unseen": job.unseen_categories,
         "placebo": (PLACEBO,),
     }

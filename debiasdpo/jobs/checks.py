@@ -13,14 +13,17 @@ from omegaconf import DictConfig
 
 from debiasdpo.cluster import processes
 from debiasdpo.config.build import build
+from debiasdpo.config.checks import grammar_problems
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import AnyModelConfig, ModelConfig
 from debiasdpo.documents.corpus import source_files
 from debiasdpo.errors import UserError
 from debiasdpo.models.checks import check_model
+from debiasdpo.prompts.generated import train_statements
 from debiasdpo.storage.files import user_path
 
 if TYPE_CHECKING:
+    from debiasdpo.config.context import ContextConfig
     from debiasdpo.config.data import AnyDataConfig
     from debiasdpo.config.method import MethodConfig
     from debiasdpo.config.train import TrainConfig
@@ -89,4 +92,20 @@ def _attention_here(method: "MethodConfig", model: AnyModelConfig) -> Iterable[s
         yield "model.attention: flex cannot train on a CPU; set model.attention=auto or segments"
 
 
-CHECKS = (_model_files, _data_files, _output_folder, _engine, _attention_here)
+def _generated_statements(context: "ContextConfig", seed: int) -> Iterable[str]:
+    if any(True for _ in grammar_problems(context)):  # told by `config.checks`
+        return
+    try:
+        train_statements(context, context.train_categories, seed)
+    except UserError as error:
+        yield str(error)
+
+
+CHECKS = (
+    _generated_statements,
+    _model_files,
+    _data_files,
+    _output_folder,
+    _engine,
+    _attention_here,
+)

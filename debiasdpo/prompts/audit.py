@@ -9,6 +9,7 @@ from debiasdpo.config.data import Rubric
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
 from debiasdpo.prompts.contexts import Statement, statements
+from debiasdpo.prompts.generated import train_statements
 from debiasdpo.prompts.rendering import DocumentPrompts, PromptStyle, Request
 
 Turns = tuple[Sequence[Statement], int | None]  # statements that take turns, and how many a prompt
@@ -76,8 +77,11 @@ def validation_prompts(
 ) -> RatingPrompts:
     """The prompts of the small audits during training, on train wordings: two statements of each
     trained category, one of the placebo, and one of all unseen ones (they take turns)."""
-    trained = statements(job.context, job.context.train_categories, "train")
-    placebo = statements(job.context, {PLACEBO} & set(job.context.categories), "train")
+    pool = train_statements(job.context, job.context.train_categories, job.seed)
+    trained = [s for s in pool if s.category != PLACEBO]
+    placebo = [s for s in pool if s.category == PLACEBO] or statements(
+        job.context, {PLACEBO} & set(job.context.categories), "train"
+    )
     unseen = list(statements(job.context, job.unseen_categories, "train"))
     random.Random(f"{job.seed}/validation").shuffle(unseen)
     turns = [*by_category(trained, 2), *by_category(placebo, 1)]

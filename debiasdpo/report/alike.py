@@ -11,7 +11,15 @@ Settings = Mapping[Setting, str]
 _FREE = (("seed",), ("output_dir",), ("tracker",), ("cluster",), ("gpu_hour_price",), ("plan",),
          ("batching", "shards"))  # fmt: skip
 # What only training sees.
-_TRAINING = (("method",), ("loss",), ("train",), ("context", "train"), ("model", "lora"))
+_TRAINING = (
+    ("method",),
+    ("loss",),
+    ("train",),
+    ("context", "train"),
+    ("context", "generated"),
+    ("context", "frames"),
+    ("model", "lora"),
+)
 # What a prompt has beside document and statement, and how its rating is read.
 _ASKED = (("data", "rubrics"), ("data", "heading"), ("prompt",), ("rate",))
 _SHOWN = 3  # settings in a label

@@ -11,7 +11,7 @@ from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.jobs.identity import output_folder
 from debiasdpo.models.loading import load_template
 from debiasdpo.prompts.audit import RatingPrompts, audit_prompts, by_category, validation_prompts
-from debiasdpo.prompts.contexts import statements
+from debiasdpo.prompts.generated import train_statements
 from debiasdpo.prompts.rendering import (
     Prompt,
     PromptStyle,
@@ -48,7 +48,7 @@ def mitigated_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
 
 def training_prompts(config: JobConfig, corpus: SplitCorpus) -> list[Prompt]:
     """The neutral prompt of each training document and rubric, and its contextual ones."""
-    pool = statements(config.context, config.context.train_categories, "train")
+    pool = train_statements(config.context, config.context.train_categories, config.seed)
     turns = by_category(pool, config.method.statements)
     return flat(RatingPrompts(style(config), corpus.parts["train"], corpus.rubrics, turns))
 
@@ -56,7 +56,8 @@ def training_prompts(config: JobConfig, corpus: SplitCorpus) -> list[Prompt]:
 def head_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
     """The same, with the placebo's train statements too: a head is to say the same whatever is added."""
     names = dict.fromkeys((*config.context.train_categories, PLACEBO))
-    pool = statements(config.context, [n for n in names if n in config.context.categories], "train")
+    known = [name for name in names if name in config.context.categories]
+    pool = train_statements(config.context, known, config.seed)
     turns = by_category(pool, config.method.statements)
     return RatingPrompts(style(config), corpus.parts["train"], corpus.rubrics, turns)
 

@@ -9,6 +9,11 @@ from pydantic import ValidationError
 from debiasdpo.config.context import PLACEBO, Category, ContextConfig
 from debiasdpo.prompts.contexts import statements
 
+FRAMES = {
+    "one": "{claim}.",
+    "several": "{claim}, {other}.",
+    "contradictory": "{claim}: {opposite}.",
+}
 FOLDER = Path(__file__).parents[2] / "conf/category"
 NAMES = ("certification", "education", "experience", "gender", "placebo", "race", "role",
          "sycophancy")  # fmt: skip
@@ -23,7 +28,11 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"[\w{}]+", text.lower()))
 
 
-ALL = ContextConfig(train={"experience": True}, categories={name: load(name) for name in NAMES})
+def context(train: dict[str, bool], categories: dict[str, Category]) -> ContextConfig:
+    return ContextConfig(train=train, categories=categories, generated=0, frames=FRAMES)
+
+
+ALL = context({"experience": True}, {name: load(name) for name in NAMES})
 
 
 def test_every_category_has_a_file() -> None:
@@ -59,9 +68,7 @@ def test_statements_of_all_categories_are_told_apart() -> None:
 def test_order_is_that_of_what_is_said_and_neither_of_names_nor_of_the_configuration() -> None:
     assert statements(ALL, ["race", "role"], "test") == statements(ALL, ["role", "race"], "test")
     names = dict(zip(NAMES, ["h", "a", "g", "b", PLACEBO, "f", "c", "e"], strict=True))
-    renamed = ContextConfig(
-        train={"g": True, "h": True}, categories={names[n]: ALL.categories[n] for n in NAMES[::-1]}
-    )
+    renamed = context({"g": True, "h": True}, {names[n]: ALL.categories[n] for n in NAMES[::-1]})
     assert set(renamed.train_categories) == {"h", "g"}
     for wording in ("train", "test"):
         found = [statements(c, list(c.categories), wording) for c in (ALL, renamed)]  # type: ignore[arg-type]
@@ -72,12 +79,10 @@ def test_order_is_that_of_what_is_said_and_neither_of_names_nor_of_the_configura
 
 
 def test_train_names_what_is_chosen() -> None:
-    config = ContextConfig(
-        train={"role": True, "race": False, "experience": True}, categories=ALL.categories
-    )
+    config = context({"role": True, "race": False, "experience": True}, dict(ALL.categories))
     assert config.train_categories == ("experience", "role")
     with pytest.raises(ValidationError, match="no such category: height; there are: cert"):
-        ContextConfig(train={"height": True}, categories=ALL.categories)
+        context({"height": True}, dict(ALL.categories))
 
 
 ONE = {"train": ("a",), "test": ("b",)}
@@ -119,4 +124,4 @@ def test_what_is_tested_on_is_trained_on_in_no_category_and_no_form(
     with pytest.raises(
         ValidationError, match=r"the same statement is in categories.race.flattering.train and"
     ):
-        ContextConfig(train={"race": True}, categories=categories)
+        context({"race": True}, categories)
