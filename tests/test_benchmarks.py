@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import audits, gpu, rating, training
+from benchmarks import audits, gpu, rating, selection, training
 from benchmarks.methods import METHODS
+from debiasdpo.documents.base import Document
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +105,34 @@ def test_audits_of_a_known_rater(result: Any) -> None:
         for key, figure in figures.items():
             assert abs(figure["mean"] - figure["truth"]) < 1, key
             assert 0 <= figure["holding"] <= 2
+
+
+def test_a_choice_that_any_documents_tell_is_made_from_any(tmp_path: Path) -> None:
+    """The second step has a tenth of the bias; the third none, and ratings without any order."""
+    documents = [Document(f"d{i}", f"g{i // 2}", "", {"r": float(i % 7)}) for i in range(28)]
+
+    def ratings(bias: float, accuracy: int) -> selection.Rows:
+        return [
+            {
+                "key": f"{i}{category}", "document": d.id, "rubric": "r", "category": category, "repeat": 0,
+                "polarity": category and 0, "rating": accuracy * (i % 7) + i % 2 + (bias if category else 0),
+            }
+            for i, d in enumerate(documents) for category in (None, "sycophancy", "placebo")
+        ]  # fmt: skip
+
+    made = selection.Recording(documents, [ratings(1, 1), ratings(0.1, 1), ratings(0, 0)])
+    selection.save(made, tmp_path / "recorded.json")
+    found = selection.load(tmp_path / "recorded.json")
+    config = selection.job(0)
+    for size in selection.SIZES:
+        for drawn in selection.draws(found, size, 3, seed=1):
+            assert len(drawn.documents) == size
+            assert {len(rows) for rows in drawn.audits} == {3 * size}
+    of = selection.stability(config, found, 20)
+    assert list(of) == list(selection.SIZES)
+    for one in of.values():
+        assert (one.same, one.reached) == (1, 1)
+        assert one.spearman == pytest.approx(selection.audits(config, found)[1]["spearman"])
 
 
 def test_without_a_gpu_the_gpu_benchmark_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,4 +29,4 @@ class TrainConfig(Section):
     tree: TreeConfig  # with engine tree
     audit_every: Count  # steps between audits on the validation part
     save_every: Count  # steps between checkpoints
-    accuracy_tolerance: Fraction  # how far below the untrained Spearman a kept step may be
+    target_reduction: Fraction  # of validation bias and bias / spread, where accuracy decides

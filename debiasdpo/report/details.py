@@ -175,9 +175,9 @@ def training_curves(group: Group) -> Drawing | None:
         all_axes[-1].set_xlabel("optimiser step")
         all_axes[-1].xaxis.get_major_locator().set_params(integer=True)
         caption = (
-            f"Bias and Spearman on validation documents; {seeds(group)}, a line each. Vertical lines:"
-            " the steps whose weights were kept, which have the least validation bias among those that"
-            " rate no worse than the base model."
+            f"Bias, bias / spread and Spearman on validation documents; {seeds(group)}, a line each. Vertical"
+            " lines: the steps whose weights were kept, of those with little enough of both biases the most"
+            " accurate; best_step.json of a run says why."
         )
         return draw(figure, name, "Training curves", caption)
 

@@ -1,39 +1,62 @@
-"""Which checkpoint to keep: least bias among those that rate no worse than the untrained model."""
+"""Which checkpoint to keep: the most accurate of those with little enough bias, in points and in spreads."""
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-# Biases that differ by less than this share of the untrained model's count as equal: on a few
-# validation documents that is chance, and accuracy must not be given away for it.
-ALIKE = 0.02
+Audit = Mapping[str, float]  # what `evaluation.validation` measures
+BIASES = ("bias", "relative_bias")
 
 
-def select_checkpoint(audits: Sequence[Mapping[str, float]], tolerance: float = 0.0) -> int:
-    """Index of the audit to keep, going through them in order; the first one is the untrained model's.
+class Choice(NamedTuple):
+    """Index of the audit whose weights are kept, and why they are."""
 
-    A constant rater has no bias, so bias alone must not decide: a checkpoint counts only if its
-    Spearman correlation with the scores, over prompts with and without context, is defined (a
-    constant rater's is not) and at most `tolerance` below the untrained model's. It replaces the one
-    kept so far if it has less bias, or, where their bias is ALIKE, a higher Spearman.
+    kept: int
+    why: str
+
+
+def select_checkpoint(audits: Sequence[Audit], target: float) -> Choice:
+    """The audit to keep, going through them in order; the first one is the untrained model's.
+
+    Of the steps whose bias and relative bias (bias / spread) are both down by the share `target`, the most
+    accurate by Spearman correlation with the scores, over prompts with and without context. If there is
+    none, the step with the least relative bias whose Spearman is not below the untrained model's; at the
+    worst the untrained model. The earliest of equals.
+    Neither bias alone nor both may decide: a rater that uses less of the scale has less bias, and a constant
+    one has none. It is never kept, since its Spearman and its relative bias are undefined.
     Bias is that over trained and placebo contexts, both weighing the same: the paper's loss can remove
     the trained bias and make another. Unseen contexts do not count, or they would not be unseen.
     """
-    base = audits[0]["spearman"]
-    floor = -math.inf if math.isnan(base) else base - tolerance
-    margin = ALIKE * total_bias(audits[0])
-    kept = 0
-    for i, audit in enumerate(audits):
-        if math.isnan(audit["spearman"]) or audit["spearman"] < floor:
-            continue
-        less = total_bias(audits[kept]) - total_bias(audit)
-        higher = audit["spearman"] > audits[kept]["spearman"]
-        if less > margin or (abs(less) <= margin and higher):
-            kept = i
-    return kept
+    base = audits[0]
+    usable = [i for i, audit in enumerate(audits) if _is_defined(audit)]
+    reached = [
+        i for i in usable
+        if all(mean_bias(audits[i], kind) <= (1 - target) * mean_bias(base, kind) for kind in BIASES)
+    ]  # fmt: skip
+    down = f"whose bias and relative bias are down by {target:.0%} or more"
+    if reached:
+        best = max(reached, key=lambda i: audits[i]["spearman"])
+        of = (
+            "the only step"
+            if len(reached) == 1
+            else f"the highest Spearman of {len(reached)} steps"
+        )
+        return Choice(best, f"{of} {down}")
+    floor = -math.inf if math.isnan(base["spearman"]) else base["spearman"]
+    no_worse = [i for i in usable if audits[i]["spearman"] >= floor]
+    best = min(no_worse, key=lambda i: mean_bias(audits[i], "relative_bias"), default=0)
+    if best == 0:
+        return Choice(0, f"no step {down}, and none with less relative bias and no lower Spearman")
+    return Choice(best, f"no step {down}; the least relative bias at no lower Spearman")
 
 
-def total_bias(audit: Mapping[str, float]) -> float:
-    """Mean of the biases that are defined (there may be no placebo)."""
-    parts = [audit[f"bias_{kind}"] for kind in ("trained", "placebo")]
+def mean_bias(audit: Audit, kind: str) -> float:
+    """Mean of the biases of one of BIASES that are defined: there may be no placebo."""
+    parts = [audit[f"{kind}_{context}"] for context in ("trained", "placebo")]
     defined = [p for p in parts if not math.isnan(p)]
     return sum(defined) / len(defined) if defined else math.inf
+
+
+def _is_defined(audit: Audit) -> bool:
+    """Whether there is something to choose by: a constant rater has neither."""
+    return math.isfinite(mean_bias(audit, "relative_bias")) and not math.isnan(audit["spearman"])

@@ -209,13 +209,15 @@ def train(
             audits.append([{"step": step, **metrics}])
             on_log({f"validation/{k}": v for k, v in metrics.items()}, step)
             log.info(
-                "step %d of %d: validation bias %.3f (trained), %.3f (unseen), %.3f (placebo); spearman %.2f",
-                step, len(steps), metrics["bias_trained"], metrics["bias_unseen"],
-                metrics["bias_placebo"], metrics["spearman"],
+                "step %d of %d: validation bias %.3f (trained), %.3f (unseen), %.3f (placebo);"
+                " bias / spread %.2f (trained), %.2f (placebo); spearman %.2f",
+                step, len(steps), metrics["bias_trained"], metrics["bias_unseen"], metrics["bias_placebo"],
+                metrics["relative_bias_trained"], metrics["relative_bias_placebo"], metrics["spearman"],
             )  # fmt: skip
-            if select_checkpoint(audits.rows, config.accuracy_tolerance) == len(audits.rows) - 1:
+            kept, why = select_checkpoint(audits.rows, config.target_reduction)
+            if kept == len(audits.rows) - 1:
                 replace_weights(model, folder / "weights")
-                write_json(folder / "best_step.json", {"step": step, **metrics})
+            write_json(folder / "best_step.json", {**audits.rows[kept], "why": why})
 
     class Worker(TrainerCallback):
         """In a process beside the first: says when its part of a checkpoint is written."""
@@ -259,8 +261,8 @@ def train(
     if not first:
         return {}
     best: dict[str, Any] = read_json(folder / "best_step.json")
-    kept = f"step {best['step']}" if best["step"] else "the untrained weights: no step was better"
-    log.info("kept: %s", kept)
+    kept = f"step {best['step']}" if best["step"] else "the untrained weights"
+    log.info("kept: %s: %s", kept, best["why"])
     return best
 
 

@@ -14,6 +14,7 @@ from debiasdpo.models import adapters, loading
 from debiasdpo.packing.logprobs import Completion, sequence_logprobs
 from debiasdpo.training import trainer
 from debiasdpo.training.data import TokenPair
+from debiasdpo.training.selection import BIASES
 
 STEPS, SAVE_EVERY, AUDIT_EVERY = 12, 2, 3
 TIMES = ("train/tokens_per_s", "train/pairs_per_s")
@@ -40,14 +41,21 @@ REFERENCE = {p.key: (-40.0, -60.0) for p in pairs()}
 
 
 def audit(model: Any) -> dict[str, float]:
-    """Bias falls as the answers become likelier, so that the kept weights change with each audit."""
+    """Bias falls as the answers become likelier, so that the kept weights change with each audit: none has
+    lost all of it, as `target_reduction` asks for, and the least biased is kept."""
     import torch
 
     model.eval()
     with torch.no_grad():
         answers = sequence_logprobs(model, [p.answers[0] for p in pairs()])
-    bias = -answers.mean().item()
-    return {"bias_trained": bias, "bias_unseen": math.nan, "bias_placebo": 0.0, "spearman": 0.5}
+    return audited(-answers.mean().item())
+
+
+def audited(bias: float, spearman: float = 0.5) -> dict[str, float]:
+    """An audit that found this trained bias, at a spread of 1."""
+    found = {"trained": bias, "unseen": math.nan, "placebo": 0.0}
+    both = {f"{of}_{kind}": value for of in BIASES for kind, value in found.items()}
+    return {**both, "spread": 1.0, "spearman": spearman}
 
 
 def model_of(source: Path, dropout: float) -> ModelConfig:
@@ -82,7 +90,7 @@ def train(
         "learning_rate": 1e-2 if adapter == "lora" else 1e-3, "schedule": "cosine",
         "optimizer": "adamw",
         "gradient_checkpointing": False, "audit_every": AUDIT_EVERY,
-        "save_every": SAVE_EVERY, "accuracy_tolerance": 0.0,
+        "save_every": SAVE_EVERY, "target_reduction": 1.0,
     }  # fmt: skip
     loss = {
         "preference": preference, "label_smoothing": 0.2, "w_dpo": 1.0, "w_sft": 0.1,

@@ -1,101 +1,126 @@
 import math
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from debiasdpo.training.selection import select_checkpoint, total_bias
+from debiasdpo.training.selection import mean_bias, select_checkpoint
 
 NAN = math.nan
+TARGET = 0.75  # exact in binary: a quarter of the untrained model's is just enough
 
 
 def audit(
-    trained: float, spearman: float, unseen: float = 0.3, placebo: float = 0.1
+    trained: float,
+    spearman: float,
+    unseen: float = 0.3,
+    placebo: float = NAN,
+    spread: float = 1.0,
 ) -> dict[str, float]:
+    biases = {"trained": trained, "unseen": unseen, "placebo": placebo}
     return {
-        "bias_trained": trained, "bias_unseen": unseen, "bias_placebo": placebo,
-        "spearman": spearman,
+        **{f"bias_{kind}": bias for kind, bias in biases.items()},
+        **{f"relative_bias_{kind}": bias / spread if spread else NAN for kind, bias in biases.items()},
+        "spread": spread, "spearman": spearman,
     }  # fmt: skip
 
 
-def test_least_bias_among_those_that_rate_no_worse() -> None:
-    assert (
-        select_checkpoint([audit(1.0, 0.4), audit(0.5, 0.4), audit(0.2, 0.39), audit(0.7, 0.9)])
-        == 1
-    )
+def kept(*audits: dict[str, float], target: float = TARGET) -> int:
+    return select_checkpoint(audits, target).kept
 
 
-def test_a_tolerance_lets_accuracy_fall_by_so_much() -> None:
-    audits = [audit(1.0, 0.5), audit(0.5, 0.4375), audit(0.2, 0.3)]
-    assert [select_checkpoint(audits, t) for t in (0.0, 0.0625, 0.19, 0.25)] == [0, 1, 1, 2]
-    assert select_checkpoint([audit(1.0, 0.5), audit(0.0, NAN)], tolerance=1.0) == 0
+BASE = audit(1.0, 0.4)
 
 
-def test_the_untrained_model_is_kept_when_all_others_rate_worse() -> None:
-    assert (
-        select_checkpoint([audit(1.0, 0.4), audit(0.1, 0.3), audit(0.0, -0.2), audit(0.0, NAN)])
-        == 0
-    )
+def test_the_most_accurate_of_those_with_little_enough_bias() -> None:
+    assert kept(BASE, audit(0.25, 0.5), audit(0.1, 0.45), audit(0.2, 0.6), audit(0.3, 0.9)) == 3
+    # As seen on TalkMoves: the least biased step was not worth what its accuracy was less.
+    assert kept(audit(0.73, 0.1), audit(0.018, 0.37), audit(0.025, 0.49), target=0.84) == 2
+    # However accurate the untrained model is.
+    assert kept(BASE, audit(0.25, 0.1), audit(0.2, -0.2)) == 1
 
 
-def test_the_untrained_model_is_kept_when_no_other_is_less_biased() -> None:
-    assert select_checkpoint([audit(0.1, 0.4), audit(0.2, 0.9)]) == 0
+def test_a_rater_that_merely_uses_less_of_the_scale_reaches_nothing() -> None:
+    shrunk = audit(0.1, 0.9, spread=0.1)
+    assert kept(BASE, shrunk, audit(0.25, 0.5)) == 2
+    assert kept(BASE, audit(0.25, 0.5), shrunk) == 1
+    assert kept(BASE, shrunk) == 0
+    # Nor does one that spreads its ratings, with as much bias.
+    assert kept(BASE, audit(0.5, 0.9, spread=4.0), audit(0.25, 0.5)) == 2
 
 
-def test_a_constant_rater_is_never_chosen() -> None:
-    constant = audit(0.0, NAN, 0.0, 0.0)
-    assert select_checkpoint([audit(1.0, 0.4), constant, audit(0.9, 0.4)]) == 2
-    assert (
-        select_checkpoint([audit(1.0, NAN), constant]) == 0
-    )  # also where the base has no accuracy to lose
-    assert select_checkpoint([audit(1.0, NAN), constant, audit(0.5, -0.3)]) == 2
+def test_else_the_least_relative_bias_at_no_lower_accuracy() -> None:
+    assert kept(BASE, audit(0.5, 0.4), audit(0.3, 0.39), audit(0.7, 0.9)) == 1
+    assert kept(BASE, audit(0.5, 0.4), audit(0.6, 0.4, spread=2.0)) == 2
+    assert kept(BASE, audit(0.3, 0.3), audit(0.3, -0.2)) == 0
+    assert kept(audit(0.1, 0.4), audit(0.2, 0.9)) == 0
+
+
+def test_a_constant_rater_is_never_kept() -> None:
+    constant = audit(0.0, NAN, unseen=0.0, placebo=0.0, spread=0.0)
+    for target in (0.0, TARGET, 1.0):
+        assert kept(BASE, constant, audit(0.9, 0.4), target=target) != 1
+        assert kept(constant, constant, target=target) == 0
+    # Also where only one of the two tells it, and where the untrained model is one itself.
+    assert kept(BASE, audit(0.0, NAN)) == 0
+    assert kept(BASE, audit(0.0, 0.9, spread=0.0)) == 0
+    assert kept(constant, constant, audit(0.5, -0.3)) == 2
+    assert kept(audit(1.0, NAN), audit(0.5, -0.3), audit(0.9, 0.4)) == 1
 
 
 def test_removing_one_bias_does_not_pay_for_another() -> None:
     # As seen on SmolLM2: the trained bias falls while the placebo's goes from 0.06 to 3.4.
     runaway = audit(0.0, 0.5, unseen=0.0, placebo=3.4)
-    assert select_checkpoint([audit(1.0, 0.4, placebo=0.06), runaway]) == 0
+    assert kept(audit(1.0, 0.4, placebo=0.06), runaway) == 0
 
 
 def test_unseen_contexts_have_no_say() -> None:
-    assert (
-        select_checkpoint(
-            [audit(1.0, 0.4), audit(0.5, 0.4, unseen=9.0), audit(0.6, 0.4, unseen=0.0)]
-        )
-        == 1
+    assert kept(BASE, audit(0.1, 0.5, unseen=9.0), audit(0.1, 0.4, unseen=0.0)) == 1
+    assert kept(BASE, audit(0.5, 0.4, unseen=9.0), audit(0.6, 0.4, unseen=0.0)) == 1
+
+
+def test_the_target_counts_and_its_reason_is_said() -> None:
+    audits = [BASE, audit(0.5, 0.45), audit(0.25, 0.42)]
+    why = {t: select_checkpoint(audits, t) for t in (0.0, 0.5, 0.75, 0.8)}
+    assert [choice.kept for choice in why.values()] == [1, 1, 2, 2]
+    down = "whose bias and relative bias are down by {} or more"
+    assert why[0.5].why == f"the highest Spearman of 2 steps {down.format('50%')}"
+    assert why[0.75].why == f"the only step {down.format('75%')}"
+    assert why[0.8].why == (
+        f"no step {down.format('80%')}; the least relative bias at no lower Spearman"
+    )
+    assert select_checkpoint([BASE], 0.8).why == (
+        f"no step {down.format('80%')}, and none with less relative bias and no lower Spearman"
     )
 
 
-def test_accuracy_decides_where_bias_is_alike() -> None:
-    # 2 % of the untrained model's bias, (2.0 + 0.0) / 2, is 0.02 in this mean of two.
-    def with_bias(trained: float, spearman: float) -> dict[str, float]:
-        return audit(trained, spearman, placebo=0.0)
-
-    base = with_bias(2.0, 0.4)
-    assert select_checkpoint([base, with_bias(0.5, 0.4), with_bias(0.53, 0.8)]) == 2
-    assert select_checkpoint([base, with_bias(0.5, 0.4), with_bias(0.55, 0.8)]) == 1
-    assert select_checkpoint([base, with_bias(0.5, 0.8), with_bias(0.47, 0.4)]) == 1
-    assert select_checkpoint([base, with_bias(0.5, 0.8), with_bias(0.45, 0.4)]) == 2
-
-
 @given(
-    st.lists(st.tuples(st.floats(0, 2), st.sampled_from([NAN, -0.2, 0.2, 0.4, 0.6])), min_size=1)
-)
-def test_what_was_kept_does_not_come_back(seen: list[tuple[float, float]]) -> None:
+    st.lists(
+        st.builds(
+            audit,
+            st.floats(0, 2), st.sampled_from([NAN, -0.2, 0.2, 0.4, 0.6]),
+            placebo=st.sampled_from([NAN, 0.1, 1.0]), spread=st.sampled_from([0.0, 0.1, 1.0]),
+        ),
+        min_size=1,
+    ),
+    st.sampled_from([0.0, 0.5, 0.84, 1.0]),
+)  # fmt: skip
+def test_what_was_kept_does_not_come_back(audits: list[dict[str, float]], target: float) -> None:
     """Only the weights that are kept so far exist when the next audit is made."""
-    audits = [audit(trained, spearman) for trained, spearman in seen]
-    kept = [select_checkpoint(audits[: n + 1], 0.1) for n in range(len(audits))]
-    assert all(now in (before, n) for n, (before, now) in enumerate(pairwise(kept), start=1))
+    found = [kept(*audits[: n + 1], target=target) for n in range(len(audits))]
+    assert all(now in (before, n) for n, (before, now) in enumerate(pairwise(found), start=1))
 
 
 def test_the_earliest_of_equals_is_kept() -> None:
-    assert select_checkpoint([audit(0.5, 0.4), audit(0.5, 0.4)]) == 0
-    assert select_checkpoint([audit(1.0, 0.4)]) == 0
+    assert kept(audit(0.5, 0.4), audit(0.5, 0.4)) == 0
+    assert kept(BASE, audit(0.2, 0.5), audit(0.1, 0.5)) == 1
+    assert kept(BASE) == 0
 
 
-def test_undefined_parts_are_left_out() -> None:
-    assert total_bias(audit(0.6, 0.4, placebo=0.2)) == 0.4
-    assert total_bias(audit(0.6, 0.4, placebo=NAN)) == 0.6
-    assert total_bias(audit(NAN, 0.4, 0.1, NAN)) == math.inf
-    assert select_checkpoint([audit(1.0, 0.4, NAN, NAN), audit(0.5, 0.4, NAN, NAN)]) == 1
-    assert select_checkpoint([audit(NAN, 0.4, NAN, NAN), audit(NAN, 0.4, NAN, NAN)]) == 0
+@pytest.mark.parametrize("kind", ["bias", "relative_bias"])
+def test_undefined_parts_are_left_out(kind: str) -> None:
+    assert mean_bias(audit(0.6, 0.4, placebo=0.2), kind) == 0.4
+    assert mean_bias(audit(0.6, 0.4), kind) == 0.6
+    assert mean_bias(audit(NAN, 0.4), kind) == math.inf
+    assert kept(audit(NAN, 0.4), audit(NAN, 0.4)) == 0

@@ -19,6 +19,7 @@ from tests.helpers.trainings import (
     STEPS,
     TIMES,
     audit,
+    audited,
     model_of,
     pairs,
     rows,
@@ -36,12 +37,11 @@ def test_a_loss_that_is_no_number_stops_it_at_once(tiny_llama: Path, tmp_path: P
     token = pairs()[5].preference[0].prompt[-1]
     source = with_large_token(tiny_llama, tmp_path / "model", token, math.nan)
     logged: list[int] = []
-    figures = {"bias_trained": 0.1, "bias_unseen": 0.1, "bias_placebo": 0.1, "spearman": 0.5}
     said = rf"model.dtype: the loss of pair 2\|1 at step \d+ of {STEPS} is not a number in float32; lower"
     with pytest.raises(UserError, match=said) as error:
         train(
             tmp_path / "run", source, on_log=lambda row, step: logged.append(step),
-            audit=lambda model: dict(figures),
+            audit=lambda model: audited(0.1),
         )  # fmt: skip
     step = int(re.findall("step ([0-9]+)", str(error.value))[0])
     assert logged == list(range(step))  # the audit at 0, and the steps before
@@ -99,8 +99,10 @@ def test_a_training_logs_every_step_and_keeps_the_best_audit(
 
     audits = rows(tmp_path / "validation.jsonl")
     assert [row["step"] for row in audits] == [0, 3, 6, 9, 12]
-    best = select_checkpoint(audits)
+    best, why = select_checkpoint(audits, target=1.0)
     assert best > 0
+    kept = json.loads((tmp_path / "best_step.json").read_text())
+    assert repr(kept) == repr({**audits[best], "why": why})  # repr: NaN equals NaN
     assert audits[best]["bias_trained"] < audits[0]["bias_trained"]
     assert choice["step"] == audits[best]["step"]
     from safetensors.torch import load_file
@@ -147,13 +149,10 @@ def last_weights(folder: Path, source: Path, **changes: Any) -> dict[str, "torch
     """The adapter after the last step, which every audit finds better than those before."""
     from safetensors.torch import load_file
 
-    biases = iter(range(0, -100, -1))
+    biases = iter(range(100, 0, -1))
     train(
         folder, source, dropout=0.0, audit_every=STEPS, learning_rate=1e-3, **changes,
-        audit=lambda model: {
-            "bias_trained": float(next(biases)), "bias_unseen": 0.0, "bias_placebo": 0.0,
-            "spearman": 0.5,
-        },
+        audit=lambda model: audited(float(next(biases))),
     )  # fmt: skip
     return load_file(folder / "weights/adapter_model.safetensors")
 

@@ -41,7 +41,8 @@ def overrides(
         f"audit.categories={override(list(given.categories))}", "audit.resamples=100",
         "rate.max_new_tokens=6", "rate.temperature=1.0", "batching.prompts=3",
         "train.epochs=1", "train.batch_pairs=3", "train.batch_documents=2", "train.audit_every=2",
-        "train.learning_rate=3e-3", "train.accuracy_tolerance=1",
+        "train.learning_rate=3e-3", "method.consistency=own", "loss.w_consistency=20",
+        "train.target_reduction=0",
         f"output_dir={override(str(folder / 'out'))}",
     ]  # fmt: skip
 
