@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from debiasdpo.config.grammar import Grammar, Rules
+from debiasdpo.config.rate import ContextPosition
 from debiasdpo.config.sameness import same_text
 from debiasdpo.schema import Section, Text
 
@@ -51,6 +52,8 @@ class ContextConfig(Section):
     categories: Mapping[str, Category]
     generated: Annotated[int, Field(ge=0)]  # train statements for each side, by the grammars
     frames: Rules  # of all grammars: what stands around a claim
+    # Where statements stand in training prompts, one drawn for each; None: as in the audit.
+    positions: Annotated[tuple[ContextPosition, ...], Field(min_length=1)] | None
 
     @model_validator(mode="after")
     def _train_categories_exist(self) -> Self:

@@ -1,6 +1,7 @@
 """Prompts: document, query, spurious context, instruction, in this order unless told otherwise."""
 
 import os
+import random
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -45,6 +46,16 @@ class PromptStyle:
     # Of all prompts alike, neutral ones too; a statement in the system message follows it. None: a prompt has
     # a system message only for the statement.
     system: str | None = None
+    # Where statements stand if their place is drawn, in training; empty: at context_position.
+    positions: tuple[ContextPosition, ...] = ()
+    seed: int = 0  # of the drawing
+
+    def position(self, document: Document, rubric: Rubric, statement: Statement) -> ContextPosition:
+        """Where the statement stands in this prompt. What is said decides, not what it is called."""
+        if not self.positions:
+            return self.context_position
+        said = [str(self.seed), document.text, query(rubric), statement.text]
+        return random.Random("\0".join(said)).choice(self.positions)
 
 
 def query(rubric: Rubric) -> str:
@@ -82,9 +93,10 @@ def render(
     system = [] if style.system is None else [style.system]
     if statement is not None and asked is None:
         context = _fill(statement.text, rubric)
-        if style.context_position == "after_query":
+        position = style.position(document, rubric, statement)
+        if position == "after_query":
             parts.insert(2, context)
-        elif style.context_position == "before_document":
+        elif position == "before_document":
             parts.insert(0, context)
         else:
             system = [*filter(None, system), context]
@@ -105,18 +117,25 @@ class Twins(NamedTuple):
     statement: str
 
 
-def twins(neutral: Prompt, contextual: Prompt) -> Twins | None:
-    """The messages of both; None where one is no longer the other with a text put in, since a model wrote the
-    request anew."""
-    pair = neutral.messages, contextual.messages
-    if len(pair[0]) != len(pair[1]):
+def twins(neutral: Messages, contextual: Messages) -> Twins | None:
+    """Both; None where one is no longer the other with a text put in: a model wrote the request anew."""
+    if len(neutral) != len(contextual):
         return None
-    changed = [m for m in zip(*pair, strict=True) if m[0] != m[1]]
+    changed = [m for m in zip(neutral, contextual, strict=True) if m[0] != m[1]]
     if len(changed) != 1:
         return None
     (without, with_it) = changed[0]
     statement = inserted(without["content"], with_it["content"])
-    return Twins(*pair, statement) if statement else None
+    return Twins(neutral, contextual, statement) if statement else None
+
+
+def place(neutral: Messages, contextual: Messages) -> tuple[int, bool]:
+    """The message that a statement was put into, and whether it stands there before all the rest: different
+    for every position."""
+    for number, (without, with_it) in enumerate(zip(neutral, contextual, strict=False)):
+        if without != with_it:
+            return number, with_it["content"].endswith(without["content"])
+    return len(neutral), False
 
 
 def inserted(without: str, with_it: str) -> str | None:

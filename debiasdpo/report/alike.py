@@ -18,6 +18,7 @@ _TRAINING = (
     ("context", "train"),
     ("context", "generated"),
     ("context", "frames"),
+    ("context", "positions"),
     ("model", "lora"),
 )
 # What a prompt has beside document and statement, and how its rating is read.

@@ -6,7 +6,7 @@ from dataclasses import replace
 from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import ModelConfig
-from debiasdpo.config.rate import RateConfig
+from debiasdpo.config.rate import ContextPosition, RateConfig
 from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.jobs.identity import output_folder
 from debiasdpo.models.loading import load_template
@@ -25,15 +25,28 @@ Groups = Iterable[Collection[Prompt]]  # the prompts of each document; gone thro
 
 
 def style(config: JobConfig) -> PromptStyle:
-    """The texts around document and rubric. Of local weights, the template's own system message is one of
-    them where statements go there."""
+    """The texts around document and rubric, as in the audit."""
+    return _style(config, ())
+
+
+def training_style(config: JobConfig) -> PromptStyle:
+    """The same for prompts that are trained on, in which statements may stand elsewhere."""
+    return _style(config, config.context.positions or ())
+
+
+def _style(config: JobConfig, positions: tuple[ContextPosition, ...]) -> PromptStyle:
+    """Of local weights, the template's own system message is one of the texts around where statements go
+    there."""
     position, system = config.prompt.context_position, None
-    if position == "system" and isinstance(config.model, ModelConfig):
+    if "system" in (positions or (position,)) and isinstance(config.model, ModelConfig):
         template = load_template(config.model, output_folder(config) / "cache")
         system = template.system_message(thinking=config.rate.thinks)
     instruction = config.prompt.instruction_for(config.rate.format)
     assert instruction is not None  # one of `config.checks`
-    return PromptStyle(config.data.heading, instruction, position, system=system)
+    heading = config.data.heading
+    return PromptStyle(
+        heading, instruction, position, system=system, positions=positions, seed=config.seed
+    )
 
 
 def audited_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
@@ -50,7 +63,7 @@ def training_prompts(config: JobConfig, corpus: SplitCorpus) -> list[Prompt]:
     """The neutral prompt of each training document and rubric, and its contextual ones."""
     pool = train_statements(config.context, config.context.train_categories, config.seed)
     turns = by_category(pool, config.method.statements)
-    return flat(RatingPrompts(style(config), corpus.parts["train"], corpus.rubrics, turns))
+    return flat(RatingPrompts(training_style(config), corpus.parts["train"], corpus.rubrics, turns))
 
 
 def head_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
@@ -59,7 +72,7 @@ def head_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
     known = [name for name in names if name in config.context.categories]
     pool = train_statements(config.context, known, config.seed)
     turns = by_category(pool, config.method.statements)
-    return RatingPrompts(style(config), corpus.parts["train"], corpus.rubrics, turns)
+    return RatingPrompts(training_style(config), corpus.parts["train"], corpus.rubrics, turns)
 
 
 def reasoned_prompts(config: JobConfig, corpus: SplitCorpus) -> list[list[Prompt]]:

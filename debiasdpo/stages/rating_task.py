@@ -20,7 +20,7 @@ from debiasdpo.config.job import JobConfig
 from debiasdpo.config.rate import RateConfig
 from debiasdpo.costs import Cost, Meter
 from debiasdpo.prompts.contexts import Statement
-from debiasdpo.prompts.rendering import Prompt, Twins, flat, twins
+from debiasdpo.prompts.rendering import Prompt, Twins, flat, place, twins
 from debiasdpo.raters.base import Question, Rater, Reply, Wanted, rated
 from debiasdpo.stages.asked import Groups
 from debiasdpo.storage.files import Progress
@@ -35,7 +35,7 @@ class PromptIndex:
     digests: bytes  # 16 of each batch, of its prompts
     sizes: "array[int]"  # prompts of each batch
     longest: int  # bytes of the longest prompt
-    twins: Sequence[Twins]  # the first of each statement
+    twins: Sequence[Twins]  # the first of each statement in each place
 
     def prompts(self, part: range) -> int:
         """How many there are in some batches."""
@@ -45,7 +45,7 @@ class PromptIndex:
 def index_prompts(groups: Groups, size: int) -> PromptIndex:
     """Go through all prompts once. `size`: prompts of a batch."""
     digests, sizes, longest = bytearray(), array("i"), 0
-    found: dict[Statement, Twins | None] = {}
+    found: dict[tuple[Statement, object], Twins | None] = {}
     for batch in batches(groups, size):
         prompts = flat(batch)
         texts = [json.dumps([p.key, p.messages], ensure_ascii=False).encode() for p in prompts]
@@ -55,8 +55,10 @@ def index_prompts(groups: Groups, size: int) -> PromptIndex:
         neutral = {(p.document, p.rubric): p for p in prompts if p.statement is None}
         for p in prompts:
             plain = neutral.get((p.document, p.rubric))
-            if plain is not None and p.statement is not None and p.statement not in found:
-                found[p.statement] = twins(plain, p)
+            if plain is not None and p.statement is not None:
+                key = p.statement, place(plain.messages, p.messages)
+                if key not in found:
+                    found[key] = twins(plain.messages, p.messages)
     return PromptIndex(bytes(digests), sizes, longest, list(filter(None, found.values())))
 
 

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.job import Job
+from debiasdpo.models.chat import Chat
+from debiasdpo.prompts.rendering import place, twins
+from debiasdpo.raters.equality import check_twins
 from debiasdpo.stages.declarations import REFERENCE
 from debiasdpo.storage.files import fingerprint, read_jsonl, write_jsonl
 from debiasdpo.training.data import TokenPair, plan_passes, tokenize
@@ -45,6 +48,7 @@ def token_pairs(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> list[To
     """The pairs as token ids, without those beyond model.max_length, which the log counts."""
     limit, method = job.config.local_model.max_length, job.config.method
     _, chat = job.model.load()
+    _check_twins(chat, pairs)
     scales = corpus.scales
     weights = level_weights(pairs, scales) if method.balanced else [1.0] * len(pairs)
     known = [
@@ -63,3 +67,16 @@ def token_pairs(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> list[To
             f" {min(p.length for p in known)}). Raise model.max_length or shorten the documents."
         )
     return fitting
+
+
+def _check_twins(chat: Chat, pairs: Sequence[Pair]) -> None:
+    """Refuse pairs whose prompts differ by more than their statement, of which each is looked at once in each
+    place: not all methods have had them rated before."""
+    first: dict[object, Pair] = {}
+    for pair in pairs:
+        key = pair.category, pair.statement, place(pair.neutral_prompt, pair.contextual_prompt)
+        first.setdefault(key, pair)
+    for pair in first.values():
+        found = twins(pair.neutral_prompt, pair.contextual_prompt)
+        assert found is not None
+        check_twins(chat, found, thinking=False)

@@ -29,7 +29,9 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def context(train: dict[str, bool], categories: dict[str, Category]) -> ContextConfig:
-    return ContextConfig(train=train, categories=categories, generated=0, frames=FRAMES)
+    return ContextConfig(
+        train=train, categories=categories, generated=0, frames=FRAMES, positions=None
+    )
 
 
 ALL = context({"experience": True}, {name: load(name) for name in NAMES})

@@ -171,7 +171,13 @@ SMALL: dict[str, Any] = {
 
 
 def small(generated: int, **changes: Any) -> ContextConfig:
-    values = {**SMALL, "train": {"height": True}, "generated": generated, **changes}
+    values = {
+        **SMALL,
+        "train": {"height": True},
+        "generated": generated,
+        "positions": None,
+        **changes,
+    }
     return ContextConfig.model_validate_json(json.dumps(values))
 
 

@@ -1,4 +1,5 @@
 import unicodedata
+from collections import Counter
 from dataclasses import replace
 from typing import Literal
 
@@ -15,6 +16,7 @@ from debiasdpo.prompts.rendering import (
     PromptStyle,
     answer,
     inserted,
+    place,
     render,
     request,
     twins,
@@ -95,12 +97,12 @@ def test_twins_are_two_prompts_of_which_one_has_the_statement_too(
 ) -> None:
     shared = replace(style(position), system="" if position == "system" else None)
     neutral, contextual = (render(shared, DOCUMENT, "clarity", GOOD, s) for s in (None, STATEMENT))
-    found = twins(neutral, contextual)
+    found = twins(neutral.messages, contextual.messages)
     assert found is not None
     assert (found.neutral, found.contextual) == (neutral.messages, contextual.messages)
     assert sorted(found.statement.strip()) == sorted(CONTEXT)
     anew = render(shared, DOCUMENT, "clarity", GOOD, STATEMENT, asked="Clear?")
-    assert twins(neutral, anew) is None
+    assert twins(neutral.messages, anew.messages) is None
 
 
 @given(st.text("ab"), st.text("ab"), st.text("ab"))
@@ -188,3 +190,42 @@ def test_what_is_asked_instead_leaves_no_context(position: ContextPosition) -> N
     (message,) = prompt.messages
     assert message["content"] == f"{DOCUMENT_TEXT}\n\nClear?\n\n{INSTRUCTION}"
     assert prompt.statement == STATEMENT
+
+
+POSITIONS: tuple[ContextPosition, ...] = ("after_query", "before_document", "system")
+
+
+def test_places_are_drawn_by_the_seed_and_by_what_is_said() -> None:
+    drawn = replace(style(), system="", positions=POSITIONS)
+    statements = [Statement("role", 1, "train", i, f"I am asker {i}.") for i in range(300)]
+    found = [drawn.position(DOCUMENT, GOOD, s) for s in statements]
+    counts = Counter(found)
+    assert set(counts) == {*POSITIONS}
+    assert min(counts.values()) > 75  # of 100 expected, 3 sd of a binomial off
+    for position, statement in zip(found[:20], statements, strict=False):
+        fixed = replace(style(position), system="")
+        assert render(drawn, DOCUMENT, "clarity", GOOD, statement) == render(
+            fixed, DOCUMENT, "clarity", GOOD, statement
+        )
+    renamed = replace(DOCUMENT, id="other", group="else")
+    again = [
+        drawn.position(renamed, GOOD, replace(s, category="x", index=9, polarity=-1))
+        for s in statements
+    ]
+    assert again == found
+    assert [replace(drawn, seed=1).position(DOCUMENT, GOOD, s) for s in statements] != found
+    assert {style().position(DOCUMENT, GOOD, s) for s in statements} == {"after_query"}
+
+
+@pytest.mark.parametrize("own", ["", "Be fair."])
+def test_places_are_told_apart(own: str) -> None:
+    """Also where a statement begins or ends as the text around it does."""
+    for text in ("A claim.", "A lesson.\n\nTeacher", f"{own}", "End"):
+        said = replace(STATEMENT, text=text or "x")
+        pairs = [
+            [render(replace(style(p), system=own), DOCUMENT, "clarity", GOOD, s).messages
+             for s in (None, said)]
+            for p in POSITIONS
+        ]  # fmt: skip
+        assert len({place(*pair) for pair in pairs}) == 3
+        assert all(twins(*pair) for pair in pairs)

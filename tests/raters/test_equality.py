@@ -22,7 +22,7 @@ def pair_of(position: ContextPosition, system: str | None, text: str = STATEMENT
     style = PromptStyle("A lesson.", "Explain briefly.", position, system=system)
     document = Document("lesson", "teacher", LESSON, {"clarity": 3.0})
     said = Statement("role", 1, "test", 0, text)
-    found = twins(*(render(style, document, "clarity", RUBRIC, s) for s in (None, said)))
+    found = twins(*(render(style, document, "clarity", RUBRIC, s).messages for s in (None, said)))
     assert found is not None
     return found
 

@@ -3,12 +3,15 @@
 import json
 import logging
 import math
+import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from debiasdpo.errors import UserError
 from debiasdpo.models import held
+from debiasdpo.prompts.contexts import statements
 from tests.helpers.jobs import (
     Finished,
     JobConfigs,
@@ -99,6 +102,64 @@ def test_qlora_of_qwen(job_config: JobConfigs, tiny_qwen2: Path, tmp_path: Path)
         prompts = [pair[f"{name}_prompt"] for name in ("neutral", "contextual")]
         assert [p[0]["content"] for p in prompts] == [own, f"{own}\n\n{pair['statement']}"]
         assert prompts[0][1:] == prompts[1][1:]
+
+
+PLACED = (
+    "method=sft_augmented", "method.statements=4", "+context.train.placebo=true", "context.generated=20",
+    "context.positions=[after_query,before_document,system]", "train.batch_pairs=32", "train.audit_every=1",
+)  # fmt: skip
+
+
+def test_statements_are_trained_on_in_places_that_the_audit_does_not_have(
+    job_config: JobConfigs, tiny_qwen2: Path, tmp_path: Path
+) -> None:
+    job = Finished(job_config, "smollm2", tiny_qwen2, tmp_path, *PLACED)
+    folder = run_folder(tmp_path)
+    pairs = rows(folder / "pairs/pairs.jsonl")
+    assert len(pairs) == 2 * 2 * (4 + 4) == job.metrics["pairs/kept"]
+    own = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"  # of the template
+    places: Counter[str] = Counter()
+    for pair in pairs:
+        said, neutral = pair["statement"], [m["content"] for m in pair["neutral_prompt"]]
+        assert neutral[0] == own
+        *text, instruction = neutral[1].split("\n\n")
+        expected = {
+            "system": [f"{own}\n\n{said}", neutral[1]],
+            "before": [own, f"{said}\n\n{neutral[1]}"],
+            "after": [own, "\n\n".join([*text, said, instruction])],
+        }
+        places += Counter(
+            [name for name, wanted in expected.items()
+             if wanted == [m["content"] for m in pair["contextual_prompt"]]]
+        )  # fmt: skip
+    assert places.total() == len(pairs)
+    assert set(places) == {"system", "before", "after"}
+    context = job_config(*options("smollm2", tiny_qwen2, tmp_path, *PLACED)).context
+    written = {s.text for s in statements(context, context.train_categories, "train")}
+    assert {p["statement"] for p in pairs} > {s for s in written if "{" not in s}
+    audited = {r["statement"] for r in rows(folder / "ratings_base.jsonl")} - {None}
+    assert audited <= {s.text for s in statements(context, context.categories, "test")}
+    assert {"bias/trained/tuned", "bias/placebo/tuned"} <= job.metrics.keys()
+
+
+def test_a_template_that_minds_a_statement_that_is_trained_on_is_told(
+    job_config: JobConfigs, tiny_qwen2: Path, tmp_path: Path
+) -> None:
+    """Also by a method that has no training prompt rated first."""
+    model = tmp_path / "model"
+    shutil.copytree(tiny_qwen2, model)
+    file = model / "tokenizer_config.json"
+    template = next(model.glob("chat_template.jinja"), None)
+    told = json.loads(file.read_text()) if template is None else {}
+    text = told["chat_template"] if template is None else template.read_text()
+    minds = text + "{% if 'novice' in messages[-1]['content'] %} Hm.{% endif %}"
+    if template is None:
+        file.write_text(json.dumps(told | {"chat_template": minds}))
+    else:
+        template.write_text(minds)
+    job = job_config(*options("smollm2", model, tmp_path / "out", "method=sft_augmented"))
+    with pytest.raises(UserError, match=r"differ by more than it: 'This is a novice teacher"):
+        run_job(job)
 
 
 def test_full_fine_tuning(job_config: JobConfigs, tiny_qwen2: Path, tmp_path: Path) -> None:
