@@ -15,7 +15,7 @@ class HeadConfig(Section):
 
     layers: Annotated[
         tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...], Field(min_length=1)
-    ]  # depths: 0.5 is the middle layer, 1 the last
+    ]  # depths, alone and together: 0.5 is the middle layer, 1 the last
     # Weight of the shifts under context, beside the errors (lambda of `training.head`).
     invariance: Annotated[tuple[NonNegative, ...], Field(min_length=1)]
     penalty: Annotated[tuple[Positive, ...], Field(min_length=1)]  # of ridge regression (alpha)

@@ -1,4 +1,4 @@
-"""Which head to take: its layer and penalties, by training groups alone."""
+"""Which head to take: its layers and penalties, by training groups alone."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -17,10 +17,10 @@ _AS_IT_IS = Line(np.ones(1), 0.0)  # of a rating as its own only state
 
 
 class Tried(NamedTuple):
-    """One layer with one setting: what its out-of-fold ratings, calibrated, are worth. Biases, spread and
+    """Some layers with one setting: what its out-of-fold ratings, calibrated, are worth. Biases, spread and
     MAE in points."""
 
-    layer: int
+    layers: tuple[int, ...]
     invariance: float
     penalty: float
     spearman: float
@@ -32,7 +32,7 @@ class Tried(NamedTuple):
 
 
 def choose_head(
-    layers: Mapping[int, Examples],
+    states: Mapping[tuple[int, ...], Examples],
     groups: Sequence[str],
     fold: npt.NDArray[np.intp],
     settings: Sequence[Setting],
@@ -40,15 +40,16 @@ def choose_head(
 ) -> tuple[Head, list[Tried]]:
     """The head of one rubric, and all that was tried for it.
 
-    `layers`: the documents' states at each candidate; groups and fold (n,): of each document. Of the layers
-    and settings whose out-of-fold Spearman is within one standard error (of a bootstrap over groups) of the
-    highest, the one with the least relative bias: the rule of one standard error (Breiman et al. 1984), with
-    bias where that has complexity. The head is then fitted on all documents.
+    `states`: the documents' at each candidate, which is one layer or several; groups and fold (n,): of each
+    document. Of the candidates and settings whose out-of-fold Spearman is within one standard error (of a
+    bootstrap over groups) of the highest, the one with the least relative bias: the rule of one standard
+    error (Breiman et al. 1984), with bias where that has complexity. The head is then fitted on all
+    documents.
     """
-    scores = next(iter(layers.values())).scores
+    scores = next(iter(states.values())).scores
     tried: list[Tried] = []
     rated: list[npt.NDArray[np.float64]] = []
-    for layer, examples in layers.items():
+    for layers, examples in states.items():
         out = out_of_fold(examples, fold, settings)
         for setting, neutral, contextual in zip(settings, *out, strict=True):
             line = calibrated(_AS_IT_IS, neutral, scores)
@@ -57,7 +58,7 @@ def choose_head(
             spread = float(neutral.std())
             tried.append(
                 Tried(
-                    layer, *setting,
+                    layers, *setting,
                     spearman=float(metrics.spearman(neutral, scores)),
                     mae=float(metrics.mae(neutral, scores)),
                     spread=spread,
@@ -71,12 +72,12 @@ def choose_head(
     able = [i for i, t in enumerate(tried) if t.spearman >= floor]
     chosen = min(able, key=lambda i: tried[i].relative_bias)
     setting = Setting(tried[chosen].invariance, tried[chosen].penalty)
-    examples = layers[tried[chosen].layer]
+    examples = states[tried[chosen].layers]
     (line,) = fit(examples, [setting])
     out = out_of_fold(examples, fold, [setting])
     line = calibrated(line, out.neutral[0], scores)
     tried[chosen] = tried[chosen]._replace(chosen=True)
-    return Head(tried[chosen].layer, *line), tried
+    return Head(tried[chosen].layers, *line), tried
 
 
 def _standard_error(

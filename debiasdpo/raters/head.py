@@ -22,15 +22,15 @@ FILE = "head.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """rating = weight . h + bias, with h (d,) the hidden state after so many layers, at the token before the
-    level (`LocalRater.states`)."""
+    """rating = weight . h + bias, with h the hidden states after `layers`, one behind the other, at the token
+    before the level (`LocalRater.states`)."""
 
-    layer: int
-    weight: "npt.NDArray[np.float64]"  # (d,), points of the scale a unit of the state
+    layers: tuple[int, ...]
+    weight: "npt.NDArray[np.float64]"  # (layers x hidden size,), points of the scale a unit of the state
     bias: float
 
     def rate(self, states: "npt.NDArray[Any]") -> "npt.NDArray[np.float64]":
-        """(..., d) -> (...): ratings in points, not clipped to the scale."""
+        """(..., layers x hidden size) -> (...): ratings in points, not clipped to the scale."""
         return np.asarray(states.astype(np.float64) @ self.weight + self.bias)
 
 
@@ -38,7 +38,7 @@ def save_heads(heads: Mapping[str, Head], folder: Path) -> None:
     """Write the heads, by the dimension that each rates, into the folder of the weights."""
     from safetensors.numpy import save_file
 
-    about = {name: {"layer": head.layer, "bias": head.bias} for name, head in heads.items()}
+    about = {name: {"layers": head.layers, "bias": head.bias} for name, head in heads.items()}
     folder.mkdir(exist_ok=True)
     save_file(
         {f"weight.{i}": np.ascontiguousarray(head.weight) for i, head in enumerate(heads.values())},
@@ -55,7 +55,7 @@ def load_heads(folder: Path) -> dict[str, Head]:
         with safe_open(folder / FILE, framework="numpy") as stored:
             about = json.loads(stored.metadata()["heads"])
             return {
-                name: Head(known["layer"], stored.get_tensor(f"weight.{i}"), known["bias"])
+                name: Head(tuple(known["layers"]), stored.get_tensor(f"weight.{i}"), known["bias"])
                 for i, (name, known) in enumerate(about.items())
             }
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -78,11 +78,12 @@ class HeadRater:
         """Of a rating that is wanted: the head's, clipped to the scale."""
         if wanted != "rating":
             return self._local.reply(questions, wanted, reading)
-        layers = sorted({self._heads[q.dimension].layer for q in questions})
+        layers = sorted({k for q in questions for k in self._heads[q.dimension].layers})
         states = self._local.states(questions, layers)
         replies = []
         for question, found in zip(questions, states, strict=True):
             head, scale = self._heads[question.dimension], question.scale
-            rating = float(head.rate(found[layers.index(head.layer)]))
+            state = np.concatenate([found[layers.index(k)] for k in head.layers])
+            rating = float(head.rate(state))
             replies.append(Reply("", min(max(rating, scale.low), scale.high)))
         return replies

@@ -50,10 +50,10 @@ def fit_heads(job: Job, corpus: SplitCorpus) -> Path:
 
 def _tell(rubric: str, taken: Tried) -> None:
     log.info(
-        "head of %s: layer %d, invariance %g, penalty %g; out of fold: spearman %.2f, spread %.2f,"
+        "head of %s: layers %s, invariance %g, penalty %g; out of fold: spearman %.2f, spread %.2f,"
         " bias / spread %.2f",
-        rubric, taken.layer, taken.invariance, taken.penalty, taken.spearman, taken.spread,
-        taken.relative_bias,
+        rubric, ", ".join(map(str, taken.layers)), taken.invariance, taken.penalty, taken.spearman,
+        taken.spread, taken.relative_bias,
     )  # fmt: skip
 
 
@@ -129,8 +129,8 @@ def _fit(job: Job, corpus: SplitCorpus, file: Path, rubric: str) -> tuple[Head, 
 
 def _examples(
     rows: Iterable[Mapping[str, Any]], documents: Sequence[str], scores: np.ndarray
-) -> dict[int, Examples]:
-    """The states of one rubric's prompts, by layer."""
+) -> dict[tuple[int, ...], Examples]:
+    """The states of one rubric's prompts: at each layer, and at all of them together."""
     number = {document: i for i, document in enumerate(documents)}
     layers: list[int] = []
     neutral: dict[int, np.ndarray] = {}
@@ -146,7 +146,12 @@ def _examples(
             owner.append(number[row["document"]])
     plain = np.stack([neutral[i] for i in range(len(documents))]).astype(np.float64)
     moved = np.stack(contextual).astype(np.float64)
+    candidates: dict[tuple[int, ...], list[int]] = {(layer,): [k] for k, layer in enumerate(layers)}
+    candidates[tuple(layers)] = list(range(len(layers)))
     return {
-        layer: Examples(plain[:, k], scores, moved[:, k], np.array(owner))
-        for k, layer in enumerate(layers)
-    }
+        taken: Examples(
+            plain[:, at].reshape(len(plain), -1), scores,
+            moved[:, at].reshape(len(moved), -1), np.array(owner),
+        )
+        for taken, at in candidates.items()
+    }  # fmt: skip

@@ -1,7 +1,8 @@
 """A head: expert scores regressed on hidden states of the frozen model, with invariance in closed form.
 
-For each rubric and layer, with h_i the state of document i's neutral prompt, h_ic that of its prompt with
-context c (C_i of them), and s_i the expert's score, all states standardised over the neutral ones:
+For each rubric, with h_i the state of document i's neutral prompt (at one layer, or at several, one behind the
+other), h_ic that of its prompt with context c (C_i of them), and s_i the expert's score, all states
+standardised over the neutral ones:
 
     w, b = argmin  sum_i (w . h_i + b - s_i)^2
                  + lambda sum_i 1/C_i sum_c (w . (h_ic - h_i))^2  +  alpha n |w|^2

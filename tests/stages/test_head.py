@@ -43,7 +43,7 @@ def test_a_head_rates_and_a_killed_job_goes_on(
     tried = json.loads((folder / "training/head.json").read_text())
     assert set(tried) == {"reasoning", "focus"}
     for settings in tried.values():
-        assert len(settings) == 2 * 4 * 4  # two layers: half of two, and three quarters, is one
+        assert len(settings) == 3 * 3 * 4  # either of two layers, and both
         assert sum(s["chosen"] for s in settings) == 1
 
     # Each rating is what the head makes of the model's own state, in a forward pass of its own.
@@ -73,7 +73,8 @@ def test_a_head_rates_and_a_killed_job_goes_on(
         head = heads[row["rubric"]]
         with torch.no_grad():
             states = model(torch.tensor([ids]), output_hidden_states=True).hidden_states
-        rating = float(states[head.layer][0, -1].double().numpy() @ head.weight + head.bias)
+        state = np.concatenate([states[k][0, -1].double().numpy() for k in head.layers])
+        rating = float(state @ head.weight + head.bias)
         assert row["rating"] == pytest.approx(np.clip(rating, 1, 7), abs=2e-3)
 
     real, batches = LocalRater.states, list[str]()

@@ -117,16 +117,18 @@ def test_of_settings_as_accurate_the_least_biased_is_taken() -> None:
     neutral = (quality + draw.normal(0, 0.3, n))[:, None] + draw.normal(0, 0.02, (n, 2))
     moved = neutral + np.stack([np.zeros(n), draw.choice([-2.0, 2.0], n)], 1)
     noise = draw.normal(size=(n, 2))
-    layers = {
-        1: Examples(noise, 4 + quality, noise + 0.001, np.arange(n)),  # knows nothing, is not moved
-        2: Examples(neutral, 4 + quality, moved, np.arange(n)),
+    states: dict[tuple[int, ...], Examples] = {
+        (1,): Examples(
+            noise, 4 + quality, noise + 0.001, np.arange(n)
+        ),  # knows nothing, is not moved
+        (2,): Examples(neutral, 4 + quality, moved, np.arange(n)),
     }
     settings_tried = [Setting(0.0, 0.1), Setting(100.0, 0.1)]
-    head, tried = choose_head(layers, groups, folds(groups, 5, 0), settings_tried, seed=0)
+    head, tried = choose_head(states, groups, folds(groups, 5, 0), settings_tried, seed=0)
     (taken,) = (t for t in tried if t.chosen)
-    assert (taken.layer, taken.invariance) == (2, 100.0)
+    assert (taken.layers, taken.invariance) == ((2,), 100.0)
     assert taken.spearman == pytest.approx(max(t.spearman for t in tried), abs=0.05)
-    assert taken.relative_bias < 0.2 < next(t for t in tried if t.layer == 2).relative_bias
+    assert taken.relative_bias < 0.2 < next(t for t in tried if t.layers == (2,)).relative_bias
     assert abs(head.weight[1]) < 0.1 * abs(head.weight[0])
     rated = head.rate(neutral)
     assert 0.7 < rated.std() / quality.std() < 1.1  # as much of the scale as its skill deserves
