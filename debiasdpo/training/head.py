@@ -1,7 +1,7 @@
 """A head: expert scores regressed on hidden states of the frozen model, with invariance in closed form.
 
-For each rubric, with h_i the state of document i's neutral prompt (at one layer, or at several, one behind the
-other), h_ic that of its prompt with context c (C_i of them), and s_i the expert's score, all states
+For each rubric, with h_i the state of document i's neutral prompt (at one layer, or at several, one behind
+the other), h_ic that of its prompt with context c (C_i of them), and s_i the expert's score, all states
 standardised over the neutral ones:
 
     w, b = argmin  sum_i (w . h_i + b - s_i)^2
