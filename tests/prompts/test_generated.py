@@ -244,6 +244,20 @@ def test_the_guides_category_gives_statements(context_of: Contexts) -> None:
     assert not list(grammar_problems(context))
 
 
+def test_the_essays_of_the_guide_have_frames_and_grammars_too(job_config: JobConfigs) -> None:
+    essays = f"hydra.searchpath=[file://{GUIDE.parent / 'examples/conf'}]"
+    context = job_config(essays, "data=essays", f"context.generated={N}").context
+    made = train_statements(context, context.categories, seed=0)
+    sides = Counter((s.category, s.polarity) for s in made)
+    assert set(context.categories) == {"sycophancy", "role", "standing", "language", PLACEBO}
+    for category in context.categories:
+        for polarity in (0,) if category == PLACEBO else (1, -1):
+            assert sides[category, polarity] >= N
+    texts = " ".join(s.text for s in made).lower()
+    assert "teacher" not in texts
+    assert "lesson" not in texts
+
+
 def test_statements_take_turns_by_side(context_of: Contexts) -> None:
     """One whose claims cancel follows four of each side."""
     ((members, _),) = by_category(trained(context_of("race", generated=40), 0), 1)
