@@ -155,6 +155,28 @@ def _sampling(method: "MethodConfig", rate: "RateConfig") -> Iterable[str]:
         )
 
 
+def _calibration(
+    rate: "RateConfig", method: "MethodConfig", data: "AnyDataConfig"
+) -> Iterable[str]:
+    if rate.calibration == "none":
+        return
+    if rate.readout != "expected":
+        yield (
+            "rate.calibration: only expected ratings are calibrated, since a text goes on saying what it"
+            " says; set rate=expected, or rate.calibration=none"
+        )
+    if method.head is not None:
+        yield (
+            "rate.calibration: a head is fitted on the scores of the training documents itself, and would be"
+            " calibrated on what it has learnt by heart; set rate.calibration=none"
+        )
+    if data.split.train == 0:
+        yield (
+            "rate.calibration: is fitted on the train part, and data.split.train is 0; raise it, or set"
+            " rate.calibration=none"
+        )
+
+
 def _head(method: "MethodConfig", rate: "RateConfig") -> Iterable[str]:
     if method.head is not None and rate.readout != "expected":
         yield (
@@ -198,6 +220,7 @@ CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
     _trainable_model,
     _batches,
     _sampling,
+    _calibration,
     _head,
     _format,
 )

@@ -10,6 +10,7 @@ from debiasdpo.schema import Count, NonNegative, Section, Text
 ContextPosition = Literal["after_query", "before_document", "system"]
 Readout = Literal["text", "expected"]
 Format = Literal["text", "json"]
+Calibration = Literal["none", "linear", "isotonic"]
 JSON_KEYS = ("reasoning", "rating")  # of the object that a reply is with rate.format=json
 
 
@@ -32,6 +33,7 @@ class RateConfig(Section):
     readout: Readout
     format: Format  # of replies with readout=text
     max_new_tokens: Count
+    calibration: Calibration  # of expected ratings, to the experts' scores
     temperature: NonNegative
     top_p: Annotated[float, Field(gt=0.0, le=1.0)]
 

@@ -24,6 +24,8 @@ from debiasdpo.metrics.bias import (
     signed_shift,
 )
 from debiasdpo.metrics.bootstrap import FEW_GROUPS, Interval, bootstrap_interval, effective_groups
+from debiasdpo.metrics.calibration import Kind, Knots, matched
+from debiasdpo.metrics.calibration import fit as fit_calibration
 from debiasdpo.metrics.compare import OverSeeds, holm, least_p, mean_sd_over_seeds, permutation_test
 from debiasdpo.metrics.exchange import Exchanged, exchange_test
 from debiasdpo.metrics.resample_weights import Floats, ResampleWeights, mean_of_all
@@ -34,6 +36,8 @@ __all__ = [
     "Exchanged",
     "Floats",
     "Interval",
+    "Kind",
+    "Knots",
     "OverSeeds",
     "ResampleWeights",
     "bootstrap_interval",
@@ -42,11 +46,13 @@ __all__ = [
     "effective_groups",
     "exact_agreement",
     "exchange_test",
+    "fit_calibration",
     "gain",
     "holm",
     "least_p",
     "macro_bias",
     "mae",
+    "matched",
     "max_mean_shift",
     "mean_absolute_shift",
     "mean_of_all",

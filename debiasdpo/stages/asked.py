@@ -55,8 +55,11 @@ def audited_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
 
 def mitigated_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
     """The audit's prompts, with the method's reminder if it has one."""
-    reminded = replace(style(config), reminder=config.method.reminder)
-    return audit_prompts(config, reminded, corpus.parts["test"], corpus.rubrics)
+    return _reminded(config, audited_prompts(config, corpus))
+
+
+def _reminded(config: JobConfig, prompts: RatingPrompts) -> RatingPrompts:
+    return replace(prompts, style=replace(prompts.style, reminder=config.method.reminder))
 
 
 def training_prompts(config: JobConfig, corpus: SplitCorpus) -> list[Prompt]:
@@ -64,6 +67,16 @@ def training_prompts(config: JobConfig, corpus: SplitCorpus) -> list[Prompt]:
     pool = train_statements(config.context, config.context.train_categories, config.seed)
     turns = by_category(pool, config.method.statements)
     return flat(RatingPrompts(training_style(config), corpus.parts["train"], corpus.rubrics, turns))
+
+
+def calibration_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
+    """The neutral prompts of the training part."""
+    return RatingPrompts(style(config), corpus.parts["train"], corpus.rubrics, turns=())
+
+
+def mitigated_calibration_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
+    """The same, with the method's reminder if it has one."""
+    return _reminded(config, calibration_prompts(config, corpus))
 
 
 def head_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:

@@ -11,7 +11,9 @@ from debiasdpo.evaluation import catalog
 from debiasdpo.prompts.rendering import flat
 from debiasdpo.stages.asked import (
     audited_prompts,
+    calibration_prompts,
     head_prompts,
+    mitigated_calibration_prompts,
     mitigated_prompts,
     mitigated_reading,
     reasoned_prompts,
@@ -43,7 +45,7 @@ def _rating_settings(config: JobConfig, reading: RateConfig | None = None) -> di
     """Settings of every stage that asks a rater. The rater and its prompts are content, not settings."""
     reading = reading or config.rate
     return {
-        "rate": reading.model_dump(mode="json"),
+        "rate": reading.model_dump(mode="json", exclude={"calibration"}),  # which comes afterwards
         "batching": config.batching.model_dump(mode="json", exclude={"shards"}),
         "samples": config.seed if reading.temperature > 0 else None,
         "scales": {name: list(r.scale) for name, r in rubrics_of(config.data).items()},
@@ -110,6 +112,18 @@ def _head_settings(config: JobConfig) -> dict[str, object]:
     }
 
 
+def _calibrated_settings(config: JobConfig) -> dict[str, object]:
+    return {
+        "calibration": config.rate.calibration,
+        "scales": {name: list(r.scale) for name, r in rubrics_of(config.data).items()},
+        "fit": 1,  # raise it when one is fitted or used differently
+    }
+
+
+def _calibrates(config: JobConfig) -> bool:
+    return config.rate.calibration != "none"
+
+
 def _metrics_settings(config: JobConfig) -> dict[str, object]:
     return {
         "rubrics": {n: r.model_dump(mode="json") for n, r in rubrics_of(config.data).items()},
@@ -142,6 +156,21 @@ RATINGS_BASE = Stage(
     part="test",
     prompts=audited_prompts,
     tokens=_asked,
+)  # fmt: skip
+CALIBRATION_BASE = Stage(
+    "calibration_base", "ratings", ("calibration_base.jsonl",),
+    needed=_calibrates,
+    settings=_rating_settings,
+    after=("documents",),
+    part="train",
+    prompts=calibration_prompts,
+    tokens=_asked,
+)  # fmt: skip
+CALIBRATED_BASE = Stage(
+    "calibrated_base", "calibrated", ("calibration_base.json", "ratings_base.jsonl"),
+    needed=_calibrates,
+    settings=_calibrated_settings,
+    after=("ratings_base", "calibration_base"),
 )  # fmt: skip
 REASONING = Stage(
     "reasoning", "ratings", ("reasoning.jsonl",),
@@ -211,13 +240,30 @@ RATINGS_TUNED = Stage(
     reading=mitigated_reading,
     tokens=_twice_asked,
 )  # fmt: skip
+CALIBRATION_TUNED = Stage(
+    "calibration_tuned", "ratings", ("calibration_tuned.jsonl",),
+    needed=lambda config: _calibrates(config) and config.method.changes_ratings,
+    settings=RATINGS_TUNED.settings,
+    after=RATINGS_TUNED.after,
+    part="train",
+    prompts=mitigated_calibration_prompts,
+    wanted=RATINGS_TUNED.wanted,
+    reading=mitigated_reading,
+    tokens=_asked,
+)  # fmt: skip
+CALIBRATED_TUNED = Stage(
+    "calibrated_tuned", "calibrated", ("calibration_tuned.json", "ratings_tuned.jsonl"),
+    needed=CALIBRATION_TUNED.needed,
+    settings=_calibrated_settings,
+    after=("ratings_tuned", "calibration_tuned"),
+)  # fmt: skip
 METRICS = Stage(
     "metrics", "metrics", ("audit.json",),
     needed=lambda config: True,
     settings=_metrics_settings,
-    after=("ratings_base", "ratings_tuned"),
+    after=("ratings_base", "calibrated_base", "ratings_tuned", "calibrated_tuned"),
 )  # fmt: skip
 ALL: Sequence[Stage] = (
-    LOAD, RATINGS_BASE, REASONING, PAIRS, REFERENCE, TRAINING, STATES, HEAD, REWRITES, RATINGS_TUNED,
-    METRICS,
+    LOAD, RATINGS_BASE, CALIBRATION_BASE, CALIBRATED_BASE, REASONING, PAIRS, REFERENCE, TRAINING, STATES,
+    HEAD, REWRITES, RATINGS_TUNED, CALIBRATION_TUNED, CALIBRATED_TUNED, METRICS,
 )  # fmt: skip

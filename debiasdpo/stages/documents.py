@@ -6,7 +6,7 @@ from debiasdpo.documents.corpus import SplitCorpus, open_corpus, rubrics_of, wri
 from debiasdpo.documents.split import PARTS
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.job import Job
-from debiasdpo.stages.declarations import LOAD
+from debiasdpo.stages.declarations import CALIBRATION_BASE, LOAD
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +27,15 @@ def load_documents(job: Job) -> SplitCorpus:
         ", ".join(f"{len(corpus.parts[p])} {p}" for p in PARTS),
         "".join(f"; {count} {note}" for note, count in corpus.notes.items()),
     )
-    if job.config.method.trains:
-        for part in ("train", "validation"):
-            if not corpus.parts[part]:
-                raise UserError(
-                    f"data: the {part} part has no document with a score, and training needs it; raise"
-                    f" data.split.{part}, or give more documents"
-                )
+    trains = job.config.method.trains
+    needed = {
+        "train": "training" if trains else "rate.calibration" if CALIBRATION_BASE.needed(job.config) else "",
+        "validation": "training" if trains else "",
+    }  # fmt: skip
+    for part, what in needed.items():
+        if what and not corpus.parts[part]:
+            raise UserError(
+                f"data: the {part} part has no document with a score, and {what} needs it; raise"
+                f" data.split.{part}, or give more documents"
+            )
     return corpus

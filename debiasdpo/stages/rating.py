@@ -4,6 +4,8 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from debiasdpo.cluster import processes
 from debiasdpo.documents.corpus import SplitCorpus
@@ -12,7 +14,16 @@ from debiasdpo.prompts.audit import RatingPrompts
 from debiasdpo.prompts.rendering import Request
 from debiasdpo.stages import parts
 from debiasdpo.stages.asked import Groups, mitigated_prompts, rewrite_prompts
-from debiasdpo.stages.declarations import RATINGS_BASE, RATINGS_TUNED, REWRITES
+from debiasdpo.stages.calibration import calibrate
+from debiasdpo.stages.declarations import (
+    CALIBRATED_BASE,
+    CALIBRATED_TUNED,
+    CALIBRATION_BASE,
+    CALIBRATION_TUNED,
+    RATINGS_BASE,
+    RATINGS_TUNED,
+    REWRITES,
+)
 from debiasdpo.stages.rating_task import RatingTask, index_prompts, make_part
 from debiasdpo.stages.stage import Stage
 from debiasdpo.storage.files import read_jsonl
@@ -20,22 +31,57 @@ from debiasdpo.storage.files import read_jsonl
 log = logging.getLogger(__name__)
 
 
+class _Stages(NamedTuple):
+    """Those in which one model is asked for ratings, and that of its calibration."""
+
+    ratings: Stage
+    calibration: Stage
+    calibrated: Stage
+
+
+_BASE = _Stages(RATINGS_BASE, CALIBRATION_BASE, CALIBRATED_BASE)
+_TUNED = _Stages(RATINGS_TUNED, CALIBRATION_TUNED, CALIBRATED_TUNED)
+
+
 def rate_base(job: Job, corpus: SplitCorpus) -> Path:
     """ratings_base.jsonl: the test part, rated by the untrained model."""
-    return rate(job, corpus, RATINGS_BASE)
+    return _rate_all(job, corpus, _BASE)
 
 
 def rate_tuned(job: Job, corpus: SplitCorpus, weights: Path) -> Path:
     """ratings_tuned.jsonl: the same prompts, rated by the trained model."""
-    return rate(job, corpus, RATINGS_TUNED, weights=weights)
+    return _rate_all(job, corpus, _TUNED, weights)
 
 
 def rate_mitigated(job: Job, corpus: SplitCorpus) -> Path:
     """ratings_tuned.jsonl: the test part, rated by the untrained model with the method's prompts."""
-    prompts = mitigated_prompts(job.config, corpus)
+    requests: Mapping[Request, str] = {}
     if job.config.method.rewrite is not None:
-        prompts = replace(prompts, requests=_rewritten(job, corpus, prompts))
-    return rate(job, corpus, RATINGS_TUNED, prompts)
+        requests = _rewritten(job, corpus, mitigated_prompts(job.config, corpus))
+    return _rate_all(job, corpus, _TUNED, requests=requests)
+
+
+def _rate_all(
+    job: Job,
+    corpus: SplitCorpus,
+    stages: _Stages,
+    weights: Path | None = None,
+    requests: Mapping[Request, str] = MappingProxyType({}),
+) -> Path:
+    """The model's ratings of the test part, calibrated where the job says so."""
+
+    def asked(declared: Stage) -> Path:
+        assert declared.prompts is not None
+        prompts = declared.prompts(job.config, corpus)
+        if requests:
+            assert isinstance(prompts, RatingPrompts)
+            prompts = replace(prompts, requests=requests)
+        return rate(job, corpus, declared, prompts, weights)
+
+    ratings = asked(stages.ratings)
+    if stages.calibration.needed(job.config):
+        return calibrate(job, corpus, stages.calibrated, ratings, asked(stages.calibration))
+    return ratings
 
 
 def rate(

@@ -40,6 +40,7 @@ def reading(
         readout=readout,
         format=format,
         max_new_tokens=max_new_tokens,
+        calibration="none",
         temperature=temperature,
         top_p=1.0,
     )

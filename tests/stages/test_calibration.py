@@ -1,0 +1,113 @@
+"""`rate.calibration` from the command's configuration to ratings, against numpy and scikit-learn."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.isotonic import IsotonicRegression
+
+from debiasdpo.errors import UserError
+from debiasdpo.stages.calibration import load_calibration
+from tests.helpers.jobs import SMALL, rows, run_folder, run_job
+
+OPTIONS = (
+    "rate=expected", *SMALL, "data.teachers=20", "data.limit={train:7,validation:2,test:3}",
+    "method=prompt_ignore", "audit.categories=[race]",
+)  # fmt: skip
+
+Overrides = Callable[..., list[str]]
+
+
+@pytest.fixture
+def overrides(tiny_llama: Path, tmp_path: Path) -> Overrides:
+    def build(*more: str) -> list[str]:
+        return [f"model.path={tiny_llama}", f"output_dir={tmp_path}", *OPTIONS, *more]
+
+    return build
+
+
+def reference(kind: str, neutral: list[dict[str, Any]], scores: dict[str, Any], rubric: str) -> Any:
+    """An independent calibration."""
+    mine = [row for row in neutral if row["rubric"] == rubric]
+    x, y = [r["rating"] for r in mine], [scores[r["document"]][rubric] for r in mine]
+    if kind == "isotonic":
+        return IsotonicRegression(out_of_bounds="clip").fit(x, y).predict
+    line = np.polyfit(x, y, 1) if np.cov(x, y)[0, 1] > 0 else [np.mean(y)]
+    return lambda values: np.clip(np.polyval(line, values), 1, 7)
+
+
+def test_every_rating_of_both_raters_is_calibrated_by_its_own_neutral_ones(
+    job_config: Any, overrides: Overrides, tmp_path: Path
+) -> None:
+    run_job(job_config(*overrides()))
+    plain = run_folder(tmp_path)
+    raw = {m: rows(plain / f"ratings_{m}.jsonl") for m in ("base", "tuned")}
+    assert not any("raw" in row for row in raw["base"])
+    known = {plain}
+    for kind in ("linear", "isotonic"):
+        metrics = run_job(job_config(*overrides(f"rate.calibration={kind}")))
+        (folder,) = set((tmp_path / "runs").iterdir()) - known
+        known.add(folder)
+        for model, ratings in raw.items():
+            assert_calibrated(folder, kind, model, ratings)
+        found = rows(folder / "ratings_tuned.jsonl")
+        shifts = [b["rating"] - a["rating"] for a, b in zip(found[::2], found[1::2], strict=True)]
+        assert metrics["bias/tuned"] == pytest.approx(np.abs(shifts).mean())
+    base, tuned = (rows(folder / f"calibration_{m}.jsonl") for m in raw)
+    assert base != tuned
+    # What the models said is the same, and was found again.
+    assert len(list((tmp_path / "cache/ratings").glob("*/manifest.json"))) == 4
+
+
+def assert_calibrated(folder: Path, kind: str, model: str, raw: list[dict[str, Any]]) -> None:
+    """`raw`: the ratings without calibration."""
+    documents = rows(folder / "documents/documents.jsonl")
+    scores = {d["id"]: d["scores"] for d in documents if d["part"] == "train"}
+    neutral = rows(folder / f"calibration_{model}.jsonl")
+    assert {row["document"] for row in neutral} == scores.keys()
+    assert {row["category"] for row in neutral} == {None}
+    found = rows(folder / f"ratings_{model}.jsonl")
+    before = [{**row, "rating": row["raw"]} for row in found]
+    assert [{k: v for k, v in row.items() if k != "raw"} for row in before] == raw
+    known = load_calibration(folder / f"calibration_{model}.json")
+    for rubric in ("reasoning", "focus"):
+        mine = [row for row in found if row["rubric"] == rubric]
+        values = [row["raw"] for row in mine]
+        expected = reference(kind, neutral, scores, rubric)(values)
+        assert [row["rating"] for row in mine] == pytest.approx(list(expected), abs=1e-6)
+        assert [row["rating"] for row in mine] == known[rubric](values).tolist()
+
+
+@pytest.mark.slow
+def test_a_trained_model_is_calibrated_as_trained(
+    job_config: Any, overrides: Overrides, tmp_path: Path
+) -> None:
+    more = (
+        "method=debiasing_dpo",
+        "rate.calibration=linear",
+        "train.target_reduction=0",
+        "loss.w_sft=3",
+    )
+    run_job(job_config(*overrides(*more, "audit.categories=[race,experience]")))
+    folder = run_folder(tmp_path)
+    base, tuned = (rows(folder / f"calibration_{m}.jsonl") for m in ("base", "tuned"))
+    assert [row["key"] for row in base] == [row["key"] for row in tuned]
+    for name in ("calibration_base.json", "calibration_tuned.json"):
+        assert set(load_calibration(folder / name)) == {"reasoning", "focus"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("rate=text", "rate.calibration: only expected ratings are calibrated"),
+        ("method=head", "rate.calibration: a head is fitted on the scores"),
+        ("data.split.train=0", "rate.calibration: is fitted on the train part"),
+    ],
+)
+def test_what_cannot_be_calibrated(
+    change: str, message: str, job_config: Any, overrides: Overrides
+) -> None:
+    with pytest.raises(UserError, match=message):
+        job_config(*overrides("rate.calibration=linear", change))
