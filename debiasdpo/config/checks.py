@@ -74,11 +74,6 @@ def _one_way(method: "MethodConfig") -> Iterable[str]:
             "method: trains and changes prompts at once, so that no one could tell which of the two did"
             " what; choose one"
         )
-    if method.trains_weights and method.head is not None:
-        yield (
-            "method.head: a head is fitted on frozen weights, and the keys chosen, sft and consistency train"
-            " them; choose one"
-        )
     if method.min_shift > 0 and not method.prefers:
         yield (
             f"method.min_shift: filters preference pairs, which method={method.name} does not make;"

@@ -43,7 +43,8 @@ class MethodConfig(Section):
     balanced: bool = False  # every score level weighs the same in the SFT term
     statements: Count | None = 1  # train statements of each category a prompt; None: all
     min_shift: NonNegative = 0.0  # keep a pair only if its two ratings are at least this far apart
-    # A line through the frozen model's hidden states, in place of an objective (`training.head`).
+    # A line through the frozen model's hidden states (`training.head`): the rater, or, where there are terms
+    # too, the teacher, whose ratings of the training part stand in place of the experts' scores.
     head: HeadConfig | None = None
     # Prompts, without training.
     reminder: Text | None = None  # said before the instruction

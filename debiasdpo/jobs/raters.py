@@ -16,7 +16,7 @@ def configured_rater(
     """The rater of `config.model`, untrained (None) or as trained into `weights`. `held`: the local model, of
     a job that has one. A further kind of rater is made here (docs/extending.md)."""
     model = held()
-    if weights is not None and config.method.head is not None:
+    if weights is not None and not config.method.trains_weights:
         untrained = local_rater(config, model.load, model.identity(weights))
         return HeadRater(untrained, load_heads(weights))
     return local_rater(config, lambda: model.load(weights), model.identity(weights))

@@ -3,8 +3,9 @@
 import base64
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from debiasdpo.evaluation.head_choice import Tried, choose_head
 from debiasdpo.jobs.job import Job
 from debiasdpo.jobs.raters import local_rater
 from debiasdpo.prompts.rendering import Prompt, flat
-from debiasdpo.raters.head import Head, save_heads
+from debiasdpo.raters.head import Head, load_heads, save_heads
 from debiasdpo.stages.declarations import HEAD, STATES
 from debiasdpo.stages.rating_task import batches, in_batches, index_prompts, questions_of
 from debiasdpo.storage.files import JsonlFile, digest, fingerprint_all, write_json
@@ -23,8 +24,16 @@ from debiasdpo.training.head import Examples, folds, grid
 log = logging.getLogger(__name__)
 
 
-def fit_heads(job: Job, corpus: SplitCorpus) -> Path:
-    """training/: weights/head.safetensors, the head of each rubric; head.json, what was tried for each."""
+class Fitted(NamedTuple):
+    """What `fit_heads` made: the folder of the heads' weights, and the states that they were fitted on."""
+
+    weights: Path
+    states: Path
+
+
+def fit_heads(job: Job, corpus: SplitCorpus) -> Fitted:
+    """weights/head.safetensors, the head of each rubric, and head.json, what was tried for each: in
+    training/, or in head/ where training goes on from them."""
     config = job.config
     settings = config.method.head
     assert settings is not None
@@ -44,8 +53,25 @@ def fit_heads(job: Job, corpus: SplitCorpus) -> Path:
             write_json(stage.folder / "head.json", tried)
             return ["weights/head.safetensors", "head.json"]
 
-        job.make(HEAD.title, stage, work, into="training")
-        return stage.folder / "weights"
+        into = "head" if config.method.trains_weights else "training"
+        job.make(HEAD.title, stage, work, into=into)
+        return Fitted(stage.folder / "weights", states)
+
+
+def teach(job: Job, corpus: SplitCorpus, fitted: Fitted) -> SplitCorpus:
+    """The corpus with the heads' ratings of the training part in place of the experts' scores: targets for
+    the model's words (distillation, Hinton et al. 2015, arXiv 1503.02531)."""
+    heads = load_heads(fitted.weights)
+    taught: dict[str, dict[str, float]] = {}
+    for row in JsonlFile(fitted.states):
+        if row["category"] is None:
+            head, scale = heads[row["rubric"]], corpus.scales[row["rubric"]]
+            kept = [row["layers"].index(layer) for layer in head.layers]
+            rating = float(head.rate(_states(row)[kept].ravel()))
+            rating = min(max(rating, scale.low), scale.high)
+            taught.setdefault(row["document"], {})[row["rubric"]] = rating
+    train = [replace(d, scores=taught[d.id]) for d in corpus.parts["train"]]
+    return replace(corpus, parts={**corpus.parts, "train": train})
 
 
 def _tell(rubric: str, taken: Tried) -> None:
@@ -107,6 +133,12 @@ def _row(prompt: Prompt, layers: Sequence[int], states: np.ndarray) -> dict[str,
     }
 
 
+def _states(row: Mapping[str, Any]) -> np.ndarray:
+    """(layers, hidden size), of a row of states.jsonl."""
+    values = np.frombuffer(base64.b64decode(row["states"]), "<f4")
+    return values.reshape(len(row["layers"]), -1)
+
+
 def _fit(job: Job, corpus: SplitCorpus, file: Path, rubric: str) -> tuple[Head, list[Tried]]:
     """The head of one rubric."""
     settings = job.config.method.head
@@ -138,7 +170,7 @@ def _examples(
     owner: list[int] = []
     for row in rows:
         layers = row["layers"]
-        states = np.frombuffer(base64.b64decode(row["states"]), "<f4").reshape(len(layers), -1)
+        states = _states(row)
         if row["category"] is None:
             neutral[number[row["document"]]] = states
         else:

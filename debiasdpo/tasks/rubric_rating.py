@@ -12,7 +12,7 @@ from debiasdpo.jobs.frame import open_job
 from debiasdpo.jobs.identity import Choices
 from debiasdpo.raters.base import Rater
 from debiasdpo.stages.documents import load_documents
-from debiasdpo.stages.head import fit_heads
+from debiasdpo.stages.head import fit_heads, teach
 from debiasdpo.stages.measuring import conclude, measure
 from debiasdpo.stages.pairs import pair_up
 from debiasdpo.stages.rating import rate_base, rate_mitigated, rate_tuned
@@ -27,12 +27,14 @@ def run(config: JobConfig, choices: Choices, rater: Rater | None = None) -> dict
         ratings = {"base": rate_base(job, corpus)}
         counts: dict[str, int] = {}
         weights: Path | None = None
-        if config.method.head is not None:
-            weights = fit_heads(job, corpus)
+        fitted = None if config.method.head is None else fit_heads(job, corpus)
+        if config.method.trains_weights:
+            taught = corpus if fitted is None else teach(job, corpus, fitted)
+            pairs, counts = pair_up(job, taught)
+            weights = train(job, taught, pairs)
             ratings["tuned"] = rate_tuned(job, corpus, weights)
-        elif config.method.trains:
-            pairs, counts = pair_up(job, corpus)
-            weights = train(job, corpus, pairs)
+        elif fitted is not None:
+            weights = fitted.weights
             ratings["tuned"] = rate_tuned(job, corpus, weights)
         elif config.method.changes_prompts:
             ratings["tuned"] = rate_mitigated(job, corpus)

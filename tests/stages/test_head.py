@@ -1,5 +1,6 @@
 """`method=head` from the command's configuration to ratings, against a forward pass of each prompt alone."""
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -100,6 +101,33 @@ def test_a_head_rates_and_a_killed_job_goes_on(
         assert (again / name).read_bytes() == (folder / name).read_bytes()
 
 
+def test_a_head_teaches_the_words(
+    job_config: Callable[..., Any], overrides: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    more = ["method=head_distilled", "method.head.folds=3", "train.batch_pairs=4"]
+    run_job(job_config(*overrides("taught", *more)))
+    folder = run_folder(tmp_path / "taught")
+    run_job(job_config(*overrides("taught")))
+    (alone,) = (f for f in (tmp_path / "taught/runs").iterdir() if f != folder)
+    heads = "weights/head.safetensors"
+    assert (folder / "head" / heads).read_bytes() == (alone / "training" / heads).read_bytes()
+    # The targets are the head's ratings of the same prompts, which only the states tell.
+    (states,) = (tmp_path / "taught/cache/states").glob("*/states.jsonl")
+    known = load_heads(folder / "head/weights")
+    pairs = {(p["document"], p["rubric"]): p for p in rows(folder / "pairs/pairs.jsonl")}
+    experts = {d["id"]: d["scores"] for d in rows(folder / "documents/documents.jsonl")}
+    for row in rows(states):
+        if row["category"] is None:
+            head = known[row["rubric"]]
+            values = np.frombuffer(base64.b64decode(row["states"]), "<f4").reshape(2, -1)
+            state = np.concatenate([values[k - 1] for k in head.layers]).astype(float)
+            rating = np.clip(state @ head.weight + head.bias, 1, 7)
+            pair = pairs[row["document"], row["rubric"]]
+            assert pair["score"] == pytest.approx(rating)
+            assert pair["score"] != experts[row["document"]][row["rubric"]]
+    assert (folder / "training/weights/adapter_model.safetensors").exists()
+
+
 def test_too_few_groups_are_refused(
     job_config: Callable[..., Any], overrides: Callable[..., list[str]]
 ) -> None:
@@ -112,7 +140,6 @@ def test_too_few_groups_are_refused(
     ("change", "message"),
     [
         ("rate=text", "rate.readout: a head rates before anything is written"),
-        ("+method.sft=[neutral]", "method.head: a head is fitted on frozen weights"),
         ("context.train.experience=false", "context.train: no category to train on"),
         ("data.split.train=0", "data.split.train: must be above 0"),
     ],

@@ -34,7 +34,7 @@ def run(job_config: JobConfigs, tiny_llama: Path, shared_folder: Path) -> Callab
     output = shared_folder / "methods"
 
     def one(method: str) -> Path:
-        more = ("method.head.folds=2",) if method == "head" else ()
+        more = ("method.head.folds=2",) if method.startswith("head") else ()
         config = job_config(
             f"method={method}", f"model.path={tiny_llama}", f"output_dir={output}", *SMALL, *more
         )
@@ -108,14 +108,19 @@ def test_every_method_goes_the_whole_way(
         assert not (folder / "pairs").exists()
         return
     pairs = rows(folder / "pairs/pairs.jsonl")
-    assert len(pairs) == metrics["pairs/kept"] == 6  # documents x rubrics
+    statements = 2 if method == "head_distilled" else 1
+    assert len(pairs) == metrics["pairs/kept"] == 6 * statements  # documents x rubrics
     steps = rows(folder / "training/steps.jsonl")
     logged = {key for key in steps[0] if "margin" in key or key.removeprefix("train/") in
               ("loss", "dpo", "sft", "consistency", "ranking")}  # fmt: skip
     prefers = method in ("debiasing_dpo", "dpo_only", "dpo_self_score", "dpo_ground_truth")
     expected = {"loss"}
     expected |= {"dpo", "reward_margin"} if prefers else set()
-    expected |= {"sft"} if "sft" in method or method in ("debiasing_dpo", "invariance") else set()
+    expected |= (
+        {"sft"}
+        if "sft" in method or method in ("debiasing_dpo", "invariance", "head_distilled")
+        else set()
+    )
     expected |= {"consistency"} if method == "invariance" else set()
     expected |= {"ranking"} if method == "sft_ranking" else set()
     assert logged == {f"train/{name}" for name in expected}
