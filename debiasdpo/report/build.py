@@ -28,6 +28,7 @@ from debiasdpo.report.drawing import Drawing, svg_file
 from debiasdpo.report.formats import Table
 from debiasdpo.report.groups import BASE, Group, blocks, group_runs
 from debiasdpo.report.latex import to_latex
+from debiasdpo.report.leave_one_out import leave_one_out_table
 from debiasdpo.report.values import Value, notes_of
 from debiasdpo.storage.files import write_text
 
@@ -75,6 +76,8 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
     log.info("%d runs, of which %d count", len(runs), sum(group.seeds for group in groups))
     main, accuracy = tables.main_table(groups), tables.accuracy_table(groups)
     reductions, shifts = tables.transfer_table(groups), tables.shift_table(groups)
+    left_out = leave_one_out_table(groups)
+    unforeseen = (left_out,) if left_out.rows else ()
     compared = versus.versus_table(groups, against)
     by_data = list(figures.by_data(groups))
     bias = _some(figures.bias_by_method(*head, found) for head, found in blocks(groups))
@@ -104,13 +107,23 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
         ),
         page.Section("pareto", "Bias against accuracy", figures=pareto),
         page.Section("versus", f"Differences from {against}", (compared,)),
-        page.Section("transfer", "Transfer between contexts", (reductions,), matrices),
+        page.Section("transfer", "Transfer between contexts", (*unforeseen, reductions), matrices),
         page.Section("groups", "Group by group", (shifts,), (), tuple(detailed), remark),
     ]
     drawings = [*bias, *pareto, *matrices, *(d for detail in detailed for d in detail.figures)]
     return Report(
         runs=tuple(runs),
-        tables=(overview, main, accuracy, compared, reductions, shifts, spent, *unread),
+        tables=(
+            overview,
+            main,
+            accuracy,
+            compared,
+            reductions,
+            *unforeseen,
+            shifts,
+            spent,
+            *unread,
+        ),
         figures=tuple(drawings),
         page=page.render(sections, runs, "Bias and accuracy of LLM ratings"),
     )
