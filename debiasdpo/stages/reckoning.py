@@ -12,7 +12,7 @@ from debiasdpo.models.held import model_identity
 from debiasdpo.models.shape import Shape, load_shape
 from debiasdpo.models.source import pinned, source_identity
 from debiasdpo.prompts.rendering import flat
-from debiasdpo.stages.asked import audited_prompts
+from debiasdpo.stages.asked import audited_prompts, head_prompts
 from debiasdpo.stages.declarations import LOAD, TRAINING, stages_of
 from debiasdpo.stages.stage import Stage
 from debiasdpo.stages.workload import Workload
@@ -22,6 +22,7 @@ from debiasdpo.sweep.plan import StageWork, Work
 
 _ROW_BYTES = 400  # of a rating in JSONL, less its text
 _TOKEN_BYTES = 5  # of text
+_STATE_BYTES = 4 * 4 / 3  # of one number in states.jsonl: float32 in base64
 
 
 class Reckoner:
@@ -122,6 +123,9 @@ def _disk(config: JobConfig, work: Workload, shape: Shape) -> float:
     row = _ROW_BYTES + (written if config.rate.readout == "text" else 0)
     prompts = sum(map(len, audited_prompts(config, work.sample)))
     total += work.whole("test", prompts) * row * (1 + config.method.changes_ratings)
+    if config.method.head is not None:
+        states = work.whole("train", sum(map(len, head_prompts(config, work.sample))))
+        total += states * len(config.method.head.layers) * shape.width * _STATE_BYTES
     if not config.method.trains_weights:
         return total
     total += work.pairs() * (4 * each + 4 * written + 2 * _ROW_BYTES)

@@ -55,9 +55,10 @@ def tokens_of(work: plan.Work) -> dict[str, float]:
         (),
         ("method=invariance", "audit.statements=2"),
         ("method=prompt_think", "method.max_new_tokens=4"),
+        ("method=head", "method.head.folds=2"),
         ("method=none",),
     ],
-    ids=["debiasing_dpo", "invariance", "prompt_think", "none"],
+    ids=["debiasing_dpo", "invariance", "prompt_think", "head", "none"],
 )
 def test_tokens_are_those_that_the_job_then_runs(
     options: tuple[str, ...], more: tuple[str, ...], job_config: JobConfigs, reckon: Reckoner
