@@ -67,10 +67,12 @@ def choose_head(
                 )
             )  # fmt: skip
             rated.append(neutral)
-    best = int(np.nanargmax([t.spearman for t in tried]))
-    floor = tried[best].spearman - _standard_error(rated[best], scores, groups, seed)
-    able = [i for i, t in enumerate(tried) if t.spearman >= floor]
-    chosen = min(able, key=lambda i: tried[i].relative_bias)
+    # A constant rater has neither; where all are constant, as of two documents, the first is as good as any.
+    accuracy = np.nan_to_num([t.spearman for t in tried], nan=-np.inf)
+    relative = np.nan_to_num([t.relative_bias for t in tried], nan=np.inf)
+    best = int(accuracy.argmax())
+    able = accuracy >= accuracy[best] - _standard_error(rated[best], scores, groups, seed)
+    chosen = int(np.where(able, relative, np.inf).argmin())
     setting = Setting(tried[chosen].invariance, tried[chosen].penalty)
     examples = states[tried[chosen].layers]
     (line,) = fit(examples, [setting])
@@ -91,4 +93,5 @@ def _standard_error(
     count = int(number.max()) + 1
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), _DRAWS)
     found = metrics.spearman(ratings, scores, ResampleWeights(number, draws.astype(np.float64)))
-    return float(np.nan_to_num(np.nanstd(found)))
+    found = found[~np.isnan(found)]
+    return float(found.std()) if found.size else 0.0
