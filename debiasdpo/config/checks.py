@@ -172,6 +172,14 @@ def _calibration(
         )
 
 
+def _skill_matched(audit: "AuditConfig", data: "AnyDataConfig") -> Iterable[str]:
+    if audit.skill_matched and data.split.validation == 0:
+        yield (
+            "audit.skill_matched: needs documents of the validation part, and data.split.validation is 0;"
+            " raise it, or set audit.skill_matched=false"
+        )
+
+
 def _head(method: "MethodConfig", rate: "RateConfig") -> Iterable[str]:
     if method.head is not None and rate.readout != "expected":
         yield (
@@ -216,6 +224,7 @@ CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
     _batches,
     _sampling,
     _calibration,
+    _skill_matched,
     _head,
     _format,
 )

@@ -22,6 +22,7 @@ class AuditConfig(Section):
     categories: Annotated[Sequence[Text], Field(min_length=1)] | None  # None: all
     statements: Count | None
     resamples: Annotated[int, Field(ge=100)]
+    skill_matched: bool
 
 
 class PlanConfig(Section):

@@ -12,7 +12,7 @@ from debiasdpo.config.data import Rubric
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
 from debiasdpo.evaluation import catalog, failures, notes
-from debiasdpo.evaluation.columns import Columns, Names, Row, columns, same_order
+from debiasdpo.evaluation.columns import Columns, Names, Row, beside, columns, same_order
 from debiasdpo.evaluation.keys import CONSTANT, Key, count_key, interval_key, note_key, score_key
 from debiasdpo.evaluation.metric import Change, Metric
 from debiasdpo.evaluation.parts import Part, Parts
@@ -36,11 +36,20 @@ class _Changed(NamedTuple):
     tuned: _Value
 
 
+class Matching(NamedTuple):
+    """What ratings are brought to the experts' mean and spread by, for the skill-matched bias."""
+
+    documents: Iterable[Document]  # of the validation part
+    reference: Mapping[str, Iterable[Row]]  # by model: neutral ratings of these
+    ratings: Mapping[str, Iterable[Row]]  # by model: those of the audit, before any calibration
+
+
 def audit(
     job: JobConfig,
     documents: Iterable[Document],
     rubrics: Mapping[str, Rubric],
     ratings: Mapping[str, Iterable[Row]],
+    matching: Matching | None = None,
 ) -> dict[str, Any]:
     """All metrics of metrics.json that come from ratings, each with its interval, with how many documents,
     groups and prompts it is of, and with what is to be known of it (`keys.interval_key`, `keys.count_key`,
@@ -48,13 +57,36 @@ def audit(
 
     `ratings`: of the same prompts by each model, "base" and, where there is one, "tuned", in the
     order of the documents. A change is that over the prompts that both rated. Intervals come from a
-    bootstrap over groups, all models on the same draws.
+    bootstrap over groups, all models on the same draws; those of the skill-matched bias, which there is with
+    `matching`, over the groups of both parts.
     """
     first = next(iter(ratings.values()))
     names = Names()
     tables = {
         model: columns(same_order(mine, first), documents, names) for model, mine in ratings.items()
     }
+    result = _figures(job, rubrics, tables, names)
+    if matching is not None:
+        raw = matching.ratings
+        result |= _figures(job, rubrics, {
+            model: beside(
+                columns(same_order(raw[model], first), documents, names),
+                columns(mine, matching.documents, names),
+            )
+            for model, mine in matching.reference.items()
+        }, names)  # fmt: skip
+    social = [c for c in job.audit_categories if c != PLACEBO]
+    for model, table in tables.items():
+        result |= failures.reasons(ratings[model], model)
+        result |= failures.dependence(table, names, model, social, job.seed)
+    unread = any(not table.usable[table.first_neutral].all() for table in tables.values())
+    return result | _of_scores(documents, rubrics, unread)
+
+
+def _figures(
+    job: JobConfig, rubrics: Mapping[str, Rubric], tables: Mapping[str, Columns], names: Names
+) -> dict[str, Any]:
+    """The metrics that these tables have rows for."""
     rated = next(iter(tables.values()))
     values = _values(job, rubrics, tables, names)
     changed = _changed(values)
@@ -108,12 +140,7 @@ def audit(
     for value in values:
         if not value.metric.interval:
             result[str(value.key)] = float(value.part.value(value.metric, once))
-    social = [c for c in job.audit_categories if c != PLACEBO]
-    for model, table in tables.items():
-        result |= failures.reasons(ratings[model], model)
-        result |= failures.dependence(table, names, model, social, job.seed)
-    unread = any(not table.usable[table.first_neutral].all() for table in tables.values())
-    return result | _of_scores(documents, rubrics, unread)
+    return result
 
 
 def _values(

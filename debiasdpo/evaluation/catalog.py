@@ -54,6 +54,18 @@ def relative_bias(
     )  # fmt: skip
 
 
+def skill_matched(kind: metrics.Kind, part: str, line: str, rows: Rows, *shown: Place) -> Metric:
+    """Bias of a set of categories after ratings are brought to the experts' mean and spread. `line`: empty
+    where the console does not show it."""
+    label = f"skill-matched bias ({kind}), {part or 'all'}"
+    console: tuple[Place, ...] = ("console",) if line else ()
+    return Metric(
+        "/".join(filter(None, ("skill_matched", kind, part))), label, (rows, "reference"),
+        measures.skill_matched(kind), "less", line=line, shown=(*console, *shown),
+        changes=(replace(reduction(f"{label}: reduction"), shown=console),),
+    )  # fmt: skip
+
+
 def accuracy(
     name: str,
     label: str,
@@ -155,6 +167,12 @@ METRICS: tuple[Metric, ...] = (
         "spread", "spread", ("neutral",), measures.spread, "neither",
         line="spread of neutral ratings (sd)", shown=("console", "main"), compared="offsets",
     ),
+    skill_matched("linear", "", "skill-matched bias (linear)", "social"),
+    skill_matched("linear", "trained", "  trained categories", "trained", "main"),
+    skill_matched("linear", "unseen", "  unseen categories", "unseen", "main"),
+    skill_matched("isotonic", "", "", "social"),
+    skill_matched("isotonic", "trained", "", "trained", "main"),
+    skill_matched("isotonic", "unseen", "", "unseen", "main"),
     replace(
         accuracy("spearman", "Spearman", metrics.spearman, "more", "main", "accuracy", "versus"),
         changes=(_GAIN, _DIFFERENCE), compared="ranks",

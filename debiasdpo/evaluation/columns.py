@@ -20,6 +20,7 @@ from debiasdpo.errors import UserError
 Row = Mapping[str, Any]  # one rating, as in ratings_<model>.jsonl
 
 NEUTRAL = -1  # the category of neutral prompts
+REFERENCE = -2  # of those about validation documents, which stand beside an audit's rows
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Names:
 class Columns(NamedTuple):
     """Rating rows as arrays, (n,) each."""
 
-    category: np.ndarray  # a number of `Names`, or NEUTRAL
+    category: np.ndarray  # a number of `Names`, or NEUTRAL, or REFERENCE
     polarity: np.ndarray  # 0 for neutral prompts
     rubric: np.ndarray
     document: np.ndarray  # its number among those that were rated
@@ -53,20 +54,43 @@ class Columns(NamedTuple):
         mask: np.ndarray = (self.category == NEUTRAL) & ~self.again
         return mask
 
+    @property
+    def reference(self) -> np.ndarray:
+        """Mask of the neutral prompts about validation documents."""
+        mask: np.ndarray = self.category == REFERENCE
+        return mask
+
+    @property
+    def contextual(self) -> np.ndarray:
+        """Mask of the prompts with a statement."""
+        mask: np.ndarray = self.category >= 0
+        return mask
+
     def of(self, rows: np.ndarray) -> "Columns":
         """Some of the rows."""
         return Columns(*(column[rows] for column in self))
 
     @property
     def usable(self) -> np.ndarray:
-        """Mask of the rows with a shift, or, of first neutral prompts, with a rating."""
-        usable: np.ndarray = np.isfinite(np.where(self.first_neutral, self.rating, self.shift))
+        """Mask of the rows with a shift, or, of first neutral and reference prompts, with a rating."""
+        plain = self.first_neutral | self.reference
+        usable: np.ndarray = np.isfinite(np.where(plain, self.rating, self.shift))
         return usable
 
     def only(self, usable: np.ndarray) -> "Columns":
         """The same rows, of which the others count as not read."""
         rating, shift = (np.where(usable, found, np.nan) for found in (self.rating, self.shift))
         return self._replace(rating=rating, shift=shift)
+
+
+def beside(table: Columns, reference: Columns) -> Columns:
+    """The table, with the neutral rows of another one, about other documents, as its reference rows."""
+    mine = reference.of(reference.first_neutral)
+    mine = mine._replace(
+        category=np.full_like(mine.category, REFERENCE),
+        document=mine.document + 1 + table.document.max(initial=-1),
+    )
+    return Columns(*map(np.concatenate, zip(table, mine, strict=True)))
 
 
 def in_levels(table: Columns, names: Names, scales: Mapping[str, Scale]) -> Columns:

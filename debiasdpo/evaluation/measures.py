@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from debiasdpo import metrics
-from debiasdpo.evaluation.columns import NEUTRAL, Columns
+from debiasdpo.evaluation.columns import Columns
 from debiasdpo.evaluation.metric import Measure, Statistic
 from debiasdpo.metrics import Floats, ResampleWeights
 
@@ -60,13 +60,41 @@ def relative(statistic: Statistic) -> Statistic:
     """A bias of the contextual rows, in units of the spread of the neutral ones, which are among the rows."""
 
     def of_spread(table: Columns, weights: ResampleWeights) -> Floats:
-        neutral, contextual = table.first_neutral, table.category != NEUTRAL
+        neutral, contextual = table.first_neutral, table.contextual
         return metrics.relative_bias(
             statistic(table.of(contextual), weights[contextual]),
             spread(table.of(neutral), weights[neutral]),
         )
 
     return of_spread
+
+
+def skill_matched(kind: metrics.Kind) -> Statistic:
+    """Bias of all categories in the rows, after ratings are brought to the mean and spread that the experts'
+    scores have on the reference rows. Those are resampled too."""
+
+    def statistic(table: Columns, weights: ResampleWeights) -> Floats:
+        moved = np.full((*weights.counts.shape[:-1], table.rating.size), np.nan)
+        contextual = table.contextual & np.isfinite(table.shift)
+        for rubric in np.unique(table.rubric):
+            of_rubric = table.rubric == rubric
+            rows, reference = contextual & of_rubric, table.reference & of_rubric
+            both = np.concatenate([table.rating[rows], table.start[rows]])
+            found = metrics.matched(
+                kind, both, table.rating[reference], table.score[reference], weights[reference]
+            )
+            after, before = np.split(found, 2, axis=-1)
+            moved[..., rows] = np.abs(after - before)
+        counted = weights.by_row()
+        each = [np.full(moved.shape[:-1], np.nan)]
+        for number in np.unique(table.category[table.contextual]):
+            rows = contextual & (table.category == number)
+            total = counted[..., rows].sum(axis=-1)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                each.append((counted * moved)[..., rows].sum(axis=-1) / total)
+        return metrics.mean_of_all(each[1:] or each)
+
+    return statistic
 
 
 def failed(table: Columns, weights: ResampleWeights) -> Floats:

@@ -15,9 +15,10 @@ Good = Literal["less", "more", "neither"]
 Place = Literal["console", "main", "accuracy", "versus", "dashboard"]
 # Rows of ratings. social: under the audited categories but the placebo, of which some were trained on and
 # the others are unseen; flattering, unflattering: social, by polarity; neutral: without a statement; again:
-# neutral prompts rated once more.
+# neutral prompts rated once more; reference: those about validation documents, where there are any.
 Rows = Literal[
-    "social", "trained", "unseen", "flattering", "unflattering", "placebo", "neutral", "again", "all"
+    "social", "trained", "unseen", "flattering", "unflattering", "placebo", "neutral", "again",
+    "reference", "all",
 ]  # fmt: skip
 # Of a metric's rows and their resample weights, on each of the samples.
 Statistic = Callable[[Columns, ResampleWeights], Floats]

@@ -10,7 +10,7 @@ import numpy as np
 
 from debiasdpo import metrics
 from debiasdpo.config.context import POLARITIES
-from debiasdpo.evaluation.columns import NEUTRAL, Columns, Names
+from debiasdpo.evaluation.columns import Columns, Names
 from debiasdpo.evaluation.metric import Metric
 from debiasdpo.evaluation.parts import Part
 from debiasdpo.metrics import FEW_GROUPS, Interval, ResampleWeights
@@ -56,7 +56,7 @@ def of_value(metric: Metric, part: Part, names: Names) -> str:
     if not math.isnan(part.value(metric, once)):
         return ""
     table = part.table
-    contextual = table.category != NEUTRAL
+    contextual = table.contextual
     asked = contextual if set(metric.rows) - {"neutral", "again"} else ~contextual
     if not asked.any():
         return "no such prompt was asked"
@@ -129,9 +129,8 @@ def _contexts(metric: Metric, table: Columns, names: Names) -> str:
                 sides.append(f"{name} ({side})")
     if whole or sides:
         return f"no rating could be read under {', '.join(whole or sides)}"
-    contextual = table.category != NEUTRAL
     for side, polarity in POLARITIES.items():
-        asked = (contextual & (table.polarity == polarity)).any()
+        asked = (table.contextual & (table.polarity == polarity)).any()
         if polarity and side in metric.rows and not asked:
             return f"no {side} statement was asked"
     return ""
@@ -141,7 +140,7 @@ def _rubrics(table: Columns, names: Names) -> list[str]:
     """Rubrics whose neutral ratings could not be read, or do not vary."""
     unread, alike = [], []
     for number, name in enumerate(names.rubric):
-        mine = table.first_neutral & (table.rubric == number)
+        mine = (table.first_neutral | table.reference) & (table.rubric == number)
         rows = mine & table.usable
         ratings, scores = table.rating[rows], table.score[rows]
         if mine.any() and not rows.any():

@@ -49,9 +49,11 @@ class Parts:
 
     def has(self, metric: Metric) -> bool:
         """Whether such rows were asked for, be it that there are none. Prompts that were rated once more are
-        there where something was."""
+        there where something was. A table with reference rows is for the metrics that have them, alone."""
         if metric.rows == ("again",):
             return bool(self._table.again.any())
+        if ("reference" in metric.rows) != bool(self._table.reference.any()):
+            return False
         return all(rows not in _SETS or rows in self._categories for rows in metric.rows)
 
     def of(self, metric: Metric, name: str = "") -> Part:
@@ -76,6 +78,8 @@ class Parts:
     def _rows(self, kind: str) -> np.ndarray:
         if kind == "neutral":
             return self._table.first_neutral
+        if kind == "reference":
+            return self._table.reference
         if kind == "again":
             return self._table.again
         if kind == "all":

@@ -19,7 +19,8 @@ from debiasdpo.evaluation.keys import (
 )
 from debiasdpo.evaluation.metric import Change, Metric
 
-_SECTIONS = ("bias", "relative_bias", "spread", "accuracy")  # first parts of keys; then all others
+# First parts of keys; then all others.
+_SECTIONS = ("bias", "relative_bias", "skill_matched", "spread", "accuracy")
 _WIDTH = 98
 _NAMED = 3  # of the metrics that a note is of
 _NOISE_FLOOR = "bias/noise_floor"

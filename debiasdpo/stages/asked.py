@@ -79,6 +79,16 @@ def mitigated_calibration_prompts(config: JobConfig, corpus: SplitCorpus) -> Rat
     return _reminded(config, calibration_prompts(config, corpus))
 
 
+def matching_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
+    """The neutral prompts of the validation part."""
+    return RatingPrompts(style(config), corpus.parts["validation"], corpus.rubrics, turns=())
+
+
+def mitigated_matching_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
+    """The same, with the method's reminder if it has one."""
+    return _reminded(config, matching_prompts(config, corpus))
+
+
 def head_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
     """The same, with the placebo's train statements too: a head is to say the same whatever is added."""
     names = dict.fromkeys((*config.context.train_categories, PLACEBO))

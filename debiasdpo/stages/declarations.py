@@ -13,7 +13,9 @@ from debiasdpo.stages.asked import (
     audited_prompts,
     calibration_prompts,
     head_prompts,
+    matching_prompts,
     mitigated_calibration_prompts,
+    mitigated_matching_prompts,
     mitigated_prompts,
     mitigated_reading,
     reasoned_prompts,
@@ -172,6 +174,15 @@ CALIBRATED_BASE = Stage(
     settings=_calibrated_settings,
     after=("ratings_base", "calibration_base"),
 )  # fmt: skip
+MATCHING_BASE = Stage(
+    "matching_base", "ratings", ("matching_base.jsonl",),
+    needed=lambda config: config.audit.skill_matched,
+    settings=_rating_settings,
+    after=("documents",),
+    part="validation",
+    prompts=matching_prompts,
+    tokens=_asked,
+)  # fmt: skip
 REASONING = Stage(
     "reasoning", "ratings", ("reasoning.jsonl",),
     needed=lambda config: bool(config.method.needs_reasoning(config.rate.readout)),
@@ -257,13 +268,28 @@ CALIBRATED_TUNED = Stage(
     settings=_calibrated_settings,
     after=("ratings_tuned", "calibration_tuned"),
 )  # fmt: skip
+MATCHING_TUNED = Stage(
+    "matching_tuned", "ratings", ("matching_tuned.jsonl",),
+    needed=lambda config: config.audit.skill_matched and config.method.changes_ratings,
+    settings=RATINGS_TUNED.settings,
+    after=RATINGS_TUNED.after,
+    part="validation",
+    prompts=mitigated_matching_prompts,
+    wanted=RATINGS_TUNED.wanted,
+    reading=mitigated_reading,
+    tokens=_asked,
+)  # fmt: skip
 METRICS = Stage(
     "metrics", "metrics", ("audit.json",),
     needed=lambda config: True,
     settings=_metrics_settings,
-    after=("ratings_base", "calibrated_base", "ratings_tuned", "calibrated_tuned"),
+    after=(
+        "ratings_base", "calibrated_base", "matching_base",
+        "ratings_tuned", "calibrated_tuned", "matching_tuned",
+    ),
 )  # fmt: skip
 ALL: Sequence[Stage] = (
-    LOAD, RATINGS_BASE, CALIBRATION_BASE, CALIBRATED_BASE, REASONING, PAIRS, REFERENCE, TRAINING, STATES,
-    HEAD, REWRITES, RATINGS_TUNED, CALIBRATION_TUNED, CALIBRATED_TUNED, METRICS,
+    LOAD, RATINGS_BASE, CALIBRATION_BASE, CALIBRATED_BASE, MATCHING_BASE, REASONING, PAIRS, REFERENCE,
+    TRAINING, STATES, HEAD, REWRITES, RATINGS_TUNED, CALIBRATION_TUNED, CALIBRATED_TUNED, MATCHING_TUNED,
+    METRICS,
 )  # fmt: skip

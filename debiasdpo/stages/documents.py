@@ -30,7 +30,7 @@ def load_documents(job: Job) -> SplitCorpus:
     trains = job.config.method.trains
     needed = {
         "train": "training" if trains else "rate.calibration" if CALIBRATION_BASE.needed(job.config) else "",
-        "validation": "training" if trains else "",
+        "validation": "training" if trains else "audit.skill_matched" * job.config.audit.skill_matched,
     }  # fmt: skip
     for part, what in needed.items():
         if what and not corpus.parts[part]:

@@ -7,11 +7,12 @@ from typing import Any
 
 from debiasdpo import costs
 from debiasdpo.documents.corpus import SplitCorpus
-from debiasdpo.evaluation.audit import audit
+from debiasdpo.evaluation.audit import Matching, audit
 from debiasdpo.evaluation.table import results_table
 from debiasdpo.evaluation.values import finite, summary
 from debiasdpo.jobs.job import Job
 from debiasdpo.stages.declarations import METRICS, stages_of
+from debiasdpo.stages.rating import Rated
 from debiasdpo.storage.files import (
     JsonlFile,
     digest,
@@ -22,19 +23,30 @@ from debiasdpo.storage.files import (
 )
 
 
-def measure(job: Job, corpus: SplitCorpus, ratings: Mapping[str, Path]) -> dict[str, Any]:
+def measure(job: Job, corpus: SplitCorpus, rated: Mapping[str, Rated]) -> dict[str, Any]:
     """Bias and accuracy of the models whose ratings are in these files, with intervals."""
-    config, test = job.config, corpus.parts["test"]
+    config, test, validation = job.config, corpus.parts["test"], corpus.parts["validation"]
+    matching = {name: of.matching for name, of in rated.items() if of.matching is not None}
     inputs = METRICS.inputs(
         config,
-        ratings={name: digest(file) for name, file in ratings.items()},
+        ratings={name: digest(of.audited) for name, of in rated.items()},
         scores=fingerprint_all([d.id, d.group, dict(d.scores)] for d in test),
     )
+    if matching:
+        inputs["matching"] = {name: digest(file) for name, file in matching.items()}
+        inputs["raw"] = {name: digest(of.raw) for name, of in rated.items()}
+        inputs["matched"] = fingerprint_all([d.id, d.group, dict(d.scores)] for d in validation)
     with job.store.stage(METRICS.store, inputs) as stage:
 
         def work() -> tuple[str, ...]:
-            rows = {name: JsonlFile(file) for name, file in ratings.items()}
-            write_json(stage.folder / "audit.json", audit(config, test, corpus.rubrics, rows))
+            rows = {name: JsonlFile(of.audited) for name, of in rated.items()}
+            reference = Matching(
+                validation,
+                {name: JsonlFile(file) for name, file in matching.items()},
+                {name: JsonlFile(of.raw) for name, of in rated.items()},
+            )
+            found = audit(config, test, corpus.rubrics, rows, reference if matching else None)
+            write_json(stage.folder / "audit.json", found)
             return METRICS.outputs
 
         job.make(METRICS.title, stage, work)
@@ -63,7 +75,7 @@ def conclude(
     job: Job,
     metrics: Mapping[str, Any],
     counts: Mapping[str, int],
-    ratings: Mapping[str, Path],
+    rated: Mapping[str, Rated],
     weights: Path | None,
 ) -> dict[str, Any]:
     """Write metrics.json and table.txt, and give the tracker summary, samples and adapter."""
@@ -77,7 +89,7 @@ def conclude(
     write_json(job.run.folder / "metrics.json", found)
     _write_stages(job)
     job.tracker.summary(summary(found))
-    job.tracker.table("ratings", _samples(ratings))
+    job.tracker.table("ratings", _samples({name: of.audited for name, of in rated.items()}))
     if weights is not None:
         job.tracker.adapter(weights)
     write_text(job.run.folder / "table.txt", results_table(found) + "\n")

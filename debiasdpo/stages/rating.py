@@ -20,6 +20,8 @@ from debiasdpo.stages.declarations import (
     CALIBRATED_TUNED,
     CALIBRATION_BASE,
     CALIBRATION_TUNED,
+    MATCHING_BASE,
+    MATCHING_TUNED,
     RATINGS_BASE,
     RATINGS_TUNED,
     REWRITES,
@@ -37,23 +39,32 @@ class _Stages(NamedTuple):
     ratings: Stage
     calibration: Stage
     calibrated: Stage
+    matching: Stage
 
 
-_BASE = _Stages(RATINGS_BASE, CALIBRATION_BASE, CALIBRATED_BASE)
-_TUNED = _Stages(RATINGS_TUNED, CALIBRATION_TUNED, CALIBRATED_TUNED)
+_BASE = _Stages(RATINGS_BASE, CALIBRATION_BASE, CALIBRATED_BASE, MATCHING_BASE)
+_TUNED = _Stages(RATINGS_TUNED, CALIBRATION_TUNED, CALIBRATED_TUNED, MATCHING_TUNED)
 
 
-def rate_base(job: Job, corpus: SplitCorpus) -> Path:
+class Rated(NamedTuple):
+    """Files of what one model rated, a row a prompt."""
+
+    audited: Path  # the test part
+    raw: Path  # the same before calibration, if there is any
+    matching: Path | None  # the validation part's neutral prompts, where the job needs them
+
+
+def rate_base(job: Job, corpus: SplitCorpus) -> Rated:
     """ratings_base.jsonl: the test part, rated by the untrained model."""
     return _rate_all(job, corpus, _BASE)
 
 
-def rate_tuned(job: Job, corpus: SplitCorpus, weights: Path) -> Path:
+def rate_tuned(job: Job, corpus: SplitCorpus, weights: Path) -> Rated:
     """ratings_tuned.jsonl: the same prompts, rated by the trained model."""
     return _rate_all(job, corpus, _TUNED, weights)
 
 
-def rate_mitigated(job: Job, corpus: SplitCorpus) -> Path:
+def rate_mitigated(job: Job, corpus: SplitCorpus) -> Rated:
     """ratings_tuned.jsonl: the test part, rated by the untrained model with the method's prompts."""
     requests: Mapping[Request, str] = {}
     if job.config.method.rewrite is not None:
@@ -67,8 +78,8 @@ def _rate_all(
     stages: _Stages,
     weights: Path | None = None,
     requests: Mapping[Request, str] = MappingProxyType({}),
-) -> Path:
-    """The model's ratings of the test part, calibrated where the job says so."""
+) -> Rated:
+    """All that the job needs of one model's ratings. `requests`: in place of query and context."""
 
     def asked(declared: Stage) -> Path:
         assert declared.prompts is not None
@@ -78,10 +89,11 @@ def _rate_all(
             prompts = replace(prompts, requests=requests)
         return rate(job, corpus, declared, prompts, weights)
 
-    ratings = asked(stages.ratings)
+    audited = raw = asked(stages.ratings)
     if stages.calibration.needed(job.config):
-        return calibrate(job, corpus, stages.calibrated, ratings, asked(stages.calibration))
-    return ratings
+        audited = calibrate(job, corpus, stages.calibrated, raw, asked(stages.calibration))
+    matching = asked(stages.matching) if stages.matching.needed(job.config) else None
+    return Rated(audited, raw, matching)
 
 
 def rate(

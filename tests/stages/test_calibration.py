@@ -13,7 +13,7 @@ from debiasdpo.stages.calibration import load_calibration
 from tests.helpers.jobs import SMALL, rows, run_folder, run_job
 
 OPTIONS = (
-    "rate=expected", *SMALL, "data.teachers=20", "data.limit={train:7,validation:2,test:3}",
+    "rate=expected", *SMALL, "data.teachers=20", "data.limit={train:7,validation:4,test:3}",
     "method=prompt_ignore", "audit.categories=[race]",
 )  # fmt: skip
 
@@ -41,13 +41,14 @@ def reference(kind: str, neutral: list[dict[str, Any]], scores: dict[str, Any], 
 def test_every_rating_of_both_raters_is_calibrated_by_its_own_neutral_ones(
     job_config: Any, overrides: Overrides, tmp_path: Path
 ) -> None:
-    run_job(job_config(*overrides()))
+    matched = run_job(job_config(*overrides("audit.skill_matched=true")))
     plain = run_folder(tmp_path)
     raw = {m: rows(plain / f"ratings_{m}.jsonl") for m in ("base", "tuned")}
     assert not any("raw" in row for row in raw["base"])
     known = {plain}
     for kind in ("linear", "isotonic"):
-        metrics = run_job(job_config(*overrides(f"rate.calibration={kind}")))
+        more = (f"rate.calibration={kind}", "audit.skill_matched=true")
+        metrics = run_job(job_config(*overrides(*more)))
         (folder,) = set((tmp_path / "runs").iterdir()) - known
         known.add(folder)
         for model, ratings in raw.items():
@@ -55,10 +56,20 @@ def test_every_rating_of_both_raters_is_calibrated_by_its_own_neutral_ones(
         found = rows(folder / "ratings_tuned.jsonl")
         shifts = [b["rating"] - a["rating"] for a, b in zip(found[::2], found[1::2], strict=True)]
         assert metrics["bias/tuned"] == pytest.approx(np.abs(shifts).mean())
-    base, tuned = (rows(folder / f"calibration_{m}.jsonl") for m in raw)
-    assert base != tuned
+        # Ratings are matched as the models gave them, whatever they were calibrated to.
+        keys = [key for key in matched if key.startswith("skill_matched/")]
+        assert len(keys) > 12
+        assert {k: metrics.get(k) for k in keys} == {k: matched[k] for k in keys}
+    for stage in ("calibration", "matching"):
+        base, tuned = (rows(folder / f"{stage}_{m}.jsonl") for m in raw)
+        assert [row["key"] for row in base] == [row["key"] for row in tuned]
+        assert base != tuned
+    parts = {d["id"]: d["part"] for d in rows(folder / "documents/documents.jsonl")}
+    assert {parts[row["document"]] for row in rows(folder / "matching_base.jsonl")} == {
+        "validation"
+    }
     # What the models said is the same, and was found again.
-    assert len(list((tmp_path / "cache/ratings").glob("*/manifest.json"))) == 4
+    assert len(list((tmp_path / "cache/ratings").glob("*/manifest.json"))) == 6
 
 
 def assert_calibrated(folder: Path, kind: str, model: str, raw: list[dict[str, Any]]) -> None:
@@ -101,6 +112,7 @@ def test_a_trained_model_is_calibrated_as_trained(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ("data.split.validation=0", "audit.skill_matched: needs documents of the validation part"),
         ("rate=text", "rate.calibration: only expected ratings are calibrated"),
         ("method=head", "rate.calibration: a head is fitted on the scores"),
         ("data.split.train=0", "rate.calibration: is fitted on the train part"),
@@ -110,4 +122,4 @@ def test_what_cannot_be_calibrated(
     change: str, message: str, job_config: Any, overrides: Overrides
 ) -> None:
     with pytest.raises(UserError, match=message):
-        job_config(*overrides("rate.calibration=linear", change))
+        job_config(*overrides("rate.calibration=linear", "audit.skill_matched=true", change))
