@@ -2,7 +2,8 @@
 
 Trains SmolLM2 on simulated lessons, once a seed, with 64 validation documents, and keeps the ratings of every
 audit on the way. Then the validation part is drawn anew, many times and in several sizes, whole teachers with
-replacement: how often is the same step kept as with all documents, and what does another one cost?
+replacement: how often is the same step kept as with all documents, what does another one cost, and how far do
+the figures that decide vary?
 """
 
 import argparse
@@ -49,12 +50,17 @@ class Recording(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Of many draws of one size: shares, and means over the draws of what all documents say of the step."""
+    """Of many draws of one size: shares, means over the draws of what all documents say of the step, and
+    standard deviations over the draws of what they say of the last audit."""
 
     same: float  # the step that all documents choose
     reached: float  # a step with bias and relative bias down by the target
     spearman: float
     relative_bias: float
+    sd_reduction: float  # of bias
+    sd_relative_reduction: float
+    sd_spearman: float
+    sd_gain: float  # Spearman of the last audit less that of the first
 
 
 def job(seed: int, *more: str) -> JobConfig:
@@ -128,27 +134,51 @@ def stability(config: JobConfig, found: Recording, count: int) -> dict[int, Foun
     reached = [all(mean_bias(a, of) <= most for of, most in limit.items()) for a in whole]
     result = {}
     for size in SIZES:
-        chosen = [
-            select_checkpoint(audits(config, drawn), target).kept
-            for drawn in draws(found, size, count, config.seed)
-        ]
+        drawn = [audits(config, one) for one in draws(found, size, count, config.seed)]
+        chosen = [select_checkpoint(one, target).kept for one in drawn]
+        sd = np.nanstd([_of_last(one) for one in drawn], axis=0)
         result[size] = Found(
             same=float(np.mean([i == best for i in chosen])),
             reached=float(np.mean([reached[i] for i in chosen])),
             spearman=float(np.mean([whole[i]["spearman"] for i in chosen])),
             relative_bias=float(np.mean([mean_bias(whole[i], "relative_bias") for i in chosen])),
+            sd_reduction=float(sd[0]),
+            sd_relative_reduction=float(sd[1]),
+            sd_spearman=float(sd[2]),
+            sd_gain=float(sd[3]),
         )
     return result
+
+
+def _of_last(found: Sequence[Mapping[str, float]]) -> list[float]:
+    """From the first audit to the last: reductions of bias and of relative bias, Spearman, and its gain."""
+    first, last = found[0], found[-1]
+    reductions = [
+        1 - mean_bias(last, of) / mean_bias(first, of) for of in ("bias", "relative_bias")
+    ]
+    return [*reductions, last["spearman"], last["spearman"] - first["spearman"]]
 
 
 def table(found: Mapping[int, Mapping[int, Found]]) -> str:
     """A row a seed and size."""
     rows = [
-        [seed, size, f"{of.same:.0%}", f"{of.reached:.0%}", of.spearman, of.relative_bias]
+        [
+            seed,
+            size,
+            f"{of.same:.0%}",
+            f"{of.reached:.0%}",
+            of.spearman,
+            of.relative_bias,
+            f"{of.sd_reduction:.0%}",
+            f"{of.sd_relative_reduction:.0%}",
+            of.sd_spearman,
+            of.sd_gain,
+        ]
         for seed, sizes in found.items()
         for size, of in sizes.items()
     ]
-    heads = ["seed", "documents", "same step", "target reached", "Spearman", "bias / spread"]
+    heads = ["seed", "documents", "same step", "target reached", "Spearman", "bias / spread",
+             "sd: bias reduction", "sd: relative", "sd: Spearman", "sd: gain"]  # fmt: skip
     return common.table(heads, rows)
 
 

@@ -133,6 +133,10 @@ def test_a_choice_that_any_documents_tell_is_made_from_any(tmp_path: Path) -> No
     for one in of.values():
         assert (one.same, one.reached) == (1, 1)
         assert one.spearman == pytest.approx(selection.audits(config, found)[1]["spearman"])
+    sds = [
+        one.sd_reduction for one in of.values()
+    ]  # the last step has no bias at all, whatever is drawn
+    assert sds == [0] * len(sds)
 
 
 def test_without_a_gpu_the_gpu_benchmark_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
