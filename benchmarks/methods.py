@@ -19,6 +19,7 @@ from debiasdpo.models.quiet import quiet
 from debiasdpo.packing.logprobs import (
     Completion,
     Scorer,
+    States,
     packed_tokens,
     separate_logprobs,
     sequence_logprobs,
@@ -29,8 +30,8 @@ from debiasdpo.training.terms import Reference, pair_terms
 
 METHODS = ("tree", "pair", "separate", "trl", "official")
 LOSS = LossConfig(
-    preference="sigmoid", w_dpo=1.0, w_sft=0.1, w_consistency=0.0, w_ranking=0.0, beta=0.1,
-    temperature=1.0, label_smoothing=0.0,
+    preference="sigmoid", w_dpo=1.0, w_sft=0.1, w_consistency=0.0, w_ranking=0.0,
+    w_imitation=0.0, w_activation=0.0, beta=0.1, temperature=1.0, label_smoothing=0.0,
 )  # fmt: skip
 
 Pairs = Sequence[TokenPair]
@@ -87,8 +88,13 @@ class Scored:
     def step(self, pairs: Pairs, reference: Reference) -> Tensor:
         scored: list[Tensor] = []
 
-        def score(model: torch.nn.Module, completions: Sequence[Completion]) -> Tensor:
-            found = self.score(model, completions)
+        def score(
+            model: torch.nn.Module,
+            completions: Sequence[Completion],
+            *,
+            states: States | None = None,
+        ) -> Tensor:
+            found = self.score(model, completions, states=states)
             scored.append(found.detach())
             return found
 
@@ -127,9 +133,11 @@ def separate_tokens(completions: Sequence[Completion]) -> int:
     return sum(len(c.prompt + c.completion) - 1 for c in completions)
 
 
-def whole_sequences(model: torch.nn.Module, completions: Sequence[Completion]) -> Tensor:
+def whole_sequences(
+    model: torch.nn.Module, completions: Sequence[Completion], *, states: States | None = None
+) -> Tensor:
     """As the official recipe scores a pair: chosen and rejected in one padded batch, the neutral
-    answer apart, each with logits over the whole vocabulary at every position: (n,)."""
+    answer apart, each with logits over the whole vocabulary at every position: (n,). It has no `states`."""
     halves = completions[:2], completions[2:]
     return torch.cat([_padded_logprobs(model, half) for half in halves if half])
 

@@ -79,6 +79,16 @@ def _one_way(method: "MethodConfig") -> Iterable[str]:
             f"method.min_shift: filters preference pairs, which method={method.name} does not make;"
             " set method.min_shift=0"
         )
+    if method.weigh_by_shift and not method.prefers:
+        yield (
+            f"method.weigh_by_shift: weighs preference pairs, which method={method.name} does not make;"
+            " set method.weigh_by_shift=false"
+        )
+    if not method.rejects and method.chosen not in ("reasoning", "rating"):
+        yield (
+            "method.rejects: false fits what the model said without context, which"
+            f" method.chosen={method.chosen or 'null'} is not; set method.chosen=reasoning"
+        )
     if method.balanced and not method.sft:
         yield "method.balanced: weighs the SFT term, which method.sft=[] leaves out; set method.sft=[neutral]"
     if method.fit != ("cross_entropy",) and not method.sft:
@@ -188,6 +198,19 @@ def _head(method: "MethodConfig", rate: "RateConfig") -> Iterable[str]:
         )
 
 
+def _closing(method: "MethodConfig", rate: "RateConfig") -> Iterable[str]:
+    if method.closing == "drawn" and method.chosen != "reasoning":
+        yield (
+            "method.closing: closes the reasoning that is preferred or fitted, and"
+            f" method.chosen={method.chosen or 'null'} has none; set method.closing=nearest"
+        )
+    if method.closing == "drawn" and rate.readout == "text":
+        yield (
+            "method.closing: with rate.readout=text the model writes the rating itself;"
+            " set method.closing=nearest"
+        )
+
+
 def _format(prompt: "PromptConfig", rate: "RateConfig", method: "MethodConfig") -> Iterable[str]:
     instruction = prompt.instruction_for(rate.format)
     if instruction is None:
@@ -226,5 +249,6 @@ CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
     _calibration,
     _skill_matched,
     _head,
+    _closing,
     _format,
 )

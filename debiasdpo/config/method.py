@@ -29,12 +29,19 @@ class MethodConfig(Section):
     name: Annotated[str, Field(pattern=r"^[\w.+-]+$")]  # in tables and folder names
     # Training. These add terms to the objective (`training.objective`).
     chosen: Literal["reasoning", "rating", "score"] | None = None  # of a preference pair
+    # The model's biased reasoning is rejected for it; false: it is fitted alone, and nothing is rejected.
+    rejects: bool = True
     sft: tuple[SftPrompt, ...] = ()  # prompts that expert scores are fitted on
     # Rating distributions under context are held to those without it, of the model as it is (own) or
     # of the untrained model, to which those without it are then held too (base).
     consistency: Literal["own", "base"] | None = None
     ranking: bool = False  # expected ratings of a step's documents are ordered as their scores
+    activation: bool = False  # hidden states behind the statement are held to those without it
     # How the terms are computed.
+    # The rating at the end of written reasoning where rate.readout=expected: the level nearest to the
+    # expectation, or one drawn from the distribution.
+    closing: Literal["nearest", "drawn"] = "nearest"
+    weigh_by_shift: bool = False  # preference pairs weigh as much as their ratings differ
     # The loss by which scores are fitted, of several their sum: of the answer's text, of the expected rating.
     fit: Annotated[tuple[Literal["cross_entropy", "squared_error"], ...], Field(min_length=1)] = (
         "cross_entropy",
@@ -56,10 +63,12 @@ class MethodConfig(Section):
     def terms(self) -> tuple[str, ...]:
         """The terms of the objective that this method has."""
         has = {
-            "dpo": self.chosen,
+            "dpo": self.prefers,
+            "imitation": self.imitates,
             "sft": self.sft,
             "consistency": self.consistency,
             "ranking": self.ranking,
+            "activation": self.activation,
         }
         return tuple(name for name, there in has.items() if there)
 
@@ -84,13 +93,18 @@ class MethodConfig(Section):
     @property
     def prefers(self) -> bool:
         """Whether it has preference pairs: a chosen and a rejected text for each contextual prompt."""
-        return self.chosen is not None
+        return self.chosen is not None and self.rejects
+
+    @property
+    def imitates(self) -> bool:
+        """Whether it fits a text of the model's own after each contextual prompt."""
+        return self.chosen is not None and not self.rejects
 
     def needs_reasoning(self, readout: Readout) -> Literal["all", "neutral"] | None:
         """The training prompts whose reasoning it uses: all, the neutral ones, or none (None)."""
         if self.prefers:
             return "all"
-        return "neutral" if self.holds_reasoning(readout) else None
+        return "neutral" if self.imitates or self.holds_reasoning(readout) else None
 
     def holds_reasoning(self, readout: Readout) -> bool:
         """Whether its consistency term is about the neutral reasoning too, after which the model rates."""
@@ -108,7 +122,7 @@ class MethodConfig(Section):
 
     def generates(self, readout: Readout) -> bool:
         """Whether any of its stages has the model write text."""
-        return readout == "text" or self.prefers or self.think or self.rewrite is not None
+        return readout == "text" or bool(self.chosen) or self.think or self.rewrite is not None
 
 
 # Losses of a preference pair, by TRL's names (DPOConfig.loss_type).
@@ -121,9 +135,11 @@ class LossConfig(Section):
     preference: PreferenceLoss
 
     w_dpo: NonNegative
+    w_imitation: NonNegative
     w_sft: NonNegative
     w_consistency: NonNegative
     w_ranking: NonNegative
+    w_activation: NonNegative
     beta: Positive
     temperature: Positive  # difference of two expected ratings at which ranking them levels off
     label_smoothing: Annotated[

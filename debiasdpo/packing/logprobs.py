@@ -5,9 +5,9 @@ that of running each alone. The vocabulary projection runs only where a scored t
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -33,15 +33,36 @@ class Completion:
     completion: tuple[int, ...]
 
 
-# How log-probabilities of completions are found, (n,): packed or separately.
-Scorer = Callable[["torch.nn.Module", Sequence[Completion]], "Tensor"]
+class States:
+    """Hidden states to be had beside log-probabilities, from the same pass."""
+
+    def __init__(self, of: Sequence[Completion]) -> None:
+        """`of`: they are had at the tokens of each completion."""
+        self.of = of
+        self.found: list[Tensor] = []  # in that order: (layers, tokens, hidden size), with grad
 
 
-def pack_completions(completions: Sequence[Completion]) -> PrefixTree:
-    """The tree of the sequences, scored where the completions are. The last token is never run."""
+class Scorer(Protocol):
+    """How log-probabilities of completions are found, (n,), and some hidden states beside them."""
+
+    def __call__(
+        self,
+        model: "torch.nn.Module",
+        completions: Sequence[Completion],
+        *,
+        states: States | None = None,
+    ) -> "Tensor": ...
+
+
+def pack_completions(
+    completions: Sequence[Completion], seen: Sequence[Completion] = ()
+) -> PrefixTree:
+    """The tree of the sequences, scored where the completions are; their last tokens are never run. Of those
+    `seen`, which come after them, all are: a token's place is where the one after it is predicted."""
+    starts = [(c, len(c.prompt)) for c in completions] + [(c, len(c.prompt) + 1) for c in seen]
     return pack(
-        [c.prompt + c.completion for c in completions],
-        [range(len(c.prompt), len(c.prompt) + len(c.completion)) for c in completions],
+        [c.prompt + c.completion for c, _ in starts],
+        [range(start, start + len(c.completion)) for c, start in starts],
     )
 
 
@@ -51,17 +72,30 @@ def packed_tokens(completions: Sequence[Completion]) -> int:
 
 
 def sequence_logprobs(
-    model: "torch.nn.Module", completions: Sequence[Completion], attention: Attention = "auto"
+    model: "torch.nn.Module",
+    completions: Sequence[Completion],
+    attention: Attention = "auto",
+    states: States | None = None,
 ) -> "Tensor":
     """log p(completion | prompt), summed over the completion's tokens: (n,), float32, with grad.
 
-    All completions run in one packed pass; the caller bounds its size (`packed_tokens`).
+    All completions run in one packed pass, with those of `states`; the caller bounds its size
+    (`packed_tokens`).
     """
     import torch
 
-    tree = pack_completions(completions)
-    hidden = run_tree(model, tree, attention)
-    kept, where = np.unique(tree.predictors, return_inverse=True)
+    states = states or States(())
+    tree = pack_completions(completions, states.of)
+    layers: list[Tensor] = []
+    hidden = run_tree(model, tree, attention, layers=layers if states.of else None)
+    split = sum(tree.counts[: len(completions)])
+    if states.of:
+        places = torch.as_tensor(tree.predictors[split:], device=hidden.device)
+        found = torch.stack([layer[places] for layer in layers])
+        states.found.extend(found.split(list(tree.counts[len(completions) :]), 1))
+    if not completions:
+        return hidden.new_zeros(0, dtype=torch.float32)
+    kept, where = np.unique(tree.predictors[:split], return_inverse=True)
     targets = np.concatenate([np.array(c.completion, np.int64) for c in completions])
     scored = token_logprobs(
         causal_model(model).get_output_embeddings(),
@@ -69,15 +103,25 @@ def sequence_logprobs(
         torch.as_tensor(where, device=hidden.device),
         torch.as_tensor(targets, device=hidden.device),
     )
-    return torch.stack([part.sum() for part in scored.split(list(tree.counts))])
+    return torch.stack([part.sum() for part in scored.split(list(tree.counts[: len(completions)]))])
 
 
-def separate_logprobs(model: "torch.nn.Module", completions: Sequence[Completion]) -> "Tensor":
+def separate_logprobs(
+    model: "torch.nn.Module", completions: Sequence[Completion], states: States | None = None
+) -> "Tensor":
     """The same, each sequence in a forward pass of its own, as transformers runs it: the oracle."""
     import torch
 
     device = next(model.parameters()).device
-    scored = []
+    states = states or States(())
+    for c in states.of:
+        out = causal_model(model)(
+            torch.tensor([c.prompt + c.completion], device=device),
+            use_cache=False, output_hidden_states=True, logits_to_keep=1,
+        )  # fmt: skip
+        layers = torch.stack(out.hidden_states[1:])
+        states.found.append(layers[:, 0, len(c.prompt) :])
+    scored = [torch.zeros(0, device=device)]
     for c in completions:
         logits = causal_model(model)(
             torch.tensor([c.prompt + c.completion[:-1]], device=device),
@@ -85,8 +129,8 @@ def separate_logprobs(model: "torch.nn.Module", completions: Sequence[Completion
             logits_to_keep=len(c.completion),
         ).logits[0]
         targets = torch.tensor(c.completion, device=device)[:, None]
-        scored.append(torch.log_softmax(logits.float(), dim=-1).gather(1, targets).sum())
-    return torch.stack(scored)
+        scored.append(torch.log_softmax(logits.float(), dim=-1).gather(1, targets).sum()[None])
+    return torch.cat(scored)
 
 
 def run_tree(
@@ -95,11 +139,12 @@ def run_tree(
     attention: Attention = "auto",
     kept: "list[tuple[Tensor, Tensor]] | None" = None,
     ahead: int = 0,
+    layers: "list[Tensor] | None" = None,
 ) -> "Tensor":
     """Last hidden states of a packed tree, (N, hidden size).
 
     `kept` is given each layer's keys and values, (1, kv heads, N, size), to go on from for up to
-    `ahead` tokens.
+    `ahead` tokens; `layers` the hidden states behind each layer, (N, hidden size), the last normalised.
     """
     import torch
 
@@ -110,6 +155,7 @@ def run_tree(
         torch.as_tensor(tree.ids, device=device),
         torch.as_tensor(tree.depth, device=device),
         attend,
+        layers,
     )
     config = causal_model(model).config.get_text_config()
     if len(attend.windows) != config.num_hidden_layers:
@@ -122,9 +168,14 @@ def run_tree(
 
 
 def run_packed(
-    model: "torch.nn.Module", ids: "Tensor", positions: "Tensor", attend: Any
+    model: "torch.nn.Module",
+    ids: "Tensor",
+    positions: "Tensor",
+    attend: Any,
+    layers: "list[Tensor] | None" = None,
 ) -> "Tensor":
-    """Last hidden states (N, hidden size) of packed tokens (N,), which attend as `attend` says."""
+    """Last hidden states (N, hidden size) of packed tokens (N,), which attend as `attend` says. `layers` is
+    given those of every layer."""
     import torch
 
     costs.count_tokens(len(ids))
@@ -132,14 +183,18 @@ def run_packed(
     if causal.config._attn_implementation != NAME:
         register()
         causal.set_attn_implementation(NAME)
-    return causal.get_decoder()(  # type: ignore[no-any-return]
+    out = causal.get_decoder()(
         input_ids=ids[None],
         position_ids=positions[None],
         # Never looked at, but a mask of four dimensions keeps transformers from making its own.
         attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids.device),
         tree=attend,
         use_cache=False,
-    ).last_hidden_state[0]
+        output_hidden_states=layers is not None,
+    )
+    if layers is not None:
+        layers.extend(states[0] for states in out.hidden_states[1:])
+    return out.last_hidden_state[0]  # type: ignore[no-any-return]
 
 
 def token_logprobs(

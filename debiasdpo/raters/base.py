@@ -17,8 +17,9 @@ from debiasdpo.raters.thoughts import Parts, split_thoughts
 Capability = Literal[Readout, "json"]
 
 # What is wanted of a prompt: a rating, read as `rate.readout` says; reasoning that ends in a rating (the
-# texts of preference pairs); or text without a rating.
-Wanted = Literal["rating", "reasoning", "text"]
+# texts of preference pairs), where the readout is expected in the nearest level, or in one drawn from the
+# distribution; or text without a rating.
+Wanted = Literal["rating", "reasoning", "drawn reasoning", "text"]
 
 
 class Question(NamedTuple):

@@ -1,5 +1,7 @@
 """Rate with local weights: generate reasoning that ends in a rating, or read the scale's distribution."""
 
+import math
+import random
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -87,7 +89,7 @@ class LocalRater:
 
         Reasoning with readout=expected: what the model wrote (up to its own rating, if it gives one, or
         its last whole sentence) is closed with `Rating: k`, k the expected rating given that reasoning,
-        taken to the nearest level.
+        taken to the nearest level; of drawn reasoning, a level drawn from its distribution.
         """
         if wanted == "text":
             return [read_reply(text, None, cut=c) for text, c in self._generate(questions, reading)]
@@ -105,8 +107,8 @@ class LocalRater:
         ids = [chat.prompt_ids(q.messages) for q in questions]
         if wanted == "rating":
             answers = [chat.level_ids(scale) for scale in scales]
-            ratings = self._expected(questions, ids, answers)
-            return [Reply("", rating) for rating in ratings]
+            shares = self._shares(questions, ids, answers)
+            return [Reply("", expectation(p, s)) for p, s in zip(shares, scales, strict=True)]
         reasoning = [whole_sentences(text) for text, _ in self._generate(questions, reading)]
         heads = [
             prompt + (chat.text_ids(text) if text else ())
@@ -116,11 +118,17 @@ class LocalRater:
             chat.level_ids(scale, last_line=bool(text))
             for text, scale in zip(reasoning, scales, strict=True)
         ]
-        ratings = self._expected(questions, heads, answers)
-        return [
-            Reply(f"{text}{answer(scale.nearest(rating))}", rating)
-            for text, rating, scale in zip(reasoning, ratings, scales, strict=True)
-        ]
+        replies = []
+        shares = self._shares(questions, heads, answers)
+        for question, text, of_levels in zip(questions, reasoning, shares, strict=True):
+            scale = question.scale
+            rating = expectation(of_levels, scale)
+            level = scale.nearest(rating)
+            if wanted == "drawn reasoning":
+                seed = stable_seed(self.seed, question.messages, question.repeat)
+                (level,) = random.Random(seed).choices(scale.levels, of_levels)
+            replies.append(Reply(f"{text}{answer(level)}", rating))
+        return replies
 
     def states(self, questions: Sequence[Question], layers: Sequence[int]) -> "list[np.ndarray]":
         """Of each question, the hidden states after `layers` at the token before the level of its answer
@@ -166,21 +174,17 @@ class LocalRater:
             for w, question in zip(written, questions, strict=True)
         ]
 
-    def _expected(
+    def _shares(
         self,
         questions: Sequence[Question],
         ids: Sequence[tuple[int, ...]],
         answers: Sequence[Sequence[tuple[int, ...]]],
-    ) -> list[float]:
+    ) -> list[list[float]]:
         model, _ = self._load()
 
-        def work(rows: Sequence[int]) -> list[float]:
-            return expected_ratings(
-                model,
-                [ids[r] for r in rows],
-                [answers[r] for r in rows],
-                [questions[r].scale for r in rows],
-                self._attention,
+        def work(rows: Sequence[int]) -> list[list[float]]:
+            return level_shares(
+                model, [ids[r] for r in rows], [answers[r] for r in rows], self._attention
             )
 
         return self._packed(questions, ids, [sum(map(len, levels)) for levels in answers], work)
@@ -263,16 +267,14 @@ class LocalRater:
         return [found[row] for row in range(len(ids))]
 
 
-def expected_ratings(
+def level_shares(
     model: "PreTrainedModel",
     prompts: Sequence[tuple[int, ...]],
     answers: Sequence[Sequence[tuple[int, ...]]],
-    scales: Sequence[Scale],
     attention: Attention = "auto",
-) -> list[float]:
-    """sum_k k * p(k), with p the model's probability of going on with `Rating: k`, normalised over
-    the levels k of each prompt's scale: (n,). One packed pass, without generation. Raises `NotFinite`
-    where a probability is not a number.
+) -> list[list[float]]:
+    """The model's probability of going on with `Rating: k`, normalised over the K levels of the scale: of
+    each prompt, (K,). One packed pass, without generation. Raises `NotFinite` where one is not a number.
 
     `answers`: of each prompt, the ids of `Rating: k` for every level k (`Chat.level_ids`).
     """
@@ -287,7 +289,21 @@ def expected_ratings(
         scored = sequence_logprobs(model, [c for group in groups for c in group], attention)
     require_finite(scored)
     parts = scored.double().cpu().split([len(group) for group in groups])
-    return [
-        float(torch.softmax(part, 0) @ torch.tensor(scale.levels, dtype=torch.float64))
-        for part, scale in zip(parts, scales, strict=True)
-    ]
+    return [torch.softmax(part, 0).tolist() for part in parts]
+
+
+def expected_ratings(
+    model: "PreTrainedModel",
+    prompts: Sequence[tuple[int, ...]],
+    answers: Sequence[Sequence[tuple[int, ...]]],
+    scales: Sequence[Scale],
+    attention: Attention = "auto",
+) -> list[float]:
+    """The `expectation` of each prompt's `level_shares`: (n,)."""
+    shares = level_shares(model, prompts, answers, attention)
+    return [expectation(p, scale) for p, scale in zip(shares, scales, strict=True)]
+
+
+def expectation(shares: Sequence[float], scale: Scale) -> float:
+    """The expected rating, sum_k k * p(k) over the levels k of the scale."""
+    return math.fsum(k * share for k, share in zip(scale.levels, shares, strict=True))

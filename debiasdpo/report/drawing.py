@@ -33,6 +33,7 @@ _MARKS = {
     "debiasing_dpo": (BLUE, "o"), "invariance": (VERMILLION, "s"),
     "sft": (ORANGE, "^"), "sft_balanced": (ORANGE, "v"), "sft_augmented": (ORANGE, "<"),
     "sft_regression": (ORANGE, ">"), "sft_soft": (ORANGE, "8"), "sft_ranking": (ORANGE, "H"),
+    "bct": (SKY, "o"), "activation": (VERMILLION, "D"),
     "dpo_ground_truth": (GREEN, "D"), "dpo_self_score": (GREEN, "P"), "dpo_only": (GREEN, "X"),
     "prompt_ignore": (PURPLE, "*"), "prompt_fairness": (PURPLE, "p"),
     "prompt_think": (PURPLE, "h"), "prompt_strip": (PURPLE, "d"),

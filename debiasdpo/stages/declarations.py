@@ -55,10 +55,16 @@ def _rating_settings(config: JobConfig, reading: RateConfig | None = None) -> di
     }
 
 
+def _reasoning_settings(config: JobConfig) -> dict[str, object]:
+    drawn = config.method.closing == "drawn"  # by the seed
+    return _rating_settings(config) | ({"samples": config.seed} if drawn else {})
+
+
 def _pairs_settings(config: JobConfig) -> dict[str, object]:
     method = config.method
     return {
         "chosen": method.chosen,
+        "rejects": method.rejects,
         "min_shift": method.min_shift,
         "reasoning": method.holds_reasoning(config.rate.readout),
         "sentences": 1,  # raise it when another part of a reply is its reasoning
@@ -186,11 +192,11 @@ MATCHING_BASE = Stage(
 REASONING = Stage(
     "reasoning", "ratings", ("reasoning.jsonl",),
     needed=lambda config: bool(config.method.needs_reasoning(config.rate.readout)),
-    settings=_rating_settings,
+    settings=_reasoning_settings,
     after=("documents",),
     part="train",
     prompts=reasoned_prompts,
-    wanted=lambda config: "reasoning",
+    wanted=lambda config: "drawn reasoning" if config.method.closing == "drawn" else "reasoning",
     tokens=_asked,
 )  # fmt: skip
 PAIRS = Stage(

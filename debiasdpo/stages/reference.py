@@ -13,7 +13,7 @@ from debiasdpo.stages.declarations import REFERENCE
 from debiasdpo.storage.files import fingerprint, read_jsonl, write_jsonl
 from debiasdpo.training.data import TokenPair, plan_passes, tokenize
 from debiasdpo.training.pairs import Pair, to_row
-from debiasdpo.training.targets import level_weights
+from debiasdpo.training.targets import level_weights, shift_weights
 from debiasdpo.training.terms import reference_logprobs, scorer
 
 log = logging.getLogger(__name__)
@@ -50,10 +50,12 @@ def token_pairs(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> list[To
     _, chat = job.model.load()
     _check_twins(chat, pairs)
     scales = corpus.scales
-    weights = level_weights(pairs, scales) if method.balanced else [1.0] * len(pairs)
+    even = [1.0] * len(pairs)
+    of_levels = level_weights(pairs, scales) if method.balanced else even
+    of_shifts = shift_weights(pairs) if method.weigh_by_shift else even
     known = [
-        tokenize(pair, chat, method, scales[pair.rubric], weight)
-        for pair, weight in zip(pairs, weights, strict=True)
+        tokenize(pair, chat, method, scales[pair.rubric], *weights)
+        for pair, *weights in zip(pairs, of_levels, of_shifts, strict=True)
     ]
     fitting = [pair for pair in known if pair.length <= limit]
     if len(fitting) < len(known):

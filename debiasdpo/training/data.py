@@ -11,7 +11,7 @@ from debiasdpo.config.method import MethodConfig, SftPrompt
 from debiasdpo.config.train import TrainConfig
 from debiasdpo.models.chat import Chat
 from debiasdpo.packing.logprobs import Completion
-from debiasdpo.packing.prefix_tree import packed_size
+from debiasdpo.packing.prefix_tree import common_prefix, packed_size
 from debiasdpo.prompts.rendering import answer
 from debiasdpo.training.pairs import Pair
 from debiasdpo.training.targets import in_standard_units, soft_shares
@@ -24,14 +24,19 @@ class TokenPair:
 
     key: str
     document: str
-    preference: tuple[Completion, ...]  # chosen, rejected
+    preference: tuple[Completion, ...]  # chosen, rejected, or neither
     # "Rating: k" after each prompt of method.sft, for the levels k that the expert's score stands for.
     answers: tuple[Completion, ...]
     neutral: tuple[Completion, ...] = ()  # "Rating: k" for every level k, after the neutral prompt
     contextual: tuple[Completion, ...] = ()  # the same after the contextual prompt
     reasoning: tuple[Completion, ...] = ()  # the neutral reasoning after each of the two prompts
+    imitated: tuple[Completion, ...] = ()  # the chosen text, where nothing is rejected
+    # What stands behind the statement, after the neutral and the contextual prompt: not scored, but run for
+    # its hidden states.
+    behind: tuple[Completion, ...] = ()
     shares: tuple[float, ...] = (1.0,)  # of the answers' levels; their mean is the expert's score
     weight: float = 1.0  # of the SFT term
+    preference_weight: float = 1.0  # of the preference term
     # All levels, and the expert's score, in standard units of the scale; for expected ratings.
     levels: tuple[float, ...] = ()
     score: float = 0.0
@@ -42,7 +47,9 @@ class TokenPair:
 
     @property
     def groups(self) -> tuple[tuple[Completion, ...], ...]:
-        return self.preference, self.answers, self.neutral, self.contextual, self.reasoning
+        return (
+            self.preference, self.answers, self.neutral, self.contextual, self.reasoning, self.imitated,
+        )  # fmt: skip
 
     @property
     def completions(self) -> tuple[Completion, ...]:
@@ -55,7 +62,7 @@ class TokenPair:
 
     @property
     def length(self) -> int:
-        return max(len(c.prompt) + len(c.completion) for c in self.completions)
+        return max(len(c.prompt) + len(c.completion) for c in (*self.completions, *self.behind))
 
 
 class Pass(NamedTuple):
@@ -71,8 +78,10 @@ def tokenize(
     method: MethodConfig,
     scale: Scale,
     weight: float = 1.0,
+    preference_weight: float = 1.0,
 ) -> TokenPair:
-    """The sequences of the terms that `method` has. `scale`: of the rubric."""
+    """The sequences of the terms that `method` has. `scale`: of the rubric; the weights: of the SFT and of
+    the preference term."""
     contextual = chat.prompt_ids(pair.contextual_prompt)
     neutral = chat.prompt_ids(pair.neutral_prompt)
     # Where the model reasons first, it answers after its own neutral reasoning.
@@ -95,20 +104,24 @@ def tokenize(
         levels = chat.level_ids(scale, last_line=last)
         return tuple(Completion(prompts[prompt], ids) for ids in levels)
 
+    own = tuple(
+        Completion(contextual, chat.answer_ids(text))
+        for text in (pair.chosen, pair.rejected)
+        if text is not None
+    )
     return TokenPair(
         key=pair.key,
         document=pair.document,
-        preference=tuple(
-            Completion(contextual, chat.answer_ids(text))
-            for text in (pair.chosen, pair.rejected)
-            if text is not None
-        ),
+        preference=own if method.prefers else (),
         answers=tuple(Completion(prompts[name], ids) for name in method.sft for ids in expert),
         neutral=every_level("neutral", needed=method.ranking),
         contextual=every_level("contextual", needed=False),
         reasoning=tuple(Completion(prompt, head) for prompt in (neutral, contextual) if head),
+        imitated=own if method.imitates else (),
+        behind=_behind(neutral, contextual, chat.level_ids(scale)) if method.activation else (),
         shares=tuple(shares.values()),
         weight=weight,
+        preference_weight=preference_weight,
         levels=tuple(in_standard_units(scale, level) for level in scale.levels),
         score=in_standard_units(scale, pair.score),
         regressed=regressed,
@@ -116,6 +129,24 @@ def tokenize(
         consistent=consistent,
         anchored=method.anchored,
     )
+
+
+def _behind(
+    neutral: tuple[int, ...], contextual: tuple[int, ...], answers: Sequence[tuple[int, ...]]
+) -> tuple[Completion, Completion]:
+    """The tokens behind the statement, which both prompts end with, and those with which every answer
+    begins."""
+    same = common_prefix(neutral[::-1], contextual[::-1])
+    before = common_prefix(neutral, contextual)
+    count = min(same, len(neutral) - before)  # of a statement's own tokens, none
+    first, last = min(answers), max(answers)
+    head = first[: common_prefix(first, last)]
+
+    def end(prompt: tuple[int, ...]) -> Completion:
+        start = len(prompt) - count
+        return Completion(prompt[:start], prompt[start:] + head)
+
+    return end(neutral), end(contextual)
 
 
 def plan_steps(
@@ -171,7 +202,7 @@ def plan_passes(pairs: Sequence[TokenPair], config: TrainConfig) -> list[Pass]:
     """How `train.engine` runs these pairs: in packed passes, or each pair alone."""
     if config.engine == "tree":
         return pack_passes(pairs, config.tree.max_tokens, config.tree.max_branches)
-    return [Pass([p], sum(len(c.prompt + c.completion) - 1 for c in p.completions)) for p in pairs]
+    return [Pass([p], sum(map(len, _rows(p)))) for p in pairs]
 
 
 def pack_passes(pairs: Sequence[TokenPair], max_tokens: int, max_branches: int) -> list[Pass]:
@@ -194,9 +225,14 @@ def pack_passes(pairs: Sequence[TokenPair], max_tokens: int, max_branches: int) 
 
 def _packed_size(pairs: Sequence[TokenPair]) -> tuple[int, int]:
     """Tokens and sequences of the pairs' prefix tree, without making it."""
-    # The last token of a sequence is predicted, and never run.
-    rows = sorted({(c.prompt + c.completion)[:-1] for pair in pairs for c in pair.completions})
+    rows = sorted({row for pair in pairs for row in _rows(pair)})
     return packed_size(rows), len(rows)
+
+
+def _rows(pair: TokenPair) -> list[tuple[int, ...]]:
+    """The pair's sequences, as far as they are run: the last token of a scored one is predicted only."""
+    scored = [(c.prompt + c.completion)[:-1] for c in pair.completions]
+    return scored + [c.prompt + c.completion for c in pair.behind]
 
 
 def assign_passes(passes: Sequence[Pass], rank: int, size: int) -> list[Pass]:

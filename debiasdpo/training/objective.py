@@ -1,10 +1,13 @@
 """The objective, as pure functions of log-probabilities: no model, no tokens.
 
-    L = w_dpo * L_preference + w_sft * L_SFT + w_consistency * L_consistency + w_ranking * L_ranking
+    L = w_dpo * L_preference + w_imitation * L_imitation + w_sft * L_SFT + w_consistency * L_consistency
+        + w_ranking * L_ranking + w_activation * L_activation
 
-of which a method has some terms (docs/methods.md). Debiasing-DPO (arXiv 2604.02585) has the first two:
+of which a method has some terms (docs/methods.md). Debiasing-DPO (arXiv 2604.02585) has L_preference and
+L_SFT:
 
     L_preference = loss.preference of r_w and r_l (`preference_loss`)
+    L_imitation = -log pi(y_w|x_c) / |y_w|
     L_SFT = sum of the losses of method.fit, over the prompts x of method.sft:
         cross_entropy: -sum_k s_k log pi(a_k|x) / sum_k s_k |a_k|
         squared_error: (E(x) - s)^2
@@ -12,6 +15,7 @@ of which a method has some terms (docs/methods.md). Debiasing-DPO (arXiv 2604.02
                  or KL(ref(.|x_n) || pi(.|x_c)) + KL(ref(.|x_n) || pi(.|x_n))
     L_ranking = mean of -log sigmoid((E(x_i) - E(x_j)) / temperature) over the couples of neutral prompts of
         a step, of one rubric, with s_i > s_j
+    L_activation = mean over layers of |h(x_c) - h(x_n)|^2 / |h(x_n)|^2,            no gradient through h(x_n)
 
 with x_c the contextual and x_n the neutral prompt, y_w the chosen and y_l the rejected completion,
 r_w = log pi(y_w|x_c) - log ref(y_w|x_c), r_l the same of y_l, and a_k = "Rating: k", of |a_k| tokens. An
@@ -29,7 +33,8 @@ if TYPE_CHECKING:
     from debiasdpo.config.method import LossConfig
 
 
-TERMS = ("dpo", "sft", "consistency", "ranking")  # each has a weight, loss.w_<term>
+# Each has a weight, loss.w_<term>.
+TERMS = ("dpo", "imitation", "sft", "consistency", "ranking", "activation")
 
 
 class PairTerms(NamedTuple):
@@ -37,9 +42,11 @@ class PairTerms(NamedTuple):
 
     loss: "Tensor"
     dpo: "Tensor"  # the preference loss
+    imitation: "Tensor"
     sft: "Tensor"
     consistency: "Tensor"
     ranking: "Tensor"
+    activation: "Tensor"
     margin: "Tensor"  # see `reward_margin`; no gradient
 
 
@@ -120,6 +127,19 @@ def reasoning_divergence(neutral: "Tensor", contextual: "Tensor", tokens: int) -
     untrained model wrote. `rating_divergence`, after that reasoning, is the chain rule's other part.
     """
     return (neutral.detach() - contextual) ** 2 / (2 * tokens)
+
+
+def activation_distance(neutral: "Tensor", contextual: "Tensor") -> "Tensor":
+    """How far hidden states with context are from those without it: |h_c - h_n|^2 / |h_n|^2 of each layer,
+    summed over tokens and dimensions; their mean over layers, a scalar.
+
+    neutral and contextual (layers, tokens, hidden size): of the same tokens; the first is the target, and
+    carries no gradient. Activation consistency training (Irpan et al. 2025, arXiv 2510.27062) has the
+    squares themselves; relative to the target, layers with long states do not outweigh the others.
+    """
+    target = neutral.detach().float()
+    apart = ((contextual.float() - target) ** 2).sum((1, 2))
+    return (apart / (target**2).sum((1, 2))).mean()
 
 
 def expected_rating(levels: "Tensor", values: Sequence[float]) -> "Tensor":

@@ -1,12 +1,12 @@
 """Preference pairs that the model makes itself.
 
 Prompt: the contextual one; chosen: what the model writes for the neutral prompt; rejected: what it
-writes for the contextual prompt itself (arXiv 2604.02585).
+writes for the contextual prompt itself (arXiv 2604.02585), or nothing, where the former is fitted alone.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from debiasdpo.config.data import Scale
 from debiasdpo.config.method import MethodConfig
@@ -32,7 +32,7 @@ class Pair:
     neutral_prompt: Messages
     score: float  # the expert's
     chosen: str | None = None  # neutral reasoning, or what method.chosen puts in its place
-    rejected: str | None = None  # biased reasoning
+    rejected: str | None = None  # biased reasoning, of a preference pair
     neutral_rating: float | None = None
     biased_rating: float | None = None
     shift: float | None = None
@@ -82,9 +82,11 @@ def make_pairs(
             pair = replace(pair, neutral_rating=known[0].rating)
         if method.holds_reasoning(readout):
             pair = replace(pair, reasoning=whole_sentences(known[0].text))
+        if method.chosen is not None:
+            chosen = _chosen(method.chosen, known[0], pair.score, scales[pair.rubric])
+            pair = replace(pair, chosen=chosen)
         if method.prefers:
-            scale = scales[pair.rubric]
-            pair = _with_preference(pair, known[0], known[1], method, scale)
+            pair = _over(known[1], pair)
             if pair.shift is not None and abs(pair.shift) < method.min_shift:
                 counts["below_min_shift"] += 1
                 continue
@@ -96,23 +98,27 @@ def make_pairs(
     return pairs, counts
 
 
-def _with_preference(
-    pair: Pair, neutral: Reply, biased: Reply, method: MethodConfig, scale: Scale
-) -> Pair:
-    assert method.chosen is not None
+def _chosen(
+    what: Literal["reasoning", "rating", "score"], neutral: Reply, score: float, scale: Scale
+) -> str:
     assert neutral.rating is not None
-    assert biased.rating is not None
     texts = {
         "reasoning": neutral.text,
         "rating": answer(scale.nearest(neutral.rating)),
-        "score": answer(scale.nearest(pair.score)),
+        "score": answer(scale.nearest(score)),
     }
+    return texts[what]
+
+
+def _over(biased: Reply, pair: Pair) -> Pair:
+    """The pair with what is rejected."""
+    assert pair.neutral_rating is not None
+    assert biased.rating is not None
     return replace(
         pair,
-        chosen=texts[method.chosen],
         rejected=biased.text,
         biased_rating=biased.rating,
-        shift=biased.rating - neutral.rating,
+        shift=biased.rating - pair.neutral_rating,
     )
 
 

@@ -64,3 +64,17 @@ def level_weights(pairs: "Sequence[Pair]", scales: Mapping[str, Scale]) -> list[
     of_rubric = Counter(rubric for rubric, _ in levels)
     different = Counter(rubric for rubric, _ in on_level)
     return [of_rubric[r] / (different[r] * on_level[r, k]) for r, k in levels]
+
+
+def shift_weights(pairs: "Sequence[Pair]") -> list[float]:
+    """A weight for each preference pair, in proportion to |shift|, so that those of a rubric have a mean of
+    1. Where no pair of a rubric has a shift, all of its weights are 1."""
+    sizes = [abs(pair.shift or 0.0) for pair in pairs]
+    of_rubric: dict[str, list[float]] = {}
+    for pair, size in zip(pairs, sizes, strict=True):
+        of_rubric.setdefault(pair.rubric, []).append(size)
+    means = {rubric: fmean(found) for rubric, found in of_rubric.items()}
+    return [
+        size / means[pair.rubric] if means[pair.rubric] else 1.0
+        for pair, size in zip(pairs, sizes, strict=True)
+    ]

@@ -9,12 +9,13 @@ from debiasdpo.config.model import Attention
 from debiasdpo.config.train import TrainConfig
 from debiasdpo.errors import UserError
 from debiasdpo.packing.finite import each_finite, overflow, require_finite
-from debiasdpo.packing.logprobs import Scorer, separate_logprobs, sequence_logprobs
+from debiasdpo.packing.logprobs import Scorer, States, separate_logprobs, sequence_logprobs
 from debiasdpo.storage.files import Progress, no_progress
 from debiasdpo.storage.journal import Journal
 from debiasdpo.training.data import Pass, TokenPair
 from debiasdpo.training.objective import (
     PairTerms,
+    activation_distance,
     expected_rating,
     preference_loss,
     rating_divergence,
@@ -54,12 +55,17 @@ def pair_terms(
     """The terms of pairs that are run together, shape (P,) each."""
     import torch
 
-    scored = score(model, [c for pair in pairs for c in pair.completions])
+    states = States([c for pair in pairs for c in pair.behind])
+    scored = score(model, [c for pair in pairs for c in pair.completions], states=states)
     rows = scored.split([len(pair.completions) for pair in pairs])
     found = [
         _terms(pair, row, reference, loss, ranks or {})
         for pair, row in zip(pairs, rows, strict=True)
     ]
+    behind = iter(states.found)
+    for pair, terms in zip(pairs, found, strict=True):
+        if pair.behind:
+            terms["activation"] = activation_distance(next(behind), next(behind))
     zero = scored.new_zeros(())
     columns = {
         name: torch.stack([terms.get(name, zero) for terms in found])
@@ -72,7 +78,7 @@ def _terms(
     pair: TokenPair, scored: "torch.Tensor", reference: Reference, loss: LossConfig, ranks: Ranks
 ) -> "dict[str, torch.Tensor]":
     """The terms that one pair has and, where it has a preference, its reward margin: scalars."""
-    preference, answers, neutral, contextual, reasoning = scored.split(
+    preference, answers, neutral, contextual, reasoning, imitated = scored.split(
         [len(g) for g in pair.groups]
     )
     found = {}
@@ -80,9 +86,12 @@ def _terms(
     if pair.preference:
         chosen, rejected = preference - known[:2]
         lengths = len(pair.preference[0].completion), len(pair.preference[1].completion)
-        found["dpo"] = preference_loss(chosen, rejected, lengths, loss)
+        losses = preference_loss(chosen, rejected, lengths, loss)
+        found["dpo"] = losses * pair.preference_weight
         found["margin"] = reward_margin(chosen, rejected, loss.beta)
         known = known[2:]
+    if pair.imitated:
+        found["imitation"] = -imitated[0] / len(pair.imitated[0].completion)
     sft = []
     if pair.answers:
         tokens = answers.new_tensor([len(c.completion) for c in pair.answers])
@@ -118,9 +127,11 @@ def present_terms(pair: TokenPair) -> tuple[str, ...]:
     """Names of the metrics that pairs like this one have, as the trainer logs them."""
     return (
         *(("dpo", "reward_margin", "reward_accuracy") if pair.preference else ()),
+        *(("imitation",) if pair.imitated else ()),
         *(("sft",) if pair.answers or pair.regressed else ()),
         *(("consistency",) if pair.consistent else ()),
         *(("ranking",) if pair.ranked is not None else ()),
+        *(("activation",) if pair.behind else ()),
     )
 
 

@@ -103,9 +103,10 @@ class TrlTerms:
         """Shape (P,) each."""
         losses, margins = zip(*(self._preference(model, pair) for pair in pairs), strict=True)
         dpo = torch.stack(losses)
+        dpo = dpo * dpo.new_tensor([pair.preference_weight for pair in pairs])
         terms = {"dpo": dpo}
         others = [replace(pair, preference=()) for pair in pairs]
-        if others[0].completions:
+        if others[0].completions or others[0].behind:
             left = {pair.key: self.reference[pair.key][2:] for pair in pairs}
             rest = pair_terms(
                 model, others, ranks, reference=left, loss=self.loss, score=separate_logprobs

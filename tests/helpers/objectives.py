@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 def loss_config(**changes: Any) -> LossConfig:
     values = {
         "preference": "sigmoid", "label_smoothing": 0.2, "w_dpo": 1.0, "w_sft": 0.1,
-        "w_consistency": 0.0, "w_ranking": 0.0, "beta": 0.1, "temperature": 0.5,
+        "w_consistency": 0.0, "w_ranking": 0.0, "w_imitation": 0.0,
+        "w_activation": 0.0, "beta": 0.1, "temperature": 0.5,
     }  # fmt: skip
     return LossConfig.model_validate(values | changes)
 

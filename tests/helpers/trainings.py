@@ -94,7 +94,8 @@ def train(
     }  # fmt: skip
     loss = {
         "preference": preference, "label_smoothing": 0.2, "w_dpo": 1.0, "w_sft": 0.1,
-        "w_consistency": 0.0, "w_ranking": 0.0, "beta": 0.1, "temperature": 0.5,
+        "w_consistency": 0.0, "w_ranking": 0.0, "w_imitation": 0.0,
+        "w_activation": 0.0, "beta": 0.1, "temperature": 0.5,
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     return trainer.train(

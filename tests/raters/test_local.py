@@ -4,6 +4,7 @@ import codecs
 import copy
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -263,6 +264,26 @@ def test_expected_readout_closes_the_reasoning_with_the_expected_rating(loaded: 
         (rating,) = _expected(loaded, [continued])
         assert reply.rating == pytest.approx(rating, rel=1e-5)
         assert int(stated) == round(rating)
+
+
+def test_drawn_reasoning_ends_in_levels_as_frequent_as_they_are_likely(loaded: Loaded) -> None:
+    from scipy.stats import chisquare
+
+    ask, expected = question("q", LESSON), reading("expected")
+    rater = local_rater(lambda: loaded)
+    (nearest,) = rater.reply([ask], "reasoning", expected)
+    questions = [ask._replace(repeat=i) for i in range(140)]
+    drawn = rater.reply(questions, "drawn reasoning", expected)
+    again = rater.reply(questions[4::-1], "drawn reasoning", expected)[::-1]
+    assert [reply.text for reply in again] == [reply.text for reply in drawn[:5]]
+    head, _, _ = nearest.text.rpartition("Rating: ")
+    assert {reply.text.rpartition("Rating: ")[0] for reply in drawn} == {head}
+    assert [reply.rating for reply in drawn] == pytest.approx([nearest.rating] * 140)
+    prompt = loaded[1].prompt_ids(ask.messages) + tuple(loaded[1].tokenizer(head)["input_ids"])
+    (shares,) = local.level_shares(loaded[0], [prompt], [loaded[1].level_ids(Scale(1, 7))])
+    counts = Counter(int(reply.text[-1]) for reply in drawn)
+    assert len(counts) > 3
+    assert chisquare([counts[k] for k in range(1, 8)], [140 * p for p in shares]).pvalue > 1e-3
 
 
 def test_replies_do_not_depend_on_what_runs_together(loaded: Loaded) -> None:

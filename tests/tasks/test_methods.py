@@ -12,6 +12,7 @@ from debiasdpo.jobs.identity import Choices, identify
 from debiasdpo.prompts.rendering import Twins
 from debiasdpo.raters.base import Question, Reply, Wanted
 from debiasdpo.run import conf_dir
+from debiasdpo.training.objective import TERMS
 from tests.helpers.jobs import JobConfigs, rows, run_folder, run_job
 
 METHODS = sorted(file.stem for file in (conf_dir() / "method").glob("*.yaml"))
@@ -112,24 +113,23 @@ def test_every_method_goes_the_whole_way(
     assert len(pairs) == metrics["pairs/kept"] == 6 * statements  # documents x rubrics
     steps = rows(folder / "training/steps.jsonl")
     logged = {key for key in steps[0] if "margin" in key or key.removeprefix("train/") in
-              ("loss", "dpo", "sft", "consistency", "ranking")}  # fmt: skip
+              ("loss", *TERMS)}  # fmt: skip
     prefers = method in ("debiasing_dpo", "dpo_only", "dpo_self_score", "dpo_ground_truth")
     expected = {"loss"}
     expected |= {"dpo", "reward_margin"} if prefers else set()
-    expected |= (
-        {"sft"}
-        if "sft" in method or method in ("debiasing_dpo", "invariance", "head_distilled")
-        else set()
-    )
+    fitted = ("debiasing_dpo", "invariance", "activation", "head_distilled")
+    expected |= {"sft"} if "sft" in method or method in fitted else set()
     expected |= {"consistency"} if method == "invariance" else set()
-    expected |= {"ranking"} if method == "sft_ranking" else set()
+    own = {"sft_ranking": {"ranking"}, "bct": {"imitation"}, "activation": {"activation"}}
+    expected |= own.get(method, set())
     assert logged == {f"train/{name}" for name in expected}
-    generated = (folder / "reasoning.jsonl").exists()
-    assert generated == (folder / "reference.jsonl").exists() == prefers
+    assert (folder / "reference.jsonl").exists() == prefers
+    assert (folder / "reasoning.jsonl").exists() == (prefers or method == "bct")
     # What the method says of itself is what was done.
     assert (settings.prefers, settings.needs_reference) == (prefers, prefers)
-    assert settings.needs_reasoning("expected") == ("all" if prefers else None)
-    assert {"dpo", "sft", "consistency", "ranking"} & expected == set(settings.terms)
+    needed = "all" if prefers else "neutral" if method == "bct" else None
+    assert settings.needs_reasoning("expected") == needed
+    assert set(TERMS) & expected == set(settings.terms)
 
 
 @pytest.mark.slow

@@ -122,12 +122,15 @@ def test_terms_are_added_up_by_their_weights() -> None:
 
     terms = {
         name: tensor([value, value / 2])
-        for name, value in zip(TERMS, (0.7, 2.0, 0.1, 0.5), strict=True)
+        for name, value in zip(TERMS, (0.7, 0.4, 2.0, 0.1, 0.5, 0.2), strict=True)
     }
-    weights = {"w_dpo": 2.0, "w_sft": 0.5, "w_consistency": 3.0, "w_ranking": 1.5}
+    weights = {
+        "w_dpo": 2.0, "w_imitation": 0.25, "w_sft": 0.5, "w_consistency": 3.0, "w_ranking": 1.5,
+        "w_activation": 4.0,
+    }  # fmt: skip
     margin = tensor([1.0, -1.0], requires_grad=True)
     found = weighted(loss_config(**weights), margin, terms)
-    whole = 1.4 + 1.0 + 0.3 + 0.75
+    whole = 1.4 + 0.1 + 1.0 + 0.3 + 0.75 + 0.8
     assert found.loss.tolist() == pytest.approx([whole, whole / 2])
     assert all(getattr(found, name) is term for name, term in terms.items())
     assert found.margin.tolist() == [1.0, -1.0]

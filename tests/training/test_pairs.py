@@ -154,6 +154,19 @@ def test_without_a_preference_term_every_scored_prompt_is_trained_on() -> None:
     assert counts["kept"] == counts["made"] == 4
 
 
+def test_without_rejected_texts_the_neutral_one_is_all_that_is_asked_for() -> None:
+    method = MethodConfig(name="bct", chosen="reasoning", rejects=False)
+    assert method.terms == ("imitation",)
+    assert (method.needs_reasoning("expected"), method.needs_reference) == ("neutral", False)
+    asked = prompts("a")
+    written = replies(asked[:1], 3)
+    pairs, counts = make_pairs(asked, written, DOCUMENTS, SCALES, method, "text")
+    assert [(p.chosen, p.rejected, p.neutral_rating, p.shift) for p in pairs] == [
+        ("says 3", None, 3, None)
+    ] * 2
+    assert counts["kept"] == 2
+
+
 def test_consistency_reasons_as_the_model_did_without_context() -> None:
     method = MethodConfig(name="i", sft=("neutral",), consistency="own")
     neutral = [p for p in prompts("a") + prompts("b") if p.statement is None]

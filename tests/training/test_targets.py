@@ -1,6 +1,7 @@
 """What experts' scores are as targets."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from debiasdpo.config.data import Scale
 from debiasdpo.training.pairs import Pair
-from debiasdpo.training.targets import in_standard_units, level_weights, soft_shares
+from debiasdpo.training.targets import in_standard_units, level_weights, shift_weights, soft_shares
 
 SCALES_OF_USE = st.sampled_from([Scale(1, 7), Scale(1, 5, 0.5), Scale(-2, 2), Scale(0, 100, 5)])
 
@@ -79,3 +80,10 @@ def test_weights_of_a_rubric_average_to_one(scores: list[tuple[str, int]]) -> No
     for rubric in {r for r, _ in scores}:
         mine = [w for w, (r, _) in zip(weights, scores, strict=True) if r == rubric]
         assert math.fsum(mine) / len(mine) == pytest.approx(1)
+
+
+def test_pairs_weigh_as_much_as_their_ratings_differ() -> None:
+    shifts = [("a", 1.0), ("a", -3.0), ("b", 0.0), ("a", 0.0), ("b", 0.0), ("c", -0.5)]
+    pairs = [replace(scored(rubric, 1), shift=shift) for rubric, shift in shifts]
+    # a: 1, 3 and 0, whose mean is 4/3; b: none has a shift
+    assert shift_weights(pairs) == pytest.approx([0.75, 2.25, 1.0, 0.0, 1.0, 1.0])
