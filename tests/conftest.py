@@ -36,6 +36,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
             item.add_marker(pytest.mark.xdist_group(name))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests that run alone begin before the others: at the end one worker would wait for
+    them."""
+    items.sort(key=lambda item: item.path.parent.name != "truth")
+
+
 @pytest.fixture(scope="session")
 def model_config() -> ModelConfigs:
     """A model as tests want it: fp32, LoRA everywhere. `model_config(path, nf4=True, ...)`."""

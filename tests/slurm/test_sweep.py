@@ -65,21 +65,22 @@ def sweeps(slurm: Slurm, tiny_llama: Path, tmp_path: Path) -> Sweeps:
 
 
 def test_a_sweep_is_queued_watched_and_continued(sweeps: Sweeps) -> None:
-    first = sweeps.sweep("seed=0,1", "batching.max_tokens=4096,1")
+    jobs = ("method=none", "seed=0,1", "batching.max_tokens=4096,1")
+    first = sweeps.sweep(*jobs)
     assert first.returncode == 0, first.stderr
     assert "Submitted 4 jobs to Slurm" in first.stdout
     assert sweeps.status_table().returncode == 3
-    again = sweeps.sweep("seed=0,1", "batching.max_tokens=4096,1")  # not queued twice
+    again = sweeps.sweep(*jobs)  # not queued twice
     assert "4 at work, 0 to do" in again.stderr
     assert sweeps.wait().returncode == 0
-    more = sweeps.sweep("seed=0,1,2")
+    more = sweeps.sweep("method=none", "seed=0,1,2")
     assert "3 jobs: 2 finished, 0 at work, 1 to do" in more.stderr
     done = sweeps.wait()
     assert "5 jobs: 5 finished" in done.stdout
 
 
 def test_what_failed_on_a_node_is_told_and_slurm_knows_it(sweeps: Sweeps) -> None:
-    done = sweeps.sweep("data.teachers=10,2", "cluster.wait=true")
+    done = sweeps.sweep("method=none", "data.teachers=10,2", "cluster.wait=true")
     assert done.returncode == 1
     assert "1 of 2 jobs failed:" in done.stderr
     assert "2 group(s) cannot be split into 3 parts" in done.stderr
