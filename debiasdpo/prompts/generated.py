@@ -96,7 +96,7 @@ class _Generator:
 
     def _texts(self, name: str, kind: str, count: int) -> Iterator[str]:
         """`count` texts of a side, or of those whose claims cancel."""
-        own = "\n".join(s.text for s in self._written if s.category == name)
+        own = "\n".join(same_text(s.text) for s in self._written if s.category == name)
         rng = random.Random(f"{self._seed}/{kind}/{own}")
         refused: Counter[str] = Counter()
         found = idle = 0

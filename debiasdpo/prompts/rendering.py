@@ -54,7 +54,7 @@ class PromptStyle:
         """Where the statement stands in this prompt. What is said decides, not what it is called."""
         if not self.positions:
             return self.context_position
-        said = [str(self.seed), document.text, query(rubric), statement.text]
+        said = [str(self.seed), document.text, query(rubric), normal_text(statement.text)]
         return random.Random("\0".join(said)).choice(self.positions)
 
 

@@ -133,6 +133,17 @@ def test_a_seed_decides_and_names_do_not(context_of: Contexts) -> None:
     found = trained(context, 7)
     assert found == trained(context, 7)
     assert not {s.text for s in found} <= {s.text for s in trained(context, 8)}
+    race = context.categories["race"].model_dump()
+    race["flattering"]["train"] = [f"{text} \n" for text in race["flattering"]["train"]]
+    coded = context.model_copy(
+        update={
+            "categories": {
+                **context.categories,
+                "race": Category.model_validate(race, strict=False),
+            }
+        }
+    )
+    assert [s.text.strip() for s in trained(coded, 7)] == [s.text for s in found]
     called = {name: name[::-1] for name in SOCIAL}
     backwards = {called.get(n, n): c for n, c in reversed(list(context.categories.items()))}
     renamed = context_of(*(called[n] for n in ("role", "race")), categories=backwards)

@@ -213,6 +213,12 @@ def test_places_are_drawn_by_the_seed_and_by_what_is_said() -> None:
         for s in statements
     ]
     assert again == found
+    accents = [replace(s, text=f"{s.text} É.") for s in statements]
+    for form in ("NFC", "NFD"):
+        coded = [replace(s, text=unicodedata.normalize(form, s.text)) for s in accents]
+        assert [drawn.position(DOCUMENT, GOOD, s) for s in coded] == [
+            drawn.position(DOCUMENT, GOOD, s) for s in accents
+        ]
     assert [replace(drawn, seed=1).position(DOCUMENT, GOOD, s) for s in statements] != found
     assert {style().position(DOCUMENT, GOOD, s) for s in statements} == {"after_query"}
 
