@@ -504,6 +504,8 @@ REFUSED = [
     (["method=sft", "method.fit=[]"], "method.fit"),
     (["method=bct", "method.weigh_by_shift=true"], "method.weigh_by_shift: weighs preference pairs"),
     (["method=dpo_ground_truth", "method.rejects=false"], "method.rejects: false fits what the model said"),
+    (["method=sft", "method.rounds=2"], "method.rounds: 2 fits scores first"),
+    (["method=dpo_only", "method.rounds=2"], "method.rounds: 2 fits scores first"),
     (["method=sft", "method.rejects=false"], "method.rejects: false fits what the model said"),
     (["method=dpo_self_score", "method.closing=drawn"], "method.closing: closes the reasoning"),
     (["rate=text", "method.closing=drawn"], "method.closing: with rate.readout=text"),

@@ -79,6 +79,12 @@ def _one_way(method: "MethodConfig") -> Iterable[str]:
             f"method.min_shift: filters preference pairs, which method={method.name} does not make;"
             " set method.min_shift=0"
         )
+    alone = method.scores_alone.terms
+    if method.rounds == 2 and not (alone and len(alone) < len(method.terms)):
+        yield (
+            "method.rounds: 2 fits scores first, and trains on what comes of it: a method needs terms of"
+            " scores (sft, ranking) and others (chosen, consistency, activation); set method.rounds=1"
+        )
     if method.weigh_by_shift and not method.prefers:
         yield (
             f"method.weigh_by_shift: weighs preference pairs, which method={method.name} does not make;"

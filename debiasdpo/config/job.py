@@ -60,6 +60,11 @@ class JobConfig(Section):
         return self.model
 
     @property
+    def first_round(self) -> "JobConfig":
+        """The job whose training is the first of this one's two."""
+        return self.model_copy(update={"method": self.method.scores_alone})
+
+    @property
     def audit_categories(self) -> tuple[str, ...]:
         """In the order of the configuration's statements: what a category is called decides nothing."""
         chosen = self.audit.categories or self.context.categories

@@ -37,6 +37,8 @@ class MethodConfig(Section):
     consistency: Literal["own", "base"] | None = None
     ranking: bool = False  # expected ratings of a step's documents are ordered as their scores
     activation: bool = False  # hidden states behind the statement are held to those without it
+    # 2: a first training fits the scores alone; pairs, reference and the second are of what it makes.
+    rounds: Literal[1, 2] = 1
     # How the terms are computed.
     # The rating at the end of written reasoning where rate.readout=expected: the level nearest to the
     # expectation, or one drawn from the distribution.
@@ -71,6 +73,19 @@ class MethodConfig(Section):
             "activation": self.activation,
         }
         return tuple(name for name, there in has.items() if there)
+
+    @property
+    def scores_alone(self) -> "MethodConfig":
+        """What is left of it without the terms that hold the model to itself: a first round's method."""
+        others = {
+            "rounds": 1,
+            "chosen": None,
+            "rejects": True,
+            "consistency": None,
+            "activation": False,
+        }
+        pairs = {"min_shift": 0.0, "weigh_by_shift": False, "closing": "nearest"}
+        return self.model_copy(update=others | pairs)
 
     @property
     def trains_weights(self) -> bool:

@@ -64,8 +64,9 @@ def save_adapter(model: "PeftModel", folder: Path) -> None:
     model.save_pretrained(str(folder), save_embedding_layers=False)
 
 
-def load_adapter(model: "PreTrainedModel", folder: Path) -> "PeftModel":
-    """The model with a saved adapter (safetensors only). `model` is changed.
+def load_adapter(model: "PreTrainedModel", folder: Path, *, trainable: bool = False) -> "PeftModel":
+    """The model with a saved adapter (safetensors only), frozen unless it is to be trained on. `model` is
+    changed.
 
     Raises `UserError` unless the folder's tensors are exactly those of its adapter on this model.
     """
@@ -78,7 +79,7 @@ def load_adapter(model: "PreTrainedModel", folder: Path) -> "PeftModel":
             raise UserError(f"adapter: {file} does not exist; give the folder of a saved adapter")
     try:
         with quiet():
-            adapted = PeftModel.from_pretrained(model, str(folder))
+            adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
         with safe_open(weights, framework="pt") as stored:
             found = set(stored.keys())
     except (RuntimeError, ValueError, SafetensorError, json.JSONDecodeError) as error:

@@ -101,6 +101,13 @@ def _training_settings(config: JobConfig) -> dict[str, object]:
     return found
 
 
+def _fitted(config: JobConfig, work: Workload, stage: Stage) -> float:
+    first = Workload(config.first_round, work.corpus, work.chat)
+    tokens = first.training(watched_prompts(config, work.sample))
+    work.largest_pass = max(work.largest_pass, first.largest_pass)
+    return tokens
+
+
 def _states_settings(config: JobConfig) -> dict[str, object]:
     assert config.method.head is not None
     return {
@@ -189,11 +196,19 @@ MATCHING_BASE = Stage(
     prompts=matching_prompts,
     tokens=_asked,
 )  # fmt: skip
+FITTING = Stage(
+    "fitting", "training", ("weights/", "steps.jsonl", "validation.jsonl", "best_step.json"),
+    needed=lambda config: config.method.rounds == 2,
+    settings=lambda config: _training_settings(config.first_round),
+    after=("documents",),
+    prompts=watched_prompts,
+    tokens=_fitted,
+)  # fmt: skip
 REASONING = Stage(
     "reasoning", "ratings", ("reasoning.jsonl",),
     needed=lambda config: bool(config.method.needs_reasoning(config.rate.readout)),
     settings=_reasoning_settings,
-    after=("documents",),
+    after=("documents", "fitting"),
     part="train",
     prompts=reasoned_prompts,
     wanted=lambda config: "drawn reasoning" if config.method.closing == "drawn" else "reasoning",
@@ -210,14 +225,14 @@ REFERENCE = Stage(
     "reference", "reference", ("reference.jsonl",),
     needed=lambda config: config.method.needs_reference,
     settings=_reference_settings,
-    after=("pairs",),
+    after=("fitting", "pairs"),
     tokens=lambda config, work, stage: work.reference(),
 )  # fmt: skip
 TRAINING = Stage(
     "training", "training", ("weights/", "steps.jsonl", "validation.jsonl", "best_step.json"),
     needed=lambda config: config.method.trains_weights,
     settings=_training_settings,
-    after=("pairs", "reference"),
+    after=("fitting", "pairs", "reference"),
     prompts=watched_prompts,
     tokens=lambda config, work, stage: work.training(watched_prompts(config, work.sample)),
 )  # fmt: skip
@@ -295,7 +310,7 @@ METRICS = Stage(
     ),
 )  # fmt: skip
 ALL: Sequence[Stage] = (
-    LOAD, RATINGS_BASE, CALIBRATION_BASE, CALIBRATED_BASE, MATCHING_BASE, REASONING, PAIRS, REFERENCE,
-    TRAINING, STATES, HEAD, REWRITES, RATINGS_TUNED, CALIBRATION_TUNED, CALIBRATED_TUNED, MATCHING_TUNED,
-    METRICS,
+    LOAD, RATINGS_BASE, CALIBRATION_BASE, CALIBRATED_BASE, MATCHING_BASE, FITTING, REASONING, PAIRS,
+    REFERENCE, TRAINING, STATES, HEAD, REWRITES, RATINGS_TUNED, CALIBRATION_TUNED, CALIBRATED_TUNED,
+    MATCHING_TUNED, METRICS,
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """The pairs stage: preference pairs that the model makes itself."""
 
 import logging
+from pathlib import Path
 
 from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.errors import UserError
@@ -15,13 +16,16 @@ from debiasdpo.training.pairs import Pair, make_pairs, official_row, to_row
 log = logging.getLogger(__name__)
 
 
-def pair_up(job: Job, corpus: SplitCorpus) -> tuple[list[Pair], dict[str, int]]:
-    """pairs.jsonl: the training part, with neutral and biased reasoning as far as the method uses it.
-    Returns the pairs, and counts of those made, kept and left out."""
+def pair_up(
+    job: Job, corpus: SplitCorpus, start: Path | None = None
+) -> tuple[list[Pair], dict[str, int]]:
+    """pairs.jsonl: the training part, with neutral and biased reasoning as far as the method uses it, of the
+    untrained model or of that with the weights `start`. Returns the pairs, and counts of those made, kept
+    and left out."""
     config = job.config
     replies = {}
     if REASONING.needed(config):
-        rows = JsonlFile(rate(job, corpus, REASONING))
+        rows = JsonlFile(rate(job, corpus, REASONING, weights=start))
         replies = {row["key"]: reply_of(row) for row in rows}
     by_id = {d.id: d for d in corpus.parts["train"]}
     prompts = training_prompts(config, corpus)

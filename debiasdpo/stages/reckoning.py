@@ -13,7 +13,7 @@ from debiasdpo.models.shape import Shape, load_shape
 from debiasdpo.models.source import pinned, source_identity
 from debiasdpo.prompts.rendering import flat
 from debiasdpo.stages.asked import audited_prompts, head_prompts
-from debiasdpo.stages.declarations import LOAD, TRAINING, stages_of
+from debiasdpo.stages.declarations import FITTING, LOAD, TRAINING, stages_of
 from debiasdpo.stages.stage import Stage
 from debiasdpo.stages.workload import Workload
 from debiasdpo.storage.files import fingerprint
@@ -53,7 +53,9 @@ class Reckoner:
                     work.largest_pass = 0
                     self._tokens[key] = stage.tokens(config, work, stage), work.largest_pass
                 tokens, largest_pass = self._tokens[key]
-                stages.append(StageWork(stage.title, key, tokens, trains=stage is TRAINING))
+                stages.append(
+                    StageWork(stage.title, key, tokens, trains=stage in (FITTING, TRAINING))
+                )
                 largest = max(largest, largest_pass)
         memory = peak_memory(config, largest, shape)
         return Work(stages, memory, _disk(config, work, shape))

@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
+from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.job import Job
@@ -19,22 +21,25 @@ from debiasdpo.training.terms import reference_logprobs, scorer
 log = logging.getLogger(__name__)
 
 
-def score_reference(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> dict[str, list[float]]:
-    """Log-probabilities under the untrained model of what the method needs, by the pair's key."""
+def score_reference(
+    job: Job, corpus: SplitCorpus, pairs: Sequence[Pair], start: Path | None = None
+) -> dict[str, list[float]]:
+    """Log-probabilities of what the method needs, by the pair's key: under the untrained model, or that with
+    the weights `start`."""
     config = job.config
     inputs = REFERENCE.inputs(
         config,
-        rater=dict(job.model.identity()),
+        rater=dict(job.model.identity(start)),
         pairs=fingerprint([to_row(p) for p in pairs]),
     )
     with job.store.stage(REFERENCE.store, inputs) as stage:
 
         def work() -> tuple[str, ...]:
-            known = token_pairs(job, corpus, pairs)
+            model, chat = job.model.load(start)
+            known = token_pairs(config, chat, corpus, pairs)
             passes = plan_passes([p.for_reference() for p in known], config.train)
             score = scorer(config.train, config.local_model.attention)
             journal = stage.journal()
-            model, _ = job.model.load()
             reference_logprobs(model, passes, score, journal, job.progress)
             write_jsonl(stage.folder / "reference.jsonl", journal.rows)
             return REFERENCE.outputs
@@ -44,10 +49,11 @@ def score_reference(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> dic
     return {row["pair"]: row["logprobs"] for row in rows}
 
 
-def token_pairs(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> list[TokenPair]:
+def token_pairs(
+    config: JobConfig, chat: Chat, corpus: SplitCorpus, pairs: Sequence[Pair]
+) -> list[TokenPair]:
     """The pairs as token ids, without those beyond model.max_length, which the log counts."""
-    limit, method = job.config.local_model.max_length, job.config.method
-    _, chat = job.model.load()
+    limit, method = config.local_model.max_length, config.method
     _check_twins(chat, pairs)
     scales = corpus.scales
     even = [1.0] * len(pairs)

@@ -11,73 +11,92 @@ from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.evaluation.validation import validation_metrics
 from debiasdpo.jobs.identity import cache_folder
 from debiasdpo.jobs.job import Job
-from debiasdpo.jobs.raters import local_rater
+from debiasdpo.jobs.raters import hold_model, local_rater
 from debiasdpo.models import adapters
 from debiasdpo.models.chat import Chat
-from debiasdpo.models.loading import load_model
-from debiasdpo.prompts.audit import RatingPrompts
 from debiasdpo.prompts.rendering import flat
 from debiasdpo.stages import parts
-from debiasdpo.stages.declarations import REFERENCE, TRAINING
+from debiasdpo.stages.asked import Groups, training_prompts
+from debiasdpo.stages.declarations import FITTING, REFERENCE, TRAINING
 from debiasdpo.stages.rating_task import batches, questions_of, rating_row
 from debiasdpo.stages.reference import score_reference, token_pairs
+from debiasdpo.stages.stage import Stage
 from debiasdpo.storage.files import Progress, fingerprint, no_progress
 from debiasdpo.training import trainer
 from debiasdpo.training.checkpoints import replay
-from debiasdpo.training.pairs import Pair, to_row
+from debiasdpo.training.pairs import Pair, make_pairs, to_row
+from debiasdpo.training.selection import most_accurate
 
 
-def train(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair]) -> Path:
-    """training/: the chosen weights, what every step logged, the audits, which step was kept."""
-    config = job.config
-    reference = score_reference(job, corpus, pairs) if REFERENCE.needed(config) else {}
-    assert TRAINING.prompts is not None
-    validation = TRAINING.prompts(config, corpus)
-    inputs = TRAINING.inputs(
-        config,
-        rater=dict(job.model.identity()),
+def fit_scores(job: Job, corpus: SplitCorpus) -> Path:
+    """fitting/: the first of two rounds, of which the most accurate step is kept. Returns its weights."""
+    config = job.config.first_round
+    by_id = {d.id: d for d in corpus.parts["train"]}
+    pairs, _ = make_pairs(
+        training_prompts(config, corpus), {}, by_id, corpus.scales, config.method, config.rate.readout
+    )  # fmt: skip
+    return _make(job, FITTING, corpus, pairs, {}, config)
+
+
+def train(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair], start: Path | None = None) -> Path:
+    """training/: the chosen weights, what every step logged, the audits, which step was kept. It goes on from
+    the untrained model, or from the weights `start`."""
+    reference = score_reference(job, corpus, pairs, start) if REFERENCE.needed(job.config) else {}
+    return _make(job, TRAINING, corpus, pairs, reference, job.config, start)
+
+
+def _make(
+    job: Job,
+    declared: Stage,
+    corpus: SplitCorpus,
+    pairs: Sequence[Pair],
+    reference: dict[str, list[float]],
+    config: JobConfig,
+    start: Path | None = None,
+) -> Path:
+    assert declared.prompts is not None
+    validation = declared.prompts(job.config, corpus)
+    inputs = declared.inputs(
+        job.config,
+        rater=dict(job.model.identity(start)),
         pairs=fingerprint([to_row(p) for p in pairs]),
         validation=fingerprint([[p.key, p.messages] for p in flat(validation)]),
     )
-    with job.store.stage(TRAINING.store, inputs) as stage:
+    first = declared is FITTING
+
+    def on_log(row: dict[str, float], step: int) -> None:
+        prefix = f"{declared.title}/" if first else ""
+        job.tracker.log({f"{prefix}{name}": value for name, value in row.items()}, step)
+
+    with job.store.stage(declared.store, inputs) as stage:
         live = False
 
         def work() -> Iterable[str]:
             nonlocal live
             live = True
-            return _train(job, corpus, pairs, reference, validation, stage.folder)
+            untrained = start if config.train.adapter == "full" else None
+            model, chat = job.model.load(untrained)
+            known = token_pairs(config, chat, corpus, pairs)
+            job.model.release()  # from here on the model is training's
+            validate = _validator(config, corpus, validation, chat)
+            task = processes.broadcast(_Task(config, known, reference, stage.folder, start, first))
+            run_training(task, model, chat, validate, on_log, job.progress)
+            folder = stage.folder / "weights"
+            if config.train.adapter == "full":  # a model folder of its own, loadable as model.path
+                chat.tokenizer.save_pretrained(folder)
+            weights = [f"weights/{p.name}" for p in folder.iterdir() if p.is_file()]
+            return [*weights, *(name for name in declared.outputs if not name.endswith("/"))]
 
-        job.make(TRAINING.title, stage, work, into="training")
+        job.make(declared.title, stage, work, into=declared.title)
         # Only now: all is committed.
         shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
         if not live:  # made by an earlier job: the tracker is shown what it logged
-            replay(stage.folder, job.tracker.log)
+            replay(stage.folder, on_log)
         return stage.folder / "weights"
 
 
-def _train(
-    job: Job,
-    corpus: SplitCorpus,
-    pairs: Sequence[Pair],
-    reference: dict[str, list[float]],
-    validation: Any,
-    folder: Path,
-) -> list[str]:
-    config = job.config
-    known = token_pairs(job, corpus, pairs)
-    model, chat = job.model.load()
-    job.model.release()  # from here on the model is training's
-    validate = _validator(config, corpus, validation, chat)
-    task = processes.broadcast(_Task(config, known, reference, folder))
-    run_training(task, model, chat, validate, job.tracker.log, job.progress)
-    if config.train.adapter == "full":  # a model folder of its own, loadable as model.path
-        chat.tokenizer.save_pretrained(folder / "weights")
-    weights = [f"weights/{p.name}" for p in (folder / "weights").iterdir() if p.is_file()]
-    return [*weights, *(name for name in TRAINING.outputs if not name.endswith("/"))]
-
-
 def _validator(
-    config: JobConfig, corpus: SplitCorpus, validation: RatingPrompts, chat: Chat
+    config: JobConfig, corpus: SplitCorpus, validation: Groups, chat: Chat
 ) -> trainer.Audit:
     """Bias and accuracy of a model that is being trained, on the validation part: by its expected
     ratings, whatever the readout, since these are cheap enough to follow."""
@@ -103,6 +122,8 @@ class _Task(NamedTuple):
     pairs: Sequence[Any]  # TokenPair
     reference: dict[str, list[float]]
     folder: Path
+    start: Path | None  # weights to go on from; None: those of the untrained model
+    first: bool  # of two rounds
 
 
 def run_training(
@@ -115,7 +136,9 @@ def run_training(
 ) -> None:
     """Train in this process; `audit` and `on_log` are the first one's."""
     config = task.config
-    if config.train.adapter == "lora":
+    if config.train.adapter == "lora" and task.start is not None:
+        model = adapters.load_adapter(model, task.start, trainable=True)
+    elif config.train.adapter == "lora":
         model = adapters.add_adapter(model, config.local_model.lora, config.seed)
     else:
         # In bfloat16, steps of 1e-6 are lost to rounding: weights in float32, computing in bfloat16.
@@ -132,6 +155,7 @@ def run_training(
         attention=config.local_model.attention,
         bf16=config.train.adapter == "full" and config.local_model.dtype == "bfloat16",
         audit=audit,
+        choose=most_accurate if task.first else None,
         on_log=on_log,
         progress=progress,
     )
@@ -143,5 +167,6 @@ def worker_loop() -> None:
         if not isinstance(task, _Task):
             parts.help_with(*task)
             continue
-        model, chat = load_model(task.config.local_model, cache_folder(task.config))
+        held = hold_model(task.config, cache_folder(task.config))
+        model, chat = held.load(task.start if task.config.train.adapter == "full" else None)
         run_training(task, model, chat, audit=None, on_log=None)

@@ -16,7 +16,7 @@ from debiasdpo.stages.head import fit_heads, teach
 from debiasdpo.stages.measuring import conclude, measure
 from debiasdpo.stages.pairs import pair_up
 from debiasdpo.stages.rating import rate_base, rate_mitigated, rate_tuned
-from debiasdpo.stages.training import train
+from debiasdpo.stages.training import fit_scores, train
 
 
 def run(config: JobConfig, choices: Choices, rater: Rater | None = None) -> dict[str, Any]:
@@ -30,8 +30,9 @@ def run(config: JobConfig, choices: Choices, rater: Rater | None = None) -> dict
         fitted = None if config.method.head is None else fit_heads(job, corpus)
         if config.method.trains_weights:
             taught = corpus if fitted is None else teach(job, corpus, fitted)
-            pairs, counts = pair_up(job, taught)
-            weights = train(job, taught, pairs)
+            first = fit_scores(job, taught) if config.method.rounds == 2 else None
+            pairs, counts = pair_up(job, taught, first)
+            weights = train(job, taught, pairs, first)
             ratings["tuned"] = rate_tuned(job, corpus, weights)
         elif fitted is not None:
             weights = fitted.weights

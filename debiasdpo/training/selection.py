@@ -1,7 +1,7 @@
 """Which checkpoint to keep: the most accurate of those with little enough bias, in points and in spreads."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 Audit = Mapping[str, float]  # what `evaluation.validation` measures
@@ -13,6 +13,9 @@ class Choice(NamedTuple):
 
     kept: int
     why: str
+
+
+Choose = Callable[[Sequence[Audit]], Choice]
 
 
 def select_checkpoint(audits: Sequence[Audit], target: float) -> Choice:
@@ -48,6 +51,14 @@ def select_checkpoint(audits: Sequence[Audit], target: float) -> Choice:
     if best == 0:
         return Choice(0, f"no step {down}, and none with less relative bias and no lower Spearman")
     return Choice(best, f"no step {down}; the least relative bias at no lower Spearman")
+
+
+def most_accurate(audits: Sequence[Audit]) -> Choice:
+    """The audit with the highest Spearman, whatever its bias; the earliest of equals, at the worst the
+    untrained model's."""
+    known = [i for i, audit in enumerate(audits) if not math.isnan(audit["spearman"])]
+    best = max(known, key=lambda i: audits[i]["spearman"], default=0)
+    return Choice(best, "the highest Spearman")
 
 
 def mean_bias(audit: Audit, kind: str) -> float:

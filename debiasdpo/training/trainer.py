@@ -31,7 +31,7 @@ from debiasdpo.training.checkpoints import (
 from debiasdpo.training.data import TokenPair, assign_passes, plan_passes, plan_steps
 from debiasdpo.training.objective import TERMS
 from debiasdpo.training.ranking import Ranks, rank_step
-from debiasdpo.training.selection import select_checkpoint
+from debiasdpo.training.selection import Choose, select_checkpoint
 from debiasdpo.training.terms import Reference, Terms, pair_terms, present_terms, scorer
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def train(
     attention: Attention = "auto",
     bf16: bool = False,
     audit: Audit,
+    choose: Choose | None = None,
     on_log: Log,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
@@ -72,7 +73,8 @@ def train(
     `bf16`: on a GPU, compute in bfloat16 whatever the weights are in.
 
     Several processes (`cluster.processes`) share the passes of every step and sum their gradients; the
-    first of them audits, writes and logs, and the others return nothing.
+    first of them audits, writes and logs, and the others return nothing. `choose`: which of the audits so
+    far is kept, where it is not for `select_checkpoint` to say.
     """
     import torch
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -96,6 +98,7 @@ def train(
         )
     else:
         terms_of = partial(pair_terms, reference=reference, loss=loss, score=score)
+    by_bias = partial(select_checkpoint, target=config.target_reduction)
     logged = {"loss", *present_terms(pairs[0])}
     first = processes.rank() == 0
     resume = processes.broadcast(last_whole_checkpoint(checkpoints) if first else None)
@@ -214,7 +217,7 @@ def train(
                 step, len(steps), metrics["bias_trained"], metrics["bias_unseen"], metrics["bias_placebo"],
                 metrics["relative_bias_trained"], metrics["relative_bias_placebo"], metrics["spearman"],
             )  # fmt: skip
-            kept, why = select_checkpoint(audits.rows, config.target_reduction)
+            kept, why = (choose or by_bias)(audits.rows)
             if kept == len(audits.rows) - 1:
                 replace_weights(model, folder / "weights")
             write_json(folder / "best_step.json", {**audits.rows[kept], "why": why})

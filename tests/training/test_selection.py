@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from debiasdpo.training.selection import mean_bias, select_checkpoint
+from debiasdpo.training.selection import mean_bias, most_accurate, select_checkpoint
 
 NAN = math.nan
 TARGET = 0.75  # exact in binary: a quarter of the untrained model's is just enough
@@ -124,3 +124,9 @@ def test_undefined_parts_are_left_out(kind: str) -> None:
     assert mean_bias(audit(0.6, 0.4), kind) == 0.6
     assert mean_bias(audit(NAN, 0.4), kind) == math.inf
     assert kept(audit(NAN, 0.4), audit(NAN, 0.4)) == 0
+
+
+def test_where_scores_alone_are_fitted_the_most_accurate_is_kept() -> None:
+    audits = [audit(0.1, NAN), audit(0.5, 0.2), audit(0.9, 0.6), audit(0.3, 0.6)]
+    assert most_accurate(audits).kept == 2
+    assert most_accurate(audits[:1]).kept == 0
