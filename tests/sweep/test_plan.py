@@ -53,12 +53,18 @@ def tokens_of(work: plan.Work) -> dict[str, float]:
     "more",
     [
         (),
-        ("method=invariance", "audit.statements=2"),
+        (
+            "method=invariance",
+            "audit.statements=2",
+            "method.ranking=true",
+            "method.activation=true",
+        ),
+        ("method.rounds=2",),
         ("method=prompt_think", "method.max_new_tokens=4"),
         ("method=head", "method.head.folds=2"),
         ("method=none",),
     ],
-    ids=["debiasing_dpo", "invariance", "prompt_think", "head", "none"],
+    ids=["debiasing_dpo", "invariance", "rounds", "prompt_think", "head", "none"],
 )
 def test_tokens_are_those_that_the_job_then_runs(
     options: tuple[str, ...], more: tuple[str, ...], job_config: JobConfigs, reckon: Reckoner
