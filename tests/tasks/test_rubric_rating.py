@@ -288,7 +288,9 @@ def test_nothing_readable_twice_is_said_in_the_table(
     assert metrics["bias/noise_floor/base"] is None
     table = (run_folder(tmp_path) / "table.txt").read_text()
     assert "noise floor (neutral prompt rated twice): undefined" in table
-    assert "note: no rating could be read (bias, all; experience; largest mean shift;" in table
+    assert (
+        "note: no rating could be read (bias, all; bias, experience; largest mean shift;" in table
+    )
     text = (run_folder(tmp_path) / "metrics.json").read_text()
     assert "NaN" not in text
     assert "Infinity" not in text
