@@ -346,7 +346,8 @@ def test_an_installed_wheel_shows_the_same_configuration_from_any_folder(
         ("debiasdpo st", ["status"]),
         ("debiasdpo run model=q", ["model=qwen3b", "model=qwen7b"]),
         ("debiasdpo audit seed=1 train=", ["train=cpu", "train=full", "train=qlora"]),
-        ("debiasdpo run -m loss.w_", ["loss.w_consistency=", "loss.w_dpo=", "loss.w_sft="]),
+        ("debiasdpo run -m loss.w_s", ["loss.w_sft="]),
+        ("debiasdpo run -m loss.be", ["loss.beta="]),
         ("debiasdpo status out", []),  # bash then completes paths
         ("debiasdpo stauts model=q", []),
     ],

@@ -31,6 +31,7 @@ VERMILLION, PURPLE = "#d55e00", "#cc79a7"
 _MARKS = {
     "none": (BLACK, "o"), "base model": (BLACK, "o"),
     "debiasing_dpo": (BLUE, "o"), "invariance": (VERMILLION, "s"),
+    "head": (VERMILLION, "*"), "head_distilled": (VERMILLION, "X"),
     "sft": (ORANGE, "^"), "sft_balanced": (ORANGE, "v"), "sft_augmented": (ORANGE, "<"),
     "sft_regression": (ORANGE, ">"), "sft_soft": (ORANGE, "8"), "sft_ranking": (ORANGE, "H"),
     "bct": (SKY, "o"), "activation": (VERMILLION, "D"),

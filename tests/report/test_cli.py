@@ -144,7 +144,7 @@ def test_the_same_tables_and_figures_go_to_wandb(
     values = [runs.metrics(seed)["bias/trained/tuned"] for seed in (0, 1)]
     assert tuned["bias_trained"] == pytest.approx(sum(values) / 2)
     pictures = {f.stem for f in (tmp_path / "out/figures").glob("*.png")}
-    assert len(list(media.glob("images/*.png"))) == len(pictures) == 6
+    assert len(list(media.glob("images/*.png"))) == len(pictures) == 7
     assert len(list(media.glob("html/*.html"))) == 1
     content = next(run.glob("*.wandb")).read_bytes()
     assert b"tiny simulated experience" in content  # the group of the runs

@@ -116,7 +116,7 @@ def test_the_page_itself_never_scrolls_sideways(seen: Seen) -> None:
 def test_every_figure_and_table_can_be_seen(seen: Seen) -> None:
     width = seen.page.evaluate("innerWidth")
     figures = seen.page.query_selector_all("figure svg")
-    assert len(figures) == 6
+    assert len(figures) == 7
     for figure in figures:
         box = figure.bounding_box()
         assert box["width"] > 300

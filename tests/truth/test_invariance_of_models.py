@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 Metrics = dict[str, Any]
 AUDITED = audited()
 TRAINED = ("hope", "race")
+TRAINING = ("method.consistency=own",)  # beside the default's terms
 NAMES = {
     of: {name: f"{of} {len(old) - i}" for i, name in enumerate(old)}
     for of, old in AUDITED.names.items()
@@ -28,7 +29,7 @@ NAMES = {
 def overrides(
     given: Audited, model: Path, folder: Path, trained: Sequence[str] = TRAINED
 ) -> list[str]:
-    """A job that samples reasoning and trains on it."""
+    """A job that samples reasoning and trains on it, unless its method is none."""
     table = folder / "rows.jsonl"
     table.write_text("".join(json.dumps(dict(row)) + "\n" for row in given.documents))
     return [
@@ -41,8 +42,7 @@ def overrides(
         f"audit.categories={override(list(given.categories))}", "audit.resamples=100",
         "rate.max_new_tokens=6", "rate.temperature=1.0", "batching.prompts=3",
         "train.epochs=1", "train.batch_pairs=3", "train.batch_documents=2", "train.audit_every=2",
-        "train.learning_rate=3e-3", "method.consistency=own", "loss.w_consistency=20",
-        "train.target_reduction=0",
+        "train.learning_rate=3e-3", "train.target_reduction=0", "loss.w_consistency=20",
         f"output_dir={override(str(folder / 'out'))}",
     ]  # fmt: skip
 
@@ -55,7 +55,8 @@ def figures(
     *more: str,
     trained: Sequence[str] = TRAINED,
 ) -> Metrics:
-    return untimed(run_job(job_config(*overrides(given, model, folder, trained), *more)))
+    method = () if "method=none" in more else TRAINING
+    return untimed(run_job(job_config(*overrides(given, model, folder, trained), *method, *more)))
 
 
 def assert_same(found: Metrics, expected: Metrics) -> None:
@@ -89,7 +90,11 @@ def test_place_locale_time_zone_and_hash_seed(
     expected: Metrics, tiny_llama: Path, tmp_path: Path
 ) -> None:
     """Of the command, with paths from where it is started."""
-    given = [*overrides(AUDITED, tiny_llama, tmp_path), "output_dir='Größe 1/other = place'"]
+    given = [
+        *overrides(AUDITED, tiny_llama, tmp_path),
+        *TRAINING,
+        "output_dir='Größe 1/other = place'",
+    ]
     (tmp_path / "rows.jsonl").rename(tmp_path / "Größe.jsonl")
     given.append("data.path='Größe.jsonl'")
     elsewhere = {"LC_ALL": "C", "TZ": "Asia/Kathmandu", "PYTHONHASHSEED": "7"}
