@@ -32,7 +32,7 @@ def test_a_row_for_each_category_left_out_and_the_mean_of_all() -> None:
     table = leave_one_out_table(
         group_runs([
             one(("age", "role"), race), one(("age", "race"), role),
-            one(("age", "placebo", "role"), role, method="head"),  # the placebo is none of them
+            one(("age", "placebo", "role"), role, method="mine"),  # the placebo is none of them
             one(SOCIAL, race), one(("race",), race),  # none, and two left out
             run("none", method="none", metrics={"bias/base": 1.0}),
         ])
@@ -44,7 +44,7 @@ def test_a_row_for_each_category_left_out_and_the_mean_of_all() -> None:
     first, second, mean, head = table.rows
     assert first[:5] == ("m", "d", "sft", "race", Value(1))
     assert second[:5] == ("m", "d", "sft", "role", Value(1))
-    assert head[:5] == ("m", "d", "head", "race", Value(1))
+    assert head[:5] == ("m", "d", "mine", "race", Value(1))
     for found, values in ((first, race), (second, role), (head, role)):
         cells = [cell for cell in found[5:-1] if isinstance(cell, Value)]
         assert [cell.mean for cell in cells] == values
