@@ -48,10 +48,11 @@ def choose_head(
     """
     scores = next(iter(states.values())).scores
     tried: list[Tried] = []
-    rated: list[npt.NDArray[np.float64]] = []
+    rated: list[npt.NDArray[np.float64]] = []  # neutral prompts, out of fold, before calibration
     for layers, examples in states.items():
         out = out_of_fold(examples, fold, settings)
         for setting, neutral, contextual in zip(settings, *out, strict=True):
+            rated.append(neutral)
             line = calibrated(_AS_IT_IS, neutral, scores)
             neutral, contextual = line.rate(neutral[:, None]), line.rate(contextual[:, None])
             bias = float(metrics.mean_absolute_shift(contextual - neutral[examples.owner]))
@@ -66,7 +67,6 @@ def choose_head(
                     relative_bias=float(metrics.relative_bias(bias, spread)),
                 )
             )  # fmt: skip
-            rated.append(neutral)
     # A constant rater has neither; where all are constant, as of two documents, the first is as good as any.
     accuracy = np.nan_to_num([t.spearman for t in tried], nan=-np.inf)
     relative = np.nan_to_num([t.relative_bias for t in tried], nan=np.inf)
@@ -74,12 +74,25 @@ def choose_head(
     able = accuracy >= accuracy[best] - _standard_error(rated[best], scores, groups, seed)
     chosen = int(np.where(able, relative, np.inf).argmin())
     setting = Setting(tried[chosen].invariance, tried[chosen].penalty)
-    examples = states[tried[chosen].layers]
-    (line,) = fit(examples, [setting])
-    out = out_of_fold(examples, fold, [setting])
-    line = calibrated(line, out.neutral[0], scores)
+    (line,) = fit(states[tried[chosen].layers], [setting])
+    line = calibrated(line, rated[chosen], scores)
     tried[chosen] = tried[chosen]._replace(chosen=True)
     return Head(tried[chosen].layers, *line), tried
+
+
+def folds(groups: Sequence[str], count: int, seed: int) -> npt.NDArray[np.intp]:
+    """The fold of each document, (n,): up to `count` folds of whole groups, drawn by seed, about equally many
+    documents in each. What a group is called decides nothing."""
+    group = group_numbers(groups)
+    sizes = np.bincount(group)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    order = order[np.argsort(-sizes[order], kind="stable")]  # the largest first
+    filled = np.zeros(min(count, len(sizes)))
+    of_group = np.empty(len(sizes), np.intp)
+    for one in order:
+        of_group[one] = filled.argmin()
+        filled[of_group[one]] += sizes[one]
+    return of_group[group]
 
 
 def _standard_error(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from debiasdpo.config.data import Scale
 from debiasdpo.config.rate import RateConfig
 from debiasdpo.errors import UserError
 from debiasdpo.raters.base import Question, Reply, Wanted
@@ -32,6 +33,11 @@ class Head:
     def rate(self, states: "npt.NDArray[Any]") -> "npt.NDArray[np.float64]":
         """(..., layers x hidden size) -> (...): ratings in points, not clipped to the scale."""
         return np.asarray(states.astype(np.float64) @ self.weight + self.bias)
+
+    def rating(self, states: "npt.NDArray[Any]", layers: Sequence[int], scale: Scale) -> float:
+        """Of one prompt, clipped to the scale. states (L, hidden size): after each of `layers`."""
+        rating = float(self.rate(states[[layers.index(layer) for layer in self.layers]].ravel()))
+        return min(max(rating, scale.low), scale.high)
 
 
 def save_heads(heads: Mapping[str, Head], folder: Path) -> None:
@@ -80,10 +86,7 @@ class HeadRater:
             return self._local.reply(questions, wanted, reading)
         layers = sorted({k for q in questions for k in self._heads[q.dimension].layers})
         states = self._local.states(questions, layers)
-        replies = []
-        for question, found in zip(questions, states, strict=True):
-            head, scale = self._heads[question.dimension], question.scale
-            state = np.concatenate([found[layers.index(k)] for k in head.layers])
-            rating = float(head.rate(state))
-            replies.append(Reply("", min(max(rating, scale.low), scale.high)))
-        return replies
+        return [
+            Reply("", self._heads[q.dimension].rating(found, layers, q.scale))
+            for q, found in zip(questions, states, strict=True)
+        ]

@@ -3,6 +3,7 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.rate import RateConfig
@@ -34,6 +35,10 @@ def stages_of(config: JobConfig) -> tuple[Stage, ...]:
     return tuple(stage for stage in ALL if stage.needed(config))
 
 
+def _scales(config: JobConfig) -> dict[str, list[float]]:
+    return {name: list(r.scale) for name, r in rubrics_of(config.data).items()}
+
+
 def _documents_settings(config: JobConfig) -> dict[str, object]:
     return {
         "data": config.data.model_dump(mode="json"),
@@ -50,7 +55,7 @@ def _rating_settings(config: JobConfig, reading: RateConfig | None = None) -> di
         "rate": reading.model_dump(mode="json", exclude={"calibration"}),  # which comes afterwards
         "batching": config.batching.model_dump(mode="json", exclude={"shards"}),
         "samples": config.seed if reading.temperature > 0 else None,
-        "scales": {name: list(r.scale) for name, r in rubrics_of(config.data).items()},
+        "scales": _scales(config),
         "replies": 2,  # raise it when one is read otherwise, or its row holds something else
     }
 
@@ -112,7 +117,7 @@ def _states_settings(config: JobConfig) -> dict[str, object]:
     assert config.method.head is not None
     return {
         "layers": config.method.head.layers,
-        "scales": {name: list(r.scale) for name, r in rubrics_of(config.data).items()},
+        "scales": _scales(config),
         "batching": config.batching.model_dump(mode="json", exclude={"shards"}),
         "states": 1,  # raise it when they are taken elsewhere
     }
@@ -130,7 +135,7 @@ def _head_settings(config: JobConfig) -> dict[str, object]:
 def _calibrated_settings(config: JobConfig) -> dict[str, object]:
     return {
         "calibration": config.rate.calibration,
-        "scales": {name: list(r.scale) for name, r in rubrics_of(config.data).items()},
+        "scales": _scales(config),
         "fit": 1,  # raise it when one is fitted or used differently
     }
 
@@ -172,30 +177,28 @@ RATINGS_BASE = Stage(
     prompts=audited_prompts,
     tokens=_asked,
 )  # fmt: skip
-CALIBRATION_BASE = Stage(
-    "calibration_base", "ratings", ("calibration_base.jsonl",),
+CALIBRATION_BASE = replace(
+    RATINGS_BASE,
+    title="calibration_base",
+    outputs=("calibration_base.jsonl",),
     needed=_calibrates,
-    settings=_rating_settings,
-    after=("documents",),
     part="train",
     prompts=calibration_prompts,
-    tokens=_asked,
-)  # fmt: skip
+)
 CALIBRATED_BASE = Stage(
     "calibrated_base", "calibrated", ("calibration_base.json", "ratings_base.jsonl"),
     needed=_calibrates,
     settings=_calibrated_settings,
     after=("ratings_base", "calibration_base"),
 )  # fmt: skip
-MATCHING_BASE = Stage(
-    "matching_base", "ratings", ("matching_base.jsonl",),
+MATCHING_BASE = replace(
+    RATINGS_BASE,
+    title="matching_base",
+    outputs=("matching_base.jsonl",),
     needed=lambda config: config.audit.skill_matched,
-    settings=_rating_settings,
-    after=("documents",),
     part="validation",
     prompts=matching_prompts,
-    tokens=_asked,
-)  # fmt: skip
+)
 FITTING = Stage(
     "fitting", "training", ("weights/", "steps.jsonl", "validation.jsonl", "best_step.json"),
     needed=lambda config: config.method.rounds == 2,
@@ -272,34 +275,30 @@ RATINGS_TUNED = Stage(
     reading=mitigated_reading,
     tokens=_twice_asked,
 )  # fmt: skip
-CALIBRATION_TUNED = Stage(
-    "calibration_tuned", "ratings", ("calibration_tuned.jsonl",),
+CALIBRATION_TUNED = replace(
+    RATINGS_TUNED,
+    title="calibration_tuned",
+    outputs=("calibration_tuned.jsonl",),
     needed=lambda config: _calibrates(config) and config.method.changes_ratings,
-    settings=RATINGS_TUNED.settings,
-    after=RATINGS_TUNED.after,
     part="train",
     prompts=mitigated_calibration_prompts,
-    wanted=RATINGS_TUNED.wanted,
-    reading=mitigated_reading,
     tokens=_asked,
-)  # fmt: skip
+)
 CALIBRATED_TUNED = Stage(
     "calibrated_tuned", "calibrated", ("calibration_tuned.json", "ratings_tuned.jsonl"),
     needed=CALIBRATION_TUNED.needed,
     settings=_calibrated_settings,
     after=("ratings_tuned", "calibration_tuned"),
 )  # fmt: skip
-MATCHING_TUNED = Stage(
-    "matching_tuned", "ratings", ("matching_tuned.jsonl",),
+MATCHING_TUNED = replace(
+    RATINGS_TUNED,
+    title="matching_tuned",
+    outputs=("matching_tuned.jsonl",),
     needed=lambda config: config.audit.skill_matched and config.method.changes_ratings,
-    settings=RATINGS_TUNED.settings,
-    after=RATINGS_TUNED.after,
     part="validation",
     prompts=mitigated_matching_prompts,
-    wanted=RATINGS_TUNED.wanted,
-    reading=mitigated_reading,
     tokens=_asked,
-)  # fmt: skip
+)
 METRICS = Stage(
     "metrics", "metrics", ("audit.json",),
     needed=lambda config: True,

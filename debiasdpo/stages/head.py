@@ -11,15 +11,15 @@ import numpy as np
 
 from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.errors import UserError
-from debiasdpo.evaluation.head_choice import Tried, choose_head
+from debiasdpo.evaluation.head_choice import Tried, choose_head, folds
 from debiasdpo.jobs.job import Job
 from debiasdpo.jobs.raters import local_rater
-from debiasdpo.prompts.rendering import Prompt, flat
+from debiasdpo.prompts.rendering import Prompt
 from debiasdpo.raters.head import Head, load_heads, save_heads
 from debiasdpo.stages.declarations import HEAD, STATES
 from debiasdpo.stages.rating_task import batches, in_batches, index_prompts, questions_of
 from debiasdpo.storage.files import JsonlFile, digest, fingerprint_all, write_json
-from debiasdpo.training.head import Examples, folds, grid
+from debiasdpo.training.head import Examples, grid
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +65,9 @@ def teach(job: Job, corpus: SplitCorpus, fitted: Fitted) -> SplitCorpus:
     taught: dict[str, dict[str, float]] = {}
     for row in JsonlFile(fitted.states):
         if row["category"] is None:
-            head, scale = heads[row["rubric"]], corpus.scales[row["rubric"]]
-            kept = [row["layers"].index(layer) for layer in head.layers]
-            rating = float(head.rate(_states(row)[kept].ravel()))
-            rating = min(max(rating, scale.low), scale.high)
-            taught.setdefault(row["document"], {})[row["rubric"]] = rating
+            rubric = row["rubric"]
+            rating = heads[rubric].rating(_states(row), row["layers"], corpus.scales[rubric])
+            taught.setdefault(row["document"], {})[rubric] = rating
     train = [replace(d, scores=taught[d.id]) for d in corpus.parts["train"]]
     return replace(corpus, parts={**corpus.parts, "train": train})
 
@@ -94,13 +92,13 @@ def _collect_states(job: Job, corpus: SplitCorpus) -> Path:
     inputs = STATES.inputs(
         config,
         rater=dict(job.model.identity()),
-        prompts=fingerprint_all([p.key, p.messages] for p in flat(groups)),
+        prompts=index.fingerprint(index.whole),
     )
     with job.store.stage(STATES.store, inputs) as stage:
 
         def work() -> list[str]:
             rater = local_rater(config, job.model.load, job.model.identity())
-            questions = questions_of(flat(groups), corpus.scales)
+            questions = (q for group in groups for q in questions_of(list(group), corpus.scales))
             rater.check(questions, index.twins, index.longest, config.rate)
             layers = layers_at(settings.layers, rater.layers)
 
@@ -108,9 +106,8 @@ def _collect_states(job: Job, corpus: SplitCorpus) -> Path:
                 found = rater.states(questions_of(prompts, corpus.scales), layers)
                 return (_row(p, layers, s) for p, s in zip(prompts, found, strict=True))
 
-            journal = stage.journal()
-            every = batches(groups, config.batching.prompts)
-            in_batches(every, len(questions), journal, STATES.title, job.progress, rows)
+            every, total = batches(groups, config.batching.prompts), index.prompts(index.whole)
+            in_batches(every, total, stage.journal(), STATES.title, job.progress, rows)
             return [stage.journal_as("states.jsonl")]
 
         job.make(STATES.title, stage, work)

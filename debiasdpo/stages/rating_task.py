@@ -37,9 +37,19 @@ class PromptIndex:
     longest: int  # bytes of the longest prompt
     twins: Sequence[Twins]  # the first of each statement in each place
 
+    @property
+    def whole(self) -> range:
+        """All batches."""
+        return range(len(self.sizes))
+
     def prompts(self, part: range) -> int:
         """How many there are in some batches."""
         return sum(self.sizes[part.start : part.stop])
+
+    def fingerprint(self, part: range) -> str:
+        """Of the prompts of some batches."""
+        digests = self.digests[16 * part.start : 16 * part.stop]
+        return hashlib.sha256(digests).hexdigest()[:16]
 
 
 def index_prompts(groups: Groups, size: int) -> PromptIndex:
@@ -84,7 +94,7 @@ class RatingTask:
     @property
     def whole(self) -> range:
         """All batches."""
-        return range(len(self.index.sizes))
+        return self.index.whole
 
     def parts(self, count: int) -> list[range]:
         """The batches in up to `count` parts of neighbours."""
@@ -94,8 +104,7 @@ class RatingTask:
 
     def stage_inputs(self, part: range) -> dict[str, object]:
         """What decides the ratings of a part, however it was cut."""
-        digests = self.index.digests[16 * part.start : 16 * part.stop]
-        return {**self.inputs, "prompts": hashlib.sha256(digests).hexdigest()[:16]}
+        return {**self.inputs, "prompts": self.index.fingerprint(part)}
 
     def batches(self, part: range) -> Iterator[list[Collection[Prompt]]]:
         every = batches(self.groups, self.config.batching.prompts)

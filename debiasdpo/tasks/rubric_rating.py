@@ -33,9 +33,9 @@ def run(config: JobConfig, choices: Choices, rater: Rater | None = None) -> dict
             first = fit_scores(job, taught) if config.method.rounds == 2 else None
             pairs, counts = pair_up(job, taught, first)
             weights = train(job, taught, pairs, first)
-            ratings["tuned"] = rate_tuned(job, corpus, weights)
         elif fitted is not None:
             weights = fitted.weights
+        if weights is not None:
             ratings["tuned"] = rate_tuned(job, corpus, weights)
         elif config.method.changes_prompts:
             ratings["tuned"] = rate_mitigated(job, corpus)

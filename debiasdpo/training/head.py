@@ -119,22 +119,6 @@ def out_of_fold(
     return OutOfFold(neutral, contextual)
 
 
-def folds(groups: Sequence[str], count: int, seed: int) -> npt.NDArray[np.intp]:
-    """The fold of each document, (n,): up to `count` folds of whole groups, drawn by seed, about equally many
-    documents in each. What a group is called decides nothing."""
-    _, first, group = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
-    group = np.argsort(np.argsort(first))[group]  # in the order in which they first come
-    sizes = np.bincount(group)
-    order = np.random.default_rng(seed).permutation(len(sizes))
-    order = order[np.argsort(-sizes[order], kind="stable")]  # the largest first
-    filled = np.zeros(min(count, len(sizes)))
-    of_group = np.empty(len(sizes), np.intp)
-    for one in order:
-        of_group[one] = filled.argmin()
-        filled[of_group[one]] += sizes[one]
-    return of_group[group]
-
-
 def calibrated(line: Line, out: Floats, scores: Floats) -> Line:
     """The head with the scale that its out-of-fold ratings ask for: `scores` regressed on them, both (n,), by
     least squares. Both penalties shrink what it says; this takes that back as far as it errs by it, and no

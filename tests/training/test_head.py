@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import linregress
 
-from debiasdpo.evaluation.head_choice import choose_head
-from debiasdpo.training.head import Examples, Line, Setting, calibrated, fit, folds, out_of_fold
+from debiasdpo.evaluation.head_choice import choose_head, folds
+from debiasdpo.training.head import Examples, Line, Setting, calibrated, fit, out_of_fold
 
 
 def examples(seed: int, n: int, d: int, contexts: int) -> Examples:
