@@ -89,7 +89,7 @@ def cost_metrics(costs: Mapping[str, Cost], gpu_hour_price: float | None) -> dic
 def _gpu() -> Any:
     """torch.cuda where a GPU is in use; torch is not imported for it."""
     torch = sys.modules.get("torch")
-    return torch.cuda if torch is not None and torch.cuda.is_available() else None
+    return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
 
 
 def _forget_peak() -> None:

@@ -524,7 +524,7 @@ REFUSED = [
     (["+data.rubrics.focus.lo=1"], "data.rubrics.focus.lo: no such key; did you mean data.rubrics.focus.low"),
     (["+context.categories.race.flattering.tets=[a]"], "did you mean context.categories.race.flatter"),
     (["+data.rubrics.clarity={question:a,low:1,high:2}"], "must be some of reasoning, focus"),
-    (["+model.lrr=3"], "model.lrr: no such key; known here: attention, dtype, kind, lora"),
+    (["+model.lrr=3"], "model.lrr: no such key; known here: attention, device, dtype, kind"),
     (["+data.score_columns={a: b}"], "data.score_columns: no such key here; only data.source=table has it"),
     (["+model.version=3"], "model.version: no such key here; only model.kind=callable has it"),
     (["loss.beta=nan"], "loss.beta: must be a finite number, got NaN"),

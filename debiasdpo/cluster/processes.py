@@ -19,16 +19,14 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def local_rank() -> int:
+    """The number of this process among those of its machine."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def size() -> int:
     """How many processes there are."""
     return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def device() -> str:
-    """Where this process puts its model."""
-    import torch
-
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
 
 
 def broadcast(value: Any) -> Any:
@@ -78,6 +76,6 @@ def _start() -> None:
         return
     backend = "gloo"
     if torch.cuda.is_available():
-        torch.cuda.set_device(device())
+        torch.cuda.set_device(local_rank())
         backend = "cpu:gloo,cuda:nccl"
     torch.distributed.init_process_group(backend, timeout=_PATIENCE)

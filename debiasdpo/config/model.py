@@ -7,6 +7,7 @@ from pydantic import Field
 
 from debiasdpo.schema import Count, Section, Text
 
+Device = Literal["auto", "cuda", "cpu"]  # `cluster.gpus`
 Attention = Literal["auto", "dense", "segments", "flex"]  # `packing.tree_attention`
 
 
@@ -29,6 +30,9 @@ class ModelConfig(Section):
     revision: Text | None  # of a hub repository: commit, tag or branch; None: main
     nf4: bool  # weights in 4 bits, double quantisation, computing in `dtype`
     dtype: Literal["bfloat16", "float32", "float16"]  # of what is not in 4 bits
+    device: Device = (
+        "auto"  # a GPU where there is one; what it cannot do is refused, not done on a CPU
+    )
     attention: Attention  # how a packed prefix tree attends
     lora: LoraSettings
     max_length: Count  # tokens of prompt + completion

@@ -86,9 +86,10 @@ def _attention_here(method: "MethodConfig", model: AnyModelConfig) -> Iterable[s
         return
     import torch
 
-    if torch.cuda.is_available() and model.attention == "segments":
+    on_gpu = model.device != "cpu" and torch.cuda.is_available()
+    if on_gpu and model.attention == "segments":
         yield "model.attention: segments runs on a CPU only; set model.attention=auto, flex or dense"
-    if not torch.cuda.is_available() and model.attention == "flex" and method.trains_weights:
+    if not on_gpu and model.attention == "flex" and method.trains_weights:
         yield "model.attention: flex cannot train on a CPU; set model.attention=auto or segments"
 
 

@@ -18,6 +18,7 @@ from debiasdpo.version import __version__
 _NO_MATTER: Any = {
     **dict.fromkeys(("output_dir", "tracker", "cluster", "gpu_hour_price", "plan"), True),
     "batching": {"shards"},
+    "model": {"device"},
 }
 
 _LONGEST_TITLE = 120  # bytes of a run folder's name before its key; file systems take 255

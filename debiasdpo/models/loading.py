@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from debiasdpo.cluster import processes
+from debiasdpo.cluster import gpus
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models.chat import Chat
@@ -38,6 +38,9 @@ def load_model(
     problems = check_model(config)
     if problems:
         raise UserError("\n".join(problems))
+    place = device or gpus.device(config.device)
+    if place != "cpu":
+        gpus.check_card(place, config.dtype)
     with quiet():
         import torch
         from safetensors import SafetensorError
@@ -81,7 +84,7 @@ def load_model(
                 dtype=dtype,
                 attn_implementation=tree_attention.NAME,
                 quantization_config=quantisation,
-                device_map={"": device or processes.device()},
+                device_map={"": place},
                 use_safetensors=True,  # never a pickle
                 output_loading_info=True,
                 **where,

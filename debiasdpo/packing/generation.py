@@ -15,6 +15,7 @@ from debiasdpo.config.model import Attention
 from debiasdpo.packing.constrained import Constraint
 from debiasdpo.packing.decoding import DecodingAttention
 from debiasdpo.packing.finite import require_logits
+from debiasdpo.packing.logits import float32_logits
 from debiasdpo.packing.logprobs import causal_model, run_packed, run_tree
 from debiasdpo.packing.memory import BatchLimit
 from debiasdpo.packing.prefix_tree import PrefixTree, pack
@@ -116,7 +117,7 @@ def _decode(
     depth = torch.as_tensor(tree.depth[leaves], device=hidden.device)
     states = hidden[list(members)]
     for step in range(max_new_tokens):
-        logits = head(states).float()
+        logits = float32_logits(head, states)
         require_logits(logits)
         if held:
             left = max_new_tokens - step

@@ -14,6 +14,7 @@ import numpy as np
 from debiasdpo import costs
 from debiasdpo.config.model import Attention
 from debiasdpo.errors import UserError
+from debiasdpo.packing.logits import float32_logits
 from debiasdpo.packing.prefix_tree import PrefixTree, pack
 from debiasdpo.packing.refusals import refuse_lost_windows
 from debiasdpo.packing.tree_attention import NAME, TreeAttention, choose, register
@@ -100,8 +101,8 @@ def sequence_logprobs(
     scored = token_logprobs(
         causal_model(model).get_output_embeddings(),
         hidden[torch.as_tensor(kept, device=hidden.device)],
-        torch.as_tensor(where, device=hidden.device),
-        torch.as_tensor(targets, device=hidden.device),
+        where,
+        targets,
     )
     return torch.stack([part.sum() for part in scored.split(list(tree.counts[: len(completions)]))])
 
@@ -123,13 +124,12 @@ def separate_logprobs(
         states.found.append(layers[:, 0, len(c.prompt) :])
     scored = [torch.zeros(0, device=device)]
     for c in completions:
-        logits = causal_model(model)(
-            torch.tensor([c.prompt + c.completion[:-1]], device=device),
-            use_cache=False,
-            logits_to_keep=len(c.completion),
-        ).logits[0]
+        ids = torch.tensor([c.prompt + c.completion[:-1]], device=device)
+        hidden = causal_model(model).get_decoder()(ids, use_cache=False).last_hidden_state[0]
+        head = causal_model(model).get_output_embeddings()
+        logits = float32_logits(head, hidden[-len(c.completion) :])
         targets = torch.tensor(c.completion, device=device)[:, None]
-        scored.append(torch.log_softmax(logits.float(), dim=-1).gather(1, targets).sum()[None])
+        scored.append(torch.log_softmax(logits, dim=-1).gather(1, targets).sum()[None])
     return torch.cat(scored)
 
 
@@ -198,7 +198,7 @@ def run_packed(
 
 
 def token_logprobs(
-    head: "torch.nn.Module", hidden: "Tensor", where: "Tensor", targets: "Tensor"
+    head: "torch.nn.Module", hidden: "Tensor", where: np.ndarray, targets: np.ndarray
 ) -> "Tensor":
     """log p of token targets[t] at hidden state where[t]: (T,), float32, with grad.
 
@@ -208,25 +208,29 @@ def token_logprobs(
     import torch
     from torch.utils.checkpoint import checkpoint
 
+    def on_device(values: np.ndarray) -> "Tensor":
+        return torch.as_tensor(values, device=hidden.device)
+
     size = max(1, _LOGIT_BYTES // (4 * cast("Tensor", head.weight).shape[0]))
     frozen = type(head) is torch.nn.Linear and not any(p.requires_grad for p in head.parameters())
     order, parts = [], []
     for start in range(0, len(hidden), size):
         states = hidden[start : start + size]
-        chosen = torch.nonzero((where >= start) & (where < start + size))[:, 0]
-        inputs = head, states, where[chosen] - start, targets[chosen]
+        # Looked for on the host, which knows: it need not wait for a GPU.
+        chosen = np.flatnonzero((where >= start) & (where < start + size))
+        inputs = head, states, on_device(where[chosen] - start), on_device(targets[chosen])
         if frozen:
             parts.append(_frozen_projection().apply(*inputs))
         else:  # the logits are computed again for the gradient
             parts.append(checkpoint(_project, *inputs, use_reentrant=False))
         order.append(chosen)
-    return torch.cat(parts)[torch.argsort(torch.cat(order))]
+    return torch.cat(parts)[on_device(np.argsort(np.concatenate(order)))]
 
 
 def _project(
     head: "torch.nn.Module", states: "Tensor", rows: "Tensor", targets: "Tensor"
 ) -> "Tensor":
-    logits: Tensor = head(states).float()  # (k, vocabulary)
+    logits = float32_logits(head, states)  # (k, vocabulary)
     return logits[rows, targets] - logits.logsumexp(-1)[rows]
 
 
@@ -241,7 +245,7 @@ def _frozen_projection() -> Any:
     class FrozenProjection(torch.autograd.Function):
         @staticmethod
         def forward(ctx, head, states, rows, targets):  # type: ignore[no-untyped-def]
-            logits = head(states).float()
+            logits = float32_logits(head, states)
             lse = logits.logsumexp(-1)
             scored = logits[rows, targets] - lse[rows]
             if ctx.needs_input_grad[1]:

@@ -46,6 +46,10 @@ class BatchLimit:
 # How libraries put it that were refused memory for a file of weights, or of their own.
 _REFUSED = ("Cannot allocate memory", "failed to map segment from shared object")
 
+# How a GPU's libraries put it, beside torch.OutOfMemoryError: CUDA ("CUDA error: out of memory", an
+# AcceleratorError), Triton, NCCL; cuBLAS, whose handle and workspace find no room.
+_GPU_REFUSED = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED")
+
 
 def is_out_of_memory(error: Exception) -> bool:
     if any(sign in str(error) for sign in _REFUSED):
@@ -55,8 +59,10 @@ def is_out_of_memory(error: Exception) -> bool:
     import torch
     from accelerate.utils.memory import should_reduce_batch_size
 
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or should_reduce_batch_size(
-        error
+    return (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or any(sign in str(error) for sign in _GPU_REFUSED)
+        or should_reduce_batch_size(error)
     )
 
 

@@ -15,10 +15,11 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
+from debiasdpo.cluster.gpus import BFLOAT16
 from debiasdpo.config.model import Attention
 from debiasdpo.errors import UserError
 from debiasdpo.packing.block_attention import Block, attend, repeat
-from debiasdpo.packing.prefix_tree import PrefixTree
+from debiasdpo.packing.prefix_tree import PrefixTree, pack
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +33,9 @@ NAME = "prefix_tree"
 
 # What a layer may hand to its attention beside queries, keys and values to change their scores.
 _CHANGES = ("softcap", "s_aux", "sinks", "position_bias", "indices", "block_indices")
+
+# Graphs of flex that one process may compile: some eight a model, and a sweep has several models.
+_GRAPHS = 64
 
 # Subtrees up to this many tokens are one call with a small mask: cheaper than many tiny calls.
 _SMALL = 128
@@ -128,8 +132,9 @@ class TreeAttention:
         from torch.nn.attention.flex_attention import create_block_mask
 
         size = len(self.tree.ids)
-        end = torch.as_tensor(self.tree.end, device=self.device)
-        depth = torch.as_tensor(self.tree.depth, device=self.device)
+        # Copied once, not by every layer: each copy makes the host wait for the GPU.
+        end = self._once("end", lambda: torch.as_tensor(self.tree.end, device=self.device))
+        depth = self._once("depth", lambda: torch.as_tensor(self.tree.depth, device=self.device))
 
         def attends(batch: Any, head: Any, i: Any, j: Any) -> Any:
             ancestor = (j <= i) & (i < end[j])
@@ -154,11 +159,34 @@ def choose(choice: Attention, device: "torch.device") -> Kind:
     if device.type == "cpu":
         _say("segments", "on a CPU it is the quickest, and needs no N x N mask")
         return "segments"
-    if device.type == "cuda":
-        _say("flex", "a GPU; blocks without a common ancestor are skipped")
-        return "flex"
-    _say("dense", f"neither of the others runs on {device.type}")
-    return "dense"
+    if device.type != "cuda":
+        _say("dense", f"neither of the others runs on {device.type}")
+        return "dense"
+    if problem := _flex_problem(device):
+        _say("dense", f"a GPU, but flex fails: {problem}")
+        return "dense"
+    _say("flex", "a GPU; blocks without a common ancestor are skipped")
+    return "flex"
+
+
+@functools.cache
+def _flex_problem(device: "torch.device") -> str | None:
+    """Why flex does not run on this GPU, by trying it forward and backward on a few tokens; None if it does.
+
+    It is compiled here, which takes a C compiler and Python's headers: better to know before hours of rating.
+    """
+    import torch
+
+    if torch.cuda.get_device_capability(device) < BFLOAT16:
+        return f"{torch.cuda.get_device_name(device)} does not compute in bfloat16"
+    tree = pack([(0, 1), (0, 2)], [[2], [2]])
+    try:
+        states = torch.zeros(1, 2, len(tree.ids), 16, device=device, dtype=torch.bfloat16)
+        q, k, v = (states.clone().requires_grad_() for _ in range(3))
+        TreeAttention(tree, "flex", device)(q, k, v, 1.0, None).sum().backward()
+    except Exception as error:  # noqa: BLE001 (whatever a compiler, a driver or a kernel may say)
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return None
 
 
 @functools.cache
@@ -239,5 +267,11 @@ def _flex_kernel(compiled: bool) -> Any:
     import torch
     from torch.nn.attention.flex_attention import flex_attention
 
+    if not compiled:
+        return flex_attention
+    # There is a graph for each number of heads, with and without gradient, for one block and for more. Past
+    # the limit (8 of them) torch would go on with full score matrices; with fullgraph it raises.
+    config: Any = torch._dynamo.config
+    config.recompile_limit = max(_GRAPHS, config.recompile_limit)
     # Every tree has a size of its own: dynamic, so that each does not compile anew.
-    return torch.compile(flex_attention, dynamic=True) if compiled else flex_attention
+    return torch.compile(flex_attention, dynamic=True, fullgraph=True)

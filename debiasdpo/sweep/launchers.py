@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from hydra.core.utils import JobReturn
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
+from debiasdpo.cluster.gpus import one_each, visible
 from debiasdpo.cluster.ray import join_ray
 from debiasdpo.cluster.states import at_work, slurm_queue, state_of
 from debiasdpo.config.cluster import LocalConfig, RayConfig, SlurmConfig
@@ -87,8 +89,21 @@ def _queue(jobs: Sequence[SweepJob]) -> None:
 
 
 def _joblib(given: Given, cluster: LocalConfig, jobs: Sequence[SweepJob]) -> list[str | None]:
-    """Several processes. When one is killed, joblib ends the others: they go on where they were, and
-    what was being done is tried `_TRIES` times, since no one tells whose process it was."""
+    """Several processes, each on a GPU of its own where there are GPUs."""
+    with tempfile.TemporaryDirectory(prefix="debiasdpo-gpus-") as folder:
+        gpus = visible() if any(_may_use_a_gpu(job) for job in jobs) else []
+        task = one_each(given.task, gpus, min(cluster.jobs, len(jobs)), Path(folder))
+        return _joblib_tries(given._replace(task=task), cluster, jobs)
+
+
+def _may_use_a_gpu(job: SweepJob) -> bool:
+    assert job.config is not None
+    return getattr(job.config.model, "device", "cpu") != "cpu"
+
+
+def _joblib_tries(given: Given, cluster: LocalConfig, jobs: Sequence[SweepJob]) -> list[str | None]:
+    """When a process is killed, joblib ends the others: they go on where they were, and what was being done
+    is tried `_TRIES` times, since no one tells whose process it was."""
     from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
     from joblib.externals.loky.process_executor import BrokenProcessPool
 

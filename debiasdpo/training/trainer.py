@@ -82,7 +82,8 @@ def train(
     steps = plan_steps(pairs, config.epochs, config.batch_pairs, config.batch_documents, seed)
     passes = [plan_passes(step, config) for step in steps]
     checkpoints = folder / "checkpoints"
-    bf16 = bf16 and torch.cuda.is_available()
+    on_gpu = model.device.type != "cpu"
+    bf16 = bf16 and on_gpu
     terms_of: Terms
     score = scorer(config, attention)
     if config.engine == "trl":
@@ -228,30 +229,33 @@ def train(
         def on_save(self, args, state, control, **_):  # type: ignore[no-untyped-def]
             processes.wait_for_all()
 
+    arguments = TrainingArguments(
+        output_dir=str(checkpoints),
+        per_device_train_batch_size=1,
+        num_train_epochs=1,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=_SCHEDULES[config.schedule],
+        warmup_steps=round(config.warmup * len(steps)),
+        weight_decay=0.0,
+        max_grad_norm=_MAX_GRAD_NORM,
+        optim=_OPTIMIZERS[config.optimizer],
+        activation_checkpointing=config.gradient_checkpointing,
+        logging_steps=1,
+        save_steps=config.save_every,
+        save_total_limit=2,
+        seed=seed,
+        use_cpu=not on_gpu,
+        bf16=bf16,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        report_to=[],
+        disable_tqdm=not sys.stderr.isatty(),
+    )
+    # Else what `accelerate config` stored, or its command line, would decide, outside of what a job is.
+    arguments.mixed_precision = "bf16" if bf16 else "no"
     trainer = PairTrainer(
         model=model,
-        args=TrainingArguments(
-            output_dir=str(checkpoints),
-            per_device_train_batch_size=1,
-            num_train_epochs=1,
-            learning_rate=config.learning_rate,
-            lr_scheduler_type=_SCHEDULES[config.schedule],
-            warmup_steps=round(config.warmup * len(steps)),
-            weight_decay=0.0,
-            max_grad_norm=_MAX_GRAD_NORM,
-            optim=_OPTIMIZERS[config.optimizer],
-            activation_checkpointing=config.gradient_checkpointing,
-            logging_steps=1,
-            save_steps=config.save_every,
-            save_total_limit=2,
-            seed=seed,
-            use_cpu=not torch.cuda.is_available(),
-            bf16=bf16,
-            dataloader_pin_memory=False,
-            remove_unused_columns=False,
-            report_to=[],
-            disable_tqdm=not sys.stderr.isatty(),
-        ),
+        args=arguments,
         train_dataset=[{"passes": step} for step in passes],
         data_collator=lambda items: items[0],
         callbacks=[Watch() if first else Worker()],

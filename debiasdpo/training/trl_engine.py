@@ -65,24 +65,24 @@ class TrlTerms:
             padded.eos_token = padded.convert_ids_to_tokens(chat.end[-1])
         try:
             with quiet(), _no_bars():
+                arguments = DPOConfig(
+                    output_dir=str(folder),
+                    beta=loss.beta,
+                    loss_type=[loss.preference],
+                    label_smoothing=loss.label_smoothing if loss.preference == "robust" else 0.0,
+                    max_length=None,  # else longer pairs are dropped without a word
+                    precompute_ref_log_probs=True,
+                    disable_dropout=False,  # model.lora.dropout says
+                    activation_checkpointing=False,  # the trainer around this sees to it
+                    use_cpu=model.device.type == "cpu",
+                    bf16=bf16,
+                    report_to=[],
+                    disable_tqdm=True,
+                )
+                arguments.mixed_precision = "bf16" if bf16 else "no"  # as the trainer has it
                 self.trl = _Preference(
                     model,
-                    args=DPOConfig(
-                        output_dir=str(folder),
-                        beta=loss.beta,
-                        loss_type=[loss.preference],
-                        label_smoothing=loss.label_smoothing
-                        if loss.preference == "robust"
-                        else 0.0,
-                        max_length=None,  # else longer pairs are dropped without a word
-                        precompute_ref_log_probs=True,
-                        disable_dropout=False,  # model.lora.dropout says
-                        activation_checkpointing=False,  # the trainer around this sees to it
-                        use_cpu=not torch.cuda.is_available(),
-                        bf16=bf16,
-                        report_to=[],
-                        disable_tqdm=True,
-                    ),
+                    args=arguments,
                     train_dataset=datasets.Dataset.from_list(
                         [{"prompt": "", "chosen": "", "rejected": ""}]
                     ),

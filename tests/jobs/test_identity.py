@@ -79,6 +79,14 @@ def test_what_changed_under_the_same_name_is_told_apart(
     assert {what for what in before if before[what] != after[what]} == {change}
 
 
+def test_a_job_is_the_same_on_a_gpu_and_on_a_cpu(job_config: JobConfigs, tmp_path: Path) -> None:
+    here, there = (
+        job_config(f"output_dir={tmp_path}", f"model.device={device}") for device in ("auto", "cpu")
+    )
+    assert here != there
+    assert identify(here, TINY) == identify(there, TINY)
+
+
 def at_path(config: JobConfig, path: str) -> JobConfig:
     """The job with its weights at a path that need not exist."""
     return config.model_copy(update={"model": config.local_model.model_copy(update={"path": path})})

@@ -104,6 +104,40 @@ def test_a_smaller_batch_is_kept_and_order_too() -> None:
     assert limit.size == 2
 
 
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB."),
+        ("AcceleratorError", "CUDA error: out of memory\nCUDA kernel errors might be asynchronous"),
+        ("RuntimeError", "Triton Error [CUDA]: out of memory"),
+        (
+            "RuntimeError",
+            "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        ),
+        (
+            "RuntimeError",
+            "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(h)`",
+        ),
+        ("RuntimeError", "NCCL Error 1: unhandled cuda error, Cuda failure 2 'out of memory'"),
+        ("RuntimeError", "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED."),
+    ],
+)
+def test_a_gpu_without_memory_has_many_words_for_it(kind: str, text: str) -> None:
+    import torch
+
+    error: type[Exception] = getattr(torch, kind, RuntimeError)
+    refused = iter([True, False, False])
+
+    def work(batch: Sequence[int]) -> list[int]:
+        if next(refused):
+            raise error(text)
+        return list(batch)
+
+    limit = BatchLimit(4)
+    assert limit.run([1, 2, 3, 4], work) == [1, 2, 3, 4]
+    assert limit.size == 2
+
+
 def test_what_to_do_is_said() -> None:
     error = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes\nmore")
     message = memory_message(error)
@@ -111,6 +145,8 @@ def test_what_to_do_is_said() -> None:
     assert "9 bytes. Lower train.tree.max_tokens" in message
     assert memory_message(MemoryError()) is not None
     assert memory_message(RuntimeError("shapes do not match")) is None
+    illegal = "CUDA error: an illegal memory access was encountered"
+    assert memory_message(RuntimeError(illegal)) is None
     assert memory_message(OSError("out of memory.")) is None
     refused = "unable to mmap 12 bytes from file </x>: Cannot allocate memory (12)"
     assert "Lower train.tree.max_tokens" in str(memory_message(RuntimeError(refused)))

@@ -186,6 +186,21 @@ def test_all_engines_end_in_the_same_adapter(
             assert row == pytest.approx(wanted, rel=1e-4, abs=1e-4)
 
 
+@pytest.mark.parametrize("engine", ["tree", pytest.param("trl", marks=pytest.mark.slow)])
+def test_what_accelerate_has_stored_does_not_change_it(
+    engine: str, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`accelerate launch` puts the precision of its own configuration into the environment."""
+    import torch
+
+    short = {"engine": engine, "epochs": 1}
+    own = last_weights(tmp_path / "own", tiny_llama, **short)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    stored = last_weights(tmp_path / "stored", tiny_llama, **short)
+    for name, weights in own.items():
+        torch.testing.assert_close(stored[name], weights, rtol=0, atol=1e-7)
+
+
 @pytest.mark.slow
 def test_reward_margins_are_logged_alike_whatever_the_loss(
     tiny_llama: Path, tmp_path: Path
