@@ -202,7 +202,7 @@ class TableConfig(DataConfig):
     """Keys of `data=table`."""
 
     source: Literal["table"]
-    path: Text  # .csv, .tsv, .jsonl or .parquet, or a folder of such files
+    path: Text  # .csv, .tsv, .xlsx, .jsonl or .parquet, or a folder of such files
     id_column: Text  # names the document; different for each
     group_column: Text  # what a split must not cut through (teacher, author); may be the id column
     text_column: Text  # what is rated

@@ -16,10 +16,10 @@ from debiasdpo.errors import UserError
 from debiasdpo.storage.files import user_path
 
 # What to do about files that hold data, but are not read as they are: by how their name ends.
-_SAVE = "In Excel, save the sheet as 'CSV UTF-8'"
+_SAVE = "In Excel, save it as .xlsx"
 _CONVERT = "Write it as .parquet or .csv, with the program that made it"
 _CURES = {
-    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"), _SAVE),
+    **dict.fromkeys((".xls", ".xlsb", ".ods", ".numbers"), _SAVE),
     **dict.fromkeys((".arrow", ".feather", ".orc", ".avro", ".h5", ".pkl", ".pickle"), _CONVERT),
     **dict.fromkeys((".dta", ".sav", ".sas7bdat", ".rds", ".db", ".sqlite"), _CONVERT),
     ".json": "Rename it to .jsonl if it has one object a line; else: jq -c '.[]' {file} > {stem}.jsonl",
@@ -31,7 +31,10 @@ _CURES = {
 }
 # The same by how they begin, for files whose name says otherwise.
 _BEGINNINGS = {
-    b"PK\x03\x04": ("a workbook or another zip archive", f"{_SAVE}, or unpack it"),
+    b"PK\x03\x04": (
+        "a workbook or another zip archive",
+        "Rename a workbook so that it ends in .xlsx, or unpack an archive",
+    ),
     b"\xd0\xcf\x11\xe0": ("an Excel workbook", _SAVE),
     b"\x1f\x8b": ("compressed", "Unpack it: gunzip < {file} > {new}"),
     b"BZh": ("compressed", "Unpack it: bunzip2 < {file} > {new}"),
@@ -75,7 +78,7 @@ def check_ending(path: Path, endings: Collection[str], key: str) -> None:
     if ending not in endings:
         cure = _CURES.get(ending, "Convert the file, or rename it if its name is wrong")
         raise UserError(
-            f"{key}: {path} ends in {path.suffix or 'nothing'}; data=table reads"
+            f"{key}: {path} ends in {path.suffix or 'nothing'}; a table is read from"
             f" {', '.join(endings)}. {_filled(cure, path)}."
         )
 
@@ -96,7 +99,7 @@ def parts_of(folder: Path, endings: Collection[str], key: str) -> list[Path]:
         elif _holds_data(path, endings):
             if ending in _CURES:
                 raise UserError(
-                    f"{key}: {path} would be left out: of a folder, data=table reads"
+                    f"{key}: {path} would be left out: of a folder, a table is read from"
                     f" {', '.join(endings)}. {_filled(_CURES[ending], path)}. Then move it elsewhere."
                 )
             parts.append(data_file(str(path), key))

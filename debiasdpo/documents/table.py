@@ -1,4 +1,4 @@
-"""A table of your own: CSV, TSV, JSONL or Parquet with texts, their groups and expert scores.
+"""A table of your own: CSV, TSV, Excel, JSONL or Parquet with texts, their groups and expert scores.
 
 Rows are read one after the other, in as many passes as it takes, and never all kept; but for
 layout=long, whose documents may be spread over the file.
@@ -6,7 +6,7 @@ layout=long, whose documents may be spread over the file.
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from debiasdpo.documents.files import check_ending, data_file, encoding_of, part
 from debiasdpo.documents.json_lines import json_columns, json_rows
 from debiasdpo.documents.marks import Marks
 from debiasdpo.documents.parquet import parquet_columns, parquet_rows
+from debiasdpo.documents.workbook import sheets_passed_over, workbook_columns, workbook_rows
 from debiasdpo.errors import UserError
 from debiasdpo.storage.files import user_path
 
@@ -35,9 +36,12 @@ class _Format(NamedTuple):
 
 _DELIMITED = _Format(delimited_columns, delimited_rows)
 _JSON_LINES = _Format(json_columns, json_rows)
+_WORKBOOK = _Format(workbook_columns, workbook_rows)
 _FORMATS = {
     ".csv": _DELIMITED,
     ".tsv": _DELIMITED,
+    ".xlsx": _WORKBOOK,
+    ".xlsm": _WORKBOOK,
     ".jsonl": _JSON_LINES,
     ".ndjson": _JSON_LINES,
     ".parquet": _Format(parquet_columns, parquet_rows),
@@ -46,46 +50,63 @@ _FORMATS = {
 
 def source_files(config: TableConfig) -> list[Path]:
     """The one file, or those of the folder, sorted by name. `UserError` if absent or of an unknown kind."""
-    path = user_path(config.path)
+    return table_files(config.path, "data.path")
+
+
+def table_files(value: str, key: str) -> list[Path]:
+    """The same of what `key` names."""
+    path = user_path(value)
     if os.path.isdir(path):  # also where this may not be known
-        return parts_of(path, _FORMATS, "data.path")
-    path = data_file(config.path, "data.path")
-    check_ending(path, _FORMATS, "data.path")
+        return parts_of(path, _FORMATS, key)
+    path = data_file(value, key)
+    check_ending(path, _FORMATS, key)
     return [path]
 
 
-def read(config: TableConfig) -> Corpus:
-    """All documents, in the order of the file. `UserError` with file, row and column for whatever is
-    wrong."""
-    files, wanted = source_files(config), _columns(config)
+def table_rows(files: Collection[Path], wanted: Mapping[str, str]) -> Rows:
+    """The rows of all files. `wanted`: the columns that they must have, and what to change for each.
+    `UserError` where one is missing, and for a file without rows."""
     for path in files:
         kind = _FORMATS[path.suffix.lower()]
         if existing := kind.columns(path, wanted):
             require_columns(sorted(existing), wanted, str(path))
         if not existing or next(kind.rows(path, wanted), None) is None:
             raise UserError(f"{path}: no rows. Write at least one document into it.")
-    notes: Counter[str] = Counter()
 
     def rows() -> Iterator[tuple[str, Cells]]:
         for path in files:
             yield from _FORMATS[path.suffix.lower()].rows(path, wanted)
 
+    return rows
+
+
+def read(config: TableConfig) -> Corpus:
+    """All documents, in the order of the file. `UserError` with file, row and column for whatever is
+    wrong."""
+    files, wanted = source_files(config), _columns(config)
+    rows = table_rows(files, wanted)
+    notes: Counter[str] = Counter()
+
     def documents() -> Iterator[Document]:
         notes.clear()
-        notes.update(_notes(user_path(config.path), files))
+        notes.update(table_notes(user_path(config.path), files, wanted, "data.path"))
         return (_wide if config.layout == "wide" else _long)(rows, config, notes)
 
     return Corpus(Stream(documents), dict(config.rubrics), notes)
 
 
-def _notes(path: Path, files: Collection[Path]) -> dict[str, int]:
-    """What there is to say of the files."""
+def table_notes(
+    path: Path, files: Collection[Path], wanted: Collection[str], key: str
+) -> dict[str, int]:
+    """What there is to say of the files of a table, which `key` names."""
     beside = [p.name for p in path.iterdir() if p not in files] if path.is_dir() else []
-    texts = [file for file in files if file.suffix.lower() != ".parquet"]
+    kinds = {file: _FORMATS[file.suffix.lower()] for file in files}
+    texts = [file for file, kind in kinds.items() if kind in (_DELIMITED, _JSON_LINES)]
     wide = sum(encoding_of(file) != "utf-8-sig" for file in texts)
-    return passed_over(beside, "data.path") | (
-        {"file(s) read as UTF-16 or UTF-32": wide} if wide else {}
-    )
+    books = [file for file, kind in kinds.items() if kind is _WORKBOOK]
+    sheets = sum(len(sheets_passed_over(file, wanted)) for file in books)
+    said = {"file(s) read as UTF-16 or UTF-32": wide, "sheet(s) passed over": sheets}
+    return passed_over(beside, key) | {what: count for what, count in said.items() if count}
 
 
 def _columns(config: TableConfig) -> dict[str, str]:
@@ -127,15 +148,17 @@ def _wide(rows: Rows, config: TableConfig, notes: Counter[str]) -> Iterator[Docu
         group = required_text(cells, config.group_column, where)
         text = normal_text(required_text(cells, config.text_column, where))
         yield Document(document_id, group, text, scores)
-    _refuse_twins(ids, rows, config)
+    refuse_twin_ids(
+        ids, rows, config.id_column, ", or set data.layout=long for a row per document and rubric"
+    )
 
 
-def _refuse_twins(ids: Marks, rows: Rows, config: TableConfig) -> None:
-    """`UserError` if two rows have the same id."""
+def refuse_twin_ids(ids: Marks, rows: Rows, id_column: str, else_: str = "") -> None:
+    """`UserError` if two rows have the same id. `else_`: what else may be done about it."""
     pairs = ids.twins().tolist()
     wanted = {position for pair in pairs for position in pair}
     found = {
-        i: (required_text(cells, config.id_column, where), where)
+        i: (required_text(cells, id_column, where), where)
         for i, (where, cells) in enumerate(rows() if wanted else ())
         if i in wanted
     }
@@ -144,8 +167,8 @@ def _refuse_twins(ids: Marks, rows: Rows, config: TableConfig) -> None:
         if same_name(name) == same_name(other):
             written = "" if name == other else f", there written {name!r}"
             raise UserError(
-                f"{where}: id {other!r} is already that of {before}{written}. Give each"
-                " document its own id, or set data.layout=long for a row per document and rubric."
+                f"{where}: id {other!r} is already that of {before}{written}. Give each document its own"
+                f" id{else_}."
             )
 
 

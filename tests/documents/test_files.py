@@ -157,7 +157,7 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "gzip": (gzip.compress(written().encode()), r"compressed, whatever its name says. Unpack it: gunzip"),
     "Git LFS": ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
     "Parquet": (b"PAR1" + bytes(99), r"a Parquet file, .* Rename it so that it ends in .parquet"),
-    "zip": (b"PK\x03\x04" + bytes(99), r"a workbook or another zip archive.*CSV UTF-8"),
+    "zip": (b"PK\x03\x04" + bytes(99), r"a workbook or another zip archive.*ends in .xlsx"),
     "twice": (written(header=["id", "group", "text", "text\u200b"]), r"'text' is there twice, also written"),
     "title": ("Our essays\r\n" + written(), r"no column 'group'; the columns are: Our essays"),
     "no name": (written().replace("id,", "", 1), r"row 2: 4 cells, but the header has 3.*has no name"),
@@ -183,14 +183,41 @@ def test_the_advice_works(tmp_path: Path, encoding: str) -> None:
     assert read(tmp_path / "new-Anna's essays.csv") == DOCUMENTS
 
 
-def test_a_workbook_is_told_what_to_be_saved_as(tmp_path: Path) -> None:
+def test_a_workbook_is_read_by_the_sheet_with_the_columns(tmp_path: Path) -> None:
     book = openpyxl.Workbook()
+    book.worksheets[0].append(["Grades of the spring term"])
+    sheet = book.create_sheet("essays")
+    sheet.append([])
+    for cells in ([*HEADER, None], *([*row, None] for row in ROWS), [None, None]):
+        sheet.append(cells)
     book.save(tmp_path / "t.xlsx")
-    with pytest.raises(UserError, match=r"t.xlsx ends in .xlsx; .* save the sheet as 'CSV UTF-8'"):
-        read(tmp_path / "t.xlsx")
+    assert read(tmp_path / "t.xlsx") == DOCUMENTS
+    assert notes(tmp_path / "t.xlsx") == {"sheet(s) passed over": 1}
     (tmp_path / "t.xlsx").rename(tmp_path / "t.csv")
-    with pytest.raises(UserError, match=r"t.csv: a workbook .*'CSV UTF-8'"):
+    with pytest.raises(UserError, match=r"t.csv: a workbook .*so that it ends in .xlsx"):
         read(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([HEADER[:3]], "no column 'clarity'; the columns are: group, id, text"),
+        ([HEADER], "no rows"),
+        ([[*HEADER, "text"], ["a", "b", "c", 3]], "row 1: column 'text' is there twice"),
+        ([HEADER, ["a", "b", "c", 3, "more"]], "row 2: 5 cells, but the header has 4"),
+        ([HEADER, ["a", "b", True, 3]], "row 2, column 'text': the truth value True"),
+    ],
+    ids=["column", "rows", "twice", "cells", "truth"],
+)
+def test_what_is_wrong_with_a_workbook_is_told(
+    tmp_path: Path, rows: list[list[object]], message: str
+) -> None:
+    book = openpyxl.Workbook()
+    for cells in rows:
+        book.worksheets[0].append(cells)
+    book.save(tmp_path / "t.xlsx")
+    with pytest.raises(UserError, match=message):
+        read(tmp_path / "t.xlsx")
 
 
 # --- types of columns
@@ -306,7 +333,7 @@ def test_what_is_no_part_of_a_table_is_said(tmp_path: Path) -> None:
         ("part-1.jsonl.zst", "unzstd"),
         ("all.zip", "unzip"),
         ("part-1.json", r"one object a line; else: jq -c '.\[\]' .*part-1.json > .*part-1.jsonl"),
-        ("part-1.xlsx", "save the sheet as 'CSV UTF-8'"),
+        ("part-1.ods", "save it as .xlsx"),
         ("part-1.feather", "Write it as .parquet or .csv"),
         (
             "year=2023/part-0.csv",

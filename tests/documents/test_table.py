@@ -265,7 +265,7 @@ def test_files_that_cannot_be_used_are_explained(
     with pytest.raises(UserError, match=r"no file in .* that ends in .csv, .tsv"):
         source_files(preset(tmp_path))
     with pytest.raises(
-        UserError, match=r"ends in .txt; data=table reads .csv, .tsv, .jsonl, .ndjson, .parq"
+        UserError, match=r"ends in .txt; a table is read from .csv, .tsv, .xlsx, .xlsm, .jsonl, .nd"
     ):
         source_files(preset(write(tmp_path / "d.txt", "")))
     broken = preset(write(tmp_path / "d.parquet", "no parquet"))

@@ -1,0 +1,93 @@
+"""Excel workbooks (.xlsx, .xlsm): the table is the sheet whose first row has most of the wanted columns."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from debiasdpo.documents.cells import cell_text
+from debiasdpo.documents.columns import Cells, column_name, refuse_twins
+from debiasdpo.errors import UserError
+
+
+def workbook_columns(path: Path, wanted: Collection[str]) -> list[str]:
+    """The columns in the table's header, by `column_name`."""
+    where, header = next(_table(path, wanted), ("", []))
+    return _named(header, where)
+
+
+def workbook_rows(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, Cells]]:
+    """For each row that is not blank, where it is ("FILE, row 7", as Excel counts) and its cells by
+    `column_name`. `UserError` for a cell beyond the header, and a column name that is there twice."""
+    names: list[str] | None = None
+    for where, cells in _table(path, wanted):
+        if names is None:
+            names = _named(cells, where)
+            continue
+        if len(cells) > len(names):
+            raise UserError(
+                f"{where}: {len(cells)} cells, but the header has {len(names)}. Give the last column a name."
+            )
+        padded = [*cells, *[None] * (len(names) - len(cells))]
+        yield where, dict(zip(names, padded, strict=True))
+
+
+def sheets_passed_over(path: Path, wanted: Collection[str]) -> list[str]:
+    """The names of the other sheets that hold anything."""
+    with _opened(path) as book:
+        table = _sheet(book, wanted)
+        return [s.title for s in book.worksheets if s is not table and any(map(_filled, _rows(s)))]
+
+
+def _table(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, list[object]]]:
+    """The rows of the table that are not blank, without empty cells at their ends; the header first."""
+    with _opened(path) as book:
+        for number, row in enumerate(_rows(_sheet(book, wanted)), 1):
+            if cells := _filled(row):
+                yield f"{path}, row {number}", cells
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The workbook; a `UserError` for whatever goes wrong while it is read."""
+    from openpyxl import load_workbook
+
+    try:
+        book = load_workbook(path, read_only=True, data_only=True)
+        try:
+            yield book
+        finally:
+            book.close()
+    except Exception as error:  # a damaged file shows as almost any exception of zip, XML, openpyxl
+        raise UserError(
+            f"{path}: not a readable workbook ({type(error).__name__}: {error}). Save it again as .xlsx."
+        ) from error
+
+
+def _sheet(book: Any, wanted: Collection[str]) -> Any:
+    names = {column_name(name) for name in wanted}
+
+    def fits(sheet: Any) -> int:
+        header = next(filter(None, map(_filled, _rows(sheet))), [])
+        return len(names & {column_name(cell) for cell in header if isinstance(cell, str)})
+
+    return max(book.worksheets, key=fits)  # the first of those that fit alike
+
+
+def _rows(sheet: Any) -> Iterator[tuple[object, ...]]:
+    sheet.reset_dimensions()  # the size written in the file is often wrong
+    yield from sheet.iter_rows(values_only=True)
+
+
+def _filled(row: tuple[object, ...]) -> list[object]:
+    """The cells up to the last that holds something."""
+    cells = list(row)
+    while cells and (cells[-1] is None or cells[-1] == ""):
+        cells.pop()
+    return cells
+
+
+def _named(header: list[object], where: str) -> list[str]:
+    names = [cell_text(cell, f"{where}, name of a column") for cell in header]
+    refuse_twins(names, where)
+    return [column_name(name) for name in names]
