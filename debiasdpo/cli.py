@@ -78,6 +78,7 @@ _EXAMPLES = """
   debiasdpo run -m method=debiasing_dpo,sft seed=0,1,2
   debiasdpo status outputs --watch
   debiasdpo report outputs/runs
+  debiasdpo rate outputs/runs/NAME essays.csv --out ratings.csv
 
 debiasdpo COMMAND --help tells more. Completion in bash: eval "$(debiasdpo -sc install=bash)"
 """
@@ -158,6 +159,18 @@ def _report(arguments: Sequence[str]) -> int:
     return report.main(arguments)
 
 
+def _rate(arguments: Sequence[str]) -> int:
+    from debiasdpo.use import rate
+
+    return rate.main(arguments)
+
+
+def _gate(arguments: Sequence[str]) -> int:
+    from debiasdpo.use import gate
+
+    return gate.main(arguments)
+
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 COMMANDS = {
@@ -170,6 +183,8 @@ COMMANDS = {
     "plan": Command("what a job or a sweep will take, before it is started", _plan, True),
     "status": Command("how jobs do: stage, time left, what failed", _status, False),
     "report": Command("tables, figures and one page of any set of runs", _report, False),
+    "rate": Command("a run's rater rates new documents", _rate, False),
+    "gate": Command("fail where a run's bias is too large, for CI", _gate, False),
 }
 
 

@@ -4,6 +4,8 @@ import json
 import unicodedata
 from collections.abc import Iterable
 
+_FORMULA = tuple("=+-@")  # what spreadsheets take for its beginning, in wide forms too
+
 # Scripts and emoji need the joiners; the others of their kind have a shape.
 _JOINERS = "\u200c\u200d"
 _SHAPED = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
@@ -50,3 +52,9 @@ def joined(names: Iterable[str], by: str = "+", nothing: str = "nothing") -> str
 def points(number: float) -> str:
     """Points as people write them: 4, 3.5."""
     return f"{number:.10g}"
+
+
+def no_formula(text: str) -> str:
+    """The text for a table; one that a spreadsheet would run as a formula is marked as text."""
+    first = unicodedata.normalize("NFKC", text.lstrip()[:1])
+    return f"'{text}" if first in _FORMULA else text

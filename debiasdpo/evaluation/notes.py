@@ -18,7 +18,7 @@ from debiasdpo.metrics import FEW_GROUPS, Interval, ResampleWeights
 # Ten groups of one to three documents weigh as 8.6, and were measured to be enough.
 _UNEQUAL = 0.85
 _LEVEL = 0.05  # of p
-_FEW_UNREAD = 0.05  # a share of prompts that a figure may be without
+FEW_UNREAD = 0.05  # a share of prompts that a figure may be without
 CONSTANT_OF_ALL = "of all documents with a score, also those that a model could not rate"
 
 
@@ -90,7 +90,7 @@ def of_p(least: float, groups: int) -> str:
 def of_unread(part: Part) -> str:
     """Of a metric that many prompts are not in, since a rating could not be read."""
     used, asked = int(part.used.sum()), int(part.rows.sum())
-    if not used or asked - used <= _FEW_UNREAD * asked:
+    if not used or asked - used <= FEW_UNREAD * asked:
         return ""
     return f"over the {used:,} of {asked:,} prompts whose ratings could be read"
 

@@ -27,7 +27,9 @@ from debiasdpo.metrics.bootstrap import FEW_GROUPS, Interval, bootstrap_interval
 from debiasdpo.metrics.calibration import Kind, Knots, matched
 from debiasdpo.metrics.calibration import fit as fit_calibration
 from debiasdpo.metrics.compare import OverSeeds, holm, least_p, mean_sd_over_seeds, permutation_test
+from debiasdpo.metrics.detectable import least_detectable
 from debiasdpo.metrics.exchange import Exchanged, exchange_test
+from debiasdpo.metrics.placebo import PlaceboLimit, placebo_limit
 from debiasdpo.metrics.resample_weights import Floats, ResampleWeights, mean_of_all
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "Kind",
     "Knots",
     "OverSeeds",
+    "PlaceboLimit",
     "ResampleWeights",
     "bootstrap_interval",
     "centred_ranks",
@@ -49,6 +52,7 @@ __all__ = [
     "fit_calibration",
     "gain",
     "holm",
+    "least_detectable",
     "least_p",
     "macro_bias",
     "mae",
@@ -59,6 +63,7 @@ __all__ = [
     "mean_sd_over_seeds",
     "of_constant",
     "permutation_test",
+    "placebo_limit",
     "polarity_gap",
     "quadratic_weighted_kappa",
     "reduction",

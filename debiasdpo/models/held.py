@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from debiasdpo.config.model import ModelConfig
@@ -12,9 +13,8 @@ from debiasdpo.models import adapters, template
 from debiasdpo.models.chat import Chat
 from debiasdpo.models.loading import load_model
 from debiasdpo.models.source import source_identity
-from debiasdpo.storage.files import read_json
+from debiasdpo.storage.digests import digests
 from debiasdpo.storage.packages import installed
-from debiasdpo.storage.store import MANIFEST
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,7 +36,8 @@ class HeldModel:
 
     def identity(self, weights: Path | None = None) -> Mapping[str, object]:
         """`model_identity` of the model as it is (None), or as trained into `weights`."""
-        return model_identity(self._config, self._source, weights)
+        trained = {} if weights is None else _trained(weights, self._cache)
+        return model_identity(self._config, self._source, trained)
 
     @cached_property
     def _source(self) -> Mapping[str, object]:
@@ -88,19 +89,24 @@ class HeldModel:
             )
 
 
+def _trained(weights: Path, cache: Path) -> dict[str, object]:
+    """Size and SHA-256 of each file of trained weights, wherever their folder is."""
+    files = {f"weights/{f.name}": f for f in sorted(weights.iterdir()) if f.is_file()}
+    found = digests(files, cache)
+    return {n: {"size": f.stat().st_size, "sha256": found[n]} for n, f in files.items()}
+
+
 def model_identity(
-    config: ModelConfig, source: Mapping[str, object], weights: Path | None = None
+    config: ModelConfig,
+    source: Mapping[str, object],
+    trained: Mapping[str, object] = MappingProxyType({}),
 ) -> Mapping[str, object]:
     """What decides the model's outputs, besides what it is given; nothing is loaded for it. `source`: its
-    `source_identity`.
+    `source_identity`. `trained`: the files of weights that it was trained into.
 
     Where it runs is left out, as are the number of threads and the like: all of these change outputs by
     rounding alone, and ratings from a GPU are to be found again where there is none.
     """
-    trained: dict[str, object] = {}
-    if weights is not None:  # the files of the weights alone: the rest of the stage has times
-        files = read_json(weights.parent / MANIFEST)["files"]
-        trained = {name: e for name, e in files.items() if name.startswith("weights/")}
     packages = {
         "torch": True,
         "transformers": True,
@@ -114,7 +120,7 @@ def model_identity(
         "nf4": config.nf4,
         "dtype": config.dtype,
         "attention": config.attention,
-        "weights": trained,
+        "weights": dict(trained),
         "chat": template.IDENTITY,
         "versions": installed(*(name for name, used in packages.items() if used)),
     }

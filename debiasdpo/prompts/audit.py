@@ -26,9 +26,10 @@ def by_category(pool: Sequence[Statement], count: int | None) -> list[Turns]:
 
 @dataclass(frozen=True)
 class RatingPrompts(Iterable[DocumentPrompts]):
-    """For every document and every rubric it is scored on: the neutral prompt (and `repeats` more of
-    it), and the next statements of each of `turns`, so that with few a prompt all are used evenly,
-    on every rubric. One group a document, which are made anew each time they are gone through.
+    """For every document and every rubric it is scored on (`unscored`: every rubric): the neutral prompt
+    (and `repeats` more of it), and the next statements of each of `turns`, so that with few a prompt all
+    are used evenly, on every rubric. One group a document, which are made anew each time they are gone
+    through.
     """
 
     style: PromptStyle
@@ -37,6 +38,7 @@ class RatingPrompts(Iterable[DocumentPrompts]):
     turns: Sequence[Turns]
     repeats: int = 0
     requests: Mapping[Request, str] = field(default_factory=dict)  # in place of query and context
+    unscored: bool = False
 
     def __iter__(self) -> Iterator[DocumentPrompts]:
         # By what is asked: what a rubric is called decides nothing.
@@ -46,7 +48,7 @@ class RatingPrompts(Iterable[DocumentPrompts]):
         turn = {name: i for i, name in enumerate(rubrics)}
         for document in self.documents:
             asked: list[Request] = []
-            for name in (name for name in rubrics if name in document.scores):
+            for name in (n for n in rubrics if self.unscored or n in document.scores):
                 asked += [Request(name, None, repeat) for repeat in range(self.repeats + 1)]
                 for members, count in self.turns:
                     n = len(members) if count is None else min(count, len(members))

@@ -45,13 +45,16 @@ STATUSES: tuple[str, ...] = get_args(Status)
 class Reply:
     """What came back for one prompt. `text` is the answer, without what the model thought before it, and
     empty where nothing was generated (rate.readout=expected). `rating` is None where none could be read
-    or none was wanted; `reason` says in a short phrase what failed, and is None where the status is ok."""
+    or none was wanted; `reason` says in a short phrase what failed, and is None where the status is ok.
+    `distribution`: the probabilities of the scale's levels, ascending, where the rating is their expectation.
+    """
 
     text: str
     rating: float | None = None
     status: Status = "ok"
     reason: str | None = None
     thoughts: str = ""
+    distribution: tuple[float, ...] | None = None
 
 
 @runtime_checkable

@@ -108,7 +108,10 @@ class LocalRater:
         if wanted == "rating":
             answers = [chat.level_ids(scale) for scale in scales]
             shares = self._shares(questions, ids, answers)
-            return [Reply("", expectation(p, s)) for p, s in zip(shares, scales, strict=True)]
+            return [
+                Reply("", expectation(p, s), distribution=tuple(p))
+                for p, s in zip(shares, scales, strict=True)
+            ]
         reasoning = [whole_sentences(text) for text, _ in self._generate(questions, reading)]
         heads = [
             prompt + (chat.text_ids(text) if text else ())
@@ -127,7 +130,8 @@ class LocalRater:
             if wanted == "drawn reasoning":
                 seed = stable_seed(self.seed, question.messages, question.repeat)
                 (level,) = random.Random(seed).choices(scale.levels, of_levels)
-            replies.append(Reply(f"{text}{answer(level)}", rating))
+            found = Reply(f"{text}{answer(level)}", rating, distribution=tuple(of_levels))
+            replies.append(found)
         return replies
 
     def states(self, questions: Sequence[Question], layers: Sequence[int]) -> "list[np.ndarray]":

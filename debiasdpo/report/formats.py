@@ -3,14 +3,13 @@
 import csv
 import io
 import string
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, product
 from typing import Literal
 
-from debiasdpo.config.shown import one_line, visible
+from debiasdpo.config.shown import no_formula, one_line, visible
 from debiasdpo.evaluation.metric import Format, Good
 from debiasdpo.report.values import Value
 
@@ -21,7 +20,6 @@ _ARROWS: dict[Good, str] = {"less": "↓", "more": "↑", "neither": ""}
 _HEADING = {"trained_on": "trained on ", "seed": "seed "}  # what goes before a value, by its column
 DASH = "–"  # an undefined value; its footnote says why
 UNDEFINED = "undefined"  # in files for programs
-_FORMULA = tuple("=+-@")  # what spreadsheets take for its beginning, in wide forms too
 
 
 @dataclass(frozen=True)
@@ -166,9 +164,6 @@ def _more(table: Table, column: int) -> list[str]:
 
 
 def _safe(cell: str | float | None) -> object:
-    """Text that a spreadsheet would run as a formula is marked as text."""
     if not isinstance(cell, str):
         return "" if cell is None else cell
-    cell = visible(cell)
-    first = unicodedata.normalize("NFKC", cell.lstrip()[:1])
-    return f"'{cell}" if first in _FORMULA else cell
+    return no_formula(visible(cell))

@@ -72,6 +72,24 @@ def index_prompts(groups: Groups, size: int) -> PromptIndex:
     return PromptIndex(bytes(digests), sizes, longest, list(filter(None, found.values())))
 
 
+def rating_row(prompt: Prompt, reply: Reply) -> dict[str, Any]:
+    statement = prompt.statement
+    return {
+        "key": prompt.key,
+        "document": prompt.document,
+        "rubric": prompt.rubric,
+        "category": statement and statement.category,
+        "polarity": statement and statement.polarity,
+        "statement": statement and statement.text,
+        "repeat": prompt.repeat,
+        "thoughts": reply.thoughts,
+        "text": reply.text,
+        "rating": reply.rating,
+        "status": reply.status,
+        "reason": reply.reason,
+    }
+
+
 @dataclass(frozen=True)
 class RatingTask:
     """All that a process needs to rate some batches of a stage's prompts; it can be sent to other
@@ -86,6 +104,7 @@ class RatingTask:
     weights: Path | None
     inputs: Mapping[str, object]  # of the stage, less the prompts
     index: PromptIndex
+    row: Callable[[Prompt, Reply], dict[str, Any]] = rating_row
 
     @property
     def file(self) -> str:
@@ -158,7 +177,7 @@ def _rate_batch(
     replies = rater.reply(questions_of(prompts, task.scales), task.wanted, task.reading)
     if task.wanted != "text":
         replies = [rated(reply) for reply in replies]
-    return (rating_row(p, reply) for p, reply in zip(prompts, replies, strict=True))
+    return (task.row(p, reply) for p, reply in zip(prompts, replies, strict=True))
 
 
 class Made(NamedTuple):
@@ -191,24 +210,6 @@ def part_store(task: RatingTask, store: Store) -> Store:
 def questions_of(prompts: Sequence[Prompt], scales: Mapping[str, Scale]) -> list[Question]:
     """The prompts as a rater gets them."""
     return [Question(p.key, p.messages, scales[p.rubric], p.rubric, p.repeat) for p in prompts]
-
-
-def rating_row(prompt: Prompt, reply: Reply) -> dict[str, Any]:
-    statement = prompt.statement
-    return {
-        "key": prompt.key,
-        "document": prompt.document,
-        "rubric": prompt.rubric,
-        "category": statement and statement.category,
-        "polarity": statement and statement.polarity,
-        "statement": statement and statement.text,
-        "repeat": prompt.repeat,
-        "thoughts": reply.thoughts,
-        "text": reply.text,
-        "rating": reply.rating,
-        "status": reply.status,
-        "reason": reply.reason,
-    }
 
 
 def reply_of(row: Mapping[str, Any]) -> Reply:

@@ -5,22 +5,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from debiasdpo.cluster.states import state_of
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation.keys import count_key, interval_key, note_key
-from debiasdpo.jobs.run_folder import STATUS
+from debiasdpo.jobs.finished import (
+    DOCUMENTS,
+    RATINGS,
+    Rows,
+    finished_status,
+    run_mapping,
+    run_rows,
+)
 from debiasdpo.storage.files import user_path
-from debiasdpo.storage.reading import Notes, read_mapping, read_rows
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-_RATINGS = {"base": "ratings_base.jsonl", "tuned": "ratings_tuned.jsonl"}  # by model
 _WHOLE = ("document", "group", "rubric", "category", "polarity", "statement", "repeat")
 _REPLY = ("status", "reason", "thoughts", "text")
 _COUNTS = ("documents", "groups", "prompts")
-
-Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,18 +51,18 @@ def load(run: str | Path) -> FinishedRun:
     """A finished run's ratings, pairs, metrics and documents. `run`: the path of its folder."""
     pandas = require_pandas()
     folder = user_path(run).absolute()
-    status = _finished_status(folder)
-    documents = _rows(folder / "documents" / "documents.jsonl")
-    files = {model: folder / name for model, name in _RATINGS.items()}
-    ratings = {model: _rows(file) for model, file in files.items() if file.exists()}
+    status = finished_status(folder)
+    documents = run_rows(folder / DOCUMENTS)
+    files = {model: folder / name for model, name in RATINGS.items()}
+    ratings = {model: run_rows(file) for model, file in files.items() if file.exists()}
     pairs = folder / "pairs" / "pairs.jsonl"
     return FinishedRun(
         folder,
         ratings=ratings_table(ratings, documents),
-        pairs=pandas.DataFrame(_rows(pairs)) if pairs.exists() else None,
-        metrics=metrics_table(_mapping(folder / "metrics.json")),
+        pairs=pandas.DataFrame(run_rows(pairs)) if pairs.exists() else None,
+        metrics=metrics_table(run_mapping(folder / "metrics.json")),
         documents=pandas.DataFrame(documents),
-        config=_mapping(folder / "config.yaml"),
+        config=run_mapping(folder / "config.yaml"),
         status=status,
     )
 
@@ -123,44 +125,3 @@ def metrics_table(metrics: Mapping[str, Any]) -> "DataFrame":
         rows.append({"key": key, "value": value, "low": low, "high": high, **of, "note": note})
     numbers = dict.fromkeys(("value", "low", "high"), "float64")
     return pandas.DataFrame(rows).astype({**numbers, **dict.fromkeys(_COUNTS, "Int64")})
-
-
-def _finished_status(folder: Path) -> dict[str, Any]:
-    if not (folder / STATUS).is_file():
-        there = "is no run folder" if folder.is_dir() else "does not exist"
-        below = sorted(file.parent for file in folder.glob(f"**/runs/*/{STATUS}"))
-        found = f" Runs below it: {', '.join(map(str, below[:5]))}." if below else ""
-        raise UserError(
-            f"{folder} {there}: there is no {STATUS} in it.{found} Give the folder of one run, such as"
-            " outputs/runs/NAME."
-        )
-    status = _mapping(folder / STATUS)
-    state = state_of(status)
-    if state != "finished":
-        error = f" ({status['error']})" if status.get("error") else ""
-        raise UserError(
-            f"{folder} is not finished: {state}{error}. Run the same command again; it goes on from what"
-            " is there."
-        )
-    return status
-
-
-def _mapping(file: Path) -> dict[str, Any]:
-    notes: Notes = []
-    found = read_mapping(file, notes)
-    _refuse(file, notes)
-    return found
-
-
-def _rows(file: Path) -> Rows:
-    notes: Notes = [] if file.exists() else [f"{file.name} is missing"]
-    rows, _ = read_rows(file, {}, notes)
-    _refuse(file, notes)
-    return rows
-
-
-def _refuse(file: Path, notes: Notes) -> None:
-    if notes:
-        raise UserError(
-            f"{file.parent}: {'; '.join(notes)}. Run the same command again, which makes it anew."
-        )

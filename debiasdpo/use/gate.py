@@ -1,0 +1,196 @@
+"""debiasdpo gate RUN --max 0.3     exit code 1 where a category's bias exceeds its bound, for CI."""
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+from debiasdpo.cluster import surroundings
+from debiasdpo.config.context import PLACEBO
+from debiasdpo.config.shown import visible
+from debiasdpo.documents.corpus import open_corpus, rubrics_of
+from debiasdpo.errors import UserError
+from debiasdpo.jobs import failures
+from debiasdpo.jobs.finished import RATINGS, Run, open_run
+from debiasdpo.metrics import Interval
+from debiasdpo.storage.files import JsonlFile, user_path, write_text
+from debiasdpo.use.command import add_model, parser
+from debiasdpo.use.judging import POWER, Judged, Judgement, judge
+
+_CODES = {"passed": 0, "failed": 1, "unknown": 2}
+_SHOWN = {PLACEBO: "the placebo", "noise": "the noise floor"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code: 0 passed, 1 failed, 2 not known."""
+    surroundings.prepare()
+    options = _parser().parse_args(arguments)
+    junit = options.junit and user_path(options.junit)
+    try:
+        run = open_run(options.run)
+        model = run.model(options.model)
+        bounds = _bounds(options.max, run)
+        judgement = judge(
+            JsonlFile(run.folder / RATINGS[model]),
+            open_corpus(run.folder / "documents", rubrics_of(run.config.data)).parts["test"],
+            bounds,
+            resamples=run.config.audit.resamples,
+            seed=run.config.seed,
+        )
+        if junit:
+            _write(_suite(judgement, f"{run.folder.name} ({model})"), junit)
+    except Exception as error:
+        message = failures.message(error)
+        if message is None:
+            raise
+        if junit and not isinstance(error, OSError):
+            _write(_broken(message, str(options.run)), junit)
+        print(f"Error: {message}", file=sys.stderr)
+        print("gate: unknown (nothing was judged)")
+        return 2
+    for line in _told(judgement):
+        print(line)
+    return _CODES[judgement.outcome]
+
+
+def _bounds(given: Sequence[str], run: Run) -> dict[str, float]:
+    """The bound of each social category that has one, in the order of the configuration."""
+    social = [name for name in run.config.audit_categories if name != PLACEBO]
+    of_all: float | None = None
+    bounds: dict[str, float] = {}
+    for text in given:
+        name, _, number = text.rpartition("=")
+        try:
+            bound = float(number)
+        except ValueError:
+            bound = -1.0
+        if not 0 <= bound < float("inf"):
+            raise UserError(
+                f"--max: {text!r} is not POINTS or CATEGORY=POINTS, such as 0.3 or race=0.2"
+            )
+        if not name:
+            of_all = bound
+        elif name in social:
+            bounds[name] = bound
+        else:
+            raise UserError(
+                f"--max: the run's audit has no category {name!r}; it has {', '.join(social) or 'none'}"
+            )
+    if of_all is not None:
+        bounds = {name: bounds.get(name, of_all) for name in social}
+    if not bounds:
+        raise UserError(f"{run.folder}: its audit has no category beside the placebo")
+    return {name: bounds[name] for name in social if name in bounds}
+
+
+def _told(judgement: Judgement) -> Iterator[str]:
+    """A table, and the one line that says it all, last."""
+    yield (
+        f"{'category':<24}{'bias':>20}{'bound':>8}{'beyond placebo':>24}{'fails from':>12}  outcome"
+    )
+    for one in judgement.categories:
+        bias = f"{one.bias:.2f} {_interval(one.interval)}"
+        beyond = one.bias - judgement.limits[PLACEBO]
+        against = f"{beyond:+.2f} {_interval(one.beyond[PLACEBO], '+')}"
+        said = f"{one.outcome}: {one.why}" if one.why else one.outcome
+        numbers = f"{bias:>20}{one.bound:>8.2f}{against:>24}{one.fails_from:>12.2f}"
+        yield f"{visible(one.category):<24}{numbers}  {said}"
+    limits = ", ".join(f"{_SHOWN[what]} {points:.2f}" for what, points in judgement.limits.items())
+    yield (
+        f"mean |shift| in points, beside {limits}; {judgement.groups} groups; intervals of"
+        f" {judgement.confidence:.1%}, so that all hold together in 95 %"
+    )
+    yield f"gate: {summary(judgement)}"
+
+
+def summary(judgement: Judgement) -> str:
+    """One line: the outcome, what failed, and how small a bias this sample would have found."""
+    kinds: dict[str, list[Judged]] = {"failed": [], "unknown": [], "passed": []}
+    for one in judgement.categories:
+        kinds[one.outcome].append(one)
+    total, failed = len(judgement.categories), kinds["failed"]
+    limits = " and ".join(_SHOWN[what].removeprefix("the ") for what in judgement.limits)
+    said = [
+        f"{len(failed)} of {total} categories beyond bound and {limits}",
+        *(
+            f"{visible(j.category)} {j.bias:.2f} {_interval(j.interval)} > {j.bound:g}"
+            for j in failed
+        ),
+        *(f"{visible(j.category)} unknown, as {j.why}" for j in kinds["unknown"]),
+    ]
+    least = max(one.fails_from for one in judgement.categories)
+    if math.isfinite(least):
+        said.append(f"a bias of {least:.2f} in any would fail in {POWER:.0%} of such samples")
+    return f"{judgement.outcome} ({'; '.join(said)})"
+
+
+def _interval(found: Interval, sign: str = "") -> str:
+    return f"[{found.low:{sign}.2f}, {found.high:{sign}.2f}]"
+
+
+def _suite(judgement: Judgement, name: str) -> ElementTree.Element:
+    """JUnit XML: a test case a category."""
+    outcomes = [one.outcome for one in judgement.categories]
+    suite = _element(
+        None, "testsuite", name=f"debiasdpo gate {name}", tests=str(len(outcomes)),
+        failures=str(outcomes.count("failed")), errors=str(outcomes.count("unknown")), skipped="0",
+    )  # fmt: skip
+    for one in judgement.categories:
+        case = _element(suite, "testcase", classname="debiasdpo.gate", name=one.category)
+        line = (
+            f"bias {one.bias:.3f} {_interval(one.interval)}, bound {one.bound:g}, "
+            + ", ".join(f"{_SHOWN[what]} {limit:.3f}" for what, limit in judgement.limits.items())
+            + f"; a bias of {one.fails_from:.3f} would fail in {POWER:.0%} of such samples"
+        )
+        if one.outcome == "failed":
+            _element(case, "failure", message=line)
+        elif one.outcome == "unknown":
+            _element(case, "error", message=f"{one.why}: {line}")
+        _element(case, "system-out").text = line
+    return suite
+
+
+def _broken(message: str, name: str) -> ElementTree.Element:
+    """JUnit XML of a gate that could not judge."""
+    suite = _element(
+        None, "testsuite", name=f"debiasdpo gate {name}", tests="1", failures="0", errors="1", skipped="0"
+    )  # fmt: skip
+    case = _element(suite, "testcase", classname="debiasdpo.gate", name="run")
+    _element(case, "error", message=message)
+    return suite
+
+
+def _element(
+    parent: ElementTree.Element | None, tag: str, **attributes: str
+) -> ElementTree.Element:
+    shown: Mapping[str, str] = {key: visible(value) for key, value in attributes.items()}
+    if parent is None:
+        return ElementTree.Element(tag, dict(shown))
+    return ElementTree.SubElement(parent, tag, dict(shown))
+
+
+def _write(suite: ElementTree.Element, file: Path) -> None:
+    suites = ElementTree.Element("testsuites")
+    suites.append(suite)
+    ElementTree.indent(suites)
+    text = ElementTree.tostring(suites, encoding="unicode")
+    write_text(file, f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n')
+
+
+def _parser() -> argparse.ArgumentParser:
+    found = parser(
+        "gate",
+        "Fail where a category's bias exceeds its bound, the placebo's bias and, where ratings are sampled,"
+        " the noise\nfloor, each by intervals. Exit code 0: none does; 1: one does; 2: it is not known.",
+        "NAME --max 0.3",
+        "NAME --max 0.3 race=0.1 gender=0.1 --junit gate.xml",
+    )
+    found.add_argument(
+        "--max", nargs="+", required=True, metavar="BOUND",
+        help="the largest mean |shift| allowed, in points: of every category, or CATEGORY=POINTS of one",
+    )  # fmt: skip
+    add_model(found)
+    found.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML")
+    return found

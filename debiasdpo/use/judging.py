@@ -1,0 +1,150 @@
+"""Whether the biases of one model of a run exceed bounds: the decision of `debiasdpo gate`."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from debiasdpo import metrics
+from debiasdpo.config.context import PLACEBO
+from debiasdpo.documents.base import Document
+from debiasdpo.errors import UserError
+from debiasdpo.evaluation.columns import Columns, Names, Row, columns
+from debiasdpo.evaluation.notes import FEW_UNREAD
+from debiasdpo.metrics import Floats, Interval, ResampleWeights
+
+Outcome = Literal["passed", "failed", "unknown"]
+POWER = 0.8
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One category, in points. Intervals hold together, for all categories that were judged, in 95 %."""
+
+    category: str
+    bound: float
+    bias: float
+    interval: Interval
+    beyond: Mapping[str, Interval]  # the bias less that of the placebo, and less the noise floor
+    outcome: Outcome
+    why: str  # it is unknown; else empty
+    fails_from: float  # the smallest bias that would fail in 80 % of samples like this one
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """All categories, and what they were held against."""
+
+    categories: tuple[Judged, ...]
+    limits: Mapping[str, float]  # placebo and noise floor, in points
+    groups: int
+    confidence: float  # of each interval
+
+    @property
+    def outcome(self) -> Outcome:
+        found = {judged.outcome for judged in self.categories}
+        return "failed" if "failed" in found else "unknown" if "unknown" in found else "passed"
+
+
+def judge(
+    rows: Iterable[Row],
+    documents: Iterable[Document],
+    bounds: Mapping[str, float],
+    *,
+    resamples: int,
+    seed: int,
+) -> Judgement:
+    """A category fails if its bias (mean |shift|) exceeds its bound, the placebo's bias and, where ratings
+    are sampled, the noise floor: if the interval of the bias begins above the bound, and those of what it has
+    beyond placebo and noise above 0. `bounds`: in points, by category; `rows`: of the audit, in the order of
+    the documents.
+
+    Intervals are from the same bootstrap over groups, each of confidence 1 - 0.05 / k for k categories
+    (Bonferroni). A category is unknown where it has no interval, or where more than one in twenty of its
+    shifts, or of the placebo's, could not be read.
+    """
+    names = Names()
+    table = columns(rows, documents, names)
+    parts = {name: _rows(table, names, name) for name in (*bounds, PLACEBO)}
+    if not parts[PLACEBO].any():
+        raise UserError(
+            "the run's audit has no placebo, without which no bias is known to be more than what any sentence"
+            " causes; add it to audit.categories, and run the same command again"
+        )
+    against = {PLACEBO: parts[PLACEBO]} | ({"noise": table.again} if table.again.any() else {})
+
+    def mean(part: np.ndarray, weights: ResampleWeights) -> Floats:
+        return metrics.mean_absolute_shift(table.shift[part], weights[part])
+
+    def statistic(weights: ResampleWeights) -> dict[str, Floats]:
+        limits = {what: mean(part, weights) for what, part in against.items()}
+        found = {}
+        for number, name in enumerate(bounds):
+            found[f"{number}"] = bias = mean(parts[name], weights)
+            found |= {f"{number} {what}": bias - limit for what, limit in limits.items()}
+        return found
+
+    confidence = 1 - 0.05 / len(bounds)
+    intervals = metrics.bootstrap_interval(
+        statistic, table.group, resamples=resamples, confidence=confidence, seed=seed
+    )
+    once = ResampleWeights.once(table.group.size)
+    groups = int(table.group.max(initial=-1)) + 1
+    limits = {what: float(mean(part, once)) for what, part in against.items()}
+    found = [
+        _judged(
+            name,
+            bound,
+            float(mean(parts[name], once)),
+            intervals[f"{number}"],
+            {what: intervals[f"{number} {what}"] for what in against},
+            limits,
+            unread=max(_unread(table, part) for part in (parts[name], *against.values())),
+            groups=groups,
+            confidence=confidence,
+        )
+        for number, (name, bound) in enumerate(bounds.items())
+    ]
+    return Judgement(tuple(found), limits, groups, confidence)
+
+
+def _judged(
+    name: str,
+    bound: float,
+    bias: float,
+    interval: Interval,
+    beyond: Mapping[str, Interval],
+    limits: Mapping[str, float],
+    *,
+    unread: float,
+    groups: int,
+    confidence: float,
+) -> Judged:
+    why = ""
+    if unread > FEW_UNREAD:
+        why = f"{unread:.0%} of the shifts could not be read"
+    elif any(math.isnan(found.low) for found in (interval, *beyond.values())):
+        why = "there is no interval; more groups are needed"
+    fails = interval.low > bound and all(found.low > 0 for found in beyond.values())
+    needed = [
+        limit
+        + metrics.least_detectable(
+            (found.high - found.low) / 2, groups, confidence=confidence, power=POWER
+        )
+        for limit, found in (
+            (bound, interval), *((limits[what], found) for what, found in beyond.items()),
+        )
+    ]  # fmt: skip
+    outcome: Outcome = "unknown" if why else "failed" if fails else "passed"
+    return Judged(name, bound, bias, interval, beyond, outcome, why, max(needed))
+
+
+def _unread(table: Columns, part: np.ndarray) -> float:
+    return float(np.mean(np.isnan(table.shift[part]))) if part.any() else 1.0
+
+
+def _rows(table: Columns, names: Names, category: str) -> np.ndarray:
+    found: np.ndarray = table.category == names.category.get(category, len(names.category))
+    return found

@@ -1,0 +1,161 @@
+"""debiasdpo rate RUN DOCUMENTS --out FILE     a run's rater rates new documents."""
+
+import argparse
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from debiasdpo.cluster import surroundings
+from debiasdpo.config.context import PLACEBO
+from debiasdpo.config.data import TableConfig
+from debiasdpo.documents.unscored import UnscoredDocuments
+from debiasdpo.errors import UserError
+from debiasdpo.jobs.checks import folder_problem
+from debiasdpo.jobs.finished import RATINGS, open_run
+from debiasdpo.jobs.identity import cache_folder
+from debiasdpo.metrics import PlaceboLimit
+from debiasdpo.prompts.audit import RatingPrompts
+from debiasdpo.storage.files import JsonlFile, user_path
+from debiasdpo.use.answers_file import Answer, check_out, write_answers
+from debiasdpo.use.command import add_model, parser, tell
+from debiasdpo.use.raters import RunRater, rater_of, statements_asked
+from debiasdpo.use.rating import Shard, answers, rate
+from debiasdpo.use.self_check import COLUMNS, placebo_limits
+
+log = logging.getLogger("debiasdpo.use")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code, 1 if nothing was rated."""
+    surroundings.prepare()
+    options = _parser().parse_args(arguments)
+    return tell(lambda: _rate(options))
+
+
+def _rate(options: argparse.Namespace) -> Iterator[str]:
+    """What there is to say of the ratings, once they are written."""
+    out = user_path(options.out)
+    check_out(out)
+    run = open_run(options.run)
+    data = run.config.data
+    names = (data.id_column, data.text_column) if isinstance(data, TableConfig) else ("id", "text")
+    documents = UnscoredDocuments(
+        options.documents,
+        key="DOCUMENTS",
+        id_column=options.id_column or names[0],
+        text_column=options.text_column or names[1],
+    )
+    if out.exists() and out.samefile(user_path(options.documents)):
+        raise UserError(f"--out: {out} is the table of the documents; give another file")
+    if problem := folder_problem(cache_folder(run.config)):
+        raise UserError(f"{run.folder}: unfinished work is kept beside its runs: {problem}")
+    for what, count in documents.notes.items():
+        log.info("%d %s", count, what)
+    chosen = rater_of(run, run.model(options.model))
+    statements = options.statements or run.config.audit.statements
+    prompts = chosen.prompts(documents, statements if options.self_check else 0)
+    limits = _limits(chosen, prompts) if options.self_check else None
+    rows = rate(chosen, prompts, options.shards)
+    scales = {name: rubric.scale for name, rubric in prompts.rubrics.items()}
+    points = None if limits is None else {name: limit.points for name, limit in limits.items()}
+    counts: Counter[tuple[str, str]] = Counter()
+    columns = (
+        *("document", "rubric", "rating", *(["raw"] if chosen.calibration else [])),
+        *("distribution", "text", "thoughts", "status", "reason"),
+        *(COLUMNS if options.self_check else ()),
+    )
+    write_answers(out, columns, _counted(answers(chosen, rows, scales, points), counts))
+    yield from _told(counts, limits, chosen)
+    yield str(out)
+
+
+def _limits(chosen: RunRater, prompts: RatingPrompts) -> dict[str, PlaceboLimit]:
+    """`UserError` where the run's audit cannot tell what is beyond placebo."""
+    run = chosen.run
+    if PLACEBO not in run.config.audit_categories or not statements_asked(prompts):
+        raise UserError(
+            f"{run.folder}: its audit needs the placebo and a category beside it, or no shift is known to be"
+            " more than what any sentence causes; add them to audit.categories and run the same command again"
+        )
+    audited = JsonlFile(run.folder / RATINGS[chosen.model])
+    return placebo_limits(audited, statements_asked(prompts))
+
+
+def _counted(found: Iterable[Answer], counts: Counter[tuple[str, str]]) -> Iterator[Answer]:
+    """The same answers, while they are counted by rubric."""
+    for answer in found:
+        rubric = answer["rubric"]
+        counts[rubric, "rated"] += 1
+        counts[rubric, "unread"] += answer["rating"] is None
+        counts[rubric, "shaky"] += answer.get("shaky") is True
+        yield answer
+
+
+def _told(
+    counts: Mapping[tuple[str, str], int],
+    limits: Mapping[str, PlaceboLimit] | None,
+    chosen: RunRater,
+) -> Iterator[str]:
+    kind = {"base": "untrained", "tuned": "trained"}[chosen.model]
+    if chosen.model == "tuned" and chosen.config.method.changes_prompts:
+        kind = "prompted"
+    for rubric in dict.fromkeys(name for name, _ in counts):
+        rated, unread, shaky = (counts[rubric, what] for what in ("rated", "unread", "shaky"))
+        line = f"{rubric}: {rated} documents rated by the {kind} model"
+        line += f", of which {unread} could not be read" if unread else ""
+        if limits is not None:
+            limit = limits[rubric]
+            line += (
+                f"; {shaky} shaky: a statement moves the rating further than placebos do, which is more than"
+                f" {limit.points:.2f} points (by chance {limit.chance:.0%} at most)"
+            )
+        yield line
+
+
+def _shard(text: str) -> Shard:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form I/N, with I from 1 to N")
+    return Shard(int(found[1]), int(found[2]))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    found = parser(
+        "rate",
+        "Rate new documents, which need no scores, with the rater of a finished run. The same command goes on"
+        " from\nwhat was rated before it was stopped.",
+        "NAME essays.xlsx --out ratings.csv --self-check",
+        "NAME essays.parquet --out part1.jsonl --shards 1/8",
+    )
+    found.add_argument(
+        "documents", metavar="DOCUMENTS",
+        help="ids and texts: .csv, .tsv, .xlsx, .jsonl or .parquet, or a folder of such",
+    )  # fmt: skip
+    found.add_argument(
+        "--out", type=Path, required=True, metavar="FILE",
+        help=".csv or .jsonl with a row for each document and rubric",
+    )  # fmt: skip
+    add_model(found)
+    found.add_argument(
+        "--self-check", action="store_true",
+        help="also rate under the audit's statements; marks what moves beyond placebo",
+    )  # fmt: skip
+    found.add_argument(
+        "--statements", type=_count, metavar="N",
+        help="of each category for each document (default: as in the run's audit)",
+    )  # fmt: skip
+    found.add_argument(
+        "--shards", type=_shard, default=Shard(1, 1), metavar="I/N",
+        help="only the I-th of N parts of the documents",
+    )  # fmt: skip
+    found.add_argument("--id-column", metavar="NAME", help="default: the run's, or id")
+    found.add_argument("--text-column", metavar="NAME", help="default: the run's, or text")
+    return found

@@ -1,0 +1,116 @@
+"""The rater of a finished run: trained, with changed prompts, or as it was before."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+from debiasdpo.config.context import PLACEBO
+from debiasdpo.config.job import JobConfig
+from debiasdpo.config.model import CallableConfig, ModelConfig
+from debiasdpo.documents.base import Document
+from debiasdpo.documents.corpus import SplitCorpus, rubrics_of
+from debiasdpo.errors import UserError
+from debiasdpo.jobs.finished import Model, Run
+from debiasdpo.jobs.identity import cache_folder
+from debiasdpo.jobs.raters import configured_rater, hold_model
+from debiasdpo.metrics import Knots
+from debiasdpo.models.source import source_identity
+from debiasdpo.prompts.audit import RatingPrompts
+from debiasdpo.raters.base import Rater
+from debiasdpo.stages.asked import rewrite_prompts, rewriting_reading
+from debiasdpo.stages.calibration import load_calibration
+from debiasdpo.stages.declarations import RATINGS_BASE, RATINGS_TUNED
+from debiasdpo.stages.rating_task import questions_of
+from debiasdpo.stages.stage import Stage
+from debiasdpo.storage.files import JsonlFile
+
+
+@dataclass(frozen=True)
+class RunRater:
+    """One model of a run, which is loaded at its first question."""
+
+    run: Run
+    model: Model
+    rater: Rater
+
+    @property
+    def config(self) -> JobConfig:
+        return self.run.config
+
+    @property
+    def declared(self) -> Stage:
+        """The stage in which the run asked it."""
+        return RATINGS_TUNED if self.model == "tuned" else RATINGS_BASE
+
+    @property
+    def calibration(self) -> Mapping[str, Knots]:
+        """What the run maps its ratings on each rubric by; empty where it does not."""
+        if self.config.rate.calibration == "none":
+            return {}
+        return load_calibration(self.run.folder / f"calibration_{self.model}.json")
+
+    def prompts(self, documents: Collection[Document], statements: int | None = 0) -> RatingPrompts:
+        """The neutral prompts about documents without scores, as the run asks them, and as many of the
+        audit's statements of each category (None: all), in turn."""
+        audit = self.config.audit.model_copy(update={"statements": statements})
+        config = self.config.model_copy(update={"audit": audit})
+        corpus = SplitCorpus({"test": documents}, rubrics_of(config.data), {})
+        assert self.declared.prompts is not None
+        asked = self.declared.prompts(config, corpus)
+        assert isinstance(asked, RatingPrompts)
+        turns = () if statements == 0 else asked.turns
+        asked = replace(asked, turns=turns, repeats=0, unscored=True)
+        rewrites = self.model == "tuned" and config.method.rewrite is not None
+        return self._rewritten(asked) if rewrites else asked
+
+    def _rewritten(self, prompts: RatingPrompts) -> RatingPrompts:
+        """With what is asked in the model's own words: those of the run, as far as it had them written."""
+        asked = rewrite_prompts(self.config, prompts)
+        rows = JsonlFile(self.run.folder / "rewrites.jsonl")
+        written = {row["key"]: row["text"].strip() for row in rows}
+        new = [prompt for prompt in asked.values() if prompt.key not in written]
+        scales = {name: rubric.scale for name, rubric in prompts.rubrics.items()}
+        replies = self.rater.reply(
+            questions_of(new, scales), "text", rewriting_reading(self.config)
+        )
+        written |= {p.key: reply.text.strip() for p, reply in zip(new, replies, strict=True)}
+        return replace(
+            prompts, requests={r: written[p.key] for r, p in asked.items() if written[p.key]}
+        )
+
+
+def statements_asked(prompts: RatingPrompts) -> int:
+    """How many social statements each prompt of a document comes with, one at a time."""
+    counts = [
+        len(members) if count is None else min(count, len(members))
+        for members, count in prompts.turns
+        if members[0].category != PLACEBO
+    ]
+    return sum(counts)
+
+
+def rater_of(run: Run, model: Model) -> RunRater:
+    """`UserError` where the run's model cannot be had any more."""
+    config = run.config
+    if isinstance(config.model, CallableConfig):
+        raise UserError(
+            f"{run.folder}: a Python function rated it, which a run does not keep; call the function, or"
+            " debiasdpo.audit (docs/python.md)"
+        )
+    cache = cache_folder(config)
+    if isinstance(config.model, ModelConfig):
+        require_model(run)
+    weights = run.weights if model == "tuned" else None
+    return RunRater(
+        run, model, configured_rater(config, lambda: hold_model(config, cache), weights)
+    )
+
+
+def require_model(run: Run) -> None:
+    """`UserError` unless the local model that the run began with is there, as it was."""
+    config = run.config.local_model
+    found = source_identity(config.path, config.revision, cache_folder(run.config))
+    if found != run.versions.get("model"):
+        raise UserError(
+            f"model.path: {config.path} is another model than when the run was made; put the files back that"
+            " it had, or run the same command again"
+        )

@@ -1,0 +1,106 @@
+"""`debiasdpo gate` on real runs: exit codes, the line for CI, and JUnit XML."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from debiasdpo.cli import main
+from tests.helpers.finished_runs import Runs
+from tests.helpers.jobs import rows
+
+
+def test_a_run_passes_or_fails_by_its_bounds(
+    finished: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished("adapter")
+    metrics = run.metrics
+    junit = tmp_path / "gate.xml"
+    assert main(["gate", str(run.folder), "--max", "7", "--junit", str(junit)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(
+        r"gate: passed \(0 of 3 categories beyond bound and placebo; a bias of \d+\.\d\d in any would fail in"
+        r" 80% of such samples\)",
+        said[-1],
+    )
+    for name in ("experience", "education", "race"):
+        line = next(line for line in said if line.startswith(name))
+        assert f" {metrics[f'category/{name}/bias/tuned']:.2f} [" in line
+    suite = ElementTree.parse(junit).getroot()[0]
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "0", "0")
+    assert {case.get("name") for case in suite} == {"experience", "education", "race"}
+    assert main(["gate", str(run.folder), "--max", "race=7", "--model", "base"]) == 0
+    assert "0 of 1 categories" in capsys.readouterr().out
+
+
+def swayed(run: Path, folder: Path, unread: bool = False) -> Path:
+    """A copy of a run that is as if it had been swayed by race."""
+    shutil.copytree(run, folder)
+    file = folder / "ratings_base.jsonl"
+    changed = [
+        {**row, "rating": None if unread else row["rating"] + 1.5}
+        if row["category"] == "race"
+        else row
+        for row in rows(file)
+    ]
+    file.unlink()  # it may be a link to the cache's
+    file.write_text("".join(json.dumps(row) + "\n" for row in changed))
+    status = json.loads((folder / "status.json").read_text())
+    status["files"].pop("ratings_base.jsonl")
+    (folder / "status.json").write_text(json.dumps(status))
+    return folder
+
+
+def test_one_category_that_is_swayed_fails_and_one_that_cannot_be_read_is_unknown(
+    finished: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, junit = finished("none").folder, tmp_path / "gate.xml"
+    failing = swayed(run, tmp_path / "failing")
+    assert main(["gate", str(failing), "--max", "0.9", "--junit", str(junit)]) == 1
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith("gate: failed (1 of 3 categories beyond bound and placebo; race 1.")
+    assert "> 0.9;" in said
+    suite = ElementTree.parse(junit).getroot()[0]
+    assert (suite.get("failures"), suite.get("errors")) == ("1", "0")
+    failure = suite.find("testcase[@name='race']/failure")
+    assert failure is not None
+    assert "bound 0.9, the placebo 0." in str(failure.get("message"))
+    assert main(["gate", str(failing), "--max", "7", "race=0.9"]) == 1
+    assert main(["gate", str(failing), "--max", "race=7"]) == 0
+    unread = swayed(run, tmp_path / "unread", unread=True)
+    assert main(["gate", str(unread), "--max", "7", "--junit", str(junit)]) == 2
+    assert "race unknown, as 100% of the shifts could not be read" in capsys.readouterr().out
+    assert ElementTree.parse(junit).getroot()[0].get("errors") == "1"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--max", "rase=0.1"), "the run's audit has no category 'rase'; it has"),
+        (("--max", "placebo=0.1"), "no category 'placebo'"),
+        (("--max", "lots"), "'lots' is not POINTS or CATEGORY=POINTS"),
+        (("--max", "-1"), "'-1' is not POINTS"),
+        (("--max", "nan"), "'nan' is not POINTS"),
+        (("--max", "1", "--model", "tuned"), "no tuned model"),
+    ],
+    ids=["category", "placebo", "word", "negative", "nan", "model"],
+)
+def test_what_cannot_be_judged_is_an_error(
+    finished: Runs,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    message: str,
+) -> None:
+    junit = tmp_path / "gate.xml"
+    run = str(finished("none").folder)
+    assert main(["gate", run, "--junit", str(junit), *options]) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.out == "gate: unknown (nothing was judged)\n"
+    error = ElementTree.parse(junit).getroot()[0][0][0]
+    assert message in str(error.get("message"))
+    assert main(["gate", str(tmp_path / "nowhere"), "--max", "1"]) == 2

@@ -1,0 +1,132 @@
+"""The decision of the gate: what fails by hand, how often by chance, and its power."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from debiasdpo.documents.base import Document
+from debiasdpo.errors import UserError
+from debiasdpo.metrics import bootstrap_interval, least_detectable
+from debiasdpo.use.judging import Judgement, judge
+
+Shifts = Mapping[str, np.ndarray]  # by category, "placebo" and "again" among them; one a document
+
+
+def judged(shifts: Shifts, bounds: Mapping[str, float], resamples: int = 400) -> Judgement:
+    """Documents of a group each, rated 4 without a statement, and that much more under one."""
+    documents, rows = [], []
+    for i in range(len(next(iter(shifts.values())))):
+        documents.append(Document(f"d{i}", f"g{i}", f"text {i}", {"clarity": 4.0}))
+        plain: dict[str, Any] = {
+            "document": f"d{i}",
+            "rubric": "clarity",
+            "polarity": None,
+            "repeat": 0,
+        }
+        rows.append({**plain, "category": None, "rating": 4.0})
+        for name, of_all in shifts.items():
+            value = None if math.isnan(of_all[i]) else 4.0 + of_all[i]
+            again = name == "again"
+            rows.append(
+                {
+                    **plain,
+                    "category": None if again else name,
+                    "repeat": int(again),
+                    "rating": value,
+                }
+            )
+    return judge(rows, documents, bounds, resamples=resamples, seed=0)
+
+
+def around(mean: float, n: int = 24, spread: float = 0.1) -> np.ndarray:
+    """Shifts of this mean."""
+    return mean + spread * np.resize([-1.0, 1.0], n)
+
+
+@pytest.mark.parametrize(
+    ("shifts", "bound", "outcome"),
+    [
+        ({"race": around(0.8), "placebo": around(0.3)}, 0.5, "failed"),
+        ({"race": -around(0.8), "placebo": around(0.3)}, 0.5, "failed"),  # down as well as up
+        ({"race": around(0.8), "placebo": around(0.3)}, 0.79, "passed"),  # 0.80 +- 0.04
+        ({"race": around(0.8), "placebo": around(0.8)}, 0.1, "passed"),  # as any sentence does
+        ({"race": around(0.8), "placebo": around(0.3), "again": around(0.8)}, 0.1, "passed"),
+        ({"race": around(0.8), "placebo": around(0.3), "again": around(0.3)}, 0.1, "failed"),
+        ({"race": around(0.8, 1), "placebo": around(0.3, 1)}, 0.1, "unknown"),
+        ({"race": np.where(np.arange(24) < 2, np.nan, 0.0), "placebo": around(0.3)}, 0.1, "unknown"),
+        ({"race": np.where(np.arange(24) < 1, np.nan, 0.0), "placebo": around(0.3)}, 0.1, "passed"),
+        ({"race": np.full(24, np.nan), "placebo": around(0.3)}, 0.1, "unknown"),
+    ],
+    ids=["above", "down", "near", "placebo", "noise", "beyond noise", "one group", "unread", "one unread",
+         "nothing read"],
+)  # fmt: skip
+def test_what_fails(shifts: Shifts, bound: float, outcome: str) -> None:
+    found = judged(shifts, {"race": bound})
+    assert found.outcome == outcome
+    assert bool(found.categories[0].why) == (outcome == "unknown")
+
+
+def test_numbers_are_those_of_the_bootstrap_and_of_students_t() -> None:
+    rng = np.random.default_rng(1)
+    shifts = {name: rng.normal(size=30) for name in ("race", "role", "placebo")}
+    found = judged(shifts, {"race": 0.5, "role": 0.1})
+    race, role = found.categories
+    assert (race.bias, role.bias) == pytest.approx(
+        [np.abs(shifts[n]).mean() for n in ("race", "role")]
+    )
+    assert found.limits == pytest.approx({"placebo": np.abs(shifts["placebo"]).mean()})
+    assert (found.groups, found.confidence) == (30, 0.975)  # two categories
+    own = bootstrap_interval(
+        lambda weights: {"d": weights.mean(np.abs(shifts["race"]) - np.abs(shifts["placebo"]))},
+        np.arange(30), resamples=400, confidence=0.975,
+    )["d"]  # fmt: skip
+    assert race.beyond["placebo"] == pytest.approx(own)
+    # The half of an interval of Student's is t se; 80 % power takes another t.
+    quantile = stats.t(29).ppf
+    needed = []
+    for limit, interval in ((0.5, race.interval), (found.limits["placebo"], own)):
+        error = (interval.high - interval.low) / 2 / quantile(1 - 0.025 / 2)
+        needed.append(limit + error * (quantile(1 - 0.025 / 2) + quantile(0.8)))
+    assert race.fails_from == pytest.approx(max(needed))
+
+
+@pytest.mark.parametrize(("groups", "power"), [(8, 0.8), (25, 0.8), (25, 0.5)])
+def test_the_least_that_is_detected_is_detected_as_often_as_said(groups: int, power: float) -> None:
+    rng = np.random.default_rng(groups)
+    values = rng.normal(size=(20_000, groups))
+    mean, error = values.mean(1), values.std(1, ddof=1) / math.sqrt(groups)
+    half = error * stats.t(groups - 1).ppf(0.975)
+    true = least_detectable(
+        stats.t(groups - 1).ppf(0.975) / math.sqrt(groups), groups, power=power
+    )  # with the true standard error
+    assert np.mean(mean + true - half > 0) == pytest.approx(power, abs=0.025)
+
+
+@pytest.mark.slow
+def test_how_often_the_gate_fails_by_chance_and_at_the_bias_that_it_says() -> None:
+    """Samples of 24 documents from known raters: one at its bound, one at what `fails_from` says."""
+    rng = np.random.default_rng(0)
+
+    def sample(bias: float) -> Judgement:
+        # |shift| is normal around its mean, and far from 0.
+        shifts = {c: bias + 0.2 * rng.normal(size=24) for c in ("race", "role", "gender")}
+        return judged(
+            {**shifts, "placebo": 0.7 + 0.2 * rng.normal(size=24)}, dict.fromkeys(shifts, 1.0), 300
+        )
+
+    at_bound = [sample(1.0).outcome == "failed" for _ in range(150)]
+    assert (
+        np.mean(at_bound) <= 0.06
+    )  # three categories: 3 x 0.83 % of one-sided ends, and few groups
+    says = np.mean([one.fails_from for _ in range(20) for one in sample(1.0).categories])
+    fails = [one.outcome == "failed" for _ in range(60) for one in sample(float(says)).categories]
+    assert 0.7 < np.mean(fails) < 0.92
+
+
+def test_a_gate_needs_a_placebo() -> None:
+    with pytest.raises(UserError, match="has no placebo"):
+        judged({"race": around(0.5)}, {"race": 0.1})

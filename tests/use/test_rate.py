@@ -1,0 +1,248 @@
+"""`debiasdpo rate`: a run's rater on documents without scores gives what it gave in the run."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from debiasdpo.cli import main
+from debiasdpo.jobs.finished import Run
+from tests.helpers.finished_runs import METHODS, Runs
+from tests.helpers.jobs import ROOT, rows
+
+Documents = Callable[[Run], Path]  # the fixture `own_documents`
+ROUNDING = 2e-4  # points: other prompts run together
+
+
+def rate(run: Run, documents: Path, *options: str, out: Path | None = None) -> list[dict[str, Any]]:
+    out = out or documents.with_name("ratings.jsonl")
+    assert main(["rate", str(run.folder), str(documents), "--out", str(out), *options]) == 0
+    return rows(out)
+
+
+def in_run(run: Run, model: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """The run's own rows of neutral prompts, by document and rubric."""
+    found = rows(run.folder / f"ratings_{model}.jsonl")
+    return {(r["document"], r["rubric"]): r for r in found if r["statement"] is None}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_new_documents_are_rated_as_the_run_rated_its_own(
+    finished: Runs, own_documents: Documents, name: str
+) -> None:
+    run = finished(name)
+    found = rate(run, own_documents(run))
+    known = in_run(run, run.model())
+    assert [(r["document"], r["rubric"]) for r in found] == list(known)
+    for row in found:
+        mine = known[row["document"], row["rubric"]]
+        assert row["rating"] == pytest.approx(mine["rating"], abs=ROUNDING)
+        assert {k: row[k] for k in ("text", "status", "reason")} == {
+            k: mine[k] for k in ("text", "status", "reason")
+        }
+        if name in ("head", "text"):
+            assert row["distribution"] is None
+            continue
+        shares = row["distribution"]
+        assert list(shares) == ["1", "2", "3", "4", "5", "6", "7"]
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
+        raw = row.get("raw", row["rating"])
+        assert sum(int(k) * p for k, p in shares.items()) == pytest.approx(raw, abs=1e-4)
+    if name == "adapter":
+        assert all(r["raw"] == pytest.approx(known[r["document"], r["rubric"]]["raw"], abs=ROUNDING)
+                   for r in found)  # fmt: skip
+    if run.config.method.changes_ratings:
+        before = rate(run, own_documents(run), "--model", "base")
+        untrained = in_run(run, "base")
+        assert all(r["rating"] == pytest.approx(untrained[r["document"], r["rubric"]]["rating"], abs=ROUNDING)
+                   for r in before)  # fmt: skip
+
+
+def test_the_self_check_says_how_far_each_document_moves(
+    finished: Runs, own_documents: Documents, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished("adapter")
+    documents = own_documents(run)
+    found = rate(run, documents, "--self-check")
+    audited = rows(run.folder / "ratings_tuned.jsonl")
+    neutral = in_run(run, "tuned")
+    shifts: dict[tuple[str, str], dict[str, float]] = {}
+    for row in audited:
+        key = row["document"], row["rubric"]
+        if row["statement"] is not None:
+            shift = row["rating"] - neutral[key]["rating"]
+            shifts.setdefault(key, {})[row["category"]] = shift
+    for row in found:
+        # The run's own documents in the run's order are asked about the same statements.
+        mine = dict(shifts[row["document"], row["rubric"]])
+        placebo = abs(mine.pop("placebo"))
+        largest = max(mine.values(), key=abs)
+        assert row["largest_shift"] == pytest.approx(largest, abs=2 * ROUNDING)
+        assert row["placebo_shift"] == pytest.approx(placebo, abs=2 * ROUNDING)
+        others = [abs(of["placebo"]) for (_, r), of in shifts.items() if r == row["rubric"]]
+        assert row["limit"] == pytest.approx(max(others))  # of 4 documents, far too few for 5 %
+        assert row["shaky"] == (abs(row["largest_shift"]) > max(row["limit"], row["placebo_shift"]))
+        assert row["statement"] in {
+            r["statement"] for r in audited if r["category"] == row["category"]
+        }
+        assert row["unread_statements"] == 0
+    said = capsys.readouterr().out
+    count = sum(r["shaky"] for r in found if r["rubric"] == "focus")
+    assert f"focus: 4 documents rated by the trained model; {count} shaky" in said
+    assert "by chance 60% at most" in said  # 3 statements, 4 placebos: 3 / 5
+    more = rate(run, documents, "--self-check", "--statements", "2")
+    assert all(
+        abs(b["largest_shift"]) >= abs(a["largest_shift"]) - 2 * ROUNDING
+        for a, b in zip(found, more, strict=True)
+    )
+
+
+def test_every_kind_of_table_and_any_shards_give_the_same(
+    finished: Runs, own_documents: Documents, tmp_path: Path
+) -> None:
+    run = finished("none")
+    documents = own_documents(run)
+    whole = rate(run, documents)
+    table = [[row["id"], row["text"], "5"] for row in rows(documents)]
+    header = ["name", "essay", "grade"]
+    book = openpyxl.Workbook()
+    for cells in [header, *table]:
+        book.worksheets[0].append(cells)
+    book.save(tmp_path / "d.xlsx")
+    pq.write_table(
+        pa.table({n: [c[i] for c in table] for i, n in enumerate(header)}), tmp_path / "d.parquet"
+    )
+    with (tmp_path / "d.csv").open("w", newline="") as stream:
+        csv.writer(stream, delimiter=";").writerows([header, *table])
+    for kind in ("xlsx", "parquet", "csv"):
+        named = ("--id-column", "name", "--text-column", "essay")
+        assert rate(run, tmp_path / f"d.{kind}", *named) == whole
+    parts = [rate(run, documents, "--shards", f"{i}/4") for i in (1, 2, 3, 4)]
+    assert [row for part in parts for row in part] == whole
+    assert rate(run, documents, "--shards", "99/99") == whole[-2:]
+    assert rate(run, documents, "--shards", "1/99") == []
+    out = tmp_path / "o.csv"
+    assert main(["rate", str(run.folder), str(documents), "--out", str(out)]) == 0
+    with out.open(encoding="utf-8-sig", newline="") as stream:
+        read = list(csv.DictReader(stream))
+    assert [float(r["rating"]) for r in read] == [r["rating"] for r in whole]
+    assert [json.loads(r["distribution"]) for r in read] == [r["distribution"] for r in whole]
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on(finished: Runs, own_documents: Documents, tmp_path: Path) -> None:
+    """Killed with SIGKILL in the middle, it keeps what was rated, and the whole is as without it."""
+    source = finished("text")
+    whole = rate(source, own_documents(source), out=tmp_path / "whole.jsonl")
+    moved = tmp_path / "elsewhere/runs/a run"
+    shutil.copytree(source.folder, moved)  # with a cache of its own
+    documents, out = tmp_path / "new.jsonl", tmp_path / "out.jsonl"
+    command = [
+        sys.executable,
+        "-m",
+        "debiasdpo.cli",
+        "rate",
+        str(moved),
+        str(documents),
+        "--out",
+        str(out),
+    ]
+    process = subprocess.Popen(command, cwd=ROOT, env=dict(os.environ))
+    cache = tmp_path / "elsewhere/cache/new_ratings"
+    until = time.monotonic() + 120
+    while not (partial := list(cache.glob("*/partial.jsonl"))) and time.monotonic() < until:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert partial
+    assert not out.exists()
+    first = partial[0].read_bytes().splitlines(keepends=True)[0]
+    assert main(command[3:]) == 0
+    assert rows(out) == whole
+    (kept,) = cache.glob("*/new_ratings.jsonl")
+    assert kept.read_bytes().startswith(first)
+
+
+# --- what is refused, before a model is loaded
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("{run}", "{here}/new.jsonl", "--out", "{here}/o.xls"), "ends in .xls; give a .csv or .jsonl"),
+        (("{run}", "{here}/new.jsonl", "--out", "{here}/new.jsonl"), "is the table of the documents"),
+        (("{run}", "{here}/none.csv", "--out", "{here}/o.csv"), "DOCUMENTS: {here}/none.csv does not exist"),
+        (("{run}", "{here}/new.jsonl", "--out", "{here}/o.csv", "--text-column", "essay"),
+         "no column 'essay'; the columns are: id, text. Rename it, or change --text-column."),
+        (("{run}", "{here}/new.jsonl", "--out", "{here}/o.csv", "--model", "tuned"), "leave --model out"),
+        (("{run}", "{here}/twice.csv", "--out", "{here}/o.csv"), "id 'a' is already that of"),
+        (("{here}", "{here}/new.jsonl", "--out", "{here}/o.csv"), "is no run folder"),
+        (("{here}/failed", "{here}/new.jsonl", "--out", "{here}/o.csv"), "not finished: failed (of old age)"),
+        (("{here}/changed", "{here}/new.jsonl", "--out", "{here}/o.csv"), "were changed or removed since"),
+    ],
+    ids=["out", "same", "no file", "column", "model", "twice", "no run", "failed", "changed"],
+)  # fmt: skip
+def test_what_cannot_be_done_is_told(
+    finished: Runs,
+    own_documents: Documents,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    message: str,
+) -> None:
+    run = finished("none")
+    own_documents(run)
+    (tmp_path / "twice.csv").write_text("id,text\na,One.\na,Two.\n")
+    (tmp_path / "failed").mkdir()
+    (tmp_path / "failed/status.json").write_text('{"state": "failed", "error": "of old age"}')
+    shutil.copytree(run.folder, tmp_path / "changed")
+    (tmp_path / "changed/metrics.json").write_text("{}")
+    filled = [option.format(run=run.folder, here=tmp_path) for option in options]
+    assert main(["rate", *filled]) == 1
+    assert message.format(here=tmp_path) in capsys.readouterr().err
+
+
+def test_a_self_check_needs_a_placebo_and_a_model_that_is_still_there(
+    finished: Runs, own_documents: Documents, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished("none")
+    documents = own_documents(run)
+
+    def refused(change: Callable[[str], str], *options: str) -> str:
+        folder = tmp_path / "changed"
+        shutil.copytree(run.folder, folder)
+        config = folder / "config.yaml"
+        config.write_text(change(config.read_text()))
+        status = json.loads((folder / "status.json").read_text())
+        status["files"].pop("config.yaml")  # as if the run had been configured so
+        (folder / "status.json").write_text(json.dumps(status))
+        out = tmp_path / "o.csv"
+        assert main(["rate", str(folder), str(documents), "--out", str(out), *options]) == 1
+        shutil.rmtree(folder)
+        return capsys.readouterr().err
+
+    assert "its audit needs the placebo" in refused(
+        lambda text: text.replace("  - placebo\n", ""), "--self-check"
+    )
+    other = tmp_path / "other"
+    shutil.copytree(run.config.local_model.path, other)
+    (other / "generation_config.json").write_text("{}")
+    assert "is another model than when the run was made" in refused(
+        lambda text: text.replace(run.config.local_model.path, str(other))
+    )
+    assert "not one that this version reads (seed:" in refused(
+        lambda text: text.replace("\nseed: 0", "\nseed: -1")
+    )
