@@ -9,7 +9,7 @@ from pathlib import Path
 MASK = "***"
 
 # Shorter values of an environment variable are words like "none" or "test", not secrets.
-_SHORTEST_SECRET = 6
+SHORTEST_SECRET = 6
 
 # Before "token" these name vocabulary (`pad_token`), not a credential.
 _VOCABULARY = re.compile(
@@ -103,7 +103,7 @@ def secret_values(environ: Mapping[str, str]) -> list[str]:
         if _names_secret(name) or name.upper().endswith("_KEY")
     }
     # Longest first: a secret that holds another must not leave its rest behind.
-    return sorted((v for v in values if len(v) >= _SHORTEST_SECRET), key=len, reverse=True)
+    return sorted((v for v in values if len(v) >= SHORTEST_SECRET), key=len, reverse=True)
 
 
 def _names_secret(key: str) -> bool:

@@ -21,7 +21,7 @@ HEAVY = {
     # tenths of a second; only one kind of input, output or printing needs them
     "pandas", "pyarrow", "openpyxl", "scipy", "matplotlib", "jinja2", "tqdm", "filelock",
     # extras, which need not be installed
-    "wandb", "wandb_workspaces", "ray", "submitit", "joblib",
+    "wandb", "wandb_workspaces", "ray", "submitit", "joblib", "openai", "httpx2", "genai_prices",
     "hydra_plugins.hydra_joblib_launcher", "hydra_plugins.hydra_submitit_launcher",
     # `debiasdpo --help`, a report and a rater from Python start without them
     "hydra", "omegaconf",

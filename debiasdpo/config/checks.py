@@ -159,11 +159,42 @@ def _batches(train: "TrainConfig", method: "MethodConfig") -> Iterable[str]:
 
 
 def _sampling(method: "MethodConfig", rate: "RateConfig") -> Iterable[str]:
-    if rate.temperature > 0 and not method.generates(rate.readout):
+    if rate.temperature and not method.generates(rate.readout):
         yield (
             f"rate.temperature: nothing is sampled with rate.readout=expected and method={method.name};"
             " set rate.temperature=0"
         )
+
+
+def _asked_of_endpoints(
+    rate: "RateConfig", model: "AnyModelConfig", method: "MethodConfig"
+) -> Iterable[str]:
+    """What only endpoints do, and what they do not."""
+    if model.kind == "local":
+        if rate.readout == "samples":
+            yield (
+                "rate.readout: samples is for endpoints; with local weights set rate=expected, which needs no"
+                " sampling"
+            )
+        if rate.temperature is None:
+            yield (
+                "rate.temperature: null leaves it to an endpoint, and local weights have none of their own;"
+                " set rate.temperature=0"
+            )
+    if rate.readout == "samples" and not rate.draws:
+        yield (
+            "rate.temperature: at 0 all replies are meant to be one, and rate.readout=samples pays for"
+            f" {rate.samples}; set rate.temperature=1, or rate=text"
+        )
+    if model.kind != "endpoint":
+        return
+    if rate.readout == "expected" and method.think:
+        yield (
+            f"rate.readout: method={method.name} has the model reason before it rates, which endpoints do in"
+            " text only; set rate=text"
+        )
+    for name in sorted({"messages", "model", "n", "stream"} & set(model.extra_body)):
+        yield f"model.extra_body.{name}: is not yours to set; leave it out"
 
 
 def _calibration(
@@ -252,6 +283,7 @@ CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
     _trainable_model,
     _batches,
     _sampling,
+    _asked_of_endpoints,
     _calibration,
     _skill_matched,
     _head,

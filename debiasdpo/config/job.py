@@ -22,6 +22,7 @@ class AuditConfig(Section):
     categories: Annotated[Sequence[Text], Field(min_length=1)] | None  # None: all
     statements: Count | None
     resamples: Annotated[int, Field(ge=100)]
+    max_cost: Positive | None  # US dollars that a job may pay to an endpoint; None: not limited
     skill_matched: bool
 
 
@@ -58,6 +59,11 @@ class JobConfig(Section):
         """The section of local weights; only for jobs that have them."""
         assert isinstance(self.model, ModelConfig)
         return self.model
+
+    @property
+    def rates_twice(self) -> bool:
+        """Whether an audit asks the neutral prompt twice: a service's replies vary at temperature 0, too."""
+        return self.rate.varies or self.model.kind == "endpoint"
 
     @property
     def first_round(self) -> "JobConfig":

@@ -137,7 +137,7 @@ class MethodConfig(Section):
 
     def generates(self, readout: Readout) -> bool:
         """Whether any of its stages has the model write text."""
-        return readout == "text" or bool(self.chosen) or self.think or self.rewrite is not None
+        return readout != "expected" or bool(self.chosen) or self.think or self.rewrite is not None
 
 
 # Losses of a preference pair, by TRL's names (DPOConfig.loss_type).

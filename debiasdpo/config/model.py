@@ -1,11 +1,12 @@
-"""Keys of `model=`: what rates. Local weights and the adapters on them, or a Python function."""
+"""Keys of `model=`: what rates. Local weights and the adapters on them, a model behind an endpoint, or a
+Python function."""
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from debiasdpo.schema import Count, Section, Text
+from debiasdpo.schema import Count, Fraction, NonNegative, Positive, Section, Text
 
 Device = Literal["auto", "cuda", "cpu"]  # `cluster.gpus`
 Attention = Literal["auto", "dense", "segments", "flex"]  # `packing.tree_attention`
@@ -38,6 +39,31 @@ class ModelConfig(Section):
     max_length: Count  # tokens of prompt + completion
 
 
+class Prices(Section):
+    """Keys of `model.prices`: US dollars for a million tokens."""
+
+    input: NonNegative
+    cached: (
+        NonNegative | None
+    )  # of the input, what the service has still in its cache; None: as input
+    output: NonNegative  # reasoning that is not shown included
+
+
+class EndpointConfig(Section):
+    """Keys of `model=` for a model behind an OpenAI-compatible endpoint (`raters.endpoint`)."""
+
+    kind: Literal["endpoint"]
+    name: Text  # of the model, as the endpoint has it
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s@?]+$")]  # up to /v1
+    api_key_env: Text | None  # environment variable with the key; None: none is needed
+    prefill: bool  # readout=expected: whether the endpoint goes on from a begun answer
+    min_mass: Fraction  # readout=expected: of the probability, what all levels together must have
+    extra_body: Mapping[str, Any]  # more parameters of each request
+    concurrency: Count  # requests at once, at most
+    timeout_s: Positive  # of one request
+    prices: Prices | None  # None: as the package genai-prices has them
+
+
 class CallableConfig(Section):
     """A Python function that rates (`raters.callable`), as `debiasdpo.audit` is given one."""
 
@@ -46,4 +72,6 @@ class CallableConfig(Section):
     version: Text  # of the function: the same name and version answer the same prompt alike
 
 
-AnyModelConfig = Annotated[ModelConfig | CallableConfig, Field(discriminator="kind")]
+AnyModelConfig = Annotated[
+    ModelConfig | EndpointConfig | CallableConfig, Field(discriminator="kind")
+]

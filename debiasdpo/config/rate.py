@@ -8,7 +8,7 @@ from pydantic import Field
 from debiasdpo.schema import Count, NonNegative, Section, Text
 
 ContextPosition = Literal["after_query", "before_document", "system"]
-Readout = Literal["text", "expected"]
+Readout = Literal["text", "expected", "samples"]
 Format = Literal["text", "json"]
 Calibration = Literal["none", "linear", "isotonic"]
 JSON_KEYS = ("reasoning", "rating")  # of the object that a reply is with rate.format=json
@@ -31,16 +31,22 @@ class RateConfig(Section):
     """Keys of `rate=`: how a rating is read."""
 
     readout: Readout
-    format: Format  # of replies with readout=text
+    samples: Count  # replies whose mean is the rating, with readout=samples
+    format: Format  # of replies with readout=text and samples
     max_new_tokens: Count
     calibration: Calibration  # of expected ratings, to the experts' scores
-    temperature: NonNegative
+    temperature: NonNegative | None  # None: not sent to an endpoint, which takes its own
     top_p: Annotated[float, Field(gt=0.0, le=1.0)]
 
     @property
-    def samples(self) -> bool:
+    def draws(self) -> bool:
+        """Whether tokens are drawn, so that the same prompt may get two replies."""
+        return self.temperature is None or self.temperature > 0
+
+    @property
+    def varies(self) -> bool:
         """Whether the same prompt, rated twice, may get two ratings."""
-        return self.readout == "text" and self.temperature > 0
+        return self.readout != "expected" and self.draws
 
     @property
     def thinks(self) -> bool:

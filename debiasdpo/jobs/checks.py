@@ -15,7 +15,7 @@ from debiasdpo.cluster import processes
 from debiasdpo.config.build import build
 from debiasdpo.config.checks import grammar_problems
 from debiasdpo.config.job import JobConfig
-from debiasdpo.config.model import AnyModelConfig, ModelConfig
+from debiasdpo.config.model import AnyModelConfig, EndpointConfig, ModelConfig
 from debiasdpo.documents.corpus import source_files
 from debiasdpo.errors import UserError
 from debiasdpo.models.checks import check_model
@@ -45,6 +45,19 @@ def _can_rate(model: AnyModelConfig) -> Iterable[str]:
 
 def _model_files(model: AnyModelConfig) -> Iterable[str]:
     return check_model(model) if isinstance(model, ModelConfig) else ()
+
+
+def _endpoint(model: AnyModelConfig) -> Iterable[str]:
+    if not isinstance(model, EndpointConfig):
+        return
+    if importlib.util.find_spec("openai") is None:
+        yield "model.kind: an endpoint needs packages: pip install 'debiasdpo[endpoint]'"
+    name = model.api_key_env
+    if name is not None and not os.environ.get(name, "").strip():
+        yield (
+            f"model.api_key_env: the environment has no {name}; export it with the key of {model.base_url},"
+            " or set model.api_key_env=null where none is needed"
+        )
 
 
 def _data_files(data: "AnyDataConfig") -> Iterable[str]:
@@ -105,6 +118,7 @@ def _generated_statements(context: "ContextConfig", seed: int) -> Iterable[str]:
 CHECKS = (
     _generated_statements,
     _model_files,
+    _endpoint,
     _data_files,
     _output_folder,
     _engine,

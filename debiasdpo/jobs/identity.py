@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from debiasdpo.config.job import JobConfig
-from debiasdpo.config.model import ModelConfig
+from debiasdpo.config.model import EndpointConfig, ModelConfig
 from debiasdpo.documents.corpus import files_identity, source_files
 from debiasdpo.jobs.run_folder import RunFolder
 from debiasdpo.models.source import pinned, source_identity
@@ -18,7 +18,8 @@ from debiasdpo.version import __version__
 _NO_MATTER: Any = {
     **dict.fromkeys(("output_dir", "tracker", "cluster", "gpu_hour_price", "plan"), True),
     "batching": {"shards"},
-    "model": {"device"},
+    "audit": {"max_cost"},
+    "model": {"api_key_env", "concurrency", "device", "timeout_s"},
 }
 
 _LONGEST_TITLE = 120  # bytes of a run folder's name before its key; file systems take 255
@@ -27,7 +28,9 @@ _LONGEST_TITLE = 120  # bytes of a run folder's name before its key; file system
 class Choices(NamedTuple):
     """What a user chose for a job, by name."""
 
-    model: str  # as `model=` has it, or the last part of `model.path`
+    model: (
+        str  # as `model=` has it, or the last part of `model.path` or of an endpoint's `model.name`
+    )
     data: str  # as `data=` has it
 
     def to_status(self, config: JobConfig) -> dict[str, object]:
@@ -47,8 +50,10 @@ class Choices(NamedTuple):
 
 def choices_of(chosen: Mapping[str, Any], overrides: Iterable[str], config: JobConfig) -> Choices:
     """From Hydra's groups (`runtime.choices`) and the overrides given. A model given by `model.path` is
-    called by that path's last part."""
+    called by that path's last part; one behind an endpoint by its name there."""
     model = str(chosen["model"])
+    if isinstance(config.model, EndpointConfig):
+        model = config.model.name.rstrip("/").rpartition("/")[2]
     if isinstance(config.model, ModelConfig) and any(
         re.match(r"\+*model(\.path=|=\{.*\bpath:)", override) for override in overrides
     ):
@@ -66,13 +71,21 @@ class Identity(NamedTuple):
 def identify(config: JobConfig, choices: Choices) -> Identity:
     """The job of this configuration under these choices, which begin its folder's name. That is for people,
     and the key behind it tells apart what is named alike."""
-    plain = config.model_dump(mode="json", exclude=_NO_MATTER)
-    key = fingerprint({**plain, "choices": list(choices)})
+    key = fingerprint({**_decisive(config), "choices": list(choices)})
     chosen = (name.replace("_", "-") for name in choices)  # _ stands between names
     names = *chosen, trained(config), config.method.name, f"s{config.seed}"
     title = re.sub(r"[^\w.+-]+", "-", "_".join(names))
     title = title.encode()[:_LONGEST_TITLE].decode(errors="ignore")
     return Identity(key, output_folder(config) / "runs" / f"{title}_{key[:8]}")
+
+
+def settings_key(config: JobConfig) -> str:
+    """Fingerprint of all settings that decide the job's result, whatever they are called."""
+    return fingerprint(_decisive(config))
+
+
+def _decisive(config: JobConfig) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude=_NO_MATTER)
 
 
 def finished(config: JobConfig, choices: Choices) -> Path | None:
@@ -92,7 +105,8 @@ def finished(config: JobConfig, choices: Choices) -> Path | None:
 
 def sources(config: JobConfig) -> dict[str, object]:
     """What stands where the configuration says: name and SHA-256 of the documents' files, and the
-    `source_identity` of local weights (a Python function's name and version are in the configuration)."""
+    `source_identity` of local weights (what an endpoint or a Python function is called is in the
+    configuration)."""
     model = None
     if isinstance(config.model, ModelConfig):
         path, revision = config.model.path, config.model.revision

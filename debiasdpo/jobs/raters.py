@@ -4,8 +4,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from debiasdpo.config.job import JobConfig
+from debiasdpo.config.model import EndpointConfig
+from debiasdpo.jobs.identity import cache_folder, settings_key
 from debiasdpo.models.held import HeldModel
 from debiasdpo.raters.base import Rater
+from debiasdpo.raters.endpoint.rater import EndpointRater
 from debiasdpo.raters.head import HeadRater, load_heads
 from debiasdpo.raters.local import Load, LocalRater
 
@@ -15,6 +18,14 @@ def configured_rater(
 ) -> Rater:
     """The rater of `config.model`, untrained (None) or as trained into `weights`. `held`: the local model, of
     a job that has one. A further kind of rater is made here (docs/extending.md)."""
+    if isinstance(config.model, EndpointConfig):
+        return EndpointRater(
+            config.model,
+            cache_folder(config) / "replies",
+            seed=config.seed,
+            job=settings_key(config),
+            max_cost=config.audit.max_cost,
+        )
     model = held()
     if weights is not None and not config.method.trains_weights:
         untrained = local_rater(config, model.load, model.identity(weights))

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -54,8 +55,8 @@ _GPU_REFUSED = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NO
 def is_out_of_memory(error: Exception) -> bool:
     if any(sign in str(error) for sign in _REFUSED):
         return True
-    if not isinstance(error, MemoryError | RuntimeError):  # without torch, which takes seconds
-        return False
+    if "torch" not in sys.modules or not isinstance(error, MemoryError | RuntimeError):
+        return isinstance(error, MemoryError)  # without torch, which takes seconds or is not there
     import torch
     from accelerate.utils.memory import should_reduce_batch_size
 

@@ -64,11 +64,11 @@ def audit_prompts(
     documents: Collection[Document],
     rubrics: Mapping[str, Rubric],
 ) -> RatingPrompts:
-    """The prompts of the audit on the test part, on test wordings. Where ratings are sampled, the
-    neutral prompt comes twice, for the noise floor."""
+    """The prompts of the audit on the test part, on test wordings. Where the same prompt may get
+    two ratings, the neutral one comes twice, for the noise floor."""
     pool = statements(job.context, job.audit_categories, "test")
     turns = by_category(pool, job.audit.statements)
-    return RatingPrompts(style, documents, rubrics, turns, int(job.rate.samples))
+    return RatingPrompts(style, documents, rubrics, turns, int(job.rates_twice))
 
 
 def validation_prompts(

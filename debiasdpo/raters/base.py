@@ -55,6 +55,7 @@ class Reply:
     reason: str | None = None
     thoughts: str = ""
     distribution: tuple[float, ...] | None = None
+    call: Mapping[str, object] | None = None  # of an endpoint: which model answered, and its usage
 
 
 @runtime_checkable

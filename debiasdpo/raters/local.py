@@ -214,6 +214,8 @@ class LocalRater:
         """What the model writes behind `ids`, those of each question's prompt."""
         model, chat = self._load()
         own: Any = model.generation_config
+        temperature = reading.temperature
+        assert temperature is not None  # one of `config.checks`
         stop = chat.stop(own.eos_token_id)
 
         def work(rows: Sequence[int]) -> list[Generated]:
@@ -223,7 +225,7 @@ class LocalRater:
                 [stable_seed(self.seed, questions[r].messages, questions[r].repeat) for r in rows],
                 stop=stop,
                 max_new_tokens=max_new_tokens,
-                sampling=Sampling(reading.temperature, reading.top_p),
+                sampling=Sampling(temperature, reading.top_p),
                 rows=self._rows,
                 attention=self._attention,
                 held=held and held._replace(starts=[held.starts[r] for r in rows]),

@@ -52,12 +52,17 @@ def _rating_settings(config: JobConfig, reading: RateConfig | None = None) -> di
     """Settings of every stage that asks a rater. The rater and its prompts are content, not settings."""
     reading = reading or config.rate
     return {
-        "rate": reading.model_dump(mode="json", exclude={"calibration"}),  # which comes afterwards
+        "rate": reading.model_dump(mode="json", exclude=_unread(reading)),
         "batching": config.batching.model_dump(mode="json", exclude={"shards"}),
-        "samples": config.seed if reading.temperature > 0 else None,
+        "samples": config.seed if reading.draws else None,
         "scales": _scales(config),
         "replies": 2,  # raise it when one is read otherwise, or its row holds something else
     }
+
+
+def _unread(reading: RateConfig) -> set[str]:
+    """Keys of `rate` that decide no reply: calibration comes afterwards."""
+    return {"calibration"} | ({"samples"} if reading.readout != "samples" else set())
 
 
 def _reasoning_settings(config: JobConfig) -> dict[str, object]:
@@ -147,7 +152,7 @@ def _calibrates(config: JobConfig) -> bool:
 def _metrics_settings(config: JobConfig) -> dict[str, object]:
     return {
         "rubrics": {n: r.model_dump(mode="json") for n, r in rubrics_of(config.data).items()},
-        "audit": config.audit.model_dump(mode="json"),
+        "audit": config.audit.model_dump(mode="json", exclude={"max_cost"}),
         "train_categories": config.context.train_categories,
         "seed": config.seed,
         "metrics": 9,  # raise it when one is computed differently

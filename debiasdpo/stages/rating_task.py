@@ -87,6 +87,7 @@ def rating_row(prompt: Prompt, reply: Reply) -> dict[str, Any]:
         "rating": reply.rating,
         "status": reply.status,
         "reason": reply.reason,
+        **({} if reply.call is None else {"call": reply.call}),
     }
 
 
@@ -214,7 +215,8 @@ def questions_of(prompts: Sequence[Prompt], scales: Mapping[str, Scale]) -> list
 
 def reply_of(row: Mapping[str, Any]) -> Reply:
     """The reply that a row of `rating_row` holds."""
-    return Reply(row["text"], row["rating"], row["status"], row["reason"], row["thoughts"])
+    text, rating, status, reason = (row[name] for name in ("text", "rating", "status", "reason"))
+    return Reply(text, rating, status, reason, row["thoughts"], call=row.get("call"))
 
 
 def batches(groups: Groups, size: int) -> Iterator[list[Collection[Prompt]]]:

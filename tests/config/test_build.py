@@ -21,7 +21,13 @@ from debiasdpo.run import conf_dir
 
 CONF = conf_dir()
 CATEGORIES = sorted(f.stem for f in (CONF / "category").glob("*.yaml") if f.stem != "all")
-MODELS = sorted(f.stem for f in (CONF / "model").glob("*.yaml"))
+MODELS = sorted(f.stem for f in (CONF / "model").glob("*.yaml") if "\nkind: local" in f.read_text())
+# What an endpoint needs beside its file, and a readout that only endpoints have.
+ENDPOINT = ["method=none", "model.name=m", "model.base_url=http://host/v1"]
+NEEDS = {
+    **{f"model={name}": ENDPOINT for name in ("endpoint", "ollama", "openai", "vllm")},
+    "rate=samples": ["model=endpoint", *ENDPOINT],
+}
 TRAIN = sorted(f.stem for f in (CONF / "train").glob("*.yaml") if f.stem != "base")
 SOCIAL = [name for name in CATEGORIES if name != PLACEBO]
 RUBRICS = "data.rubrics={clarity:{question:How clear?,low:1,high:5}}"
@@ -105,7 +111,7 @@ def test_the_default_job_is_right(job: Job) -> None:
 )
 def test_every_preset_composes_and_validates(job: Job, option: str) -> None:
     group, _, name = option.partition("=")
-    config = job(option)
+    config = job(option, *NEEDS.get(option, ()))
     if group == "context":
         left_out = name.removeprefix("all_but_")
         wanted = [c for c in SOCIAL if c != left_out] if name.startswith("all") else [name]

@@ -35,9 +35,11 @@ def reading(
     max_new_tokens: int = 8,
     temperature: float = 0.0,
     format: Format = "text",
+    samples: int = 3,
 ) -> RateConfig:
     return RateConfig(
         readout=readout,
+        samples=samples,
         format=format,
         max_new_tokens=max_new_tokens,
         calibration="none",

@@ -1,0 +1,122 @@
+"""One request to an endpoint and what comes back, by the `openai` client; and what to do about a failure."""
+
+import json
+import logging
+import os
+import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
+
+from debiasdpo.config.model import EndpointConfig
+from debiasdpo.raters.endpoint.request import Body
+from debiasdpo.raters.endpoint.response import Response, failure_of, is_filtered
+from debiasdpo.redaction import MASK, SHORTEST_SECRET
+
+log = logging.getLogger(__name__)
+
+# What to do about a response. answer: it is one, or the request itself fails. again: the endpoint fails.
+# wait: it refuses one request too many. final: nothing will be answered until a person has done something.
+Verdict = Literal["answer", "again", "wait", "final"]
+
+_CONNECT_S = 20.0
+# Of money that is used up or a key that does not work, in a response of any status.
+_USED_UP = (
+    "insufficient_quota",
+    "billing",
+    "credit balance",
+    "insufficient credits",
+    "exceeded your current quota",
+)
+_BUSY = (408, 409, 425)
+
+
+class Client:
+    """Sends bodies; knows the key. Safe to use from threads."""
+
+    def __init__(self, config: EndpointConfig) -> None:
+        import openai
+
+        key = os.environ.get(config.api_key_env or "", "").strip()
+        self._openai, self._secret = openai, key
+        self._client = openai.OpenAI(
+            api_key=key or "none",
+            base_url=config.base_url,
+            # Its own retries give up after two and try again where no money is left; ours are in `asking`.
+            max_retries=0,
+            timeout=openai.Timeout(config.timeout_s, connect=min(_CONNECT_S, config.timeout_s)),
+        )
+
+    def send(self, body: Body) -> Response:
+        """What came back for it, whatever that is. Raises nothing of the network."""
+        import httpx2
+
+        began = time.monotonic()
+        try:
+            found = self._client.post("/chat/completions", cast_to=httpx2.Response, body=body)
+        except self._openai.APIStatusError as error:
+            found = error.response
+        except self._openai.APITimeoutError:
+            return Response(0, "no reply in time", None, time.monotonic() - began)
+        except self._openai.APIConnectionError as error:
+            return Response(0, self._masked(f"no connection: {error.__cause__ or error}"))
+        text = self._masked(found.text)
+        try:
+            data: Any = json.loads(text)
+        except ValueError:
+            data = text
+        wait = _retry_after(found.headers.get("retry-after-ms"), found.headers.get("retry-after"))
+        return Response(found.status_code, data, wait, time.monotonic() - began)
+
+    def _masked(self, text: str) -> str:
+        """Without the key, which some servers repeat."""
+        return text.replace(self._secret, MASK) if len(self._secret) >= SHORTEST_SECRET else text
+
+
+def verdict(response: Response) -> Verdict:
+    """What to do about a response."""
+    failure = failure_of(response.data)
+    http = status_of(response)
+    said = str(failure or response.data if http >= 400 else "").lower()
+    if is_filtered(response.data):
+        return "answer"
+    if http in (401, 402, 403, 404) or (http >= 400 and any(sign in said for sign in _USED_UP)):
+        return "final"
+    if http == 429:
+        return "wait"
+    if http == 0 or http >= 500 or http in _BUSY:
+        return "again"
+    if http == 200 and not isinstance(response.data, dict):
+        return "again"  # cut off on the way, or a page of a proxy
+    return "answer"
+
+
+def status_of(response: Response) -> int:
+    """Its HTTP status; that of the error inside where a router sends it with 200."""
+    failure = failure_of(response.data)
+    if response.http != 200 or failure is None:
+        return response.http
+    code = str(failure.get("code"))
+    return int(code) if code.isdigit() and 400 <= int(code) < 600 else 502
+
+
+def complaint(response: Response) -> str:
+    """What it says, in a line."""
+    failure = failure_of(response.data)
+    text = str(failure.get("message") or failure) if failure else str(response.data)
+    text = " ".join(text.split())[:300]
+    return text if response.http == 0 else f"HTTP {status_of(response)}: {text}"
+
+
+def _retry_after(milliseconds: str | None, said: str | None) -> float | None:
+    """Seconds, from the headers: a number, or a date."""
+    try:
+        if milliseconds is not None:
+            return max(0.0, float(milliseconds) / 1000)
+        if said is None:
+            return None
+        if said.strip().replace(".", "", 1).isdigit():
+            return float(said)
+        return max(0.0, (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,72 @@
+"""The expected rating of a reply, by the log-probabilities of the scale's levels where its number stands.
+
+An endpoint tells the likeliest tokens of each place, 20 at most. A level that is not among them has at most
+the probability of the least one that is: the reading fails where that could move the rating.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from debiasdpo.config.data import Scale
+from debiasdpo.config.shown import points
+from debiasdpo.raters.endpoint.response import Token
+
+# Of the probability of all levels, what those that are not listed may have: a thousandth of it moves the
+# rating by at most a thousandth of the scale.
+_UNSEEN = 1e-3
+
+_BEFORE = re.compile(r"(?:^|rating)[\W_]*$", re.IGNORECASE)
+
+
+class Expected(NamedTuple):
+    """The expected rating, and how much of the probability the levels hold: together, and each of that."""
+
+    rating: float | None  # None: it cannot be told, and `reason` says why
+    mass: float = 0.0
+    reason: str | None = None
+    shares: tuple[float, ...] = ()  # of the levels, ascending, adding up to 1
+
+
+def expected_rating(tokens: Sequence[Token], scale: Scale, min_mass: float) -> Expected:
+    """sum_k k p(k) / sum_k p(k), p(k) the probability of level k at the first place where a level can stand:
+    behind nothing, or behind "Rating:"."""
+    names = {points(level): level for level in scale.levels}
+    place = _place(tokens, names)
+    if place is None:
+        return Expected(None, reason="no level where the rating stands")
+    if not place.top:
+        return Expected(None, reason="no log-probabilities")
+    shares = dict.fromkeys(names, 0.0)
+    pieces: dict[str, float] = {}  # of other tokens, by their text
+    for text, logprob in place.top:
+        held = shares if text.strip() in shares else pieces
+        held[text.strip()] = held.get(text.strip(), 0.0) + math.exp(logprob)
+    mass = math.fsum(shares.values())
+    if mass < min_mass:
+        return Expected(None, mass, "the levels hold little of the probability")
+    least = math.exp(min(logprob for _, logprob in place.top))
+    known = {**pieces, **shares}
+    unseen = 0.0
+    for name in (name for name, share in shares.items() if share == 0):
+        # It is no token of this model's, perhaps, and begins with one that is: 10 with 1.
+        beginnings = (share for piece, share in known.items() if piece and name.startswith(piece))
+        unseen += least + math.fsum(beginnings)
+    if unseen > _UNSEEN * mass:
+        return Expected(None, mass, "the probability of a level is not told")
+    rating = math.fsum(names[n] * share for n, share in shares.items()) / mass
+    return Expected(rating, mass, shares=tuple(share / mass for share in shares.values()))
+
+
+def _place(tokens: Sequence[Token], names: dict[str, float]) -> Token | None:
+    before = ""
+    for token in tokens:
+        said = token.text.strip()
+        likely = {text.strip() for text, _ in token.top[:1]} | {said}
+        if _BEFORE.search(before) and any(
+            name.startswith(t) for t in likely if t for name in names
+        ):
+            return token
+        before += token.text
+    return None

@@ -1,0 +1,59 @@
+"""The money that a job may spend: no request is sent that could take it past `audit.max_cost`."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from debiasdpo.errors import UserError
+from debiasdpo.raters.endpoint.prices import PriceList, dollars
+from debiasdpo.raters.endpoint.records import ReplyStore
+from debiasdpo.raters.endpoint.request import Request
+from debiasdpo.raters.endpoint.response import Usage
+
+_TEMPLATE_TOKENS = 100  # around the messages, at most
+
+
+class Purse:
+    """Sets aside for each request the most that it can cost. Safe to use from threads."""
+
+    def __init__(self, prices: PriceList, limit: float | None, store: ReplyStore) -> None:
+        self.prices, self.limit = prices, limit
+        self._store, self._aside, self._under_way = store, 0.0, 0
+        self._settled = threading.Condition()
+
+    @property
+    def spent(self) -> float:
+        """By this job, in all its processes."""
+        return self._store.spent
+
+    @contextlib.contextmanager
+    def reserved(self, request: Request) -> Iterator[None]:
+        """Set aside the request's greatest cost. `UserError` where what is left cannot pay it, and no request
+        under way will give anything back."""
+        if self.limit is None:
+            yield
+            return
+        # A token has a byte or more.
+        usage = Usage(request.prompt_bytes + _TEMPLATE_TOKENS, 0, request.most_tokens)
+        most, limit = self.prices.cost(usage), self.limit
+
+        def fits() -> bool:
+            return self.spent + self._aside + most <= limit
+
+        with self._settled:
+            self._settled.wait_for(lambda: fits() or not self._under_way)
+            if not fits():
+                raise UserError(
+                    f"audit.max_cost: {dollars(self.spent)} of {dollars(limit)} are spent, and one more"
+                    f" request may cost {dollars(most)}; raise audit.max_cost, and the same command goes on"
+                    " from what is paid"
+                )
+            self._aside += most
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._settled:
+                self._under_way -= 1
+                self._aside = self._aside - most if self._under_way else 0.0
+                self._settled.notify_all()

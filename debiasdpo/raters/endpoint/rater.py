@@ -1,0 +1,196 @@
+"""Rate by asking an endpoint: in text, by the expectation of log-probabilities, or by the mean of samples."""
+
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from debiasdpo.config.model import EndpointConfig
+from debiasdpo.config.rate import RateConfig
+from debiasdpo.costs import count_tokens
+from debiasdpo.errors import UserError
+from debiasdpo.prompts.rendering import Twins
+from debiasdpo.raters.base import Capability, Question, Reply, Wanted, read_reply
+from debiasdpo.raters.endpoint.asking import Asker
+from debiasdpo.raters.endpoint.client import Client, complaint
+from debiasdpo.raters.endpoint.levels import expected_rating
+from debiasdpo.raters.endpoint.prices import PriceList
+from debiasdpo.raters.endpoint.probe import Found, load, probe
+from debiasdpo.raters.endpoint.progress import Progress
+from debiasdpo.raters.endpoint.purse import Purse
+from debiasdpo.raters.endpoint.records import ReplyStore
+from debiasdpo.raters.endpoint.request import Dialect, Request, request, wants_levels
+from debiasdpo.raters.endpoint.response import Answer, Record, Response, Usage, answer_of
+from debiasdpo.storage.files import fingerprint
+
+log = logging.getLogger(__name__)
+
+# What changes how it is asked, and no reply.
+_NO_MATTER = {"api_key_env", "concurrency", "timeout_s", "prices"}
+
+
+class EndpointRater:
+    """A model behind an endpoint. Nothing is sent before `check`."""
+
+    capabilities: frozenset[Capability] = frozenset({"text", "expected", "samples"})
+
+    def __init__(
+        self,
+        config: EndpointConfig,
+        folder: Path,
+        *,
+        seed: int,
+        job: str = "",
+        max_cost: float | None = None,
+    ) -> None:
+        """`folder`: of all endpoints' replies. `seed` draws samples. `job`: whose money `max_cost` is."""
+        settings = config.model_dump(mode="json", exclude=_NO_MATTER)
+        self.identity: Mapping[str, object] = {"endpoint": settings}
+        self._config, self._seed = config, seed
+        self._folder = folder / fingerprint([config.base_url, config.name])
+        self.prices = PriceList(config)
+        if max_cost is not None and self.prices.source is None:
+            raise UserError(
+                f"audit.max_cost: no price of {config.name} is known; set"
+                " model.prices='{input: 2.5, cached: 1.25, output: 10}', US dollars for a million tokens"
+            )
+        self._store = ReplyStore(self._folder, job, self.prices.of_record)
+        self._max_cost = max_cost
+        self._asker: Asker | None = None
+        self._found: dict[str, Found] = {}  # by how ratings are read
+        self._stage = 0  # replies that the stage asks for
+
+    def check(
+        self,
+        questions: Iterable[Question],
+        twins: Iterable[Twins],
+        longest: int,
+        reading: RateConfig,
+    ) -> None:
+        """Find out what the endpoint takes, with the shortest question and the longest (`probe`). Neutral and
+        contextual messages differ by their statement; what a service makes of them cannot be seen."""
+        count, least, most = 0, None, None
+        for question in questions:
+            count += 1
+            least = question if least is None or _size(question) < _size(least) else least
+            most = question if most is None or _size(question) > _size(most) else most
+        self._stage = count * _calls(reading)
+        if least is None or most is None:
+            return
+        known = fingerprint([dict(self.identity), reading.model_dump(mode="json")])
+        file = self._folder / "probes" / f"{known}.json"
+        found = load(file)
+        if found is None:
+
+            def make(dialect: Dialect, question: Question, repeat: int) -> Request:
+                return request(
+                    self._config, dialect, question, "rating", reading, self._seed, repeat
+                )
+
+            found = probe(self._asking(), make, self._config, reading, least, most, file)
+        self._found[known] = found
+
+    def reply(
+        self, questions: Sequence[Question], wanted: Wanted, reading: RateConfig
+    ) -> list[Reply]:
+        """One reply for each question. Its `call` tells which model answered, and the tokens."""
+        calls = 1 if wanted == "text" else _calls(reading)
+        found = self._found.get(fingerprint([dict(self.identity), reading.model_dump(mode="json")]))
+        dialect = found.dialect if found else Dialect()
+        asked = [
+            [
+                request(self._config, dialect, q, wanted, reading, self._seed, q.repeat * calls + i)
+                for i in range(calls)
+            ]
+            for q in questions
+        ]
+        requests = [r for of_question in asked for r in of_question]
+        asker = self._asking()
+        with Progress(asker, len({r.key for r in requests}), self._stage) as progress:
+            records = asker.ask(requests, progress)
+        _refuse_failures(list(records.values()))
+        replies = []
+        for question, of_question in zip(questions, asked, strict=True):
+            mine = [records[r.key] for r in of_question]
+            read = [self._read(r, question, wanted, reading) for r in mine]
+            replies.append(replace(_mean(read), call=_call(mine)))
+        return replies
+
+    def _asking(self) -> Asker:
+        if self._asker is None:
+            purse = Purse(self.prices, self._max_cost, self._store)
+            self._asker = Asker(Client(self._config), self._store, purse, self._config.concurrency)
+        return self._asker
+
+    def _read(
+        self, record: Record, question: Question, wanted: Wanted, reading: RateConfig
+    ) -> Reply:
+        """What one call's answer says."""
+        answer = answer_of(record)
+        if answer.usage is not None:
+            count_tokens(answer.usage.input + answer.usage.output)
+        if wants_levels(wanted, reading):
+            return self._expected(answer, question)
+        if answer.status not in ("ok", "cut"):
+            return Reply(answer.text, None, answer.status, answer.reason, answer.thoughts)
+        scale = None if wanted == "text" else question.scale
+        cut = answer.status == "cut"
+        reply = read_reply(answer.text, scale, cut=cut, form=reading.format)
+        thoughts = "\n".join(filter(None, [answer.thoughts, reply.thoughts]))
+        return replace(reply, thoughts=thoughts)
+
+    def _expected(self, answer: Answer, question: Question) -> Reply:
+        """A reply that is cut after its level is whole."""
+        if answer.status not in ("ok", "cut", "empty"):
+            return Reply(answer.text, None, answer.status, answer.reason, answer.thoughts)
+        found = expected_rating(answer.tokens, question.scale, self._config.min_mass)
+        if found.rating is None:
+            return Reply(answer.text, None, "unread", found.reason, answer.thoughts)
+        return Reply("", found.rating, distribution=found.shares)
+
+
+def _size(question: Question) -> int:
+    return sum(len(message["content"].encode()) for message in question.messages)
+
+
+def _calls(reading: RateConfig) -> int:
+    """Of the endpoint, for one rating."""
+    return reading.samples if reading.readout == "samples" else 1
+
+
+def _mean(replies: Sequence[Reply]) -> Reply:
+    """The rating is the mean of all; where one has none, there is none, and its failure is the whole's."""
+    if len(replies) == 1:
+        return replies[0]
+    text = "\n\n".join(reply.text for reply in replies)
+    failed = next((reply for reply in replies if reply.rating is None), None)
+    if failed is not None:
+        return replace(failed, text=text)
+    ratings = [reply.rating for reply in replies if reply.rating is not None]
+    thoughts = "\n\n".join(filter(None, (reply.thoughts for reply in replies)))
+    return Reply(text, math.fsum(ratings) / len(ratings), thoughts=thoughts)
+
+
+def _call(records: Sequence[Record]) -> dict[str, object]:
+    """What a row keeps of the calls that a rating took."""
+    answers = [answer_of(record) for record in records]
+    usage = sum((a.usage for a in answers if a.usage is not None), Usage())
+    return {
+        "models": sorted({a.model for a in answers if a.model is not None}),
+        "finish": sorted({a.finish for a in answers if a.finish is not None}),
+        "calls": len(records),
+        "usage": usage._asdict() if all(a.usage is not None for a in answers) else None,
+        "latency_s": round(sum(float(record["latency_s"]) for record in records), 3),
+    }
+
+
+def _refuse_failures(records: Sequence[Record]) -> None:
+    """Where every request fails, something is wrong that no further request will find right."""
+    failed = [record for record in records if answer_of(record).status == "error"]
+    if failed and len(failed) == len(records):
+        response = Response(failed[0]["http"], failed[0]["response"])
+        raise UserError(
+            f"All of {len(failed)} requests failed, the first with {complaint(response)}; correct that, and"
+            " the same command goes on"
+        )

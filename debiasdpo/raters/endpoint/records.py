@@ -1,0 +1,88 @@
+"""The replies that were paid for: on disk before anything is made of them, and found again by their request.
+
+A file of JSON lines for every process, so that none writes behind a line that another left half. What came
+back is kept as it came; what it means is read anew each time. Only whole replies are used again: one that
+failed, was empty, cut or filtered is asked for anew, and stays in the file, since it may have been paid for.
+"""
+
+import json
+import os
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from debiasdpo.raters.endpoint.response import Record, is_whole
+
+
+class _Place(NamedTuple):
+    file: Path
+    start: int
+    size: int
+
+
+class ReplyStore:
+    """All replies of one endpoint in one folder, which jobs and processes share. Safe to use from threads."""
+
+    def __init__(self, folder: Path, tag: str, cost: Callable[[Record], float]) -> None:
+        """`tag` marks records as this job's; `cost` of one, for `spent`."""
+        self._folder, self._tag, self._cost = folder, tag, cost
+        self._own = folder / f"{os.getpid()}-{secrets.token_hex(4)}.jsonl"
+        self._read: dict[Path, int] = {}  # how far each file was read
+        self._found: dict[str, _Place] = {}  # whole replies, by the key of their request
+        self._lock = threading.Lock()
+        self.spent = 0.0  # by this job, in all its processes
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def refresh(self) -> None:
+        """Take in what other processes have added."""
+        with self._lock:
+            for file in sorted(self._folder.glob("*.jsonl")):
+                self._take(file)
+
+    def find(self, key: str) -> Record | None:
+        """The whole reply to a request; None where there is none."""
+        place = self._found.get(key)
+        if place is None:
+            return None
+        with place.file.open("rb") as stream:
+            stream.seek(place.start)
+            found: Record = json.loads(stream.read(place.size))
+        return found
+
+    def add(self, record: Mapping[str, Any]) -> Record:
+        """Keep a record: on disk when this returns. Returns it as it is kept."""
+        whole = {**record, "tag": self._tag}
+        line = json.dumps(whole, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+        with self._lock:
+            with self._own.open("ab") as stream:
+                stream.write(line)
+                stream.flush()
+                os.fsync(stream.fileno())
+            self._take(self._own)
+        return whole
+
+    def _take(self, file: Path) -> None:
+        start = self._read.get(file, 0)
+        if file.stat().st_size <= start:
+            return
+        with file.open("rb") as stream:
+            stream.seek(start)
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break  # being written, or left half by a process that was killed
+                self._note(file, start, line)
+                start += len(line)
+        self._read[file] = start
+
+    def _note(self, file: Path, start: int, line: bytes) -> None:
+        try:
+            record = json.loads(line)
+            key = record["key"]
+        except (ValueError, KeyError, TypeError):
+            return  # a disk that lost power
+        if record.get("tag") == self._tag:
+            self.spent += self._cost(record)
+        if is_whole(record):
+            self._found[key] = _Place(file, start, len(line))

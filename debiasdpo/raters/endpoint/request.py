@@ -1,0 +1,111 @@
+"""What an endpoint is sent for a question: the whole body, by which its reply is found again."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from debiasdpo.config.data import Scale
+from debiasdpo.config.model import EndpointConfig
+from debiasdpo.config.rate import JSON_KEYS, RateConfig
+from debiasdpo.config.shown import points
+from debiasdpo.packing.tokens import stable_seed
+from debiasdpo.raters.base import Question, Wanted
+
+PREFILL = "Rating: "  # what an answer begins with, before its level
+
+# The last thing that an endpoint reads which cannot go on from a begun answer.
+_ALONE = 'Answer with this line and nothing else: "Rating: <number>"'
+_ALONE_TOKENS = 16  # of that answer
+_TOP = 20  # log-probabilities at each place; the most that OpenAI gives
+
+Body = dict[str, Any]
+
+
+class Request(NamedTuple):
+    """One call of the endpoint. Two with one key are the same, and paid once."""
+
+    key: str  # SHA-256 of base URL, body and repeat: 32 hex digits
+    body: Body
+    repeat: int
+    question: str  # the key of its prompt, for messages
+
+    @property
+    def prompt_bytes(self) -> int:
+        """UTF-8 bytes of the messages' texts."""
+        return sum(len(message["content"].encode()) for message in self.body["messages"])
+
+    @property
+    def most_tokens(self) -> int:
+        """That it may write."""
+        return int(self.body.get("max_completion_tokens") or self.body["max_tokens"])
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What this endpoint calls things, and what it is spared, as the probe found."""
+
+    limit: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
+    seed: bool = True
+    response_format: bool = True
+
+
+def wants_levels(wanted: Wanted, reading: RateConfig) -> bool:
+    """Whether log-probabilities of the scale's levels are asked for."""
+    return reading.readout == "expected" and wanted == "rating"
+
+
+def request(
+    config: EndpointConfig,
+    dialect: Dialect,
+    question: Question,
+    wanted: Wanted,
+    reading: RateConfig,
+    seed: int,
+    repeat: int,
+) -> Request:
+    """The call for one reply. `seed` is the job's; each prompt and repeat has one of its own from it."""
+    body: Body = {"model": config.name}
+    messages = [dict(message) for message in question.messages]
+    tokens = reading.max_new_tokens
+    if wants_levels(wanted, reading):
+        tokens = 1 if config.prefill else _ALONE_TOKENS
+        if config.prefill:
+            messages.append({"role": "assistant", "content": PREFILL})
+            # As vLLM wants it said; llama.cpp and Ollama go on from such a message by themselves.
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
+        else:
+            messages[-1]["content"] += f"\n\n{_ALONE}"
+        body |= {"logprobs": True, "top_logprobs": _TOP}
+    elif reading.format == "json" and wanted != "text" and dialect.response_format:
+        body["response_format"] = _json_form(question.scale)
+    body["messages"] = messages
+    body[dialect.limit] = tokens
+    if reading.temperature is not None:
+        body["temperature"] = reading.temperature
+    if reading.top_p != 1:
+        body["top_p"] = reading.top_p
+    if reading.draws and dialect.seed:
+        # 31 bits: some servers take it for a signed number of 32.
+        body["seed"] = stable_seed(seed, question.messages, repeat) % 2**31
+    body |= config.extra_body
+    return Request(_key(config.base_url, body, repeat), body, repeat, question.key)
+
+
+def _key(base_url: str, body: Body, repeat: int) -> str:
+    whole = json.dumps([base_url, body, repeat], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(whole.encode()).hexdigest()[:32]
+
+
+def _json_form(scale: Scale) -> Mapping[str, object]:
+    reasoning, rating = JSON_KEYS
+    levels = [int(level) if points(level).isdigit() else level for level in scale.levels]
+    schema = {
+        "type": "object",
+        "properties": {reasoning: {"type": "string"}, rating: {"enum": levels}},
+        "required": [reasoning, rating],
+        "additionalProperties": False,
+    }
+    form = {"name": "rating", "strict": True, "schema": schema}
+    return {"type": "json_schema", "json_schema": form}

@@ -1,0 +1,183 @@
+"""What is found out of an endpoint before money is spent: against a server that takes, drops or refuses."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from debiasdpo.config.rate import RateConfig
+from debiasdpo.errors import UserError
+from debiasdpo.raters.base import Question
+from debiasdpo.raters.endpoint.limiter import Limiter
+from debiasdpo.raters.endpoint.rater import EndpointRater
+from tests.helpers.endpoint_server import EndpointServer
+from tests.helpers.raters import question, reading
+
+Raters = Callable[..., EndpointRater]
+
+TEXT = reading("text", max_new_tokens=64)
+QUESTIONS = [
+    question("short", "Rate it. " * 5),
+    question("middle", "Rate it. " * 50),
+    question("long", "Rate it. " * 500),
+]
+
+
+def check(rater: EndpointRater, how: RateConfig = TEXT, asked: list[Question] = QUESTIONS) -> None:
+    rater.check(iter(asked), [], 0, how)
+
+
+def table(folder: Path) -> dict[str, Any]:
+    (file,) = folder.glob("replies/*/probes/*.json")
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+def test_the_shortest_and_the_longest_are_asked_and_their_replies_count(
+    server: EndpointServer, rater: Raters, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "debiasdpo")
+    one = rater()
+    check(one)
+    assert [len(body["messages"][0]["content"]) for body in server.bodies] in (
+        [45, 45, 4500],
+        [45, 4500, 45],
+    )
+    one.reply(QUESTIONS, "rating", TEXT)
+    assert len(server.bodies) == 4  # only the middle one is left
+    check(rater())
+    assert len(server.bodies) == 4  # what was found is known
+    found = table(tmp_path)
+    assert found["bytes_per_token"] == pytest.approx(4.0, abs=0.01)
+    assert found["table"] == {
+        "model that answered": "served-2026-01-01",
+        "limit of tokens": "max_completion_tokens, taken",
+        "temperature": "taken",
+        "same request, same reply": "yes",
+        "usage": "1125 input, 10 output tokens of the longest prompt",
+        "context": "the longest prompt fits, 4500 bytes at 4.0 a token",
+    }
+    assert "limit of tokens           max_completion_tokens, taken" in caplog.text
+
+
+def test_what_decides_no_reply_is_left_out_where_it_is_refused(
+    server: EndpointServer, rater: Raters, tmp_path: Path
+) -> None:
+    server.refuses = {
+        "max_completion_tokens": "Unrecognized request argument: max_completion_tokens",
+        "seed": "seed is not supported",
+        "response_format": "response_format is not supported",
+    }
+    how = reading("text", 64, temperature=1.0, format="json")
+    one = rater()
+    check(one, how)
+    server.bodies.clear()
+    one.reply(QUESTIONS[1:2], "rating", how)
+    (body,) = server.bodies
+    assert body["max_tokens"] == 64
+    assert not set(server.refuses) & set(body)
+    said = table(tmp_path)["table"]
+    assert said["limit of tokens"] == "max_tokens, taken"
+    assert said["structured output"] == "refused: asked for in words only"
+    assert said["same request, same reply"] == "yes, seed refused"
+
+
+@pytest.mark.parametrize(
+    ("refused", "how", "cure"),
+    [
+        ("temperature", TEXT, "set rate.temperature=null"),
+        ("logprobs", reading("expected"), "set rate=text, or rate=samples"),
+        ("continue_final_message", reading("expected"), "set model.prefill=false"),
+    ],
+    ids=["temperature", "logprobs", "prefill"],
+)
+def test_what_decides_replies_is_not_left_out_without_a_word(
+    server: EndpointServer, rater: Raters, refused: str, how: RateConfig, cure: str
+) -> None:
+    server.refuses[refused] = "Not here."
+    with pytest.raises(UserError, match=f"refuses {refused} .*Not here.*{cure}"):
+        check(rater(prefill=True), how)
+    assert len(server.bodies) == 1
+
+
+def test_log_probabilities_that_are_dropped_without_a_word_are_missed_at_once(
+    server: EndpointServer, rater: Raters
+) -> None:
+    server.logprobs = False
+    with pytest.raises(UserError, match=r"answers without log-probabilities.*set rate=text"):
+        check(rater(), reading("expected"))
+    assert len(server.bodies) == 3
+
+
+def test_levels_that_hold_little_are_no_rating(server: EndpointServer, rater: Raters) -> None:
+    check(rater(min_mass=0.49), reading("expected"))
+    with pytest.raises(UserError, match=r"hold little of the probability \(levels: 0.500"):
+        check(rater(min_mass=0.51), reading("expected"))
+
+
+def test_a_prompt_that_is_cut_without_a_word_is_seen_by_its_tokens(
+    server: EndpointServer, rater: Raters
+) -> None:
+    server.context = 256
+    with pytest.raises(
+        UserError, match=r"long, was cut without a word: its 4500 bytes are counted as 256"
+    ):
+        check(rater())
+
+
+def test_an_endpoint_that_tells_no_usage_has_no_limit_of_cost(
+    server: EndpointServer, rater: Raters
+) -> None:
+    server.faults = lambda number, body: "no usage"
+    check(rater())
+    with pytest.raises(UserError, match="does not tell how many tokens"):
+        check(rater(name="another", max_cost=1.0))
+
+
+def test_a_model_without_a_known_price_has_no_limit_of_cost(rater: Raters) -> None:
+    with pytest.raises(
+        UserError, match=r"no price of served-2026-01-01 is known; set model\.prices="
+    ):
+        rater(prices=None, max_cost=1.0)
+
+
+def test_prices_are_those_of_the_package_where_none_are_given(rater: Raters) -> None:
+    from debiasdpo.raters.endpoint.response import Usage
+
+    listed = rater(
+        prices=None, name="gpt-4o-2024-11-20", base_url="https://api.openai.com/v1"
+    ).prices
+    assert listed.source is not None
+    assert listed.source.startswith("genai-prices 0.")
+    # $2.50, $1.25 and $10 for a million: 500 whole, 500 cached and 100 written tokens.
+    assert listed.cost(Usage(1000, 500, 100)) == pytest.approx(0.002875)
+    own = rater(prices={"input": 2.5, "cached": None, "output": 10.0}).prices
+    assert own.cost(Usage(1000, 500, 100)) == pytest.approx(0.0035)
+    assert own.source == "model.prices"
+
+
+def test_the_number_at_once_grows_with_answers_and_shrinks_once_an_episode() -> None:
+    now = [0.0]
+    limiter = Limiter(100, clock=lambda: now[0])
+    assert limiter.limit == 20
+    for _ in range(20):
+        limiter.answered()
+    assert limiter.limit == 22
+    limiter.refused()
+    limiter.refused()
+    assert limiter.limit == 17  # 0.8 of 22, once
+    for _ in range(50):
+        limiter.answered()
+    assert limiter.limit == 17  # it rests
+    now[0] = 16.0
+    limiter.refused()
+    assert limiter.limit == 13
+    now[0] = 32.0
+    for _ in range(13):
+        limiter.answered()
+    assert limiter.limit == 14
+    assert [change.limit for change in limiter.history] == [20, 22, 17, 13, 14]
+    assert Limiter(5).limit == 5
