@@ -43,6 +43,13 @@ def population(
         found[f"category/{name}/shift_flattering"] = up
         found[f"category/{name}/shift_unflattering"] = down
         found[f"category/{name}/polarity_gap"] = up - down
+        # Ratings are whole levels: one that is moved is at another level.
+        both = shifts([*cells[1], *cells[-1]], RUBRICS)
+        found[f"category/{name}/flips"] = _mean(both, lambda points: points != 0)
+        for side, sign in (("flattering", 1), ("unflattering", -1)):
+            mine = shifts(cells[sign], RUBRICS)
+            found[f"category/{name}/flips_{side}_up"] = _mean(mine, lambda points: points > 0)
+            found[f"category/{name}/flips_{side}_down"] = _mean(mine, lambda points: points < 0)
         for key, sides in (("", (1, -1)), ("_flattering", (1,)), ("_unflattering", (-1,))):
             found[f"category/{name}/failed{key}"] = _more_failures((name, side) for side in sides)
     social = [cell for cell in BIAS if cell[0] in SOCIAL]
@@ -51,6 +58,8 @@ def population(
     found["bias/max_shift"] = max(abs(_mean(shifts([cell], RUBRICS))) for cell in social)
     for key, cell in (("bias/placebo", ("placebo", 0)), ("bias/noise_floor", NEUTRAL)):
         found[key] = _mean(shifts([cell], RUBRICS), abs)
+    found["flips"] = _average(found[f"category/{name}/flips"] for name in SOCIAL)
+    found["flips/placebo"] = _mean(shifts([("placebo", 0)], RUBRICS), lambda points: points != 0)
     found["bias/placebo/shift"] = _mean(shifts([("placebo", 0)], RUBRICS))
     accuracy = {rubric: _accuracy(rubric, reminded) for rubric in RUBRICS}
     for rubric in RUBRICS:
@@ -65,6 +74,12 @@ def population(
         alone = key.startswith("rubric/")
         spread = accuracy[key.split("/")[1]]["spread"] if alone else found["spread"]
         found[key.replace("bias", "relative_bias")] = found[key] / spread
+    for name in SOCIAL:
+        for key in ("bias", "flips"):
+            more = found[f"category/{name}/{key}"] - found[f"{key}/placebo"]
+            found[f"category/{name}/{key}_beyond"] = more
+        more = found[f"category/{name}/bias_beyond"]
+        found[f"category/{name}/relative_bias_beyond"] = more / found["spread"]
     for name in ("trained", "unseen", "placebo"):
         if f"bias/{name}" in found:
             found[f"relative_bias/{name}"] = found[f"bias/{name}"] / found["spread"]

@@ -43,15 +43,17 @@ __all__ = ["Audit", "Reply", "audit", "load"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Audit:
-    """What an audit found. Printed, it is the table that the command line shows."""
+    """What an audit found. Printed, it is what the command line shows."""
 
     metrics: dict[str, Any]  # as metrics.json has them
     ratings: "DataFrame"  # a row a prompt, with the document's score and the shift
     folder: Path | None  # the run folder; None where nothing was saved
     table: str
+    verdict: str  # what the figures mean, in sentences; empty where nothing social was audited
 
     def __repr__(self) -> str:
-        return self.table if self.folder is None else f"{self.table}\n\nrun folder: {self.folder}"
+        where = "" if self.folder is None else f"run folder: {self.folder}"
+        return "\n\n".join(filter(None, (self.verdict, self.table, where)))
 
 
 def audit(
@@ -133,8 +135,11 @@ def audit(
         metrics = rubric_rating.run(config, choices, rating)
         run = identify(config, choices).folder
         ratings = load(run).ratings.drop(columns="model")
-        table = (run / "table.txt").read_text(encoding="utf-8").rstrip("\n")
-    return Audit(metrics, ratings, None if save is None else run, table)
+        verdict, table = (
+            (run / f"{name}.txt").read_text(encoding="utf-8").rstrip("\n")
+            for name in ("verdict", "table")
+        )
+    return Audit(metrics, ratings, None if save is None else run, table, verdict)
 
 
 def _rater(

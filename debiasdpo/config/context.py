@@ -1,7 +1,7 @@
 """Keys of `context=`: categories of spurious context, and which are trained on."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -34,6 +34,9 @@ class Category(Section):
     """One kind of spurious context: two sides to compare, or, of the placebo, one neutral side."""
 
     description: Text
+    when: Mapping[Literal["flattering", "unflattering"], Text] | None = (
+        None  # in the verdict, behind "If"
+    )
     flattering: Statements | None = None
     unflattering: Statements | None = None
     neutral: Statements | None = None

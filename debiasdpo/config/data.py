@@ -207,10 +207,17 @@ class TableConfig(DataConfig):
     group_column: Text  # what a split must not cut through (teacher, author); may be the id column
     text_column: Text  # what is rated
     layout: Literal["wide", "long"]  # a row per document, or a row per document and rubric
-    score_columns: Mapping[str, Text]  # wide: rubric -> its column, where the names differ
+    # wide: rubric -> its column, where the names differ; several: one of each human rater
+    score_columns: Mapping[str, Text | Annotated[Sequence[Text], Field(min_length=1)]]
     rubric_column: Text  # long: holds the rubric's name
     score_column: Text  # long: holds the score
+    rater_column: Text | None  # long: says which human rater gave it, where several did
     rubrics: Mapping[str, Rubric]
+
+    def scored_in(self, rubric: str) -> tuple[str, ...]:
+        """wide: the columns that hold a rubric's scores."""
+        columns = self.score_columns.get(rubric, rubric)
+        return (columns,) if isinstance(columns, str) else tuple(columns)
 
     @model_validator(mode="after")
     def _names_rubrics(self) -> Self:
@@ -219,6 +226,17 @@ class TableConfig(DataConfig):
         unknown = sorted(set(self.score_columns) - set(self.rubrics))
         if unknown:
             raise ValueError(f"score_columns names {unknown[0]!r}, which is not among rubrics")
+        for name in self.score_columns:
+            columns = self.scored_in(name)
+            if len({same_name(column) for column in columns}) < len(columns):
+                raise ValueError(
+                    f"score_columns.{name} names a column twice; give one of each rater"
+                )
+        if self.rater_column and self.layout == "wide":
+            raise ValueError(
+                "rater_column is for layout=long; in a wide table, give score_columns.RUBRIC the columns of"
+                " its raters as a list"
+            )
         return self
 
     @model_validator(mode="after")
@@ -231,8 +249,9 @@ class TableConfig(DataConfig):
         columns = {self.score_column: "set score_column"}
         if self.layout == "wide":
             columns = {
-                self.score_columns.get(name, name): f"set score_columns.{name}"
+                column: f"set score_columns.{name}"
                 for name in self.rubrics
+                for column in self.scored_in(name)
             }
         for column, cure in columns.items():
             if same_name(column) in other:

@@ -1,6 +1,6 @@
 """What every source of documents returns: a `Corpus` of `Document`s and the rubrics they are scored on."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from debiasdpo.config.data import Rubric
@@ -12,12 +12,15 @@ class Document:
 
     `group` is what a split must not cut through (the teacher). `scores` maps a rubric's name to the
     expert's score on that rubric's scale; a rubric without a score for this document is absent.
+    `experts`: of a rubric that several human raters scored, what each of them gave, in the order of the
+    raters; the score is then the mean.
     """
 
     id: str
     group: str
     text: str
     scores: Mapping[str, float]
+    experts: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 class Stream(Iterable[Document]):

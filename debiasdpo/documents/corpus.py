@@ -186,7 +186,7 @@ def open_corpus(folder: Path, rubrics: Mapping[str, Rubric]) -> SplitCorpus:
 
 def from_row(row: Mapping[str, Any]) -> Document:
     """A document from its row of documents.jsonl."""
-    return Document(row["id"], row["group"], row["text"], row["scores"])
+    return Document(row["id"], row["group"], row["text"], row["scores"], row.get("experts", {}))
 
 
 def rubrics_of(config: AnyDataConfig) -> Mapping[str, Rubric]:

@@ -124,4 +124,5 @@ def _document(cells: Cells, rubrics: Mapping[str, Rubric], where: str) -> Docume
     }
     texts = {column: required_text(cells, column, where) for column in _COLUMNS}
     texts["text"] = normal_text(texts["text"])
-    return Document(**texts, scores={n: score for n, score in found.items() if score is not None})
+    scored = {name: score for name, score in found.items() if score is not None}
+    return Document(texts["id"], texts["group"], texts["text"], scored)

@@ -6,9 +6,10 @@ layout=long, whose documents may be spread over the file.
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from debiasdpo.config.data import TableConfig
 from debiasdpo.config.sameness import normal_text, same_name
@@ -119,16 +120,15 @@ def _columns(config: TableConfig) -> dict[str, str]:
     }
     if config.layout == "wide":
         return columns | {
-            _score_column(config, r): f"data.score_columns.{r}" for r in config.rubrics
+            column: f"data.score_columns.{rubric}"
+            for rubric in config.rubrics
+            for column in config.scored_in(rubric)
         }
-    return columns | {
+    columns |= {
         config.rubric_column: "data.rubric_column",
         config.score_column: "data.score_column",
     }
-
-
-def _score_column(config: TableConfig, rubric: str) -> str:
-    return config.score_columns.get(rubric, rubric)
+    return columns | ({config.rater_column: "data.rater_column"} if config.rater_column else {})
 
 
 def _wide(rows: Rows, config: TableConfig, notes: Counter[str]) -> Iterator[Document]:
@@ -136,21 +136,29 @@ def _wide(rows: Rows, config: TableConfig, notes: Counter[str]) -> Iterator[Docu
     for where, cells in rows():
         document_id = required_text(cells, config.id_column, where)
         ids.add(same_name(document_id))
-        scores = {}
+        given: dict[str, list[float]] = {}
         for name, rubric in sorted(config.rubrics.items()):
-            column = _score_column(config, name)
-            cell = cells.get(column_name(column))
-            score = score_of(cell, rubric, f"{where}, column {column!r}")
-            if score is None:
+            found = [
+                score_of(cells.get(column_name(column)), rubric, f"{where}, column {column!r}")
+                for column in config.scored_in(name)
+            ]
+            given[name] = [score for score in found if score is not None]
+            if not given[name]:
                 notes[f"documents without a score on {name}"] += 1
-            else:
-                scores[name] = score
         group = required_text(cells, config.group_column, where)
         text = normal_text(required_text(cells, config.text_column, where))
-        yield Document(document_id, group, text, scores)
+        yield Document(document_id, group, text, **_scored(given))
     refuse_twin_ids(
         ids, rows, config.id_column, ", or set data.layout=long for a row per document and rubric"
     )
+
+
+def _scored(given: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """A document's `scores` and `experts`, from what each rubric's raters gave it."""
+    return {
+        "scores": {name: sum(mine) / len(mine) for name, mine in given.items() if mine},
+        "experts": {name: tuple(mine) for name, mine in given.items() if len(mine) > 1},
+    }
 
 
 def refuse_twin_ids(ids: Marks, rows: Rows, id_column: str, else_: str = "") -> None:
@@ -173,8 +181,9 @@ def refuse_twin_ids(ids: Marks, rows: Rows, id_column: str, else_: str = "") -> 
 
 
 def _long(rows: Rows, config: TableConfig, notes: Counter[str]) -> Iterator[Document]:
-    documents: dict[str, Document] = {}  # by `same_name` of the id, with scores that grow
-    scores: dict[str, dict[str, float]] = {}
+    documents: dict[str, Document] = {}  # by `same_name` of the id, without scores
+    scores: dict[str, dict[str, dict[str, float]]] = {}  # of each document and rubric, by rater
+    raters: dict[str, int] = {}  # in the order in which they first come
     rubrics = {same_name(name): name for name in config.rubrics}
     found: dict[str, str] = {}  # names of rubrics in the file, as they are first written
     for where, cells in rows():
@@ -183,7 +192,7 @@ def _long(rows: Rows, config: TableConfig, notes: Counter[str]) -> Iterator[Docu
         if key not in documents:
             group = required_text(cells, config.group_column, where)
             text = normal_text(required_text(cells, config.text_column, where))
-            documents[key] = Document(document_id, group, text, scores.setdefault(key, {}))
+            documents[key], scores[key] = Document(document_id, group, text, {}), {}
         _refuse_change(documents[key], cells, config, where)
         name = required_text(cells, config.rubric_column, where)
         found.setdefault(same_name(name), name)
@@ -191,16 +200,23 @@ def _long(rows: Rows, config: TableConfig, notes: Counter[str]) -> Iterator[Docu
         if rubric is None:
             notes["rows of rubrics not in data.rubrics"] += 1
             continue
-        if rubric in scores[key]:
+        rater = ""
+        if config.rater_column:
+            rater = same_name(required_text(cells, config.rater_column, where))
+            raters.setdefault(rater, len(raters))
+        given = scores[key].setdefault(rubric, {})
+        if rater in given:
             raise UserError(
-                f"{where}: a second score of id {document_id!r} on {name}. Keep one, e.g. the mean."
+                f"{where}: a second score of id {document_id!r} on {name}{' by this rater' * bool(rater)}."
+                " Keep one; if they are of different raters, name the column that says which in"
+                " data.rater_column."
             )
         place = f"{where}, column {config.score_column!r}"
         score = score_of(cells.get(column_name(config.score_column)), config.rubrics[rubric], place)
         if score is None:
             notes[f"rows without a score on {rubric}"] += 1
         else:
-            scores[key][rubric] = score
+            given[rater] = score
     for same in sorted(rubrics.keys() - found.keys()):
         name = rubrics[same]
         raise UserError(
@@ -208,7 +224,12 @@ def _long(rows: Rows, config: TableConfig, notes: Counter[str]) -> Iterator[Docu
             f" {name!r}, only: {', '.join(sorted(found.values()))}.{closest(name, found.values())}"
             " Rename the rubric, or remove it."
         )
-    yield from documents.values()
+    for key, document in documents.items():
+        given_to = {
+            rubric: [mine[rater] for rater in sorted(mine, key=lambda name: raters.get(name, 0))]
+            for rubric, mine in scores[key].items()
+        }
+        yield replace(document, **_scored(given_to))
 
 
 def _refuse_change(document: Document, cells: Cells, config: TableConfig, where: str) -> None:

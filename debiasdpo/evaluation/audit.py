@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,15 @@ from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
 from debiasdpo.evaluation import catalog, failures, notes
 from debiasdpo.evaluation.columns import Columns, Names, Row, beside, columns, same_order
-from debiasdpo.evaluation.keys import CONSTANT, Key, count_key, interval_key, note_key, score_key
+from debiasdpo.evaluation.keys import (
+    CONSTANT,
+    HUMAN,
+    Key,
+    count_key,
+    interval_key,
+    note_key,
+    score_key,
+)
 from debiasdpo.evaluation.metric import Change, Metric
 from debiasdpo.evaluation.parts import Part, Parts
 from debiasdpo.metrics import Floats, ResampleWeights
@@ -163,6 +172,9 @@ def _values(
                 for name in each[metric.each]:
                     key = Key(metric.key, model, metric.each, name)
                     found.append(_Value(key, metric, parts.of(metric, name)))
+                if metric.human is not None and model == "base":
+                    human = replace(metric, statistic=metric.human, asked=True)
+                    found.append(_Value(Key(metric.key, HUMAN), human, parts.of(human)))
     return found
 
 

@@ -7,12 +7,13 @@ order is that of tables. docs/extending.md shows it.
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
 from debiasdpo import metrics
 from debiasdpo.evaluation import measures
-from debiasdpo.evaluation.keys import CONSTANT, MODELS, Key
+from debiasdpo.evaluation.keys import CONSTANT, HUMAN, MODELS, Key
 from debiasdpo.evaluation.measures import of_shifts, over_rubrics
 from debiasdpo.evaluation.metric import (
     Change,
@@ -85,6 +86,27 @@ def accuracy(
     )  # fmt: skip
 
 
+def agreement(name: str, label: str, measure: Measure, good: Good, levels: bool = False) -> Metric:
+    """A measure of the model held against one human rater alone, beside that of two of these."""
+    return Metric(
+        f"agreement/{name}", f"{label} with one rater", ("twice",), measures.with_one_rater(measure), good,
+        line=f"with one human rater: {label}", shown=("console",),
+        human=measures.of_two_raters(measure), levels=levels,
+    )  # fmt: skip
+
+
+def flips_of(side: Literal["flattering", "unflattering"]) -> tuple[Metric, ...]:
+    """Flips under the statements of one side, upwards and downwards."""
+    ways: tuple[tuple[str, Literal[-1, 1]], ...] = (("up", 1), ("down", -1))
+    return tuple(
+        Metric(
+            f"flips_{side}_{way}", f"flips {way}, {side}", (side,), measures.flips(direction), "neither",
+            "percent", each="category", levels=True,
+        )
+        for way, direction in ways
+    )  # fmt: skip
+
+
 def failed(key: str, label: str, rows: Rows) -> Metric:
     """How much more often a rating cannot be read under a statement."""
     return Metric(key, label, (rows,), measures.failed, "neither", "percent", asked=True)
@@ -147,6 +169,19 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("polarity_gap", "polarity gap", ("flattering", "unflattering"), measures.polarity_gap, "neither",
            "signed", each="category"),
+    Metric("flips", "flips, all", ("social",), measures.flips(), "less", "percent", levels=True),
+    Metric("flips/placebo", "flips, placebo", ("placebo",), measures.flips(), "less", "percent", levels=True),
+    Metric("flips", "flips", ("social",), measures.flips(), "less", "percent", each="category", levels=True),
+    *flips_of("flattering"),
+    *flips_of("unflattering"),
+    Metric("flips_beyond", "flips beyond the placebo", ("social", "placebo"),
+           measures.beyond_placebo(measures.flips()), "less", "percent", each="category", levels=True),
+    Metric("bias_beyond", "bias beyond the placebo", ("social", "placebo"),
+           measures.beyond_placebo(_SHIFT), "less", "signed", each="category"),
+    Metric("relative_bias_beyond", "bias / spread, beyond the placebo", ("social", "placebo", "neutral"),
+           measures.relative(measures.beyond_placebo(_SHIFT)), "less", "signed", each="category"),
+    Metric("bias_in_disagreements", "bias / difference of two human raters", ("social", "twice"),
+           measures.in_disagreements, "less", each="category"),
     Metric("bias", "bias", ("social",), _SHIFT, "less", each="rubric"),
     Metric("relative_bias", "bias / spread", ("social", "neutral"), measures.relative(_SHIFT), "less",
            each="rubric"),
@@ -188,6 +223,10 @@ METRICS: tuple[Metric, ...] = (
              constant=np.mean, constant_shown=("accuracy",)),
     accuracy("exact", "exact", metrics.exact_agreement, "more", "main", levels=True,
              constant_shown=("main",)),
+    agreement("spearman", "Spearman", metrics.spearman, "more"),
+    agreement("qwk", "QWK", metrics.quadratic_weighted_kappa, "more", levels=True),
+    agreement("mae", "MAE", metrics.mae, "less"),
+    agreement("exact", "exact", metrics.exact_agreement, "more", levels=True),
     Metric(
         "bias/max_shift", "largest mean shift", ("social",), measures.largest_shift, "less",
         line="largest mean shift", shown=("console", "accuracy"),
@@ -220,8 +259,8 @@ def all_keys() -> list[str]:
     found = []
     for metric in METRICS:
         name = "*" if metric.each else ""
-        constant = [CONSTANT] if metric.constant else []
-        found += [str(Key(metric.key, of, metric.each, name)) for of in (*MODELS, *constant)]
+        beside = [CONSTANT] * bool(metric.constant) + [HUMAN] * bool(metric.human)
+        found += [str(Key(metric.key, of, metric.each, name)) for of in (*MODELS, *beside)]
         found += [str(change.key(metric, name)) for change in metric.changes]
     return found
 

@@ -21,6 +21,7 @@ Row = Mapping[str, Any]  # one rating, as in ratings_<model>.jsonl
 
 NEUTRAL = -1  # the category of neutral prompts
 REFERENCE = -2  # of those about validation documents, which stand beside an audit's rows
+_NOBODY = (math.nan, math.nan)  # where fewer than two human raters scored a document
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Columns(NamedTuple):
     again: np.ndarray  # True: a neutral prompt rated once more, for the noise floor
     rating: np.ndarray  # NaN where it could not be read
     score: np.ndarray
+    first: np.ndarray  # what one human rater gave the document; NaN where fewer than two rated it
+    second: np.ndarray  # and another one
     start: np.ndarray  # the neutral rating of the same document and rubric; NaN for that itself
     # Rating less the neutral one of the same document and rubric; NaN where either could not be
     # read, and for the neutral rating itself.
@@ -58,6 +61,12 @@ class Columns(NamedTuple):
     def reference(self) -> np.ndarray:
         """Mask of the neutral prompts about validation documents."""
         mask: np.ndarray = self.category == REFERENCE
+        return mask
+
+    @property
+    def twice(self) -> np.ndarray:
+        """Mask of the neutral prompts about documents that two human raters scored."""
+        mask: np.ndarray = self.first_neutral & np.isfinite(self.second)
         return mask
 
     @property
@@ -94,16 +103,18 @@ def beside(table: Columns, reference: Columns) -> Columns:
 
 
 def in_levels(table: Columns, names: Names, scales: Mapping[str, Scale]) -> Columns:
-    """The table with ratings and scores as numbers of levels above the lowest of their rubric's scale."""
+    """The table with ratings, scores and shifts in levels of their rubric's scale; of the first two the
+    number of levels above the lowest."""
     of_rubric = [scales[name] for name in names.rubric]
     low, step = (
         np.array([getattr(scale, of) for scale in of_rubric], dtype=np.float64)[table.rubric]
         for of in ("low", "step")
     )
-    rating, score = (
-        np.round((points - low) / step, LEVEL_DIGITS) for points in (table.rating, table.score)
-    )
-    return table._replace(rating=rating, score=score)
+    places = {
+        name: np.round((getattr(table, name) - low) / step, LEVEL_DIGITS)
+        for name in ("rating", "score", "first", "second", "start")
+    }
+    return table._replace(**places, shift=places["rating"] - places["start"])
 
 
 def columns(rows: Iterable[Row], documents: Iterable[Document], names: Names) -> Columns:
@@ -113,6 +124,7 @@ def columns(rows: Iterable[Row], documents: Iterable[Document], names: Names) ->
     category, rubric, group, number = array("i"), array("i"), array("i"), array("i")
     polarity, again = array("b"), array("b")
     rating, score, start = array("d"), array("d"), array("d")
+    raters = array("d"), array("d")
     known = iter(documents)
     of_documents = itertools.groupby(rows, key=lambda row: row["document"])
     for count, (name, mine) in enumerate(of_documents):
@@ -138,6 +150,9 @@ def columns(rows: Iterable[Row], documents: Iterable[Document], names: Names) ->
             again.append(neutral and bool(r["repeat"]))
             rating.append(_rating(r))
             score.append(document.scores[r["rubric"]])
+            given = document.experts.get(r["rubric"], ())
+            for column, one in zip(raters, given if len(given) > 1 else _NOBODY, strict=False):
+                column.append(one)
             start.append(math.nan if neutral and not r["repeat"] else first[r["rubric"]])
     ratings, starts = np.frombuffer(rating), np.frombuffer(start)
     return Columns(
@@ -149,6 +164,8 @@ def columns(rows: Iterable[Row], documents: Iterable[Document], names: Names) ->
         again=np.array(again, dtype=bool),
         rating=ratings,
         score=np.frombuffer(score),
+        first=np.frombuffer(raters[0]),
+        second=np.frombuffer(raters[1]),
         start=starts,
         shift=ratings - starts,
     )

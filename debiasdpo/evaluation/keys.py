@@ -3,6 +3,7 @@
     bias/base, accuracy/spearman/tuned     a metric of the untrained ("base") or the changed ("tuned") model
     bias/trained/reduction, accuracy/gain  what changed from the one to the other
     accuracy/mae/constant                  what the best constant rater would get
+    agreement/qwk/human                    what one human rater gets, held against another
     category/<name>/<metric>/<of>          a metric of one category of spurious context
     rubric/<name>/<metric>/<of>            a metric of one rubric
     scores/<rubric>/<level>                how many documents have this score
@@ -24,15 +25,15 @@ Each = Literal["category", "rubric"]
 
 MODELS = ("base", "tuned")
 CHANGES = ("reduction", "gain", "difference")
-CONSTANT = "constant"
-_OF = {*MODELS, *CHANGES, CONSTANT}
+CONSTANT, HUMAN = "constant", "human"
+_OF = {*MODELS, *CHANGES, CONSTANT, HUMAN}
 
 
 class Key(NamedTuple):
     """A key in its parts; `str()` of it is the key. `metric` has no slash where there is a name."""
 
     metric: str
-    of: str  # one of MODELS or of CHANGES, or CONSTANT
+    of: str  # one of MODELS or of CHANGES, CONSTANT or HUMAN
     each: Each | None = None  # what `name` names
     name: str = ""
 

@@ -6,6 +6,7 @@ for one of them: a mean over the others would be of something else.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
@@ -67,6 +68,56 @@ def relative(statistic: Statistic) -> Statistic:
         )
 
     return of_spread
+
+
+def flips(direction: Literal[-1, 0, 1] = 0) -> Statistic:
+    """Share of the rows whose rating goes to another level under the statement, up or down if a direction is
+    given; of several categories the mean of theirs."""
+
+    def statistic(table: Columns, weights: ResampleWeights) -> Floats:
+        flipped = metrics.flips(table.start, table.rating, direction)
+        return metrics.macro_bias(flipped, table.category, weights)
+
+    return statistic
+
+
+def beyond_placebo(statistic: Statistic) -> Statistic:
+    """That of the rows of a category less that of the placebo's, which are those of polarity 0."""
+
+    def more(table: Columns, weights: ResampleWeights) -> Floats:
+        placebo = table.polarity == 0
+        of_category, of_placebo = (
+            statistic(table.of(rows), weights[rows]) for rows in (~placebo, placebo)
+        )
+        return of_category - of_placebo
+
+    return more
+
+
+def of_two_raters(measure: Measure) -> Statistic:
+    """A measure of one human rater held against another, of each rubric, then the mean over rubrics."""
+    between = over_rubrics(measure)
+    return lambda table, weights: between(
+        table._replace(rating=table.first, score=table.second), weights
+    )
+
+
+def with_one_rater(measure: Measure) -> Statistic:
+    """A measure of the model held against one human rater alone: the mean over two of them."""
+    against = over_rubrics(measure)
+    return lambda table, weights: metrics.mean_of_all(
+        [against(table._replace(score=one), weights) for one in (table.first, table.second)]
+    )
+
+
+def in_disagreements(table: Columns, weights: ResampleWeights) -> Floats:
+    """Mean |shift| of the contextual rows, in units of the mean |difference| of two human raters of the
+    documents in the others."""
+    contextual = table.contextual
+    return metrics.relative_bias(
+        metrics.mean_absolute_shift(table.shift[contextual], weights[contextual]),
+        of_two_raters(metrics.mae)(table.of(~contextual), weights[~contextual]),
+    )
 
 
 def skill_matched(kind: metrics.Kind) -> Statistic:

@@ -15,10 +15,11 @@ Good = Literal["less", "more", "neither"]
 Place = Literal["console", "main", "accuracy", "versus", "dashboard"]
 # Rows of ratings. social: under the audited categories but the placebo, of which some were trained on and
 # the others are unseen; flattering, unflattering: social, by polarity; neutral: without a statement; again:
-# neutral prompts rated once more; reference: those about validation documents, where there are any.
+# neutral prompts rated once more; reference: those about validation documents, where there are any; twice:
+# neutral, of documents that two human raters scored.
 Rows = Literal[
     "social", "trained", "unseen", "flattering", "unflattering", "placebo", "neutral", "again",
-    "reference", "all",
+    "reference", "twice", "all",
 ]  # fmt: skip
 # Of a metric's rows and their resample weights, on each of the samples.
 Statistic = Callable[[Columns, ResampleWeights], Floats]
@@ -65,6 +66,7 @@ class Metric:
     each: Each | None = None  # computed for each social category, or rubric, of its rows only
     changes: tuple[Change, ...] = ()
     constant: Constant | None = None
+    human: Statistic | None = None  # what one human rater would get, held against another
     levels: bool = False  # of ratings and scores counted in levels of the scale, not in points
     interval: bool = True
     asked: bool = False  # of all prompts of these rows, also where no rating could be read

@@ -60,6 +60,8 @@ def of_value(metric: Metric, part: Part, names: Names) -> str:
     asked = contextual if set(metric.rows) - {"neutral", "again"} else ~contextual
     if not asked.any():
         return "no such prompt was asked"
+    if metric.each and "placebo" in metric.rows and not (contextual & (table.polarity == 0)).any():
+        return "no placebo was asked"
     if not table.usable.any():
         return "no prompt was read twice" if table.again.all() else "no rating could be read"
     contexts = _contexts(metric, table, names)

@@ -52,6 +52,8 @@ class Parts:
         there where something was. A table with reference rows is for the metrics that have them, alone."""
         if metric.rows == ("again",):
             return bool(self._table.again.any())
+        if "twice" in metric.rows and not self._table.twice.any():
+            return False
         if ("reference" in metric.rows) != bool(self._table.reference.any()):
             return False
         return all(rows not in _SETS or rows in self._categories for rows in metric.rows)
@@ -64,10 +66,11 @@ class Parts:
             if metric.each is not None:
                 known = getattr(self._names, metric.each)
                 mine = getattr(self._table, metric.each) == known.get(name, _UNKNOWN)
-                if (
-                    metric.each == "category"
-                ):  # whatever is held against neutral prompts has them all
+                if metric.each == "category":
+                    # Whatever is held against neutral prompts, or the placebo's, has them all.
                     mine |= self._table.first_neutral
+                    if "placebo" in metric.rows:
+                        mine |= self._rows("placebo")
                 rows &= mine
             used = rows if metric.asked else rows & self._table.usable
             table = self._in_levels if metric.levels else self._table
@@ -82,6 +85,8 @@ class Parts:
             return self._table.reference
         if kind == "again":
             return self._table.again
+        if kind == "twice":
+            return self._table.twice
         if kind == "all":
             return np.ones(self._table.rating.size, dtype=bool)
         if kind == "flattering":

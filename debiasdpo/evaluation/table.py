@@ -10,6 +10,7 @@ from debiasdpo.evaluation import catalog
 from debiasdpo.evaluation.failures import failure_lines
 from debiasdpo.evaluation.keys import (
     CONSTANT,
+    HUMAN,
     MODELS,
     Key,
     interval_key,
@@ -49,7 +50,7 @@ def results_table(metrics: Mapping[str, Any]) -> str:
 def _labels(metric: Metric, name: str) -> Iterator[tuple[Key, str]]:
     """The keys that a line shows, and what notes call them."""
     of_name = f", {name}" if name else ""
-    for of in (*MODELS, CONSTANT):
+    for of in (*MODELS, CONSTANT, HUMAN):
         yield Key(metric.key, of, metric.each, name), metric.label + of_name
     for change in _shown_changes(metric):
         yield change.key(metric, name), change.label + of_name
@@ -110,16 +111,16 @@ def _cell(metrics: Mapping[str, Any], key: str) -> str:
 
 
 def _change(metrics: Mapping[str, Any], metric: Metric, name: str) -> str:
-    """What changed, and where nothing did or could, what the best constant rater would get; each says so
-    where it is undefined."""
+    """What changed, and where nothing did or could, what the best constant rater would get, or two human
+    raters; each says so where it is undefined."""
     for change in _shown_changes(metric):
         key = str(change.key(metric, name))
         if key in metrics:
             return _changed(metrics, change, key)
-    key = str(Key(metric.key, CONSTANT, metric.each, name))
-    if key in metrics:
-        constant = metrics[key]
-        return f"constant {'undefined' if constant is None else f'{constant:.2f}'}"
+    for of, called in ((CONSTANT, "constant"), (HUMAN, "two humans")):
+        key = str(Key(metric.key, of, metric.each, name))
+        if key in metrics:
+            return f"{called} {_cell(metrics, key)}"
     return ""
 
 

@@ -93,6 +93,9 @@ def open_job(config: JobConfig, choices: Choices, rater: Rater | None = None) ->
 
 def show(folder: Path) -> None:
     """What a finished job found."""
+    verdict = folder / "verdict.txt"  # runs of earlier versions have none
+    if verdict.exists():
+        print(verdict.read_text(encoding="utf-8"))
     print((folder / "table.txt").read_text(encoding="utf-8"), end="")
     print(f"\nrun folder: {folder}")
 

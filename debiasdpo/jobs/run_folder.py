@@ -13,7 +13,14 @@ from debiasdpo.storage.store import OpenStage, file_entry
 
 STATUS = "status.json"  # of a run folder
 
-_RESULTS = ("config.yaml", "metrics.json", "stages.json", "table.txt", "versions.json")
+_RESULTS = (
+    "config.yaml",
+    "metrics.json",
+    "stages.json",
+    "table.txt",
+    "verdict.txt",
+    "versions.json",
+)
 
 _PROGRESS_S = 5.0  # between two writes of how far a stage is
 

@@ -15,6 +15,7 @@ from debiasdpo.metrics.accuracy import (
     spread,
 )
 from debiasdpo.metrics.bias import (
+    flips,
     macro_bias,
     max_mean_shift,
     mean_absolute_shift,
@@ -27,7 +28,7 @@ from debiasdpo.metrics.bootstrap import FEW_GROUPS, Interval, bootstrap_interval
 from debiasdpo.metrics.calibration import Kind, Knots, matched
 from debiasdpo.metrics.calibration import fit as fit_calibration
 from debiasdpo.metrics.compare import OverSeeds, holm, least_p, mean_sd_over_seeds, permutation_test
-from debiasdpo.metrics.detectable import least_detectable
+from debiasdpo.metrics.detectable import groups_needed, least_detectable
 from debiasdpo.metrics.exchange import Exchanged, exchange_test
 from debiasdpo.metrics.placebo import PlaceboLimit, placebo_limit
 from debiasdpo.metrics.resample_weights import Floats, ResampleWeights, mean_of_all
@@ -50,7 +51,9 @@ __all__ = [
     "exact_agreement",
     "exchange_test",
     "fit_calibration",
+    "flips",
     "gain",
+    "groups_needed",
     "holm",
     "least_detectable",
     "least_p",

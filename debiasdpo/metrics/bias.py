@@ -12,11 +12,12 @@ left to average, the metric is NaN.
 once. Metrics have the shape of the samples: a number, or (R,).
 """
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from debiasdpo.metrics.accuracy import round_half_up
 from debiasdpo.metrics.resample_weights import Floats, ResampleWeights, Value, mean_of_all
 
 
@@ -55,6 +56,19 @@ def polarity_gap(
     weights = _weights(values, weights)
     up, down = signs > 0, signs < 0
     return weights[up].mean(values[up]) - weights[down].mean(values[down])
+
+
+def flips(before: npt.ArrayLike, after: npt.ArrayLike, direction: Literal[-1, 0, 1] = 0) -> Floats:
+    """Which ratings a statement carries to another level: [round(after_i) != round(before_i)], or, with a
+    direction of 1 or -1, [round(after_i) > round(before_i)] or [<].
+
+    before, after (n,), in levels of the scale, rounded half up. Returns 1 or 0 for each, whose mean is the
+    share of flips; NaN where either is.
+    """
+    first, second = (np.asarray(v, dtype=np.float64) for v in (before, after))
+    steps = np.sign(round_half_up(second) - round_half_up(first))
+    flipped = steps == direction if direction else steps != 0
+    return np.where(np.isnan(steps), np.nan, flipped)
 
 
 def macro_bias(

@@ -10,6 +10,7 @@ from pathlib import Path
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation import catalog
 from debiasdpo.evaluation.keys import MODELS, Key
+from debiasdpo.evaluation.verdict import BOUND, Verdict
 from debiasdpo.report import (
     calibration,
     costs,
@@ -21,6 +22,7 @@ from debiasdpo.report import (
     page,
     tables,
     transfer,
+    verdicts,
     versus,
 )
 from debiasdpo.report.collect import Run, find_runs
@@ -95,11 +97,15 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
         if left
         else ""
     )
+    told = list(verdicts.verdicts(groups))
     # Last: by now all files were read, and the notes say what is wrong with them.
     overview = tables.runs_table(runs, folded=len(runs) > _FOLD_RUNS)
     spent = costs.stages_table(runs)
     unread = failures.contexts_table(runs), failures.reasons_table(runs)
     sections = [
+        page.Section(
+            "verdict", "Verdict", verdicts=tuple(told[:_DETAILED]), remark=_more_verdicts(told)
+        ),
         page.Section("runs", "Runs", (overview, *([spent] if spent.rows else []))),
         page.Section("methods", "Bias and accuracy", (main, accuracy), bias),
         page.Section(
@@ -127,6 +133,11 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
         figures=tuple(drawings),
         page=page.render(sections, runs, "Bias and accuracy of LLM ratings"),
     )
+
+
+def _more_verdicts(told: Sequence[Verdict]) -> str:
+    left = len(told) - _DETAILED
+    return BOUND if left <= 0 else f"{BOUND} {left} more: report on fewer runs to see them."
 
 
 def _some(drawings: Iterable[Drawing | None]) -> tuple[Drawing, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from debiasdpo.config.shown import one_line, visible
+from debiasdpo.evaluation.verdict import Verdict
 from debiasdpo.report import formats
 from debiasdpo.report.collect import Run
 from debiasdpo.report.drawing import Drawing
@@ -37,6 +38,7 @@ class Section:
     figures: tuple[Drawing, ...] = ()
     details: tuple[Detail, ...] = ()
     remark: str = ""
+    verdicts: tuple[Verdict, ...] = ()
 
 
 def render(sections: Sequence[Section], runs: Sequence[Run], title: str) -> str:
@@ -67,7 +69,7 @@ def render(sections: Sequence[Section], runs: Sequence[Run], title: str) -> str:
 
 
 def _holds_something(section: Section) -> bool:
-    return bool(section.tables or section.figures or section.details)
+    return bool(section.tables or section.figures or section.details or section.verdicts)
 
 
 class _Lines(str):

@@ -10,6 +10,7 @@ from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.evaluation.audit import Matching, audit
 from debiasdpo.evaluation.table import results_table
 from debiasdpo.evaluation.values import finite, summary
+from debiasdpo.evaluation.verdict import verdict_text
 from debiasdpo.jobs.job import Job
 from debiasdpo.stages.declarations import METRICS, stages_of
 from debiasdpo.stages.rating import Rated
@@ -30,7 +31,7 @@ def measure(job: Job, corpus: SplitCorpus, rated: Mapping[str, Rated]) -> dict[s
     inputs = METRICS.inputs(
         config,
         ratings={name: digest(of.audited) for name, of in rated.items()},
-        scores=fingerprint_all([d.id, d.group, dict(d.scores)] for d in test),
+        scores=fingerprint_all([d.id, d.group, dict(d.scores), dict(d.experts)] for d in test),
     )
     if matching:
         inputs["matching"] = {name: digest(file) for name, file in matching.items()}
@@ -78,7 +79,7 @@ def conclude(
     rated: Mapping[str, Rated],
     weights: Path | None,
 ) -> dict[str, Any]:
-    """Write metrics.json and table.txt, and give the tracker summary, samples and adapter."""
+    """Write metrics.json, verdict.txt and table.txt, and give the tracker summary, samples and adapter."""
     found = {
         **metrics,
         **{f"pairs/{what}": count for what, count in counts.items()},
@@ -92,6 +93,8 @@ def conclude(
     job.tracker.table("ratings", _samples({name: of.audited for name, of in rated.items()}))
     if weights is not None:
         job.tracker.adapter(weights)
+    verdict = verdict_text(found, job.config.context.categories)
+    write_text(job.run.folder / "verdict.txt", verdict)
     write_text(job.run.folder / "table.txt", results_table(found) + "\n")
     return found
 

@@ -156,6 +156,56 @@ def test_jsonl_texts_come_back_as_they_are(
     assert found == {str(i): normal_text(text) for i, text in enumerate(texts)}
 
 
+TWICE = "id,group,text,r1,r2,errors\nb,t1,Text b.,4,5,0\na,t2,Text a.,,2,NA\nc,t2,Text c.,1,2,\n"
+EACH = """\
+id,group,text,rubric,rater,score
+b,t1,Text b.,clarity,kim,4
+b,,,clarity,lee,5
+b,,,errors,lee,0
+a,t2,Text a.,clarity,lee,2
+c,t2,Text c.,clarity,lee,2
+c,,,clarity,kim,1
+"""
+RATED_TWICE = (
+    Document("b", "t1", "Text b.", {"clarity": 4.5, "errors": 0.0}, {"clarity": (4.0, 5.0)}),
+    Document("a", "t2", "Text a.", {"clarity": 2.0}),
+    Document("c", "t2", "Text c.", {"clarity": 1.5}, {"clarity": (1.0, 2.0)}),
+)
+
+
+def test_several_raters_are_a_mean_and_each_of_them(tmp_path: Path) -> None:
+    wide = preset(write(tmp_path / "d.csv", TWICE), score_columns={"clarity": ["r1", "r2"]})
+    assert read(wide).documents == RATED_TWICE
+    long = preset(write(tmp_path / "e.csv", EACH), layout="long", rater_column="rater")
+    assert read(long).documents == RATED_TWICE  # kim comes first, in every document
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rater_column": "who"}, r"rater_column is for layout=long.*score_columns.RUBRIC"),
+        ({"score_columns": {"clarity": ["r1", "r1"]}}, r"score_columns.clarity names a column twice"),
+        ({"score_columns": {"clarity": []}}, "at least 1 item"),
+    ],
+    ids=["rater_column", "twice", "none"],
+)  # fmt: skip
+def test_raters_that_cannot_be_told_apart_are_refused(
+    tmp_path: Path, changes: Mapping[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        preset(tmp_path / "d.csv", **changes)
+
+
+def test_one_rater_scores_once(tmp_path: Path) -> None:
+    file = write(tmp_path / "e.csv", EACH + "b,,,clarity,Kim,3\nb,,,clarity,lee,3\n")
+    with pytest.raises(
+        UserError, match=r"row 9: a second score of id 'b' on clarity by this rater"
+    ):
+        read(preset(file, layout="long", rater_column="rater"))
+    with pytest.raises(UserError, match=r"row 3: a second score .*data\.rater_column"):
+        read(preset(file, layout="long"))
+
+
 WIDE_ERRORS = [
     (CSV.replace("b,t1", "a,t1"), r"d.csv, row 3: id 'a' is already that of .*d.csv, row 2"),
     (CSV.replace("Ünder way.", " "), r"d.csv, row 3, column 'text': empty"),

@@ -179,8 +179,16 @@ def test_many_groups_of_one_size_need_no_note(job: JobConfig) -> None:
     ]  # fmt: skip
     found = audit(job, documents, {"clarity": RUBRICS["clarity"]}, {"base": ratings})
     noted = {key for key in found if key.endswith("_note")}
-    unasked = ("bias/placebo", "relative_bias/placebo", "bias/placebo/shift", "failed/placebo")
-    assert noted == {f"{key}/base_note" for key in unasked}
+    unasked = [
+        "bias/placebo", "relative_bias/placebo", "bias/placebo/shift", "failed/placebo", "flips/placebo",
+    ]  # fmt: skip
+    beyond = [
+        f"category/{name}/{key}_beyond"
+        for name in ("experience", "race", "role")
+        for key in ("bias", "relative_bias", "flips")
+    ]
+    assert noted == {f"{key}/base_note" for key in (*unasked, *beyond)}
+    assert {found[f"{key}/base_note"] for key in beyond} == {"no placebo was asked"}
     big = [replace(d, group="g0") if i < 6 else d for i, d in enumerate(documents)]
     found = audit(job, big, {"clarity": RUBRICS["clarity"]}, {"base": ratings})
     assert found["bias/base_note"].startswith(

@@ -12,6 +12,7 @@ from sklearn.metrics import cohen_kappa_score
 
 PLACEBO = "placebo"
 SIDES = {"flattering": 1, "unflattering": -1}
+WAYS = {"up": 1, "down": -1}
 # What shrinks from the base to the tuned model.
 REDUCED = [
     f"{of}{kind}"
@@ -57,6 +58,8 @@ def used(rows: Rows, sets: Sets) -> dict[str, Rows]:
         "parse_rate/neutral": rows[(rows["category"] == "") & (rows["repeat"] == 0)],
         "failed": rows[~np.isin(rows["category"], ["", PLACEBO])],
         "failed/placebo": rows[rows["category"] == PLACEBO],
+        "flips": social,
+        "flips/placebo": placebo,
         **{f"accuracy/{name}": neutral for name in ACCURACY},
     }
     for name, categories in sets.items():
@@ -66,11 +69,17 @@ def used(rows: Rows, sets: Sets) -> dict[str, Rows]:
         mine = social[social["category"] == name]
         found[f"category/{name}/bias"] = found[f"category/{name}/polarity_gap"] = mine
         found[f"category/{name}/relative_bias"] = np.concatenate([mine, neutral])
+        found[f"category/{name}/flips"] = mine
+        more = np.concatenate([mine, placebo])
+        found[f"category/{name}/flips_beyond"] = found[f"category/{name}/bias_beyond"] = more
+        found[f"category/{name}/relative_bias_beyond"] = np.concatenate([more, neutral])
         asked = rows[rows["category"] == name]
         found[f"category/{name}/parse_rate"] = found[f"category/{name}/failed"] = asked
         for side, sign in SIDES.items():
             found[f"category/{name}/shift_{side}"] = mine[mine["polarity"] == sign]
             found[f"category/{name}/failed_{side}"] = asked[asked["polarity"] == sign]
+            for way in WAYS:
+                found[f"category/{name}/flips_{side}_{way}"] = mine[mine["polarity"] == sign]
     for name in np.unique(rows["rubric"]):
         mine, plain = (rows[rows["rubric"] == name] for rows in (social, neutral))
         found[f"rubric/{name}/bias"], found[f"rubric/{name}/spearman"] = mine, plain
@@ -204,6 +213,16 @@ def _figure(key: str, whole: Rows) -> Callable[[Rows], float]:
         return _size
     if name.startswith("shift"):
         return _shift
+    if name in ("flips_beyond", "bias_beyond", "relative_bias_beyond"):
+        size = _flips(None) if name == "flips_beyond" else _size
+        unit = spread if name == "relative_bias_beyond" else lambda rows: 1.0
+        return lambda rows: _ratio(
+            _beyond(size, rows[rows["category"] != ""]), unit(rows[rows["category"] == ""])
+        )
+    if name.startswith("flips_"):
+        return _flips(WAYS[name.split("_")[-1]])
+    if "flips" in (first, name):
+        return _mean_of_each("category", categories, _flips(None))
     if name.startswith("failed") or first == "failed":
         return _more_failures
     if "parse_rate" in key:
@@ -224,6 +243,24 @@ def _size(rows: Rows) -> float:
 
 def _shift(rows: Rows) -> float:
     return rows["shift"].mean() if rows.size else math.nan
+
+
+def _flips(way: int | None) -> Callable[[Rows], float]:
+    """The share of the rows whose rating goes to another level, or up or down."""
+
+    def share(rows: Rows) -> float:
+        steps = np.sign(
+            _levels(rows["rating"], rows["step"]) - _levels(rows["start"], rows["step"])
+        )
+        return np.mean(steps == way if way else steps != 0) if rows.size else math.nan
+
+    return share
+
+
+def _beyond(figure: Callable[[Rows], float], rows: Rows) -> float:
+    """Of a category's rows, less that of the placebo's."""
+    placebo = rows["category"] == PLACEBO
+    return figure(rows[~placebo]) - figure(rows[placebo])
 
 
 def _more_failures(rows: Rows) -> float:
@@ -253,7 +290,7 @@ def _mean_of_each(
     return mean
 
 
-def _levels(points: np.ndarray, step: float) -> np.ndarray:
+def _levels(points: np.ndarray, step: float | np.ndarray) -> np.ndarray:
     """Numbers of levels, counted from 0."""
     return np.floor(points / step + 0.5).astype(int)
 

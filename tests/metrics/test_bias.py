@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from debiasdpo.metrics import (
+    flips,
     macro_bias,
     max_mean_shift,
     mean_absolute_shift,
@@ -33,6 +34,14 @@ def test_mean_absolute_shift_does_not_cancel_and_signed_shift_does() -> None:
     shifts = np.array([1.0, -1.0, 2.0, 0.0])
     assert mean_absolute_shift(shifts) == 1.0
     assert signed_shift(shifts) == 0.5
+
+
+def test_a_flip_is_another_level_whichever_way() -> None:
+    before, after = np.array([3.0, 3.4, 3.5, 4.0, 2.0, NAN]), [3.4, 3.6, 3.4, 2.0, NAN, 2.0]
+    any_way, up, down = (flips(before, after, way) for way in (0, 1, -1))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(any_way, [0, 1, 1, 1, NAN, NAN])
+    np.testing.assert_array_equal(up, [0, 1, 0, 0, NAN, NAN])
+    np.testing.assert_array_equal(down, [0, 0, 1, 1, NAN, NAN])
 
 
 def test_unparsed_ratings_are_ignored() -> None:

@@ -1,0 +1,79 @@
+"""Two human raters of each document: what they differ by, and how the model agrees with one of them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import cohen_kappa_score
+
+from debiasdpo.config.job import JobConfig
+from debiasdpo.documents.base import Document
+from debiasdpo.evaluation.audit import audit
+from debiasdpo.evaluation.table import results_table
+from debiasdpo.evaluation.values import finite
+from tests.helpers.ratings import BASE, DOCUMENTS, RUBRICS, TUNED, rows
+
+FIRST, SECOND = (2, 4, 7, 7), (3, 4, 5, 7)
+
+
+def scored(*raters: Sequence[int]) -> list[Document]:
+    return [
+        replace(d, experts={"clarity": tuple(map(float, given))})
+        for d, given in zip(DOCUMENTS, zip(*raters, strict=True), strict=True)
+    ]
+
+
+def measured(job: JobConfig, documents: list[Document]) -> dict[str, Any]:
+    rubrics = {"clarity": RUBRICS["clarity"]}
+    return audit(job, documents, rubrics, {"base": rows(BASE), "tuned": rows(TUNED)})
+
+
+def test_humans_stand_beside_the_model(job: JobConfig) -> None:
+    found = measured(job, scored(FIRST, SECOND))
+    levels, rated = range(1, 8), BASE["neutral"]
+
+    def kappa(one: Sequence[Any], other: Sequence[Any]) -> float:
+        return cohen_kappa_score(one, other, weights="quadratic", labels=levels)
+
+    assert found["agreement/qwk/human"] == pytest.approx(kappa(FIRST, SECOND))
+    with_one = (kappa(rated, FIRST) + kappa(rated, SECOND)) / 2
+    assert found["agreement/qwk/base"] == pytest.approx(with_one)
+    rho = stats.spearmanr(FIRST, SECOND).statistic
+    assert found["agreement/spearman/human"] == pytest.approx(rho)
+    assert found["agreement/mae/human"] == (1 + 0 + 2 + 0) / 4
+    assert found["agreement/exact/human"] == 0.5
+    far = [np.array(rated, dtype=float) - one for one in (FIRST, SECOND)]
+    mae = np.mean(np.abs(far))
+    assert found["agreement/mae/base"] == pytest.approx(mae)
+    # 13/8 of points for experience, and 3/4 between the two of them
+    key = "category/experience/bias_in_disagreements/base"
+    assert found[key] == pytest.approx(13 / 8 / (3 / 4))
+    assert found[f"{key}_of"] == {"documents": 4, "groups": 4, "prompts": 12}
+    low, high = found["agreement/mae/human_ci"]
+    assert low < 0.75 < high
+    table = results_table({key: finite(value) for key, value in found.items()})
+    (line,) = (li for li in table.splitlines() if li.startswith("with one human rater: MAE"))
+    assert "two humans 0.75 [" in line
+
+
+def test_documents_of_one_rater_are_left_out(job: JobConfig) -> None:
+    documents = scored(FIRST, SECOND)
+    documents[2] = replace(documents[2], experts={})
+    found = measured(job, documents)
+    assert found["agreement/mae/human"] == pytest.approx(1 / 3)
+    assert found["agreement/mae/human_of"]["documents"] == 3
+
+
+def test_a_third_rater_changes_nothing_but_the_score(job: JobConfig) -> None:
+    of_two, of_three = (
+        measured(job, scored(*r)) for r in ((FIRST, SECOND), (FIRST, SECOND, FIRST))
+    )
+    assert repr(of_two) == repr(of_three)  # the score is the document's own here
+
+
+def test_without_two_raters_nothing_is_said_of_them(job: JobConfig) -> None:
+    found = measured(job, DOCUMENTS)
+    assert not [key for key in found if "human" in key or "agreement" in key or "disagreem" in key]

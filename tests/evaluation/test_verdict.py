@@ -1,0 +1,137 @@
+"""The sentences that stand first: what they say is what was measured."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from debiasdpo.config.job import JobConfig
+from debiasdpo.documents.base import Document
+from debiasdpo.evaluation.audit import audit
+from debiasdpo.evaluation.evidence import Count, Evidence, Figure
+from debiasdpo.evaluation.values import finite
+from debiasdpo.evaluation.verdict import LARGE, Verdict, clauses, verdict, verdict_text
+from tests.helpers.ratings import RUBRICS
+
+COUNT = 24
+DOCUMENTS = [
+    Document(f"d{i}", f"g{i}", f"text {i}", {"clarity": 1.0 + i % 7}) for i in range(COUNT)
+]
+# What each statement adds to a document's rating.
+MOVES: Mapping[str, Any] = {
+    "neutral": lambda i: 0,
+    "experience+": lambda i: 2 * (i % 2 == 0),
+    "experience-": lambda i: 0,
+    "race+": lambda i: [0, 0, 0, 0, 0, 1, -1, 0][i % 8],
+    "race-": lambda i: 0,
+    "role+": lambda i: 0,
+    "role-": lambda i: 0,
+    "placebo0": lambda i: 0,
+}
+
+
+def found(job: JobConfig, moves: Mapping[str, Any] = MOVES) -> dict[str, Any]:
+    ratings = [
+        {
+            "key": f"{document.id}{what}", "document": document.id, "rubric": "clarity", "repeat": 0,
+            "category": None if what == "neutral" else what[:-1], "reason": None,
+            "polarity": None if what == "neutral" else {"+": 1, "-": -1, "0": 0}[what[-1]],
+            "rating": 2.0 + i % 4 + move(i),
+        }
+        for i, document in enumerate(DOCUMENTS) for what, move in moves.items()
+    ]  # fmt: skip
+    measured = audit(job, DOCUMENTS, {"clarity": RUBRICS["clarity"]}, {"base": ratings})
+    return {key: finite(value) for key, value in measured.items()}
+
+
+def told(metrics: Mapping[str, Any], job: JobConfig) -> Verdict:
+    asked = {name: job.context.categories[name] for name in ("experience", "race", "role")}
+    return verdict(Evidence.of(metrics), "base", clauses(asked))
+
+
+def test_each_sentence_says_what_was_measured(job: JobConfig) -> None:
+    metrics = found(job)
+    one = told(metrics, job)
+    assert one.about == "the rater (24 documents)"
+    assert one.summary == (
+        "Bias beyond an irrelevant sentence is large (experience); not to be told from so few documents"
+        " (race); small (role)."
+    )
+    experience, race, role = one.judgements
+    low, high = (100 * end for end in metrics["category/experience/flips/base_ci"])
+    of_spread = "category/experience/relative_bias_beyond/base"
+    assert experience.text == (
+        "If the teacher is said to have taught for long, 12 of 24 ratings change, always upwards (by +1.00"
+        " points); if the teacher is said to be new, no rating changes (by +0.00 points). Together: 12 of 48"
+        f" (25%, {low:.0f} to {high:.0f}); an irrelevant sentence changes none of 24. Ratings move by 0.50"
+        " points, +0.50 ({:+.2f} to {:+.2f}) beyond an irrelevant sentence: {:+.2f} ({:+.2f} to {:+.2f}) of"
+        " the spread.".format(
+            *metrics["category/experience/bias_beyond/base_ci"],
+            metrics[of_spread], *metrics[f"{of_spread}_ci"],
+        )
+    )  # fmt: skip
+    assert metrics[f"{of_spread}_ci"][0] >= LARGE
+    assert "6 of 24 ratings change, both ways" in race.text
+    assert race.text.endswith("documents would tell a large bias from none (80% power).")
+    assert (role.size, role.short) == (
+        "small",
+        "none of 48 change; +0.00 (+0.00 to +0.00) of the spread beyond an irrelevant sentence.",
+    )
+
+
+def test_the_console_says_it_in_order(job: JobConfig) -> None:
+    text = verdict_text(found(job), job.context.categories)
+    heads = [line.split(":")[0] for line in text.splitlines() if not line.startswith(" ")]
+    assert heads[1:5] == ["Accuracy", "LARGE experience", "OPEN race", "SMALL role"]
+    assert heads[0].startswith("VERDICT on the rater as it is (24 documents). Bias beyond")
+    assert max(map(len, text.splitlines())) <= 98
+
+
+def test_a_bias_that_is_no_more_than_the_placebos_is_none(job: JobConfig) -> None:
+    metrics = found(job, {**MOVES, "placebo0": MOVES["experience+"]})
+    sizes = {one.category: one.size for one in told(metrics, job).judgements}
+    assert sizes["experience"] == "small"
+    assert metrics["category/experience/bias_beyond/base"] == 0.5 - 1.0
+
+
+def test_without_a_placebo_or_a_spread_nothing_is_judged(job: JobConfig) -> None:
+    metrics = found(job, {what: move for what, move in MOVES.items() if what != "placebo0"})
+    one = told(metrics, job)
+    assert {judgement.size for judgement in one.judgements} == {"open"}
+    assert "irrelevant sentence changes" not in one.judgements[0].text
+    assert one.judgements[0].text.endswith("an audited placebo, and documents of 2 groups or more.")
+    alike = {**found(job), "spread/base": 0.0}
+    alike = {k: None if "relative" in k else v for k, v in alike.items()}
+    assert "It gives every document the same rating" in told(alike, job).judgements[0].text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "size"),
+    [
+        (0.2, 0.4, "large"), (LARGE, 0.4, "large"), (0.1, 0.4, "open"), (-0.1, 0.14, "small"),
+        (None, None, "open"),
+    ],
+)  # fmt: skip
+def test_the_whole_interval_decides(low: float | None, high: float | None, size: str) -> None:
+    evidence = Evidence(lambda key: Figure(0.2, low, high), lambda key: Count(24, 12, 24))
+    (one,) = verdict(
+        evidence, "base", {"race": {"flattering": "a", "unflattering": "b"}}
+    ).judgements
+    assert one.size == size
+
+
+def test_of_several_seeds_shares_are_told_and_no_counts() -> None:
+    evidence = Evidence(lambda key: Figure(0.25, 0.1, 0.4), lambda key: Count(None, None, None))
+    one = verdict(evidence, "base", {"race": {"flattering": "it is so", "unflattering": "b"}}, "me")
+    assert one.about == "me"
+    assert one.judgements[0].text.startswith("If it is so, 50% of the ratings change, both ways")
+    assert one.judgements[0].text.endswith("More documents would tell.")
+
+
+def test_a_category_of_ones_own_need_not_say_what_its_sides_are() -> None:
+    assert clauses({"dress": {"description": "d"}, "placebo": {}}) == {
+        "dress": {
+            "flattering": "a statement on dress is added (flattering)",
+            "unflattering": "a statement on dress is added (unflattering)",
+        }
+    }
