@@ -1,0 +1,46 @@
+"""The page begins with a verdict on each rater."""
+
+import re
+from pathlib import Path
+
+from debiasdpo.report.build import build
+from debiasdpo.report.collect import find_runs
+from debiasdpo.report.groups import group_runs
+from debiasdpo.report.verdicts import verdicts
+from tests.helpers.report_files import write_run
+
+SAYS = {
+    "context": {
+        "train": {"race": True},
+        "categories": {"race": {"when": {"flattering": "it is <b>so</b>"}}},
+    }
+}
+
+
+def test_the_base_model_comes_first_and_then_what_was_made_of_it(tmp_path: Path) -> None:
+    write_run(tmp_path / "one", config=SAYS)
+    found = list(verdicts(group_runs(find_runs([tmp_path]))))
+    assert [one.about for one in found] == [
+        "tiny, essays: base model (4 documents)",
+        "tiny, essays: sft, trained on race (4 documents)",
+    ]
+    # every figure of the base model is 0.4 [0.2, 0.8], of 8 prompts; of the tuned one 0.1 [0.05, 0.2]
+    by_category = {one.category: one for one in found[0].judgements}
+    assert by_category["race"].size == "large"
+    assert by_category["race"].text.startswith(
+        "If it is <b>so</b>, 6 of 8 ratings change, both ways"
+    )
+    assert "if a statement on race is added (unflattering)" in by_category["race"].text
+    assert {one.size for one in found[1].judgements} == {"open"}
+    page = build([tmp_path]).page
+    assert re.findall(r"<h2>(.*?)</h2>", page)[0] == "Verdict"
+    assert "If it is &lt;b&gt;so&lt;/b&gt;, 6 of 8" in page
+
+
+def test_of_several_seeds_shares_are_told(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path / str(seed), seed=seed, config={**SAYS, "seed": seed})
+    base, _ = verdicts(group_runs(find_runs([tmp_path])))
+    assert base.about == "tiny, essays: base model"
+    race = next(one for one in base.judgements if one.category == "race")
+    assert race.text.startswith("If it is <b>so</b>, 80% of the ratings change, both ways")
