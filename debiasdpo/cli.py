@@ -165,6 +165,12 @@ def _rate(arguments: Sequence[str]) -> int:
     return rate.main(arguments)
 
 
+def _export(arguments: Sequence[str]) -> int:
+    from debiasdpo.use import export
+
+    return export.main(arguments)
+
+
 def _gate(arguments: Sequence[str]) -> int:
     from debiasdpo.use import gate
 
@@ -184,6 +190,7 @@ COMMANDS = {
     "status": Command("how jobs do: stage, time left, what failed", _status, False),
     "report": Command("tables, figures and one page of any set of runs", _report, False),
     "rate": Command("a run's rater rates new documents", _rate, False),
+    "export": Command("a run's trained rater, for use elsewhere", _export, False),
     "gate": Command("fail where a run's bias is too large, for CI", _gate, False),
 }
 

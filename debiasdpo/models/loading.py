@@ -110,17 +110,25 @@ def load_template(config: ModelConfig, cache: Path) -> Template:
     cannot be had."""
     key = config.path, config.revision
     if key not in _templates:
-        local = local_path(config.path)
-        with quiet():
-            from transformers import AutoTokenizer
-
-            try:
-                source, where = load_source(config, local, cache)
-                tokenizer = AutoTokenizer.from_pretrained(source, **where)
-            except (OSError, ValueError, KeyError) as error:
-                raise UserError(cannot_load(config, local, error)) from error
-        _templates[key] = Template(tokenizer, config.path)
+        _templates[key] = Template(_load_tokenizer(config, cache), config.path)
     return _templates[key]
+
+
+def load_chat(config: ModelConfig, cache: Path) -> Chat:
+    """The model's chat, without its weights. Raises `UserError` where it cannot be had."""
+    return Chat(_load_tokenizer(config, cache), config.path)
+
+
+def _load_tokenizer(config: ModelConfig, cache: Path) -> Any:
+    local = local_path(config.path)
+    with quiet():
+        from transformers import AutoTokenizer
+
+        try:
+            source, where = load_source(config, local, cache)
+            return AutoTokenizer.from_pretrained(source, **where)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(cannot_load(config, local, error)) from error
 
 
 def load_source(config: ModelConfig, local: Path | None, cache: Path) -> tuple[str, dict[str, Any]]:

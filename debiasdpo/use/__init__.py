@@ -1,1 +1,1 @@
-"""What a finished run is good for: its rater rates new documents, and a gate judges it."""
+"""What a finished run is good for: its rater rates new documents, leaves for elsewhere, and guards a gate."""

@@ -12,7 +12,7 @@ from tests.helpers.jobs import SMALL, JobConfigs, run_folder, run_job
 METHODS: dict[str, tuple[str, ...]] = {
     "none": ("method=none",),
     "adapter": ("method=sft", "rate.calibration=linear", "data.limit.train=4"),
-    "full": ("method=sft", "train.adapter=full"),
+    "full": ("method=sft", "train.adapter=full", "rate=text", "rate.max_new_tokens=12"),
     "head": (
         "method=head", "method.head.folds=3", "data.teachers=20",
         "data.limit={train:8,validation:2,test:4}",

@@ -1,10 +1,7 @@
 """Models of the hub, played by a server on this machine."""
 
-import hashlib
-import http.server
 import json
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,86 +14,21 @@ from debiasdpo.jobs.identity import Choices, finished
 from debiasdpo.models import loading
 from debiasdpo.models.hub import commit_of
 from debiasdpo.models.source import pinned, source_identity
+from tests.helpers.hub import FIRST, SECOND, Hub, in_place_of_the_hub, served
 from tests.helpers.jobs import JobConfigs, options, run_job, stages, untimed
 from tests.helpers.models import ModelConfigs
-
-FIRST, SECOND = "0123456789abcdef" * 2 + "01234567", "fedcba9876543210" * 2 + "fedcba98"
-
-
-class Hub(http.server.ThreadingHTTPServer):
-    """A hub in which every repository that is not called otherwise has the same commits."""
-
-    def __init__(self, commits: dict[str, Path]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.commits, self.main, self.asked, self.silent = commits, FIRST, 0, False
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: Hub
-
-    def do_HEAD(self) -> None:
-        if not self.server.silent:  # else the connection is closed without an answer
-            self.answer()
-
-    def do_GET(self) -> None:
-        if not self.server.silent:
-            self.wfile.write(self.answer())
-
-    def answer(self) -> bytes:
-        self.server.asked += 1
-        owner, _, rest = self.path.strip("/").partition("/")
-        revision, _, name = rest.partition("/resolve/")[2].partition("/")
-        commit = self.server.main if revision == "main" else revision
-        folder = self.server.commits.get(commit)
-        body, code, headers = b"", 404, {"X-Error-Code": "EntryNotFound"}
-        if owner == "gated":
-            code, headers = 401, {"X-Error-Code": "GatedRepo"}
-        elif owner == "absent":
-            code, headers = 401, {"X-Error-Code": "RepoNotFound"}
-        elif owner == "broken":
-            code, headers = 503, {}
-        elif revision and folder is None:
-            headers = {"X-Error-Code": "RevisionNotFound"}
-        elif folder is not None and (folder / name).is_file():
-            body, code = (folder / name).read_bytes(), 200
-            headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()}"', "X-Repo-Commit": commit}
-        self.send_response(code)
-        for header, value in {**headers, "Content-Length": str(len(body))}.items():
-            self.send_header(header, value)
-        self.end_headers()
-        return body if self.command == "GET" else b""
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
 def server(tiny_llama: Path, tiny_qwen2: Path) -> Iterator[Hub]:
-    """One for all tests, since the hub's client keeps the first address that it is told."""
-    server = Hub({FIRST: tiny_llama, SECOND: tiny_qwen2})
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with served({FIRST: tiny_llama, SECOND: tiny_qwen2}) as server:
+        yield server
 
 
 @pytest.fixture
 def hub(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    from huggingface_hub import constants
-
-    url = f"http://127.0.0.1:{server.server_port}"
-    template = constants.HUGGINGFACE_CO_URL_TEMPLATE
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + template[template.index("/{repo_id}") :]
-    )
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    server.main, server.silent = FIRST, False
-    commit_of.cache_clear()
-    yield server
-    commit_of.cache_clear()
+    with in_place_of_the_hub(server, tmp_path / "hub", monkeypatch) as hub:
+        yield hub
 
 
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:

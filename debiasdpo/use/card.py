@@ -1,0 +1,220 @@
+"""The model card of an export: what it is, its data, method and figures, and its limits."""
+
+from collections.abc import Iterator
+
+import yaml
+
+from debiasdpo.config.shown import joined, points
+from debiasdpo.documents.corpus import SPLIT, rubrics_of
+from debiasdpo.jobs.finished import Run
+from debiasdpo.storage.files import read_json
+from debiasdpo.use.bases import Base
+from debiasdpo.use.forms import Form, vllm_line
+
+_KINDS = {
+    "adapter": "This is a LoRA adapter",
+    "model": "This is a whole model",
+    "head": "These are heads for a frozen model's hidden states",
+}
+_RELATION = {"adapter": "adapter", "model": "finetune", "head": "adapter"}
+
+_EXPECTED = '''
+def rate(rubric, document):
+    """The mean of the levels by their probabilities, after `Rating: `."""
+    asked = prompts["rubrics"][rubric]
+    prompt = tokenizer(asked["text"].replace("{document}", document), add_special_tokens=False)["input_ids"]
+    scores = []
+    for answer in asked["levels"].values():
+        ids = torch.tensor([prompt + answer], device=model.device)
+        with torch.no_grad():
+            logprobs = model(ids).logits[0].float().log_softmax(-1)
+        scores.append(sum(logprobs[len(prompt) - 1 + i, token] for i, token in enumerate(answer)))
+    shares = torch.tensor(scores).double().softmax(0)
+    return float(shares @ torch.tensor([float(level) for level in asked["levels"]]).double())
+'''
+_TEXT = '''
+def rate(rubric, document):
+    """What the model writes; its rating stands after `Rating: `."""
+    text = prompts["rubrics"][rubric]["text"].replace("{document}", document)
+    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").to(model.device)
+    with torch.no_grad():
+        found = model.generate(**ids, do_sample=False, max_new_tokens=prompts["rate"]["max_new_tokens"])
+    return tokenizer.decode(found[0, ids["input_ids"].shape[1]:], skip_special_tokens=True)
+'''
+
+
+def model_card(run: Run, base: Base, form: Form, gguf: str | None) -> str:
+    """README.md of the folder."""
+    return "\n".join(_lines(run, base, form, gguf)).rstrip() + "\n"
+
+
+def _lines(run: Run, base: Base, form: Form, gguf: str | None) -> Iterator[str]:
+    config = run.config
+    trained = joined(config.context.train_categories, by=", ")
+    yield from ("---", _head(base, form), "---", "")
+    yield from (f"# A rater trained against bias toward spurious context: {base.name}", "")
+    yield (
+        f"{_KINDS[form.kind]}{' (base and adapter merged)' if form.merged else ''}, made by debiasdpo"
+        f" {run.versions['debiasdpo']}. It rates documents on the rubrics below, and was trained to rate"
+        f" them alike whether or not an irrelevant statement of these kinds comes along: {trained}."
+    )
+    yield from ("", "## Base model and licence", "")
+    yield f"Base: {base.needed}." + (
+        "" if form.kind == "model" else " It is needed beside these files."
+    )
+    if form.kind == "model":
+        yield "Its weights are in this folder; nothing else is needed."
+    if config.local_model.nf4 and form.kind != "head":
+        yield (
+            "It was trained and measured with the base model's weights in 4 bits (NF4). The figures below"
+            " are of that; with unquantised weights ratings differ a little."
+        )
+    yield (
+        f"Licence of the base model: {base.licence}. What is made from it falls under it."
+        if base.licence
+        else "Licence of the base model: not said by its files. Look it up before you share these: what"
+        " is made from it falls under it."
+    )
+    yield from ("", "## Data", "")
+    yield from _data(run)
+    yield from ("", "## Method", "")
+    yield from _method(run)
+    yield from ("", "## Figures", "")
+    split = read_json(run.folder / "documents" / SPLIT)
+    yield (
+        f"On {split['documents']['test']} held-out documents of {len(split['groups']['test'])} groups,"
+        " and on wordings of the statements that were never trained on; 95 % intervals over groups."
+        " *base*: before training; *tuned*: this rater. Bias is the mean size of the shift, in points,"
+        " that a statement makes; the placebo says nothing about people."
+    )
+    table = (run.folder / "table.txt").read_text(encoding="utf-8").rstrip()
+    yield from ("", "```", table, "```", "", "## Limits", "")
+    yield from _limits(run)
+    yield from ("", "## Use", "")
+    yield from _use(run, base, form, gguf)
+
+
+def _head(base: Base, form: Form) -> str:
+    about: dict[str, object] = {}
+    if base.kind == "hub":
+        about = {"base_model": base.name, "base_model_relation": _RELATION[form.kind]}
+    if base.licence:
+        about["license"] = base.licence
+    library = "peft" if form.kind == "adapter" else "transformers"
+    about |= {"library_name": library, "tags": ["debiasdpo", "llm-as-a-judge", "bias"]}
+    return yaml.safe_dump(about, sort_keys=False, allow_unicode=True).rstrip()
+
+
+def _data(run: Run) -> Iterator[str]:
+    split = read_json(run.folder / "documents" / SPLIT)
+    parts = ", ".join(
+        f"{count} documents of {len(split['groups'][part])} groups ({part})"
+        for part, count in split["documents"].items()
+    )
+    yield f"Corpus: `{run.config.data.source}`, split by group: {parts}."
+    for name, sha256 in run.versions["data"]:
+        yield f"File: {name} (SHA-256 {sha256})."
+    yield ""
+    for name, rubric in rubrics_of(run.config.data).items():
+        step = "" if rubric.step == 1 else f", in steps of {points(rubric.step)}"
+        scale = f"{points(rubric.low)} to {points(rubric.high)}{step}"
+        yield f"- **{name}**, {scale}: {' '.join(rubric.question.split())}"
+
+
+def _method(run: Run) -> Iterator[str]:
+    config, lora = run.config, run.config.local_model.lora
+    terms = ", ".join(config.method.terms) or "ridge regression on hidden states"
+    yield (
+        f"`method={config.method.name}` ({terms}), seed {config.seed}. Trained on the statement categories"
+        f" {joined(config.context.train_categories, by=', ')}; audited on"
+        f" {joined(config.audit_categories, by=', ')}. Ratings are read by"
+        f" `rate.readout={config.rate.readout}`."
+    )
+    if config.method.trains_weights:
+        what = (
+            "all weights"
+            if config.train.adapter == "full"
+            else f"LoRA of rank {lora.rank}, alpha {lora.alpha}"
+        )
+        yield (
+            f"{what[0].upper()}{what[1:]}; learning rate {config.train.learning_rate:g},"
+            f" {config.train.epochs} epoch(s), {config.train.batch_pairs} pairs a step."
+        )
+    yield (
+        "Debiasing-DPO and its evaluation: Nam & Demszky, *Mitigating LLM biases toward spurious social"
+        " contexts using direct preference optimization*, arXiv 2604.02585."
+    )
+
+
+def _limits(run: Run) -> Iterator[str]:
+    metrics = run.metrics
+    yield "- One training of one seed: another may end elsewhere. Intervals are about other documents alone."
+    yield "- Less bias is not none: see the figures, and whether the placebo moves the ratings as far."
+    yield (
+        "- Where the spread of the ratings fell with the bias, the rater merely says less; *relative"
+        " bias* is free of that."
+    )
+    unseen = joined(run.config.unseen_categories, by=", ")
+    yield f"- Categories that were not trained on ({unseen}) may be as strong as before: see their rows."
+    yield "- Other kinds of documents, other rubrics and other prompts than those here were not measured."
+    if (metrics.get("parse_rate/tuned") or 0) < 1:
+        yield f"- {1 - metrics['parse_rate/tuned']:.1%} of its replies held no rating that could be read."
+    yield "- It is no ground for a decision about a person without somebody who reads the document."
+
+
+def _use(run: Run, base: Base, form: Form, gguf: str | None) -> Iterator[str]:
+    expected = run.config.rate.readout == "expected"
+    yield from ("```python", *_loading(base, form))
+    if form.kind != "head":
+        yield (_EXPECTED if expected else _TEXT).rstrip()
+    yield from ("```", "")
+    yield (
+        "`prompts.json` has the prompt of each rubric, as messages and as the text that the chat template"
+        " makes of them, with `{document}` where the document stands. Figures are of these prompts."
+    )
+    if run.config.rate.calibration != "none":
+        yield (
+            "The figures are of calibrated ratings: `calibration.json` has knots for each rubric, between"
+            " which `numpy.interp(rating, ratings, scores)` maps what `rate` returns."
+        )
+    if form.kind == "head":
+        return
+    folder = "." if form.kind == "model" else "FOLDER"
+    yield from (
+        "",
+        "```sh",
+        vllm_line(run, base, form, folder),
+        "ollama create rater -f Modelfile",
+        "```",
+        "",
+    )
+    if gguf:
+        yield f"`{gguf}` is the same model for llama.cpp and what is built on it.\n"
+    if expected:
+        yield (
+            "A server's reply is one level, the likeliest; the rater measured here is the mean over all"
+            " levels, for which a server has to give log-probabilities of whole answers."
+        )
+
+
+def _loading(base: Base, form: Form) -> Iterator[str]:
+    """Python that loads it, from within the folder."""
+    if form.kind == "head":
+        yield from (
+            "from rate_with_head import Rater  # in this folder", "",
+            f'rater = Rater({base.loading}, dtype="float32")', "rate = rater.rate",
+        )  # fmt: skip
+        return
+    yield from ("import json", "", "import torch")
+    yield from ["from peft import PeftModel"] if form.kind == "adapter" else []
+    yield from ("from transformers import AutoModelForCausalLM, AutoTokenizer", "")
+    yield 'prompts = json.load(open("prompts.json", encoding="utf-8"))'
+    if form.kind == "adapter":
+        dtype = base.loading.replace(", revision=", ', dtype="float32", revision=')
+        dtype = dtype if "dtype" in dtype else f'{base.loading}, dtype="float32"'
+        yield f"tokenizer = AutoTokenizer.from_pretrained({base.loading})"
+        yield f"model = AutoModelForCausalLM.from_pretrained({dtype})"
+        yield 'model = PeftModel.from_pretrained(model, ".").eval()'
+    else:
+        yield 'tokenizer = AutoTokenizer.from_pretrained(".")'
+        yield f'model = AutoModelForCausalLM.from_pretrained(".", dtype="{form.dtype}").eval()'

@@ -1,0 +1,163 @@
+"""The forms in which a run's trained rater leaves for elsewhere, and the files of each."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from debiasdpo.config.model import ModelConfig
+from debiasdpo.config.shown import points
+from debiasdpo.documents.base import Document
+from debiasdpo.documents.corpus import rubrics_of
+from debiasdpo.errors import UserError
+from debiasdpo.jobs.finished import Run
+from debiasdpo.jobs.identity import cache_folder
+from debiasdpo.models.adapters import load_adapter
+from debiasdpo.models.loading import load_chat, load_model
+from debiasdpo.prompts.rendering import render
+from debiasdpo.raters.head import FILE as HEAD
+from debiasdpo.stages.asked import style
+from debiasdpo.storage.files import read_json, write_json
+from debiasdpo.use.bases import Base
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+PROMPTS, CALIBRATION, LOADER = "prompts.json", "calibration.json", "rate_with_head.py"
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM takes
+_ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
+
+
+class Form(NamedTuple):
+    """What is exported."""
+
+    kind: Literal["adapter", "model", "head"]  # model: all weights, trained or merged
+    merged: bool  # an adapter into its base
+    dtype: Dtype | None  # of all weights; an adapter and a head have their own
+
+
+def form_of(run: Run, *, merge: bool, dtype: Dtype | None) -> Form:
+    """What this run has to export. `UserError` where that is nothing, or not what was asked for."""
+    method, train = run.config.method, run.config.train
+    if not isinstance(run.config.model, ModelConfig):
+        raise UserError(
+            f"{run.folder}: no local weights rated it, so that there are none to export"
+        )
+    if not method.trains:
+        how = (
+            "only changed the prompts, which are in its config.yaml and its ratings"
+            if method.changes_prompts
+            else "trained nothing"
+        )
+        raise UserError(f"{run.folder}: method={method.name} {how}; use the base model as it is")
+    head, whole = not method.trains_weights, train.adapter == "full"
+    if merge and (head or whole):
+        what = "a head stays beside its base model" if head else "all weights were trained"
+        raise UserError(f"--merge: there is no adapter to merge: {what}; leave it out")
+    if dtype and not (merge or (whole and not head)):
+        raise UserError("--dtype: is of whole models; add --merge, or leave it out")
+    if head:
+        return Form("head", False, None)
+    if merge or whole:
+        return Form("model", merge, dtype or run.config.local_model.dtype)
+    return Form("adapter", False, None)
+
+
+def write_form(run: Run, base: Base, form: Form, to: Path) -> None:
+    """Weights, tokenizer and how to ask, into the folder."""
+    weights = run.weights
+    assert weights is not None
+    if form.kind == "adapter":
+        _write_adapter(weights, base, to)
+    elif form.kind == "head":
+        shutil.copyfile(weights / HEAD, to / HEAD)
+        shutil.copyfile(Path(__file__).with_name("head_loader.py"), to / LOADER)
+    else:
+        _write_model(run, weights, form, to)
+    write_json(to / PROMPTS, _asked(run, head=form.kind == "head"))
+    if run.config.rate.calibration != "none":
+        shutil.copyfile(run.folder / "calibration_tuned.json", to / CALIBRATION)
+
+
+def _write_adapter(weights: Path, base: Base, to: Path) -> None:
+    """The adapter, naming its base as anybody can have it. peft loads that by `revision`, too."""
+    for name in _ADAPTER:
+        shutil.copyfile(weights / name, to / name)
+    settings = read_json(to / "adapter_config.json")
+    settings |= {"base_model_name_or_path": base.name, "revision": base.revision}
+    write_json(to / "adapter_config.json", settings)
+
+
+def _write_model(run: Run, weights: Path, form: Form, to: Path) -> None:
+    """All weights in one model that transformers loads, never in 4 bits, with tokenizer and chat template."""
+    assert form.dtype is not None
+    changes: dict[str, Any] = {"nf4": False, "dtype": form.dtype}
+    if not form.merged:
+        changes |= {"path": str(weights), "revision": None}
+    config = run.config.local_model.model_copy(update=changes)
+    model: Any
+    model, chat = load_model(config, cache_folder(run.config))
+    if form.merged:
+        model = load_adapter(model, weights).merge_and_unload()
+    model.save_pretrained(to)
+    chat.tokenizer.save_pretrained(to)
+
+
+def _asked(run: Run, *, head: bool) -> dict[str, Any]:
+    """How the run asks its rater: of each rubric the messages and the text that the chat template makes of
+    them, with {document} in place of the document, and the token ids of each level's answer."""
+    config = run.config
+    chat = load_chat(config.local_model, cache_folder(config))
+    blank = Document("", "", "{document}", {})
+    rubrics = {}
+    for name, rubric in rubrics_of(config.data).items():
+        messages = render(style(config), blank, name, rubric).messages
+        scale = rubric.scale
+        ids: dict[str, Any] = {"before_level": chat.before_level(scale)} if head else {}
+        if config.rate.readout == "expected" and not head:
+            levels = zip(scale.levels, chat.level_ids(scale), strict=True)
+            ids = {"levels": {points(level): found for level, found in levels}}
+        rubrics[name] = {
+            "question": rubric.question.strip(),
+            "low": rubric.low,
+            "high": rubric.high,
+            "step": rubric.step,
+            "messages": messages,
+            "text": chat.template.render(list(messages), thinking=config.rate.thinks),
+            **ids,
+        }
+    return {"rate": config.rate.model_dump(mode="json"), "rubrics": rubrics}
+
+
+def modelfile(run: Run, base: Base, form: Form, gguf: str | None) -> str:
+    """For `ollama create NAME -f Modelfile`, in the folder."""
+    model, rate = run.config.local_model, run.config.rate
+    lines = [f"FROM ./{gguf}" if gguf else "FROM ."]
+    if form.kind == "adapter":
+        lines = [
+            f"# FROM must be {base.needed}: by Ollama's name for it, or as a folder or GGUF file.",
+            f"FROM {base.name}",
+            "ADAPTER .",
+        ]
+    lines += [
+        f"PARAMETER temperature {points(rate.temperature or 0.0)}",
+        f"PARAMETER num_ctx {model.max_length}",
+        f"PARAMETER num_predict {rate.max_new_tokens}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def vllm_line(run: Run, base: Base, form: Form, folder: str) -> str:
+    """The command that serves it by vLLM, with the interface of OpenAI."""
+    model = run.config.local_model
+    length = f"--max-model-len {model.max_length}"
+    if form.kind == "model":
+        return f"vllm serve {folder} --served-model-name rater --dtype {form.dtype} {length}"
+    rank = next((r for r in _LORA_RANKS if r >= model.lora.rank), model.lora.rank)
+    source = f"{base.name} --revision {base.revision}" if base.kind == "hub" else "PATH/TO/THE/BASE"
+    lora = f"--enable-lora --lora-modules rater={folder} --max-lora-rank {rank}"
+    return f"vllm serve {source} --dtype {model.dtype} {lora} {length}"
+
+
+def files_of(folder: Path) -> Sequence[str]:
+    """What was exported."""
+    return sorted(f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file())

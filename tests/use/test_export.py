@@ -1,0 +1,244 @@
+"""`debiasdpo export`: each form is loaded again as its card says, and rates as the run did."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from debiasdpo.cli import main
+from debiasdpo.errors import UserError
+from debiasdpo.jobs.finished import Run, open_run
+from debiasdpo.use import gguf
+from debiasdpo.use.bases import base_of
+from tests.helpers.finished_runs import Runs
+from tests.helpers.hub import FIRST, Hub, in_place_of_the_hub, served
+from tests.helpers.jobs import rows
+from tests.helpers.models import SMOLLM2
+
+Rate = Callable[[str, str], Any]  # rubric, document -> a rating, or what the model writes
+
+# In points: of the same arithmetic in another order, and of weights that are rounded to 8 bits of mantissa.
+FLOAT32, BFLOAT16 = 5e-4, 0.05
+
+
+def export(run: Path, to: Path, *options: str) -> Path:
+    assert main(["export", str(run), "--to", str(to), *options]) == 0
+    return to
+
+
+def as_the_card_says(folder: Path, base: Path | None, patch: pytest.MonkeyPatch) -> Rate:
+    """The function `rate` of the Python in the card, run from within the folder."""
+    code = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)[0]
+    patch.chdir(folder)
+    patch.syspath_prepend(str(folder))
+    patch.delitem(__import__("sys").modules, "rate_with_head", raising=False)
+    found: dict[str, Any] = {}
+    exec(code.replace("PATH/TO/THE/FOLDER", str(base)), found)
+    rate: Rate = found["rate"]
+    return rate
+
+
+def assert_alike(rate: Rate, run: Run, tolerance: float) -> None:
+    """As the run rated its own test documents, before calibration."""
+    texts = {d["id"]: d["text"] for d in rows(run.folder / "documents/documents.jsonl")}
+    neutral = [r for r in rows(run.folder / "ratings_tuned.jsonl") if r["statement"] is None]
+    assert neutral
+    for row in neutral:
+        found = rate(row["rubric"], texts[row["document"]])
+        if run.config.rate.readout == "text":
+            assert found.strip() == row["text"].strip()
+        else:
+            assert found == pytest.approx(row.get("raw", row["rating"]), abs=tolerance)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "options", "files", "tolerance"),
+    [
+        ("adapter", (), {"adapter_config.json", "adapter_model.safetensors", "Modelfile"}, FLOAT32),
+        ("adapter", ("--merge",), {"model.safetensors", "config.json", "Modelfile"}, FLOAT32),
+        ("adapter", ("--merge", "--dtype", "bfloat16"), {"model.safetensors"}, BFLOAT16),
+        ("full", (), {"model.safetensors", "tokenizer.json", "Modelfile"}, FLOAT32),
+        ("head", (), {"head.safetensors", "rate_with_head.py"}, FLOAT32),
+    ],
+    ids=["adapter", "merged", "bfloat16", "full", "head"],
+)
+def test_each_form_rates_as_the_run_did(
+    finished: Runs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    options: tuple[str, ...],
+    files: set[str],
+    tolerance: float,
+) -> None:
+    run = finished(name)
+    base = Path(run.config.local_model.path)
+    folder = export(run.folder, tmp_path / "rater", *options)
+    there = {file.name for file in folder.iterdir()}
+    assert there >= files | {"prompts.json", "README.md"}
+    assert ("calibration.json" in there) == (name == "adapter")
+    for file in folder.iterdir():  # no path of this machine
+        assert str(base).encode() not in file.read_bytes(), file
+        assert str(run.folder.parent).encode() not in file.read_bytes(), file
+    assert_alike(as_the_card_says(folder, base, monkeypatch), run, tolerance)
+    card = (folder / "README.md").read_text()
+    assert (run.folder / "table.txt").read_text().strip() in card
+    head = yaml.safe_load(card.split("---")[1])
+    assert head["library_name"] == ("peft" if files & {"adapter_config.json"} else "transformers")
+    assert "Licence of the base model: not said by its files" in card
+    if name == "adapter" and not options:
+        settings = json.loads((folder / "adapter_config.json").read_text())
+        assert (settings["base_model_name_or_path"], settings["revision"]) == (base.name, None)
+        assert f"the model folder {base.name} of the machine where it was trained" in card
+
+
+# --- a base of a hub, and a hub to push to
+
+
+@pytest.fixture(scope="module")
+def server(tiny_llama: Path) -> Iterator[Hub]:
+    with served({FIRST: tiny_llama}) as server:
+        yield server
+
+
+@pytest.fixture
+def hub(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with in_place_of_the_hub(server, tmp_path / "hub", monkeypatch) as hub:
+        yield hub
+
+
+def of_base(run: Run, folder: Path, path: str, source: dict[str, str]) -> Path:
+    """A copy of the run as if its model had been this one."""
+    shutil.copytree(run.folder, folder)
+    config, versions = folder / "config.yaml", folder / "versions.json"
+    config.write_text(config.read_text().replace(run.config.local_model.path, path))
+    versions.write_text(json.dumps({**json.loads(versions.read_text()), "model": source}))
+    status = json.loads((folder / "status.json").read_text())
+    for file in (config, versions):
+        status["files"].pop(file.name)
+    (folder / "status.json").write_text(json.dumps(status))
+    return folder
+
+
+@pytest.mark.slow
+def test_an_adapter_of_a_hub_model_is_loaded_by_its_name_and_commit_alone(
+    finished: Runs,
+    hub: Hub,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from peft import AutoPeftModelForCausalLM
+
+    run = finished("adapter")
+    source = {"hub": "good/model", "commit": FIRST}
+    moved = of_base(run, tmp_path / "run", "good/model", source)
+    folder = export(moved, tmp_path / "rater", "--push", "mine/rater")
+    said = capsys.readouterr().out
+    assert f"vllm serve good/model --revision {FIRST} " in said
+    assert "--max-lora-rank 8 " in said  # of rank 4: vLLM takes no less
+    assert f"http://127.0.0.1:{hub.server_port}/mine/rater" in said
+    sent = hub.pushed["mine/rater"]
+    assert sent == {file.name: file.read_bytes() for file in folder.iterdir()}
+    head = yaml.safe_load(sent["README.md"].decode().split("---")[1])
+    assert (head["base_model"], head["base_model_relation"]) == ("good/model", "adapter")
+    assert_alike(as_the_card_says(folder, None, monkeypatch), run, FLOAT32)
+    peft = AutoPeftModelForCausalLM.from_pretrained(str(folder))
+    assert peft.active_peft_config.revision == FIRST
+    assert peft.active_peft_config.base_model_name_or_path == "good/model"
+    again = main(["export", str(moved), "--to", str(tmp_path / "b"), "--push", "gated/rater"])
+    assert again == 1
+    assert "gated/rater could not be uploaded" in capsys.readouterr().err
+    assert (tmp_path / "b/README.md").exists()
+
+
+def test_a_base_that_is_a_file_is_named_by_its_name_and_content(
+    finished: Runs, tmp_path: Path
+) -> None:
+    moved = of_base(finished("adapter"), tmp_path / "run", SMOLLM2, {"gguf": "0123abcd"})
+    base = base_of(open_run(moved))
+    assert (base.name, base.licence) == ("SmolLM2-135M-Instruct.Q4_1.gguf", "apache-2.0")
+    assert base.needed.startswith("the file SmolLM2-135M-Instruct.Q4_1.gguf (SHA-256 0123abcd)")
+    assert base.loading == '"PATH/TO/THE/FOLDER", gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf"'
+
+
+def test_the_licence_of_a_folder_is_that_of_its_card(
+    finished: Runs, tiny_llama: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    moved = of_base(finished("adapter"), tmp_path / "run", str(folder), {})
+    for head, licence in (
+        ("license: llama3.1", "llama3.1"),
+        ("license: other\nlicense_name: qwen-research", "qwen-research"),
+        ("tags: [a]", None),
+        ("license: [a", None),
+    ):
+        (folder / "README.md").write_text(f"---\n{head}\n---\nA model.\n")
+        assert base_of(open_run(moved)).licence == licence
+
+
+# --- GGUF
+
+
+@pytest.mark.slow
+def test_a_gguf_file_rates_as_the_run_did(
+    finished: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        gguf.require_converter()
+    except UserError as error:
+        pytest.skip(str(error))
+    run = finished("adapter")
+    folder = export(run.folder, tmp_path / "rater", "--merge", "--gguf")
+    assert (folder / "Modelfile").read_text().startswith("FROM ./rater-f32.gguf\n")
+    card = folder / "README.md"
+    card.write_text(
+        card.read_text().replace(
+            'from_pretrained("."', 'from_pretrained(".", gguf_file="rater-f32.gguf"'
+        )
+    )
+    for file in ("config.json", "model.safetensors"):
+        (folder / file).unlink()
+    assert_alike(as_the_card_says(folder, None, monkeypatch), run, FLOAT32)
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("none", (), "method=none trained nothing; use the base model as it is"),
+        ("think", (), "method=prompt_think only changed the prompts"),
+        ("head", ("--merge",), "there is no adapter to merge: a head stays beside its base model"),
+        ("adapter", ("--dtype", "float16"), "--dtype: is of whole models; add --merge"),
+        ("adapter", ("--gguf",), "--gguf: is of a whole model; add --merge"),
+        ("adapter", ("--merge", "--gguf"), "llama.cpp's converter is not on the PATH"),
+        ("adapter", ("--push", "rater"), "'rater' is not of the form ORGANISATION/NAME"),
+        ("adapter", ("--to", "{here}/full"), "is there already; give a new or an empty folder"),
+    ],
+    ids=["none", "prompts", "head", "dtype", "gguf", "converter", "push", "folder"],
+)  # fmt: skip
+def test_what_cannot_be_exported_is_told(
+    finished: Runs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    options: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/a file").touch()
+    filled = [option.format(here=tmp_path) for option in options]
+    assert main(["export", str(finished(name).folder), "--to", str(tmp_path / "to"), *filled]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "to").exists()
