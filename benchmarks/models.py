@@ -81,14 +81,12 @@ def base_model(options: ModelOptions, *, stock: bool = False) -> Any:
     return _random_model(options, "sdpa" if stock else NAME)
 
 
-def _random_model(options: ModelOptions, attention: str) -> Any:
-    """Parameter by parameter on the device, so that no more than one is there in full precision."""
-    from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM
+def architecture(options: ModelOptions) -> Any:
+    """The configuration of the shape, as transformers has it."""
+    from transformers import AutoConfig
 
-    register()
     shape = SHAPES[options.shape]
-    config = AutoConfig.for_model(
+    return AutoConfig.for_model(
         shape.kind,
         hidden_size=shape.hidden,
         intermediate_size=shape.mlp,
@@ -102,6 +100,15 @@ def _random_model(options: ModelOptions, attention: str) -> Any:
         eos_token_id=END,
         pad_token_id=END,
     )
+
+
+def _random_model(options: ModelOptions, attention: str) -> Any:
+    """Parameter by parameter on the device, so that no more than one is there in full precision."""
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForCausalLM
+
+    register()
+    shape, config = SHAPES[options.shape], architecture(options)
     dtype = getattr(torch, options.dtype)
     with init_empty_weights(include_buffers=False):
         model: Any = AutoModelForCausalLM.from_config(

@@ -51,6 +51,16 @@ def device(choice: Device = "auto") -> str:
     )
 
 
+def memory(choice: Device = "auto") -> int:
+    """Bytes of the device's memory: of the GPU, or of this machine."""
+    place = device(choice)
+    if place == "cpu":
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    import torch
+
+    return int(torch.cuda.get_device_properties(place).total_memory)
+
+
 def _there() -> bool:
     """Whether a GPU is there and not hidden from this process."""
     hidden = os.environ.get(_VISIBLE, "all").strip() in ("", "-1", "NoDevFiles", "none")

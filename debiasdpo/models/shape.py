@@ -1,8 +1,9 @@
 """How large a model is, without its weights."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from debiasdpo.config.model import LoraSettings, ModelConfig
 from debiasdpo.errors import UserError
@@ -11,6 +12,9 @@ from debiasdpo.models.checks import check_model
 from debiasdpo.models.loading import cannot_load, load_source
 from debiasdpo.models.quiet import quiet
 from debiasdpo.models.source import local_path
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 @dataclass(frozen=True)
@@ -22,18 +26,23 @@ class Shape:
     linear: int  # parameters of the layers' matrices, which NF4 and LoRA are about
     other: int  # of embeddings, norms, the output projection
     cache: int  # numbers that a token keeps for those after it, in all layers
-    working: int  # numbers that a token leaves for the backward pass, about, in all layers
+    mlp: int  # inner size of a layer's feed-forward block
+    attention: int  # numbers of a token's queries, keys, values and attention output in a layer
     matrices: Mapping[str, tuple[tuple[int, int], ...]]  # name -> inputs and outputs in each layer
 
     def lora(self, settings: LoraSettings) -> int:
         """Parameters of the adapters."""
+        return sum(settings.rank * (a + b) for a, b in self.adapted(settings))
+
+    def adapted(self, settings: LoraSettings) -> Sequence[tuple[int, int]]:
+        """Inputs and outputs of each matrix that has an adapter."""
         first = self.layers - (settings.last_layers or self.layers)
-        return sum(
-            settings.rank * (inputs + outputs)
+        return [
+            size
             for name, sizes in self.matrices.items()
             if isinstance(settings.targets, str) or name in settings.targets
-            for inputs, outputs in sizes[first:]
-        )
+            for size in sizes[first:]
+        ]
 
 
 def load_shape(config: ModelConfig, cache: Path) -> tuple[Chat, Shape]:
@@ -45,17 +54,24 @@ def load_shape(config: ModelConfig, cache: Path) -> tuple[Chat, Shape]:
     # Whether a hub has it is found out before torch is imported, which takes seconds.
     found = load_source(config, local, cache) if local is None else None
     with quiet():
-        import torch
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoConfig, AutoTokenizer
 
         try:
             source, where = found or load_source(config, local, cache)
             architecture = AutoConfig.from_pretrained(source, **where)
             chat = Chat(AutoTokenizer.from_pretrained(source, **where), config.path)
-            with torch.device("meta"):
-                model = AutoModelForCausalLM.from_config(architecture)
+            return chat, shape_of(architecture)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(cannot_load(config, local, error)) from error
+
+
+def shape_of(architecture: "PretrainedConfig") -> Shape:
+    """By making the model without weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(architecture)
     head = model.get_output_embeddings()
     matrices: dict[str, list[tuple[int, int]]] = {}
     for name, module in model.named_modules():
@@ -65,14 +81,15 @@ def load_shape(config: ModelConfig, cache: Path) -> tuple[Chat, Shape]:
     linear = sum(a * b for sizes in matrices.values() for a, b in sizes)
     text = architecture.get_text_config()
     layers, width = text.num_hidden_layers, text.hidden_size
-    head_size = getattr(text, "head_dim", None) or width // text.num_attention_heads
-    return chat, Shape(
+    heads, kv_heads = text.num_attention_heads, text.num_key_value_heads
+    head_size = getattr(text, "head_dim", None) or width // heads
+    return Shape(
         layers=layers,
         width=width,
         linear=linear,
         other=sum(p.numel() for p in model.parameters()) - linear,
-        cache=2 * layers * text.num_key_value_heads * head_size,
-        # The inputs and outputs of each matrix, and the norms' and residuals' about once more.
-        working=sum(a + b for sizes in matrices.values() for a, b in sizes) + 4 * layers * width,
+        cache=2 * layers * kv_heads * head_size,
+        mlp=getattr(text, "intermediate_size", 4 * width),
+        attention=2 * head_size * (heads + (kv_heads if heads & (heads - 1) == 0 else heads)),
         matrices={name: tuple(sizes) for name, sizes in matrices.items()},
     )

@@ -183,7 +183,8 @@ def _flex_problem(device: "torch.device") -> str | None:
     try:
         states = torch.zeros(1, 2, len(tree.ids), 16, device=device, dtype=torch.bfloat16)
         q, k, v = (states.clone().requires_grad_() for _ in range(3))
-        TreeAttention(tree, "flex", device)(q, k, v, 1.0, None).sum().backward()
+        with torch.enable_grad():  # rating, which comes first, has none
+            TreeAttention(tree, "flex", device)(q, k, v, 1.0, None).sum().backward()
     except Exception as error:  # noqa: BLE001 (whatever a compiler, a driver or a kernel may say)
         return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
     return None

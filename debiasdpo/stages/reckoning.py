@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from debiasdpo.cluster import gpus
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.corpus import SplitCorpus, open_corpus, rubrics_of, write
 from debiasdpo.errors import UserError
@@ -17,7 +18,7 @@ from debiasdpo.stages.declarations import FITTING, LOAD, TRAINING, stages_of
 from debiasdpo.stages.stage import Stage
 from debiasdpo.stages.workload import Workload
 from debiasdpo.storage.files import fingerprint
-from debiasdpo.sweep.memory import optimizer_bytes, peak_memory, trained_parameters
+from debiasdpo.sweep.memory import optimizer_bytes, peak_memory, too_large, trained_parameters
 from debiasdpo.sweep.plan import StageWork, Work
 
 _ROW_BYTES = 400  # of a rating in JSONL, less its text
@@ -82,6 +83,16 @@ class Reckoner:
             except UserError as error:
                 self._models[key] = error
         return _or_raise(self._models[key])
+
+
+def require_memory(config: JobConfig) -> None:
+    """Raise `UserError` where all weights are to be trained and the device cannot hold what that takes. Only
+    the model's configuration is read."""
+    if not (config.method.trains_weights and config.train.adapter == "full"):
+        return
+    _, shape = load_shape(pinned(config.local_model), cache_folder(config))
+    if problem := too_large(config, shape, gpus.memory(config.local_model.device)):
+        raise UserError(problem)
 
 
 def _planned_key(

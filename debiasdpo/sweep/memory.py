@@ -3,30 +3,68 @@
 from debiasdpo.config.job import JobConfig
 from debiasdpo.models.shape import Shape
 
-_GPU_OVERHEAD = 1.5e9  # CUDA, kernels, and what the allocator cannot use
-_LOGITS = 0.5e9  # the largest block of logits (docs/engine.md)
+GPU_OVERHEAD = 1.5e9  # CUDA, kernels, and what the allocator cannot use
+_LOGITS = 0.15e9  # the largest block of logits, with what is made of it (docs/engine.md)
+_NF4 = 0.52  # bytes of a weight, with the scales of its block
 
 
 def peak_memory(config: JobConfig, largest_pass: int, shape: Shape) -> float:
-    """Bytes at the peak of rating or of training: weights, what is trained, activations."""
+    """Bytes at the peak of rating or of training: weights, what is trained, activations.
+
+    What layers keep is what autograd saves of them, byte by byte, in the architectures of the paper; held
+    against counted peaks by `tests/gpu_path`.
+    """
     size = 4 if config.local_model.dtype == "float32" else 2
     in_4_bits = config.local_model.nf4 and config.train.adapter != "full"
-    frozen = shape.linear * (0.52 if in_4_bits else size) + shape.other * size
-    rating = frozen + shape.cache * size * largest_pass
+    frozen = shape.linear * (_NF4 if in_4_bits else size) + shape.other * size
+    rating = frozen + max(shape.cache * size * largest_pass, _LOGITS)
     if not config.method.trains_weights:
-        return rating + _LOGITS + _GPU_OVERHEAD
-    trained = trained_parameters(config, shape)
-    if config.train.adapter == "full":
-        frozen = 0.0
-    layers = shape.layers  # through which gradients go
+        return rating + GPU_OVERHEAD
+    kept, worked = _activations(config, shape, size)
+    tokens = min(largest_pass, config.train.tree.max_tokens)
+    training = training_state(config, shape) + kept * tokens + max(worked * tokens, _LOGITS)
     if config.train.adapter == "lora":
-        layers = config.local_model.lora.last_layers or layers
-    per_token = shape.working / shape.layers * layers
-    if config.train.gradient_checkpointing:  # one layer at a time, and the inputs of all
-        per_token = shape.working / shape.layers + layers * shape.width
-    activations = per_token * size * min(largest_pass, config.train.tree.max_tokens)
-    training = frozen + trained * (8 + optimizer_bytes(config)) + activations
-    return max(rating, training) + _LOGITS + _GPU_OVERHEAD
+        training += frozen
+    return max(rating, training) + GPU_OVERHEAD
+
+
+def training_state(config: JobConfig, shape: Shape) -> float:
+    """Bytes of all that is trained, whatever the batches: weights and gradients in float32, and the
+    optimiser's; with train=full and 16 bits, autocast's copies of the weights as well."""
+    low = config.train.adapter == "full" and config.local_model.dtype != "float32"
+    return trained_parameters(config, shape) * (8 + optimizer_bytes(config) + 2 * low)
+
+
+def too_large(config: JobConfig, shape: Shape, room: float) -> str | None:
+    """Why a device of `room` bytes cannot train all weights, whatever the batches; None if it may."""
+    full = config.method.trains_weights and config.train.adapter == "full"
+    if not full or (needed := training_state(config, shape)) <= room:
+        return None
+    billions = trained_parameters(config, shape) / 1e9
+    return (
+        f"train.adapter: weights, gradients and optimiser of all {billions:.1f} billion parameters take"
+        f" {needed / 1e9:.0f} GB before anything runs, and there are {room / 1e9:.0f} GB; they are not spread"
+        " over several GPUs. Set train=qlora, or choose a smaller model"
+    )
+
+
+def _activations(config: JobConfig, shape: Shape, size: int) -> tuple[float, float]:
+    """Bytes that a packed token leaves for the backward pass, and that this works with at its peak."""
+    layers = shape.layers  # through which gradients go
+    # Of a layer: its norms' inputs in float32; queries, keys, values and attention output; the feed-forward
+    # block's two inner outputs and their product.
+    layer: float = 2 * 4 * shape.width + size * (shape.attention + 3 * shape.mlp)
+    if config.train.adapter == "lora":
+        lora = config.local_model.lora
+        layers = lora.last_layers or layers
+        # Each adapter has a float32 copy of its input.
+        layer += sum(4 * (inputs + lora.rank) for inputs, _ in shape.adapted(lora)) / layers
+    else:  # each matrix has its input, in the dtype of computation
+        layer += size * sum(a for sizes in shape.matrices.values() for a, _ in sizes) / layers
+    worked = (4 + size) * shape.mlp  # the gradient of the widest matrix's input, and its adapter's
+    if config.train.gradient_checkpointing:  # the input of each layer, and one layer made again
+        return layers * size * shape.width, layer + worked
+    return layers * layer, worked
 
 
 def trained_parameters(config: JobConfig, shape: Shape) -> int:

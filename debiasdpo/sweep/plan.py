@@ -198,9 +198,11 @@ def _sums(
 def _warnings(config: JobConfig, work: Work, hours: float | None) -> Iterator[str]:
     room = config.plan.gpu_memory_gb
     if room is not None and work.memory / 1e9 > room:
+        full = config.method.trains_weights and config.train.adapter == "full"
         yield (
-            f"needs about {work.memory / 1e9:.0f} GB, and the GPU has {room:g}: set model.nf4=true,"
-            " train.gradient_checkpointing=true, or lower train.tree.max_tokens and batching.max_tokens"
+            f"needs about {work.memory / 1e9:.0f} GB, and the GPU has {room:g}: set"
+            f" {'train=qlora' if full else 'model.nf4=true'}, train.gradient_checkpointing=true, or lower"
+            " train.tree.max_tokens and batching.max_tokens"
         )
     cluster, limit = config.cluster, hours or 0.0
     if isinstance(cluster, SlurmConfig) and limit > cluster.hours * cluster.turns:

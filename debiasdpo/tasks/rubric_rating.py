@@ -16,6 +16,7 @@ from debiasdpo.stages.head import fit_heads, teach
 from debiasdpo.stages.measuring import conclude, measure
 from debiasdpo.stages.pairs import pair_up
 from debiasdpo.stages.rating import rate_base, rate_mitigated, rate_tuned
+from debiasdpo.stages.reckoning import require_memory
 from debiasdpo.stages.training import fit_scores, train
 
 
@@ -23,6 +24,7 @@ def run(config: JobConfig, choices: Choices, rater: Rater | None = None) -> dict
     """One way through the data flow. Returns the metrics, which metrics.json holds too. `rater`: rates in
     place of the configured model."""
     with open_job(config, choices, rater) as job:
+        require_memory(config)
         corpus = load_documents(job)
         ratings = {"base": rate_base(job, corpus)}
         counts: dict[str, int] = {}

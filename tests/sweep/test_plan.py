@@ -1,5 +1,6 @@
 """What a plan says, against what the job then took."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from debiasdpo import cli
 from debiasdpo.config.model import ModelConfig
+from debiasdpo.errors import UserError
 from debiasdpo.models.adapters import add_adapter
 from debiasdpo.models.loading import load_model
 from debiasdpo.models.shape import load_shape
@@ -205,6 +207,26 @@ def test_the_sums_say_that_some_jobs_are_left_out(
     assert known.startswith("data.teachers=10")
     assert "M tokens, at least " in out
     assert "1 of 2 jobs cannot be reckoned:\n  data.teachers=2: " in err
+
+
+def test_full_fine_tuning_that_cannot_fit_is_refused_before_anything_is_loaded(
+    options: tuple[str, ...],
+    tiny_llama: Path,
+    job_config: JobConfigs,
+    command: Command,
+    tmp_path: Path,
+) -> None:
+    """137 billion parameters, of which there is no more than the configuration."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_llama, folder)
+    sizes = read(folder / "config.json")
+    large = {"hidden_size": 2**16, "intermediate_size": 2**18, "num_attention_heads": 512}
+    write(folder / "config.json", sizes | large | {"num_key_value_heads": 512, "head_dim": 128})
+    words = (*options, "train=full", f"model.path={folder}")
+    with pytest.raises(UserError, match=r"train\.adapter: .* billion parameters take \d\d\d\d GB"):
+        run_job(job_config(*words))
+    assert not (tmp_path / "out/cache").exists() or not stages(tmp_path / "out")
+    assert "the GPU has 80: set train=qlora" in "".join(command(*words, "plan.gpu_memory_gb=80"))
 
 
 @pytest.mark.slow

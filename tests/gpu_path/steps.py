@@ -1,0 +1,237 @@
+"""A step of training for real models on a GPU that is not there: reference pass, policy forward and backward.
+Counts memory, host-device copies and dtypes; nothing is computed.
+
+    python -m tests.gpu_path.steps FOLDER
+
+FOLDER gets steps.json: a row for each model, with and without gradient checkpointing. Weights in NF4 are
+sized as bitsandbytes has them; flex attention allocates what its compiled kernels do.
+"""
+
+from tests.helpers.fake_gpu import fake_gpu  # isort: skip (before torch)
+
+import json
+import sys
+import weakref
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import bitsandbytes.nn  # noqa: F401 (as on a machine without a GPU)
+import peft.tuners.lora.bnb  # noqa: F401
+import torch
+import transformers
+from bitsandbytes.functional import QuantState
+from bitsandbytes.nn.modules import Linear4bit
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from benchmarks import common, models
+from benchmarks.methods import LOSS
+from debiasdpo.packing import tree_attention
+from debiasdpo.packing.logprobs import packed_tokens, sequence_logprobs
+from debiasdpo.training.terms import pair_terms
+
+SIZES = common.Sizes(
+    prefix=1000, contexts=3, context_tokens=40, rubrics=1, rubric_tokens=30, chosen=150, rejected=150
+)  # fmt: skip
+LAYERS = 2  # of each model: what a step takes grows by the same with every further one
+
+
+class Watch(TorchDispatchMode):
+    """Sums up the storages on the GPU that are alive, and notes what makes the host wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self.seen: set[int] = set()
+        self.copies: Counter[str] = Counter()
+        self.products: Counter[str] = Counter()  # by the dtype of what comes out
+
+    def begin(self) -> None:
+        self.peak = self.now
+        self.copies.clear()
+        self.products.clear()
+
+    def _gone(self, key: int, size: int) -> None:
+        self.now -= size
+        self.seen.discard(key)
+
+    def _add(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if tensor.device.type != "cuda" or key in self.seen:
+            return
+        self.seen.add(key)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._gone, key, size)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        given = [t for t in tree_iter((args, kwargs)) if isinstance(t, torch.Tensor)]
+        made = [t for t in tree_iter(out) if isinstance(t, torch.Tensor)]
+        for tensor in made:
+            self._add(tensor)
+        name = func.overloadpacket.__name__
+        devices = {t.device.type for t in (*given, *made) if t.numel()}
+        if name == "mm":
+            self.products[str(made[0].dtype)] += 1
+        if name in ("_local_scalar_dense", "nonzero") and "cuda" in devices:
+            self.copies["to the host"] += 1
+        elif name in ("_to_copy", "copy_") and len(devices) == 2:
+            self.copies["to the host" if made[0].device.type == "cpu" else "to the GPU"] += 1
+        return out
+
+
+class Flex(torch.autograd.Function):
+    """What the compiled kernels of flex attention allocate."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Any, key: Any, value: Any) -> Any:
+        lse = torch.empty(query.shape[:3], dtype=torch.float32, device=query.device)
+        out = torch.empty_like(query)
+        ctx.save_for_backward(query, key, value, out, lse)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:  # type: ignore[override]
+        query, key, value, _, lse = ctx.saved_tensors
+        delta = torch.empty_like(lse), grad.contiguous()
+        del delta
+        return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+
+
+def kernel(compiled: bool) -> Any:
+    """In place of the compiled `flex_attention`."""
+    return lambda query, key, value, **_: Flex.apply(query, key, value)
+
+
+def four_bits(values: Any, bias: Any, dtype: torch.dtype) -> Linear4bit:
+    """A layer whose weight is a plain parameter: Params4bit and FakeTensor are both subclasses of Tensor."""
+    rows, columns = values.shape
+    layer: Any = Linear4bit.__new__(Linear4bit)
+    torch.nn.Module.__init__(layer)
+    layer.in_features, layer.out_features, layer.bias = columns, rows, bias
+    layer.compute_dtype, layer.compute_type_is_set = dtype, True
+    layer.quant_storage, layer.support_avx512bf16_for_cpu = torch.uint8, False
+    blocks = rows * columns // 64
+
+    def empty(*size: int, dtype: torch.dtype = torch.float32) -> Any:
+        return torch.empty(size, dtype=dtype, device=values.device)
+
+    nested = QuantState(
+        empty(-(-blocks // 256)), code=empty(256), blocksize=256, dtype=torch.float32
+    )
+    packed: Any = torch.nn.Parameter(
+        empty(rows * columns // 2, 1, dtype=torch.uint8), requires_grad=False
+    )
+    packed.quant_state = layer.quant_state = QuantState(
+        empty(blocks, dtype=torch.uint8), torch.Size((rows, columns)), empty(16), 64, "nf4", dtype,
+        empty(), nested,
+    )  # fmt: skip
+    packed.compress_statistics, packed.quant_type = True, "nf4"
+    layer.weight = packed
+    return layer
+
+
+def to_gpu(model: Any, device: Any) -> Any:
+    """Buffers alone: parameters are there already, and a FakeTensor cannot be swapped in place."""
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            module._buffers[name] = buffer.to(device) if buffer is not None else None
+    return model
+
+
+def apply(module: Any, function: Any, recurse: bool = True) -> Any:
+    """`torch.nn.Module._apply` with new parameters in place of new contents."""
+    for child in module.children():
+        apply(child, function)
+    for name, old in module._parameters.items():
+        if old is not None:
+            new = torch.nn.Parameter(function(old.detach()), requires_grad=old.requires_grad)
+            module._parameters[name] = new
+    for name, buffer in module._buffers.items():
+        if buffer is not None:
+            module._buffers[name] = function(buffer)
+    return module
+
+
+def step(shape: str, checkpointing: bool, layers: int) -> dict[str, Any]:
+    """One document's pairs in one tree, as the trainer runs them."""
+    watch = Watch()
+    generator = mock.Mock()  # there is none for a GPU: `manual_seed` gives None
+    generator.return_value.manual_seed.return_value = None
+    with (
+        FakeTensorMode(allow_non_fake_inputs=True),
+        watch,
+        mock.patch.object(torch, "Generator", generator),
+    ):
+        options = models.ModelOptions(
+            shape, layers=layers, dtype="bfloat16", nf4=True, checkpointing=checkpointing
+        )
+        model = models.adapted(models.base_model(options), options)
+        pairs = common.pairs(SIZES, models.vocabulary_size(model))
+        row: dict[str, Any] = {
+            "shape": shape,
+            "layers": layers,
+            "checkpointing": checkpointing,
+            "tokens": packed_tokens([c for pair in pairs for c in pair.completions]),
+            "weights": watch.now,
+        }
+        watch.begin()
+        model.eval()
+        with torch.no_grad(), model.disable_adapter():
+            sequence_logprobs(model, [c for pair in pairs for c in pair.preference])
+        row["reference"] = {"peak": watch.peak, **watch.copies}
+        watch.begin()
+        model.train()
+        known = {pair.key: (0.0, 0.0) for pair in pairs}
+        terms = pair_terms(model, pairs, reference=known, loss=LOSS, score=sequence_logprobs)
+        row["logprobs"] = str(terms.loss.dtype)
+        (terms.loss.sum() / len(pairs)).backward()
+        row["policy"] = {"peak": watch.peak, **watch.copies}
+        row["products"] = dict(watch.products)
+        trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        row["trained"] = sum(p.numel() for p in trained.values())
+        row["wrong gradients"] = [
+            name
+            for name, p in trained.items()
+            if p.grad is None or (p.grad.dtype, p.grad.device) != (torch.float32, p.device)
+        ]
+    return row
+
+
+def new_tensor(tensor: torch.Tensor, data: Any) -> torch.Tensor:
+    """The method is of the CUDA build alone."""
+    return torch.zeros(len(data), dtype=tensor.dtype).to(tensor.device)
+
+
+def replaced() -> ExitStack:
+    """What cannot be without contents, or without a build for CUDA, in its place."""
+    stack = ExitStack()
+    for patch in (
+        mock.patch.object(models, "_four_bits", four_bits),
+        mock.patch.object(transformers.PreTrainedModel, "to", to_gpu),
+        mock.patch.object(torch.nn.Module, "_apply", apply),
+        mock.patch.object(tree_attention, "_flex_kernel", kernel),
+        mock.patch.object(torch.Tensor, "new_tensor", new_tensor),
+    ):
+        stack.enter_context(patch)
+    return stack
+
+
+def main(folder: Path) -> None:
+    with fake_gpu((9, 0)), replaced():
+        rows = [
+            step(shape, checkpointing, LAYERS)
+            for shape in ("llama3b", "qwen3b", "llama8b", "qwen7b")
+            for checkpointing in (True, False)
+        ]
+    (folder / "steps.json").write_text(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

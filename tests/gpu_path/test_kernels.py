@@ -1,0 +1,70 @@
+"""Flex attention, compiled for real by Inductor, Triton and ptxas; computed in Triton's interpreter."""
+
+from typing import Any
+
+import pytest
+
+from tests.helpers.fake_gpu import CARDS
+
+pytestmark = [
+    pytest.mark.gpu_path,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.xdist_group("gpu kernels"),
+]
+
+
+@pytest.fixture(scope="module")
+def kernels(run: Any) -> Any:
+    return run("kernels")
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (8, 9), (9, 0)], ids=["A100", "4090", "H100"])
+def test_both_ways_compile_for_the_card_and_fit(kernels: Any, capability: tuple[int, int]) -> None:
+    """Heads of 128 in bfloat16, for lengths that vary."""
+    found = [k for k in kernels["kernels"] if k["card"] == list(capability)]
+    products = [kernel for kernel in found if "triton_tem" in kernel["name"]]
+    assert len(products) == 2  # forward, backward
+    assert all(kernel["tensor_cores"] > 0 for kernel in products)
+    assert all(kernel["binary"] > 1000 for kernel in found)
+    assert all(kernel["shared"] <= CARDS[capability].shared for kernel in found)
+
+
+def test_cards_have_kernels_of_their_own(kernels: Any) -> None:
+    sizes = {
+        tuple(k["card"]): k["binary"]
+        for k in kernels["kernels"]
+        if k["name"].endswith("flex_attention_0")
+    }
+    assert len(set(sizes.values())) == 3
+
+
+def test_a_sweep_over_all_models_keeps_the_fused_kernels(kernels: Any) -> None:
+    """Many more graphs than torch would compile by itself (8), and few for each model whatever the sizes."""
+    assert list(kernels["graphs"]) == ["llama8b", "qwen7b", "llama3b", "qwen3b"]
+    assert sum(kernels["graphs"].values()) > 8
+    assert max(kernels["graphs"].values()) <= 8
+
+
+def test_flex_is_taken_where_it_can_be_compiled(kernels: Any) -> None:
+    kind, said = kernels["choices"]["H100"]
+    assert kind == "flex"
+    assert "a GPU" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("T4", "Tesla T4 does not compute in bfloat16"), ("no compiler", "Failed to find C compiler")],
+)
+def test_dense_is_taken_with_a_reason_where_it_cannot(kernels: Any, name: str, reason: str) -> None:
+    kind, said = kernels["choices"][name]
+    assert kind == "dense"
+    assert reason in said
+
+
+@pytest.mark.usefixtures("kernels")
+def test_what_the_kernels_compute_is_a_masked_softmax(run: Any) -> None:
+    """Two query heads over one of keys, in float32; against float64."""
+    errors = run("interpreted", fake=False)
+    assert set(errors) == {"output", "gradient of query", "gradient of key", "gradient of value"}
+    assert max(errors.values()) < 2e-6

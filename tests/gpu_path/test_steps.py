@@ -1,0 +1,63 @@
+"""A training step of the four models in NF4, with the tensors of a GPU but without their contents. A tensor
+on the CPU where one on the GPU is needed would have raised."""
+
+from typing import Any
+
+import pytest
+
+from benchmarks.models import ModelOptions, architecture
+from debiasdpo.models.shape import shape_of
+from debiasdpo.sweep.memory import GPU_OVERHEAD, optimizer_bytes, peak_memory
+from tests.helpers.jobs import JobConfigs
+
+pytestmark = [
+    pytest.mark.gpu_path,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.xdist_group("gpu steps"),
+]
+
+SHAPES = ("llama3b", "qwen3b", "llama8b", "qwen7b")
+
+
+@pytest.fixture(scope="module")
+def steps(run: Any) -> Any:
+    return run("steps")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_step_goes_through_in_the_dtypes_it_should(steps: Any, shape: str) -> None:
+    rows = [row for row in steps if row["shape"] == shape]
+    assert [row["checkpointing"] for row in rows] == [True, False]
+    for row in rows:
+        assert row["wrong gradients"] == []
+        assert row["logprobs"] == "torch.float32"
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_host_does_not_wait_for_the_gpu(steps: Any, shape: str) -> None:
+    """No number comes back to the host, and what goes to the GPU does not grow with the layers."""
+    for row in steps:
+        if row["shape"] == shape:
+            for part in ("reference", "policy"):
+                assert "to the host" not in row[part]
+                assert row[part]["to the GPU"] < 40
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("checkpointing", [True, False], ids=["checkpointing", "without"])
+def test_a_plan_foresees_the_memory(
+    steps: Any, shape: str, checkpointing: bool, job_config: JobConfigs
+) -> None:
+    """What a step takes beside the weights, and with them, within 15 %."""
+    (row,) = (r for r in steps if (r["shape"], r["checkpointing"]) == (shape, checkpointing))
+    config = job_config(
+        f"model={shape}", f"train.gradient_checkpointing={str(checkpointing).lower()}"
+    )
+    size = shape_of(architecture(ModelOptions(shape, layers=row["layers"])))
+    planned = peak_memory(config, row["tokens"], size) - GPU_OVERHEAD
+    # The optimiser's part comes after the first step.
+    planned -= optimizer_bytes(config) * row["trained"]
+    assert planned == pytest.approx(row["policy"]["peak"], rel=0.15)
+    weights = row["weights"]
+    assert planned - weights == pytest.approx(row["policy"]["peak"] - weights, rel=0.15)
