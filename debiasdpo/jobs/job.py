@@ -30,6 +30,7 @@ class Job:
     tracker: Tracker
     given: Rater | None = None  # from Python; None: the one that the configuration describes
     costs: dict[str, Cost] = field(default_factory=dict)  # of each stage, when it was made
+    asked: dict[str, Path] = field(default_factory=dict)  # rows of each stage that asks a rater
     _raters: dict[Path | None, Rater] = field(default_factory=dict)
     _stage: dict[str, Any] = field(default_factory=dict)  # the one at work: name, since, before
     _spent: Callable[[], None] = lambda: None  # notes what it has cost so far

@@ -101,15 +101,20 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
     # Last: by now all files were read, and the notes say what is wrong with them.
     overview = tables.runs_table(runs, folded=len(runs) > _FOLD_RUNS)
     spent = costs.stages_table(runs)
+    paid = costs.endpoints_table(runs)
+    taken = [table for table in (paid, spent) if table.rows]
+    by_kind = failures.kinds_table(runs)
     unread = failures.contexts_table(runs), failures.reasons_table(runs)
     sections = [
         page.Section(
             "verdict", "Verdict", verdicts=tuple(told[:_DETAILED]), remark=_more_verdicts(told)
         ),
-        page.Section("runs", "Runs", (overview, *([spent] if spent.rows else []))),
+        page.Section("runs", "Runs", (overview, *taken)),
         page.Section("methods", "Bias and accuracy", (main, accuracy), bias),
         page.Section(
-            "failures", "Ratings that could not be read", unread if unread[1].rows else ()
+            "failures",
+            "Ratings that could not be read",
+            (*unread, by_kind) if unread[1].rows else (),
         ),
         page.Section("pareto", "Bias against accuracy", figures=pareto),
         page.Section("versus", f"Differences from {against}", (compared,)),
@@ -128,7 +133,9 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
             *unforeseen,
             shifts,
             spent,
+            *([paid] if paid.rows else []),
             *unread,
+            *([by_kind] if by_kind.rows else []),
         ),
         figures=tuple(drawings),
         page=page.render(sections, runs, "Bias and accuracy of LLM ratings"),

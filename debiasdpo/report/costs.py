@@ -1,4 +1,4 @@
-"""What each stage of each run took, from stages.json."""
+"""What each stage of each run took, from stages.json, and what endpoints cost, from ledger.json."""
 
 from collections.abc import Sequence
 
@@ -41,6 +41,46 @@ def stages_table(runs: Sequence[Run]) -> Table:
         "When it was made, also by another run that shares it. Tokens: of forward passes, those that packed"
         " sequences share counted once.",
         columns, tuple(rows), section=3, folded=True,
+    )  # fmt: skip
+
+
+def endpoints_table(runs: Sequence[Run]) -> Table:
+    """A row for each finished run that asked an endpoint, from its ledger.json."""
+    columns = (
+        MODEL, DATA, METHOD, Column("seed", "seed", "count"),
+        Column("answered", "models that answered", "text"), Column("rows", "ratings", "count"),
+        Column("input", "million tokens in"), Column("cached", "of these cached"),
+        Column("output", "million tokens out"), Column("dollars", "US dollars"),
+        Column("per_1000", "for 1,000 ratings"), Column("prices", "prices of", "text"),
+    )  # fmt: skip
+    rows: list[tuple[Cell, ...]] = []
+    for run in runs:
+        if run.state != "finished" or not (run.folder / "ledger.json").exists():
+            continue
+        ledger = read_mapping(run.folder / "ledger.json", run.notes)
+        stages, answered = ledger.get("stages"), ledger.get("answered")
+        each = list(stages.values()) if isinstance(stages, dict) else []
+        if not all(isinstance(s, dict) and isinstance(s.get("tokens"), dict) for s in each):
+            note(run.notes, "ledger.json: a stage is damaged")
+            continue
+        tokens = {
+            name: sum(number(stage["tokens"].get(name)) or 0.0 for stage in each)
+            for name in ("input", "cached", "output")
+        }
+        prices = ledger.get("prices")
+        rows.append((
+            run.model, run.data, run.method, run.seed,
+            ", ".join(answered) if isinstance(answered, dict) else None,
+            round(sum(number(stage.get("rows")) or 0.0 for stage in each)),
+            *(_value(tokens[name], 1e6) for name in ("input", "cached", "output")),
+            _value(number(ledger.get("dollars"))), _value(number(ledger.get("dollars_per_1000_ratings"))),
+            prices if isinstance(prices, str) else None,
+        ))  # fmt: skip
+    return Table(
+        "endpoints", "What endpoints cost",
+        "From nothing: replies that another run has paid for count too. By the prices of the day on which the"
+        " run ended.",
+        columns, tuple(rows), section=3,
     )  # fmt: skip
 
 

@@ -1,17 +1,22 @@
 """Ratings that could not be read: how many, why, and whether that depends on the context."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from debiasdpo.config.context import PLACEBO
 from debiasdpo.evaluation.keys import MODELS, Key, names, parse_failure
+from debiasdpo.raters.base import STATUSES
 from debiasdpo.report.collect import Run
 from debiasdpo.report.formats import Cell, Column, Table
 from debiasdpo.report.groups import BASE
+from debiasdpo.report.rows import rating_rows
 from debiasdpo.report.tables import DATA, METHOD, MODEL
 from debiasdpo.report.values import Value
 
 _SEED, _WHOSE = Column("seed", "seed", "count"), Column("ratings_of", "ratings of", "text")
 _FOLD = 30  # rows
+_NEUTRAL = "(neutral prompts)"
+_SIDE_NAMES = {1: "flattering", -1: "unflattering", 0: ""}  # by polarity
 
 
 def contexts_table(runs: Sequence[Run]) -> Table:
@@ -62,6 +67,33 @@ def reasons_table(runs: Sequence[Run]) -> Table:
     )  # fmt: skip
 
 
+def kinds_table(runs: Sequence[Run]) -> Table:
+    """A row for each context and side of each run with failures: how many replies ended in which way."""
+    kinds = [status for status in STATUSES if status != "ok"]
+    columns = (
+        MODEL, DATA, METHOD, _SEED, _WHOSE,
+        Column("context", "context", "text"), Column("side", "side", "text"),
+        Column("prompts", "prompts", "count"), *(Column(kind, kind, "count") for kind in kinds),
+    )  # fmt: skip
+    rows: list[tuple[Cell, ...]] = []
+    for run in runs:
+        for head, model, _ in _failed(run):
+            ended: dict[tuple[str, int], Counter[str]] = {}
+            for row in rating_rows(run, f"ratings_{model}.jsonl"):
+                place = str(row["category"] or _NEUTRAL), int(row["polarity"] or 0)
+                ended.setdefault(place, Counter())[str(row.get("status"))] += 1
+            for (context, side), counts in sorted(ended.items()):
+                each = (counts[kind] for kind in kinds)
+                rows.append((*head, context, _SIDE_NAMES[side], counts.total(), *each))
+    return Table(
+        "kinds", "How replies without a rating ended, by context",
+        "empty: nothing was written; cut: at the length limit before the rating; filtered: withheld by the"
+        " service; refused: the model says that it does not rate; unread: any other reply without a rating;"
+        " error: no reply. Whether failures depend on the context is tested above.",
+        columns, tuple(rows), section=5, folded=len(rows) > _FOLD,
+    )  # fmt: skip
+
+
 def _failed(run: Run) -> Iterator[tuple[tuple[Cell, ...], str, list[tuple[str, int]]]]:
     """The models of a run with ratings that could not be read: what heads their rows, and the reasons."""
     for model in MODELS:
@@ -86,7 +118,7 @@ def _contexts(run: Run, model: str) -> Iterator[tuple[Cell, ...]]:
         return run.count(str(key), "prompts")
 
     neutral, social = "parse_rate/neutral", "failed"
-    yield "(neutral prompts)", prompts(Key(neutral, model)), value(neutral), None, None, None, None
+    yield _NEUTRAL, prompts(Key(neutral, model)), value(neutral), None, None, None, None
     yield (
         "(all social contexts)", prompts(Key(social, model)), None, value(social), None, None,
         value("failed_p"),

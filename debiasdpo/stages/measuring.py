@@ -13,6 +13,7 @@ from debiasdpo.evaluation.values import finite, summary
 from debiasdpo.evaluation.verdict import verdict_text
 from debiasdpo.jobs.job import Job
 from debiasdpo.stages.declarations import METRICS, stages_of
+from debiasdpo.stages.ledger import write_ledger
 from debiasdpo.stages.rating import Rated
 from debiasdpo.storage.files import (
     JsonlFile,
@@ -85,6 +86,7 @@ def conclude(
         **{f"pairs/{what}": count for what, count in counts.items()},
         **{f"time/{stage}_s": round(cost.seconds, 2) for stage, cost in job.costs.items()},
         **costs.cost_metrics(job.costs, job.config.gpu_hour_price),
+        **write_ledger(job, job.asked),
     }
     found = {key: finite(value) for key, value in found.items()}
     write_json(job.run.folder / "metrics.json", found)

@@ -132,6 +132,7 @@ def rate(
                 return make_part(task, task.whole, stage, rater, job.progress)
 
             job.make(declared.title, stage, work)
+        job.asked[declared.title] = stage.folder / task.file
         return stage.folder / task.file
 
 

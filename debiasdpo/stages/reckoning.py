@@ -6,6 +6,7 @@ from typing import Any
 
 from debiasdpo.cluster import gpus
 from debiasdpo.config.job import JobConfig
+from debiasdpo.config.model import EndpointConfig
 from debiasdpo.documents.corpus import SplitCorpus, open_corpus, rubrics_of, write
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.identity import cache_folder
@@ -15,8 +16,9 @@ from debiasdpo.models.source import pinned, source_identity
 from debiasdpo.prompts.rendering import flat
 from debiasdpo.stages.asked import audited_prompts, head_prompts
 from debiasdpo.stages.declarations import FITTING, LOAD, TRAINING, stages_of
+from debiasdpo.stages.endpoint_work import endpoint_tokens
 from debiasdpo.stages.stage import Stage
-from debiasdpo.stages.workload import Workload
+from debiasdpo.stages.workload import Workload, sampled
 from debiasdpo.storage.files import fingerprint
 from debiasdpo.sweep.memory import optimizer_bytes, peak_memory, too_large, trained_parameters
 from debiasdpo.sweep.plan import StageWork, Work
@@ -38,8 +40,10 @@ class Reckoner:
 
     def __call__(self, config: JobConfig) -> Work:
         """Estimate one job. `UserError` where its documents or its model's shape cannot be had."""
-        chat, shape, source = self._model(config)
         documents = fingerprint(LOAD.inputs(config))
+        if isinstance(config.model, EndpointConfig):
+            return self._of_endpoint(config, self._corpus(config, documents), documents)
+        chat, shape, source = self._model(config)
         work = Workload(config, self._corpus(config, documents), chat)
         rater = model_identity(config.local_model, source)
         keys = {LOAD.title: documents}
@@ -60,6 +64,20 @@ class Reckoner:
                 largest = max(largest, largest_pass)
         memory = peak_memory(config, largest, shape)
         return Work(stages, memory, _disk(config, work, shape))
+
+    def _of_endpoint(self, config: JobConfig, corpus: SplitCorpus, documents: str) -> Work:
+        rater = {"endpoint": config.model.model_dump(mode="json")}
+        sample, keys, stages = sampled(corpus), {LOAD.title: documents}, []
+        for stage in stages_of(config):
+            if stage is LOAD:
+                continue
+            keys[stage.title] = key = _planned_key(stage, config, sample, rater, keys)
+            if stage.tokens is not None:
+                tokens, dollars = endpoint_tokens(config, corpus, stage)
+                stages.append(StageWork(stage.title, key, tokens, dollars=dollars))
+        # A reply in its record and in its row.
+        disk = sum(s.tokens for s in stages) * _TOKEN_BYTES
+        return Work(stages, memory=0.0, disk=disk)
 
     def _corpus(self, config: JobConfig, key: str) -> SplitCorpus:
         if key not in self._corpora:

@@ -34,6 +34,7 @@ class StageWork(NamedTuple):
     key: str  # equal for stages that jobs share
     tokens: float
     trains: bool = False  # runs each token backward too
+    dollars: float | None = 0.0  # to an endpoint; None: it has no known price
 
 
 class Work(NamedTuple):
@@ -85,7 +86,7 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
     """Say a table of the jobs, sums, and what will not fit, each stage that jobs share counted once;
     returns why jobs could not be reckoned, each cause once."""
     seen: set[str] = set()
-    hours = disk = tokens = 0.0
+    hours = disk = tokens = dollars = 0.0
     no_rate = False
     warnings: list[tuple[str, str]] = []  # title and text
     causes: list[tuple[str, str, str]] = []  # title, model, why it cannot be reckoned
@@ -109,15 +110,19 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
         times = [_seconds(job.config, stage, rates) for stage in new]
         own = None if None in times else sum(t for t in times if t is not None) / 3600
         mine = sum(stage.tokens for stage in new)
+        paid = sum(stage.dollars or 0.0 for stage in new)
         say(
             f"{job.title[:43]:44}{mine / 1e6:>10.2f}{'?' if own is None else f'{own:.2f}':>9}"
-            f"{work.memory / 1e9:>9.1f} GB{work.disk / 1e9:>6.2f} GB"
+            f"{work.memory / 1e9:>9.1f} GB{work.disk / 1e9:>6.2f} GB{f'   ${paid:.2f}' if paid else ''}"
         )
         tokens, disk, hours = tokens + mine, disk + work.disk, hours + (own or 0.0)
+        dollars += paid
         no_rate = no_rate or own is None
         warnings += [(job.title, text) for text in _warnings(job.config, work, own)]
     if configs:
         say("\n" + _sums(configs, tokens, hours, disk, bool(causes) or no_rate))
+    if dollars:
+        say(f"to endpoints: about ${dollars:.2f}, with replies at their greatest length")
     for warning in once(warnings):
         say(f"warning: {warning}")
     if no_rate:
@@ -157,8 +162,9 @@ def _measured(config: JobConfig, runs: Runs) -> dict[str, float]:
 
 def _alike(mine: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether the tokens of two jobs take the same time."""
+    local = ("path", "nf4", "dtype", "attention")
     sections = {
-        "model": ("path", "nf4", "dtype", "attention"),
+        "model": ("base_url", "name") if mine["model"]["kind"] == "endpoint" else local,
         "rate": ("readout",),
         "batching": ("prompts", "max_tokens"),
         "train": ("adapter", "engine", "gradient_checkpointing", "tree"),
@@ -204,6 +210,14 @@ def _warnings(config: JobConfig, work: Work, hours: float | None) -> Iterator[st
             f" {'train=qlora' if full else 'model.nf4=true'}, train.gradient_checkpointing=true, or lower"
             " train.tree.max_tokens and batching.max_tokens"
         )
+    dollars, most = [stage.dollars for stage in work.stages], config.audit.max_cost
+    if None in dollars:
+        yield (
+            "no price of this model is known: set model.prices='{input: 2.5, cached: 1.25, output: 10}', US"
+            " dollars for a million tokens"
+        )
+    if most is not None and (whole := sum(d or 0.0 for d in dollars)) > most:
+        yield f"may cost ${whole:.2f}, and audit.max_cost=${most:.2f} stops it before"
     cluster, limit = config.cluster, hours or 0.0
     if isinstance(cluster, SlurmConfig) and limit > cluster.hours * cluster.turns:
         yield (

@@ -10,8 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from debiasdpo import cli
 from debiasdpo.errors import UserError
 from debiasdpo.raters.endpoint import asking
+from debiasdpo.report.collect import find_runs
+from debiasdpo.report.costs import endpoints_table
+from debiasdpo.report.failures import kinds_table
+from debiasdpo.stages.reckoning import Reckoner
 from tests.helpers.endpoint_server import EndpointServer, served
 from tests.helpers.jobs import JobConfigs, Metrics, command, rows, run_folder, run_job, untimed
 
@@ -97,20 +102,70 @@ def test_stopped_in_every_way_it_pays_once_and_finds_the_same(
     assert not once - server.answered
 
 
-def test_what_a_run_leaves(server: EndpointServer, job_config: JobConfigs, tmp_path: Path) -> None:
-    server.faults = lambda number, body: "refused" if "novice" in str(body).lower() else "ok"
-    metrics = run_job(job_config(*options(server, tmp_path)), "served-2026-01-01")
-    folder = run_folder(tmp_path)
+def test_what_a_run_leaves_and_what_it_was_planned_to_cost(
+    server: EndpointServer,
+    job_config: JobConfigs,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    overrides = options(server, tmp_path / "out")
+    config = job_config(*overrides)
+    new = config.context.categories["experience"].unflattering
+    assert new is not None
+    # It declines to rate whoever is new to the work.
+    server.faults = lambda number, body: (
+        "refused" if any(text in body["messages"][0]["content"] for text in new.test) else "ok"
+    )
+    (stage,) = Reckoner(tmp_path)(config).stages
+    metrics = run_job(config, "served-2026-01-01")
+    folder = run_folder(tmp_path / "out")
     found = rows(folder / "ratings_base.jsonl")
     assert len(found) == PROMPTS
     assert sum(row["repeat"] for row in found) == 12
     assert metrics["bias/noise_floor/base"] == 0  # measured: the server is that exact
-    for row in found:
-        assert row["call"]["models"] == ["served-2026-01-01"]
-        assert row["call"]["usage"]["output"] == 10
-        assert row["status"] in ("ok", "refused")
-    assert metrics["bias/base"] > 0
+    assert all(row["call"]["models"] == ["served-2026-01-01"] for row in found)
     assert server.most_at_once <= 2
+
+    # Each prompt once; the probe asks the shortest one once more.
+    sizes = sorted(sum(len(m["content"].encode()) for m in b["messages"]) for b in server.bodies)[
+        1:
+    ]
+    inputs = [size // 4 for size in sizes]
+    dollars = sum(n - n // 2 + 0.5 * (n // 2) + 2 * 10 for n in inputs) / 1e6
+    ledger = json.loads((folder / "ledger.json").read_text())
+    assert ledger["answered"] == {"served-2026-01-01": PROMPTS}
+    assert ledger["prices"] == "model.prices"
+    asked = ledger["stages"]["ratings_base"]
+    assert asked["tokens"] == {
+        "input": sum(inputs), "cached": sum(n // 2 for n in inputs), "output": 10 * PROMPTS,
+        "reasoning": 3 * PROMPTS,
+    }  # fmt: skip
+    assert metrics["cost/dollars"] == ledger["dollars"] == pytest.approx(dollars)
+    assert metrics["cost/dollars_per_1000_ratings"] == pytest.approx(1000 * dollars / PROMPTS)
+    assert ledger["takes"][0]["limit of tokens"] == "max_completion_tokens, taken"
+    # Before it was asked: 4 bytes a token, 20 around each prompt, replies of 256 tokens.
+    planned = [round(size / 4) + 20 for size in sizes]
+    assert stage.dollars == pytest.approx((sum(planned) + 2 * 256 * PROMPTS) / 1e6)
+    assert stage.tokens == pytest.approx(sum(planned) + 256 * PROMPTS)
+    runs = find_runs([tmp_path / "out"])
+    (paid,) = endpoints_table(runs).rows
+    assert (paid[0], paid[-1]) == ("served-2026-01-01", "model.prices")
+    # By kind, context and side.
+    kinds = kinds_table(runs)
+    names = [column.key for column in kinds.columns]
+    ended = [dict(zip(names, row, strict=True)) for row in kinds.rows]
+    assert sum(int(str(row["prompts"])) for row in ended) == PROMPTS
+    declined = Counter((r["category"], r["polarity"]) for r in found if r["status"] == "refused")
+    assert list(declined) == [("experience", -1)]
+    for row in ended:
+        side = {"flattering": 1, "unflattering": -1, "": 0}[str(row["side"])]
+        assert row["refused"] == declined[str(row["context"]), side]
+    assert metrics["category/experience/failed/base"] > 0
+
+    assert cli.main(["plan", *overrides, "seed=1", "audit.max_cost=0.001"]) == 0
+    said = capsys.readouterr().out
+    assert "to endpoints: about $0.0" in said
+    assert "audit.max_cost=$0.00 stops it before" in said
 
 
 def test_what_only_endpoints_do_is_refused_elsewhere(

@@ -65,6 +65,12 @@ def load(file: Path) -> Found | None:
         return None
 
 
+def bytes_per_token(folder: Path) -> float | None:
+    """Of prompts, as any probe of this endpoint's replies `folder` found; None where none did."""
+    found = (load(file) for file in sorted((folder / "probes").glob("*.json")))
+    return next((f.bytes_per_token for f in found if f and f.bytes_per_token), None)
+
+
 def probe(
     asker: Asker,
     make: Make,

@@ -48,7 +48,7 @@ class EndpointRater:
         settings = config.model_dump(mode="json", exclude=_NO_MATTER)
         self.identity: Mapping[str, object] = {"endpoint": settings}
         self._config, self._seed = config, seed
-        self._folder = folder / fingerprint([config.base_url, config.name])
+        self._folder = replies_folder(folder, config)
         self.prices = PriceList(config)
         if max_cost is not None and self.prices.source is None:
             raise UserError(
@@ -75,7 +75,7 @@ class EndpointRater:
             count += 1
             least = question if least is None or _size(question) < _size(least) else least
             most = question if most is None or _size(question) > _size(most) else most
-        self._stage = count * _calls(reading)
+        self._stage = count * calls_of("rating", reading)
         if least is None or most is None:
             return
         known = fingerprint([dict(self.identity), reading.model_dump(mode="json")])
@@ -95,7 +95,7 @@ class EndpointRater:
         self, questions: Sequence[Question], wanted: Wanted, reading: RateConfig
     ) -> list[Reply]:
         """One reply for each question. Its `call` tells which model answered, and the tokens."""
-        calls = 1 if wanted == "text" else _calls(reading)
+        calls = calls_of(wanted, reading)
         found = self._found.get(fingerprint([dict(self.identity), reading.model_dump(mode="json")]))
         dialect = found.dialect if found else Dialect()
         asked = [
@@ -154,9 +154,14 @@ def _size(question: Question) -> int:
     return sum(len(message["content"].encode()) for message in question.messages)
 
 
-def _calls(reading: RateConfig) -> int:
-    """Of the endpoint, for one rating."""
-    return reading.samples if reading.readout == "samples" else 1
+def calls_of(wanted: Wanted, reading: RateConfig) -> int:
+    """Of the endpoint, for one prompt."""
+    return reading.samples if reading.readout == "samples" and wanted != "text" else 1
+
+
+def replies_folder(folder: Path, config: EndpointConfig) -> Path:
+    """Where the replies of this model at this endpoint are kept, below that of all endpoints."""
+    return folder / fingerprint([config.base_url, config.name])
 
 
 def _mean(replies: Sequence[Reply]) -> Reply:

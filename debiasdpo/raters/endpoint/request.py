@@ -56,6 +56,13 @@ def wants_levels(wanted: Wanted, reading: RateConfig) -> bool:
     return reading.readout == "expected" and wanted == "rating"
 
 
+def most_written(config: EndpointConfig, wanted: Wanted, reading: RateConfig) -> int:
+    """Tokens that a reply may have."""
+    if wants_levels(wanted, reading):
+        return 1 if config.prefill else _ALONE_TOKENS
+    return reading.max_new_tokens
+
+
 def request(
     config: EndpointConfig,
     dialect: Dialect,
@@ -68,9 +75,7 @@ def request(
     """The call for one reply. `seed` is the job's; each prompt and repeat has one of its own from it."""
     body: Body = {"model": config.name}
     messages = [dict(message) for message in question.messages]
-    tokens = reading.max_new_tokens
     if wants_levels(wanted, reading):
-        tokens = 1 if config.prefill else _ALONE_TOKENS
         if config.prefill:
             messages.append({"role": "assistant", "content": PREFILL})
             # As vLLM wants it said; llama.cpp and Ollama go on from such a message by themselves.
@@ -81,7 +86,7 @@ def request(
     elif reading.format == "json" and wanted != "text" and dialect.response_format:
         body["response_format"] = _json_form(question.scale)
     body["messages"] = messages
-    body[dialect.limit] = tokens
+    body[dialect.limit] = most_written(config, wanted, reading)
     if reading.temperature is not None:
         body["temperature"] = reading.temperature
     if reading.top_p != 1:

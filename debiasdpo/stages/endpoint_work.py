@@ -1,0 +1,43 @@
+"""What asking an endpoint takes, estimated before anything is sent: tokens, by prompts' bytes, and money."""
+
+from debiasdpo.config.job import JobConfig
+from debiasdpo.config.model import EndpointConfig
+from debiasdpo.documents.corpus import SplitCorpus
+from debiasdpo.jobs.identity import cache_folder
+from debiasdpo.prompts.rendering import flat
+from debiasdpo.raters.endpoint.prices import PriceList
+from debiasdpo.raters.endpoint.probe import bytes_per_token
+from debiasdpo.raters.endpoint.rater import calls_of, replies_folder
+from debiasdpo.raters.endpoint.request import most_written
+from debiasdpo.raters.endpoint.response import Usage
+from debiasdpo.stages.stage import Stage
+from debiasdpo.stages.workload import sampled
+
+# UTF-8 bytes of a token, where the endpoint was not asked yet: few for English, so that the estimate is high.
+_BYTES_PER_TOKEN = 4.0
+_TEMPLATE_TOKENS = 20  # around the messages of a chat
+
+
+def endpoint_tokens(
+    config: JobConfig, corpus: SplitCorpus, stage: Stage
+) -> tuple[float, float | None]:
+    """Tokens of one stage, of prompts and of replies at their greatest length, and US dollars; None: no price
+    is known. What a service still has in its cache, and is cheaper, is not told apart."""
+    model = config.model
+    assert isinstance(model, EndpointConfig)
+    assert stage.prompts is not None
+    reading, wanted = stage.reading(config), stage.wanted(config)
+    ratio = bytes_per_token(replies_folder(cache_folder(config) / "replies", model))
+    sample = sampled(corpus)
+    part = stage.part
+    scale = 1.0 if part is None else len(corpus.parts[part]) / max(len(sample.parts[part]), 1)
+    calls = calls_of(wanted, reading)
+    written = most_written(model, wanted, reading)
+    prices = PriceList(model)
+    tokens = dollars = 0.0
+    for prompt in flat(stage.prompts(config, sample)):
+        size = sum(len(message["content"].encode()) for message in prompt.messages)
+        asked = round(size / (ratio or _BYTES_PER_TOKEN)) + _TEMPLATE_TOKENS
+        tokens += calls * (asked + written)
+        dollars += calls * prices.cost(Usage(asked, 0, written))
+    return tokens * scale, None if prices.source is None else dollars * scale

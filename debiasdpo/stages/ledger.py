@@ -1,0 +1,71 @@
+"""ledger.json: what a job's replies cost at an endpoint, computed from its rows, by the prices of today."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from debiasdpo.config.model import EndpointConfig
+from debiasdpo.jobs.job import Job
+from debiasdpo.raters.endpoint.prices import PriceList
+from debiasdpo.raters.endpoint.probe import load
+from debiasdpo.raters.endpoint.rater import replies_folder
+from debiasdpo.raters.endpoint.response import Usage
+from debiasdpo.storage.files import JsonlFile, write_json
+
+
+def write_ledger(job: Job, asked: Mapping[str, Path]) -> dict[str, float]:
+    """Write it, and return its keys of metrics.json; {} where no endpoint was asked. `asked`: the rows of
+    each stage, by title. A stage that another job made counts with what it took then: together, what this
+    result costs from nothing. Replies that were asked for again are in the replies' own files alone."""
+    model = job.config.model
+    if not isinstance(model, EndpointConfig):
+        return {}
+    prices = PriceList(model)
+    models: Counter[str] = Counter()
+    stages = {title: _stage(JsonlFile(file), prices, models) for title, file in asked.items()}
+    ratings = sum(stage["rows"] for stage in stages.values())
+    dollars = sum(stage["dollars"] for stage in stages.values())
+    known = prices.source is not None and not any(s["without_usage"] for s in stages.values())
+    probes = sorted((replies_folder(job.store.root / "replies", model) / "probes").glob("*.json"))
+    write_json(
+        job.run.folder / "ledger.json",
+        {
+            "model": model.name,
+            "base_url": model.base_url,
+            "answered": dict(models.most_common()),
+            "prices": prices.source,
+            "stages": stages,
+            "dollars": dollars if known else None,
+            "dollars_per_1000_ratings": 1000 * dollars / ratings if known and ratings else None,
+            "takes": [found.table for found in map(load, probes) if found is not None],
+        },
+    )
+    if not known:
+        return {}
+    each = {f"cost/{title}/dollars": stage["dollars"] for title, stage in stages.items()}
+    per = {"cost/dollars_per_1000_ratings": 1000 * dollars / ratings} if ratings else {}
+    return {"cost/dollars": dollars, **per, **each}
+
+
+def _stage(
+    rows: Iterable[Mapping[str, Any]], prices: PriceList, models: Counter[str]
+) -> dict[str, Any]:
+    count = calls = without = 0
+    usage, dollars = Usage(), 0.0
+    for row in rows:
+        call = row["call"]
+        count, calls = count + 1, calls + call["calls"]
+        models.update(call["models"])
+        if call["usage"] is None:
+            without += 1
+            continue
+        mine = Usage(**call["usage"])
+        usage, dollars = usage + mine, dollars + prices.cost(mine)
+    return {
+        "rows": count,
+        "calls": calls,
+        "without_usage": without,
+        "tokens": usage._asdict(),
+        "dollars": dollars,
+    }
