@@ -44,7 +44,11 @@ def _can_rate(model: AnyModelConfig) -> Iterable[str]:
 
 
 def _model_files(model: AnyModelConfig) -> Iterable[str]:
-    return check_model(model) if isinstance(model, ModelConfig) else ()
+    if not isinstance(model, ModelConfig):
+        return ()
+    if importlib.util.find_spec("torch") is None:
+        return ["model.kind: local weights need packages: pip install 'debiasdpo[train]'"]
+    return check_model(model)
 
 
 def _endpoint(model: AnyModelConfig) -> Iterable[str]:

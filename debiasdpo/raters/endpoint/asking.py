@@ -98,17 +98,18 @@ class Asker:
                 raise
 
     def _until_answered(self, request: Request) -> Record:
-        began, failures = time.monotonic(), 0
+        began, tries, failures = time.monotonic(), 0, 0
         while True:
+            tries += 1
             response = self._client.send(request.body)
             what = verdict(response)
             if what == "answer":
                 self.limiter.answered()
                 self._answered = time.monotonic()
-                return self._keep(request, response, failures + 1)
+                return self._keep(request, response, tries)
             if what == "final":
                 raise UserError(f"The endpoint answers no more: {complaint(response)}{_GOES_ON}.")
-            failures += 1
+            failures += what == "again"  # of the endpoint; being refused is none
             since = time.monotonic() - max(began, self._answered)
             if what == "wait":
                 self.limiter.refused()
@@ -119,20 +120,20 @@ class Asker:
                     )
             elif failures >= _TRIES:
                 if self._answered > began:  # it answers others
-                    return self._keep(request, response, failures)
+                    return self._keep(request, response, tries)
                 raise UserError(
                     f"The endpoint does not answer, {failures} times in a row:"
                     f" {complaint(response)}{_GOES_ON}."
                 )
-            self._rest(response, failures)
+            self._rest(response, tries)
 
-    def _rest(self, response: Response, failures: int) -> None:
+    def _rest(self, response: Response, tries: int) -> None:
         asked = response.retry_after
         if asked is not None and asked > _LONGEST_WAIT_S:
             raise UserError(
                 f"The endpoint asks to wait {asked / 3600:.1f} hours: {complaint(response)}{_GOES_ON}."
             )
-        pause = min(_LONGEST_PAUSE_S, self._pause * 2 ** min(failures - 1, 20))
+        pause = min(_LONGEST_PAUSE_S, self._pause * 2 ** min(tries - 1, 20))
         pause *= random.uniform(0.5, 1)  # not all at once again
         if self._stop.wait(pause if asked is None else asked):
             raise _Stopped

@@ -147,6 +147,13 @@ def test_one_request_that_always_fails_is_an_error_beside_others_that_do_not(
     assert sum(of(body, 0) for body in server.bodies) == 8
 
 
+def test_being_refused_often_is_no_failure(server: EndpointServer, rater: Raters) -> None:
+    tried = iter(["429"] * 12 + ["500", "429", "ok"])
+    server.faults = lambda number, body: next(tried) if of(body, 0) else "ok"
+    replies = rater(concurrency=2).reply(QUESTIONS, "rating", TEXT)
+    assert [r.status for r in replies] == ["ok"] * 12
+
+
 def test_where_every_request_fails_nothing_is_taken_for_a_result(
     server: EndpointServer, rater: Raters
 ) -> None:
