@@ -14,16 +14,17 @@ from debiasdpo.raters.local import Load, LocalRater
 
 
 def configured_rater(
-    config: JobConfig, held: Callable[[], HeldModel], weights: Path | None
+    config: JobConfig, held: Callable[[], HeldModel], weights: Path | None, purse: str = ""
 ) -> Rater:
     """The rater of `config.model`, untrained (None) or as trained into `weights`. `held`: the local model, of
-    a job that has one. A further kind of rater is made here (docs/extending.md)."""
+    a job that has one. `purse`: what `audit.max_cost` is for; empty: the job. A further kind of rater is made
+    here (docs/extending.md)."""
     if isinstance(config.model, EndpointConfig):
         return EndpointRater(
             config.model,
             cache_folder(config) / "replies",
             seed=config.seed,
-            job=settings_key(config),
+            job=f"{settings_key(config)}{purse}",
             max_cost=config.audit.max_cost,
         )
     model = held()

@@ -53,11 +53,14 @@ def _rate(options: argparse.Namespace) -> Iterator[str]:
         raise UserError(f"{run.folder}: unfinished work is kept beside its runs: {problem}")
     for what, count in documents.notes.items():
         log.info("%d %s", count, what)
-    chosen = rater_of(run, run.model(options.model))
+    chosen = rater_of(run, run.model(options.model), options.max_cost)
     statements = options.statements or run.config.audit.statements
     prompts = chosen.prompts(documents, statements if options.self_check else 0)
     limits = _limits(chosen, prompts) if options.self_check else None
-    rows = rate(chosen, prompts, options.shards)
+    try:
+        rows = rate(chosen, prompts, options.shards)
+    except UserError as error:  # of the run's configuration, which nobody changes here
+        raise UserError(str(error).replace("audit.max_cost", "--max-cost")) from error
     scales = {name: rubric.scale for name, rubric in prompts.rubrics.items()}
     points = None if limits is None else {name: limit.points for name, limit in limits.items()}
     counts: Counter[tuple[str, str]] = Counter()
@@ -155,6 +158,10 @@ def _parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--shards", type=_shard, default=Shard(1, 1), metavar="I/N",
         help="only the I-th of N parts of the documents",
+    )  # fmt: skip
+    found.add_argument(
+        "--max-cost", type=float, metavar="DOLLARS",
+        help="most to pay an endpoint for new documents, all commands together (default: audit.max_cost)",
     )  # fmt: skip
     found.add_argument("--id-column", metavar="NAME", help="default: the run's, or id")
     found.add_argument("--text-column", metavar="NAME", help="default: the run's, or text")

@@ -88,8 +88,9 @@ def statements_asked(prompts: RatingPrompts) -> int:
     return sum(counts)
 
 
-def rater_of(run: Run, model: Model) -> RunRater:
-    """`UserError` where the run's model cannot be had any more."""
+def rater_of(run: Run, model: Model, max_cost: float | None = None) -> RunRater:
+    """`max_cost`: US dollars that an endpoint may be paid for all new documents; None: as much as the run was
+    allowed. `UserError` where the run's model cannot be had any more."""
     config = run.config
     if isinstance(config.model, CallableConfig):
         raise UserError(
@@ -100,9 +101,11 @@ def rater_of(run: Run, model: Model) -> RunRater:
     if isinstance(config.model, ModelConfig):
         require_model(run)
     weights = run.weights if model == "tuned" else None
-    return RunRater(
-        run, model, configured_rater(config, lambda: hold_model(config, cache), weights)
-    )
+    if max_cost is not None:
+        audit = config.audit.model_copy(update={"max_cost": max_cost})
+        config = config.model_copy(update={"audit": audit})
+    rater = configured_rater(config, lambda: hold_model(config, cache), weights, "/rate")
+    return RunRater(run, model, rater)
 
 
 def require_model(run: Run) -> None:

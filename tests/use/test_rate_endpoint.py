@@ -1,0 +1,51 @@
+"""`debiasdpo rate` of a run whose model is behind an endpoint: what was paid for is not paid again."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from debiasdpo.cli import main
+from debiasdpo.jobs.finished import Run, open_run
+from tests.helpers.endpoint_server import served
+from tests.helpers.jobs import JobConfigs, rows, run_folder, run_job
+
+JOB = (
+    "model=endpoint", "model.name=served-2026-01-01", "method=none", "rate=text", "data.teachers=20",
+    "model.prices={input: 1, cached: 0.5, output: 2}", "data.lessons_per_teacher=1", "data.words=30",
+    "data.limit.test=4", "audit.categories=[placebo,race]", "audit.resamples=100", "audit.max_cost=1",
+)  # fmt: skip
+
+
+def test_new_documents_are_asked_about_and_known_ones_are_not(
+    job_config: JobConfigs,
+    own_documents: Callable[[Run], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with served() as server:
+        output = tmp_path / "output"
+        run_job(job_config(*JOB, f"model.base_url={server.url}", f"output_dir={output}"), "served")
+        run = open_run(run_folder(output))
+        documents, out = own_documents(run), tmp_path / "o.jsonl"
+        paid = len(server.bodies)
+        command = ["rate", str(run.folder), str(documents), "--out", str(out)]
+        assert main(command) == 0
+        assert len(server.bodies) == paid
+        neutral = [
+            row for row in rows(run.folder / "ratings_base.jsonl")
+            if row["statement"] is None and not row["repeat"]
+        ]  # fmt: skip
+        assert [row["rating"] for row in rows(out)] == [row["rating"] for row in neutral]
+        assert {row["text"].split()[0] for row in rows(out)} == {"They"}
+        with documents.open("a") as stream:
+            stream.write(json.dumps({"id": "one more", "text": "Why is it seven?"}) + "\n")
+        assert main([*command, "--max-cost", "0.000001"]) == 1
+        said = capsys.readouterr().err
+        assert "--max-cost: $0.000000 of $0.000001 are spent" in said
+        assert "raise --max-cost, and the same command goes on" in said
+        assert len(server.bodies) == paid
+        assert main(command) == 0
+        assert len(server.bodies) == paid + 2  # two rubrics
+        assert [row["document"] for row in rows(out)[-2:]] == ["one more"] * 2
