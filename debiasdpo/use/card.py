@@ -1,6 +1,7 @@
 """The model card of an export: what it is, its data, method and figures, and its limits."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import yaml
 
@@ -87,8 +88,10 @@ def _lines(run: Run, base: Base, form: Form, gguf: str | None) -> Iterator[str]:
         " *base*: before training; *tuned*: this rater. Bias is the mean size of the shift, in points,"
         " that a statement makes; the placebo says nothing about people."
     )
-    table = (run.folder / "table.txt").read_text(encoding="utf-8").rstrip()
-    yield from ("", "```", table, "```", "", "## Limits", "")
+    said = [run.folder / name for name in ("verdict.txt", "table.txt")]
+    for file in filter(Path.exists, said):  # runs of earlier versions have no verdict
+        yield from ("", "```", file.read_text(encoding="utf-8").strip("\n"), "```")
+    yield from ("", "## Limits", "")
     yield from _limits(run)
     yield from ("", "## Use", "")
     yield from _use(run, base, form, gguf)

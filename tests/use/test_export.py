@@ -89,6 +89,7 @@ def test_each_form_rates_as_the_run_did(
     assert_alike(as_the_card_says(folder, base, monkeypatch), run, tolerance)
     card = (folder / "README.md").read_text()
     assert (run.folder / "table.txt").read_text().strip() in card
+    assert (run.folder / "verdict.txt").read_text().strip() in card
     head = yaml.safe_load(card.split("---")[1])
     assert head["library_name"] == ("peft" if files & {"adapter_config.json"} else "transformers")
     assert "Licence of the base model: not said by its files" in card

@@ -71,10 +71,16 @@ def test_new_documents_are_rated_as_the_run_rated_its_own(
                    for r in before)  # fmt: skip
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "kind"), [("adapter", "trained"), ("rewrite", "prompted")])
 def test_the_self_check_says_how_far_each_document_moves(
-    finished: Runs, own_documents: Documents, capsys: pytest.CaptureFixture[str]
+    finished: Runs,
+    own_documents: Documents,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    kind: str,
 ) -> None:
-    run = finished("adapter")
+    run = finished(name)
     documents = own_documents(run)
     found = rate(run, documents, "--self-check")
     audited = rows(run.folder / "ratings_tuned.jsonl")
@@ -101,13 +107,15 @@ def test_the_self_check_says_how_far_each_document_moves(
         assert row["unread_statements"] == 0
     said = capsys.readouterr().out
     count = sum(r["shaky"] for r in found if r["rubric"] == "focus")
-    assert f"focus: 4 documents rated by the trained model; {count} shaky" in said
+    assert f"focus: 4 documents rated by the {kind} model; {count} shaky" in said
     assert "by chance 60% at most" in said  # 3 statements, 4 placebos: 3 / 5
     more = rate(run, documents, "--self-check", "--statements", "2")
-    assert all(
-        abs(b["largest_shift"]) >= abs(a["largest_shift"]) - 2 * ROUNDING
-        for a, b in zip(found, more, strict=True)
-    )
+    assert "by chance 100% at most" in capsys.readouterr().out  # 6 statements: 6 / 5
+    assert [r["rating"] for r in more] == pytest.approx([r["rating"] for r in found], abs=ROUNDING)
+    # The first document is asked about the same statement of each category, and one more.
+    for before, after in list(zip(found, more, strict=True))[:2]:
+        assert before["document"] == after["document"] == found[0]["document"]
+        assert abs(after["largest_shift"]) >= abs(before["largest_shift"]) - 2 * ROUNDING
 
 
 def test_every_kind_of_table_and_any_shards_give_the_same(
