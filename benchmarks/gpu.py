@@ -4,9 +4,9 @@
     python -m benchmarks.gpu --small
 
 Random weights in the shapes of Llama-3.1-8B and Qwen2.5-7B, LoRA, gradient checkpointing; nothing is
-downloaded. One batch of pairs as in `benchmarks.training`: everything of a document in one tree, and
-for one rubric the sequences alone and the official recipe, run on one pair. `--small` shows on a CPU
-that it works.
+downloaded. One batch of pairs as in `benchmarks.training`: a document's, in trees as large as the
+trainer makes them (train.tree) and in its precision, and for one rubric the sequences alone and the
+official recipe, run on one pair. `--small` shows on a CPU that it works.
 """
 
 import argparse
@@ -18,13 +18,16 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 
 from benchmarks import common, models, training
 from benchmarks.common import Sizes
-from benchmarks.methods import make_methods
+from benchmarks.methods import make_methods, trees
 from benchmarks.models import ModelOptions
+from debiasdpo.config.train import TreeConfig
 from debiasdpo.packing.logprobs import causal_model, pack_completions
 from debiasdpo.packing.memory import is_out_of_memory
+from debiasdpo.run import conf_dir
 from debiasdpo.training.data import TokenPair
 
 # GPU-seconds a pair in the paper's public run records: H100-80GB, full fine-tuning, 4 to 5 GPUs.
@@ -44,8 +47,15 @@ def matmul_rate(small: bool) -> float:
     return repeats * 2 * size**3 / measured.seconds
 
 
-def model_flops(model: Any, pairs: Sequence[TokenPair]) -> float:
-    """Of a batch in one tree: reference forward, policy forward, and the gradient of activations.
+def trainer_bounds() -> TreeConfig:
+    """Those of `train.tree` unless a job says otherwise."""
+    return TreeConfig.model_validate(
+        yaml.safe_load((conf_dir() / "train/base.yaml").read_text())["tree"]
+    )
+
+
+def model_flops(model: Any, groups: Sequence[Sequence[TokenPair]]) -> float:
+    """Of a batch, each group in one tree: reference forward, policy forward, and the gradient of activations.
 
     Neither adapters nor what checkpointing computes again are counted.
     """
@@ -65,10 +75,13 @@ def model_flops(model: Any, pairs: Sequence[TokenPair]) -> float:
         projected = len(np.unique(tree.predictors)) * head.weight.numel()
         return 2.0 * len(tree.ids) * matrices, 4.0 * scores * width, 2.0 * projected
 
-    reference = forward([c for p in pairs for c in p.preference])
-    layers, attention, projection = forward([c for p in pairs for c in p.completions])
-    # Frozen matrices have a gradient of their inputs only; of attention, both factors have one.
-    return sum(reference) + 2 * layers + 3 * attention + 2 * projection
+    total = 0.0
+    for pairs in groups:
+        reference = forward([c for p in pairs for c in p.preference])
+        layers, attention, projection = forward([c for p in pairs for c in p.completions])
+        # Frozen matrices have a gradient of their inputs only; of attention, both factors have one.
+        total += sum(reference) + 2 * layers + 3 * attention + 2 * projection
+    return total
 
 
 def run_shape(
@@ -77,7 +90,8 @@ def run_shape(
     """The rows of one model; what does not fit the time or the memory is left out, and says so."""
     print(f"{options.shape}: making random weights", file=sys.stderr)
     ours = models.adapted(models.base_model(options), options)
-    methods = make_methods(["tree", *BASELINES], ours, options, (), sys.maxsize, folder="")
+    bounds = trainer_bounds()
+    methods = make_methods(["tree", *BASELINES], ours, options, (), bounds, folder="")
     rows = []
     for sizes in cells:
         row: dict[str, Any] = {
@@ -105,14 +119,17 @@ def run_shape(
             row["left_out"] = "out of memory"
             continue
         seconds = found["tree"]["total_s"]
+        groups = trees(pairs, bounds)
+        flops = model_flops(ours, groups)
         row |= {
             "pairs_per_s": len(pairs) / seconds,
             "s_per_pair": seconds / len(pairs),
             "paper_s_per_pair": PAPER.get(options.shape),
             "peak_mb": found["tree"]["peak_mb"],
             "weights_mb": common.largest([sum(p.nbytes for p in ours.parameters())]),
-            "model_flops": model_flops(ours, pairs),
-            "share_of_rate": model_flops(ours, pairs) / seconds / rate,
+            "trees": len(groups),
+            "model_flops": flops,
+            "share_of_rate": flops / seconds / rate,
             "methods": found,
         }
     return rows

@@ -1,8 +1,6 @@
 """The ways to process a batch of pairs that `benchmarks.training` compares."""
 
-import contextlib
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +13,7 @@ from torch import Tensor
 from benchmarks import common, models
 from benchmarks.models import ModelOptions
 from debiasdpo.config.method import LossConfig
+from debiasdpo.config.train import TreeConfig
 from debiasdpo.models.quiet import quiet
 from debiasdpo.packing.logprobs import (
     Completion,
@@ -74,12 +73,11 @@ class Scored:
     score: Scorer
     run: Callable[[Sequence[Completion]], int]  # tokens that `score` runs
     groups: Callable[[Pairs], list[list[TokenPair]]]
-    bf16: bool = False
 
     def reference(self, pairs: Pairs) -> Reference:
         self.model.eval()
         found: dict[str, tuple[float, float]] = {}
-        with torch.no_grad(), self.model.disable_adapter(), _autocast(self.bf16):
+        with torch.no_grad(), self.model.disable_adapter():
             for group in self.groups(pairs):
                 scored = self.score(self.model, _preferences(group)).view(-1, 2).tolist()
                 found |= {p.key: (c, r) for p, (c, r) in zip(group, scored, strict=True)}
@@ -100,8 +98,7 @@ class Scored:
 
         self.model.train()
         for group in self.groups(pairs):
-            with _autocast(self.bf16):
-                terms = pair_terms(self.model, group, reference=reference, loss=LOSS, score=score)
+            terms = pair_terms(self.model, group, reference=reference, loss=LOSS, score=score)
             (terms.loss.sum() / len(pairs)).backward()
         return torch.cat(scored).view(-1, 3).cpu()
 
@@ -117,16 +114,12 @@ def _preferences(pairs: Pairs) -> list[Completion]:
     return [c for pair in pairs for c in pair.preference]
 
 
-def _autocast(bf16: bool) -> Any:
-    return torch.autocast("cuda", torch.bfloat16) if bf16 else contextlib.nullcontext()
-
-
 def one_by_one(pairs: Pairs) -> list[list[TokenPair]]:
     return [[pair] for pair in pairs]
 
 
-def trees(pairs: Pairs, max_tokens: int) -> list[list[TokenPair]]:
-    return [p.pairs for p in pack_passes(pairs, max_tokens, sys.maxsize)]
+def trees(pairs: Pairs, bounds: TreeConfig) -> list[list[TokenPair]]:
+    return [p.pairs for p in pack_passes(pairs, bounds.max_tokens, bounds.max_branches)]
 
 
 def separate_tokens(completions: Sequence[Completion]) -> int:
@@ -184,7 +177,6 @@ class Trl:
         # TRL would report the kind of model and device to its makers.
         huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
         datasets.disable_progress_bars()
-        self.bf16 = options.bf16
         with mock.patch.dict(os.environ, TQDM_DISABLE="1"), quiet():
             self.trainer: Any = DPOTrainer(
                 base,
@@ -196,7 +188,7 @@ class Trl:
                     per_device_train_batch_size=1,
                     activation_checkpointing=options.checkpointing,
                     use_cpu=models.device().type == "cpu",
-                    bf16=self.bf16,
+                    bf16=False,  # as training has it with adapters: no autocast
                     report_to=[],
                     disable_tqdm=True,
                 ),
@@ -248,9 +240,8 @@ class Trl:
                 "ref_chosen_logps": chosen,
                 "ref_rejected_logps": rejected,
             }
-            with _autocast(self.bf16):
-                dpo = self.trainer.compute_loss(self.model, batch)
-                answer = separate_logprobs(self.model, pair.answers)
+            dpo = self.trainer.compute_loss(self.model, batch)
+            answer = separate_logprobs(self.model, pair.answers)
             sft = -answer[0] / len(pair.answers[0].completion)
             terms = weighted(LOSS, dpo, {"dpo": dpo, "sft": sft})
             (terms.loss / len(pairs)).backward()
@@ -271,19 +262,17 @@ def make_methods(
     ours: Any,
     options: ModelOptions,
     sample: Pairs,
-    max_tokens: int,
+    bounds: TreeConfig,
     folder: str,
 ) -> list[Method]:
     """In the order of METHODS; those of the package on `ours`, TRL and the official recipe on a stock
-    model with the same weights. `sample`: all pairs that TRL will be asked for."""
+    model with the same weights. `sample`: all pairs that TRL will be asked for; `bounds`: of a tree."""
     tree = partial(sequence_logprobs, attention=options.attention)
-    whole = partial(trees, max_tokens=max_tokens)
+    whole = partial(trees, bounds=bounds)
     found: dict[str, Method] = {
-        "tree": Scored("tree", ours, tree, packed_tokens, whole, options.bf16),
-        "pair": Scored("pair", ours, tree, packed_tokens, one_by_one, options.bf16),
-        "separate": Scored(
-            "separate", ours, separate_logprobs, separate_tokens, one_by_one, options.bf16
-        ),
+        "tree": Scored("tree", ours, tree, packed_tokens, whole),
+        "pair": Scored("pair", ours, tree, packed_tokens, one_by_one),
+        "separate": Scored("separate", ours, separate_logprobs, separate_tokens, one_by_one),
     }
     if {"trl", "official"} & set(names):
         base = models.base_model(options, stock=True)
@@ -292,7 +281,5 @@ def make_methods(
             stock = found["trl"].model
         else:
             stock = models.adapted(base, options)
-        found["official"] = Scored(
-            "official", stock, whole_sequences, whole_tokens, one_by_one, options.bf16
-        )
+        found["official"] = Scored("official", stock, whole_sequences, whole_tokens, one_by_one)
     return [found[name] for name in METHODS if name in names]

@@ -55,11 +55,6 @@ class ModelOptions:
     checkpointing: bool = False
     attention: Attention = "auto"
 
-    @property
-    def bf16(self) -> bool:
-        """Whether steps run under autocast: on a GPU, as training does it there."""
-        return self.dtype == "bfloat16" and device().type == "cuda"
-
 
 def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

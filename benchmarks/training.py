@@ -23,6 +23,7 @@ from benchmarks import common, models
 from benchmarks.common import Sizes
 from benchmarks.methods import METHODS, Method, Pairs, make_methods, separate_tokens
 from benchmarks.models import ModelOptions
+from debiasdpo.config.train import TreeConfig
 from debiasdpo.training.data import TokenPair
 
 
@@ -147,12 +148,17 @@ def warm_up(size: int) -> TokenPair:
     return replace(pair, key="warm-up")
 
 
+def up_to(tokens: int) -> TreeConfig:
+    """Trees of so many tokens, and any number of sequences."""
+    return TreeConfig(max_tokens=tokens, max_branches=sys.maxsize)
+
+
 def marginal(
     options: ModelOptions, sizes: Sizes, what: str, counts: Sequence[int], repeats: int, tokens: int
 ) -> dict[str, Any]:
     """What one more context (or rubric) adds to the tree's time, by a least-squares line."""
     ours = models.adapted(models.base_model(options), options)
-    (tree,) = make_methods(["tree"], ours, options, (), tokens, "")
+    (tree,) = make_methods(["tree"], ours, options, (), up_to(tokens), "")
     size = models.vocabulary_size(ours)
     batches = {n: common.pairs(_with(sizes, what, n), size) for n in counts}
     Runs().add(tree, batches[min(counts)])
@@ -238,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             ours,
             options,
             [*sample, warm_up(size)],
-            args.tree_tokens,
+            up_to(args.tree_tokens),
             folder,
         )
         rows = compare(

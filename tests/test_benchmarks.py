@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks import audits, gpu, rating, selection, training
-from benchmarks.methods import METHODS
+from benchmarks import audits, common, gpu, rating, selection, training
+from benchmarks.common import Sizes
+from benchmarks.methods import METHODS, trees
 from debiasdpo.documents.base import Document
+from tests.helpers.jobs import JobConfigs
 
 pytestmark = pytest.mark.slow
 
@@ -96,6 +98,15 @@ def test_the_gpu_benchmark_runs_small_on_a_cpu(result: Any) -> None:
         assert (
             row["methods"]["tree"]["gradient_difference" if row["rubrics"] == 1 else "ratio"] <= 1
         )
+
+
+def test_the_gpu_benchmark_trains_in_the_trainers_bounds(job_config: JobConfigs) -> None:
+    """7 rubrics with 7 contexts are more sequences than one tree may have."""
+    bounds = gpu.trainer_bounds()
+    assert bounds == job_config("model=llama8b").train.tree
+    sizes = Sizes(3000 - 70, 7, 40, 7, 30, 150, 150)
+    found = trees(common.pairs(sizes, 128256), bounds)
+    assert [len(group) for group in found] == [29, 20]
 
 
 def test_audits_of_a_known_rater(result: Any) -> None:

@@ -141,8 +141,8 @@ def graphs() -> dict[str, int]:
         count += 1
         return graph.forward
 
-    def unfused(key: str, *_: Any, **__: Any) -> None:
-        raise RuntimeError(f"flex attention says: {key}")
+    def unfused(*args: Any, **options: Any) -> None:
+        raise RuntimeError(f"flex attention warns: {args} {options}")
 
     compile_with = torch.compile
     found = {}
