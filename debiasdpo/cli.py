@@ -62,7 +62,9 @@ tokens, and hours, memory and money as far as they can be told. No model is run.
   debiasdpo plan experiment=main_table cluster=slurm
   debiasdpo plan model=llama8b plan.tokens_per_s=4000 plan.gpu_memory_gb=80 gpu_hour_price=2.5
 
-Hours are reckoned from finished jobs of the same model in output_dir, or from plan.tokens_per_s.
+Hours are reckoned from finished jobs of the same model in output_dir, or from plan.tokens_per_s. Below
+stands what an audit of these documents can tell: the smallest bias found in 80 % of cases, and how many
+documents and groups find 0.2 points, by how groups varied in an earlier audit of the model in output_dir.
 See `debiasdpo run --help` for groups and options.
 """
 

@@ -22,6 +22,7 @@ from debiasdpo.stages.workload import Workload, sampled
 from debiasdpo.storage.files import fingerprint
 from debiasdpo.sweep.memory import optimizer_bytes, peak_memory, too_large, trained_parameters
 from debiasdpo.sweep.plan import StageWork, Work
+from debiasdpo.sweep.power import Audited
 
 _ROW_BYTES = 400  # of a rating in JSONL, less its text
 _TOKEN_BYTES = 5  # of text
@@ -35,6 +36,7 @@ class Reckoner:
         """`folder`: where documents are written for the estimates; they are not needed afterwards."""
         self._folder = folder
         self._corpora: dict[str, SplitCorpus | UserError] = {}
+        self._counts: dict[str, Audited] = {}  # of the documents of an audit
         self._models: dict[str, Any] = {}  # Chat, Shape and source identity, or a UserError
         self._tokens: dict[str, tuple[float, int]] = {}  # and the largest pass, by a stage's key
 
@@ -63,7 +65,15 @@ class Reckoner:
                 )
                 largest = max(largest, largest_pass)
         memory = peak_memory(config, largest, shape)
-        return Work(stages, memory, _disk(config, work, shape))
+        return Work(
+            stages, memory, _disk(config, work, shape), self._audited(work.corpus, documents)
+        )
+
+    def _audited(self, corpus: SplitCorpus, key: str) -> Audited:
+        if key not in self._counts:
+            test = corpus.parts["test"]
+            self._counts[key] = Audited(len(test), len({document.group for document in test}))
+        return self._counts[key]
 
     def _of_endpoint(self, config: JobConfig, corpus: SplitCorpus, documents: str) -> Work:
         rater = {"endpoint": config.model.model_dump(mode="json")}
@@ -77,7 +87,7 @@ class Reckoner:
                 stages.append(StageWork(stage.title, key, tokens, dollars=dollars))
         # A reply in its record and in its row.
         disk = sum(s.tokens for s in stages) * _TOKEN_BYTES
-        return Work(stages, memory=0.0, disk=disk)
+        return Work(stages, 0.0, disk, self._audited(corpus, keys[LOAD.title]))
 
     def _corpus(self, config: JobConfig, key: str) -> SplitCorpus:
         if key not in self._corpora:

@@ -20,6 +20,7 @@ from debiasdpo.config.job import JobConfig
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.identity import output_folder
 from debiasdpo.storage.reading import read_mapping
+from debiasdpo.sweep.power import Audited, Pilot, pilot, power_text
 
 Runs = list[tuple[dict[str, Any], dict[str, Any]]]  # metrics.json and config.yaml of each
 
@@ -43,6 +44,7 @@ class Work(NamedTuple):
     stages: Sequence[StageWork]  # those that run a model
     memory: float  # bytes, at the peak
     disk: float  # bytes
+    audited: Audited
 
 
 Reckon = Callable[[JobConfig], Work]  # raises `UserError` where nothing can be reckoned
@@ -90,6 +92,7 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
     no_rate = False
     warnings: list[tuple[str, str]] = []  # title and text
     causes: list[tuple[str, str, str]] = []  # title, model, why it cannot be reckoned
+    powers: list[tuple[str, str]] = []  # title and text
     configs = []
     runs_in = functools.cache(read_runs)  # once for all jobs
     say(f"{'job':44}{'M tokens':>10}{'hours':>9}{'GPU memory':>12}{'disk':>9}")
@@ -104,7 +107,9 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
             path = str(getattr(job.config.model, "path", ""))
             causes.append((job.title, path, str(error).splitlines()[0]))
             continue
-        rates = _measured(job.config, runs_in(output_folder(job.config) / "runs"))
+        runs = runs_in(output_folder(job.config) / "runs")
+        rates = _measured(job.config, runs)
+        powers.append((job.title, power_text(work.audited, _pilot(job.config, runs))))
         new = [stage for stage in work.stages if stage.key not in seen]
         seen |= {stage.key for stage in work.stages}
         times = [_seconds(job.config, stage, rates) for stage in new]
@@ -123,6 +128,8 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
         say("\n" + _sums(configs, tokens, hours, disk, bool(causes) or no_rate))
     if dollars:
         say(f"to endpoints: about ${dollars:.2f}, with replies at their greatest length")
+    for found in once(powers):
+        say(found.text)
     for warning in once(warnings):
         say(f"warning: {warning}")
     if no_rate:
@@ -158,6 +165,12 @@ def _measured(config: JobConfig, runs: Runs) -> dict[str, float]:
                 tokens[stage] = tokens.get(stage, 0) + metrics[key]
                 seconds[stage] = seconds.get(stage, 0) + metrics[f"time/{stage}_s"]
     return {stage: tokens[stage] / s for stage, s in seconds.items() if s}
+
+
+def _pilot(config: JobConfig, runs: Runs) -> Pilot | None:
+    """The earlier audit of the most groups."""
+    found = [known for run in runs if (known := pilot(config, *run)) is not None]
+    return max(found, key=lambda known: known.groups, default=None)
 
 
 def _alike(mine: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
