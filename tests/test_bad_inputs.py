@@ -548,7 +548,7 @@ REFUSED = [
     (["~data"], "data: missing; set data=VALUE"),
     # A section of several kinds: which kinds there are, and where they are chosen.
     (["data.source=sql"], 'data.source: must be simulated, talkmoves, ncte or table, got "sql"; choose'),
-    (["model.kind=foo"], 'model.kind: must be local or callable, got "foo"; choose with model=NAME'),
+    (["model.kind=foo"], 'model.kind: must be local, endpoint or callable, got "foo"; choose'),
     (["cluster=ray", "cluster.kind=foo"], "cluster.kind: must be local, slurm or ray"),
     (["~cluster.kind"], "cluster.kind: must be local, slurm or ray; choose with cluster=NAME"),
     (["tracker.kind=foo"], "tracker.kind: must be 'none' or 'wandb', got \"foo\""),

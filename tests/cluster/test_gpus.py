@@ -117,6 +117,17 @@ def test_each_process_has_a_gpu_for_itself_until_it_ends(tmp_path: Path) -> None
         process.join()
 
 
+def test_a_job_of_joblibs_sees_one_gpu(tmp_path: Path) -> None:
+    from joblib import Parallel, delayed
+
+    task: Any = gpus.one_each(
+        lambda config: os.environ["CUDA_VISIBLE_DEVICES"], ["3", "5"], 2, tmp_path
+    )
+    found = Parallel(n_jobs=2, backend="loky")(delayed(task)(None) for _ in range(3))
+    assert set(found) <= {"3", "5"}
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
 def test_more_jobs_than_gpus_are_refused(
     job_config: JobConfigs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

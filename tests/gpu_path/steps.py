@@ -3,8 +3,9 @@ Counts memory, host-device copies and dtypes; nothing is computed.
 
     python -m tests.gpu_path.steps FOLDER
 
-FOLDER gets steps.json: a row for each model, with and without gradient checkpointing. Weights in NF4 are
-sized as bitsandbytes has them; flex attention allocates what its compiled kernels do.
+FOLDER gets steps.json: a row for each model, with and without gradient checkpointing, and one of twice as
+many layers. Weights in NF4 are sized as bitsandbytes has them; flex attention allocates what its compiled
+kernels do.
 """
 
 from tests.helpers.fake_gpu import fake_gpu  # isort: skip (before torch)
@@ -37,6 +38,7 @@ from debiasdpo.training.terms import pair_terms
 SIZES = common.Sizes(
     prefix=1000, contexts=3, context_tokens=40, rubrics=1, rubric_tokens=30, chosen=150, rejected=150
 )  # fmt: skip
+SHAPES = ("llama3b", "qwen3b", "llama8b", "qwen7b")
 LAYERS = 2  # of each model: what a step takes grows by the same with every further one
 
 
@@ -227,9 +229,10 @@ def main(folder: Path) -> None:
     with fake_gpu((9, 0)), replaced():
         rows = [
             step(shape, checkpointing, LAYERS)
-            for shape in ("llama3b", "qwen3b", "llama8b", "qwen7b")
+            for shape in SHAPES
             for checkpointing in (True, False)
         ]
+        rows.append(step(SHAPES[-1], False, 2 * LAYERS))
     (folder / "steps.json").write_text(json.dumps(rows))
 
 

@@ -28,20 +28,19 @@ def steps(run: Any) -> Any:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_step_goes_through_in_the_dtypes_it_should(steps: Any, shape: str) -> None:
     rows = [row for row in steps if row["shape"] == shape]
-    assert [row["checkpointing"] for row in rows] == [True, False]
+    assert [row["checkpointing"] for row in rows[:2]] == [True, False]
     for row in rows:
         assert row["wrong gradients"] == []
         assert row["logprobs"] == "torch.float32"
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_host_does_not_wait_for_the_gpu(steps: Any, shape: str) -> None:
-    """No number comes back to the host, and what goes to the GPU does not grow with the layers."""
-    for row in steps:
-        if row["shape"] == shape:
-            for part in ("reference", "policy"):
-                assert "to the host" not in row[part]
-                assert row[part]["to the GPU"] < 40
+@pytest.mark.parametrize("part", ["reference", "policy"])
+def test_the_host_does_not_wait_for_the_gpu(steps: Any, part: str) -> None:
+    """No number comes back to the host, and what goes to the GPU is copied once, not by every layer."""
+    assert not any("to the host" in row[part] for row in steps)
+    *_, few, many = steps
+    assert (few["shape"], 2 * few["layers"]) == (many["shape"], many["layers"])
+    assert few[part]["to the GPU"] == many[part]["to the GPU"] < 40
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -50,7 +49,7 @@ def test_a_plan_foresees_the_memory(
     steps: Any, shape: str, checkpointing: bool, job_config: JobConfigs
 ) -> None:
     """What a step takes beside the weights, and with them, within 15 %."""
-    (row,) = (r for r in steps if (r["shape"], r["checkpointing"]) == (shape, checkpointing))
+    row = next(r for r in steps if (r["shape"], r["checkpointing"]) == (shape, checkpointing))
     config = job_config(
         f"model={shape}", f"train.gradient_checkpointing={str(checkpointing).lower()}"
     )
