@@ -41,6 +41,7 @@ browser:
 
 faults: venv  # Inject faults into a job and into a sweep on Slurm, and write docs/reliability.md (as root, 15 min)
 	$(BIN)/python -m benchmarks.faults --write docs/reliability.md
+	$(BIN)/python -m benchmarks.endpoint --write docs/reliability.md
 	$(BIN)/python -m benchmarks.sweep --write docs/reliability.md
 
 lint: venv  # Check style, format, types and who imports whom, and dependencies for known vulnerabilities

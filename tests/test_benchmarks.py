@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import audits, common, gpu, rating, selection, training
+from benchmarks import audits, common, endpoint, gpu, rating, selection, training
 from benchmarks.common import Sizes
 from benchmarks.methods import METHODS, trees
 from debiasdpo.documents.base import Document
@@ -51,6 +51,14 @@ def test_all_ways_to_train_agree(result: Any, changes: tuple[str, ...]) -> None:
         4,
         *[2 if sampled else 4] * 4,
     ]
+
+
+def test_every_prompt_to_a_failing_endpoint_is_answered(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n")
+    endpoint.main(["--prompts", "60", "--write", str(page)])
+    assert "## An endpoint that fails" in page.read_text()
+    assert "**60 of 60 answered**, each kept once (60 records)" in page.read_text()
 
 
 def test_token_counts_are_those_of_the_sequences(result: Any) -> None:

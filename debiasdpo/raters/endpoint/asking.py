@@ -24,7 +24,7 @@ _TRIES = 8  # of a request that the endpoint fails at
 _PAUSE_S = 0.5  # before the second; doubled each time
 _LONGEST_PAUSE_S = 60.0
 _PATIENCE_S = 1800.0  # of being refused, with no request answered
-_LONGEST_WAIT_S = 3600.0  # that an endpoint may ask for
+_SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.1, 3600.0  # that an endpoint may ask for
 _GOES_ON = "; what was answered is kept, and the same command goes on from there"
 
 
@@ -125,17 +125,18 @@ class Asker:
                     f"The endpoint does not answer, {failures} times in a row:"
                     f" {complaint(response)}{_GOES_ON}."
                 )
-            self._rest(response, tries)
+            self._rest(response, failures if what == "again" else tries - failures)
 
-    def _rest(self, response: Response, tries: int) -> None:
+    def _rest(self, response: Response, count: int) -> None:
+        """Wait as long as the endpoint asks, else the longer, the more often this has happened."""
         asked = response.retry_after
         if asked is not None and asked > _LONGEST_WAIT_S:
             raise UserError(
                 f"The endpoint asks to wait {asked / 3600:.1f} hours: {complaint(response)}{_GOES_ON}."
             )
-        pause = min(_LONGEST_PAUSE_S, self._pause * 2 ** min(tries - 1, 20))
+        pause = min(_LONGEST_PAUSE_S, self._pause * 2 ** min(count - 1, 20))
         pause *= random.uniform(0.5, 1)  # not all at once again
-        if self._stop.wait(pause if asked is None else asked):
+        if self._stop.wait(pause if asked is None else max(asked, _SHORTEST_WAIT_S)):
             raise _Stopped
 
     def _keep(self, request: Request, response: Response, tries: int) -> Record:

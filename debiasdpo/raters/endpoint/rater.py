@@ -15,6 +15,7 @@ from debiasdpo.raters.base import Capability, Question, Reply, Wanted, read_repl
 from debiasdpo.raters.endpoint.asking import Asker
 from debiasdpo.raters.endpoint.client import Client, complaint
 from debiasdpo.raters.endpoint.levels import expected_rating
+from debiasdpo.raters.endpoint.limiter import Change
 from debiasdpo.raters.endpoint.prices import PriceList
 from debiasdpo.raters.endpoint.probe import Found, load, probe
 from debiasdpo.raters.endpoint.progress import Progress
@@ -60,6 +61,7 @@ class EndpointRater:
         self._asker: Asker | None = None
         self._found: dict[str, Found] = {}  # by how ratings are read
         self._stage = 0  # replies that the stage asks for
+        self._told = 0  # changes of how many run at once
 
     def check(
         self,
@@ -109,6 +111,11 @@ class EndpointRater:
         asker = self._asking()
         with Progress(asker, len({r.key for r in requests}), self._stage) as progress:
             records = asker.ask(requests, progress)
+        if new := self.limits[self._told :]:
+            self._told += len(new)
+            log.info(
+                "requests at once: %s", ", ".join(f"{c.limit} ({c.seconds:.0f} s)" for c in new)
+            )
         _refuse_failures(list(records.values()))
         replies = []
         for question, of_question in zip(questions, asked, strict=True):
@@ -116,6 +123,11 @@ class EndpointRater:
             read = [self._read(r, question, wanted, reading) for r in mine]
             replies.append(replace(_mean(read), call=_call(mine)))
         return replies
+
+    @property
+    def limits(self) -> Sequence[Change]:
+        """How many requests might run at once, and since when."""
+        return () if self._asker is None else self._asker.limiter.history
 
     def _asking(self) -> Asker:
         if self._asker is None:
