@@ -61,8 +61,9 @@ def measure(url: str, prompts: int, say: Callable[[str], None]) -> str:
     """The section of the page."""
     config = EndpointConfig.model_validate(
         {
-            "kind": "endpoint", "name": "served", "base_url": url, "api_key_env": None, "prefill": False,
-            "min_mass": 0.5, "extra_body": {}, "concurrency": 100, "timeout_s": 30.0, "prices": None,
+            "kind": "endpoint", "name": "served", "base_url": url, "api_key_env": None, "serve": None,
+            "prefill": False, "min_mass": 0.5, "extra_body": {}, "concurrency": 100,
+            "timeout_s": 30.0, "prices": None,
         }
     )  # fmt: skip
     reading = RateConfig(

@@ -56,6 +56,9 @@ class EndpointConfig(Section):
     name: Text  # of the model, as the endpoint has it
     base_url: Annotated[str, Field(pattern=r"^https?://[^\s@?]+$")]  # up to /v1
     api_key_env: Text | None  # environment variable with the key; None: none is needed
+    serve: (
+        Annotated[Sequence[Text], Field(min_length=1)] | None
+    )  # command of a server; None: runs elsewhere
     prefill: bool  # readout=expected: whether the endpoint goes on from a begun answer
     min_mass: Fraction  # readout=expected: of the probability, what all levels together must have
     extra_body: Mapping[str, Any]  # more parameters of each request

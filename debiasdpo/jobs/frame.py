@@ -61,7 +61,9 @@ def open_job(config: JobConfig, choices: Choices, rater: Rater | None = None) ->
             job_config=plain,
             folder=run.folder,
         ) as tracker:
-            yield Job(config, Store(cache_folder(config)), run, tracker, rater)
+            job = Job(config, Store(cache_folder(config)), run, tracker, rater)
+            with contextlib.closing(job):
+                yield job
         run.finish(
             config=key,
             inputs=inputs_key(key, content),

@@ -13,7 +13,7 @@ from debiasdpo.costs import Cost, Meter
 from debiasdpo.jobs.raters import configured_rater, hold_model
 from debiasdpo.jobs.run_folder import RunFolder, now
 from debiasdpo.models.held import HeldModel
-from debiasdpo.raters.base import Rater, require
+from debiasdpo.raters.base import Closing, Rater, require
 from debiasdpo.storage.store import OpenStage, Store
 from debiasdpo.tracking.tracker import Tracker
 
@@ -52,6 +52,12 @@ class Job:
                 )
             self._raters[weights] = rater
         return self._raters[weights]
+
+    def close(self) -> None:
+        """Give back what its own raters hold."""
+        for rater in self._raters.values():
+            if self.given is None and isinstance(rater, Closing):
+                rater.close()
 
     def make(
         self,

@@ -88,6 +88,14 @@ class Rater(Protocol):
         """One reply for each question, in their order."""
 
 
+@runtime_checkable
+class Closing(Protocol):
+    """A rater that holds something to be given back when a job ends."""
+
+    def close(self) -> None:
+        """Give it back; the next question takes it again."""
+
+
 def require(rater: Rater, readout: Readout) -> None:
     """Raise `UserError` where the rater cannot do this readout: nothing falls back to another."""
     if readout not in rater.capabilities:

@@ -38,7 +38,7 @@ def shares_of(body: Body) -> dict[str, float]:
 class EndpointServer:
     """One on this machine. `faults` says what becomes of each request."""
 
-    def __init__(self, faults: Faults = no_fault) -> None:
+    def __init__(self, faults: Faults = no_fault, port: int = 0) -> None:
         self.faults = faults
         self.refuses: dict[
             str, str
@@ -51,7 +51,7 @@ class EndpointServer:
         self.headers: list[dict[str, str]] = []
         self.at_once = self.most_at_once = 0
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self._server.daemon_threads = True
         self._server.request_queue_size = 256
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -212,6 +212,11 @@ def _handler(server: EndpointServer) -> type[BaseHTTPRequestHandler]:
             except OSError:  # nobody waits for it any more
                 name, self.close_connection = "gone", True
             server.done(body, name in _WHOLE)
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def log_message(self, *arguments: object) -> None:
             """Nothing."""

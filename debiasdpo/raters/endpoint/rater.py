@@ -23,6 +23,7 @@ from debiasdpo.raters.endpoint.purse import Purse
 from debiasdpo.raters.endpoint.records import ReplyStore
 from debiasdpo.raters.endpoint.request import Dialect, Request, request, wants_levels
 from debiasdpo.raters.endpoint.response import Answer, Record, Response, Usage, answer_of
+from debiasdpo.raters.endpoint.server import Server
 from debiasdpo.storage.files import fingerprint
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class EndpointRater:
         self._store = ReplyStore(self._folder, job, self.prices.of_record)
         self._max_cost = max_cost
         self._asker: Asker | None = None
+        self._server: Server | None = None
         self._found: dict[str, Found] = {}  # by how ratings are read
         self._stage = 0  # replies that the stage asks for
         self._told = 0  # changes of how many run at once
@@ -129,8 +131,18 @@ class EndpointRater:
         """How many requests might run at once, and since when."""
         return () if self._asker is None else self._asker.limiter.history
 
+    def close(self) -> None:
+        """Stop the server that the job has started."""
+        if self._server is not None:
+            self._server.stop()
+        self._asker = self._server = None
+
     def _asking(self) -> Asker:
         if self._asker is None:
+            if self._config.serve is not None:
+                where = self._config.serve, self._config.base_url, self._folder / "server.log"
+                self._server = Server(*where)
+                self._server.start()
             purse = Purse(self.prices, self._max_cost, self._store)
             self._asker = Asker(Client(self._config), self._store, purse, self._config.concurrency)
         return self._asker

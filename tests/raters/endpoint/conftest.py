@@ -28,6 +28,7 @@ def endpoint(server: EndpointServer) -> Callable[..., EndpointConfig]:
             "name": "served-2026-01-01",
             "base_url": server.url,
             "api_key_env": None,
+            "serve": None,
             "prefill": False,
             "min_mass": 0.3,
             "extra_body": {},

@@ -1,0 +1,88 @@
+"""A server that a job starts and stops, against real processes."""
+
+import socket
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from debiasdpo.errors import UserError
+from debiasdpo.raters.endpoint.rater import EndpointRater
+from tests.helpers.endpoint_server import served
+from tests.helpers.jobs import ROOT, JobConfigs, run_job
+from tests.helpers.raters import question, reading
+
+Raters = Callable[..., EndpointRater]
+
+TEXT = reading("text", max_new_tokens=64)
+SERVE = f"""
+import sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from tests.helpers.endpoint_server import EndpointServer
+server = EndpointServer(port=int(sys.argv[1]))
+print("serving", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number: int = free.getsockname()[1]
+        return number
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/models", timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def test_it_is_started_at_the_first_question_and_stopped(rater: Raters, port: int) -> None:
+    url = f"http://127.0.0.1:{port}/v1"
+    one = rater(base_url=url, serve=[sys.executable, "-c", SERVE, str(port)])
+    assert not answers(url)
+    for _ in range(2):  # it is started anew where it is needed again
+        (reply,) = one.reply([question("q", "Rate it.")], "rating", TEXT)
+        assert reply.status == "ok"
+        one.close()
+        assert not answers(url)
+        one = rater(base_url=url, name="other", serve=[sys.executable, "-c", SERVE, str(port)])
+
+
+def test_one_that_answers_already_is_used_and_left_alone(rater: Raters) -> None:
+    with served() as server:
+        one = rater(base_url=server.url, serve=["no-such-command"])
+        one.reply([question("q", "Rate it.")], "rating", TEXT)
+        one.close()
+        assert answers(server.url)
+
+
+def test_one_that_does_not_start_says_its_last_words(rater: Raters, port: int) -> None:
+    url = f"http://127.0.0.1:{port}/v1"
+    command = [sys.executable, "-c", "import sys; sys.exit('out of memory on this card')"]
+    with pytest.raises(UserError, match=r"(?s)ended. Its last lines:\nout of memory on this card"):
+        rater(base_url=url, serve=command).reply([question("q", "Rate it.")], "rating", TEXT)
+    with pytest.raises(UserError, match="no-such-command: No such file"):
+        rater(base_url=url, serve=["no-such-command"]).reply(
+            [question("q", "Rate it.")], "rating", TEXT
+        )
+
+
+@pytest.mark.slow
+def test_a_job_stops_what_it_has_started(job_config: JobConfigs, tmp_path: Path, port: int) -> None:
+    url = f"http://127.0.0.1:{port}/v1"
+    script = tmp_path / "serve.py"
+    script.write_text(SERVE)
+    config = job_config(
+        "model=endpoint", "model.name=served-2026-01-01", f"model.base_url={url}", "method=none", "rate=text",
+        f"model.serve=[{sys.executable}, {script}, '{port}']", "data.limit.test=2", "data.words=30",
+        "audit.categories=[race,placebo]", "audit.resamples=100", f"output_dir={tmp_path / 'out'}",
+    )  # fmt: skip
+    assert run_job(config)["parse_rate/base"] == 1
+    assert not answers(url)
