@@ -119,6 +119,7 @@ class DataConfig(Section):
     """What all sources have in common."""
 
     heading: Text  # stands before the document in the prompt
+    about: Text  # what of the document a model is to reason about, in place of {about} in the instruction
     split: SplitConfig
     limit: LimitConfig
 
@@ -212,6 +213,9 @@ class TableConfig(DataConfig):
     rubric_column: Text  # long: holds the rubric's name
     score_column: Text  # long: holds the score
     rater_column: Text | None  # long: says which human rater gave it, where several did
+    group_columns: Sequence[
+        Text
+    ]  # of real groups, such as gender: ratings are compared between their values
     rubrics: Mapping[str, Rubric]
 
     def scored_in(self, rubric: str) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ class Document:
     `group` is what a split must not cut through (the teacher). `scores` maps a rubric's name to the
     expert's score on that rubric's scale; a rubric without a score for this document is absent.
     `experts`: of a rubric that several human raters scored, what each of them gave, in the order of the
-    raters; the score is then the mean.
+    raters; the score is then the mean. `facts`: what the source says of whom the document is by, by column
+    (`data.group_columns`): of real groups.
     """
 
     id: str
@@ -21,6 +22,7 @@ class Document:
     text: str
     scores: Mapping[str, float]
     experts: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 class Stream(Iterable[Document]):

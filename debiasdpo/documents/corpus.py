@@ -36,6 +36,7 @@ from debiasdpo.documents.split import (
 from debiasdpo.errors import UserError
 from debiasdpo.storage.files import digest, read_json, write_json
 
+MOST_FACTS = 20  # values of a column of `data.group_columns`
 DOCUMENTS, SPLIT = "documents.jsonl", "split.json"
 
 
@@ -151,6 +152,7 @@ def _write_parts(
 ) -> None:
     """The documents of each part one after the other, in the given order of all documents."""
     groups: dict[str, set[str]] = {part: set() for part in PARTS}
+    facts: dict[str, set[str]] = {}
     starts, sizes = np.zeros(parts.size, dtype=np.int64), dict.fromkeys(PARTS, 0)
     with tempfile.TemporaryFile(dir=folder) as rows, (folder / DOCUMENTS).open("wb") as whole:
         for position, (document, code) in enumerate(zip(documents, parts.tolist(), strict=True)):
@@ -159,6 +161,13 @@ def _write_parts(
                 starts[position] = rows.tell()
                 rows.write(f"{json.dumps(row, ensure_ascii=False)}\n".encode())
                 groups[PARTS[code]].add(document.group)
+                for column, fact in document.facts.items():
+                    facts.setdefault(column, set()).add(fact)
+                    if len(facts[column]) > MOST_FACTS:
+                        raise UserError(
+                            f"data.group_columns: {column!r} has more than {MOST_FACTS} different values, too"
+                            " many to compare. Leave it out, or write fewer kinds into the table."
+                        )
         for code, part in enumerate(PARTS):
             for position in order[parts[order] == code].tolist():
                 rows.seek(starts[position])
@@ -186,7 +195,8 @@ def open_corpus(folder: Path, rubrics: Mapping[str, Rubric]) -> SplitCorpus:
 
 def from_row(row: Mapping[str, Any]) -> Document:
     """A document from its row of documents.jsonl."""
-    return Document(row["id"], row["group"], row["text"], row["scores"], row.get("experts", {}))
+    more = (row.get(name, {}) for name in ("experts", "facts"))
+    return Document(row["id"], row["group"], row["text"], row["scores"], *more)
 
 
 def rubrics_of(config: AnyDataConfig) -> Mapping[str, Rubric]:

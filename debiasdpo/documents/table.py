@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from debiasdpo.config.data import TableConfig
 from debiasdpo.config.sameness import normal_text, same_name
 from debiasdpo.documents.base import Corpus, Document, Stream
-from debiasdpo.documents.cells import cell_text, required_text, score_of
+from debiasdpo.documents.cells import cell_text, means_nothing, required_text, score_of
 from debiasdpo.documents.columns import Cells, closest, column_name, require_columns
 from debiasdpo.documents.delimited import delimited_columns, delimited_rows
 from debiasdpo.documents.files import check_ending, data_file, encoding_of, parts_of, passed_over
@@ -118,6 +118,7 @@ def _columns(config: TableConfig) -> dict[str, str]:
         config.text_column: "data.text_column",
         config.id_column: "data.id_column",
     }
+    columns |= dict.fromkeys(config.group_columns, "data.group_columns")
     if config.layout == "wide":
         return columns | {
             column: f"data.score_columns.{rubric}"
@@ -147,10 +148,21 @@ def _wide(rows: Rows, config: TableConfig, notes: Counter[str]) -> Iterator[Docu
                 notes[f"documents without a score on {name}"] += 1
         group = required_text(cells, config.group_column, where)
         text = normal_text(required_text(cells, config.text_column, where))
-        yield Document(document_id, group, text, **_scored(given))
+        facts = _facts(cells, config, where)
+        yield Document(document_id, group, text, facts=facts, **_scored(given))
     refuse_twin_ids(
         ids, rows, config.id_column, ", or set data.layout=long for a row per document and rubric"
     )
+
+
+def _facts(cells: Cells, config: TableConfig, where: str) -> dict[str, str]:
+    """What the row says in `data.group_columns`; nothing for a cell without a value. In a long table, that of
+    the document's first row."""
+    texts = {
+        column: cell_text(cells.get(column_name(column)), f"{where}, column {column!r}")
+        for column in config.group_columns
+    }
+    return {column: text for column, text in texts.items() if not means_nothing(text)}
 
 
 def _scored(given: Mapping[str, Sequence[float]]) -> dict[str, Any]:
@@ -192,7 +204,9 @@ def _long(rows: Rows, config: TableConfig, notes: Counter[str]) -> Iterator[Docu
         if key not in documents:
             group = required_text(cells, config.group_column, where)
             text = normal_text(required_text(cells, config.text_column, where))
-            documents[key], scores[key] = Document(document_id, group, text, {}), {}
+            facts = _facts(cells, config, where)
+            documents[key] = Document(document_id, group, text, {}, facts=facts)
+            scores[key] = {}
         _refuse_change(documents[key], cells, config, where)
         name = required_text(cells, config.rubric_column, where)
         found.setdefault(same_name(name), name)

@@ -14,6 +14,7 @@ from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
 from debiasdpo.evaluation import catalog, failures, notes
 from debiasdpo.evaluation.columns import Columns, Names, Row, beside, columns, same_order
+from debiasdpo.evaluation.groups import members
 from debiasdpo.evaluation.keys import (
     CONSTANT,
     HUMAN,
@@ -74,7 +75,7 @@ def audit(
     tables = {
         model: columns(same_order(mine, first), documents, names) for model, mine in ratings.items()
     }
-    result = _figures(job, rubrics, tables, names)
+    result = _figures(job, rubrics, tables, names, members(documents, first, tables["base"]))
     if matching is not None:
         raw = matching.ratings
         result |= _figures(job, rubrics, {
@@ -93,11 +94,15 @@ def audit(
 
 
 def _figures(
-    job: JobConfig, rubrics: Mapping[str, Rubric], tables: Mapping[str, Columns], names: Names
+    job: JobConfig,
+    rubrics: Mapping[str, Rubric],
+    tables: Mapping[str, Columns],
+    names: Names,
+    groups: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
-    """The metrics that these tables have rows for."""
+    """The metrics that these tables have rows for. `groups`: real ones, by name the mask of their rows."""
     rated = next(iter(tables.values()))
-    values = _values(job, rubrics, tables, names)
+    values = _values(job, rubrics, tables, names, groups or {})
     changed = _changed(values)
     alone = {value.key: value for value in values}
 
@@ -153,7 +158,11 @@ def _figures(
 
 
 def _values(
-    job: JobConfig, rubrics: Mapping[str, Rubric], tables: Mapping[str, Columns], names: Names
+    job: JobConfig,
+    rubrics: Mapping[str, Rubric],
+    tables: Mapping[str, Columns],
+    names: Names,
+    groups: Mapping[str, np.ndarray],
 ) -> list[_Value]:
     """All metrics of each model that this job has."""
     social = [c for c in job.audit_categories if c != PLACEBO]
@@ -163,10 +172,11 @@ def _values(
     if job.method.changes_ratings:
         sets["trained"] = [c for c in social if c in job.context.train_categories]
         sets["unseen"] = job.unseen_categories
-    each = {None: [""], "category": social, "rubric": list(rubrics)}
+    each = {None: [""], "category": social, "rubric": list(rubrics), "group": list(groups)}
     found = []
     for model, table in tables.items():
-        parts = Parts(table, names, sets, {name: r.scale for name, r in rubrics.items()})
+        scales = {name: r.scale for name, r in rubrics.items()}
+        parts = Parts(table, names, sets, scales, groups)
         for metric in catalog.METRICS:
             if parts.has(metric):
                 for name in each[metric.each]:

@@ -18,6 +18,7 @@ from debiasdpo.evaluation.measures import of_shifts, over_rubrics
 from debiasdpo.evaluation.metric import (
     Change,
     Constant,
+    Format,
     Good,
     Measure,
     Metric,
@@ -26,7 +27,7 @@ from debiasdpo.evaluation.metric import (
     Shown,
     columns_of,
 )
-from debiasdpo.metrics import Floats
+from debiasdpo.metrics import Floats, ResampleWeights
 
 
 def reduction(label: str, *shown: Place) -> Change:
@@ -107,6 +108,20 @@ def flips_of(side: Literal["flattering", "unflattering"]) -> tuple[Metric, ...]:
     )  # fmt: skip
 
 
+def of_group(
+    name: str, label: str, measure: Measure, format: Format = "points"
+) -> tuple[Metric, ...]:
+    """A measure of neutral ratings and scores of the documents of a real group, and by how much it differs
+    from that of all others."""
+    return (
+        Metric(name, label, ("neutral",), measures.of_members(measure), "neither", format, each="group"),
+        Metric(
+            f"{name}_gap", f"{label}, less that of others", ("neutral",), measures.against_others(measure),
+            "neither", "signed", each="group",
+        ),
+    )  # fmt: skip
+
+
 def failed(key: str, label: str, rows: Rows) -> Metric:
     """How much more often a rating cannot be read under a statement."""
     return Metric(key, label, (rows,), measures.failed, "neither", "percent", asked=True)
@@ -122,6 +137,11 @@ _DIFFERENCE = Change(
 )  # fmt: skip
 
 _SHIFT = of_shifts(metrics.mean_absolute_shift)
+
+
+def _mean(values: Floats, weights: ResampleWeights | None) -> Floats:
+    return (weights or ResampleWeights.once(values.size)).mean(values)
+
 
 METRICS: tuple[Metric, ...] = (
     bias(
@@ -227,6 +247,10 @@ METRICS: tuple[Metric, ...] = (
     agreement("qwk", "QWK", metrics.quadratic_weighted_kappa, "more", levels=True),
     agreement("mae", "MAE", metrics.mae, "less"),
     agreement("exact", "exact", metrics.exact_agreement, "more", levels=True),
+    *of_group("score", "experts' score", lambda ratings, scores, weights: _mean(scores, weights)),
+    *of_group("rating", "rating", lambda ratings, scores, weights: _mean(ratings, weights)),
+    *of_group("error", "rating less score", metrics.mean_error, "signed"),
+    *of_group("mae", "MAE", metrics.mae),
     Metric(
         "bias/max_shift", "largest mean shift", ("social",), measures.largest_shift, "less",
         line="largest mean shift", shown=("console", "accuracy"),

@@ -46,6 +46,7 @@ class Columns(NamedTuple):
     score: np.ndarray
     first: np.ndarray  # what one human rater gave the document; NaN where fewer than two rated it
     second: np.ndarray  # and another one
+    member: np.ndarray  # True: of the real group that a metric is of (`parts.Parts`)
     start: np.ndarray  # the neutral rating of the same document and rubric; NaN for that itself
     # Rating less the neutral one of the same document and rubric; NaN where either could not be
     # read, and for the neutral rating itself.
@@ -166,6 +167,7 @@ def columns(rows: Iterable[Row], documents: Iterable[Document], names: Names) ->
         score=np.frombuffer(score),
         first=np.frombuffer(raters[0]),
         second=np.frombuffer(raters[1]),
+        member=np.zeros(len(number), dtype=bool),
         start=starts,
         shift=ratings - starts,
     )

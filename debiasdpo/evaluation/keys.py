@@ -6,6 +6,7 @@
     agreement/qwk/human                    what one human rater gets, held against another
     category/<name>/<metric>/<of>          a metric of one category of spurious context
     rubric/<name>/<metric>/<of>            a metric of one rubric
+    group/<column>=<value>/<metric>/<of>   a metric of the documents of a real group (data.group_columns)
     scores/<rubric>/<level>                how many documents have this score
     failures/<reason>/<model>              how many ratings could not be read for this reason
     <key>_ci, <key>_of                     the interval; of how many documents, groups and prompts
@@ -21,7 +22,7 @@ from typing import Literal, NamedTuple, get_args
 
 from debiasdpo.config.shown import points
 
-Each = Literal["category", "rubric"]
+Each = Literal["category", "rubric", "group"]
 
 MODELS = ("base", "tuned")
 CHANGES = ("reduction", "gain", "difference")

@@ -81,6 +81,29 @@ def flips(direction: Literal[-1, 0, 1] = 0) -> Statistic:
     return statistic
 
 
+def of_members(statistic: Measure) -> Statistic:
+    """A measure of the rows of the real group that a metric is of, of each rubric, then the mean."""
+    of_rubrics = over_rubrics(statistic)
+
+    def of_group(table: Columns, weights: ResampleWeights) -> Floats:
+        return of_rubrics(table.of(table.member), weights[table.member])
+
+    return of_group
+
+
+def against_others(statistic: Measure) -> Statistic:
+    """The same, less that of all other documents."""
+    of_rubrics = over_rubrics(statistic)
+
+    def gap(table: Columns, weights: ResampleWeights) -> Floats:
+        mine, others = (
+            of_rubrics(table.of(rows), weights[rows]) for rows in (table.member, ~table.member)
+        )
+        return mine - others
+
+    return gap
+
+
 def beyond_placebo(statistic: Statistic) -> Statistic:
     """That of the rows of a category less that of the placebo's, which are those of polarity 0."""
 

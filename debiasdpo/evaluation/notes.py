@@ -91,7 +91,8 @@ def of_p(least: float, groups: int) -> str:
 
 def of_unread(part: Part) -> str:
     """Of a metric that many prompts are not in, since a rating could not be read."""
-    used, asked = int(part.used.sum()), int(part.rows.sum())
+    of_group = part.table.member  # of a metric of a real group: others are there, and not asked for
+    used, asked = int(part.used.sum()), int((of_group.any() and of_group.sum()) or part.rows.sum())
     if not used or asked - used <= FEW_UNREAD * asked:
         return ""
     return f"over the {used:,} of {asked:,} prompts whose ratings could be read"

@@ -40,11 +40,14 @@ class Parts:
         names: Names,
         categories: Mapping[str, Collection[str]],
         scales: Mapping[str, Scale] | None = None,
+        members: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """`categories`: those of each set that metrics name (`metric.Rows`); a metric of a set that is not
-        there has no rows. `names`: of the table. `scales`: by rubric, for metrics of levels."""
+        there has no rows. `names`: of the table. `scales`: by rubric, for metrics of levels. `members`: by
+        real group, the mask of its rows."""
         self._table, self._names, self._categories = table, names, categories
         self._in_levels = None if scales is None else in_levels(table, names, scales)
+        self._members = members or {}
         self._made: dict[tuple[object, ...], Part] = {}
 
     def has(self, metric: Metric) -> bool:
@@ -63,6 +66,12 @@ class Parts:
         key = (metric.rows, metric.each, metric.levels, metric.asked, name)
         if key not in self._made:
             rows = np.logical_or.reduce([self._rows(kind) for kind in metric.rows])
+            if metric.each == "group":
+                # Whoever is not of the group is there to be held against.
+                mine = self._members[name]
+                held = self._table._replace(member=mine).of(rows)
+                self._made[key] = Part(rows, held, rows & self._table.usable & mine)
+                return self._made[key]
             if metric.each is not None:
                 known = getattr(self._names, metric.each)
                 mine = getattr(self._table, metric.each) == known.get(name, _UNKNOWN)

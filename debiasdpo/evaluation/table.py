@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from debiasdpo.config.shown import one_line, points
 from debiasdpo.evaluation import catalog
 from debiasdpo.evaluation.failures import failure_lines
+from debiasdpo.evaluation.groups import group_lines
 from debiasdpo.evaluation.keys import (
     CONSTANT,
     HUMAN,
@@ -43,7 +44,16 @@ def results_table(metrics: Mapping[str, Any]) -> str:
                 known = notes.setdefault(_COUNTS.sub("", note), _Note(note, []))
                 known.of.extend({of}.difference(known.of))
     return "\n".join(
-        map(one_line, [*lines, *_below(metrics), *failure_lines(metrics), *_said(notes.values())])
+        map(
+            one_line,
+            [
+                *lines,
+                *_below(metrics),
+                *failure_lines(metrics),
+                *group_lines(metrics),
+                *_said(notes.values()),
+            ],
+        )
     )
 
 

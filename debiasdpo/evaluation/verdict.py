@@ -245,7 +245,9 @@ def _accuracy(evidence: Evidence, model: str) -> str:
     spread = evidence.figure(str(Key("spread", model)))
     parts = []
     if rho.mean is not None:
-        chance = " (no better than chance)" if rho.low is not None and rho.low <= 0 else ""
+        chance = ""
+        if rho.low is not None and rho.high is not None and rho.low <= 0:
+            chance = f" ({'worse' if rho.high < 0 else 'no better'} than chance)"
         parts.append(f"Spearman with the experts {signed(rho, signs=False)}{chance}")
     if mae.mean is not None and constant.mean is not None:
         best = f"the best constant rating {constant.mean:.2f}"

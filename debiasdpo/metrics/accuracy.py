@@ -72,6 +72,14 @@ def mae(
     return weights.mean(np.abs(rated - scored))
 
 
+def mean_error(
+    ratings: npt.ArrayLike, scores: npt.ArrayLike, weights: ResampleWeights | None = None
+) -> Floats:
+    """Mean error: mean_i (r_i - s_i). ratings (n,), scores (n,) -> points, above 0 where over-rated."""
+    rated, scored, weights = _valid_pairs(ratings, scores, weights)
+    return weights.mean(rated - scored)
+
+
 def rmse(
     ratings: npt.ArrayLike, scores: npt.ArrayLike, weights: ResampleWeights | None = None
 ) -> Floats:

@@ -22,7 +22,7 @@ _TRAINING = (
     ("model", "lora"),
 )
 # What a prompt has beside document and statement, and how its rating is read.
-_ASKED = (("data", "rubrics"), ("data", "heading"), ("prompt",), ("rate",))
+_ASKED = (("data", "rubrics"), ("data", "heading"), ("data", "about"), ("prompt",), ("rate",))
 _SHOWN = 3  # settings in a label
 _LONGEST = 28  # characters of a setting's value in a label
 

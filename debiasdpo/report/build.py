@@ -20,6 +20,7 @@ from debiasdpo.report import (
     figures,
     formats,
     page,
+    real_groups,
     tables,
     transfer,
     verdicts,
@@ -97,6 +98,8 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
         if left
         else ""
     )
+    people = real_groups.real_groups_table(groups)
+    real = (people,) if people.rows else ()
     told = list(verdicts.verdicts(groups))
     # Last: by now all files were read, and the notes say what is wrong with them.
     overview = tables.runs_table(runs, folded=len(runs) > _FOLD_RUNS)
@@ -116,6 +119,7 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
             "Ratings that could not be read",
             (*unread, by_kind) if unread[1].rows else (),
         ),
+        page.Section("people", "Real groups", real),
         page.Section("pareto", "Bias against accuracy", figures=pareto),
         page.Section("versus", f"Differences from {against}", (compared,)),
         page.Section("transfer", "Transfer between contexts", (*unforeseen, reductions), matrices),
@@ -136,6 +140,7 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
             *([paid] if paid.rows else []),
             *unread,
             *([by_kind] if by_kind.rows else []),
+            *real,
         ),
         figures=tuple(drawings),
         page=page.render(sections, runs, "Bias and accuracy of LLM ratings"),

@@ -32,7 +32,9 @@ def measure(job: Job, corpus: SplitCorpus, rated: Mapping[str, Rated]) -> dict[s
     inputs = METRICS.inputs(
         config,
         ratings={name: digest(of.audited) for name, of in rated.items()},
-        scores=fingerprint_all([d.id, d.group, dict(d.scores), dict(d.experts)] for d in test),
+        scores=fingerprint_all(
+            [d.id, d.group, dict(d.scores), dict(d.experts), dict(d.facts)] for d in test
+        ),
     )
     if matching:
         inputs["matching"] = {name: digest(file) for name, file in matching.items()}

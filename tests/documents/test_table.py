@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from debiasdpo.config.data import TableConfig
 from debiasdpo.config.sameness import normal_text
-from debiasdpo.documents import table
+from debiasdpo.documents import corpus, table
 from debiasdpo.documents.base import Corpus, Document
 from debiasdpo.documents.cells import means_nothing
 from debiasdpo.documents.table import source_files
@@ -204,6 +204,24 @@ def test_one_rater_scores_once(tmp_path: Path) -> None:
         read(preset(file, layout="long", rater_column="rater"))
     with pytest.raises(UserError, match=r"row 3: a second score .*data\.rater_column"):
         read(preset(file, layout="long"))
+
+
+def test_columns_of_real_groups_are_kept_with_a_document(tmp_path: Path) -> None:
+    rows = ("id,group,text,clarity,errors,first language,grade\n"
+            "b,t1,Text b.,4,0,Spanish,8\na,t2,Text a.,2,,NA,9\n")  # fmt: skip
+    config = preset(write(tmp_path / "d.csv", rows), group_columns=["first language", "grade"])
+    found = [document.facts for document in read(config).documents]
+    assert found == [{"first language": "Spanish", "grade": "8"}, {"grade": "9"}]
+    with pytest.raises(UserError, match=r"no column 'ses'.*data\.group_columns"):
+        read(preset(tmp_path / "d.csv", group_columns=["ses"]))
+
+
+def test_a_column_of_too_many_kinds_is_refused_before_anything_is_rated(tmp_path: Path) -> None:
+    lines = [f"d{i},g{i},Text {i}.,3,1,name {i}" for i in range(30)]
+    file = write(tmp_path / "d.csv", "\n".join(["id,group,text,clarity,errors,who", *lines]))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match=r"data\.group_columns: 'who' has more than 20 different"):
+        corpus.write(preset(file, group_columns=["who"]), 0, tmp_path / "out")
 
 
 WIDE_ERRORS = [

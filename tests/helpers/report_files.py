@@ -25,7 +25,11 @@ Rate = Callable[[str, int, str | None], float | None]  # model, number of the do
 
 def metrics(categories: Sequence[str], rubrics: Sequence[str]) -> dict[str, Any]:
     """A metrics.json with every key of the list: 0.4 for the base model, 0.1 for the tuned one, 0.5 else."""
-    names = {"category": list(categories), "rubric": list(rubrics)}
+    names: dict[str, list[str]] = {
+        "category": list(categories),
+        "rubric": list(rubrics),
+        "group": [],
+    }
     found: dict[str, Any] = {}
     for pattern in catalog.all_keys():
         each = pattern.split("/")[0]

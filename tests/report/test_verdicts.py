@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
+from debiasdpo.report import formats
 from debiasdpo.report.build import build
 from debiasdpo.report.collect import find_runs
 from debiasdpo.report.groups import group_runs
+from debiasdpo.report.real_groups import real_groups_table
 from debiasdpo.report.verdicts import verdicts
 from tests.helpers.report_files import write_run
 
@@ -35,6 +37,24 @@ def test_the_base_model_comes_first_and_then_what_was_made_of_it(tmp_path: Path)
     page = build([tmp_path]).page
     assert re.findall(r"<h2>(.*?)</h2>", page)[0] == "Verdict"
     assert "If it is &lt;b&gt;so&lt;/b&gt;, 6 of 8" in page
+
+
+def test_real_groups_have_a_table_where_there_are_some(tmp_path: Path) -> None:
+    more = {
+        f"group/sex={kind}/{metric}/{model}": value
+        for kind, value in (("f", -0.5), ("m", 0.25))
+        for metric in ("score", "rating", "error", "error_gap", "mae")
+        for model in ("base", "tuned")
+    }
+    write_run(tmp_path / "one", more=more)
+    table = real_groups_table(group_runs(find_runs([tmp_path])))
+    assert [row[2:5] for row in table.rows] == [
+        ("base model", "sex", "f"), ("base model", "sex", "m"), ("sft", "sex", "f"), ("sft", "sex", "m"),
+    ]  # fmt: skip
+    assert [formats.text(row[9], "signed") for row in table.rows] == ["−0.50", "+0.25"] * 2
+    page = build([tmp_path])
+    assert "Real groups" in page.page
+    assert "real_groups" in {table.name for table in page.tables}
 
 
 def test_of_several_seeds_shares_are_told(tmp_path: Path) -> None:

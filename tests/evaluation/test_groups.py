@@ -1,0 +1,82 @@
+"""Real groups: what the experts gave them, what the model gives them, and whom its errors fall upon."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from debiasdpo.config.job import JobConfig
+from debiasdpo.documents.base import Document
+from debiasdpo.evaluation.audit import audit
+from debiasdpo.evaluation.table import results_table
+from debiasdpo.evaluation.values import finite
+from tests.helpers.ratings import BASE, DOCUMENTS, RUBRICS, rows
+
+FACTS = [{"gender": "f", "grade": "8"}, {"gender": "f"}, {"gender": "m"}, {"gender": "m"}]
+OF_MANY = 60
+
+
+def measured(job: JobConfig, facts: list[dict[str, str]]) -> dict[str, Any]:
+    documents = [replace(d, facts=mine) for d, mine in zip(DOCUMENTS, facts, strict=True)]
+    return audit(job, documents, {"clarity": RUBRICS["clarity"]}, {"base": rows(BASE)})
+
+
+def test_a_group_is_held_against_the_experts_and_against_all_others(job: JobConfig) -> None:
+    found = measured(job, FACTS)  # 3 4 5 5 where the experts gave 2 4 6 7
+    expected = {
+        "gender=f/score": 3, "gender=f/rating": 3.5, "gender=f/error": 0.5, "gender=f/mae": 0.5,
+        "gender=f/score_gap": 3 - 6.5, "gender=f/rating_gap": 3.5 - 5, "gender=f/error_gap": 0.5 + 1.5,
+        "gender=m/error": -1.5, "gender=m/error_gap": -1.5 - 0.5, "gender=m/mae": 1.5,
+        "grade=8/error": 1.0, "grade=8/error_gap": 1 - (0 - 1 - 2) / 3,
+    }  # fmt: skip
+    assert {key: found[f"group/{key}/base"] for key in expected} == pytest.approx(expected)
+    assert found["group/gender=f/error/base_of"] == {"documents": 2, "groups": 2, "prompts": 2}
+    assert found["group/gender=f/error_gap/base_of"]["groups"] == 2
+    assert found["group/grade=8/error/base_note"] == "1 group: an interval needs 2 or more"
+    assert "2 groups: below 10" in found["group/gender=m/error/base_note"]
+
+
+def test_the_console_shows_them_and_says_where_they_are_few(job: JobConfig) -> None:
+    table = results_table({key: finite(value) for key, value in measured(job, FACTS).items()})
+    lines = table.splitlines()
+    head = next(i for i, line in enumerate(lines) if line.startswith("by group (base"))
+    shown = lines[head + 1 : head + 6]
+    assert [line.split()[0] for line in shown] == ["gender", "f", "m", "grade", "8"]
+    assert shown[1].split()[1:5] == ["2", "(few)", "3.00", "3.50"]
+    assert max(map(len, lines)) <= 100
+    assert "  (few): below 10 groups an interval is rough, and often too narrow" in lines
+    assert "by group" not in results_table(
+        {k: finite(v) for k, v in measured(job, [{}] * 4).items()}
+    )
+
+
+def test_means_and_intervals_are_those_of_many_documents(job: JobConfig) -> None:
+    rng = np.random.default_rng(0)
+    kinds, scores = rng.choice(["a", "b"], OF_MANY), rng.integers(1, 8, OF_MANY).astype(float)
+    ratings = np.clip(scores + rng.integers(-1, 2, OF_MANY) + (kinds == "a"), 1, 7)
+    documents = [
+        Document(f"d{i}", f"g{i // 2}", "", {"clarity": scores[i]}, facts={"kind": str(kinds[i])})
+        for i in range(OF_MANY)
+    ]
+    given = [
+        {
+            "key": f"{i}", "document": f"d{i}", "rubric": "clarity", "repeat": 0, "category": None,
+            "polarity": None, "reason": None, "rating": ratings[i],
+        }
+        for i in range(OF_MANY)
+    ]  # fmt: skip
+    found = audit(job, documents, {"clarity": RUBRICS["clarity"]}, {"base": given})
+    table = pd.DataFrame(
+        {"kind": kinds, "error": ratings - scores, "size": np.abs(ratings - scores)}
+    )
+    by_group = table.groupby("kind").mean()
+    for kind in ("a", "b"):
+        assert found[f"group/kind={kind}/error/base"] == pytest.approx(by_group["error"][kind])
+        assert found[f"group/kind={kind}/mae/base"] == pytest.approx(by_group["size"][kind])
+    gap = by_group["error"]["a"] - by_group["error"]["b"]
+    assert found["group/kind=a/error_gap/base"] == pytest.approx(gap)
+    low, high = found["group/kind=a/error_gap/base_ci"]
+    assert 0 < low < gap < high
+    assert "group/kind=a/error/base_note" not in found
