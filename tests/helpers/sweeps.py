@@ -63,7 +63,7 @@ def pretend_finished(config: JobConfig, choices: Choices) -> Path:
     run = RunFolder(folder, choices.to_status(config))
     write_json(folder / "metrics.json", {"bias/base": 1.0})
     write_text(folder / "table.txt", "a table\n")
-    for name in ("config.yaml", "versions.json", "stages.json"):
+    for name in ("config.yaml", "verdict.txt", "versions.json", "stages.json"):
         write_text(folder / name, "")
     run.finish(
         config=key, inputs=inputs_key(key, contents(config)), tracker="none", gpu_hour_price=None
