@@ -406,9 +406,11 @@ def test_a_reply_of_another_kind_is_refused_with_its_prompt() -> None:
         audit(lambda messages: [3])
 
 
-def test_a_rater_object_has_no_other_version(job_config: JobConfigs, tiny_llama: Path) -> None:
+def test_a_rater_object_has_no_other_version(
+    job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
+) -> None:
     config = job_config(f"model.path={tiny_llama}")
-    rater = configured_rater(config, lambda: hold_model(config, Path()), None)
+    rater = configured_rater(config, lambda: hold_model(config, tmp_path), None)
     with pytest.raises(UserError, match="version: is of a function"):
         audit(rater, version="1")
 
