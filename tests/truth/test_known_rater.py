@@ -115,7 +115,7 @@ def test_so_is_every_figure_of_two_ways_to_ask(job_config: JobConfigs, tmp_path:
 
 # --- against the population
 
-SEEDS, GROUPS = 120, 40
+SEEDS, GROUPS = 200, 40
 P_OF_FAILURES = ("failed_p/base", "category/hope/failed_p/base", "category/origin/failed_p/base")
 
 
