@@ -265,7 +265,6 @@ def _frozen_projection() -> Any:
 
 
 def causal_model(model: Any) -> Any:
-    """The language model itself, under an adapter."""
-    from peft import PeftModel
-
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+    """The language model itself, under an adapter. Asked without importing peft, which takes as long as
+    torch and transformers together and is not needed to rate without one."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
