@@ -580,7 +580,7 @@ def test_all_problems_come_in_one_error_with_full_keys_and_cures() -> None:
         "+optimiser=adam": "optimiser: no such key; did you mean train.optimizer?",
         "train.epochs=two": 'train.epochs: must be a whole number, got "two"',
         "loss.beta=0": "loss.beta: must be above 0, got 0",
-        "rate.readout=logits": "rate.readout: must be 'text' or 'expected', got \"logits\"",
+        "rate.readout=logits": "rate.readout: must be 'text', 'expected' or 'samples', got \"logits\"",
         "data.split={train:0.6,validation:0.3,test:0.2}": "data.split: train + validation + test must not",
         "data.rubrics.focus.low=9": "data.rubrics.focus: low must be below high, but low=9 and high=7",
         "context.categories.race.flattering.test=['']": "context.categories.race.flattering.test.0: must be",

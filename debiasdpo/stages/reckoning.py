@@ -9,6 +9,7 @@ from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import EndpointConfig
 from debiasdpo.documents.corpus import SplitCorpus, open_corpus, rubrics_of, write
 from debiasdpo.errors import UserError
+from debiasdpo.evaluation.power import Audited
 from debiasdpo.jobs.identity import cache_folder
 from debiasdpo.models.held import model_identity
 from debiasdpo.models.shape import Shape, load_shape
@@ -22,7 +23,6 @@ from debiasdpo.stages.workload import Workload, sampled
 from debiasdpo.storage.files import fingerprint
 from debiasdpo.sweep.memory import optimizer_bytes, peak_memory, too_large, trained_parameters
 from debiasdpo.sweep.plan import StageWork, Work
-from debiasdpo.sweep.power import Audited
 
 _ROW_BYTES = 400  # of a rating in JSONL, less its text
 _TOKEN_BYTES = 5  # of text

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 from debiasdpo.config.cluster import LocalConfig, SlurmConfig
 from debiasdpo.config.job import JobConfig
 from debiasdpo.errors import UserError
+from debiasdpo.evaluation.power import Audited, Pilot, pilot, power_text
 from debiasdpo.jobs.identity import output_folder
 from debiasdpo.storage.reading import read_mapping
-from debiasdpo.sweep.power import Audited, Pilot, pilot, power_text
 
 Runs = list[tuple[dict[str, Any], dict[str, Any]]]  # metrics.json and config.yaml of each
 

@@ -10,8 +10,8 @@ import pytest
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
 from debiasdpo.evaluation.audit import audit
+from debiasdpo.evaluation.power import ASSUMED, WANTED, Audited, Pilot, pilot, power_text
 from debiasdpo.metrics import ResampleWeights, bootstrap_interval
-from debiasdpo.sweep.power import ASSUMED, WANTED, Audited, Pilot, pilot, power_text
 from tests.helpers.ratings import RUBRICS
 
 TRUTH = WANTED  # what the bias beyond the placebo is, in the population
