@@ -27,7 +27,7 @@ quick: venv  # Run the tests that are over in two minutes (ARGS="-k bias" to cho
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup \
 	  -m "not (slow or slurm or wandb or browser or gpu_path)" $(ARGS)
 
-test: venv browser  # Run all tests, in less than twelve minutes (ARGS="-k bias" to choose)
+test: venv browser  # Run all tests, in about twenty minutes on two cores (ARGS="-k bias" to choose)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 # The report's page is looked at in a real browser. Without one those tests are skipped, with a word.
