@@ -8,7 +8,7 @@ from debiasdpo.config.model import EndpointConfig
 from debiasdpo.jobs.identity import cache_folder, settings_key
 from debiasdpo.models.held import HeldModel
 from debiasdpo.raters.base import Rater
-from debiasdpo.raters.endpoint.rater import EndpointRater
+from debiasdpo.raters.endpoint.rater import REPLIES, EndpointRater
 from debiasdpo.raters.head import HeadRater, load_heads
 from debiasdpo.raters.local import Load, LocalRater
 
@@ -22,7 +22,7 @@ def configured_rater(
     if isinstance(config.model, EndpointConfig):
         return EndpointRater(
             config.model,
-            cache_folder(config) / "replies",
+            cache_folder(config) / REPLIES,
             seed=config.seed,
             job=f"{settings_key(config)}{purse}",
             max_cost=config.audit.max_cost,

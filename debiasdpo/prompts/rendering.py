@@ -16,6 +16,11 @@ from debiasdpo.prompts.contexts import Statement
 Messages = tuple[dict[str, str], ...]  # chat format: {"role": ..., "content": ...}
 
 
+def content_bytes(messages: Iterable[Mapping[str, str]]) -> int:
+    """UTF-8 bytes of the messages' texts."""
+    return sum(len(message["content"].encode()) for message in messages)
+
+
 @dataclass(frozen=True)
 class Prompt:
     """One request for a rating. `statement` is None in the neutral prompt."""

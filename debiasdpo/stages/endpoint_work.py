@@ -4,10 +4,10 @@ from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import EndpointConfig
 from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.jobs.identity import cache_folder
-from debiasdpo.prompts.rendering import flat
+from debiasdpo.prompts.rendering import content_bytes, flat
 from debiasdpo.raters.endpoint.prices import PriceList
 from debiasdpo.raters.endpoint.probe import bytes_per_token
-from debiasdpo.raters.endpoint.rater import calls_of, replies_folder
+from debiasdpo.raters.endpoint.rater import REPLIES, calls_of, replies_folder
 from debiasdpo.raters.endpoint.request import most_written
 from debiasdpo.raters.endpoint.response import Usage
 from debiasdpo.stages.stage import Stage
@@ -27,7 +27,7 @@ def endpoint_tokens(
     assert isinstance(model, EndpointConfig)
     assert stage.prompts is not None
     reading, wanted = stage.reading(config), stage.wanted(config)
-    ratio = bytes_per_token(replies_folder(cache_folder(config) / "replies", model))
+    ratio = bytes_per_token(replies_folder(cache_folder(config) / REPLIES, model))
     sample = sampled(corpus)
     part = stage.part
     scale = 1.0 if part is None else len(corpus.parts[part]) / max(len(sample.parts[part]), 1)
@@ -36,7 +36,7 @@ def endpoint_tokens(
     prices = PriceList(model)
     tokens = dollars = 0.0
     for prompt in flat(stage.prompts(config, sample)):
-        size = sum(len(message["content"].encode()) for message in prompt.messages)
+        size = content_bytes(prompt.messages)
         asked = round(size / (ratio or _BYTES_PER_TOKEN)) + _TEMPLATE_TOKENS
         tokens += calls * (asked + written)
         dollars += calls * prices.cost(Usage(asked, 0, written))

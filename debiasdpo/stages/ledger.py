@@ -9,7 +9,7 @@ from debiasdpo.config.model import EndpointConfig
 from debiasdpo.jobs.job import Job
 from debiasdpo.raters.endpoint.prices import PriceList
 from debiasdpo.raters.endpoint.probe import load
-from debiasdpo.raters.endpoint.rater import replies_folder
+from debiasdpo.raters.endpoint.rater import REPLIES, replies_folder
 from debiasdpo.raters.endpoint.response import Usage
 from debiasdpo.storage.files import JsonlFile, write_json
 
@@ -27,7 +27,8 @@ def write_ledger(job: Job, asked: Mapping[str, Path]) -> dict[str, float]:
     ratings = sum(stage["rows"] for stage in stages.values())
     dollars = sum(stage["dollars"] for stage in stages.values())
     known = prices.source is not None and not any(s["without_usage"] for s in stages.values())
-    probes = sorted((replies_folder(job.store.root / "replies", model) / "probes").glob("*.json"))
+    per_1000 = 1000 * dollars / ratings if known and ratings else None
+    probes = sorted((replies_folder(job.store.root / REPLIES, model) / "probes").glob("*.json"))
     write_json(
         job.run.folder / "ledger.json",
         {
@@ -37,14 +38,14 @@ def write_ledger(job: Job, asked: Mapping[str, Path]) -> dict[str, float]:
             "prices": prices.source,
             "stages": stages,
             "dollars": dollars if known else None,
-            "dollars_per_1000_ratings": 1000 * dollars / ratings if known and ratings else None,
+            "dollars_per_1000_ratings": per_1000,
             "takes": [found.table for found in map(load, probes) if found is not None],
         },
     )
     if not known:
         return {}
     each = {f"cost/{title}/dollars": stage["dollars"] for title, stage in stages.items()}
-    per = {"cost/dollars_per_1000_ratings": 1000 * dollars / ratings} if ratings else {}
+    per = {} if per_1000 is None else {"cost/dollars_per_1000_ratings": per_1000}
     return {"cost/dollars": dollars, **per, **each}
 
 

@@ -1,5 +1,6 @@
 """Atomic writes, fingerprints, JSON and JSON lines."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -7,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 Progress = Callable[[int, int], None]  # called with how much is done, and of how much
 
@@ -37,13 +38,17 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write whole or not at all: a reader never sees half of it, whenever this is killed."""
+@contextlib.contextmanager
+def written_whole(
+    path: Path, encoding: str = "utf-8", newline: str | None = None
+) -> Iterator[TextIO]:
+    """A stream of what the file will hold, whole or not at all: a reader never sees half of it, whenever this
+    is killed. `encoding` and `newline` as of `open`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "w", encoding=encoding, newline=newline) as stream:
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)
@@ -51,6 +56,12 @@ def write_text(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text as `written_whole`."""
+    with written_whole(path) as stream:
+        stream.write(text)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -2,14 +2,13 @@
 
 import csv
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from debiasdpo.config.shown import no_formula
 from debiasdpo.errors import UserError
+from debiasdpo.storage.files import written_whole
 
 Answer = Mapping[str, Any]
 
@@ -22,20 +21,10 @@ def check_out(path: Path) -> None:
 
 def write_answers(path: Path, columns: Sequence[str], answers: Iterable[Answer]) -> None:
     """Write the answers, one after the other; the file is there once all of it is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    kind = path.suffix.lower()
     # Excel takes a CSV for UTF-8 by its mark.
-    encoding = "utf-8-sig" if path.suffix.lower() == ".csv" else "utf-8"
-    try:
-        with os.fdopen(handle, "w", encoding=encoding, newline="") as stream:
-            _WRITERS[path.suffix.lower()](stream, columns, answers)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with written_whole(path, "utf-8-sig" if kind == ".csv" else "utf-8", newline="") as stream:
+        _WRITERS[kind](stream, columns, answers)
 
 
 def _csv(stream: TextIO, columns: Sequence[str], answers: Iterable[Answer]) -> None:

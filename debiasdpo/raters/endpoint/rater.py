@@ -10,7 +10,7 @@ from debiasdpo.config.model import EndpointConfig
 from debiasdpo.config.rate import RateConfig
 from debiasdpo.costs import count_tokens
 from debiasdpo.errors import UserError
-from debiasdpo.prompts.rendering import Twins
+from debiasdpo.prompts.rendering import Twins, content_bytes
 from debiasdpo.raters.base import Capability, Question, Reply, Wanted, read_reply
 from debiasdpo.raters.endpoint.asking import Asker
 from debiasdpo.raters.endpoint.client import Client, complaint
@@ -27,6 +27,8 @@ from debiasdpo.raters.endpoint.server import Server
 from debiasdpo.storage.files import fingerprint
 
 log = logging.getLogger(__name__)
+
+REPLIES = "replies"  # the folder of all endpoints' in a cache
 
 # What changes how it is asked, and no reply.
 _NO_MATTER = {"api_key_env", "concurrency", "timeout_s", "prices"}
@@ -74,15 +76,20 @@ class EndpointRater:
     ) -> None:
         """Find out what the endpoint takes, with the shortest question and the longest (`probe`). Neutral and
         contextual messages differ by their statement; what a service makes of them cannot be seen."""
-        count, least, most = 0, None, None
+        count = 0
+        least: tuple[int, Question] | None = None
+        most: tuple[int, Question] | None = None
         for question in questions:
             count += 1
-            least = question if least is None or _size(question) < _size(least) else least
-            most = question if most is None or _size(question) > _size(most) else most
+            size = content_bytes(question.messages)
+            if least is None or size < least[0]:
+                least = size, question
+            if most is None or size > most[0]:
+                most = size, question
         self._stage = count * calls_of("rating", reading)
         if least is None or most is None:
             return
-        known = fingerprint([dict(self.identity), reading.model_dump(mode="json")])
+        known = self._asked_by(reading)
         file = self._folder / "probes" / f"{known}.json"
         found = load(file)
         if found is None:
@@ -92,7 +99,7 @@ class EndpointRater:
                     self._config, dialect, question, "rating", reading, self._seed, repeat
                 )
 
-            found = probe(self._asking(), make, self._config, reading, least, most, file)
+            found = probe(self._asking(), make, self._config, reading, least[1], most[1], file)
         self._found[known] = found
 
     def reply(
@@ -100,7 +107,7 @@ class EndpointRater:
     ) -> list[Reply]:
         """One reply for each question. Its `call` tells which model answered, and the tokens."""
         calls = calls_of(wanted, reading)
-        found = self._found.get(fingerprint([dict(self.identity), reading.model_dump(mode="json")]))
+        found = self._found.get(self._asked_by(reading))
         dialect = found.dialect if found else Dialect()
         asked = [
             [
@@ -137,6 +144,10 @@ class EndpointRater:
             self._server.stop()
         self._asker = self._server = None
 
+    def _asked_by(self, reading: RateConfig) -> str:
+        """By what a probe is found again."""
+        return fingerprint([dict(self.identity), reading.model_dump(mode="json")])
+
     def _asking(self) -> Asker:
         if self._asker is None:
             if self._config.serve is not None:
@@ -172,10 +183,6 @@ class EndpointRater:
         if found.rating is None:
             return Reply(answer.text, None, "unread", found.reason, answer.thoughts)
         return Reply("", found.rating, distribution=found.shares)
-
-
-def _size(question: Question) -> int:
-    return sum(len(message["content"].encode()) for message in question.messages)
 
 
 def calls_of(wanted: Wanted, reading: RateConfig) -> int:

@@ -11,6 +11,7 @@ from debiasdpo.config.model import EndpointConfig
 from debiasdpo.config.rate import JSON_KEYS, RateConfig
 from debiasdpo.config.shown import points
 from debiasdpo.packing.tokens import stable_seed
+from debiasdpo.prompts.rendering import content_bytes
 from debiasdpo.raters.base import Question, Wanted
 
 PREFILL = "Rating: "  # what an answer begins with, before its level
@@ -34,7 +35,7 @@ class Request(NamedTuple):
     @property
     def prompt_bytes(self) -> int:
         """UTF-8 bytes of the messages' texts."""
-        return sum(len(message["content"].encode()) for message in self.body["messages"])
+        return content_bytes(self.body["messages"])
 
     @property
     def most_tokens(self) -> int:
