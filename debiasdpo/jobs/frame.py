@@ -95,9 +95,9 @@ def open_job(config: JobConfig, choices: Choices, rater: Rater | None = None) ->
 
 def show(folder: Path) -> None:
     """What a finished job found."""
-    verdict = folder / "verdict.txt"  # runs of earlier versions have none
-    if verdict.exists():
-        print(verdict.read_text(encoding="utf-8"))
+    verdict = (folder / "verdict.txt").read_text(encoding="utf-8")
+    if verdict:  # empty where nothing social was audited
+        print(verdict)
     print((folder / "table.txt").read_text(encoding="utf-8"), end="")
     print(f"\nrun folder: {folder}")
 

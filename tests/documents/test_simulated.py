@@ -17,6 +17,7 @@ def corpus(seed: int = 0, **changes: Any) -> Corpus:
     values = {
         "source": "simulated",
         "heading": "A lesson.",
+        "about": "what happens in it",
         "teachers": 60,
         "lessons_per_teacher": 4,
         "words": 110,
