@@ -1,0 +1,1 @@
+"""Bias elicitation: prompts that try to draw out a stereotype, attacks on them, labels of replies, safety."""
