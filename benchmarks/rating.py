@@ -23,7 +23,7 @@ from debiasdpo.packing.generation import Sampling, generate
 from debiasdpo.packing.logprobs import Completion, separate_logprobs, sequence_logprobs
 from debiasdpo.packing.memory import BatchLimit
 from debiasdpo.prompts.rendering import answer
-from debiasdpo.raters.local import expected_ratings
+from debiasdpo.raters.levels import expected_ratings
 
 Prompts = Sequence[tuple[int, ...]]
 SCALE = Scale(1, 7)

@@ -65,15 +65,19 @@ class Chat:
         ids that `text_ids` has for the lines before it."""
         return self._following(_LINES if last_line else "", text) + self.end
 
+    def distinct_ids(self, texts: Sequence[str], *, last_line: bool = False) -> list[Ids]:
+        """Texts as the model's answer, or as its last line, to tell which it gives. The end of the turn is
+        there too where one text's tokens begin another's; else its scoring would only cost tokens."""
+        answers = [self.answer_ids(text, last_line=last_line) for text in texts]
+        open_ends = [ids[: -len(self.end)] for ids in answers]
+        ambiguous = any(a != b and b[: len(a)] == a for a in open_ends for b in open_ends)
+        return answers if ambiguous else open_ends
+
     def level_ids(self, scale: Scale, *, last_line: bool = False) -> list[Ids]:
-        """`Rating: k` for every level k of the scale, as the model's answer or as its last line. The end
-        of the turn is scored too where one level's tokens begin another's (1 and 10, 3 and 3.5); else
-        its scoring would only cost tokens."""
+        """`Rating: k` for every level k of the scale (1 and 10, 3 and 3.5), as `distinct_ids`."""
         if (scale, last_line) not in self._levels:
-            answers = [self.answer_ids(answer(k), last_line=last_line) for k in scale.levels]
-            open_ends = [ids[: -len(self.end)] for ids in answers]
-            ambiguous = any(a != b and b[: len(a)] == a for a in open_ends for b in open_ends)
-            self._levels[scale, last_line] = answers if ambiguous else open_ends
+            texts = [answer(k) for k in scale.levels]
+            self._levels[scale, last_line] = self.distinct_ids(texts, last_line=last_line)
         return self._levels[scale, last_line]
 
     def before_level(self, scale: Scale) -> Ids:

@@ -89,6 +89,17 @@ class Rater(Protocol):
 
 
 @runtime_checkable
+class Scoring(Protocol):
+    """A rater that tells how likely given answers are."""
+
+    def logprobs(
+        self, prompts: Mapping[str, Messages], answers: Sequence[Sequence[str]]
+    ) -> list[list[float]]:
+        """Of each prompt (by its key), log p of each of its texts as the beginning of the answer, in nats; as
+        the whole answer where one text's tokens begin another's."""
+
+
+@runtime_checkable
 class Closing(Protocol):
     """A rater that holds something to be given back when a job ends."""
 

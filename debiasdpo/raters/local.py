@@ -1,6 +1,5 @@
 """Rate with local weights: generate reasoning that ends in a rating, or read the scale's distribution."""
 
-import math
 import random
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,16 +11,16 @@ from debiasdpo.config.rate import BatchingConfig, RateConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models.chat import Chat
 from debiasdpo.packing.constrained import Constraint
-from debiasdpo.packing.finite import each_finite, overflow, require_finite
+from debiasdpo.packing.finite import each_finite, overflow
 from debiasdpo.packing.generation import Generated, Held, Sampling, generate
-from debiasdpo.packing.logprobs import Completion, sequence_logprobs
 from debiasdpo.packing.memory import BatchLimit, is_out_of_memory
 from debiasdpo.packing.states import hidden_states
 from debiasdpo.packing.tokens import packed_ranges, stable_seed
-from debiasdpo.prompts.rendering import Twins, answer
+from debiasdpo.prompts.rendering import Messages, Twins, answer
 from debiasdpo.raters.base import Capability, Question, Reply, Wanted, read_reply
 from debiasdpo.raters.equality import check_twins
 from debiasdpo.raters.json_form import HEAD, hold_to_json
+from debiasdpo.raters.levels import answer_logprobs, expectation, normalised
 from debiasdpo.raters.reading import whole_sentences
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ class LocalRater:
         def work(rows: Sequence[int]) -> "list[np.ndarray]":
             return list(hidden_states(model, [ids[r] for r in rows], layers, self._attention))
 
-        return self._packed(questions, ids, [0] * len(ids), work)
+        return self._packed([q.key for q in questions], ids, [0] * len(ids), work)
 
     @property
     def layers(self) -> int:
@@ -178,20 +177,38 @@ class LocalRater:
             for w, question in zip(written, questions, strict=True)
         ]
 
+    def logprobs(
+        self, prompts: Mapping[str, Messages], answers: Sequence[Sequence[str]]
+    ) -> list[list[float]]:
+        """Of each prompt (by its key), log p of each of its texts as the beginning of the model's answer, in
+        nats; as the whole answer where one text's tokens begin another's."""
+        _, chat = self._load()
+        ids = [chat.prompt_ids(messages) for messages in prompts.values()]
+        return self._scored(list(prompts), ids, [chat.distinct_ids(texts) for texts in answers])
+
     def _shares(
         self,
         questions: Sequence[Question],
         ids: Sequence[tuple[int, ...]],
         answers: Sequence[Sequence[tuple[int, ...]]],
     ) -> list[list[float]]:
+        return list(map(normalised, self._scored([q.key for q in questions], ids, answers)))
+
+    def _scored(
+        self,
+        keys: Sequence[str],
+        ids: Sequence[tuple[int, ...]],
+        answers: Sequence[Sequence[tuple[int, ...]]],
+    ) -> list[list[float]]:
+        """`answer_logprobs` of prompts with these keys and ids."""
         model, _ = self._load()
 
         def work(rows: Sequence[int]) -> list[list[float]]:
-            return level_shares(
+            return answer_logprobs(
                 model, [ids[r] for r in rows], [answers[r] for r in rows], self._attention
             )
 
-        return self._packed(questions, ids, [sum(map(len, levels)) for levels in answers], work)
+        return self._packed(keys, ids, [sum(map(len, texts)) for texts in answers], work)
 
     def _generate(
         self, questions: Sequence[Question], reading: RateConfig
@@ -231,11 +248,11 @@ class LocalRater:
                 held=held and held._replace(starts=[held.starts[r] for r in rows]),
             )
 
-        return self._packed(questions, ids, [0] * len(ids), work)
+        return self._packed([q.key for q in questions], ids, [0] * len(ids), work)
 
     def _packed(
         self,
-        questions: Sequence[Question],
+        keys: Sequence[str],
         ids: Sequence[tuple[int, ...]],
         extra: Sequence[int],
         work: Callable[[Sequence[int]], list[Result]],
@@ -244,7 +261,7 @@ class LocalRater:
         model, _ = self._load()
 
         def fault(row: int) -> UserError:
-            return overflow(f"the model's answer to prompt {questions[row].key}", model)
+            return overflow(f"the model's answer to prompt {keys[row]}", model)
 
         def finite(rows: Sequence[int]) -> list[Result]:
             return each_finite(rows, work, fault)
@@ -271,45 +288,3 @@ class LocalRater:
                 " shorter documents (data.max_words), a smaller model, or model.nf4=true"
             ) from error
         return [found[row] for row in range(len(ids))]
-
-
-def level_shares(
-    model: "PreTrainedModel",
-    prompts: Sequence[tuple[int, ...]],
-    answers: Sequence[Sequence[tuple[int, ...]]],
-    attention: Attention = "auto",
-) -> list[list[float]]:
-    """The model's probability of going on with `Rating: k`, normalised over the K levels of the scale: of
-    each prompt, (K,). One packed pass, without generation. Raises `NotFinite` where one is not a number.
-
-    `answers`: of each prompt, the ids of `Rating: k` for every level k (`Chat.level_ids`).
-    """
-    import torch
-
-    groups = [
-        [Completion(prompt, ids) for ids in levels]
-        for prompt, levels in zip(prompts, answers, strict=True)
-    ]
-    model.eval()
-    with torch.no_grad():
-        scored = sequence_logprobs(model, [c for group in groups for c in group], attention)
-    require_finite(scored)
-    parts = scored.double().cpu().split([len(group) for group in groups])
-    return [torch.softmax(part, 0).tolist() for part in parts]
-
-
-def expected_ratings(
-    model: "PreTrainedModel",
-    prompts: Sequence[tuple[int, ...]],
-    answers: Sequence[Sequence[tuple[int, ...]]],
-    scales: Sequence[Scale],
-    attention: Attention = "auto",
-) -> list[float]:
-    """The `expectation` of each prompt's `level_shares`: (n,)."""
-    shares = level_shares(model, prompts, answers, attention)
-    return [expectation(p, scale) for p, scale in zip(shares, scales, strict=True)]
-
-
-def expectation(shares: Sequence[float], scale: Scale) -> float:
-    """The expected rating, sum_k k * p(k) over the levels k of the scale."""
-    return math.fsum(k * share for k, share in zip(scale.levels, shares, strict=True))

@@ -11,7 +11,7 @@ from debiasdpo.config.data import Scale
 from debiasdpo.models import loading
 from debiasdpo.models.chat import Chat
 from debiasdpo.packing.logprobs import Completion, packed_tokens, sequence_logprobs
-from debiasdpo.raters.local import expected_ratings
+from debiasdpo.raters.levels import expected_ratings
 from tests.helpers.models import (
     Gradients,
     Loaded,

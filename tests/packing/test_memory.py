@@ -53,7 +53,7 @@ import torch
 from debiasdpo.config.data import Scale
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.models import loading
-from debiasdpo.raters.local import expected_ratings
+from debiasdpo.raters.levels import expected_ratings
 
 torch.set_num_threads(1)
 config = ModelConfig.model_validate_json(sys.argv[2])

@@ -20,9 +20,9 @@ from debiasdpo.errors import UserError
 from debiasdpo.models import loading
 from debiasdpo.models.chat import Chat
 from debiasdpo.packing.logprobs import Completion
-from debiasdpo.raters import local
 from debiasdpo.raters.base import Question
 from debiasdpo.raters.json_form import HEAD
+from debiasdpo.raters.levels import answer_logprobs, expected_ratings, normalised
 from debiasdpo.raters.reading import whole_sentences
 from debiasdpo.training.data import tokenize
 from debiasdpo.training.pairs import Pair
@@ -85,7 +85,7 @@ def test_expected_ratings_are_those_of_separate_passes(loaded: Loaded) -> None:
         scores = logprobs_alone(model, [Completion(prompt, ids) for ids in answers]).double()
         levels = torch.tensor([*written], dtype=torch.float64)
         expected.append(float((scores.softmax(0) * levels).sum()))
-    found = local.expected_ratings(model, prompts, list(map(chat.level_ids, scales)), scales)
+    found = expected_ratings(model, prompts, list(map(chat.level_ids, scales)), scales)
     assert found == pytest.approx(expected, rel=1e-5)
     assert len({round(e, 3) for e in expected}) == 4
 
@@ -97,9 +97,7 @@ def _questions() -> list[Question]:
 def _expected(loaded: Loaded, prompts: Sequence[Ids]) -> list[float]:
     """On 1 to 7."""
     scales = [Scale(1, 7)] * len(prompts)
-    return local.expected_ratings(
-        loaded[0], prompts, list(map(loaded[1].level_ids, scales)), scales
-    )
+    return expected_ratings(loaded[0], prompts, list(map(loaded[1].level_ids, scales)), scales)
 
 
 def _ids(loaded: Loaded, questions: Sequence[Question]) -> list[Ids]:
@@ -280,10 +278,13 @@ def test_drawn_reasoning_ends_in_levels_as_frequent_as_they_are_likely(loaded: L
     assert {reply.text.rpartition("Rating: ")[0] for reply in drawn} == {head}
     assert [reply.rating for reply in drawn] == pytest.approx([nearest.rating] * 140)
     prompt = loaded[1].prompt_ids(ask.messages) + tuple(loaded[1].tokenizer(head)["input_ids"])
-    (shares,) = local.level_shares(loaded[0], [prompt], [loaded[1].level_ids(Scale(1, 7))])
+    (scored,) = answer_logprobs(loaded[0], [prompt], [loaded[1].level_ids(Scale(1, 7))])
     counts = Counter(int(reply.text[-1]) for reply in drawn)
     assert len(counts) > 3
-    assert chisquare([counts[k] for k in range(1, 8)], [140 * p for p in shares]).pvalue > 1e-3
+    assert (
+        chisquare([counts[k] for k in range(1, 8)], [140 * p for p in normalised(scored)]).pvalue
+        > 1e-3
+    )
 
 
 def test_replies_do_not_depend_on_what_runs_together(loaded: Loaded) -> None:

@@ -20,7 +20,7 @@ from debiasdpo.packing.logprobs import (
     separate_logprobs,
     sequence_logprobs,
 )
-from debiasdpo.raters.local import expected_ratings
+from debiasdpo.raters.levels import expected_ratings
 from debiasdpo.storage.journal import Journal
 from debiasdpo.training.data import TokenPair, pack_passes, tokenize
 from debiasdpo.training.objective import (
