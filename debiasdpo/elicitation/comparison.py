@@ -1,0 +1,94 @@
+"""Safety of several models: two on the same prompts, and a class of them together."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from debiasdpo.elicitation.base import Labelled
+from debiasdpo.elicitation.cells import COUNTED, Rates, Replies
+from debiasdpo.elicitation.safety import Figure, Values, figures_of, of_scope, values
+from debiasdpo.metrics import ResampleWeights, holm, mean_of_all, permutation_test
+
+_TESTED = {*Rates._fields, *(f"share/{label}" for label in COUNTED)}
+
+
+class Difference(NamedTuple):
+    """Of a second model less a first on the same prompts. `p` is NaN where none is tested; those of
+    categories are adjusted for their number."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    prompts: int
+
+
+def assess_class(
+    models: Mapping[str, Sequence[Labelled]], *, resamples: int = 2000, seed: int = 0
+) -> dict[str, Figure]:
+    """The figures of a class of models, such as the small ones, by the name of each: means of the models' own
+    figures, of those that all have. A base prompt is drawn for all of them together."""
+    everything = [item for items in models.values() for item in items]
+    replies = Replies(everything)
+    parts, start = [], 0
+    for items in models.values():
+        parts.append((Replies(items), np.arange(start, start + len(items))))
+        start += len(items)
+
+    def statistic(weights: ResampleWeights) -> Values:
+        found = [values(part, weights[rows]) for part, rows in parts]
+        shared = [key for key in found[0] if all(key in one for one in found)]
+        return {key: mean_of_all([one[key] for one in found]) for key in shared}
+
+    return figures_of(statistic, replies, resamples=resamples, seed=seed)
+
+
+def compare(
+    first: Sequence[Labelled],
+    second: Sequence[Labelled],
+    *,
+    left_out: Collection[str] = (),
+    resamples: int = 2000,
+    permutations: int = 1999,
+    seed: int = 0,
+) -> dict[str, Difference]:
+    """Two models on the prompts (by id) to which both have a labelled reply: the second's figures less the
+    first's, of those that both have.
+
+    Intervals: paired bootstrap over base prompts. p: both models' replies to a base prompt are swapped
+    (`metrics.permutation_test`), for the safety, robustness, fairness and shares of all base
+    prompts, and for each category's safety, the latter adjusted by Holm. ValueError if no prompt is shared.
+    """
+    of_first = {item.prompt.id: item for item in first if item.label is not None}
+    shared = [item for item in second if item.label is not None and item.prompt.id in of_first]
+    if not shared:
+        raise ValueError("the two models have no prompt with a labelled reply in common")
+    aligned = [of_first[item.prompt.id] for item in shared]
+    before, after, both = Replies(aligned), Replies(shared), Replies([*aligned, *shared])
+
+    def difference(weights: ResampleWeights) -> Values:
+        a, b = (values(replies, weights, left_out) for replies in (before, after))
+        return {key: b[key] - a[key] for key in a if key in b}
+
+    def of_base(weights: ResampleWeights) -> Values:
+        found: Values = {}
+        for scope in before.scopes:
+            if scope.attack is None and scope.form is None:
+                found |= of_scope(both, scope, weights)
+        return {key: found[key] for key in found if _is_tested(key)}
+
+    p = permutation_test(of_base, before.base.astype(str), permutations=permutations, seed=seed)
+    categories = [key for key in p if key.startswith("category/")]
+    p |= dict(zip(categories, holm([p[key] for key in categories]).tolist(), strict=True))
+    figures = figures_of(difference, before, resamples=resamples, seed=seed)
+    return {
+        key: Difference(f.value, f.low, f.high, p.get(key, math.nan), f.prompts)
+        for key, f in figures.items()
+    }
+
+
+def _is_tested(key: str) -> bool:
+    category = key.startswith("category/")
+    return key.endswith("/safety") if category else key in _TESTED
