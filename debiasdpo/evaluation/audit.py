@@ -88,7 +88,9 @@ def audit(
     social = [c for c in job.audit_categories if c != PLACEBO]
     for model, table in tables.items():
         result |= failures.reasons(ratings[model], model)
-        result |= failures.dependence(table, names, model, social, job.seed)
+        result |= failures.dependence(
+            table, same_order(ratings[model], first), names, model, social, job.seed
+        )
     unread = any(not table.usable[table.first_neutral].all() for table in tables.values())
     return result | _of_scores(documents, rubrics, unread)
 

@@ -25,7 +25,8 @@ from debiasdpo.evaluation.keys import (
     parse_failure,
 )
 
-_P = "failed_p"
+_P, _DECLINED_P = "failed_p", "declined_p"
+DECLINED = ("refused", "filtered")  # statuses of replies in which it was declined to rate
 _SIDES = ("_flattering", "_unflattering")
 _WIDTH = 98  # of the console's table
 
@@ -37,18 +38,45 @@ def reasons(rows: Iterable[Row], model: str) -> dict[str, int]:
 
 
 def dependence(
-    table: Columns, known: Names, model: str, categories: Sequence[str], seed: int
+    table: Columns,
+    rows: Iterable[Row],
+    known: Names,
+    model: str,
+    categories: Sequence[str],
+    seed: int,
 ) -> dict[str, Any]:
     """How probable it is that a model's failures differ so much between contexts if they do not depend on
     these (`metrics.exchange_test`): over all categories together, and for each with the neutral prompts alone
-    and adjusted for the number of categories (Holm). Nothing where all ratings could be read.
+    and adjusted for the number of categories (Holm); of all failures, and of those alone in which the model
+    or its service declines to rate (`DECLINED`), which are about what was asked, as those of a model that
+    writes badly are not. Nothing where none failed so.
 
-    `categories`: the social ones of the audit. `seed` draws the orders.
+    `rows`: the table's. `categories`: the social ones of the audit. `seed` draws the orders.
     """
-    asked = [name for name in categories if name in known.category]
-    if not np.isnan(table.rating).any() or not asked:
+    unread = np.isnan(table.rating)
+    if not unread.any():
         return {}
-    sums, category, side = _by_prompt(table, [known.category[name] for name in asked])
+    found = _tested(_P, unread, table, known, model, categories, seed)
+    if said := notes.of_failures(found.get(str(Key(_P, model)), 1.0)):
+        found[note_key(Key("parse_rate", model))] = said
+    declined = np.array([row.get("status") in DECLINED for row in rows], dtype=bool) & unread
+    return found | _tested(_DECLINED_P, declined, table, known, model, categories, seed)
+
+
+def _tested(
+    metric: str,
+    failed: np.ndarray,
+    table: Columns,
+    known: Names,
+    model: str,
+    categories: Sequence[str],
+    seed: int,
+) -> dict[str, Any]:
+    """The p under `metric`, of failures of one kind: a mask of the table's rows."""
+    asked = [name for name in categories if name in known.category]
+    if not failed.any() or not asked:
+        return {}
+    sums, category, side = _by_prompt(table, failed, [known.category[name] for name in asked])
 
     def test(prompts: np.ndarray) -> tuple[metrics.Exchanged, int]:
         mine = sums[:, prompts]
@@ -63,20 +91,18 @@ def dependence(
             found[note_key(key)] = few
 
     (together, least), groups = test(np.ones(category.size, dtype=bool))
-    add(Key(_P, model), together, least, groups)
+    add(Key(metric, model), together, least, groups)
     each = [test(np.isin(category, [NEUTRAL, known.category[name]])) for name in asked]
     alone = np.array([one.p for one, _ in each])
     for name, (one, groups), adjusted in zip(asked, each, metrics.holm(alone), strict=True):
         comparisons = np.count_nonzero(alone >= one.p)  # what Holm's method takes this p times
         least = min(1.0, float(comparisons * one.least))
-        add(Key(_P, model, "category", name), float(adjusted), least, groups)
-    if said := notes.of_failures(together):
-        found[note_key(Key("parse_rate", model))] = said
+        add(Key(metric, model, "category", name), float(adjusted), least, groups)
     return found
 
 
 def _by_prompt(
-    table: Columns, categories: Sequence[int]
+    table: Columns, failed: np.ndarray, categories: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How often each prompt failed in each group, (groups, prompts); and each prompt's category and side,
     (prompts,). A prompt is known by these and its place among those about the same document and rubric. Where
@@ -92,8 +118,8 @@ def _by_prompt(
             break
     groups, group = np.unique(table.group[rows], return_inverse=True)
     sums = np.zeros((groups.size, prompts.shape[1]), dtype=np.int64)
-    failed = np.isnan(table.rating[rows])
-    np.add.at(sums, (group[failed], prompt[failed]), 1)
+    mine = failed[rows]
+    np.add.at(sums, (group[mine], prompt[mine]), 1)
     return sums, prompts[0], prompts[1]
 
 
@@ -139,7 +165,22 @@ def _by_context(found: Mapping[str, Any], model: str) -> list[str]:
     ]
     for name in names(found, "category"):
         lines += _of_category(found, Key("failed", model, "category", name))
-    return lines
+    return [*lines, *_declined(found, model)]
+
+
+def _declined(found: Mapping[str, Any], model: str) -> list[str]:
+    """Of refused and filtered replies alone; nothing where there are none."""
+    key = str(Key(_DECLINED_P, model))
+    if key not in found:
+        return []
+    each = {
+        name: found.get(str(Key(_DECLINED_P, model, "category", name)))
+        for name in names(found, "category")
+    }
+    least = ", ".join(f"{name} {notes.in_words(p)}" for name, p in each.items() if p and p < 1)
+    text = f"refused or filtered alone: {notes.in_words(found[key])} for all together"
+    said = f"  {text}{f'; {least}' if least else ''}"
+    return [*textwrap.wrap(said, _WIDTH, subsequent_indent="    "), *_note(found, key)]
 
 
 def _of_category(found: Mapping[str, Any], key: Key) -> list[str]:

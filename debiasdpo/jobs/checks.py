@@ -29,10 +29,13 @@ if TYPE_CHECKING:
     from debiasdpo.config.train import TrainConfig
 
 
-def build_job(composed: DictConfig, *, rater_given: bool = False) -> JobConfig:
+def build_job(
+    composed: DictConfig, *, rater_given: bool = False, only_planned: bool = False
+) -> JobConfig:
     """The checked job. Raises `UserError` with all problems found. `rater_given`: a rater from Python rates
-    in place of the configured model."""
-    return build(composed, CHECKS if rater_given else (*CHECKS, _can_rate))
+    in place of the configured model. `only_planned`: nothing is sent, so that no key is needed."""
+    checks = CHECKS if rater_given else (*CHECKS, _can_rate)
+    return build(composed, checks if only_planned else (*checks, _has_key))
 
 
 def _can_rate(model: AnyModelConfig) -> Iterable[str]:
@@ -52,10 +55,13 @@ def _model_files(model: AnyModelConfig) -> Iterable[str]:
 
 
 def _endpoint(model: AnyModelConfig) -> Iterable[str]:
+    if isinstance(model, EndpointConfig) and importlib.util.find_spec("openai") is None:
+        yield "model.kind: an endpoint needs packages: pip install 'debiasdpo[endpoint]'"
+
+
+def _has_key(model: AnyModelConfig) -> Iterable[str]:
     if not isinstance(model, EndpointConfig):
         return
-    if importlib.util.find_spec("openai") is None:
-        yield "model.kind: an endpoint needs packages: pip install 'debiasdpo[endpoint]'"
     name = model.api_key_env
     if name is not None and not os.environ.get(name, "").strip():
         yield (

@@ -28,7 +28,7 @@ def contexts_table(runs: Sequence[Run]) -> Table:
         Column("more", "failures beyond neutral", "percent"),
         Column("more_flattering", "flattering", "percent"),
         Column("more_unflattering", "unflattering", "percent"),
-        Column("p", "p", "p"),
+        Column("p", "p", "p"), Column("declined_p", "p, declined", "p"),
     )  # fmt: skip
     rows = [
         (*head, *cells)
@@ -41,8 +41,8 @@ def contexts_table(runs: Sequence[Run]) -> Table:
         "Failures beyond neutral: share of the prompts with a statement whose rating could not be read, less"
         " that of the neutral prompts; beside it of one side's statements alone. p: of failures that differ"
         " so much between contexts if they do not depend on these, for all contexts together, and for each"
-        " adjusted by Holm for their number. Failures that depend on the context are bias too, and no shift"
-        " shows it.",
+        " adjusted by Holm for their number; p, declined: of replies alone that are"
+        " refused or filtered. Failures that depend on the context are bias too, and no shift shows it.",
         columns, tuple(rows), section=5, folded=len(rows) > _FOLD,
     )  # fmt: skip
 
@@ -118,17 +118,17 @@ def _contexts(run: Run, model: str) -> Iterator[tuple[Cell, ...]]:
         return run.count(str(key), "prompts")
 
     neutral, social = "parse_rate/neutral", "failed"
-    yield _NEUTRAL, prompts(Key(neutral, model)), value(neutral), None, None, None, None
+    yield _NEUTRAL, prompts(Key(neutral, model)), value(neutral), None, None, None, None, None
     yield (
         "(all social contexts)", prompts(Key(social, model)), None, value(social), None, None,
-        value("failed_p"),
+        value("failed_p"), value("declined_p"),
     )  # fmt: skip
     for name in names(run.metrics, "category"):
         yield (
             name, prompts(Key("parse_rate", model, "category", name)), value("parse_rate", name),
             *(value(f"failed{side}", name) for side in ("", "_flattering", "_unflattering")),
-            value("failed_p", name),
+            value("failed_p", name), value("declined_p", name),
         )  # fmt: skip
     placebo = "failed/placebo"
     if str(Key(placebo, model)) in run.metrics:
-        yield PLACEBO, prompts(Key(placebo, model)), None, value(placebo), None, None, None
+        yield PLACEBO, prompts(Key(placebo, model)), None, value(placebo), None, None, None, None

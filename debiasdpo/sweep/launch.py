@@ -69,7 +69,7 @@ def plan_jobs(
     say: Callable[[str], None],
 ) -> Sequence[JobReturn]:
     """Print what the jobs will take, and launch none. Raises `JobsFailed` if some cannot be estimated."""
-    jobs = _compose_all(context, config, job_overrides)
+    jobs = _compose_all(context, config, job_overrides, only_planned=True)
     planned = [plan.PlannedJob(j.title, j.config, j.state == "finished") for j in jobs if j.config]
     unknown = [*_wrong(jobs), *plan.show(planned, reckon, say)]
     count = sum(len(cause.titles) for cause in unknown)
@@ -96,7 +96,11 @@ def _returns(
 
 
 def _compose_all(
-    context: HydraContext, config: DictConfig, job_overrides: Sequence[Sequence[str]]
+    context: HydraContext,
+    config: DictConfig,
+    job_overrides: Sequence[Sequence[str]],
+    *,
+    only_planned: bool = False,
 ) -> list[SweepJob]:
     """Every job of the sweep, and a line that counts them by their states."""
     set_up_logging()
@@ -110,7 +114,7 @@ def _compose_all(
     jobs = []
     for overrides in job_overrides:
         title = " ".join(o for o in overrides if o not in common) or "(as given)"
-        jobs.append(_compose(composer, list(overrides), title))
+        jobs.append(_compose(composer, list(overrides), title, only_planned))
     counts = Counter(job.state for job in jobs)
     said = [f"{counts[state]} {state}" for state in ("finished", "at work", "to do")]
     said += [f"{counts['wrong']} wrong"] if counts["wrong"] else []
@@ -118,10 +122,10 @@ def _compose_all(
     return jobs
 
 
-def _compose(composer: Composer, overrides: list[str], title: str) -> SweepJob:
+def _compose(composer: Composer, overrides: list[str], title: str, only_planned: bool) -> SweepJob:
     try:
         composed, options = composer.compose(overrides)
-        job = build_job(composed)
+        job = build_job(composed, only_planned=only_planned)
         choices = choices_of(options, overrides, job)
         folder = identify(job, choices).folder
         state = "at work" if at_work(read_status(folder)) else "to do"

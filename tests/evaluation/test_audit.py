@@ -87,7 +87,11 @@ def test_bias_by_category_polarity_and_overall(job: JobConfig) -> None:
 def test_every_metric_of_resampled_documents_has_an_interval_around_it(job: JobConfig) -> None:
     found = measured(job, base=rows(BASE), tuned=rows(TUNED))
     keys = {k for k in found if not k.endswith(("_ci", "_of", "_note"))}
-    without = {k for k in keys if "parse_rate" in k or "failed_p" in k or k.endswith("/constant")}
+    without = {
+        k
+        for k in keys
+        if "parse_rate" in k or "failed_p" in k or "declined_p" in k or k.endswith("/constant")
+    }
     without |= {k for k in keys if k.startswith(("scores/", "failures/"))}
     assert {f"{k}_ci" for k in keys - without} == {k for k in found if k.endswith("_ci")}
     for key in ("bias/base", "bias/trained/reduction", "bias/max_shift/tuned", "accuracy/mae/base"):
@@ -115,7 +119,7 @@ def test_every_metric_says_how_many_documents_groups_and_prompts_it_is_of(job: J
         f"{k}_of"
         for k in found
         if not k.endswith(("_ci", "_of", "_note")) and not k.startswith(("scores/", "failures/"))
-        if "failed_p" not in k
+        if "failed_p" not in k and "declined_p" not in k
     }
     expected = {  # documents, groups, prompts
         "bias/base": (4, 2, 23),  # of 24, one could not be read

@@ -121,6 +121,7 @@ def test_failures_that_depend_on_the_context_are_called_bias(
     documents, ratings = world(statements)
     found = audit(job, documents, CLARITY, {"base": ratings})
     assert found["failed_p/base"] < 0.01
+    assert "declined_p/base" not in found
     assert found["category/race/failed_p/base"] < 0.01
     assert found["category/role/failed_p/base"] == 1
     said = "failures depend on the context (p < 0.001): that is bias too, and no shift shows it"
@@ -190,10 +191,38 @@ def test_the_least_p_that_is_said_is_not_above_the_p(job: JobConfig) -> None:
     assert note == f"2 groups with failures: p is {p['role']:.2g} or more"
 
 
+def test_declined_replies_are_tested_alone_beside_those_that_are_badly_written(
+    job: JobConfig,
+) -> None:
+    """Three documents in five are declined under one side of race; of every fifth no rating is in the text,
+    whatever is said: all failures together hide what the declined ones show."""
+    documents, ratings = world(2)
+    for row in ratings:
+        number = int(row["document"][1:])
+        declined = row["category"] == "race" and row["polarity"] == -1 and number % 5 > 1
+        unread = number % 5 == 0 or (row["category"] == "role" and number % 2 == 0)
+        row["rating"] = None if declined or unread else 4.0
+        row["status"] = "refused" if declined else "unread" if unread else "ok"
+        row["reason"] = row["status"] if row["rating"] is None else None
+    found = audit(job, documents, CLARITY, {"base": ratings})
+    alone = [dict(row) for row in ratings]
+    for row in alone:
+        if row["status"] == "unread":
+            row["rating"] = 4.0
+    of_declined = audit(job, documents, CLARITY, {"base": alone})
+    for key in ("declined_p/base", "category/race/declined_p/base"):
+        assert found[key] == of_declined[key] == of_declined[key.replace("declined", "failed")]
+        assert found[key] < 0.01
+    assert found["category/role/declined_p/base"] == 1 > found["category/role/failed_p/base"]
+    said = results_table({key: finite(value) for key, value in found.items()})
+    assert "  refused or filtered alone: p < 0.001 for all together; race p < 0.001" in said
+
+
 def test_nothing_is_said_where_every_rating_was_read(job: JobConfig) -> None:
     found = measured(job, base=without(), tuned=TUNED)
     assert "could not be read (" not in results_table(found)
     assert not [key for key in found if "failed_p" in key or key.startswith("failures/")]
+    assert not [key for key in found if "declined_p" in key]
 
 
 def test_a_model_that_rates_nothing_has_no_more_failures_under_one_context(job: JobConfig) -> None:

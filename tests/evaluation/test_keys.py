@@ -38,6 +38,7 @@ PIECES = sorted(
             "scores",
             "failures",
             "failed_p",
+            "declined_p",
         ]
     }
 )

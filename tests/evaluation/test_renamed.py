@@ -28,7 +28,7 @@ SOCIAL = ("experience", "race", "role")
 # Names made of what keys are made of.
 piece = st.sampled_from(
     ["trained", "unseen", "max_shift", "bias", "base", "tuned", "reduction", "category", "rubric",
-     "scores", "failures", "failed", "failed_p", "parse_rate/neutral", "clarity", "race", "1",
+     "scores", "failures", "failed", "failed_p", "declined_p", "parse_rate/neutral", "clarity", "race", "1",
      "_ci", "_of", "_note", "_low", "placebo/shift", "|", "+"]
 )  # fmt: skip
 letters = st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"])

@@ -23,7 +23,8 @@ def failing() -> dict[str, Any]:
         "category/race/failed/tuned": 0.1, "category/race/parse_rate/tuned": 0.9,
         "category/race/failed_flattering/tuned": None,
         "category/race/failed_flattering/tuned_note": "none asked",
-        "category/race/failed_p/tuned": 0.03125, "category/age/failed_p/tuned": 1.0,
+        "category/race/failed_p/tuned": 0.03125, "declined_p/tuned": 0.5,
+        "category/race/declined_p/tuned": 0.0625, "category/age/failed_p/tuned": 1.0,
     }  # fmt: skip
 
 
@@ -51,6 +52,7 @@ def test_failures_by_reason_and_by_context(tmp_path: Path) -> None:
     assert (both["p"], both["p_note"]) == ("0.25", "2 groups with failures: p is 0.25 or more")
     race = rows["race"]
     assert (race["read"], race["more"], race["p"]) == ("0.9", "0.1", "0.03125")
+    assert (both["declined_p"], race["declined_p"]) == ("0.5", "0.0625")
     assert (race["more_flattering"], race["more_flattering_note"]) == ("undefined", "none asked")
     page = (tmp_path / "out/index.html").read_text()
     assert "refused &lt;to&gt; | rate" in page

@@ -180,6 +180,9 @@ def test_what_only_endpoints_do_is_refused_elsewhere(
     assert "model.api_key_env: the environment has no OPENAI_API_KEY" in problem(
         "model=openai", "method=none"
     )
+    # `plan` sends nothing, and needs no key.
+    planned = [*JOB, "model=openai", f"output_dir={tmp_path}"]
+    assert cli.main(["plan", *planned]) == 0
     here = options(server, tmp_path)
     assert "method: debiasing_dpo trains weights, and model.kind=endpoint has none" in problem(
         *here, "method=debiasing_dpo"

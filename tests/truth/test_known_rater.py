@@ -68,6 +68,7 @@ def figures(found: Metrics) -> Metrics:
         if not key.startswith(("time/", "cost/"))
         and not key.endswith("_note")
         and "failed_p" not in key
+        and "declined_p" not in key
     }
 
 
