@@ -7,11 +7,13 @@ many replies the first one has that are not M; errors are among them. And its re
 letters CS, S, D, R that it meets for the judge's label.
 """
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 
 from debiasdpo.elicitation.base import Form, Label, Labelled
+from debiasdpo.metrics.agreement import Agreement
 
 _TEN = 10  # the published prompts of a category in one form
 # The order in which it meets categories, which are sorted by the names that its plots give them.
@@ -95,3 +97,10 @@ def _place(category: str) -> tuple[int, str]:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def published_error(found: Agreement) -> float:
+    """The standard error of kappa that the paper reports, and by which it divides kappa for z: Cohen's (1960)
+    approximation sqrt(p_o (1 - p_o) / (n (1 - p_e)^2))."""
+    chance = (found.observed - found.kappa) / (1 - found.kappa) if found.kappa < 1 else 0.0
+    return math.sqrt(found.observed * (1 - found.observed) / found.n) / (1 - chance)
