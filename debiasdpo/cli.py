@@ -75,6 +75,7 @@ Bias of LLM raters: measure it, train it away, show the proof.
 """
 
 _EXAMPLES = """
+  debiasdpo init study --from essays.xlsx  describe a table of yours
   debiasdpo run                            the default job: SmolLM2 on a CPU, simulated documents
   debiasdpo audit model=qwen7b             how biased is this model?
   debiasdpo run -m method=debiasing_dpo,sft seed=0,1,2
@@ -161,6 +162,12 @@ def _report(arguments: Sequence[str]) -> int:
     return report.main(arguments)
 
 
+def _init(arguments: Sequence[str]) -> int:
+    from debiasdpo.start import command
+
+    return command.main(arguments)
+
+
 def _rate(arguments: Sequence[str]) -> int:
     from debiasdpo.use import rate
 
@@ -182,6 +189,7 @@ def _gate(arguments: Sequence[str]) -> int:
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 COMMANDS = {
+    "init": Command("describe a table of yours, so that it can be audited", _init, False),
     "run": Command(
         "one job: measure bias, train it away, measure again; with -m a sweep", run.main, True
     ),

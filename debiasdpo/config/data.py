@@ -210,7 +210,7 @@ class TableConfig(DataConfig):
     layout: Literal["wide", "long"]  # a row per document, or a row per document and rubric
     # wide: rubric -> its column, where the names differ; several: one of each human rater
     score_columns: Mapping[str, Text | Annotated[Sequence[Text], Field(min_length=1)]]
-    rubric_column: Text  # long: holds the rubric's name
+    rubric_column: Text | None  # long: holds the rubric's name; None: there is one rubric
     score_column: Text  # long: holds the score
     rater_column: Text | None  # long: says which human rater gave it, where several did
     group_columns: Sequence[
@@ -240,6 +240,11 @@ class TableConfig(DataConfig):
             raise ValueError(
                 "rater_column is for layout=long; in a wide table, give score_columns.RUBRIC the columns of"
                 " its raters as a list"
+            )
+        if self.layout == "long" and self.rubric_column is None and len(self.rubrics) > 1:
+            raise ValueError(
+                "rubric_column is null, so that all scores are of one rubric, but rubrics has"
+                f" {len(self.rubrics)}; name the column that tells them apart"
             )
         return self
 

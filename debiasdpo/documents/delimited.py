@@ -37,9 +37,9 @@ def delimited_rows(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, C
     """For each row that is not blank, where it is ("FILE, row 7", as a spreadsheet counts) and its cells by
     `column_name`. A row that ends early has its last cells empty.
 
-    The delimiter is the one that gives the header most of the columns `wanted`: a comma, a semicolon, a tab
-    or |. `UserError` naming file and row for broken quoting, a row with more cells than the header, and a
-    column name that is there twice.
+    The delimiter, a comma, a semicolon, a tab or |, is the one that gives the header most of the columns
+    `wanted`; where none are, most columns. `UserError` naming file and row for broken quoting, a row with
+    more cells than the header, and a column name that is there twice.
     """
     number = 0
     with open_text(path) as stream:
@@ -95,7 +95,8 @@ def _delimiter(first: str, path: Path, wanted: Collection[str]) -> str:
 
     def fits(delimiter: str) -> int:
         header = next(csv.reader([first], delimiter=delimiter), [])
-        return len(names & {column_name(name) for name in header})
+        found = {column_name(name) for name in header}
+        return len(names & found if names else found)
 
     best: str = max([own, *_OTHERS], key=fits)
     return best

@@ -64,6 +64,12 @@ def table_files(value: str, key: str) -> list[Path]:
     return [path]
 
 
+def table_columns(files: Collection[Path]) -> list[str]:
+    """The columns of all files, by `column_name`, in their order."""
+    kinds = [(_FORMATS[path.suffix.lower()], path) for path in files]
+    return list(dict.fromkeys(name for kind, path in kinds for name in kind.columns(path, ())))
+
+
 def table_rows(files: Collection[Path], wanted: Mapping[str, str]) -> Rows:
     """The rows of all files. `wanted`: the columns that they must have, and what to change for each.
     `UserError` where one is missing, and for a file without rows."""
@@ -125,11 +131,9 @@ def _columns(config: TableConfig) -> dict[str, str]:
             for rubric in config.rubrics
             for column in config.scored_in(rubric)
         }
-    columns |= {
-        config.rubric_column: "data.rubric_column",
-        config.score_column: "data.score_column",
-    }
-    return columns | ({config.rater_column: "data.rater_column"} if config.rater_column else {})
+    columns[config.score_column] = "data.score_column"
+    some = {config.rubric_column: "data.rubric_column", config.rater_column: "data.rater_column"}
+    return columns | {column: key for column, key in some.items() if column}
 
 
 def _wide(rows: Rows, config: TableConfig, notes: Counter[str]) -> Iterator[Document]:
@@ -208,7 +212,11 @@ def _long(rows: Rows, config: TableConfig, notes: Counter[str]) -> Iterator[Docu
             documents[key] = Document(document_id, group, text, {}, facts=facts)
             scores[key] = {}
         _refuse_change(documents[key], cells, config, where)
-        name = required_text(cells, config.rubric_column, where)
+        (name,) = (
+            config.rubrics
+            if config.rubric_column is None
+            else (required_text(cells, config.rubric_column, where),)
+        )
         found.setdefault(same_name(name), name)
         rubric = rubrics.get(same_name(name))
         if rubric is None:

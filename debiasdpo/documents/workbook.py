@@ -1,4 +1,5 @@
-"""Excel workbooks (.xlsx, .xlsm): the table is the sheet whose first row has most of the wanted columns."""
+"""Excel workbooks (.xlsx, .xlsm): the table is the sheet whose first row has most of the wanted columns.
+Where none are told, it has most columns."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -69,7 +70,8 @@ def _sheet(book: Any, wanted: Collection[str]) -> Any:
 
     def fits(sheet: Any) -> int:
         header = next(filter(None, map(_filled, _rows(sheet))), [])
-        return len(names & {column_name(cell) for cell in header if isinstance(cell, str)})
+        found = {column_name(cell) for cell in header if isinstance(cell, str)}
+        return len(names & found if names else found)
 
     return max(book.worksheets, key=fits)  # the first of those that fit alike
 

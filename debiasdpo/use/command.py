@@ -19,12 +19,17 @@ def parser(name: str, says: str, *examples: str) -> argparse.ArgumentParser:
         prog=f"debiasdpo {name}",
         description=says,
         epilog=f"examples, more of which are in docs/use.md:\n{lines}",
-        formatter_class=functools.partial(
-            argparse.RawDescriptionHelpFormatter, width=_WIDTH, max_help_position=28
-        ),
+        formatter_class=formatter(),
     )
     found.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
     return found
+
+
+def formatter() -> Callable[..., argparse.RawDescriptionHelpFormatter]:
+    """Of the help of a command."""
+    return functools.partial(
+        argparse.RawDescriptionHelpFormatter, width=_WIDTH, max_help_position=28
+    )
 
 
 def add_model(to: argparse.ArgumentParser) -> None:

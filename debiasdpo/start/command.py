@@ -1,0 +1,143 @@
+"""debiasdpo init FOLDER --from FILE     describe a table, so that it can be audited."""
+
+import argparse
+import re
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from debiasdpo.cluster import surroundings
+from debiasdpo.config.data import TableConfig
+from debiasdpo.config.shown import points, visible
+from debiasdpo.documents import table
+from debiasdpo.documents.looking import look
+from debiasdpo.errors import UserError
+from debiasdpo.start.asking import Answers
+from debiasdpo.start.draft import DOMAINS, Flags, draft
+from debiasdpo.start.files import check_name, config_of, write
+from debiasdpo.storage.files import user_path
+from debiasdpo.use.command import formatter, tell
+
+_MANY = 200  # documents, beyond which a first audit is of fewer
+_FIRST = 50
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code, 1 if nothing was written."""
+    surroundings.prepare()
+    options = _parser().parse_args(arguments)
+    return tell(lambda: _init(options))
+
+
+def _init(options: argparse.Namespace) -> Iterator[str]:
+    """What was found and written, and how to go on."""
+    folder, file = user_path(options.folder), user_path(options.source)
+    name = options.name or re.sub(r"\W+", "_", file.stem.lower()).strip("_") or "documents"
+    if not re.fullmatch(r"\w+", name):
+        raise UserError(f"--name: {name} may have letters, digits and _ only")
+    check_name(folder, name)
+    seen = look(options.source, "--from")
+    asks = input if sys.stdin.isatty() and sys.stdout.isatty() else None
+    flags = Flags(
+        options.text, options.id, options.group, options.score, options.rater, options.rubric,
+        options.people, options.scale, options.question, options.domain,
+    )  # fmt: skip
+    domain, values = draft(seen, file, flags, Answers(asks, options.yes))
+    config = config_of(values)
+    documents, summary = _summary(config)
+    yield from summary
+    for path in write(folder, name, domain, values):
+        yield f"written: {path}"
+    yield from _next(folder, file, name, documents)
+
+
+def _summary(config: TableConfig) -> tuple[int, list[str]]:
+    """How many documents can be audited, and what there is to say of them; the table is read whole, so that
+    what is wrong with it is told now."""
+    corpus = table.read(config)
+    groups: set[str] = set()
+    counts: Counter[str] = Counter()
+    documents = 0
+    for document in corpus.documents:
+        documents += bool(document.scores)
+        groups |= {document.group} if document.scores else set()
+        counts.update(document.scores.keys())
+        counts.update(f"{rubric} twice" for rubric in document.experts)
+    if not documents:
+        raise UserError(f"{config.path}: no document has a score; fill some in, or give --score")
+    lines = [f"{visible(config.path)}: {documents} documents with a score, of {len(groups)} groups"]
+    lines += [
+        f"  texts: {visible(config.text_column)}; ids: {visible(config.id_column)}; groups:"
+        f" {visible(config.group_column)}"
+    ]
+    for name, rubric in config.rubrics.items():
+        several = counts[f"{name} twice"]
+        lines.append(
+            f"  {visible(name)}: {counts[name]} scores from {points(rubric.low)} to {points(rubric.high)}"
+            + (f" by {points(rubric.step)}" if rubric.step != 1 else "")
+            + (f", {several} of several raters" if several else "")
+        )
+    if config.group_columns:
+        lines.append(f"  real groups: {visible(', '.join(config.group_columns))}")
+    lines += [f"  note: {count} {what}" for what, count in corpus.notes.items()]
+    return documents, lines
+
+
+def _next(folder: Path, file: Path, name: str, documents: int) -> Iterator[str]:
+    data = f"--config-dir conf data={name}"
+    first = f" data.limit.test={_FIRST}" if documents > _MANY else ""
+    rated = shlex.quote(str(file.resolve()))
+    yield "Read the questions and statements in these files, then:"
+    yield f"  cd {shlex.quote(str(folder))}"
+    yield f"  debiasdpo audit {data}{first}"
+    yield f"  debiasdpo run {data}"
+    yield f"  debiasdpo rate outputs/runs/*_debiasing_dpo_s0_* {rated} --out ratings.csv"
+
+
+def _parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(
+        prog="debiasdpo init",
+        description="Look at a table of documents with expert scores, and write the files that describe it:"
+        " where texts, ids,\ngroups and scores are, on which scale, and statements of context that fit."
+        " What the table does not\nsay is asked for, or told by flags.",
+        epilog="examples:\n"
+        "  debiasdpo init study --from essays.xlsx\n"
+        "  debiasdpo init study --from essays.csv --domain essays --scale 1:5:0.5\n"
+        "  debiasdpo init study --from graded.csv --score quality=kim,lee --scale quality=0:10\n"
+        "  debiasdpo init study --from graded.csv --rater teacher --scale 1:6     # a row for each rater",
+        formatter_class=formatter(),
+    )
+    add = found.add_argument
+    add(
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="conf/data/ and conf/category/ are written in it",
+    )
+    add("--from", dest="source", required=True, metavar="FILE",
+        help="a table: .csv, .tsv, .xlsx, .jsonl or .parquet, or a folder of such")  # fmt: skip
+    add("--domain", metavar="KIND", help=f"what the documents are: {', '.join(DOMAINS)}")
+    add("--text", metavar="COLUMN", help="the column of texts")
+    add("--id", metavar="COLUMN", help="the column that names each document")
+    add("--group", metavar="COLUMN", help="the column that says whom a document is by")
+    add("--score", action="append", default=[], metavar="[RUBRIC=]COLUMN,...",
+        help="a rubric's column of scores, or one of each human rater; once for each rubric")  # fmt: skip
+    add("--rater", metavar="COLUMN", help="of a table with a row for each rater: who it was")
+    add("--rubric", metavar="COLUMN", help="of a table with a row for each rubric: which it is")
+    add("--people", metavar="COLUMN,...", help="columns of real groups, such as gender; - for none")
+    add("--scale", action="append", default=[], metavar="[RUBRIC=]LOW:HIGH[:STEP]",
+        help="lowest and highest possible score, and the step between two; of all or of one")  # fmt: skip
+    add(
+        "--question",
+        action="append",
+        default=[],
+        metavar="RUBRIC=TEXT",
+        help="what a rater is asked",
+    )
+    add(
+        "--name", metavar="NAME", help="of the files, and behind data= (default: that of the table)"
+    )
+    add("--yes", action="store_true", help="take what was found, scales too, and ask nothing")
+    return found

@@ -1,0 +1,197 @@
+"""A description of a table, from guesses, flags and answers."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from debiasdpo.config.data import Scale
+from debiasdpo.config.sameness import same_name
+from debiasdpo.config.shown import points
+from debiasdpo.documents.looking import Seen
+from debiasdpo.errors import UserError
+from debiasdpo.start import guess
+from debiasdpo.start.asking import Answers, one_of, some_of
+
+_HERE = Path(__file__).parent
+DOMAINS: Mapping[str, Any] = yaml.safe_load((_HERE / "domains.yaml").read_text(encoding="utf-8"))
+_ALONE = "each document by itself"
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What was said on the command line; None and empty where nothing was."""
+
+    text: str | None = None
+    id: str | None = None
+    group: str | None = None
+    scores: Sequence[str] = ()  # COLUMN, or RUBRIC=COLUMN,COLUMN
+    rater: str | None = None
+    rubric: str | None = None
+    people: str | None = None
+    scales: Sequence[str] = ()  # LOW:HIGH[:STEP] of all, or RUBRIC=LOW:HIGH[:STEP]
+    questions: Sequence[str] = ()  # RUBRIC=TEXT
+    domain: str | None = None
+
+
+def draft(seen: Seen, file: Path, flags: Flags, answers: Answers) -> tuple[str, dict[str, Any]]:
+    """The kind of documents, and the keys of `data=table` that describe the table. `UserError` for what is
+    wrong, and for what is not known."""
+    columns = list(seen.columns)
+    column = one_of(columns, "column")
+    words = {name: set(domain["words"]) for name, domain in DOMAINS.items()}
+    by_name = guess.domain_of([file.stem], words) or guess.domain_of(columns, words)
+    domain = answers.get(
+        "--domain", flags.domain, one_of(list(words), "domain"),
+        f"What are the documents ({', '.join(words)})", by_name, hint=f"({', '.join(words)})",
+    )  # fmt: skip
+    found, sure = guess.text_column(seen)
+    text = answers.get("--text", flags.text, column, "The column of texts", found, sure=sure,
+                       hint=f"(the column of texts: {', '.join(columns)})")  # fmt: skip
+    ids = guess.id_columns(seen, text)
+    long = flags.rater or flags.rubric or (None if ids else guess.repeated_id(seen, text))
+    id_found = guess.repeated_id(seen, text) if long else next(iter(ids), None)
+    name = answers.get("--id", flags.id, column, "The column that names each document", id_found,
+                       hint="(a column with another value in each row; add one if need be)")  # fmt: skip
+    values: dict[str, Any] = {"text_column": text, "id_column": name}
+    taken = {text, name}
+    if long:
+        values |= _long(seen, flags, taken)
+        taken |= {values.get("rater_column"), values["rubric_column"]}
+    group = answers.get(
+        "--group", flags.group, one_of([*columns, _ALONE], "column"),
+        "The column that says whom a document is by (a split never cuts through one)",
+        guess.group_column(seen, taken) or _ALONE,
+    )  # fmt: skip
+    values["group_column"] = name if group == _ALONE else group
+    scored = _scored(seen, flags, answers, taken | {group}, long=bool(long))
+    people = guess.people_columns(seen, taken | {group, *(c for cs in scored.values() for c in cs)})
+    told = answers.get("--people", flags.people, some_of(columns, "column"),
+                       "Columns of real groups, as gender (- for none)", ",".join(people) or "-")  # fmt: skip
+    if not scored:
+        answers.require()
+    if long:
+        (values["score_column"],) = next(iter(scored.values()))
+    else:
+        values["score_columns"] = {
+            rubric: list(mine) if len(mine) > 1 else mine[0]
+            for rubric, mine in scored.items()
+            if mine != (rubric,)
+        }
+    values["group_columns"] = told
+    names = _rubrics_of(seen, values) if long else list(scored)
+    values["rubrics"] = {
+        rubric: _rubric(
+            seen, rubric, scored.get(rubric) or next(iter(scored.values())),
+            DOMAINS[domain or "essays"], flags, answers,
+        )
+        for rubric in names
+    }  # fmt: skip
+    answers.require()
+    assert domain
+    of = DOMAINS[domain]
+    return domain, {
+        "heading": of["heading"],
+        "about": of["about"],
+        "path": str(file.resolve()),
+        **values,
+    }
+
+
+def _long(seen: Seen, flags: Flags, taken: Collection[str | None]) -> dict[str, Any]:
+    """The keys of a table with several rows a document."""
+    column = one_of(list(seen.columns), "column")
+    rater = column(flags.rater) if flags.rater else guess.rater_column(seen, taken)
+    rubric = column(flags.rubric) if flags.rubric else guess.rubric_column(seen, {*taken, rater})
+    return {"layout": "long", "rubric_column": rubric} | ({"rater_column": rater} if rater else {})
+
+
+def _rubrics_of(seen: Seen, values: Mapping[str, Any]) -> list[str]:
+    if values["rubric_column"] is None:
+        return [guess.rubric_name(values["score_column"])]
+    return sorted(seen.columns[values["rubric_column"]].values)
+
+
+def _scored(
+    seen: Seen, flags: Flags, answers: Answers, taken: Collection[str | None], *, long: bool
+) -> dict[str, tuple[str, ...]]:
+    """Rubric -> the columns of its scores."""
+    columns = list(seen.columns)
+    if flags.scores:
+        named: dict[str, tuple[str, ...]] = {}
+        for said in flags.scores:
+            rubric, equals, rest = said.partition("=")
+            mine = some_of(columns, "column")(rest if equals else said)
+            named |= {guess.rubric_name(rubric): tuple(mine)} if equals else guess.by_rubric(mine)
+    else:
+        guessed = guess.score_columns(seen, taken)
+        flat = [column for mine in guessed.values() for column in mine]
+        if long:
+            flat = flat[:1]
+        chosen = answers.get(
+            "--score", None, some_of(columns, "column"), "The columns of scores", ",".join(flat) or None,
+            hint="(the columns of expert scores; documents without any can be rated, not audited)",
+        )  # fmt: skip
+        named = guess.by_rubric(chosen or ())
+    if long and [len(mine) for mine in named.values()] not in ([], [1]):
+        raise UserError("--score: a table with several rows a document has one column of scores")
+    return named
+
+
+def _rubric(
+    seen: Seen,
+    rubric: str,
+    columns: Sequence[str],
+    of_kind: Mapping[str, Any],
+    flags: Flags,
+    answers: Answers,
+) -> dict[str, Any]:
+    found = guess.scale_of([seen.columns[name] for name in columns])
+    shown = (
+        None if found is None else ":".join(map(points, found if found.step != 1 else found[:2]))
+    )
+    scale = answers.get(
+        "--scale", _said(flags.scales, rubric), read_scale,
+        f"The scale of {rubric}, lowest and highest possible score and the step (1:5:0.5)", shown, sure=False,
+        hint=f"{rubric}=LOW:HIGH[:STEP] (lowest and highest possible score; seen: {shown or 'no two'})",
+    )  # fmt: skip
+    if scale is None:
+        return {}
+    of = " on the whole" if guess.is_total(rubric) else f" in {' '.join(guess.words_of(rubric))}"
+    low, high = points(scale.low), points(scale.high)
+    proposed = f"How good is this {of_kind['one']}{of}?"
+    proposed += f" {low} means very poor, {high} means excellent."
+    question = answers.get(
+        "--question",
+        _said(flags.questions, rubric),
+        str,
+        f"What {rubric} asks of a reader",
+        proposed,
+    )
+    step = {} if scale.step == 1 else {"step": scale.step}
+    return {"question": question, "low": scale.low, "high": scale.high, **step}
+
+
+def _said(given: Sequence[str], rubric: str) -> str | None:
+    """What was said of a rubric, or of all."""
+    of_all = None
+    for said in given:
+        name, equals, rest = said.partition("=")
+        if equals and same_name(name) == same_name(rubric):
+            return rest
+        of_all = of_all if equals else said
+    return of_all
+
+
+def read_scale(said: str) -> Scale:
+    found = re.fullmatch(r"(-?[\d.]+):(-?[\d.]+)(?::([\d.]+))?", said.replace(" ", ""))
+    try:
+        low, high, step = (float(part) for part in found.groups("1")) if found else (0, 0, 0)
+    except ValueError:
+        low = high = step = 0
+    if not low < high or step <= 0:
+        raise UserError(f"{said!r} is not LOW:HIGH or LOW:HIGH:STEP, such as 1:5 or 1:5:0.5.")
+    return Scale(*(int(n) if n == int(n) else n for n in (low, high, step)))
