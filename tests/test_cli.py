@@ -126,7 +126,7 @@ def test_the_help_of_run_names_every_group_and_leaves_nothing(
         (["-m", "seed=0,1"], "a command comes first: debiasdpo run -m seed=0,1"),
         (["--cfg", "job"], "a command comes first: debiasdpo run --cfg job"),
         (["~tracker"], "a command comes first: debiasdpo run '~tracker'"),
-        (["xyz"], "no such command: xyz; there are run, audit, plan, status, report, rate"),
+        (["xyz"], "no such command: xyz; there are init, run, audit, plan, status, report, rate"),
     ],
 )
 def test_a_wrong_command_is_told_the_right_one(

@@ -95,8 +95,7 @@ def _delimiter(first: str, path: Path, wanted: Collection[str]) -> str:
 
     def fits(delimiter: str) -> int:
         header = next(csv.reader([first], delimiter=delimiter), [])
-        found = {column_name(name) for name in header}
-        return len(names & found if names else found)
+        return len(names & {column_name(name) for name in header}) if names else len(header)
 
     best: str = max([own, *_OTHERS], key=fits)
     return best

@@ -70,8 +70,8 @@ def _sheet(book: Any, wanted: Collection[str]) -> Any:
 
     def fits(sheet: Any) -> int:
         header = next(filter(None, map(_filled, _rows(sheet))), [])
-        found = {column_name(cell) for cell in header if isinstance(cell, str)}
-        return len(names & found if names else found)
+        found = [column_name(cell) for cell in header if isinstance(cell, str)]
+        return len(names.intersection(found)) if names else len(found)
 
     return max(book.worksheets, key=fits)  # the first of those that fit alike
 

@@ -107,6 +107,14 @@ class Closing(Protocol):
         """Give it back; the next question takes it again."""
 
 
+@runtime_checkable
+class Bounded(Protocol):
+    """A rater that cannot take a question of any length."""
+
+    def too_long(self, question: Question, reading: RateConfig) -> str | None:
+        """Why the question is too long for it; None if it is not."""
+
+
 def require(rater: Rater, readout: Readout) -> None:
     """Raise `UserError` where the rater cannot do this readout: nothing falls back to another."""
     if readout not in rater.capabilities:

@@ -76,7 +76,7 @@ class HeadRater:
     def __init__(self, local: LocalRater, heads: Mapping[str, Head]) -> None:
         self._local, self._heads = local, heads
         self.identity, self.capabilities = local.identity, local.capabilities
-        self.check = local.check
+        self.check, self.too_long = local.check, local.too_long
 
     def reply(
         self, questions: Sequence[Question], wanted: Wanted, reading: RateConfig

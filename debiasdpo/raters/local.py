@@ -81,6 +81,13 @@ class LocalRater:
                 " model.max_length as far as the model allows, or give shorter documents (data.max_words)."
             )
 
+    def too_long(self, question: Question, reading: RateConfig) -> str | None:
+        """How many tokens it has, where that leaves no room to answer."""
+        _, chat = self._load()
+        length = len(chat.prompt_ids(question.messages, thinking=reading.thinks))
+        limit = self._max_length - reading.max_new_tokens
+        return None if length <= limit else f"too long: {length} tokens, with room for {limit}"
+
     def reply(
         self, questions: Sequence[Question], wanted: Wanted, reading: RateConfig
     ) -> list[Reply]:

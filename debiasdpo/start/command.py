@@ -99,14 +99,12 @@ def _next(folder: Path, file: Path, name: str, documents: int) -> Iterator[str]:
 def _parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="debiasdpo init",
-        description="Look at a table of documents with expert scores, and write the files that describe it:"
-        " where texts, ids,\ngroups and scores are, on which scale, and statements of context that fit."
-        " What the table does not\nsay is asked for, or told by flags.",
+        usage="debiasdpo init FOLDER --from FILE [--domain KIND] [--scale LOW:HIGH] ...",
+        description="Write the files that describe a table of documents with expert scores; ask what it"
+        " does not say.",
         epilog="examples:\n"
-        "  debiasdpo init study --from essays.xlsx\n"
         "  debiasdpo init study --from essays.csv --domain essays --scale 1:5:0.5\n"
-        "  debiasdpo init study --from graded.csv --score quality=kim,lee --scale quality=0:10\n"
-        "  debiasdpo init study --from graded.csv --rater teacher --scale 1:6     # a row for each rater",
+        "  debiasdpo init study --from graded.xlsx --score quality=kim,lee --scale quality=0:10",
         formatter_class=formatter(),
     )
     add = found.add_argument
@@ -122,13 +120,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--text", metavar="COLUMN", help="the column of texts")
     add("--id", metavar="COLUMN", help="the column that names each document")
     add("--group", metavar="COLUMN", help="the column that says whom a document is by")
-    add("--score", action="append", default=[], metavar="[RUBRIC=]COLUMN,...",
-        help="a rubric's column of scores, or one of each human rater; once for each rubric")  # fmt: skip
+    add("--score", action="append", default=[], metavar="[RUBRIC=]COLUMN",
+        help="a rubric's scores, with commas the column of each rater; for each rubric")  # fmt: skip
     add("--rater", metavar="COLUMN", help="of a table with a row for each rater: who it was")
     add("--rubric", metavar="COLUMN", help="of a table with a row for each rubric: which it is")
     add("--people", metavar="COLUMN,...", help="columns of real groups, such as gender; - for none")
-    add("--scale", action="append", default=[], metavar="[RUBRIC=]LOW:HIGH[:STEP]",
-        help="lowest and highest possible score, and the step between two; of all or of one")  # fmt: skip
+    add("--scale", action="append", default=[], metavar="[RUBRIC=]L:H[:S]",
+        help="lowest and highest possible score, and the step; of all rubrics or of one")  # fmt: skip
     add(
         "--question",
         action="append",

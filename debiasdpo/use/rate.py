@@ -107,7 +107,7 @@ def _told(
     for rubric in dict.fromkeys(name for name, _ in counts):
         rated, unread, shaky = (counts[rubric, what] for what in ("rated", "unread", "shaky"))
         line = f"{rubric}: {rated} documents rated by the {kind} model"
-        line += f", of which {unread} could not be read" if unread else ""
+        line += f", of which {unread} have no rating (see status and reason)" if unread else ""
         if limits is not None:
             limit = limits[rubric]
             line += (

@@ -1,11 +1,12 @@
 """The rater of a finished run: trained, with changed prompts, or as it was before."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import CallableConfig, ModelConfig
+from debiasdpo.config.rate import RateConfig
 from debiasdpo.documents.base import Document
 from debiasdpo.documents.corpus import SplitCorpus, rubrics_of
 from debiasdpo.errors import UserError
@@ -15,7 +16,8 @@ from debiasdpo.jobs.raters import configured_rater, hold_model
 from debiasdpo.metrics import Knots
 from debiasdpo.models.source import source_identity
 from debiasdpo.prompts.audit import RatingPrompts
-from debiasdpo.raters.base import Rater
+from debiasdpo.prompts.rendering import Twins
+from debiasdpo.raters.base import Bounded, Question, Rater, Reply, Wanted
 from debiasdpo.stages.asked import rewrite_prompts, rewriting_reading
 from debiasdpo.stages.calibration import load_calibration
 from debiasdpo.stages.declarations import RATINGS_BASE, RATINGS_TUNED
@@ -78,6 +80,34 @@ class RunRater:
         )
 
 
+class Sparing:
+    """A rater that leaves out the questions that are too long for it, and says of each why."""
+
+    def __init__(self, rater: Rater, bound: Bounded) -> None:
+        """`bound`: the same rater."""
+        self._rater, self._bound = rater, bound
+        self.identity, self.capabilities = rater.identity, rater.capabilities
+
+    def check(
+        self,
+        questions: Iterable[Question],
+        twins: Iterable[Twins],
+        longest: int,
+        reading: RateConfig,
+    ) -> None:
+        """Of twins alone: how long questions are is looked at when they are asked."""
+        self._rater.check((), twins, longest, reading)
+
+    def reply(
+        self, questions: Sequence[Question], wanted: Wanted, reading: RateConfig
+    ) -> list[Reply]:
+        """Of a question that is too long: an error, with how many tokens it has."""
+        why = [self._bound.too_long(question, reading) for question in questions]
+        asked = [q for q, reason in zip(questions, why, strict=True) if reason is None]
+        replies = iter(self._rater.reply(asked, wanted, reading) if asked else ())
+        return [Reply("", None, "error", reason) if reason else next(replies) for reason in why]
+
+
 def statements_asked(prompts: RatingPrompts) -> int:
     """How many social statements each prompt of a document comes with, one at a time."""
     counts = [
@@ -105,7 +135,7 @@ def rater_of(run: Run, model: Model, max_cost: float | None = None) -> RunRater:
         audit = config.audit.model_copy(update={"max_cost": max_cost})
         config = config.model_copy(update={"audit": audit})
     rater = configured_rater(config, lambda: hold_model(config, cache), weights, "/rate")
-    return RunRater(run, model, rater)
+    return RunRater(run, model, Sparing(rater, rater) if isinstance(rater, Bounded) else rater)
 
 
 def require_model(run: Run) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -148,6 +149,33 @@ def test_every_kind_of_table_and_any_shards_give_the_same(
         read = list(csv.DictReader(stream))
     assert [float(r["rating"]) for r in read] == [r["rating"] for r in whole]
     assert [json.loads(r["distribution"]) for r in read] == [r["distribution"] for r in whole]
+
+
+@pytest.mark.parametrize("name", ["none", "head"])
+def test_a_document_that_is_too_long_says_so_and_the_others_are_rated(
+    finished: Runs, own_documents: Documents, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    run = finished(name)
+    documents = own_documents(run)
+    whole = rate(run, documents)
+    long = json.dumps({"id": "long", "text": "Once more. " * 600})
+    first, *rest = documents.read_text().splitlines()
+    documents.write_text("\n".join([first, long, *rest]))
+    found = rate(run, documents, "--self-check")
+    others = [row for row in found if row["document"] != "long"]
+    assert [row["rating"] for row in others] == pytest.approx(
+        [row["rating"] for row in whole], abs=ROUNDING
+    )
+    assert {row["status"] for row in others} == {"ok"}
+    mine = [row for row in found if row["document"] == "long"]
+    assert len(mine) == len(run.config.data.rubrics)
+    for row in mine:
+        assert (row["rating"], row["distribution"], row["shaky"]) == (None, None, None)
+        assert row["status"] == "error"
+        # max_length 1024, of which 6 are for a reply
+        assert re.fullmatch(r"too long: \d{4} tokens, with room for 1018", row["reason"])
+    assert "5 documents rated by the" in (out := capsys.readouterr().out)
+    assert "of which 1 have no rating (see status and reason)" in out
 
 
 @pytest.mark.slow
