@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 # Threads that wait sleep: on few cores, spinning ones take the time of those that work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help venv demo report quick test browser faults lint clean
+.PHONY: help venv demo report quick test browser faults gpu wheels lint clean
 .DEFAULT_GOAL := help
 
 help:  # List the targets
@@ -43,6 +43,18 @@ faults: venv  # Inject faults into a job and into a sweep on Slurm, and write do
 	$(BIN)/python -m benchmarks.faults --write docs/reliability.md
 	$(BIN)/python -m benchmarks.endpoint --write docs/reliability.md
 	$(BIN)/python -m benchmarks.sweep --write docs/reliability.md
+
+gpu: $(if $(wildcard wheels),.gpu,venv)  # Measure on an NVIDIA GPU what only one can tell, in under eight minutes
+	$(if $(wildcard wheels),PYTHONPATH=$(CURDIR)/.gpu $(PYTHON),$(BIN)/python) -m benchmarks.gpu \
+	  --json gpu.json --write benchmarks/README.md $(ARGS)
+
+# On a machine without network: over what its Python has, torch above all.
+.gpu: $(wildcard wheels/*.whl)
+	$(PYTHON) -m pip install -q --no-index --no-deps --upgrade --target $@ $^
+	@touch $@
+
+wheels: venv  # Put what `make gpu` needs beside torch into wheels/, to be carried to a machine without network
+	$(BIN)/python -m benchmarks.gpu.wheels wheels $(ARGS)
 
 lint: venv  # Check style, format, types and who imports whom, and dependencies for known vulnerabilities
 	$(BIN)/ruff check .

@@ -255,15 +255,14 @@ def largest(peaks: Sequence[int | None]) -> float | None:
     return round(max(known) / 1e6, 1) if known else None
 
 
-def environment(options: ModelOptions) -> dict[str, Any]:
+def environment(options: ModelOptions | None) -> dict[str, Any]:
     """What a result depends on, beside the sizes."""
     packages = ("torch", "transformers", "trl", "peft", "bitsandbytes")
     name = torch.cuda.get_device_name() if device().type == "cuda" else _cpu()
     return {
         "device": name,
         "threads": torch.get_num_threads(),
-        "dtype": options.dtype,
-        "nf4": options.nf4,
+        **({"dtype": options.dtype, "nf4": options.nf4} if options else {}),
         "versions": {p: _version(p) for p in packages},
     }
 

@@ -67,8 +67,8 @@ def base_model(options: ModelOptions, *, stock: bool = False) -> Any:
     """
     if options.path is not None:
         config = ModelConfig.model_validate({
-            "path": options.path, "revision": None, "nf4": options.nf4, "dtype": options.dtype,
-            "attention": options.attention, "lora": lora(), "max_length": 1,
+            "kind": "local", "path": options.path, "revision": None, "nf4": options.nf4,
+            "dtype": options.dtype, "attention": options.attention, "lora": lora(), "max_length": 1,
         })  # fmt: skip
         model: Any = load_model(config, Path("outputs"))[0]  # a folder: nothing is cached
         model.set_attn_implementation("sdpa" if stock else NAME)

@@ -69,6 +69,12 @@ def row_by_row(model: Any, prompts: Prompts, new_tokens: int) -> list[list[int]]
     return [batch(model, [prompt], new_tokens)[0] for prompt in prompts]
 
 
+def tree_ratings(model: Any, chat: Chat, prompts: Prompts, attention: Attention) -> list[float]:
+    """Expected ratings of all prompts in one packed pass."""
+    levels = [chat.level_ids(SCALE)] * len(prompts)
+    return list(expected_ratings(model, prompts, levels, [SCALE] * len(prompts), attention))
+
+
 def plain_ratings(model: Any, chat: Chat, prompts: Prompts) -> list[float]:
     """Expected ratings by one forward pass a prompt: the next token's distribution after `Rating: `,
     over the scale's levels."""
@@ -175,14 +181,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     rated = interleaved(
         {
-            "tree": partial(
-                expected_ratings,
-                ours,
-                every,
-                [chat.level_ids(SCALE)] * len(every),
-                [SCALE] * len(every),
-                options.attention,
-            ),
+            "tree": partial(tree_ratings, ours, chat, every, options.attention),
             "prompt by prompt": partial(plain_ratings, stock, chat, every),
         },
         args.repeats,

@@ -4,11 +4,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import audits, common, endpoint, gpu, rating, selection, training
-from benchmarks.common import Sizes
-from benchmarks.methods import METHODS, trees
+from benchmarks import audits, endpoint, rating, selection, training
+from benchmarks.methods import METHODS
 from debiasdpo.documents.base import Document
-from tests.helpers.jobs import JobConfigs
 
 pytestmark = pytest.mark.slow
 
@@ -96,27 +94,6 @@ def test_all_ways_to_rate_agree(result: Any) -> None:
     assert found["packed_logprob_difference"] < 1e-4
 
 
-def test_the_gpu_benchmark_runs_small_on_a_cpu(result: Any) -> None:
-    found = result(gpu, "--small", "--repeats", "1")
-    assert found["matmul_flops_per_s"] > 0
-    for row in found["rows"]:
-        assert "left_out" not in row
-        assert row["pairs_per_s"] > 0
-        assert row["share_of_rate"] > 0
-        assert (
-            row["methods"]["tree"]["gradient_difference" if row["rubrics"] == 1 else "ratio"] <= 1
-        )
-
-
-def test_the_gpu_benchmark_trains_in_the_trainers_bounds(job_config: JobConfigs) -> None:
-    """7 rubrics with 7 contexts are more sequences than one tree may have."""
-    bounds = gpu.trainer_bounds()
-    assert bounds == job_config("model=llama8b").train.tree
-    sizes = Sizes(3000 - 70, 7, 40, 7, 30, 150, 150)
-    found = trees(common.pairs(sizes, 128256), bounds)
-    assert [len(group) for group in found] == [29, 20]
-
-
 def test_audits_of_a_known_rater(result: Any) -> None:
     found = result(audits, "--groups", "6", "7", "--audits", "2", "--resamples", "100")
     for figures in found["groups"].values():
@@ -156,9 +133,3 @@ def test_a_choice_that_any_documents_tell_is_made_from_any(tmp_path: Path) -> No
         one.sd_reduction for one in of.values()
     ]  # the last step has no bias at all, whatever is drawn
     assert sds == [0] * len(sds)
-
-
-def test_without_a_gpu_the_gpu_benchmark_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(SystemExit, match="needs a CUDA GPU"):
-        gpu.main([])
