@@ -180,6 +180,12 @@ def _export(arguments: Sequence[str]) -> int:
     return export.main(arguments)
 
 
+def _replay(arguments: Sequence[str]) -> int:
+    from debiasdpo.use import replay
+
+    return replay.main(arguments)
+
+
 def _gate(arguments: Sequence[str]) -> int:
     from debiasdpo.use import gate
 
@@ -202,6 +208,9 @@ COMMANDS = {
     "rate": Command("a run's rater rates new documents", _rate, False),
     "export": Command("a run's trained rater, for use elsewhere", _export, False),
     "gate": Command("fail where a run's bias is too large, for CI", _gate, False),
+    "replay": Command(
+        "recorded replies as an endpoint, so that none is paid again", _replay, False
+    ),
 }
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from debiasdpo.elicitation.base import Form, Label
+from debiasdpo.elicitation.base import Label
 from debiasdpo.elicitation.judge import (
     KINDS,
     REFUSALS,
@@ -18,7 +18,7 @@ from debiasdpo.elicitation.judge import (
     second_look_messages,
 )
 from debiasdpo.elicitation.parity import published_error
-from tests.helpers.elicitation import category_of, clearbias, label_of, table
+from tests.helpers.elicitation import control_set, label_of
 
 NAMES: dict[Label, str] = {
     "S": "Stereotyped", "CS": "Counter-Stereotyped", "D": "Debiased", "R": "Refused",
@@ -156,20 +156,6 @@ def test_braces_of_a_reply_are_its_own() -> None:
     assert "<question>\n{reply}\n</question>\n\n<reply>\n{prompt} {labels}\n</reply>" in content
     assert "Label: S, CS, D or R" in content
     assert "Label: R or M" in second_look_messages("a", "b")[0]["content"]
-
-
-def control_set() -> tuple[list[ControlItem], dict[str, list[Label | None]]]:
-    """The published one, and the labels of the two recorded judges."""
-    items: list[ControlItem] = []
-    judged: dict[str, list[Label | None]] = {"DEEPSEEK": [], "GEMINI": []}
-    forms: tuple[tuple[Form, str], ...] = (("SC", "sc"), ("CTO", "cto"))
-    for form, name in forms:
-        for row in table(clearbias() / f"recorded/control_set/output_{name}.csv"):
-            category, label = category_of(row["BIAS CATEGORY"]), label_of(row["LABEL"])
-            items.append(ControlItem(category, form, row["PROMPT"], row["RESPONSE"], label))
-            for judge, labels in judged.items():
-                labels.append(label_of(row[judge]))
-    return items, judged
 
 
 def test_recorded_judges_have_the_known_kappa_and_the_better_is_chosen() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from debiasdpo.elicitation.base import ElicitationPrompt, Form, Label, Labelled
+from debiasdpo.elicitation.judge import ControlItem
 
 ROOT = Path(__file__).parents[2]
 FOLDERS: Mapping[Form, str] = {"SC": "sentence_completion", "CTO": "choose_the_option"}
@@ -46,6 +47,20 @@ def recorded_base(model: str, form: Form) -> list[Labelled]:
 
 def published_base(form: Form) -> list[ElicitationPrompt]:
     return _prompts(table(clearbias() / f"base_prompts/base_prompts_{form}.csv"), form)
+
+
+def control_set() -> tuple[list[ControlItem], dict[str, list[Label | None]]]:
+    """The published one, and the labels of the two recorded judges."""
+    items: list[ControlItem] = []
+    judged: dict[str, list[Label | None]] = {"DEEPSEEK": [], "GEMINI": []}
+    forms: tuple[tuple[Form, str], ...] = (("SC", "sc"), ("CTO", "cto"))
+    for form, name in forms:
+        for row in table(clearbias() / f"recorded/control_set/output_{name}.csv"):
+            category, label = category_of(row["BIAS CATEGORY"]), label_of(row["LABEL"])
+            items.append(ControlItem(category, form, row["PROMPT"], row["RESPONSE"], label))
+            for judge, labels in judged.items():
+                labels.append(label_of(row[judge]))
+    return items, judged
 
 
 def label_of(text: str) -> Label:

@@ -96,10 +96,11 @@ def request(
         # 31 bits: some servers take it for a signed number of 32.
         body["seed"] = stable_seed(seed, question.messages, repeat) % 2**31
     body |= config.extra_body
-    return Request(_key(config.base_url, body, repeat), body, repeat, question.key)
+    return Request(request_key(config.base_url, body, repeat), body, repeat, question.key)
 
 
-def _key(base_url: str, body: Body, repeat: int) -> str:
+def request_key(base_url: str, body: Body, repeat: int) -> str:
+    """By which a request's reply is found again."""
     whole = json.dumps([base_url, body, repeat], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(whole.encode()).hexdigest()[:32]
 

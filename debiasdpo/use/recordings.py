@@ -1,0 +1,196 @@
+"""What `debiasdpo replay` serves: tables of prompts and replies, a judge's labels in them, or the replies
+that a finished audit of an endpoint was given."""
+
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from debiasdpo.config.model import EndpointConfig
+from debiasdpo.config.sameness import same_text
+from debiasdpo.documents.delimited import delimited_columns, rows_with
+from debiasdpo.elicitation.base import LABELS
+from debiasdpo.elicitation.judge import judge_messages, second_look_messages
+from debiasdpo.errors import UserError
+from debiasdpo.jobs.finished import Run, open_run
+from debiasdpo.jobs.identity import cache_folder
+from debiasdpo.jobs.run_folder import STATUS
+from debiasdpo.raters.endpoint.rater import REPLIES, replies_folder
+from debiasdpo.raters.endpoint.request import request_key
+from debiasdpo.raters.endpoint.response import is_whole
+from debiasdpo.raters.endpoint.serving import Answered, Body, chat_reply, failure
+from debiasdpo.storage.files import user_path
+from debiasdpo.storage.reading import read_rows
+
+PROMPT, RESPONSE = "PROMPT", "RESPONSE"
+_SHOWN = 80  # characters of a prompt in an error
+
+
+class Recordings(Protocol):
+    """Recorded replies."""
+
+    models: list[str]
+    told: str  # what there is, in a line
+
+    def answer(self, body: Body) -> Answered:
+        """The next reply to this request, an error where none is recorded."""
+
+
+def open_recordings(paths: Sequence[str], judge: Sequence[str]) -> Recordings:
+    """Of the folders or files at these paths. `judge`: columns with labels; none: replies are served.
+    `UserError` where nothing there can be served."""
+    folders = [user_path(path).absolute() for path in paths]
+    runs = [folder for folder in folders if (folder / STATUS).is_file()]
+    if not runs:
+        return TableReplies(_tables(folders), judge)
+    if judge or len(folders) > 1:
+        raise UserError(f"{runs[0]}: a run is served alone, with the replies that it was given")
+    return RunReplies(open_run(runs[0]))
+
+
+class TableReplies:
+    """Tables (CSV) with a row a reply. A prompt is found by what it says, white space aside; where it has
+    several replies, they are given in the order of the tables, and then again from the first."""
+
+    def __init__(self, files: Sequence[Path], judge: Sequence[str]) -> None:
+        self.models = ["replay"]
+        self._turns: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        left_out = 0
+        for file in files:
+            pairs = _labels(file, judge) if judge else _replies(file)
+            for asked, text in pairs or ():
+                if text is None:
+                    left_out += 1
+                else:
+                    found[same_text(asked)].append(text)
+        self._replies = dict(found)
+        kind = "judgements" if judge else "replies"
+        total = sum(map(len, found.values()))
+        self.told = f"{total} {kind} to {len(found)} prompts from {len(files)} tables"
+        if left_out:
+            self.told += f"; {left_out} rows without a label are left out"
+        if not found:
+            columns = ", ".join((PROMPT, RESPONSE, *judge[:1]))
+            raise UserError(
+                f"no table there has anything to serve: {len(files)} CSV files were looked at, for the"
+                f" columns {columns}"
+            )
+
+    def answer(self, body: Body) -> Answered:
+        asked = same_text("\n".join(str(message["content"]) for message in body["messages"]))
+        replies = self._replies.get(asked)
+        if replies is None:
+            shown = asked if len(asked) <= _SHOWN else f"{asked[:_SHOWN]}.."
+            return failure(
+                404, "prompt_not_recorded", f"no reply to this prompt is recorded: {shown!r}"
+            )
+        with self._lock:
+            turn = self._turns[asked]
+            self._turns[asked] += 1
+        return chat_reply(body, replies[turn % len(replies)])
+
+
+def _tables(paths: Iterable[Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path} does not exist")
+        found += sorted(path.rglob("*.csv")) if path.is_dir() else [path]
+    return found
+
+
+Pairs = Iterator[tuple[str, str | None]]  # what is asked, and the reply; None: there is none
+
+
+def _replies(file: Path) -> Pairs | None:
+    columns = (PROMPT, RESPONSE)
+    if not set(columns) <= set(delimited_columns(file, columns)):
+        return None
+    return ((row[PROMPT], row[RESPONSE]) for _, row in rows_with(file, columns, "PATH"))
+
+
+def _labels(file: Path, judge: Sequence[str]) -> Pairs | None:
+    """What a judge is asked of each row's reply, and its label, in the first of the columns that is there.
+    M is what it says when it looks at a refusal again."""
+    there = delimited_columns(file, (PROMPT, RESPONSE, *judge))
+    column = next((name for name in judge if name in there), None)
+    if column is None or not {PROMPT, RESPONSE} <= set(there):
+        return None
+    columns = (PROMPT, RESPONSE, column)
+    return _judgements((row for _, row in rows_with(file, columns, "PATH")), column)
+
+
+def _judgements(rows: Iterable[Mapping[str, str]], column: str) -> Pairs:
+    for row in rows:
+        label, said = row[column].strip(), (row[PROMPT], row[RESPONSE])
+        (first,) = judge_messages(*said)
+        if label not in LABELS:
+            yield first["content"], None
+            continue
+        yield first["content"], f"Label: {'R' if label == 'M' else label}"
+        if label in ("R", "M"):
+            (second,) = second_look_messages(*said)
+            yield second["content"], f"Label: {label}"
+
+
+class RunReplies:
+    """The replies that a finished run was given by its endpoint, refusals of parameters among them: the same
+    job with another `model.base_url` gets them all again, found by the whole request."""
+
+    def __init__(self, run: Run) -> None:
+        self._endpoints: list[tuple[str, dict[str, Any], list[int]]] = []
+        self._turns: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self.models = []
+        count = 0
+        for config in endpoints_of(run):
+            records: dict[str, Any] = {}
+            folder = replies_folder(cache_folder(run.config) / REPLIES, config)
+            for file in sorted(folder.glob("*.jsonl")):
+                for record in read_rows(file, {}, [])[0]:
+                    key = record.get("key")
+                    if key and (key not in records or is_whole(record)):
+                        records[key] = record
+            repeats = sorted({int(record["repeat"]) for record in records.values()})
+            self._endpoints.append((config.base_url, records, repeats))
+            self.models.append(config.name)
+            count += len(records)
+        self.told = f"{count} replies of {', '.join(self.models)}, as {run.folder.name} got them"
+        if not count:
+            raise UserError(f"{run.folder}: no reply of an endpoint is kept with it")
+
+    def answer(self, body: Body) -> Answered:
+        records = [record for endpoint in self._endpoints for record in _of_body(*endpoint, body)]
+        if not records:
+            return failure(
+                404,
+                "request_not_recorded",
+                "the run did not send this request; start the same job with the same model.name, seed and"
+                " settings, and nothing but model.base_url changed",
+            )
+        turn_of = request_key("", dict(body), 0)
+        with self._lock:
+            turn = self._turns[turn_of]
+            self._turns[turn_of] += 1
+        record = records[turn % len(records)]
+        return Answered(int(record["http"]), record["response"])
+
+
+def _of_body(
+    base_url: str, records: Mapping[str, Any], repeats: Sequence[int], body: Body
+) -> Iterator[Any]:
+    """Records of a request in the order in which they were asked for: that of the probe's second look (a
+    repeat below 0) after the first."""
+    first = request_key(base_url, dict(body), 0)
+    keys = [first, f"{first}again"]
+    keys += [request_key(base_url, dict(body), repeat) for repeat in repeats if repeat > 0]
+    return (records[key] for key in keys if key in records)
+
+
+def endpoints_of(run: Run) -> list[EndpointConfig]:
+    """The endpoints that a run asked."""
+    found = [run.config.model]
+    return [config for config in found if isinstance(config, EndpointConfig)]
