@@ -62,7 +62,7 @@ def measure(url: str, prompts: int, say: Callable[[str], None]) -> str:
     config = EndpointConfig.model_validate(
         {
             "kind": "endpoint", "name": "served", "base_url": url, "api_key_env": None, "serve": None,
-            "prefill": False, "min_mass": 0.5, "extra_body": {}, "concurrency": 100,
+            "batch": False, "prefill": False, "min_mass": 0.5, "extra_body": {}, "concurrency": 100,
             "timeout_s": 30.0, "prices": None,
         }
     )  # fmt: skip

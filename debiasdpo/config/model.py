@@ -62,6 +62,7 @@ class EndpointConfig(Section):
     prefill: bool  # readout=expected: whether the endpoint goes on from a begun answer
     min_mass: Fraction  # readout=expected: of the probability, what all levels together must have
     extra_body: Mapping[str, Any]  # more parameters of each request
+    batch: bool  # rated in batches (`raters.endpoint.batches`), for half the price
     concurrency: Count  # requests at once, at most
     timeout_s: Positive  # of one request
     prices: Prices | None  # None: as the package genai-prices has them

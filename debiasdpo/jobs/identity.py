@@ -19,7 +19,7 @@ _NO_MATTER: Any = {
     **dict.fromkeys(("output_dir", "tracker", "cluster", "gpu_hour_price", "plan"), True),
     "batching": {"shards"},
     "audit": {"max_cost"},
-    "model": {"api_key_env", "concurrency", "device", "timeout_s"},
+    "model": {"api_key_env", "batch", "concurrency", "device", "timeout_s"},
 }
 
 _LONGEST_TITLE = 120  # bytes of a run folder's name before its key; file systems take 255

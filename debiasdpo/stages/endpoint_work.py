@@ -5,7 +5,7 @@ from debiasdpo.config.model import EndpointConfig
 from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.jobs.identity import cache_folder
 from debiasdpo.prompts.rendering import content_bytes, flat
-from debiasdpo.raters.endpoint.prices import PriceList
+from debiasdpo.raters.endpoint.prices import BATCH, PriceList
 from debiasdpo.raters.endpoint.probe import bytes_per_token
 from debiasdpo.raters.endpoint.rater import REPLIES, calls_of, replies_folder
 from debiasdpo.raters.endpoint.request import most_written
@@ -40,4 +40,5 @@ def endpoint_tokens(
         asked = round(size / (ratio or _BYTES_PER_TOKEN)) + _TEMPLATE_TOKENS
         tokens += calls * (asked + written)
         dollars += calls * prices.cost(Usage(asked, 0, written))
-    return tokens * scale, None if prices.source is None else dollars * scale
+    dollars *= scale * (BATCH if model.batch else 1)
+    return tokens * scale, None if prices.source is None else dollars

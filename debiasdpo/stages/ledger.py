@@ -7,7 +7,7 @@ from typing import Any
 
 from debiasdpo.config.model import EndpointConfig
 from debiasdpo.jobs.job import Job
-from debiasdpo.raters.endpoint.prices import PriceList
+from debiasdpo.raters.endpoint.prices import BATCH, PriceList
 from debiasdpo.raters.endpoint.probe import load
 from debiasdpo.raters.endpoint.rater import REPLIES, replies_folder
 from debiasdpo.raters.endpoint.response import Usage
@@ -61,8 +61,9 @@ def _stage(
         if call["usage"] is None:
             without += 1
             continue
-        mine = Usage(**call["usage"])
-        usage, dollars = usage + mine, dollars + prices.cost(mine)
+        mine, batched = Usage(**call["usage"]), Usage(**call.get("usage_in_batches", {}))
+        usage += mine
+        dollars += prices.cost(mine) - (1 - BATCH) * prices.cost(batched)
     return {
         "rows": count,
         "calls": calls,

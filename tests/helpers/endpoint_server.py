@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.helpers.batch_server import Batches
+
 Body = dict[str, Any]
 Faults = Callable[
     [int, Body], str
@@ -50,6 +52,7 @@ class EndpointServer:
         self.answered: Counter[str] = Counter()  # whole replies that were sent, by body
         self.headers: list[dict[str, str]] = []
         self.at_once = self.most_at_once = 0
+        self.batches: Batches | None = Batches(self._in_batch)  # None: it takes none
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self._server.daemon_threads = True
@@ -78,6 +81,12 @@ class EndpointServer:
         with self._lock:
             self.at_once -= 1
             self.answered[json.dumps(body, sort_keys=True)] += whole
+
+    def _in_batch(self, body: Body) -> tuple[int, Any]:
+        name = self.take(body, {})
+        status, _, data = _sent(name, self.reply(body))
+        self.done(body, name in _WHOLE)
+        return status, data
 
     def reply(self, body: Body) -> Body:
         """A right one."""
@@ -189,7 +198,12 @@ def _handler(server: EndpointServer) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            sent = self.rfile.read(int(self.headers["Content-Length"]))
+            if not self.path.endswith("/completions"):
+                kind = self.headers["Content-Type"]
+                self._plain(lambda batches: batches.post(self.path, kind, sent))
+                return
+            body = json.loads(sent)
             name = server.take(body, {k.lower(): v for k, v in self.headers.items()})
             status, headers, data = _sent(name, server.reply(body))
             refused = next((p for p in server.refuses if p in body), None)
@@ -200,23 +214,34 @@ def _handler(server: EndpointServer) -> type[BaseHTTPRequestHandler]:
                 }
             time.sleep(server.delay_s + (1.0 if name == "slow" else 0))
             raw = (data if isinstance(data, str) else json.dumps(data)).encode()
-            sent = raw[: len(raw) // 2] if name == "half" else raw
+            half = raw[: len(raw) // 2] if name == "half" else raw
             try:
                 if name != "lost":
                     self.send_response(status)
                     for key, value in {"Content-Length": str(len(raw)), **headers}.items():
                         self.send_header(key, value)
                     self.end_headers()
-                    self.wfile.write(sent)
+                    self.wfile.write(half)
                 self.close_connection = name in ("lost", "half")
             except OSError:  # nobody waits for it any more
                 name, self.close_connection = "gone", True
             server.done(body, name in _WHOLE)
 
         def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
+            if self.path.endswith("/models"):
+                self._plain(lambda batches: (200, ""))
+            else:
+                self._plain(lambda batches: batches.get(self.path))
+
+        def _plain(self, answer: Callable[[Batches], tuple[int, Any]]) -> None:
+            status, data = answer(server.batches) if server.batches else (404, {})
+            raw = (data if isinstance(data, str) else json.dumps(data)).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(raw)))
+            if not isinstance(data, str):
+                self.send_header("Content-Type", "application/json")
             self.end_headers()
+            self.wfile.write(raw)
 
         def log_message(self, *arguments: object) -> None:
             """Nothing."""

@@ -12,7 +12,7 @@ import pytest
 
 from debiasdpo import cli
 from debiasdpo.errors import UserError
-from debiasdpo.raters.endpoint import asking
+from debiasdpo.raters.endpoint import asking, batches
 from debiasdpo.report.collect import find_runs
 from debiasdpo.report.costs import endpoints_table
 from debiasdpo.report.failures import kinds_table
@@ -166,6 +166,32 @@ def test_what_a_run_leaves_and_what_it_was_planned_to_cost(
     said = capsys.readouterr().out
     assert "to endpoints: about $0.0" in said
     assert "audit.max_cost=$0.00 stops it before" in said
+
+
+def test_an_audit_by_batches_costs_half(
+    server: EndpointServer, job_config: JobConfigs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "_LOOK_S", 0.01)
+    overrides = options(server, tmp_path / "out", "data.limit.test=2")
+    single, by_batch = job_config(*overrides), job_config(*overrides, "model.batch=true")
+    reckon = Reckoner(tmp_path)
+    dollars = [reckon(job).stages[0].dollars for job in (single, by_batch)]
+    assert dollars[1] == pytest.approx(dollars[0] / 2)  # type: ignore[operator]
+    found = run_job(by_batch, "served-2026-01-01")
+    files = sorted((tmp_path / "out/cache/replies").glob("*/*.jsonl"))
+    records = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    assert [r["batch"] for r in records].count("batch_0") == 2 * 2 * (2 + 4) - 2
+    paid = {
+        record["key"]: (n - n // 2 + 0.5 * (n // 2) + 2 * 10) / (2 if record["batch"] else 1)
+        for record in records
+        if record["repeat"] >= 0  # the probe's own repeat is no rating
+        for n in [record["response"]["usage"]["prompt_tokens"]]
+    }
+    assert found["cost/dollars"] == pytest.approx(sum(paid.values()) / 1e6)
+    # The same job one by one finds all that the batch brought.
+    asked = len(server.bodies)
+    assert untimed(run_job(single, "served-2026-01-01")) == untimed(found)
+    assert len(server.bodies) == asked
 
 
 def test_what_only_endpoints_do_is_refused_elsewhere(

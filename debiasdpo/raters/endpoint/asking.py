@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
 
 from debiasdpo.errors import UserError
 from debiasdpo.raters.endpoint.client import Client, complaint, status_of, verdict
@@ -25,7 +26,7 @@ _PAUSE_S = 0.5  # before the second; doubled each time
 _LONGEST_PAUSE_S = 60.0
 _PATIENCE_S = 1800.0  # of being refused, with no request answered
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.1, 3600.0  # that an endpoint may ask for
-_GOES_ON = "; what was answered is kept, and the same command goes on from there"
+GOES_ON = "; what was answered is kept, and the same command goes on from there"
 
 
 class _Stopped(Exception):
@@ -43,6 +44,11 @@ class Asker:
         self._client, self._most, self._pause = client, most, pause_s
         self._stop = threading.Event()
         self._answered = 0.0  # when the endpoint last answered a request, on the monotonic clock
+
+    @property
+    def doing(self) -> str:
+        """How it asks, in words."""
+        return f"{self.limiter.limit} at once"
 
     def ask(
         self, requests: Sequence[Request], watch: Watch = lambda done: None
@@ -108,7 +114,7 @@ class Asker:
                 self._answered = time.monotonic()
                 return self._keep(request, response, tries)
             if what == "final":
-                raise UserError(f"The endpoint answers no more: {complaint(response)}{_GOES_ON}.")
+                raise UserError(f"The endpoint answers no more: {complaint(response)}{GOES_ON}.")
             failures += what == "again"  # of the endpoint; being refused is none
             since = time.monotonic() - max(began, self._answered)
             if what == "wait":
@@ -116,14 +122,14 @@ class Asker:
                 if since > _PATIENCE_S:
                     raise UserError(
                         f"The endpoint has refused all requests for {since / 60:.0f} minutes:"
-                        f" {complaint(response)}{_GOES_ON}."
+                        f" {complaint(response)}{GOES_ON}."
                     )
             elif failures >= _TRIES:
                 if self._answered > began:  # it answers others
                     return self._keep(request, response, tries)
                 raise UserError(
                     f"The endpoint does not answer, {failures} times in a row:"
-                    f" {complaint(response)}{_GOES_ON}."
+                    f" {complaint(response)}{GOES_ON}."
                 )
             self._rest(response, failures if what == "again" else tries - failures)
 
@@ -132,7 +138,7 @@ class Asker:
         asked = response.retry_after
         if asked is not None and asked > _LONGEST_WAIT_S:
             raise UserError(
-                f"The endpoint asks to wait {asked / 3600:.1f} hours: {complaint(response)}{_GOES_ON}."
+                f"The endpoint asks to wait {asked / 3600:.1f} hours: {complaint(response)}{GOES_ON}."
             )
         pause = min(_LONGEST_PAUSE_S, self._pause * 2 ** min(count - 1, 20))
         pause *= random.uniform(0.5, 1)  # not all at once again
@@ -140,18 +146,25 @@ class Asker:
             raise _Stopped
 
     def _keep(self, request: Request, response: Response, tries: int) -> Record:
-        asked = {name: value for name, value in request.body.items() if name != "messages"}
-        return self.store.add(
-            {
-                "key": request.key,
-                "question": request.question,
-                "repeat": request.repeat,
-                "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-                "latency_s": round(response.latency_s, 3),
-                "tries": tries,
-                "asked": asked,
-                "prompt_bytes": request.prompt_bytes,
-                "http": status_of(response),
-                "response": response.data,
-            }
-        )
+        (record,) = self.store.add_all([record_of(request, response, tries)])
+        return record
+
+
+def record_of(
+    request: Request, response: Response, tries: int, batch: str | None = None
+) -> dict[str, Any]:
+    """What is kept of a call. `batch`: that it was made in."""
+    asked = {name: value for name, value in request.body.items() if name != "messages"}
+    return {
+        "key": request.key,
+        "question": request.question,
+        "repeat": request.repeat,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "latency_s": round(response.latency_s, 3),
+        "tries": tries,
+        "asked": asked,
+        "prompt_bytes": request.prompt_bytes,
+        "http": status_of(response),
+        "response": response.data,
+        "batch": batch,
+    }

@@ -4,14 +4,19 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from debiasdpo.config.model import EndpointConfig
+from debiasdpo.errors import UserError
 from debiasdpo.raters.endpoint.request import Body
 from debiasdpo.raters.endpoint.response import Response, failure_of, is_filtered
 from debiasdpo.redaction import MASK, SHORTEST_SECRET
+
+if TYPE_CHECKING:
+    import openai
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +25,7 @@ log = logging.getLogger(__name__)
 Verdict = Literal["answer", "again", "wait", "final"]
 
 _CONNECT_S = 20.0
+_TRIES = 5  # of the client's own, of calls that cost nothing
 # Of money that is used up or a key that does not work, in a response of any status.
 _USED_UP = (
     "insufficient_quota",
@@ -67,6 +73,61 @@ class Client:
             data = text
         wait = _retry_after(found.headers.get("retry-after-ms"), found.headers.get("retry-after"))
         return Response(found.status_code, data, wait, time.monotonic() - began)
+
+    def begin_batch(self, requests: bytes, mark: Mapping[str, str]) -> str:
+        """Begin a batch of these lines with a mark; its id."""
+        upload = ("requests.jsonl", requests)
+        file = self._managed(lambda api: api.files.create(file=upload, purpose="batch"))
+        # Without tries of the client's own: one whose answer is lost may have begun a batch, which is paid.
+        batch = self._managed(
+            lambda api: api.batches.create(
+                input_file_id=file.id,
+                endpoint="/v1/chat/completions",
+                completion_window="24h",
+                metadata=dict(mark),
+            ),
+            tries=0,
+        )
+        return str(batch.id)
+
+    def find_batch(self, name: str, mark: str) -> str | None:
+        """The id of the batch with this mark; None where the endpoint has none."""
+        found = self._managed(
+            lambda api: next(
+                (b.id for b in api.batches.list(limit=100) if (b.metadata or {}).get(name) == mark),
+                None,
+            )
+        )
+        return None if found is None else str(found)
+
+    def batch(self, id: str) -> Mapping[str, Any]:
+        """What the endpoint says of a batch."""
+        data: Mapping[str, Any] = self._managed(lambda api: api.batches.retrieve(id).to_dict())
+        return data
+
+    def download(self, file_id: str) -> str:
+        """The content of a file, without the key."""
+        return self._masked(self._managed(lambda api: api.files.content(file_id).text))
+
+    def _managed(self, call: "Callable[[openai.OpenAI], Any]", tries: int | None = None) -> Any:
+        """The result of a call about batches, which costs nothing but for their beginning; `UserError` where
+        there is none."""
+        try:
+            return call(self._client.with_options(max_retries=_TRIES if tries is None else tries))
+        except self._openai.APIStatusError as error:
+            said = " ".join(self._masked(error.response.text).split())[:300]
+            why = f"HTTP {error.status_code}: {said}"
+            cure = (
+                "; set model.batch=false, if it has no batches"
+                if error.status_code in (404, 405, 501)
+                else ""
+            )
+        except self._openai.APIConnectionError as error:
+            why, cure = self._masked(f"no connection: {error.__cause__ or error}"), ""
+        raise UserError(
+            f"model.batch: the endpoint does not do it: {why}{cure}. What is under way goes on there, and the"
+            " same command fetches it."
+        )
 
     def _masked(self, text: str) -> str:
         """Without the key, which some servers repeat."""

@@ -8,6 +8,7 @@ from debiasdpo.raters.endpoint.response import Record, Usage
 from debiasdpo.storage.packages import installed
 
 _MILLION = 1e6
+BATCH = 0.5  # what a call in a batch costs of what it costs by itself
 
 
 def dollars(amount: float) -> str:
@@ -44,7 +45,7 @@ class PriceList:
 
     def of_record(self, record: Record) -> float:
         """Of a call by its record."""
-        return self.cost(Usage.of(record.get("response")))
+        return self.cost(Usage.of(record.get("response"))) * (BATCH if record.get("batch") else 1)
 
     def _listed(self, usage: Usage) -> float | None:
         """By the package's table, which the package brings with it: nothing is downloaded."""

@@ -8,6 +8,7 @@ from typing import Self
 from tqdm import tqdm
 
 from debiasdpo.raters.endpoint.asking import Asker
+from debiasdpo.raters.endpoint.batches import BatchAsker
 from debiasdpo.raters.endpoint.prices import dollars
 
 log = logging.getLogger(__name__)
@@ -18,7 +19,7 @@ _LOG_S = 30.0
 class Progress:
     """Told how many of `total` requests have their reply. `stage`: replies that the whole stage asks for."""
 
-    def __init__(self, asker: Asker, total: int, stage: int) -> None:
+    def __init__(self, asker: Asker | BatchAsker, total: int, stage: int) -> None:
         self._asker, self._total, self._stage = asker, total, stage
         self._began = self._logged = time.monotonic()
         self._before, self._spent = 0, asker.purse.spent
@@ -52,7 +53,7 @@ class Progress:
     def _money(self, fresh: int) -> str:
         """What runs at once, what the job has paid, and what the stage comes to at this rate."""
         spent = self._asker.purse.spent
-        said = f"{self._asker.limiter.limit} at once, {dollars(spent)} paid"
+        said = f"{self._asker.doing}, {dollars(spent)} paid"
         if fresh and spent > self._spent:
             each = (spent - self._spent) / fresh
             said += f", about {dollars(each * self._stage)} for all {self._stage} of this stage"

@@ -13,6 +13,7 @@ from debiasdpo.errors import UserError
 from debiasdpo.prompts.rendering import Twins, content_bytes
 from debiasdpo.raters.base import Capability, Question, Reply, Wanted, read_reply
 from debiasdpo.raters.endpoint.asking import Asker
+from debiasdpo.raters.endpoint.batches import BatchAsker
 from debiasdpo.raters.endpoint.client import Client, complaint
 from debiasdpo.raters.endpoint.levels import expected_rating
 from debiasdpo.raters.endpoint.limiter import Change
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 REPLIES = "replies"  # the folder of all endpoints' in a cache
 
 # What changes how it is asked, and no reply.
-_NO_MATTER = {"api_key_env", "concurrency", "timeout_s", "prices"}
+_NO_MATTER = {"api_key_env", "batch", "concurrency", "timeout_s", "prices"}
 
 
 class EndpointRater:
@@ -62,6 +63,7 @@ class EndpointRater:
         self._store = ReplyStore(self._folder, job, self.prices.of_record)
         self._max_cost = max_cost
         self._asker: Asker | None = None
+        self._batches: BatchAsker | None = None
         self._server: Server | None = None
         self._found: dict[str, Found] = {}  # by how ratings are read
         self._stage = 0  # replies that the stage asks for
@@ -117,7 +119,9 @@ class EndpointRater:
             for q in questions
         ]
         requests = [r for of_question in asked for r in of_question]
-        asker = self._asking()
+        asker: Asker | BatchAsker = self._asking()
+        if self._batches is not None:
+            asker = self._batches
         with Progress(asker, len({r.key for r in requests}), self._stage) as progress:
             records = asker.ask(requests, progress)
         if new := self.limits[self._told :]:
@@ -142,7 +146,7 @@ class EndpointRater:
         """Stop the server that the job has started."""
         if self._server is not None:
             self._server.stop()
-        self._asker = self._server = None
+        self._asker = self._batches = self._server = None
 
     def _asked_by(self, reading: RateConfig) -> str:
         """By what a probe is found again."""
@@ -155,7 +159,10 @@ class EndpointRater:
                 self._server = Server(*where)
                 self._server.start()
             purse = Purse(self.prices, self._max_cost, self._store)
-            self._asker = Asker(Client(self._config), self._store, purse, self._config.concurrency)
+            client = Client(self._config)
+            self._asker = Asker(client, self._store, purse, self._config.concurrency)
+            if self._config.batch:
+                self._batches = BatchAsker(client, self._store, purse, self._folder)
         return self._asker
 
     def _read(
@@ -211,12 +218,15 @@ def _mean(replies: Sequence[Reply]) -> Reply:
 def _call(records: Sequence[Record]) -> dict[str, object]:
     """What a row keeps of the calls that a rating took."""
     answers = [answer_of(record) for record in records]
-    usage = sum((a.usage for a in answers if a.usage is not None), Usage())
+    used = [a.usage for a in answers]
+    batched = [u for u, r in zip(used, records, strict=True) if u and r.get("batch")]
+    of_batches = {"usage_in_batches": sum(batched, Usage())._asdict()} if batched else {}
     return {
         "models": sorted({a.model for a in answers if a.model is not None}),
         "finish": sorted({a.finish for a in answers if a.finish is not None}),
         "calls": len(records),
-        "usage": usage._asdict() if all(a.usage is not None for a in answers) else None,
+        "usage": None if None in used else sum(filter(None, used), Usage())._asdict(),
+        **of_batches,
         "latency_s": round(sum(float(record["latency_s"]) for record in records), 3),
     }
 

@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,10 +27,13 @@ class ReplyStore:
 
     def __init__(self, folder: Path, tag: str, cost: Callable[[Record], float]) -> None:
         """`tag` marks records as this job's; `cost` of one, for `spent`."""
-        self._folder, self._tag, self._cost = folder, tag, cost
+        self._folder, self.tag, self._cost = folder, tag, cost
         self._own = folder / f"{os.getpid()}-{secrets.token_hex(4)}.jsonl"
         self._read: dict[Path, int] = {}  # how far each file was read
         self._found: dict[str, _Place] = {}  # whole replies, by the key of their request
+        self._of_batch: set[tuple[str, str]] = (
+            set()
+        )  # batches, and keys of what was taken from them
         self._lock = threading.Lock()
         self.spent = 0.0  # by this job, in all its processes
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,13 +54,16 @@ class ReplyStore:
             found: Record = json.loads(stream.read(place.size))
         return found
 
-    def add(self, record: Mapping[str, Any]) -> Record:
-        """Keep a record: on disk when this returns. Returns it as it is kept."""
-        whole = {**record, "tag": self._tag}
-        line = json.dumps(whole, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+    def add_all(self, records: Iterable[Mapping[str, Any]]) -> list[Record]:
+        """Keep records: on disk when this returns. Returns them as they are kept. One from a batch of which
+        it was taken before is not written again, since it was paid once."""
+        whole: list[Record] = [{**record, "tag": self.tag} for record in records]
+        new = [r for r in whole if (r["batch"], r["key"]) not in self._of_batch]
+        lines = (json.dumps(record, ensure_ascii=False) for record in new)
+        text = b"".join(line.encode("utf-8", "backslashreplace") + b"\n" for line in lines)
         with self._lock:
             with self._own.open("ab") as stream:
-                stream.write(line)
+                stream.write(text)
                 stream.flush()
                 os.fsync(stream.fileno())
             self._take(self._own)
@@ -82,7 +88,9 @@ class ReplyStore:
             key = record["key"]
         except (ValueError, KeyError, TypeError):
             return  # a disk that lost power
-        if record.get("tag") == self._tag:
+        if record.get("tag") == self.tag:
             self.spent += self._cost(record)
+        if batch := record.get("batch"):
+            self._of_batch.add((batch, key))
         if is_whole(record):
             self._found[key] = _Place(file, start, len(line))

@@ -1,0 +1,210 @@
+"""Many requests as batches (`model.batch`), which a service answers within a day, for half the price.
+
+As OpenAI's Batch API has it: a file of requests is uploaded (/files), a batch of it begun (/batches), looked
+at until it ends, and its output downloaded. What is under way is written down before it is begun, and found
+again by a mark in the batch's metadata, so that a process that ends at any moment, and comes back, pays for
+nothing twice. Other services that have the same two paths do as well.
+"""
+
+import json
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from debiasdpo.errors import UserError
+from debiasdpo.raters.endpoint.asking import GOES_ON, Watch, record_of
+from debiasdpo.raters.endpoint.client import Client, complaint, verdict
+from debiasdpo.raters.endpoint.purse import Purse
+from debiasdpo.raters.endpoint.records import ReplyStore
+from debiasdpo.raters.endpoint.request import Request
+from debiasdpo.raters.endpoint.response import Record, Response
+from debiasdpo.storage.files import read_json, write_json
+
+log = logging.getLogger(__name__)
+
+FOLDER = "batches"  # below an endpoint's replies: a file for each batch
+_MARK = "debiasdpo"  # in the metadata of a batch
+_MOST_REQUESTS, _MOST_BYTES = 50_000, 190_000_000  # in one; OpenAI takes 200 MB
+_ENDED = ("completed", "failed", "expired", "cancelled")
+_LOOK_S = 20.0  # between looks at what is under way
+_TRIES = 3  # of a request that batches end without a reply to
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One that was begun, or was about to be."""
+
+    mark: str
+    tag: str  # of the job that pays
+    most: float  # dollars that it can cost
+    keys: Sequence[str]  # of its requests
+    id: str | None = None  # None: it is not known whether the service has it
+    ended: bool = False  # and all that it holds is in the store
+
+
+class BatchAsker:
+    """Asks one endpoint by batches."""
+
+    doing = "by batch"
+
+    def __init__(self, client: Client, store: ReplyStore, purse: Purse, folder: Path) -> None:
+        """`folder`: of this endpoint's replies."""
+        self.store, self.purse = store, purse
+        self._client, self._folder = client, folder / FOLDER
+
+    def ask(
+        self, requests: Sequence[Request], watch: Watch = lambda done: None
+    ) -> dict[str, Record]:
+        """The record of each request's call, by its key: found, or made now. It may take a day: the process
+        may be ended meanwhile, and what the service answers is fetched by the next one that asks the same."""
+        self.store.refresh()
+        records = {r.key: found for r in requests if (found := self.store.find(r.key))}
+        left = {r.key: r for r in requests if r.key not in records}
+        tried: Counter[str] = Counter()
+        watch(len(records))
+        while left:
+            under_way = self._under_way(left)
+            asked = {key for batch in under_way for key in batch.keys}
+            fresh = [request for key, request in left.items() if key not in asked]
+            under_way += self._begin(fresh, under_way)
+            batch, data = self._first_to_end(under_way, len(records), watch)
+            found, stopped = self._take(batch, data, left, tried)
+            records |= found
+            left = {key: request for key, request in left.items() if key not in found}
+            watch(len(records))
+            if stopped is not None:
+                raise UserError(f"The endpoint answers no more: {complaint(stopped)}{GOES_ON}.")
+        return records
+
+    def _under_way(self, wanted: Mapping[str, Request]) -> list[Batch]:
+        """Batches that hold some of these requests, and that were not taken yet."""
+        found = []
+        for file in sorted(self._folder.glob("*.json")):
+            batch = Batch(**read_json(file))
+            if batch.ended or not wanted.keys() & set(batch.keys):
+                continue
+            if batch.id is None:  # this process, or another, ended while it was begun
+                batch = replace(batch, id=self._client.find_batch(_MARK, batch.mark))
+                if batch.id is None:
+                    file.unlink()
+                    continue
+                self._note(batch)
+            log.info("batch %s is under way: %d requests", batch.id, len(batch.keys))
+            found.append(batch)
+        return found
+
+    def _begin(self, requests: Sequence[Request], under_way: Sequence[Batch]) -> list[Batch]:
+        """Begin batches of these requests, as far as money goes."""
+        aside = sum(batch.most for batch in under_way if batch.tag == self.store.tag)
+        most = {request.key: dollars for request, dollars in self.purse.payable(requests, aside)}
+        begun = []
+        for part in _parts([request for request in requests if request.key in most]):
+            keys = [request.key for request in part]
+            batch = Batch(secrets.token_hex(8), self.store.tag, sum(most[k] for k in keys), keys)
+            self._note(batch)  # before anything is begun
+            id = self._client.begin_batch("".join(map(_line, part)).encode(), {_MARK: batch.mark})
+            batch = replace(batch, id=id)
+            self._note(batch)
+            log.info(
+                "batch %s: %d requests; this process may be ended, and the same command fetches the replies",
+                id, len(part),
+            )  # fmt: skip
+            begun.append(batch)
+        return begun
+
+    def _first_to_end(
+        self, batches: Sequence[Batch], known: int, watch: Watch
+    ) -> tuple[Batch, Mapping[str, Any]]:
+        """The first batch that has ended, and what the service says of it. `known`: replies so far."""
+        while True:
+            done = known
+            for batch in batches:
+                assert batch.id is not None
+                data = self._client.batch(batch.id)
+                if data.get("status") in _ENDED:
+                    return batch, data
+                done += (data.get("request_counts") or {}).get("completed") or 0
+            watch(done)
+            time.sleep(_LOOK_S)
+
+    def _take(
+        self,
+        batch: Batch,
+        data: Mapping[str, Any],
+        requests: Mapping[str, Request],
+        tried: Counter[str],
+    ) -> tuple[dict[str, Record], Response | None]:
+        """Put what has come into the store; the records by their keys, and a failure that no further request
+        survives. What has no reply is asked anew by the next batch."""
+        if data["status"] == "failed":
+            self._note(replace(batch, ended=True))
+            reasons = [e.get("message") for e in (data.get("errors") or {}).get("data") or ()]
+            raise UserError(
+                f"model.batch: the endpoint refuses the batch {batch.id}: {'; '.join(map(str, reasons))}"
+            )
+        responses = dict(self._responses(data))
+        mine = [key for key in batch.keys if key in requests]
+        new, stopped = [], None
+        for key in mine:
+            response = responses.get(key)
+            what = "again" if response is None else verdict(response)
+            tried[key] += 1
+            if response is not None and what == "final":
+                stopped = response
+            elif response is not None and (what == "answer" or tried[key] >= _TRIES):
+                record = record_of(requests[key], response, tried[key], batch=batch.id)
+                new.append(record)
+        records = self.store.add_all(new)
+        if len(mine) == len(batch.keys):
+            self._note(replace(batch, ended=True))
+        given_up = [key for key in mine if tried[key] >= _TRIES and key not in responses]
+        if given_up and stopped is None:
+            raise UserError(
+                f"model.batch: {_TRIES} batches ended ({data['status']}) without replies to {len(given_up)}"
+                f" requests{GOES_ON}, or set model.batch=false"
+            )
+        log.info(
+            "batch %s, %s: %d of %d replies", batch.id, data["status"], len(records), len(mine)
+        )
+        return {record["key"]: record for record in records}, stopped
+
+    def _responses(self, data: Mapping[str, Any]) -> Iterator[tuple[str, Response]]:
+        """Of an ended batch, by its request's key. It may have an output file, one of errors, both or none;
+        one that expired or was cancelled still has what was answered, and paid, before."""
+        for name in ("error_file_id", "output_file_id"):
+            if data.get(name):
+                for line in self._client.download(data[name]).splitlines():
+                    row = json.loads(line)
+                    response, error = row.get("response"), row.get("error")
+                    if response:
+                        yield row["custom_id"], Response(response["status_code"], response["body"])
+                    elif (error or {}).get("code") not in ("batch_expired", "batch_cancelled"):
+                        yield row["custom_id"], Response(500, {"error": error})
+
+    def _note(self, batch: Batch) -> None:
+        write_json(self._folder / f"{batch.mark}.json", asdict(batch))
+
+
+def _line(request: Request) -> str:
+    line = {"custom_id": request.key, "method": "POST", "url": "/v1/chat/completions"}
+    return json.dumps({**line, "body": request.body}) + "\n"
+
+
+def _parts(requests: Sequence[Request]) -> Iterator[list[Request]]:
+    """In their order, no more in each than a batch may have."""
+    part: list[Request] = []
+    size = 0
+    for request in requests:
+        length = len(_line(request))
+        if part and (len(part) >= _MOST_REQUESTS or size + length > _MOST_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(request)
+        size += length
+    if part:
+        yield part

@@ -1,0 +1,204 @@
+"""Ratings by batches, against a real server of /files and /batches: half the price, and paid once."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from debiasdpo.errors import UserError
+from debiasdpo.raters.base import Question, Reply
+from debiasdpo.raters.endpoint import batches, client
+from debiasdpo.raters.endpoint.rater import EndpointRater
+from tests.helpers.batch_server import Batches
+from tests.helpers.endpoint_server import Body, EndpointServer, rating_of
+from tests.helpers.raters import question, reading
+
+Raters = Callable[..., EndpointRater]
+
+TEXT = reading("text", max_new_tokens=64)
+QUESTIONS = [question(f"q{i}", f"Rate lesson {i}.") for i in range(12)]
+# 3 tokens of input, of which 1 is cached, and 10 of output: half of 2 + 0.5 + 20 millionths of a dollar.
+EACH = 22.5e-6 / 2
+
+
+class Killed(BaseException):
+    """What a process that is killed does not survive."""
+
+
+@pytest.fixture
+def service(server: EndpointServer, monkeypatch: pytest.MonkeyPatch) -> Batches:
+    monkeypatch.setattr(batches, "_LOOK_S", 0.01)
+    monkeypatch.setattr(client, "_TRIES", 0)
+    assert server.batches is not None
+    return server.batches
+
+
+@pytest.fixture
+def ask(service: Batches, rater: Raters) -> Callable[..., list[Reply]]:
+    """Ask all questions, by a process that knows what is on the disk."""
+
+    def build(**changes: Any) -> list[Reply]:
+        return rater(batch=True, **changes).reply(QUESTIONS, "rating", TEXT)
+
+    return build
+
+
+def expected(asked: Question) -> float:
+    return float(rating_of({"messages": asked.messages}))
+
+
+def of(body: Body, number: int) -> bool:
+    return f"lesson {number}." in body["messages"][0]["content"]
+
+
+def state(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(f.read_text()) for f in sorted(folder.glob("replies/*/batches/*.json"))]
+
+
+@contextmanager
+def killed_at(owner: object, name: str, *, before: bool) -> Iterator[None]:
+    """The process is killed where it calls this, before it or behind it."""
+    whole = getattr(owner, name)
+
+    def kill(*arguments: Any, **named: Any) -> None:
+        if not before:
+            whole(*arguments, **named)
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, kill)
+        with pytest.raises(Killed):
+            yield
+
+
+def test_all_are_asked_in_one_batch_at_half_the_price(
+    server: EndpointServer, service: Batches, rater: Raters, tmp_path: Path
+) -> None:
+    service.looks = 3
+    one = rater(batch=True)
+    replies = one.reply(QUESTIONS, "rating", TEXT)
+    assert [r.rating for r in replies] == list(map(expected, QUESTIONS))
+    assert len(service.batches) == 1
+    assert one._asking().purse.spent == pytest.approx(12 * EACH)
+    (batch,) = state(tmp_path)
+    assert (batch["id"], batch["ended"]) == ("batch_0", True)
+    for reply in replies:
+        assert reply.call is not None
+        assert reply.call["usage_in_batches"] == reply.call["usage"]
+    # A later process finds them, by batches or by itself.
+    for more in (True, False):
+        assert rater(batch=more).reply(QUESTIONS, "rating", TEXT) == replies
+    assert len(server.bodies) == len(QUESTIONS)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "before"),
+    [
+        (client.Client, "begin_batch", True),
+        (client.Client, "begin_batch", False),
+        (client.Client, "batch", True),
+        (client.Client, "download", False),
+        (batches.ReplyStore, "add_all", True),
+        (batches.ReplyStore, "add_all", False),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_a_process_that_is_killed_anywhere_pays_once(
+    server: EndpointServer,
+    service: Batches,
+    ask: Callable[..., list[Reply]],
+    rater: Raters,
+    owner: type,
+    name: str,
+    before: bool,
+) -> None:
+    with killed_at(owner, name, before=before):
+        ask()
+    replies = ask()
+    assert [r.rating for r in replies] == list(map(expected, QUESTIONS))
+    assert len(service.batches) == 1
+    assert set(server.answered.values()) == {1}
+    assert rater()._asking().purse.spent == 0  # nothing was read yet
+    again = rater()
+    again.reply(QUESTIONS, "rating", TEXT)
+    assert again._asking().purse.spent == pytest.approx(12 * EACH)
+
+
+def test_what_an_expired_batch_has_is_kept_and_the_rest_is_asked_anew(
+    server: EndpointServer, service: Batches, ask: Callable[..., list[Reply]], tmp_path: Path
+) -> None:
+    service.ends = "expired"
+    with pytest.raises(
+        UserError, match=r"3 batches ended \(expired\) without replies to 2 requests"
+    ):
+        ask()  # 6, then 3, then 1 of 12
+    service.ends = "completed"
+    assert [r.rating for r in ask()] == list(map(expected, QUESTIONS))
+    assert set(server.answered.values()) == {1}
+    assert all(batch["ended"] for batch in state(tmp_path))
+
+
+def test_a_batch_without_an_output_is_no_success(
+    service: Batches, ask: Callable[..., list[Reply]]
+) -> None:
+    service.loses_output = True
+    with pytest.raises(UserError, match="without replies to 12 requests"):
+        ask()
+    assert len(service.batches) == 3
+
+
+def test_a_batch_that_is_refused_says_why_and_is_not_waited_for(
+    service: Batches, ask: Callable[..., list[Reply]]
+) -> None:
+    service.ends = "failed"
+    with pytest.raises(UserError, match="refuses the batch batch_0: Line 1 is no JSON"):
+        ask()
+    service.ends = "completed"
+    assert len(ask()) == 12
+
+
+def test_failures_in_a_batch_are_what_they_are_elsewhere(
+    server: EndpointServer, service: Batches, ask: Callable[..., list[Reply]]
+) -> None:
+    tried = {3: 0, 4: 0}
+
+    def faults(number: int, body: Body) -> str:
+        for lesson in tried:
+            tried[lesson] += of(body, lesson)
+        if of(body, 3) and tried[3] < 3:
+            return "503"
+        return "refused" if of(body, 4) else "azure" if of(body, 5) else "ok"
+
+    server.faults = faults
+    replies = ask()
+    assert [r.status for r in replies[3:6]] == ["ok", "refused", "filtered"]
+    assert len(service.batches) == 3
+    assert tried == {3: 3, 4: 1}
+    server.faults = lambda number, body: "quota"
+    with pytest.raises(UserError, match="answers no more: HTTP 429: You exceeded"):
+        ask(name="another")
+
+
+def test_no_batch_is_begun_that_could_pass_the_limit(
+    server: EndpointServer, service: Batches, ask: Callable[..., list[Reply]]
+) -> None:
+    limit = 12 * EACH
+    with pytest.raises(UserError, match=r"audit.max_cost: \$0.000\d{3} of \$0.000135 are spent"):
+        ask(max_cost=limit)
+    assert 0 < sum(server.answered.values()) * EACH <= limit
+    ask(max_cost=1.0)
+    assert set(server.answered.values()) == {1}
+
+
+def test_an_endpoint_without_batches_says_so(
+    server: EndpointServer, ask: Callable[..., list[Reply]]
+) -> None:
+    server.batches = None
+    with pytest.raises(UserError, match=r"HTTP 404.*set model.batch=false"):
+        ask()
+    server.close()
+    with pytest.raises(UserError, match="does not do it: no connection"):
+        ask()
