@@ -54,7 +54,8 @@ class Batches:
             batch["errors"] = {"object": "list", "data": [{"message": "Line 1 is no JSON."}]}
             return
         done = len(lines) // 2 if self.ends == "expired" else len(lines)
-        output, errors = [], []
+        output: list[Body] = []
+        errors: list[Body] = []
         for place, line in reversed([*enumerate(lines)]):  # their order means nothing
             row: Body = {"id": f"r{place}", "custom_id": line["custom_id"], "response": None}
             if place >= done:

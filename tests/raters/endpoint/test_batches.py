@@ -12,6 +12,7 @@ from debiasdpo.errors import UserError
 from debiasdpo.raters.base import Question, Reply
 from debiasdpo.raters.endpoint import batches, client
 from debiasdpo.raters.endpoint.rater import EndpointRater
+from debiasdpo.raters.endpoint.records import ReplyStore
 from tests.helpers.batch_server import Batches
 from tests.helpers.endpoint_server import Body, EndpointServer, rating_of
 from tests.helpers.raters import question, reading
@@ -101,8 +102,8 @@ def test_all_are_asked_in_one_batch_at_half_the_price(
         (client.Client, "begin_batch", False),
         (client.Client, "batch", True),
         (client.Client, "download", False),
-        (batches.ReplyStore, "add_all", True),
-        (batches.ReplyStore, "add_all", False),
+        (ReplyStore, "add_all", True),
+        (ReplyStore, "add_all", False),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
