@@ -1,8 +1,10 @@
 """debiasdpo report PATH...     a report of all runs at or below the given folders."""
 
 import argparse
+import functools
 import logging
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # fonts that it does without
     started = time.perf_counter()
     try:
+        if options.live:
+            return _serve(options)
         from debiasdpo.report.build import build, write
 
         report = build(options.paths, options.against)
@@ -37,13 +41,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _serve(options: argparse.Namespace) -> int:
+    from debiasdpo.report.live import Live
+
+    live = Live(options.paths, options.against)
+    live.renew()
+    print(f"{live.url} shows the report and renews it while jobs run; Ctrl-C ends it", flush=True)
+    live.serve(threading.Event())
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="debiasdpo report",
         description="Tables, figures and one HTML page of any set of runs: finished, failed or running.",
-        epilog="examples:\n  debiasdpo report\n  debiasdpo report outputs/runs other/runs --out both\n"
-        "  debiasdpo report outputs/runs --against sft",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n  debiasdpo report outputs/runs other/runs --out both\n"
+        "  debiasdpo report outputs/runs --live\n  debiasdpo report outputs/runs --against sft",
+        formatter_class=functools.partial(argparse.RawDescriptionHelpFormatter, width=112),
     )
     parser.add_argument(
         "paths", nargs="*", type=Path, default=[Path("outputs/runs")], metavar="PATH",
@@ -56,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--against", metavar="METHOD",
         help="the method that all others are compared with (default: debiasing_dpo)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--live", action="store_true",
+        help="write nothing; serve the page on this machine, and renew it while jobs run",
     )  # fmt: skip
     parser.add_argument(
         "--wandb", action="store_true",

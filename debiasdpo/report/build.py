@@ -20,6 +20,8 @@ from debiasdpo.report import (
     figures,
     formats,
     page,
+    paragraph,
+    prompts,
     real_groups,
     tables,
     transfer,
@@ -53,6 +55,7 @@ class Report:
     tables: tuple[Table, ...]
     figures: tuple[Drawing, ...]
     page: str
+    prompts: tuple[prompts.PromptPage, ...]
 
 
 def check_packages() -> None:
@@ -91,7 +94,9 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
         drawing for m, d, found in by_data for drawing in transfer.transfer(m, d, found)
     )
     chosen = sorted(groups, key=lambda g: g.method != against)[:_DETAILED]
-    detailed = [_detail(group) for group in chosen]
+    asked = [made for group in chosen for run in group.runs if (made := prompts.prompt_page(run))]
+    detailed = [_detail(group, asked) for group in chosen]
+    main_picture = _some(map(details.shifts, chosen))
     left = len(groups) - len(chosen)
     remark = (
         f"{left} more groups are in the tables only: report on fewer runs to see them."
@@ -102,7 +107,7 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
     real = (people,) if people.rows else ()
     told = list(verdicts.verdicts(groups))
     # Last: by now all files were read, and the notes say what is wrong with them.
-    overview = tables.runs_table(runs, folded=len(runs) > _FOLD_RUNS)
+    overview = tables.runs_tables(runs, folded=len(runs) > _FOLD_RUNS)
     spent = costs.stages_table(runs)
     paid = costs.endpoints_table(runs)
     taken = [table for table in (paid, spent) if table.rows]
@@ -110,9 +115,14 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
     unread = failures.contexts_table(runs), failures.reasons_table(runs)
     sections = [
         page.Section(
-            "verdict", "Verdict", verdicts=tuple(told[:_DETAILED]), remark=_more_verdicts(told)
+            "verdict",
+            "Verdict",
+            (),
+            main_picture,
+            remark=_more_verdicts(told),
+            verdicts=tuple(told[:_DETAILED]),
         ),
-        page.Section("runs", "Runs", (overview, *taken)),
+        page.Section("runs", "Runs", (*overview, *taken)),
         page.Section("methods", "Bias and accuracy", (main, accuracy), bias),
         page.Section(
             "failures",
@@ -125,11 +135,17 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
         page.Section("transfer", "Transfer between contexts", (*unforeseen, reductions), matrices),
         page.Section("groups", "Group by group", (shifts,), (), tuple(detailed), remark),
     ]
-    drawings = [*bias, *pareto, *matrices, *(d for detail in detailed for d in detail.figures)]
+    drawings = [
+        *main_picture,
+        *bias,
+        *pareto,
+        *matrices,
+        *(d for detail in detailed for d in detail.figures),
+    ]
     return Report(
         runs=tuple(runs),
         tables=(
-            overview,
+            *overview,
             main,
             accuracy,
             compared,
@@ -144,6 +160,7 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
         ),
         figures=tuple(drawings),
         page=page.render(sections, runs, "Bias and accuracy of LLM ratings"),
+        prompts=tuple(asked),
     )
 
 
@@ -157,8 +174,8 @@ def _some(drawings: Iterable[Drawing | None]) -> tuple[Drawing, ...]:
     return tuple(islice((drawing for drawing in drawings if drawing is not None), _OF_A_KIND))
 
 
-def _detail(group: Group) -> page.Detail:
-    made = (details.shifts(group), details.training_curves(group), calibration.calibration(group))
+def _detail(group: Group, asked: Sequence[prompts.PromptPage]) -> page.Detail:
+    made = (details.training_curves(group), calibration.calibration(group))
     found = examples.worst_examples(group)
     summary, notes = _summary(group)
     return page.Detail(
@@ -167,6 +184,8 @@ def _detail(group: Group) -> page.Detail:
         notes=tuple(notes),
         figures=tuple(drawing for drawing in made if drawing is not None),
         examples=tuple((why, tuple(same)) for why, same in groupby(found, lambda e: e.why)),
+        paragraph=paragraph.paragraph(group),
+        prompts=tuple(prompts.link(p) for p in asked if p.run in group.runs),
     )
 
 
@@ -193,8 +212,10 @@ def _summary(group: Group) -> tuple[str, list[str]]:
 
 
 def write(report: Report, folder: Path) -> None:
-    """index.html, tables/ and figures/; what an earlier report left in them goes."""
-    for name, suffixes in (("tables", (".csv", ".tex")), ("figures", (".svg", ".png"))):
+    """index.html, tables/, figures/ and prompts/; what an earlier report left in them goes."""
+    for name, suffixes in (
+        ("tables", (".csv", ".tex")), ("figures", (".svg", ".png")), ("prompts", (".html",))
+    ):  # fmt: skip
         for old in (folder / name).glob("*"):
             if old.suffix in suffixes:
                 old.unlink()
@@ -205,4 +226,6 @@ def write(report: Report, folder: Path) -> None:
     for drawing in report.figures:
         (folder / "figures" / f"{drawing.name}.svg").write_text(svg_file(drawing), "utf-8")
         (folder / "figures" / f"{drawing.name}.png").write_bytes(drawing.png)
+    for asked in report.prompts:
+        write_text(folder / "prompts" / asked.name, asked.html)
     write_text(folder / "index.html", report.page)

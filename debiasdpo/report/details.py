@@ -83,7 +83,8 @@ def shifts(group: Group) -> Drawing | None:
             f" {seeds(group)}."
         )
         notes = notes_of((f"{c}, {s}, {m}", value) for (c, s, m), value in values.items())
-        return draw(drawn, name, "Shift by context and polarity", caption, notes)
+        title = f"{group.title}: shift by context and polarity"
+        return draw(drawn, name, title, caption, notes)
 
 
 def _dot(axes: "Axes", value: Value, y: float, colour: str, marker: str, *, hollow: bool) -> None:

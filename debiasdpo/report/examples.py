@@ -137,7 +137,7 @@ def _example(why: str, run: Run, row: Mapping[str, Any], answers: tuple[Answer, 
         question=str(rubric.get("question") or ""),
         category=str(row["category"]),
         side=_SIDES.get(row["polarity"], "unknown") if isinstance(row["polarity"], int) else "unknown",
-        statement=_filled(str(row["statement"]), rubric),
+        statement=filled(str(row["statement"]), rubric),
         score=number(scores.get(row["rubric"])) if isinstance(scores, dict) else None,
         seed=run.seed,
         answers=tuple(
@@ -148,7 +148,7 @@ def _example(why: str, run: Run, row: Mapping[str, Any], answers: tuple[Answer, 
     )  # fmt: skip
 
 
-def _filled(statement: str, rubric: Mapping[str, Any]) -> str:
+def filled(statement: str, rubric: Mapping[str, Any]) -> str:
     """The statement as the model read it, with the ends of the scale for {best} and {worst}."""
     best, worst = rubric.get("high", "{best}"), rubric.get("low", "{worst}")
     if rubric.get("high_is_good") is False:

@@ -57,10 +57,9 @@ class Table:
         """Those of a cell's notes."""
         return [self.footnotes[note] for note in notes_of(cell)]
 
-    def blocks(self) -> Iterator[tuple[str, list[tuple[bool, tuple[Cell, ...]]]]]:
-        """Blocks of rows under one heading, each row with whether it is set apart."""
-        rows = [(i in self.strong, row) for i, row in enumerate(self.rows)]
-        for head, block in groupby(rows, lambda r: r[1][: self.section]):
+    def blocks(self) -> Iterator[tuple[str, list[int]]]:
+        """Blocks of rows under one heading, by the rows' numbers."""
+        for head, block in groupby(range(len(self.rows)), lambda i: self.rows[i][: self.section]):
             yield self._heading(head), list(block)
 
     def _heading(self, cells: Sequence[Cell]) -> str:
@@ -92,6 +91,13 @@ def text(cell: Cell, style: Style) -> str:
     if not isinstance(cell, Value):
         return one_line(str(cell))
     return DASH if cell.mean is None else _number(cell.mean, style)
+
+
+def sorted_by(cell: Cell) -> str | None:
+    """The number that a cell is sorted by, in full; empty for none, None where it is sorted by its text."""
+    if isinstance(cell, Value):
+        return "" if cell.mean is None else repr(cell.mean)
+    return None
 
 
 def interval_text(cell: Cell, style: Style) -> str:

@@ -24,8 +24,23 @@ def _spent(run: Run, what: str, unit: float = 1.0) -> Value | None:
     return None if found is None else Value(found / unit)
 
 
-def runs_table(runs: Sequence[Run], *, folded: bool = False) -> Table:
-    """Every run with its state, and whatever is wrong with its files."""
+_ENDED = ("failed", "killed", "interrupted")  # states of runs that nothing is shown of
+
+
+def runs_tables(runs: Sequence[Run], *, folded: bool) -> list[Table]:
+    """The runs, and apart from them, folded, those that failed; but where all did."""
+    ended = [run for run in runs if run.state in _ENDED]
+    others = [run for run in runs if run.state not in _ENDED]
+    if not ended or not others:
+        return [_runs_table(runs, "runs", "Runs and their states", folded=folded)]
+    return [
+        _runs_table(others, "runs", "Runs and their states", folded=folded),
+        _runs_table(ended, "attempts", "Runs that failed or were stopped", folded=True),
+    ]
+
+
+def _runs_table(runs: Sequence[Run], name: str, title: str, *, folded: bool) -> Table:
+    """Each run with its state, and whatever is wrong with its files."""
     columns = (
         MODEL, DATA,
         Column("state", "state", "text"), METHOD,
@@ -49,7 +64,7 @@ def runs_table(runs: Sequence[Run], *, folded: bool = False) -> Table:
             run.folder.name,
         ))  # fmt: skip
     return Table(
-        "runs", "Runs and their states",
+        name, title,
         "Killed: the run says it is running, but its process is gone. Minutes: what"
         " its stages took when they were made, also by another run; so all that it cost. Only finished runs"
         " count below.",

@@ -21,7 +21,7 @@ from debiasdpo.jobs.checks import build_job
 from debiasdpo.jobs.failures import command_line
 from debiasdpo.jobs.identity import choices_of, finished, identify
 from debiasdpo.jobs.logs import set_up_logging
-from debiasdpo.sweep import plan
+from debiasdpo.sweep import plan, summary
 from debiasdpo.sweep.compose import Composer
 from debiasdpo.sweep.launchers import LAUNCHERS, Given, SweepJob, Task, read_status
 
@@ -58,6 +58,7 @@ def launch(
             if reason
         ]
         count += sum(reason is not None for reason in reasons)
+    summary.show(jobs)
     return _returns(jobs, failed, count, "failed")
 
 

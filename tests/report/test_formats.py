@@ -132,7 +132,7 @@ def test_a_row_of_latex_does_not_go_on_into_the_command_before_it() -> None:
     r"""`\\` takes a bracket or a star on the next line for its own."""
     for first in ("[3ex] name", "* name"):
         lines = to_latex(table([(first, "x")], *(Column(c, c, "text") for c in "ab"))).splitlines()
-        assert lines[5] == "{}" + first + r" & x \\"
+        assert lines[9] == "{}" + first + r" & x \\"
 
 
 def test_latex_says_which_letters_need_another_compiler() -> None:
@@ -156,11 +156,12 @@ def test_notes_are_footnotes_with_a_mark_for_each_text() -> None:
         ["m", "x", "x_note", "y", "y_note"],
         ["a", "0.5", few, "0.25", ""], ["b", "0.5", few, "undefined", f"{none}; {few}"],
     ]  # fmt: skip
-    assert to_latex(found).splitlines()[5:] == [
+    assert to_latex(found).splitlines()[9:] == [
         r"a & 0.50\textsuperscript{a} & 0.25 \\", r"b & 0.50\textsuperscript{a} & --\textsuperscript{b,a} \\",
         r"\bottomrule", r"\end{tabular}",
-        rf"\par\smallskip{{\footnotesize\raggedright\textsuperscript{{a}}~{few}\par}}",
-        r"\par\smallskip{\footnotesize\raggedright\textsuperscript{b}~no rating varies: 50\%\par}",
+        rf"\par\smallskip{{\footnotesize\raggedright \textsuperscript{{a}}~{few}\par}}",
+        r"\par\smallskip{\footnotesize\raggedright \textsuperscript{b}~no rating varies: 50\%\par}",
+        r"\end{table}",
     ]  # fmt: skip
 
 
@@ -195,16 +196,55 @@ def test_latex_has_a_row_a_row_and_a_heading_a_section() -> None:
     found = table(rows, *columns, section=2)
     assert to_latex(found).splitlines() == [
         "% A title",
+        r"\begin{table}[tbp]",
+        r"\centering\footnotesize",
+        r"\caption{A title}",
+        rf"\label{{tab:{found.name}}}",
         r"\begin{tabular}{lr}",
         r"\toprule",
         r"method & bias \\",
         r"\midrule",
         r"\multicolumn{2}{l}{\emph{m, trained on race}} \\",
-        r"sft & 0.50 [0.40, 0.60] \\",
+        r"sft & \shortstack[r]{0.50\\\tiny [0.40, 0.60]} \\",
         r"dpo\_only &  \\",
         r"\midrule",
         r"\multicolumn{2}{l}{\emph{m, trained on role}} \\",
         r"sft & -- \\",
         r"\bottomrule",
         r"\end{tabular}",
+        r"\end{table}",
     ]
+
+
+def test_latex_fits_a_page_and_the_best_of_each_block_is_bold() -> None:
+    """Columns and rows are all there, once, in tables of a journal's width and height."""
+    columns = (
+        Column("model", "model", "text"), Column("method", "method", "text"),
+        *(Column(f"x{i}", f"x{i} {'↓↑'[i % 2] if i else ''}".strip()) for i in range(14)),
+    )  # fmt: skip
+    rows: list[tuple[Cell, ...]] = [
+        (f"m{b}", f"r{r}", *(Value(1000 * b + 20 * r + c / 100) for c in range(14)))
+        for b in range(2)
+        for r in range(15)
+    ]
+    found = table(rows, *columns, section=1)
+    pages = to_latex(found).split(r"\begin{table}")[1:]
+    labels = [re.search(r"\\label{tab:(.*?)}", page) for page in pages]
+    assert [label and label[1] for label in labels] == [
+        found.name + more for more in ("", "-2", "-3")
+    ]
+    assert [("(part" in page) for page in pages] == [False, True, True]
+    for page in pages:
+        assert sum(line.startswith("r") for line in page.splitlines()) <= 36
+        for kinds in re.findall(r"\\begin{tabular}{(\w+)}", page):
+            assert len(kinds) <= 7
+    whole = "".join(pages)
+    for row in rows:
+        for value in row[2:]:
+            assert isinstance(value, Value)
+            assert len(re.findall(rf"(?<![\d.]){value.mean:.2f}", whole)) == 1
+    for block in (0, 1):
+        for c in range(1, 14):
+            best = 1000 * block + 20 * (14 if c % 2 else 0) + c / 100
+            assert whole.count(rf"\textbf{{{best:.2f}}}") == 1
+    assert whole.count(r"\textbf") == 2 * 13  # x0 has no better end

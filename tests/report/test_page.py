@@ -1,5 +1,7 @@
 """The page in a real browser: it renders at both widths, asks for nothing and complains of nothing."""
 
+import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,7 +91,8 @@ def test_odd_names_and_texts_are_shown_and_run_by_nothing(
     assert seen.said == []
     assert seen.asked == [odd_file.as_uri()]
     assert seen.page.title() == "Bias and accuracy of LLM ratings"
-    assert seen.page.query_selector("script, img, iframe, object") is None
+    assert seen.page.query_selector("img, iframe, object") is None
+    assert len(seen.page.query_selector_all("script")) == 1  # the page's own
     assert seen.page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
     assert [w for w in words_in_figures(seen.page) if not w["inside"]] == []
     # No name is painted over the numbers beside it.
@@ -126,7 +129,16 @@ def test_every_figure_and_table_can_be_seen(seen: Seen) -> None:
     tables = seen.page.query_selector_all("table")
     assert {t.get_attribute("id") for t in tables} == {
         f"table-{name}"
-        for name in ("runs", "stages", "main", "accuracy", "versus", "transfer", "shifts")
+        for name in (
+            "runs",
+            "attempts",
+            "stages",
+            "main",
+            "accuracy",
+            "versus",
+            "transfer",
+            "shifts",
+        )
     }
     assert all(table.is_visible() for table in tables)
 
@@ -174,3 +186,107 @@ def test_it_prints_with_everything_open(browser: Any, page_file: Path, tmp_path:
     assert (tmp_path / "page.pdf").stat().st_size > 50_000
     assert page.query_selector("#table-accuracy").bounding_box()["height"] > 20
     page.close()
+
+
+def test_tables_are_sorted_by_their_heads_and_filtered_by_words(
+    browser: Any, odd_file: Path
+) -> None:
+    page = Seen(browser, odd_file, 1280).page
+    table = page.query_selector("#table-shifts")
+    column = "all => all.filter(r => !r.hidden).map(r => r.cells[2].textContent)"
+
+    def values() -> list[list[str]]:
+        blocks = table.query_selector_all("tbody")
+        return [b.eval_on_selector_all("tr:not(.section)", column) for b in blocks]
+
+    before = values()
+    assert max(map(len, before)) > 2
+    button = table.query_selector_all("thead button")[2]
+    for reverse, says in ((False, "ascending"), (True, "descending")):
+        button.click()
+        assert table.query_selector_all("thead th")[2].get_attribute("aria-sort") == says
+        assert values() == [sorted(block, reverse=reverse) for block in before]
+    field = page.query_selector("input[aria-label*='shift' i]")
+    field.fill("PLACEBO")
+    words = "all => all.filter(r => r.checkVisibility()).map(r => r.textContent)"
+    left = table.eval_on_selector_all("tbody tr:not(.section)", words)
+    assert left
+    assert all("placebo" in row.lower() for row in left)
+    assert len(left) < sum(map(len, before))
+    page.close()
+
+
+def test_every_prompt_can_be_looked_through(browser: Any, page_file: Path) -> None:
+    (file, *_) = sorted((page_file.parent / "prompts").iterdir())
+    seen = Seen(browser, file, 1280)
+    page = seen.page
+    assert seen.said == []
+    assert seen.asked == [file.as_uri()]
+    data = json.loads(page.inner_text("#data") or page.text_content("#data"))
+    ratings = page_file.parent.parent / "runs" / file.stem
+    asked = [
+        row
+        for model in ("base", "tuned")
+        for row in map(json.loads, (ratings / f"ratings_{model}.jsonl").read_text().splitlines())
+        if row["statement"] is not None
+    ]
+    assert len(data["rows"]) == len(asked) > 12
+    assert page.inner_text("#told").startswith(f"{len(asked)} of {len(asked)} prompts")
+    first = page.query_selector(".example")
+    assert asked[0]["statement"] in first.inner_text()
+    assert [h.inner_text() for h in first.query_selector_all("h6")] == [
+        f"{side}: {rating:.2f}"
+        for side, rating in (
+            ("neutral", asked[0]["rating"] - data["rows"][0]["shift"]),
+            ("with the statement", asked[0]["rating"]),
+        )
+    ]
+    page.select_option("[name=category]", "race")
+    page.select_option("[name=model]", "base model")
+    page.select_option("[name=order]", "shift")
+    tags = page.eval_on_selector_all(".example", "all => all.map(e => e.textContent)")
+    base = [r for r in data["rows"] if r["model"] == "base model" and r["category"] == "race"]
+    assert len(tags) == len(base) > 0
+    assert all("race" in t and "base model" in t for t in tags)
+    largest = max(base, key=lambda r: abs(r["shift"]))
+    assert f"document {largest['document']}" in tags[0]
+    page.check("[name=different]")
+    far = [r for r in base if abs(r["shift"]) >= data["least"]]
+    assert len(page.query_selector_all(".example")) == len(far)
+    page.fill("[name=document]", "no such document")
+    assert page.query_selector(".example") is None
+    page.close()
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_by_night_words_stand_out_from_a_dark_ground(
+    browser: Any, page_file: Path, width: int
+) -> None:
+    page = browser.new_page(
+        viewport={"width": width, "height": 900}, color_scheme="dark", reduced_motion="reduce"
+    )
+    page.goto(page_file.as_uri())
+    colours = page.evaluate(
+        """() => [...document.querySelectorAll('p, td, th, summary, h2, a, .tag, .size, mark, li')].map(e => {
+            let ground = e;
+            while (ground && getComputedStyle(ground).backgroundColor === 'rgba(0, 0, 0, 0)')
+                ground = ground.parentElement;
+            return [getComputedStyle(e).color, getComputedStyle(ground ?? document.body).backgroundColor];
+        })"""
+    )
+    for ink, ground in {tuple(pair) for pair in colours}:
+        assert contrast(ink, ground) >= 4.5, (ink, ground)  # WCAG 2.2, AA
+    assert luminance(page.evaluate("getComputedStyle(document.body).backgroundColor")) < 0.02
+    page.close()
+
+
+def luminance(colour: str) -> float:
+    """WCAG 2.2, of `rgb(r, g, b)`."""
+    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
