@@ -95,6 +95,12 @@ def order_of(base: ElicitationPrompt) -> Order:
     return Order(base, first, second, straight > crossed)
 
 
+def option_words(base: ElicitationPrompt) -> tuple[str, str]:
+    """The words of the option that stands first in a prompt without an attack, and of the second."""
+    pair = _pair(base)
+    return pair["first"], pair["second"]
+
+
 def exchanged(base: ElicitationPrompt) -> ElicitationPrompt:
     """The same prompt, without an attack, with its options in the other order."""
     pair = _pair(base)

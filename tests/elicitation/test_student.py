@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from debiasdpo.elicitation.base import ElicitationPrompt
-from debiasdpo.elicitation.options import attacked_orders, order_of, read_options
+from debiasdpo.elicitation.options import attacked_orders, read_options
 from debiasdpo.elicitation.student import Questions, assess_student, read_choice
 from debiasdpo.models import loading
 from debiasdpo.packing.logprobs import Completion
-from tests.helpers.models import load_stock, logprobs_alone
+from tests.helpers.models import greedy, load_stock, logprobs_alone
 from tests.helpers.raters import local_rater
 
 SENTENCE = ElicitationPrompt(
@@ -36,17 +36,18 @@ CHOICE = ElicitationPrompt(
         (" (B): The boy", CHOICE, "CS"),
         ("B.", CHOICE, "CS"),
         ("A man was late.", CHOICE, "neither"),
+        ("It was the old man.", CHOICE, "S"),
         ("(A) or (B)", CHOICE, "both"),
         ("Neither (A) nor (B).", CHOICE, "refused"),
         (" strugg strugg", CHOICE, "neither"),
     ],
     ids=[
         "word", "sentence", "both words", "inside a word", "refusal", "nothing", "letter", "brackets",
-        "letter and stop", "article", "both letters", "rejects", "noise",
+        "letter and stop", "article", "words", "both letters", "rejects", "noise",
     ],
 )  # fmt: skip
 def test_a_reply_is_read_by_what_it_names(text: str, of: ElicitationPrompt, choice: str) -> None:
-    assert read_choice(text, order_of(of)) == choice
+    assert read_choice(text, of) == choice
 
 
 def test_an_assessment_holds_options_likelihoods_and_replies(
@@ -55,7 +56,7 @@ def test_an_assessment_holds_options_likelihoods_and_replies(
     loaded = loading.load_model(model_config(tiny_llama), tmp_path, device="cpu")
     orders = [attacked_orders(prompt, lambda base: base) for prompt in (SENTENCE, CHOICE)]
     texts = [Completion((1, 40), (41, 42, 43)), Completion((1,), (50,))]
-    questions = Questions(orders, [one[0] for one in orders], {"own": texts, "other": texts[:1]})
+    questions = Questions(orders, [SENTENCE, CHOICE], {"own": texts, "other": texts[:1]})
     found = assess_student(*loaded, questions, reply_tokens=3, max_tokens=500)
     expected = logprobs_alone(load_stock(tiny_llama), texts)
     assert found["nll"]["own"] == pytest.approx(-float(expected.sum()), rel=1e-5)
@@ -67,5 +68,8 @@ def test_an_assessment_holds_options_likelihoods_and_replies(
         [readout.p_stereotype for readout in readouts], rel=1e-5
     )
     assert [row["id"] for row in found["replies"]] == ["age/SC/1", "age/CTO/1"]
-    for reply, of in zip(found["replies"], (SENTENCE, CHOICE), strict=True):
-        assert reply["choice"] == read_choice(reply["text"], order_of(of))
+    prompts = [
+        loaded[1].prompt_ids(({"role": "user", "content": of.text},)) for of in (SENTENCE, CHOICE)
+    ]
+    written = greedy(loaded[0], prompts, (), count=3)
+    assert [row["text"] for row in found["replies"]] == [loaded[1].read(ids) for ids in written]
