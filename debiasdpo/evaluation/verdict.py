@@ -227,7 +227,10 @@ def _needed(beyond: Figure, count: Count, spread: Figure) -> str:
     if spread.mean == 0:
         return "It gives every document the same rating, so that there is no spread to hold it against."
     if beyond.low is None or beyond.high is None:
-        return "There is no interval: that takes an audited placebo, and documents of 2 groups or more."
+        return (
+            "There is no interval: that takes an audited placebo, documents of 2 groups or more, and metrics of"
+            " this version (the same command measures again)."
+        )
     documents, groups, _ = count
     if documents is None or groups is None:
         return "More documents would tell."
