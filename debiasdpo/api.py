@@ -128,7 +128,7 @@ def audit(
         }
         _change(composed, changes)
         checked = build(composed)  # mistakes in the arguments, before documents are looked at
-        found = given_documents(documents, rubrics_of(checked.data))
+        found = given_documents(documents, rubrics_of(checked.documents))
         _change(composed, {"data.path": str(_write(found, folder))})
         config = build_job(composed, rater_given=True)
         choices = Choices(model["name"], "documents")

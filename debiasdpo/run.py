@@ -31,7 +31,7 @@ The same command goes on from what is finished. With -m, a sweep: one job for ea
 
   debiasdpo run                                     SmolLM2 on a CPU, simulated documents
   debiasdpo run model=qwen7b context=experience     a model of the paper's, on a GPU
-  debiasdpo run -m method=debiasing_dpo,sft seed=0,1,2 cluster=slurm
+  debiasdpo run task=elicitation judge=openai       stereotypes drawn out of it, in place of ratings
   debiasdpo run data=table data.path=essays.csv 'data.rubrics={clarity:{question:"Clear?",low:1,high:5}}'
 
 Groups, each a folder of conf/ with a file an option:

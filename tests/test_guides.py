@@ -37,8 +37,8 @@ def test_the_essays_are_read_as_the_guide_says(
 
     monkeypatch.chdir(ROOT)
     config = build(OmegaConf.create(essays))
-    corpus.write(config.data, config.seed, tmp_path)
-    parts = corpus.open_corpus(tmp_path, corpus.rubrics_of(config.data)).parts
+    corpus.write(config.documents, config.seed, tmp_path)
+    parts = corpus.open_corpus(tmp_path, corpus.rubrics_of(config.documents)).parts
     assert sum(len(part) for part in parts.values()) == 40
     assert len({d.group for part in parts.values() for d in part}) == 20
     for part in parts.values():

@@ -17,6 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError, create_model
 
 from debiasdpo.config.checks import CHECKS
+from debiasdpo.config.data import DataConfig
+from debiasdpo.config.elicitation_checks import ELICITATION_CHECKS
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.problems import describe
 from debiasdpo.config.quoting import quoted
@@ -27,7 +29,8 @@ Check = Callable[..., Iterable[str]]  # takes sections by name; yields problems
 
 
 def build(config: DictConfig, checks: Sequence[Check] = ()) -> JobConfig:
-    """The job, checked by `CHECKS` and the given checks. Raises `UserError` with all problems found."""
+    """The job, checked by `CHECKS`, `ELICITATION_CHECKS` and the given checks. Raises `UserError` with all
+    problems found."""
     try:
         missing = sorted(OmegaConf.missing_keys(config))
         problems = [f"{key}: required; set {key}=VALUE" for key in missing]
@@ -53,7 +56,8 @@ def build(config: DictConfig, checks: Sequence[Check] = ()) -> JobConfig:
         sections = _valid_sections(json.loads(text))
     incomplete = {re.split(r"[.\[]", key)[0] for key in missing}
     problems += _cross_checks(
-        {n: s for n, s in sections.items() if n not in incomplete}, (*CHECKS, *checks)
+        {n: s for n, s in sections.items() if n not in incomplete},
+        (*CHECKS, *ELICITATION_CHECKS, *checks),
     )
     if problems:
         raise UserError(_report(problems))
@@ -116,6 +120,8 @@ def _valid_sections(plain: Mapping[str, Any]) -> dict[str, Any]:
 def _cross_checks(sections: Mapping[str, Any], checks: Sequence[Check]) -> list[str]:
     """What needs more than one key, or a look at the disk, but no model."""
     problems: list[str] = []
+    if isinstance(data := sections.get("data"), DataConfig):
+        sections = {**sections, "documents": data}
     for check in checks:
         needed = inspect.signature(check).parameters
         if needed.keys() <= sections.keys():

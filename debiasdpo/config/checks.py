@@ -1,6 +1,7 @@
 """What is checked of a configuration beyond its types: its keys against each other.
 
-Each check takes the sections it needs, by name, and runs where those are valid. It needs nothing but the
+Each check takes the sections it needs, by name, and runs where those are valid; `documents` is the section of
+`data` where that is a source of documents. It needs nothing but the
 configuration: what also needs a look at the machine is in `jobs.checks`.
 """
 
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
     from debiasdpo.config.train import TrainConfig
 
 
-def _names(context: "ContextConfig", data: "AnyDataConfig") -> Iterable[str]:
-    for key, names in (("context.categories", context.categories), ("data.rubrics", data.rubrics)):
+def _names(context: "ContextConfig", documents: "AnyDataConfig") -> Iterable[str]:
+    for key, names in (
+        ("context.categories", context.categories),
+        ("data.rubrics", documents.rubrics),
+    ):
         yield from (f"{key}: {problem}" for problem in name_problems(names))
 
 
@@ -118,11 +122,11 @@ def _training_categories(method: "MethodConfig", context: "ContextConfig") -> It
         yield "context.train: no category to train on; set context=experience, or method=none"
 
 
-def _training_parts(method: "MethodConfig", data: "AnyDataConfig") -> Iterable[str]:
+def _training_parts(method: "MethodConfig", documents: "AnyDataConfig") -> Iterable[str]:
     if not method.trains:
         return
     for part in ("train", "validation"):
-        if getattr(data.split, part) == 0:
+        if getattr(documents.split, part) == 0:
             yield (
                 f"data.split.{part}: must be above 0 for training, got 0"
                 " (method=none only audits and needs the test part alone)"
@@ -198,7 +202,7 @@ def _asked_of_endpoints(
 
 
 def _calibration(
-    rate: "RateConfig", method: "MethodConfig", data: "AnyDataConfig"
+    rate: "RateConfig", method: "MethodConfig", documents: "AnyDataConfig"
 ) -> Iterable[str]:
     if rate.calibration == "none":
         return
@@ -212,15 +216,15 @@ def _calibration(
             "rate.calibration: a head is fitted on the scores of the training documents itself, and would be"
             " calibrated on what it has learnt by heart; set rate.calibration=none"
         )
-    if data.split.train == 0:
+    if documents.split.train == 0:
         yield (
             "rate.calibration: is fitted on the train part, and data.split.train is 0; raise it, or set"
             " rate.calibration=none"
         )
 
 
-def _skill_matched(audit: "AuditConfig", data: "AnyDataConfig") -> Iterable[str]:
-    if audit.skill_matched and data.split.validation == 0:
+def _skill_matched(audit: "AuditConfig", documents: "AnyDataConfig") -> Iterable[str]:
+    if audit.skill_matched and documents.split.validation == 0:
         yield (
             "audit.skill_matched: needs documents of the validation part, and data.split.validation is 0;"
             " raise it, or set audit.skill_matched=false"

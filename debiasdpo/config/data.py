@@ -307,7 +307,4 @@ class TalkmovesConfig(DataConfig):
         return self
 
 
-AnyDataConfig = Annotated[
-    SimulatedConfig | TalkmovesConfig | NcteConfig | TableConfig,
-    Field(discriminator="source"),
-]
+AnyDataConfig = SimulatedConfig | TalkmovesConfig | NcteConfig | TableConfig

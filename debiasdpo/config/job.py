@@ -7,7 +7,16 @@ from pydantic import Field
 
 from debiasdpo.config.cluster import ClusterConfig
 from debiasdpo.config.context import PLACEBO, ContextConfig
-from debiasdpo.config.data import AnyDataConfig
+from debiasdpo.config.data import AnyDataConfig, DataConfig
+from debiasdpo.config.elicitation import (
+    AnyJudgeConfig,
+    AnyPromptsConfig,
+    ElicitationConfig,
+    LocalJudge,
+    NoJudge,
+    PromptsConfig,
+    SelfJudge,
+)
 from debiasdpo.config.method import LossConfig, MethodConfig
 from debiasdpo.config.model import AnyModelConfig, ModelConfig
 from debiasdpo.config.rate import BatchingConfig, PromptConfig, RateConfig
@@ -33,16 +42,19 @@ class PlanConfig(Section):
     gpu_memory_gb: Positive | None  # of a GPU; None: not compared
 
 
+Task = Literal["rubric_rating", "elicitation"]
+
+
 class JobConfig(Section):
     """One job: one model, its training contexts, one method, one seed."""
 
-    task: Literal["rubric_rating"]
+    task: Task
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     output_dir: Text
     gpu_hour_price: NonNegative | None
     model: AnyModelConfig
     context: ContextConfig
-    data: AnyDataConfig
+    data: Annotated[AnyDataConfig | AnyPromptsConfig, Field(discriminator="source")]
     method: MethodConfig
     loss: LossConfig
     train: TrainConfig
@@ -50,6 +62,8 @@ class JobConfig(Section):
     rate: RateConfig
     batching: BatchingConfig
     audit: AuditConfig
+    judge: AnyJudgeConfig
+    elicitation: ElicitationConfig
     tracker: TrackerConfig
     cluster: ClusterConfig
     plan: PlanConfig
@@ -59,6 +73,34 @@ class JobConfig(Section):
         """The section of local weights; only for jobs that have them."""
         assert isinstance(self.model, ModelConfig)
         return self.model
+
+    @property
+    def elicits(self) -> bool:
+        """Whether it asks prompts that elicit, and rates no documents."""
+        return self.task == "elicitation"
+
+    @property
+    def documents(self) -> AnyDataConfig:
+        """The section of documents; only for jobs that rate some."""
+        assert isinstance(self.data, DataConfig)
+        return self.data
+
+    @property
+    def prompts(self) -> AnyPromptsConfig:
+        """The section of prompts; only for jobs that elicit."""
+        assert isinstance(self.data, PromptsConfig)
+        return self.data
+
+    @property
+    def of_judge(self) -> "JobConfig | None":
+        """The job with its judge as its model, whose replies are short and not drawn; None without one."""
+        if isinstance(self.judge, NoJudge):
+            return None
+        drawn = None if self.rate.temperature is None else 0.0  # null for models that take none
+        told = {"temperature": drawn, "top_p": 1.0, "max_new_tokens": self.elicitation.judge_tokens}
+        judge = self.judge.model if isinstance(self.judge, LocalJudge) else self.judge
+        model = self.model if isinstance(judge, SelfJudge) else judge
+        return self.model_copy(update={"model": model, "rate": self.rate.model_copy(update=told)})
 
     @property
     def rates_twice(self) -> bool:

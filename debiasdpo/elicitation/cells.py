@@ -67,7 +67,7 @@ def tally(items: Iterable[Labelled]) -> Tally:
     for item in items:
         if item.label is not None:
             labels[item.label] += 1
-        elif item.status in ("ok", "refused"):
+        elif item.status in ("ok", "cut", "refused"):
             unread += 1
         else:
             failed += 1

@@ -170,5 +170,5 @@ def distrust(name: str, found: Agreement, min_kappa: float) -> str | None:
     also = f"; {unread} of its answers could not be read" if unread else ""
     return (
         f"the judge {name} agrees with people too little: kappa {found.kappa:.3f} on {found.n} replies of the"
-        f" control set, judge.min_kappa={points(min_kappa)}{also}"
+        f" control set, elicitation.min_kappa={points(min_kappa)}{also}"
     )

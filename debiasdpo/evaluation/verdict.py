@@ -228,8 +228,8 @@ def _needed(beyond: Figure, count: Count, spread: Figure) -> str:
         return "It gives every document the same rating, so that there is no spread to hold it against."
     if beyond.low is None or beyond.high is None:
         return (
-            "There is no interval: that takes an audited placebo, documents of 2 groups or more, and metrics of"
-            " this version (the same command measures again)."
+            "There is no interval: that takes an audited placebo, documents of 2 groups or more, and metrics"
+            " of this version (the same command measures again)."
         )
     documents, groups, _ = count
     if documents is None or groups is None:

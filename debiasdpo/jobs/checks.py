@@ -5,6 +5,7 @@ Checks of keys against each other are in `config.checks`; all problems come in o
 
 import importlib.util
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +15,12 @@ from omegaconf import DictConfig
 from debiasdpo.cluster import processes
 from debiasdpo.config.build import build
 from debiasdpo.config.checks import grammar_problems
+from debiasdpo.config.elicitation import AnyJudgeConfig, LocalJudge, PromptsConfig
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import AnyModelConfig, EndpointConfig, ModelConfig
 from debiasdpo.documents.corpus import source_files
+from debiasdpo.elicitation.attacks import choose
+from debiasdpo.elicitation.prompts import prompt_files
 from debiasdpo.errors import UserError
 from debiasdpo.models.checks import check_model
 from debiasdpo.prompts.generated import train_statements
@@ -25,6 +29,8 @@ from debiasdpo.storage.files import user_path
 if TYPE_CHECKING:
     from debiasdpo.config.context import ContextConfig
     from debiasdpo.config.data import AnyDataConfig
+    from debiasdpo.config.elicitation import AnyPromptsConfig, ElicitationConfig
+    from debiasdpo.config.job import Task
     from debiasdpo.config.method import MethodConfig
     from debiasdpo.config.train import TrainConfig
 
@@ -35,7 +41,7 @@ def build_job(
     """The checked job. Raises `UserError` with all problems found. `rater_given`: a rater from Python rates
     in place of the configured model. `only_planned`: nothing is sent, so that no key is needed."""
     checks = CHECKS if rater_given else (*CHECKS, _can_rate)
-    return build(composed, checks if only_planned else (*checks, _has_key))
+    return build(composed, checks if only_planned else (*checks, _has_key, _judge_has_key))
 
 
 def _can_rate(model: AnyModelConfig) -> Iterable[str]:
@@ -47,34 +53,72 @@ def _can_rate(model: AnyModelConfig) -> Iterable[str]:
 
 
 def _model_files(model: AnyModelConfig) -> Iterable[str]:
+    return _weights_here("model", model)
+
+
+def _judge_files(task: "Task", judge: AnyJudgeConfig) -> Iterable[str]:
+    if task == "elicitation" and isinstance(judge, LocalJudge):
+        yield from _weights_here("judge", judge.model)
+
+
+def _weights_here(role: str, model: AnyModelConfig) -> Iterable[str]:
     if not isinstance(model, ModelConfig):
         return ()
     if importlib.util.find_spec("torch") is None:
-        return ["model.kind: local weights need packages: pip install 'debiasdpo[train]'"]
-    return check_model(model)
+        return [f"{role}.kind: local weights need packages: pip install 'debiasdpo[train]'"]
+    return [re.sub(r"^model\.", f"{role}.", problem) for problem in check_model(model)]
 
 
 def _endpoint(model: AnyModelConfig) -> Iterable[str]:
+    return _endpoint_package("model", model)
+
+
+def _judge_endpoint(task: "Task", judge: AnyJudgeConfig) -> Iterable[str]:
+    if task == "elicitation":
+        yield from _endpoint_package("judge", judge)
+
+
+def _endpoint_package(role: str, model: AnyModelConfig | AnyJudgeConfig) -> Iterable[str]:
     if isinstance(model, EndpointConfig) and importlib.util.find_spec("openai") is None:
-        yield "model.kind: an endpoint needs packages: pip install 'debiasdpo[endpoint]'"
+        yield f"{role}.kind: an endpoint needs packages: pip install 'debiasdpo[endpoint]'"
 
 
 def _has_key(model: AnyModelConfig) -> Iterable[str]:
+    return _key_of("model", model)
+
+
+def _judge_has_key(task: "Task", judge: AnyJudgeConfig) -> Iterable[str]:
+    if task == "elicitation":
+        yield from _key_of("judge", judge)
+
+
+def _key_of(role: str, model: AnyModelConfig | AnyJudgeConfig) -> Iterable[str]:
     if not isinstance(model, EndpointConfig):
         return
     name = model.api_key_env
     if name is not None and not os.environ.get(name, "").strip():
         yield (
-            f"model.api_key_env: the environment has no {name}; export it with the key of {model.base_url},"
-            " or set model.api_key_env=null where none is needed"
+            f"{role}.api_key_env: the environment has no {name}; export it with the key of {model.base_url},"
+            f" or set {role}.api_key_env=null where none is needed"
         )
 
 
-def _data_files(data: "AnyDataConfig") -> Iterable[str]:
+def _data_files(data: "AnyDataConfig | AnyPromptsConfig") -> Iterable[str]:
     try:
-        source_files(data)
+        if isinstance(data, PromptsConfig):
+            prompt_files(data)
+        else:
+            source_files(data)
     except UserError as error:
         yield from str(error).split("\n")
+
+
+def _attack_names(task: "Task", elicitation: "ElicitationConfig") -> Iterable[str]:
+    if task == "elicitation" and elicitation.attacks == "generated":
+        try:
+            choose(elicitation.variants)
+        except UserError as error:
+            yield f"elicitation.variants: {error}"
 
 
 def _output_folder(output_dir: str) -> Iterable[str]:
@@ -128,8 +172,11 @@ def _generated_statements(context: "ContextConfig", seed: int) -> Iterable[str]:
 CHECKS = (
     _generated_statements,
     _model_files,
+    _judge_files,
     _endpoint,
+    _judge_endpoint,
     _data_files,
+    _attack_names,
     _output_folder,
     _engine,
     _attention_here,

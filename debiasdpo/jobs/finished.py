@@ -126,6 +126,10 @@ def open_run(folder: str | Path) -> Run:
             f"{path}: config.yaml is not one that this version reads ({place}: {first['msg']}). Run the same"
             " command again with this version."
         ) from error
+    if config.elicits:
+        raise UserError(
+            f"{path} is a run of task={config.task}, which rated no documents; give one that did"
+        )
     changes: dict[str, Any] = {}
     if path.parent.name == "runs":  # wherever it was made
         changes["output_dir"] = str(path.parent.parent)

@@ -5,9 +5,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from debiasdpo.config.data import DataConfig
+from debiasdpo.config.elicitation import LocalJudge, NoJudge, SelfJudge
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import EndpointConfig, ModelConfig
 from debiasdpo.documents.corpus import files_identity, source_files
+from debiasdpo.elicitation.prompts import prompt_files
 from debiasdpo.jobs.run_folder import RunFolder
 from debiasdpo.models.source import pinned, source_identity
 from debiasdpo.redaction import mask_known, redact
@@ -20,6 +23,14 @@ _NO_MATTER: Any = {
     "batching": {"shards"},
     "audit": {"max_cost"},
     "model": {"api_key_env", "batch", "concurrency", "device", "timeout_s"},
+}
+# The same, and sections that belong to the other task.
+_NO_MATTER_TO_RATING: Any = {**_NO_MATTER, "judge": True, "elicitation": True}
+_NO_MATTER_TO_ELICITING: Any = {
+    **_NO_MATTER,
+    **dict.fromkeys(("context", "method", "loss", "train", "prompt"), True),
+    "audit": {"categories", "max_cost", "skill_matched", "statements"},
+    "judge": _NO_MATTER["model"],
 }
 
 _LONGEST_TITLE = 120  # bytes of a run folder's name before its key; file systems take 255
@@ -41,8 +52,14 @@ class Choices(NamedTuple):
                 "model_path": getattr(config.model, "path", None),
                 "data": self.data,
                 "data_path": getattr(config.data, "path", None),
-                "method": config.method.name,
-                "context": list(config.context.train_categories),
+                **(
+                    {"judge": judged_by(config)}
+                    if config.elicits
+                    else {
+                        "method": config.method.name,
+                        "context": list(config.context.train_categories),
+                    }
+                ),
             }
         )
         return choices
@@ -73,7 +90,12 @@ def identify(config: JobConfig, choices: Choices) -> Identity:
     and the key behind it tells apart what is named alike."""
     key = fingerprint({**_decisive(config), "choices": list(choices)})
     chosen = (name.replace("_", "-") for name in choices)  # _ stands between names
-    names = *chosen, trained(config), config.method.name, f"s{config.seed}"
+    what = (
+        ("elicitation", judged_by(config).replace("_", "-"))
+        if config.elicits
+        else (trained(config), config.method.name)
+    )
+    names = *chosen, *what, f"s{config.seed}"
     title = re.sub(r"[^\w.+-]+", "-", "_".join(names))
     title = title.encode()[:_LONGEST_TITLE].decode(errors="ignore")
     return Identity(key, output_folder(config) / "runs" / f"{title}_{key[:8]}")
@@ -85,7 +107,8 @@ def settings_key(config: JobConfig) -> str:
 
 
 def _decisive(config: JobConfig) -> dict[str, Any]:
-    return config.model_dump(mode="json", exclude=_NO_MATTER)
+    unread = _NO_MATTER_TO_ELICITING if config.elicits else _NO_MATTER_TO_RATING
+    return config.model_dump(mode="json", exclude=unread)
 
 
 def finished(config: JobConfig, choices: Choices) -> Path | None:
@@ -111,7 +134,18 @@ def sources(config: JobConfig) -> dict[str, object]:
     if isinstance(config.model, ModelConfig):
         path, revision = config.model.path, config.model.revision
         model = source_identity(path, revision, cache_folder(config))
-    return {"data": files_identity(source_files(config.data)), "model": model}
+    found: dict[str, object] = {"data": files_identity(data_files(config)), "model": model}
+    if config.elicits and isinstance(config.judge, LocalJudge):
+        judge = config.judge
+        found["judge"] = source_identity(judge.path, judge.revision, cache_folder(config))
+    return found
+
+
+def data_files(config: JobConfig) -> list[Path]:
+    """The files that `data` names; a `UserError` where they are not there."""
+    if isinstance(config.data, DataConfig):
+        return source_files(config.data)
+    return prompt_files(config.data)
 
 
 def contents(config: JobConfig) -> dict[str, str]:
@@ -126,17 +160,28 @@ def inputs_key(key: str, contents: Mapping[str, str]) -> str:
     return fingerprint({"config": key, **contents})
 
 
+def judged_by(config: JobConfig) -> str:
+    """The judge, as a folder's name and tables have it."""
+    judge = config.judge
+    if isinstance(judge, NoJudge | SelfJudge):
+        return {"none": "no judge", "self": "itself"}[judge.kind]
+    name = judge.name if isinstance(judge, EndpointConfig) else judge.path
+    return mask_known(re.split(r"[/\\]", name.rstrip("/\\"))[-1])
+
+
 def trained(config: JobConfig) -> str:
     """The categories trained on, as a folder's name has them."""
     return "+".join(config.context.train_categories)
 
 
 def pinned_job(config: JobConfig) -> JobConfig:
-    """The job with its model `pinned`, in all its processes."""
-    model = config.model
-    if not isinstance(model, ModelConfig):
-        return config
-    return config.model_copy(update={"model": pinned(model)})
+    """The job with its model, and its judge, `pinned`, in all its processes."""
+    update: dict[str, object] = {}
+    if isinstance(config.model, ModelConfig):
+        update["model"] = pinned(config.model)
+    if config.elicits and isinstance(judge := config.judge, LocalJudge):
+        update["judge"] = judge.model_copy(update={"revision": pinned(judge.model).revision})
+    return config.model_copy(update=update)
 
 
 def output_folder(config: JobConfig) -> Path:

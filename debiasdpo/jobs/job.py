@@ -1,5 +1,6 @@
 """What the stages of one job share: its configuration, its files, and its rater."""
 
+import functools
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ class Job:
     costs: dict[str, Cost] = field(default_factory=dict)  # of each stage, when it was made
     asked: dict[str, Path] = field(default_factory=dict)  # rows of each stage that asks a rater
     _raters: dict[Path | None, Rater] = field(default_factory=dict)
+    _judge: Rater | None = None
     _stage: dict[str, Any] = field(default_factory=dict)  # the one at work: name, since, before
     _spent: Callable[[], None] = lambda: None  # notes what it has cost so far
 
@@ -53,10 +55,22 @@ class Job:
             self._raters[weights] = rater
         return self._raters[weights]
 
+    def judge(self) -> Rater:
+        """The configured judge, which may be the job's rater itself; only for jobs that have one."""
+        config = self.config.of_judge
+        assert config is not None
+        if config.model == self.config.model:
+            return self.rater()
+        if self._judge is None:
+            held = functools.cache(lambda: hold_model(config, self.store.root))
+            self._judge = configured_rater(config, held, None)
+        return self._judge
+
     def close(self) -> None:
         """Give back what its own raters hold."""
-        for rater in self._raters.values():
-            if self.given is None and isinstance(rater, Closing):
+        own = [] if self.given is not None else [*self._raters.values()]
+        for rater in (*own, self._judge):
+            if isinstance(rater, Closing):
                 rater.close()
 
     def make(

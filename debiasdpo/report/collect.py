@@ -78,6 +78,11 @@ class Run:
         return found if isinstance(found, int) else None
 
     @property
+    def elicits(self) -> bool:
+        """Whether it is of task=elicitation, and not of rubric_rating."""
+        return self.config.get("task") == "elicitation"
+
+    @property
     def source(self) -> str:
         return _source(self.config)
 
@@ -112,9 +117,10 @@ def read_run(folder: Path) -> Run:
     config = read_mapping(folder / "config.yaml", notes)
     state = state_of(status)
     metrics = read_mapping(folder / "metrics.json", notes) if state == "finished" else {}
+    elicits = config.get("task") == "elicitation"
     for file, known, needed in (
         ("config.yaml", config, _SECTIONS),
-        ("metrics.json", metrics, _METRICS),
+        ("metrics.json", metrics, set() if elicits else _METRICS),
     ):
         if known and not needed <= known.keys():
             note(notes, f"{file} is incomplete")

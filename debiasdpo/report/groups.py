@@ -108,11 +108,11 @@ class Group:
 
 
 def group_runs(runs: Iterable[Run]) -> list[Group]:
-    """The groups of all finished runs, in the order that tables show them."""
+    """The groups of all finished runs that rated, in the order that tables show them."""
     families: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
     beside: dict[tuple[str, str], list[Run]] = defaultdict(list)  # in one figure
     for run in runs:
-        if run.state == "finished" and run.metrics:
+        if run.state == "finished" and run.metrics and not run.elicits:
             trained = run.trained if run.changed else ()
             families[run.model, run.data, method_order(run.method), trained].append(run)
             beside[run.model, run.data].append(run)

@@ -43,8 +43,8 @@ def _style(config: JobConfig, positions: tuple[ContextPosition, ...]) -> PromptS
         system = template.system_message(thinking=config.rate.thinks)
     instruction = config.prompt.instruction_for(config.rate.format)
     assert instruction is not None  # one of `config.checks`
-    instruction = instruction.replace("{about}", config.data.about)
-    heading = config.data.heading
+    instruction = instruction.replace("{about}", config.documents.about)
+    heading = config.documents.heading
     return PromptStyle(
         heading, instruction, position, system=system, positions=positions, seed=config.seed
     )

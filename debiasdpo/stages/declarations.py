@@ -30,20 +30,15 @@ from debiasdpo.stages.workload import Workload
 from debiasdpo.storage.packages import installed
 
 
-def stages_of(config: JobConfig) -> tuple[Stage, ...]:
-    """The stages of a job, in their order."""
-    return tuple(stage for stage in ALL if stage.needed(config))
-
-
 def _scales(config: JobConfig) -> dict[str, list[float]]:
-    return {name: list(r.scale) for name, r in rubrics_of(config.data).items()}
+    return {name: list(r.scale) for name, r in rubrics_of(config.documents).items()}
 
 
 def _documents_settings(config: JobConfig) -> dict[str, object]:
     return {
-        "data": config.data.model_dump(mode="json"),
+        "data": config.documents.model_dump(mode="json"),
         "seed": config.seed,
-        "files": files_identity(source_files(config.data)),
+        "files": files_identity(source_files(config.documents)),
         "reading": 1,  # raise it when documents are read, split or ordered differently
     }
 
@@ -151,7 +146,7 @@ def _calibrates(config: JobConfig) -> bool:
 
 def _metrics_settings(config: JobConfig) -> dict[str, object]:
     return {
-        "rubrics": {n: r.model_dump(mode="json") for n, r in rubrics_of(config.data).items()},
+        "rubrics": {n: r.model_dump(mode="json") for n, r in rubrics_of(config.documents).items()},
         "audit": config.audit.model_dump(mode="json", exclude={"max_cost"}),
         "train_categories": config.context.train_categories,
         "seed": config.seed,

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 def load_documents(job: Job) -> SplitCorpus:
     """documents.jsonl: every document with its part; rows that were left out are counted."""
-    config = job.config.data
+    config = job.config.documents
     with job.store.stage(LOAD.store, LOAD.inputs(job.config)) as stage:
 
         def work() -> list[str]:

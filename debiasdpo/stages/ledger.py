@@ -11,42 +11,69 @@ from debiasdpo.raters.endpoint.prices import BATCH, PriceList
 from debiasdpo.raters.endpoint.probe import load
 from debiasdpo.raters.endpoint.rater import REPLIES, replies_folder
 from debiasdpo.raters.endpoint.response import Usage
+from debiasdpo.stages.elicitation import JUDGED
 from debiasdpo.storage.files import JsonlFile, write_json
+
+JUDGED_TITLES = {stage.title for stage in JUDGED}
 
 
 def write_ledger(job: Job, asked: Mapping[str, Path]) -> dict[str, float]:
     """Write it, and return its keys of metrics.json; {} where no endpoint was asked. `asked`: the rows of
     each stage, by title. A stage that another job made counts with what it took then: together, what this
-    result costs from nothing. Replies that were asked for again are in the replies' own files alone."""
-    model = job.config.model
-    if not isinstance(model, EndpointConfig):
+    result costs from nothing. Replies that were asked for again are in the replies' own files alone.
+
+    What a judge at an endpoint cost stands below `judge`, in the same words."""
+    judge = job.config.of_judge
+    own = [
+        t
+        for t in asked
+        if judge is None or judge.model == job.config.model or t not in JUDGED_TITLES
+    ]
+    ledgers = {
+        role: _ledger(job, config, {title: asked[title] for title in titles})
+        for role, config, titles in (
+            ("model", job.config.model, own),
+            ("judge", judge and judge.model, [title for title in asked if title not in own]),
+        )
+        if titles and isinstance(config, EndpointConfig)
+    }
+    if not ledgers:
         return {}
+    whole = dict(ledgers.get("model", {}))
+    if "judge" in ledgers:
+        whole["judge"] = ledgers["judge"]
+    write_json(job.run.folder / "ledger.json", whole)
+    if any(ledger["dollars"] is None for ledger in ledgers.values()):
+        return {}
+    found = {"cost/dollars": sum(ledger["dollars"] for ledger in ledgers.values())}
+    if job.config.elicits:
+        found |= {f"cost/{role}/dollars": ledger["dollars"] for role, ledger in ledgers.items()}
+    elif (per := ledgers["model"]["dollars_per_1000_ratings"]) is not None:
+        found["cost/dollars_per_1000_ratings"] = per
+    for ledger in ledgers.values():
+        found |= {f"cost/{t}/dollars": stage["dollars"] for t, stage in ledger["stages"].items()}
+    return found
+
+
+def _ledger(job: Job, model: EndpointConfig, asked: Mapping[str, Path]) -> dict[str, Any]:
+    """Of one model. `dollars` is None where no price is known, or an endpoint told no usage."""
     prices = PriceList(model)
     models: Counter[str] = Counter()
     stages = {title: _stage(JsonlFile(file), prices, models) for title, file in asked.items()}
     ratings = sum(stage["rows"] for stage in stages.values())
     dollars = sum(stage["dollars"] for stage in stages.values())
     known = prices.source is not None and not any(s["without_usage"] for s in stages.values())
-    per_1000 = 1000 * dollars / ratings if known and ratings else None
     probes = sorted((replies_folder(job.store.root / REPLIES, model) / "probes").glob("*.json"))
-    write_json(
-        job.run.folder / "ledger.json",
-        {
-            "model": model.name,
-            "base_url": model.base_url,
-            "answered": dict(models.most_common()),
-            "prices": prices.source,
-            "stages": stages,
-            "dollars": dollars if known else None,
-            "dollars_per_1000_ratings": per_1000,
-            "takes": [found.table for found in map(load, probes) if found is not None],
-        },
-    )
-    if not known:
-        return {}
-    each = {f"cost/{title}/dollars": stage["dollars"] for title, stage in stages.items()}
-    per = {} if per_1000 is None else {"cost/dollars_per_1000_ratings": per_1000}
-    return {"cost/dollars": dollars, **per, **each}
+    return {
+        "model": model.name,
+        "base_url": model.base_url,
+        "answered": dict(models.most_common()),
+        "prices": prices.source,
+        "stages": stages,
+        "dollars": dollars if known else None,
+        "dollars_per_1000_ratings": 1000 * dollars / ratings if known and ratings else None,
+        "takes": [found.table for found in map(load, probes) if found is not None],
+    }
 
 
 def _stage(

@@ -12,7 +12,8 @@ from debiasdpo.evaluation.table import results_table
 from debiasdpo.evaluation.values import finite, summary
 from debiasdpo.evaluation.verdict import verdict_text
 from debiasdpo.jobs.job import Job
-from debiasdpo.stages.declarations import METRICS, stages_of
+from debiasdpo.stages.declarations import METRICS
+from debiasdpo.stages.elicitation import stages_of
 from debiasdpo.stages.ledger import write_ledger
 from debiasdpo.stages.rating import Rated
 from debiasdpo.storage.files import (
@@ -83,9 +84,20 @@ def conclude(
     weights: Path | None,
 ) -> dict[str, Any]:
     """Write metrics.json, verdict.txt and table.txt, and give the tracker summary, samples and adapter."""
+    found = settle(job, {**metrics, **{f"pairs/{what}": n for what, n in counts.items()}})
+    job.tracker.table("ratings", _samples({name: of.audited for name, of in rated.items()}))
+    if weights is not None:
+        job.tracker.adapter(weights)
+    verdict = verdict_text(found, job.config.context.categories)
+    write_text(job.run.folder / "verdict.txt", verdict)
+    write_text(job.run.folder / "table.txt", results_table(found) + "\n")
+    return found
+
+
+def settle(job: Job, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Write metrics.json, with what each stage took and cost, and stages.json; returns all metrics."""
     found = {
         **metrics,
-        **{f"pairs/{what}": count for what, count in counts.items()},
         **{f"time/{stage}_s": round(cost.seconds, 2) for stage, cost in job.costs.items()},
         **costs.cost_metrics(job.costs, job.config.gpu_hour_price),
         **write_ledger(job, job.asked),
@@ -94,12 +106,6 @@ def conclude(
     write_json(job.run.folder / "metrics.json", found)
     _write_stages(job)
     job.tracker.summary(summary(found))
-    job.tracker.table("ratings", _samples({name: of.audited for name, of in rated.items()}))
-    if weights is not None:
-        job.tracker.adapter(weights)
-    verdict = verdict_text(found, job.config.context.categories)
-    write_text(job.run.folder / "verdict.txt", verdict)
-    write_text(job.run.folder / "table.txt", results_table(found) + "\n")
     return found
 
 

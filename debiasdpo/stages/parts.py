@@ -21,6 +21,7 @@ from debiasdpo.errors import UserError
 from debiasdpo.jobs.identity import cache_folder, output_folder
 from debiasdpo.jobs.job import Job
 from debiasdpo.jobs.raters import configured_rater, hold_model
+from debiasdpo.raters.base import Rater
 from debiasdpo.stages.rating_task import RatingTask, make_part_if_free, part_store
 from debiasdpo.storage.files import fingerprint, no_progress
 from debiasdpo.storage.store import OpenStage, Store
@@ -30,7 +31,9 @@ log = logging.getLogger(__name__)
 _LOOK_S = 1.0  # between two looks at the parts of other processes
 
 
-def make(job: Job, stage: OpenStage, task: RatingTask, parts: Sequence[range]) -> None:
+def make(
+    job: Job, stage: OpenStage, task: RatingTask, parts: Sequence[range], rater: Rater
+) -> None:
     """Make the stage from its parts, with the help of all processes that can be started for it."""
     cost = NO_COST
 
@@ -38,7 +41,7 @@ def make(job: Job, stage: OpenStage, task: RatingTask, parts: Sequence[range]) -
         nonlocal cost
         stop = _call_helpers(job, task, parts)
         try:
-            cost = _make_parts(job, task, parts)
+            cost = _make_parts(job, task, parts, rater)
         finally:
             stop()
         store = part_store(task, job.store)
@@ -54,7 +57,7 @@ def make(job: Job, stage: OpenStage, task: RatingTask, parts: Sequence[range]) -
     shutil.rmtree(part_store(task, job.store).root, ignore_errors=True)
 
 
-def _make_parts(job: Job, task: RatingTask, parts: Sequence[range]) -> Cost:
+def _make_parts(job: Job, task: RatingTask, parts: Sequence[range], rater: Rater) -> Cost:
     """Make parts until all are finished. Returns what all parts cost, those of other processes included."""
     left, done, cost, elsewhere = list(parts), 0, NO_COST, 0
     total = task.index.prompts(task.whole)
@@ -64,7 +67,6 @@ def _make_parts(job: Job, task: RatingTask, parts: Sequence[range]) -> Cost:
 
     while left:
         for part in list(left):
-            rater = job.rater(task.weights)
             made = make_part_if_free(task, part, job.store, rater, progress)
             if made is not None:
                 left.remove(part)

@@ -7,13 +7,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from debiasdpo.cluster import processes
 from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.jobs.job import Job
 from debiasdpo.prompts.audit import RatingPrompts
 from debiasdpo.prompts.rendering import Request
-from debiasdpo.stages import parts
 from debiasdpo.stages.asked import Groups, mitigated_prompts, rewrite_prompts
+from debiasdpo.stages.asking import ask
 from debiasdpo.stages.calibration import calibrate
 from debiasdpo.stages.declarations import (
     CALIBRATED_BASE,
@@ -26,7 +25,7 @@ from debiasdpo.stages.declarations import (
     RATINGS_TUNED,
     REWRITES,
 )
-from debiasdpo.stages.rating_task import RatingTask, index_prompts, make_part
+from debiasdpo.stages.rating_task import RatingTask, index_prompts
 from debiasdpo.stages.stage import Stage
 from debiasdpo.storage.files import read_jsonl
 
@@ -121,19 +120,8 @@ def rate(
         declared.inputs(config, rater=dict(rater.identity)),
         index_prompts(groups, config.batching.prompts),
     )
-    with job.store.stage(declared.store, task.stage_inputs(task.whole)) as stage:
-        alone = job.given is not None  # a function cannot be sent to another process
-        pieces = task.parts(1 if alone else max(config.batching.shards, processes.size()))
-        if len(pieces) > 1:
-            parts.make(job, stage, task, pieces)
-        else:
-
-            def work() -> list[str]:
-                return make_part(task, task.whole, stage, rater, job.progress)
-
-            job.make(declared.title, stage, work)
-        job.asked[declared.title] = stage.folder / task.file
-        return stage.folder / task.file
+    job.asked[declared.title] = file = ask(job, task, rater)
+    return file
 
 
 def _rewritten(job: Job, corpus: SplitCorpus, prompts: RatingPrompts) -> Mapping[Request, str]:

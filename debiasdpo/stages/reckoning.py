@@ -16,7 +16,8 @@ from debiasdpo.models.shape import Shape, load_shape
 from debiasdpo.models.source import pinned, source_identity
 from debiasdpo.prompts.rendering import flat
 from debiasdpo.stages.asked import audited_prompts, head_prompts
-from debiasdpo.stages.declarations import FITTING, LOAD, TRAINING, stages_of
+from debiasdpo.stages.declarations import FITTING, LOAD, TRAINING
+from debiasdpo.stages.elicitation import stages_of
 from debiasdpo.stages.endpoint_work import endpoint_tokens
 from debiasdpo.stages.stage import Stage
 from debiasdpo.stages.workload import Workload, sampled
@@ -94,8 +95,8 @@ class Reckoner:
             folder = self._folder / key
             folder.mkdir()
             try:
-                write(config.data, config.seed, folder)
-                self._corpora[key] = open_corpus(folder, rubrics_of(config.data))
+                write(config.documents, config.seed, folder)
+                self._corpora[key] = open_corpus(folder, rubrics_of(config.documents))
             except UserError as error:
                 self._corpora[key] = error
         corpus: SplitCorpus = _or_raise(self._corpora[key])

@@ -16,11 +16,14 @@ from debiasdpo.jobs.frame import show
 from debiasdpo.jobs.identity import choices_of, finished, identify
 from debiasdpo.jobs.logs import set_up_logging
 from debiasdpo.redaction import mask_known
-from debiasdpo.tasks import rubric_rating
+from debiasdpo.tasks import elicitation, rubric_rating
 
 log = logging.getLogger(__name__)
 
-TASKS = {"rubric_rating": rubric_rating.run}  # by the configuration's `task`
+TASKS = {
+    "rubric_rating": rubric_rating.run,
+    "elicitation": elicitation.run,
+}  # by the configuration's `task`
 
 
 def run_job(composed: DictConfig) -> str | None:

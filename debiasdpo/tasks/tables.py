@@ -52,6 +52,12 @@ def load(run: str | Path) -> FinishedRun:
     pandas = require_pandas()
     folder = user_path(run).absolute()
     status = finished_status(folder)
+    config = run_mapping(folder / "config.yaml")
+    if config.get("task", "rubric_rating") != "rubric_rating":
+        raise UserError(
+            f"{folder} is a run of task={config['task']}, which rated no documents; read its *.jsonl with"
+            " pandas.read_json(FILE, lines=True)"
+        )
     documents = run_rows(folder / DOCUMENTS)
     files = {model: folder / name for model, name in RATINGS.items()}
     ratings = {model: run_rows(file) for model, file in files.items() if file.exists()}
@@ -62,7 +68,7 @@ def load(run: str | Path) -> FinishedRun:
         pairs=pandas.DataFrame(run_rows(pairs)) if pairs.exists() else None,
         metrics=metrics_table(run_mapping(folder / "metrics.json")),
         documents=pandas.DataFrame(documents),
-        config=run_mapping(folder / "config.yaml"),
+        config=config,
         status=status,
     )
 

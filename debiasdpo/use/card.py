@@ -114,11 +114,11 @@ def _data(run: Run) -> Iterator[str]:
         f"{count} documents of {len(split['groups'][part])} groups ({part})"
         for part, count in split["documents"].items()
     )
-    yield f"Corpus: `{run.config.data.source}`, split by group: {parts}."
+    yield f"Corpus: `{run.config.documents.source}`, split by group: {parts}."
     for name, sha256 in run.versions["data"]:
         yield f"File: {name} (SHA-256 {sha256})."
     yield ""
-    for name, rubric in rubrics_of(run.config.data).items():
+    for name, rubric in rubrics_of(run.config.documents).items():
         step = "" if rubric.step == 1 else f", in steps of {points(rubric.step)}"
         scale = f"{points(rubric.low)} to {points(rubric.high)}{step}"
         yield f"- **{name}**, {scale}: {' '.join(rubric.question.split())}"

@@ -109,7 +109,7 @@ def _asked(run: Run, *, head: bool) -> dict[str, Any]:
     chat = load_chat(config.local_model, cache_folder(config))
     blank = Document("", "", "{document}", {})
     rubrics = {}
-    for name, rubric in rubrics_of(config.data).items():
+    for name, rubric in rubrics_of(config.documents).items():
         messages = render(style(config), blank, name, rubric).messages
         scale = rubric.scale
         ids: dict[str, Any] = {"before_level": chat.before_level(scale)} if head else {}

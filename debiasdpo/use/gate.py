@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         bounds = _bounds(options.max, run)
         judgement = judge(
             JsonlFile(run.folder / RATINGS[model]),
-            open_corpus(run.folder / "documents", rubrics_of(run.config.data)).parts["test"],
+            open_corpus(run.folder / "documents", rubrics_of(run.config.documents)).parts["test"],
             bounds,
             resamples=run.config.audit.resamples,
             seed=run.config.seed,

@@ -39,7 +39,7 @@ def _rate(options: argparse.Namespace) -> Iterator[str]:
     out = user_path(options.out)
     check_out(out)
     run = open_run(options.run)
-    data = run.config.data
+    data = run.config.documents
     names = (data.id_column, data.text_column) if isinstance(data, TableConfig) else ("id", "text")
     documents = UnscoredDocuments(
         options.documents,

@@ -55,7 +55,7 @@ class RunRater:
         audit's statements of each category (None: all), in turn."""
         audit = self.config.audit.model_copy(update={"statements": statements})
         config = self.config.model_copy(update={"audit": audit})
-        corpus = SplitCorpus({"test": documents}, rubrics_of(config.data), {})
+        corpus = SplitCorpus({"test": documents}, rubrics_of(config.documents), {})
         assert self.declared.prompts is not None
         asked = self.declared.prompts(config, corpus)
         assert isinstance(asked, RatingPrompts)

@@ -27,6 +27,12 @@ ENDPOINT = ["method=none", "model.name=m", "model.base_url=http://host/v1"]
 NEEDS = {
     **{f"model={name}": ENDPOINT for name in ("endpoint", "ollama", "openai", "vllm")},
     "rate=samples": ["model=endpoint", *ENDPOINT],
+    **{f"judge={name}": ["task=elicitation"] for name in ("self", "smollm2")},
+    "judge=local": ["task=elicitation", "judge.path=a/b"],
+    **{
+        f"judge={name}": ["task=elicitation", "judge.name=m", "judge.base_url=http://host/v1"]
+        for name in ("endpoint", "ollama", "openai", "vllm")
+    },
 }
 TRAIN = sorted(f.stem for f in (CONF / "train").glob("*.yaml") if f.stem != "base")
 SOCIAL = [name for name in CATEGORIES if name != PLACEBO]
@@ -72,6 +78,9 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], l
             "data.mqi_scores=mqi.tsv",
         ],
         "simulated": [],
+        "stereotypes": ["task=elicitation"],
+        "clearbias": ["data.path=.", "task=elicitation"],
+        "prompts": ["data.path=t.csv", "task=elicitation"],
     }
     return lambda name: [f"data={name}", *needs[name]]
 
@@ -223,7 +232,7 @@ def test_a_split_is_taken_exactly_if_it_can_be_used(changed: Job, parts: tuple[i
     train, validation, test = (part / 20 for part in parts)
     split = {"data.split": {"train": train, "validation": validation, "test": test}}
     if sum(parts) <= 20 and all(parts):
-        taken = changed(split).data.split
+        taken = changed(split).documents.split
         assert (taken.train, taken.validation, taken.test) == (train, validation, test)
         return
     found = problems(changed, split)
@@ -239,7 +248,7 @@ def test_a_split_is_taken_exactly_if_it_can_be_used(changed: Job, parts: tuple[i
 def test_a_scale_goes_up(changed: Job, low: int, high: int) -> None:
     scale = {"data.rubrics.focus.low": low, "data.rubrics.focus.high": high}
     if low < high:
-        rubric = changed(scale).data.rubrics["focus"]
+        rubric = changed(scale).documents.rubrics["focus"]
         assert (rubric.low, rubric.high) == (low, high)
     else:
         (problem,) = problems(changed, scale)
@@ -294,4 +303,39 @@ def test_only_values_of_the_right_kind_and_range_get_through(
 
 def test_a_rubric_may_be_called_by_a_number(job: Job) -> None:
     found = job("data=table", "data.path=.", "data.rubrics={1:{question:How clear?,low:1,high:5}}")
-    assert list(found.data.rubrics) == ["1"]
+    assert list(found.documents.rubrics) == ["1"]
+
+
+# --- what belongs to one task
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["task=elicitation", "method=sft"], "method: sft is about ratings"),
+        (["task=elicitation", "data=simulated"], "data: simulated holds documents to rate"),
+        (["data=stereotypes"], "data: stereotypes holds prompts that elicit"),
+        (["judge=self"], "judge: only task=elicitation has one"),
+        (["task=elicitation", "rate=expected"], "rate: a reply to an eliciting prompt is a text"),
+        (["task=elicitation", "model=openai"], "judge: none labels no reply"),
+        (
+            ["task=elicitation", "judge=self", "elicitation.attacks=published"],
+            "elicitation.attacks: published ones are those of data=clearbias",
+        ),
+        (
+            ["task=elicitation", "elicitation.attacks=generated"],
+            "elicitation.attack_all: which categories are safe only a judge tells",
+        ),
+        (
+            ["task=elicitation", "judge=self", "elicitation.min_kappa=0.7"],
+            "elicitation.min_kappa: is of a judge on the control set",
+        ),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, list) else "",
+)
+def test_what_belongs_to_another_task_is_one_clear_problem(
+    job: Job, overrides: list[str], said: str
+) -> None:
+    (problem,) = problems(job, *overrides)
+    assert problem.startswith(said)
+    assert "; set " in problem or "; name a judge" in problem

@@ -76,7 +76,7 @@ def split(tmp_path: Path, job_config: JobConfigs) -> Callable[..., SplitCorpus]:
             "data=table", f"data.path={file}",
             "data.rubrics={clarity:{question:How clear?,low:1,high:5}}",
             "data.split={train:0.4,validation:0.2,test:0.4}", *overrides,
-        ).data  # fmt: skip
+        ).documents  # fmt: skip
 
     def write(rows: list[dict[str, object]], *overrides: str) -> SplitCorpus:
         whole = ({"id": i, **ESSAY, **row} for i, row in enumerate(rows))

@@ -89,7 +89,7 @@ def test_without_a_terminal_all_that_is_missing_is_named_at_once(
         assert part in said
     assert not (tmp_path / "a").exists()
     told(capsys, tmp_path / "a", "--from", file, "--domain", "answers", "--yes")
-    assert job(tmp_path / "a", "t").data.rubrics["deep"].low == 0
+    assert job(tmp_path / "a", "t").documents.rubrics["deep"].low == 0
 
 
 def test_a_terminal_is_asked_and_a_wrong_answer_asked_again(tmp_path: Path) -> None:

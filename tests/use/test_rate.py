@@ -168,7 +168,7 @@ def test_a_document_that_is_too_long_says_so_and_the_others_are_rated(
     )
     assert {row["status"] for row in others} == {"ok"}
     mine = [row for row in found if row["document"] == "long"]
-    assert len(mine) == len(run.config.data.rubrics)
+    assert len(mine) == len(run.config.documents.rubrics)
     for row in mine:
         assert (row["rating"], row["distribution"], row["shaky"]) == (None, None, None)
         assert row["status"] == "error"

@@ -1,0 +1,219 @@
+"""The figures of task=elicitation as the console shows them, and what they mean in sentences."""
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from debiasdpo.config.shown import one_line
+from debiasdpo.elicitation.cells import COUNTED
+from debiasdpo.evaluation.keys import interval_key, note_key
+
+_WIDTH = 98
+_FEW = 20  # replies of a category, below which nothing is said of it alone
+
+
+def names_after(metrics: Mapping[str, Any], first: str) -> list[str]:
+    """The names in keys of the form `<first>/<name>/...`, in their order."""
+    begin = f"{first}/"
+    return list(
+        dict.fromkeys(
+            key.removeprefix(begin).split("/")[0] for key in metrics if key.startswith(begin)
+        )
+    )
+
+
+def safety_table(metrics: Mapping[str, Any]) -> str:
+    """Safety by category and by attack with intervals, each beside its shares of S, CS, D and R; below it the
+    options readout, the judge, and what else to know."""
+    blocks = [list(_judged(metrics)), list(_attacked(metrics)), list(_options(metrics))]
+    lines = [line for block in blocks if block for line in [*block, ""]]
+    return "\n".join(map(one_line, [*lines, *_below(metrics)])).rstrip("\n")
+
+
+def _judged(metrics: Mapping[str, Any]) -> Iterator[str]:
+    if "safety" not in metrics:
+        return
+    heads = "".join(f"{label:>6}" for label in COUNTED)
+    yield f"{'':34}{'safety':>20}{'robust':>8}{'fair':>8}{heads}   safe?"
+    yield "-" * _WIDTH
+    yield _row("all base prompts", metrics, "")
+    for form, name in (("SC", "complete the sentence"), ("CTO", "choose the option")):
+        if f"form/{form}/safety" in metrics:
+            yield _row(f"  {name}", metrics, f"form/{form}/")
+    for category in names_after(metrics, "category"):
+        prefix = f"category/{category}/"
+        safe = "yes" if metrics.get(f"{prefix}safe") else "no"
+        yield f"{_row(f'  {_words(category)}', metrics, prefix)}   {safe}"
+
+
+def _attacked(metrics: Mapping[str, Any]) -> Iterator[str]:
+    attacks = names_after(metrics, "attack")
+    if not attacks:
+        return
+    heads = "".join(f"{label:>6}" for label in COUNTED)
+    yield f"{'under an attack':34}{'safety':>20}{'takes':>16}{heads}{'M / (R+M)':>12}"
+    yield "-" * _WIDTH
+    for attack in attacks:
+        prefix = f"attack/{attack}/"
+        shares = "".join(_share(metrics, f"{prefix}share/{label}") for label in COUNTED)
+        yield (
+            f"{_words(attack):34}{_with_interval(metrics, f'{prefix}safety'):>20}"
+            f"{_percent(metrics, f'{prefix}effectiveness'):>16}{shares}"
+            f"{_percent(metrics, f'{prefix}misunderstanding'):>12}"
+        )
+    if "expected_safety_reduction" in metrics:
+        mean = _percent(metrics, "expected_safety_reduction")
+        yield f"{'all: expected safety reduction':54}{mean:>16}"
+
+
+def _options(metrics: Mapping[str, Any]) -> Iterator[str]:
+    if "options/p_stereotype" not in metrics:
+        return
+    yield (
+        f"{'without a judge: options':34}{'p(stereotype)':>20}{'fairness':>20}{'mass':>8}"
+        f"{'first - 1/2':>14}"
+    )
+    yield "-" * _WIDTH
+    scopes = {"all base prompts": "options/"}
+    scopes |= {
+        f"  {_words(c)}": f"options/category/{c}/" for c in names_after(metrics, "options/category")
+    }
+    scopes |= {
+        f"under {_words(a)}": f"options/attack/{a}/" for a in names_after(metrics, "options/attack")
+    }
+    for name, prefix in scopes.items():
+        yield (
+            f"{name:34}{_with_interval(metrics, f'{prefix}p_stereotype'):>20}"
+            f"{_with_interval(metrics, f'{prefix}fairness'):>20}"
+            f"{_number(metrics, f'{prefix}mass'):>8}{_number(metrics, f'{prefix}position_effect'):>14}"
+        )
+
+
+def _below(metrics: Mapping[str, Any]) -> Iterator[str]:
+    if "judge/kappa" in metrics:
+        yield (
+            f"judge on the control set: kappa {_with_interval(metrics, 'judge/kappa')}, macro-F1"
+            f" {_number(metrics, 'judge/macro_f1')}"
+        )
+    if "options/agreement" in metrics:
+        yield (
+            f"the likelier option is the one that the reply took in {_percent(metrics, 'options/agreement')}"
+            " of replies that took one"
+        )
+    lost = {
+        "unread": "the judge's label could not be read",
+        "failed": "there was no reply to judge",
+    }
+    for name, why in lost.items():
+        counts = [
+            metrics.get(f"{prefix}replies/{name}", 0)
+            for prefix in ("", *(f"attack/{a}/" for a in names_after(metrics, "attack")))
+        ]
+        if sum(counts):
+            yield f"note: {sum(counts)} replies count nowhere: {why}"
+    for attack in names_after(metrics, "attack"):
+        if note := metrics.get(note_key(f"attack/{attack}/effectiveness")):
+            yield from textwrap.wrap(
+                f"note: {_words(attack)}: {note}", _WIDTH, subsequent_indent="  "
+            )
+
+
+def _row(name: str, metrics: Mapping[str, Any], prefix: str) -> str:
+    shares = "".join(_share(metrics, f"{prefix}share/{label}") for label in COUNTED)
+    return (
+        f"{name:34}{_with_interval(metrics, f'{prefix}safety'):>20}"
+        f"{_number(metrics, f'{prefix}robustness'):>8}{_number(metrics, f'{prefix}fairness'):>8}{shares}"
+    )
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _share(metrics: Mapping[str, Any], key: str) -> str:
+    value = metrics.get(key)
+    return f"{'' if value is None else f'{value:.0%}':>6}"
+
+
+def _number(metrics: Mapping[str, Any], key: str) -> str:
+    value = metrics.get(key)
+    return "undefined" if value is None else f"{value:z.2f}"
+
+
+def _percent(metrics: Mapping[str, Any], key: str) -> str:
+    value = metrics.get(key)
+    return "undefined" if value is None else f"{value:z.0%}"
+
+
+def _with_interval(metrics: Mapping[str, Any], key: str) -> str:
+    low, high = metrics.get(interval_key(key)) or [None, None]
+    interval = "" if low is None or high is None else f" [{low:z.2f}, {high:z.2f}]"
+    return f"{_number(metrics, key)}{interval}"
+
+
+# --- the verdict
+
+
+def safety_verdict(metrics: Mapping[str, Any], threshold: float) -> str:
+    """What the figures say, for someone who has not read the definitions."""
+    said = [
+        *_of_labels(metrics, threshold), *_of_attacks(metrics), *_of_options(metrics),
+    ]  # fmt: skip
+    return "".join(f"{textwrap.fill(text, _WIDTH)}\n" for text in said)
+
+
+def _of_labels(metrics: Mapping[str, Any], threshold: float) -> Iterator[str]:
+    safety = metrics.get("safety")
+    if safety is None:
+        if metrics.get("replies/unread") or metrics.get("replies/failed"):
+            yield "No reply has a label that can be read, so that nothing is known of its safety."
+        return
+    s, cs, d, r = (metrics.get(f"share/{label}") or 0.0 for label in COUNTED)
+    yield (
+        f"Of {sum(metrics[f'replies/{label}'] for label in COUNTED)} replies {s:.0%} repeat the stereotype,"
+        f" {cs:.0%} turn it round, {d:.0%} take neither side and {r:.0%} refuse; by the judge's labels its"
+        f" safety is {_with_interval(metrics, 'safety')} of 1."
+    )
+    categories = names_after(metrics, "category")
+    unsafe = [_words(c) for c in categories if not metrics.get(f"category/{c}/safe")]
+    if not unsafe:
+        yield f"Every category is above {threshold:g}, which counts as safe."
+    else:
+        yield (
+            f"{len(unsafe)} of {len(categories)} categories are not above {threshold:g}, and so not safe:"
+            f" {', '.join(unsafe)}."
+        )
+    if r > 0.5 > s:
+        yield (
+            "Most of it is refusals: a model that refuses everything is safe in this sense, and of no use."
+        )
+
+
+def _of_attacks(metrics: Mapping[str, Any]) -> Iterator[str]:
+    effects = {
+        a: value
+        for a in names_after(metrics, "attack")
+        if (value := metrics.get(f"attack/{a}/effectiveness")) is not None
+    }
+    if effects:
+        worst = max(effects, key=lambda a: effects[a])
+        yield (
+            f"Attacks take {_percent(metrics, 'expected_safety_reduction')} of the safety of the attacked"
+            f" categories on average; the strongest, {_words(worst)}, takes {effects[worst]:z.0%}."
+        )
+
+
+def _of_options(metrics: Mapping[str, Any]) -> Iterator[str]:
+    key = "options/p_stereotype"
+    if metrics.get(key) is None:
+        return
+    low, high = metrics.get(interval_key(key)) or [None, None]
+    leaning = "which is not to be told from an even chance"
+    if low is not None and low > 0.5:
+        leaning = "more than an even chance: it leans to the stereotype"
+    elif high is not None and high < 0.5:
+        leaning = "less than an even chance: it leans away from the stereotype"
+    yield (
+        f"Of the two options of a prompt, its own probabilities give the stereotype"
+        f" {_with_interval(metrics, key)}, {leaning}."
+    )

@@ -1,0 +1,76 @@
+"""Which attacks are made on which prompts."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from debiasdpo.config.elicitation import ClearbiasConfig
+from debiasdpo.config.job import JobConfig
+from debiasdpo.elicitation.attacks import choose
+from debiasdpo.elicitation.base import ElicitationPrompt, Labelled
+from debiasdpo.elicitation.options import Order, attacked_orders, published_orders
+from debiasdpo.elicitation.prompts import Elicited, read_attacked
+from debiasdpo.elicitation.safety import assess, safe_categories
+from debiasdpo.errors import UserError
+from debiasdpo.jobs.job import Job
+from debiasdpo.stages.elicitation import attacks, judges
+
+log = logging.getLogger(__name__)
+
+
+class Attacked(NamedTuple):
+    """Attacked prompts, and how the options of one are asked in both orders."""
+
+    prompts: Sequence[ElicitationPrompt]
+    orders: Callable[[ElicitationPrompt], tuple[Order, ...]]
+
+
+def attack(job: Job, elicited: Elicited, labelled: Sequence[Labelled]) -> Attacked:
+    """The configured attacks on the prompts of all categories that are to be attacked. `labelled`: the
+    replies to base prompts, which say which are safe."""
+    config = job.config
+    if not attacks(config):
+        return Attacked([], lambda prompt: ())
+    categories = {prompt.category for prompt in elicited.prompts}
+    if judges(config) and not config.elicitation.attack_all:
+        figures = assess(labelled, resamples=1, seed=config.seed)
+        categories = set(safe_categories(figures, config.elicitation.threshold))
+        log.info("safe, and attacked: %s", ", ".join(sorted(categories)) or "no category")
+    bases = [prompt for prompt in elicited.prompts if prompt.category in categories]
+    if config.elicitation.attacks == "generated":
+        return _generated(config, bases)
+    assert isinstance(config.prompts, ClearbiasConfig)
+    found = _chosen(config, read_attacked(config.prompts, elicited.prompts))
+    by_id = {prompt.id: prompt for prompt in bases}
+    return Attacked(
+        [prompt for prompt in found if prompt.base in by_id],
+        lambda prompt: published_orders(prompt, by_id[prompt.base]),
+    )
+
+
+def _generated(config: JobConfig, bases: Sequence[ElicitationPrompt]) -> Attacked:
+    """By the attacks of `elicitation.attacks`."""
+    made = {
+        prompt.id: (prompt, base, chain)
+        for chain in choose(config.elicitation.variants)
+        for base in bases
+        for prompt in [chain(base)]
+    }
+    return Attacked(
+        [prompt for prompt, _, _ in made.values()],
+        lambda prompt: attacked_orders(*made[prompt.id][1:]),
+    )
+
+
+def _chosen(config: JobConfig, prompts: Sequence[ElicitationPrompt]) -> Sequence[ElicitationPrompt]:
+    """Those of `elicitation.variants`; `UserError` for a name that there is not."""
+    wanted = config.elicitation.variants
+    if wanted is None:
+        return prompts
+    known = {name for p in prompts for name in (str(p.attack), f"{p.attack}/{p.variant}")}
+    if unknown := sorted(set(wanted) - known):
+        raise UserError(
+            f"elicitation.variants: no such published attack: {', '.join(unknown)}; there are"
+            f" {', '.join(sorted(known))}"
+        )
+    return [p for p in prompts if {p.attack, f"{p.attack}/{p.variant}"} & set(wanted)]

@@ -1,0 +1,161 @@
+"""The stages of task=elicitation, each declared once, as `declarations` has those of rubric_rating."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from debiasdpo.config.elicitation import ClearbiasConfig, NoJudge
+from debiasdpo.config.job import JobConfig
+from debiasdpo.config.rate import RateConfig
+from debiasdpo.documents.corpus import files_identity
+from debiasdpo.elicitation.prompts import prompt_files, read_control
+from debiasdpo.stages import declarations
+from debiasdpo.stages.stage import Stage
+
+
+def stages_of(config: JobConfig) -> tuple[Stage, ...]:
+    """The stages of a job of any task, in their order."""
+    every = ALL if config.elicits else declarations.ALL
+    return tuple(stage for stage in every if stage.needed(config))
+
+
+def judges(config: JobConfig) -> bool:
+    """Whether a judge labels replies."""
+    return not isinstance(config.judge, NoJudge)
+
+
+def reads_options(config: JobConfig) -> bool:
+    """Whether the probabilities of a prompt's options are read: local weights tell them."""
+    return config.model.kind == "local"
+
+
+def has_control(config: JobConfig) -> bool:
+    """Whether there are replies that people labelled."""
+    source = config.prompts
+    return isinstance(source, ClearbiasConfig) and bool(read_control(source))
+
+
+def attacks(config: JobConfig) -> bool:
+    return config.elicitation.attacks != "none"
+
+
+def judge_reading(config: JobConfig) -> RateConfig:
+    """How the judge's replies are made."""
+    judge = config.of_judge
+    assert judge is not None
+    return judge.rate
+
+
+def _prompts_settings(config: JobConfig) -> dict[str, object]:
+    return {
+        "data": config.prompts.model_dump(mode="json", exclude={"path"}),
+        "files": files_identity(prompt_files(config.prompts)),
+        "reading": 1,  # raise it when prompts are read differently
+    }
+
+
+def _asking_settings(config: JobConfig, reading: RateConfig) -> dict[str, object]:
+    """Settings of every stage that asks for texts. The rater and its prompts are content, not settings."""
+    unread = {"calibration", "samples", "readout", "format"}
+    return {
+        "rate": reading.model_dump(mode="json", exclude=unread),
+        "batching": config.batching.model_dump(mode="json", exclude={"shards"}),
+        "samples": config.seed if reading.draws else None,
+        "replies": 1,  # raise it when a row holds something else
+    }
+
+
+def _labels_settings(config: JobConfig) -> dict[str, object]:
+    return {
+        **_asking_settings(config, judge_reading(config)),
+        "labels": 1,
+    }  # raise it when read otherwise
+
+
+def _options_settings(config: JobConfig) -> dict[str, object]:
+    return {
+        "batching": config.batching.model_dump(mode="json", exclude={"shards"}),
+        "options": 1,  # raise it when they are read otherwise
+    }
+
+
+def _safety_settings(config: JobConfig) -> dict[str, object]:
+    return {
+        "resamples": config.audit.resamples,
+        "elicitation": config.elicitation.model_dump(mode="json"),
+        "seed": config.seed,
+        "figures": 1,  # raise it when one is computed differently
+    }
+
+
+PROMPTS = Stage(
+    "prompts", "prompts", ("prompts.jsonl", "notes.json"),
+    needed=lambda config: True,
+    settings=_prompts_settings,
+)  # fmt: skip
+OPTIONS = Stage(
+    "options", "options", ("options.jsonl",),
+    needed=reads_options,
+    settings=_options_settings,
+    after=("prompts",),
+)  # fmt: skip
+REPLIES = Stage(
+    "replies", "ratings", ("replies.jsonl",),
+    needed=judges,
+    settings=lambda config: _asking_settings(config, config.rate),
+    after=("prompts",),
+    wanted=lambda config: "text",
+)  # fmt: skip
+LABELS = Stage(
+    "labels", "ratings", ("labels.jsonl",),
+    needed=judges,
+    settings=_labels_settings,
+    after=("replies",),
+    wanted=lambda config: "text",
+    reading=judge_reading,
+)  # fmt: skip
+CONTROL = replace(
+    LABELS,
+    title="control",
+    outputs=("control.jsonl",),
+    needed=lambda config: judges(config) and has_control(config),
+    after=("prompts",),
+)
+ATTACKED_OPTIONS = replace(
+    OPTIONS,
+    title="attacked_options",
+    outputs=("attacked_options.jsonl",),
+    needed=lambda config: reads_options(config) and attacks(config),
+    after=("labels", "options"),
+)
+ATTACKED_REPLIES = replace(
+    REPLIES,
+    title="attacked_replies",
+    outputs=("attacked_replies.jsonl",),
+    needed=lambda config: judges(config) and attacks(config),
+    after=("labels",),
+)
+ATTACKED_LABELS = replace(
+    LABELS,
+    title="attacked_labels",
+    outputs=("attacked_labels.jsonl",),
+    needed=ATTACKED_REPLIES.needed,
+    after=("attacked_replies",),
+)
+SECOND_LOOK = replace(
+    LABELS,
+    title="second_look",
+    outputs=("second_look.jsonl",),
+    needed=ATTACKED_REPLIES.needed,
+    after=("attacked_labels",),
+)
+SAFETY = Stage(
+    "safety", "safety", ("safety.json",),
+    needed=lambda config: True,
+    settings=_safety_settings,
+    after=("options", "labels", "control", "attacked_options", "attacked_labels", "second_look"),
+)  # fmt: skip
+ALL: Sequence[Stage] = (
+    PROMPTS, CONTROL, OPTIONS, REPLIES, LABELS, ATTACKED_OPTIONS, ATTACKED_REPLIES, ATTACKED_LABELS,
+    SECOND_LOOK, SAFETY,
+)  # fmt: skip
+JUDGED = (LABELS, CONTROL, ATTACKED_LABELS, SECOND_LOOK)  # those that ask the judge

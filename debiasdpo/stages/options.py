@@ -1,0 +1,90 @@
+"""The options stages: how likely a prompt's two options are as the answer of local weights."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from debiasdpo.elicitation.base import ElicitationPrompt
+from debiasdpo.elicitation.options import OptionsReadout, Order, attacked_orders, read_options
+from debiasdpo.errors import UserError
+from debiasdpo.jobs.job import Job
+from debiasdpo.stages.elicitation import judges
+from debiasdpo.stages.stage import Stage
+from debiasdpo.storage.files import fingerprint_all, read_jsonl
+
+log = logging.getLogger(__name__)
+
+Orders = tuple[Order, ...]  # of the options of one prompt
+
+
+def options(
+    job: Job,
+    prompts: Sequence[ElicitationPrompt],
+    declared: Stage,
+    orders: Callable[[ElicitationPrompt], Orders] = lambda base: attacked_orders(base, lambda p: p),
+) -> list[OptionsReadout]:
+    """A row a prompt, resumed after a kill; [] where the job reads no options. `orders`: how its options are
+    asked. Prompts in which the options are not found are counted and left out where there is a judge besides,
+    and refused where there is none."""
+    if not declared.needed(job.config):
+        return []
+    asked = _ordered(job, prompts, orders)
+    rater, size = job.rater(), job.config.batching.prompts
+    told = ([[o.prompt.id, o.prompt.text, o.first, o.second] for o in each] for each in asked)
+    inputs = declared.inputs(job.config, rater=dict(rater.identity), prompts=fingerprint_all(told))
+    with job.store.stage(declared.store, inputs) as stage:
+        (name,) = declared.outputs
+
+        def work() -> list[str]:
+            journal = stage.journal()
+            job.progress(journal.count, len(asked))
+            journal.append([])  # where nothing is asked, an empty file all the same
+            for start in range(0, len(asked), size):
+                part = asked[start : start + size]
+                if start + len(part) > journal.count:
+                    journal.cut(start)
+                    journal.append(map(_row, read_options(rater, part)))
+                    job.progress(journal.count, len(asked))
+            return [stage.journal_as(name)]
+
+        job.make(declared.title, stage, work)
+        rows = read_jsonl(stage.folder / name)
+    figures = ("p_stereotype", "mass", "first_share", "orders")
+    return [
+        OptionsReadout(each[0].prompt, *(row[figure] for figure in figures))
+        for each, row in zip(asked, rows, strict=True)
+    ]
+
+
+def _ordered(
+    job: Job,
+    prompts: Sequence[ElicitationPrompt],
+    orders: Callable[[ElicitationPrompt], Orders],
+) -> list[Orders]:
+    found, lost = [], 0
+    for prompt in prompts:
+        try:
+            found.append(orders(prompt))
+        except UserError:
+            if not judges(job.config):
+                raise
+            lost += 1
+    if lost:
+        log.warning("options: those of %d of %d prompts were not found", lost, len(prompts))
+    return found
+
+
+def _row(read: OptionsReadout) -> dict[str, Any]:
+    prompt = read.prompt
+    return {
+        "key": prompt.id,
+        "category": prompt.category,
+        "form": prompt.form,
+        "attack": prompt.attack,
+        "variant": prompt.variant,
+        "p_stereotype": read.p_stereotype,
+        "mass": read.mass,
+        "first_share": read.first_share,
+        "orders": read.orders,
+        "label": read.label,
+    }
