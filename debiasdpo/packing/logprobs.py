@@ -6,6 +6,7 @@ that of running each alone. The vocabulary projection runs only where a scored t
 
 import functools
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -14,6 +15,7 @@ import numpy as np
 from debiasdpo import costs
 from debiasdpo.config.model import Attention
 from debiasdpo.errors import UserError
+from debiasdpo.packing.frozen import frozen_layers
 from debiasdpo.packing.logits import float32_logits
 from debiasdpo.packing.prefix_tree import PrefixTree, pack
 from debiasdpo.packing.refusals import refuse_lost_windows
@@ -150,14 +152,19 @@ def run_tree(
 
     device = next(model.parameters()).device
     attend = TreeAttention(tree, choose(attention, device), device, kept)
-    hidden = run_packed(
-        model,
-        torch.as_tensor(tree.ids, device=device),
-        torch.as_tensor(tree.depth, device=device),
-        attend,
-        layers,
-    )
-    config = causal_model(model).config.get_text_config()
+    causal = causal_model(model)
+    needs_all = kept is not None or layers is not None
+    with nullcontext(0) if needs_all else frozen_layers(causal, tree) as skipped:
+        hidden = run_packed(
+            model,
+            torch.as_tensor(tree.ids, device=device),
+            torch.as_tensor(tree.depth, device=device),
+            attend,
+            layers,
+        )
+    if skipped:  # the same tree has gone through all layers, and was checked
+        return hidden
+    config = causal.config.get_text_config()
     if len(attend.windows) != config.num_hidden_layers:
         raise UserError(
             f"model.path: {len(attend.windows)} of {config.num_hidden_layers} layers of"

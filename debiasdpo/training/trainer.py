@@ -18,6 +18,8 @@ from debiasdpo.config.train import TrainConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models.chat import Chat
 from debiasdpo.packing.finite import overflow
+from debiasdpo.packing.frozen import keeping_frozen_states
+from debiasdpo.packing.logprobs import causal_model
 from debiasdpo.storage.files import Progress, no_progress, read_json, write_json
 from debiasdpo.training.checkpoints import (
     Log,
@@ -261,7 +263,7 @@ def train(
         callbacks=[Watch() if first else Worker()],
     )
     trainer.remove_callback(PrinterCallback)
-    with warnings.catch_warnings():
+    with keeping_frozen_states(causal_model(model)), warnings.catch_warnings():
         # bitsandbytes says on every CPU that its pages stay in memory, which is what they are for.
         warnings.filterwarnings("ignore", "Paged optimizers are not supported on CPU")
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
