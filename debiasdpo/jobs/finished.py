@@ -106,9 +106,9 @@ class Run:
         return chosen or ("tuned" if tuned else "base")
 
 
-def open_run(folder: str | Path) -> Run:
-    """The run in this folder. `UserError` unless it is finished, its files are as it left them, and this
-    version can read its configuration."""
+def open_run(folder: str | Path, *, any_task: bool = False) -> Run:
+    """The run in this folder. `UserError` unless it is finished, its files are as it left them, this version
+    can read its configuration, and it rated documents; with `any_task` another will do."""
     path = user_path(folder).absolute()
     finished_status(path)
     if RunFolder(path, {}).complete() is None:
@@ -126,7 +126,7 @@ def open_run(folder: str | Path) -> Run:
             f"{path}: config.yaml is not one that this version reads ({place}: {first['msg']}). Run the same"
             " command again with this version."
         ) from error
-    if config.elicits:
+    if config.elicits and not any_task:
         raise UserError(
             f"{path} is a run of task={config.task}, which rated no documents; give one that did"
         )

@@ -46,7 +46,7 @@ def open_recordings(paths: Sequence[str], judge: Sequence[str]) -> Recordings:
         return TableReplies(_tables(folders), judge)
     if judge or len(folders) > 1:
         raise UserError(f"{runs[0]}: a run is served alone, with the replies that it was given")
-    return RunReplies(open_run(runs[0]))
+    return RunReplies(open_run(runs[0], any_task=True))
 
 
 class TableReplies:
@@ -191,6 +191,6 @@ def _of_body(
 
 
 def endpoints_of(run: Run) -> list[EndpointConfig]:
-    """The endpoints that a run asked."""
-    found = [run.config.model]
+    """The endpoints that a run asked: its model's, and its judge's."""
+    found = (run.config.model, run.config.judge)
     return [config for config in found if isinstance(config, EndpointConfig)]
