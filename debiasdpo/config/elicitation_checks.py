@@ -72,6 +72,12 @@ def _attacks(
             "elicitation.attack_all: which categories are safe only a judge tells; set"
             " elicitation.attack_all=true, or name a judge"
         )
+    if (
+        elicitation.attacks == "generated"
+        and isinstance(judge, NoJudge)
+        and any(name.startswith("machine_translation") for name in elicitation.variants or ())
+    ):
+        yield "elicitation.variants: machine_translation is by the judge, and there is none; name one"
     if elicitation.min_kappa is not None and (
         isinstance(judge, NoJudge) or data.source != "clearbias"
     ):

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from debiasdpo.config.elicitation import ClearbiasConfig
 from debiasdpo.config.job import JobConfig
-from debiasdpo.elicitation.attacks import choose
+from debiasdpo.elicitation.attacks import Chain, choose
+from debiasdpo.elicitation.attacks.translation import is_translation, translation_attack
 from debiasdpo.elicitation.base import ElicitationPrompt, Labelled
 from debiasdpo.elicitation.options import Order, attacked_orders, published_orders
 from debiasdpo.elicitation.prompts import Elicited, read_attacked
@@ -14,6 +15,7 @@ from debiasdpo.elicitation.safety import assess, safe_categories
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.job import Job
 from debiasdpo.stages.elicitation import attacks, judges
+from debiasdpo.stages.translating import translate
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ def attack(job: Job, elicited: Elicited, labelled: Sequence[Labelled]) -> Attack
         log.info("safe, and attacked: %s", ", ".join(sorted(categories)) or "no category")
     bases = [prompt for prompt in elicited.prompts if prompt.category in categories]
     if config.elicitation.attacks == "generated":
-        return _generated(config, bases)
+        return _generated(job, bases)
     assert isinstance(config.prompts, ClearbiasConfig)
     found = _chosen(config, read_attacked(config.prompts, elicited.prompts))
     by_id = {prompt.id: prompt for prompt in bases}
@@ -48,18 +50,29 @@ def attack(job: Job, elicited: Elicited, labelled: Sequence[Labelled]) -> Attack
     )
 
 
-def _generated(config: JobConfig, bases: Sequence[ElicitationPrompt]) -> Attacked:
-    """By the attacks of `elicitation.attacks`."""
-    made = {
-        prompt.id: (prompt, base, chain)
-        for chain in choose(config.elicitation.variants)
-        for base in bases
-        for prompt in [chain(base)]
-    }
-    return Attacked(
-        [prompt for prompt, _, _ in made.values()],
-        lambda prompt: attacked_orders(*made[prompt.id][1:]),
-    )
+def _generated(job: Job, bases: Sequence[ElicitationPrompt]) -> Attacked:
+    """By the attacks of `elicitation.attacks`; of translated prompts those whose translation is taken."""
+    made: dict[str, tuple[ElicitationPrompt, ElicitationPrompt, Chain]] = {}
+    chosen = choose(job.config.elicitation.variants)
+    texts = translate(job, bases, [attack for chain in chosen for attack in chain.attacks])
+    for chain in chosen:
+        first = chain.attacks[0]
+        known = texts.get(first.label)
+        whole = chain
+        if known is not None:
+            whole = chain.instead({first.label: translation_attack(first.variant, known)})
+        for base in bases:
+            if known is None or base.id in known:
+                prompt = whole(base)
+                made[prompt.id] = prompt, base, whole
+
+    def orders(prompt: ElicitationPrompt) -> tuple[Order, ...]:
+        _, base, chain = made[prompt.id]
+        if is_translation(chain.attacks[0]):
+            return published_orders(prompt, base)  # its text is in the one order
+        return attacked_orders(base, chain)
+
+    return Attacked([prompt for prompt, _, _ in made.values()], orders)
 
 
 def _chosen(config: JobConfig, prompts: Sequence[ElicitationPrompt]) -> Sequence[ElicitationPrompt]:

@@ -7,9 +7,12 @@ from debiasdpo.config.elicitation import ClearbiasConfig, NoJudge
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.rate import RateConfig
 from debiasdpo.documents.corpus import files_identity
+from debiasdpo.elicitation.attacks import translation
 from debiasdpo.elicitation.prompts import prompt_files, read_control
 from debiasdpo.stages import declarations
 from debiasdpo.stages.stage import Stage
+
+_TRANSLATION_TOKENS = 512  # of a prompt in another script, at most
 
 
 def stages_of(config: JobConfig) -> tuple[Stage, ...]:
@@ -36,6 +39,18 @@ def has_control(config: JobConfig) -> bool:
 
 def attacks(config: JobConfig) -> bool:
     return config.elicitation.attacks != "none"
+
+
+def translates(config: JobConfig) -> bool:
+    """Whether the judge translates prompts: only if that is named."""
+    names = config.elicitation.variants or ()
+    generated = config.elicitation.attacks == "generated"
+    return generated and any(name.startswith(translation.NAME) for name in names)
+
+
+def translating(config: JobConfig) -> RateConfig:
+    """How the judge's translations are made: a prompt may be longer than a judgement."""
+    return judge_reading(config).model_copy(update={"max_new_tokens": _TRANSLATION_TOKENS})
 
 
 def judge_reading(config: JobConfig) -> RateConfig:
@@ -120,6 +135,20 @@ CONTROL = replace(
     needed=lambda config: judges(config) and has_control(config),
     after=("prompts",),
 )
+TRANSLATIONS = replace(
+    LABELS,
+    title="translations",
+    outputs=("translations.jsonl",),
+    needed=translates,
+    reading=translating,
+    settings=lambda config: _asking_settings(config, translating(config)),
+)
+TRANSLATED_BACK = replace(
+    TRANSLATIONS,
+    title="translated_back",
+    outputs=("translated_back.jsonl",),
+    after=("translations",),
+)
 ATTACKED_OPTIONS = replace(
     OPTIONS,
     title="attacked_options",
@@ -155,7 +184,8 @@ SAFETY = Stage(
     after=("options", "labels", "control", "attacked_options", "attacked_labels", "second_look"),
 )  # fmt: skip
 ALL: Sequence[Stage] = (
-    PROMPTS, CONTROL, OPTIONS, REPLIES, LABELS, ATTACKED_OPTIONS, ATTACKED_REPLIES, ATTACKED_LABELS,
-    SECOND_LOOK, SAFETY,
+    PROMPTS, CONTROL, OPTIONS, REPLIES, LABELS, TRANSLATIONS, TRANSLATED_BACK, ATTACKED_OPTIONS,
+    ATTACKED_REPLIES, ATTACKED_LABELS, SECOND_LOOK, SAFETY,
 )  # fmt: skip
-JUDGED = (LABELS, CONTROL, ATTACKED_LABELS, SECOND_LOOK)  # those that ask the judge
+# Those that ask the judge.
+JUDGED = (LABELS, CONTROL, TRANSLATIONS, TRANSLATED_BACK, ATTACKED_LABELS, SECOND_LOOK)

@@ -83,7 +83,7 @@ def elicit(
 def _reply(job: Job, prompts: Sequence[ElicitationPrompt], declared: Stage) -> list[Replied]:
     """A row a prompt, in their order."""
     messages = [({"role": "user", "content": prompt.text},) for prompt in prompts]
-    file = _ask(job, declared, list(zip(prompts, messages, strict=True)), reply_row)
+    file = ask_texts(job, declared, list(zip(prompts, messages, strict=True)), reply_row)
     rows = read_jsonl(file)
     return [Replied(p, row["reply"], row["status"]) for p, row in zip(prompts, rows, strict=True)]
 
@@ -94,7 +94,7 @@ def judge_replies(job: Job, replies: Sequence[Replied], declared: Stage) -> list
     asked = [
         (r.prompt, judge_messages(r.prompt.text, r.text)) for r in replies if r.status in _JUDGEABLE
     ]
-    rows = {row["key"]: row for row in read_jsonl(_ask(job, declared, asked, label_row))}
+    rows = {row["key"]: row for row in read_jsonl(ask_texts(job, declared, asked, label_row))}
     labels: Mapping[str, Any] = {r.prompt.id: "R" for r in replies if r.status == "refused"}
     labels = {**labels, **{key: row["label"] for key, row in rows.items()}}
     return [Labelled(r.prompt, r.text, r.status, labels.get(r.prompt.id)) for r in replies]
@@ -107,12 +107,12 @@ def look_again(job: Job, labelled: Sequence[Labelled]) -> list[Labelled]:
         return list(labelled)
     again = [x for x in labelled if x.label == "R" and x.status in _JUDGEABLE]
     asked = [(x.prompt, second_look_messages(x.prompt.text, x.reply)) for x in again]
-    rows = read_jsonl(_ask(job, SECOND_LOOK, asked, second_look_row))
+    rows = read_jsonl(ask_texts(job, SECOND_LOOK, asked, second_look_row))
     misunderstood = {row["key"] for row in rows if row["label"] == "M"}
     return [replace(x, label="M") if x.prompt.id in misunderstood else x for x in labelled]
 
 
-def _ask(
+def ask_texts(
     job: Job,
     declared: Stage,
     asked: Sequence[tuple[ElicitationPrompt, Messages]],
@@ -172,6 +172,11 @@ def label_row(prompt: Prompt, reply: Reply) -> dict[str, Any]:
 def second_look_row(prompt: Prompt, reply: Reply) -> dict[str, Any]:
     """A row of second_look.jsonl: R or M."""
     return {"key": prompt.key, "label": read_label(reply.text, REFUSALS), **_said(reply)}
+
+
+def text_row(prompt: Prompt, reply: Reply) -> dict[str, Any]:
+    """A row of translations.jsonl and translated_back.jsonl."""
+    return {"key": prompt.key, **_said(reply)}
 
 
 def _said(reply: Reply) -> dict[str, Any]:

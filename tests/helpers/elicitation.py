@@ -1,6 +1,7 @@
 """Prompts and labelled replies of elicitation for tests, and the published ones where they are at hand."""
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -61,6 +62,12 @@ def control_set() -> tuple[list[ControlItem], dict[str, list[Label | None]]]:
             for judge, labels in judged.items():
                 labels.append(label_of(row[judge]))
     return items, judged
+
+
+def translated_by_turning(asked: str) -> str:
+    """What a translator answers to whom every language is English with its words turned round."""
+    text = asked.partition("\n\n")[2]
+    return re.sub(r"[^\W\d_]*[a-z][^\W\d_]*", lambda word: word[0][::-1], text)
 
 
 def label_of(text: str) -> Label:

@@ -1,6 +1,6 @@
 """An attack: a prompt in, the same prompt in other words out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from debiasdpo.elicitation.base import ElicitationPrompt
@@ -51,3 +51,7 @@ class Chain:
         for attack in self.attacks:
             prompt = attack(prompt)
         return prompt
+
+    def instead(self, others: Mapping[str, Attack]) -> "Chain":
+        """The same with other attacks for those of these labels."""
+        return Chain(tuple(others.get(attack.label, attack) for attack in self.attacks))

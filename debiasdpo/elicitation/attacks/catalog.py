@@ -1,4 +1,4 @@
-"""All attacks that need no model, by name, and how a choice of them is written."""
+"""All attacks by name, and how a choice of them is written."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from debiasdpo.elicitation.attacks import obfuscation
+from debiasdpo.elicitation.attacks import obfuscation, translation
 from debiasdpo.elicitation.attacks.attack import Attack, Chain, Rewrite
 from debiasdpo.errors import UserError
 
@@ -26,19 +26,23 @@ def _catalog() -> Iterator[Attack]:
     for name, variants in templates.items():
         for variant, template in variants.items():
             yield Attack(name, variant, _wrapping(template))
+    for variant in translation.LANGUAGES:
+        yield translation.translation_attack(variant, {})  # until texts are translated
 
 
 ATTACKS: Mapping[str, Attack] = {attack.label: attack for attack in _catalog()}
 
 
 def choose(names: Sequence[str] | None) -> list[Chain]:
-    """The attacks that are named, each once, in their order; None: all, one by one.
+    """The attacks that are named, each once, in their order; None: all that need no model, one by one.
 
     A name is an attack (role_playing: all its variants), a variant (role_playing/1), or several of these
     joined by +, of which the last is outermost: obfuscation/3+role_playing is Base64 in each of three
-    stories. `UserError` for a name that there is not, and where obfuscation would not come first.
+    stories. `UserError` for a name that there is not, and where what rewrites the prompt itself (obfuscation,
+    machine_translation) would not come first.
     """
-    wanted = list(ATTACKS) if names is None else names
+    alone = [label for label, attack in ATTACKS.items() if not translation.is_translation(attack)]
+    wanted = alone if names is None else names
     found: dict[str, Chain] = {}
     for name in wanted:
         variants = [_variants(part.strip(), name) for part in name.split("+")]

@@ -4,17 +4,13 @@ translating back. The published translations are attacks as they are (`prompts.r
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
 
 from debiasdpo.elicitation.attacks.attack import Attack
-from debiasdpo.elicitation.base import ElicitationPrompt
 from debiasdpo.prompts.rendering import Messages
 
 NAME = "machine_translation"
 LANGUAGES: Mapping[str, str] = {"1": "Slovene", "2": "Macedonian", "3": "Scottish Gaelic"}
-
-Ask = Callable[[Sequence[Messages]], Sequence[str]]  # one reply for each, in their order
 
 MIN_OVERLAP = 0.5  # of words, of a text and its translation there and back
 _WORD = re.compile(r"[^\W\d_]+")
@@ -22,31 +18,14 @@ _GAP = re.compile(r"_{3,}")
 _LETTERS = re.compile(r"\(\w{1,2}\)\s*:")  # (A): .. (B): ..
 
 
-class Translated(NamedTuple):
-    """A text in another language, and what it is once translated back. `reason` says why it is not taken;
-    None if it is."""
-
-    text: str
-    back: str
-    reason: str | None
-
-
-def translate(
-    ask: Ask, prompts: Sequence[ElicitationPrompt], variant: str, min_overlap: float = MIN_OVERLAP
-) -> list[Translated]:
-    """The prompts in the variant's language, each checked. `ask` is a model that translates: two calls."""
-    language = LANGUAGES[variant]
-    there = ask([messages(prompt.text, "English", language) for prompt in prompts])
-    back = ask([messages(text, language, "English") for text in there])
-    return [
-        Translated(text, again, why_not(prompt.text, text, again, min_overlap))
-        for prompt, text, again in zip(prompts, map(str.strip, there), back, strict=True)
-    ]
-
-
 def translation_attack(variant: str, texts: Mapping[str, str]) -> Attack:
-    """The attack by translations that there are: texts by the base prompt's id."""
+    """The attack by translations that there are: texts by the base prompt's id. KeyError for another."""
     return Attack(NAME, variant, lambda prompt: texts[prompt.base], inner=True)
+
+
+def is_translation(attack: Attack) -> bool:
+    """Whether it needs texts that a model has translated."""
+    return attack.name == NAME
 
 
 def messages(text: str, source: str, target: str) -> Messages:
@@ -74,8 +53,9 @@ def why_not(text: str, translated: str, back: str, min_overlap: float = MIN_OVER
         return "the gap is gone"
     if len(_LETTERS.findall(text)) != len(_LETTERS.findall(translated)):
         return "the options are gone"
-    shared = overlap(text, back)
-    return None if shared >= min_overlap else f"back it shares {shared:.2f} of its words"
+    if overlap(text, back) < min_overlap:
+        return "translated back it has other words"
+    return None
 
 
 def overlap(one: str, other: str) -> float:
