@@ -51,8 +51,8 @@ def layers_of(depth: int, layers: int) -> list[int]:
 
 
 def student_of(teacher: Any, layers: int, *, random_start: bool, seed: int) -> Any:
-    """A model of the teacher's shape with so many of its layers, or with layers drawn at random. Embeddings,
-    and the projection to the vocabulary, are the teacher's and are not trained."""
+    """A model of the teacher's shape with so many of its layers, or with layers drawn at random, in float32.
+    Embeddings, and the projection to the vocabulary, are the teacher's and are not trained."""
     import torch
 
     config = copy.deepcopy(teacher.config)
@@ -62,7 +62,7 @@ def student_of(teacher: Any, layers: int, *, random_start: bool, seed: int) -> A
         config.layer_types = [config.layer_types[i] for i in chosen]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        student: Any = type(causal_model(teacher))(config).to(teacher.dtype)
+        student: Any = type(causal_model(teacher))(config).to(torch.float32)
     own, known = student.get_decoder(), causal_model(teacher).get_decoder()
     student.get_input_embeddings().load_state_dict(known.get_input_embeddings().state_dict())
     head = student.get_output_embeddings()

@@ -218,7 +218,7 @@ def test_a_killed_training_ends_in_the_same_weights(teacher: Loaded, tmp_path: P
     steps = {}
 
     def weight(model: Any, step: int) -> dict[str, float]:
-        return {"weight": float(model.model.layers[0].mlp.up_proj.weight.double().sum())}
+        return {"weight": float(model.model.layers[0].mlp.up_proj.weight.detach().double().sum())}
 
     def killed(at: int) -> Callable[[Any, int], dict[str, float]]:
         def assess(model: Any, step: int) -> dict[str, float]:

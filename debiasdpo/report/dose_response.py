@@ -1,0 +1,147 @@
+"""Dose and response: what a student's figures do as it is trained for longer, as tables and a figure."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from debiasdpo.elicitation.base import ElicitationPrompt
+from debiasdpo.elicitation.duration import FIGURES, Durations, Estimate
+from debiasdpo.report.drawing import BLACK, BLUE, ORANGE, VERMILLION, style
+from debiasdpo.storage.files import written_whole
+
+_COLOURS = (BLUE, ORANGE, VERMILLION)
+_MARKS = "os^"
+
+
+class Point(NamedTuple):
+    """A figure after so many steps, with its interval; NaN where undefined."""
+
+    step: int
+    value: float
+    low: float
+    high: float
+
+
+class Panel(NamedTuple):
+    """One figure, of each condition, and of the teacher."""
+
+    title: str
+    lines: Mapping[str, Sequence[Point]]
+    teacher: float
+    log: bool = False
+
+
+def draw_dose_response(panels: Sequence[Panel], file: Path) -> None:
+    """A PNG with a panel a figure, over the steps on a logarithmic axis, left of it the untrained student."""
+    from matplotlib.figure import Figure
+
+    with style("dose response"):
+        columns = 3
+        rows = -(-len(panels) // columns)
+        figure = Figure(figsize=(3.3 * columns, 2.6 * rows), layout="constrained")
+        for number, panel in enumerate(panels):
+            axes = figure.add_subplot(rows, columns, number + 1)
+            steps = sorted({point.step for line in panel.lines.values() for point in line})
+            left = next(step for step in steps if step) / 2  # where the untrained student stands
+            for i, (name, line) in enumerate(panel.lines.items()):
+                x = [(point.step or left) * 1.05**i for point in line]
+                y = [point.value for point in line]
+                below = [p.value - p.low for p in line]
+                above = [p.high - p.value for p in line]
+                # A quantile of resamples may lie on the other side of the value itself.
+                errors = [[max(0, e) for e in side] for side in (below, above)]
+                axes.errorbar(
+                    x, y, yerr=errors, color=_COLOURS[i % 3], marker=_MARKS[i % 3], markersize=4,
+                    linewidth=1.2, elinewidth=0.8, label=name,
+                )  # fmt: skip
+            axes.axhline(panel.teacher, color=BLACK, linestyle=":", linewidth=1, label="teacher")
+            axes.set_xscale("log", base=2)
+            axes.set_xticks([step or left for step in steps], [str(step) for step in steps])
+            axes.minorticks_off()
+            if panel.log:
+                axes.set_yscale("log")
+            axes.set_title(panel.title)
+            axes.set_xlabel("steps")
+            if number == 0:
+                axes.legend()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(file, dpi=150)
+
+
+# Of a page: a figure's title, and whether its axis is logarithmic.
+_PANELS = {
+    "p_stereotype": ("p(stereotype) of the two options", False),
+    "fairness": ("fairness of hard labels", False),
+    "resistance": ("resistance: 1 - effectiveness", False),
+    "mass": ("mass on the two options", True),
+    "misunderstood": ("replies without option or refusal", False),
+    "perplexity_synthetic": ("perplexity, held-out synthetic text", True),
+}
+
+
+def write_results(
+    rows: Sequence[Mapping[str, Any]], prompts: Sequence[ElicitationPrompt], folder: Path
+) -> None:
+    """`figures.csv`, `seeds.csv`, `correlations.csv` and `dose_response.png`. `prompts`: at least those that
+    were asked."""
+    asked = {row["base"] for row in rows[0]["options"]}
+    study = Durations(rows, [prompt for prompt in prompts if prompt.id in asked])
+    conditions = [name for name in study.conditions if name != "teacher"]
+    table, by_seed, correlations = [], [], []
+    for condition in study.conditions:
+        for step in study.steps(condition):
+            cells: dict[str, Any] = {"condition": condition, "step": step}
+            for figure in FIGURES:
+                found = study.estimate(condition, step, figure)
+                cells |= {
+                    figure: found.value,
+                    f"{figure}_low": found.low,
+                    f"{figure}_high": found.high,
+                }
+            table.append(cells)
+            by_seed += [
+                {"condition": condition, "step": step, "seed": seed}
+                | {f: float(study.values[condition, seed, step][f][0]) for f in FIGURES}
+                for seed in study.seeds(condition)
+            ]
+    for condition in conditions:
+        if sum(step > 0 for step in study.steps(condition)) < 3:
+            continue  # a control's end points say nothing of a dose
+        for figure in FIGURES:
+            found_with = study.correlation(condition, figure)
+            cells = {"condition": condition, "figure": figure, "points": found_with.points}
+            for name in ("spearman", "pearson"):
+                e: Estimate = getattr(found_with, name)
+                cells |= {name: e.value, f"{name}_low": e.low, f"{name}_high": e.high}
+            correlations.append(cells)
+    for name, lines in (
+        ("figures", table), ("seeds", by_seed), ("correlations", correlations)
+    ):  # fmt: skip
+        with written_whole(folder / f"{name}.csv", newline="") as stream:
+            writer = csv.DictWriter(stream, list(lines[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({key: _cell(value) for key, value in line.items()} for line in lines)
+    panels = [
+        Panel(
+            title,
+            {
+                condition: [
+                    Point(step, *study.estimate(condition, step, figure))
+                    for step in study.steps(condition)
+                ]
+                for condition in conditions
+            },
+            study.estimate("teacher", 0, figure).value,
+            log,
+        )
+        for figure, (title, log) in _PANELS.items()
+    ]
+    draw_dose_response(panels, folder / "dose_response.png")
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return value

@@ -1,0 +1,243 @@
+"""The study of soft-label training: resistance to bias elicitation by how long a student learns.
+
+    python -m debiasdpo.tasks.soft_label_duration experiments/soft_label_duration/study.yaml --out FOLDER
+
+One teacher, and a student for each condition and seed, which is assessed at every duration. This is no job of
+`conf/`: a job has one model and its verdict, and the jobs of a study would share all but their last step. The
+same command finds what is made: the teacher's texts and labels, finished students, and of a student that was
+killed its last assessment. It ends in tables and a figure in FOLDER/results.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from debiasdpo.config.data import Rubric, SimulatedConfig
+from debiasdpo.config.study import Condition, Study, read_study
+from debiasdpo.costs import NO_COST
+from debiasdpo.documents import simulated
+from debiasdpo.elicitation.attacks import Chain, choose
+from debiasdpo.elicitation.base import ElicitationPrompt
+from debiasdpo.elicitation.options import attacked_orders
+from debiasdpo.elicitation.prompts import read_prompts
+from debiasdpo.elicitation.student import Questions, assess_student
+from debiasdpo.errors import UserError
+from debiasdpo.jobs.logs import set_up_logging
+from debiasdpo.models.chat import Chat
+from debiasdpo.models.loading import load_model
+from debiasdpo.models.source import source_identity
+from debiasdpo.packing.logprobs import Completion
+from debiasdpo.report.dose_response import write_results
+from debiasdpo.storage.files import fingerprint, read_json, read_jsonl, write_json, write_jsonl
+from debiasdpo.storage.store import OpenStage, Store
+from debiasdpo.training.distill import Recipe, distil, student_of
+from debiasdpo.training.soft_labels import Labels, teacher_labels
+from debiasdpo.training.synthetic import questions, sample_texts
+
+log = logging.getLogger(__name__)
+
+
+class StudyRun:
+    """One study, and what its students share."""
+
+    def __init__(self, study: Study, prompts: Sequence[ElicitationPrompt], out: Path) -> None:
+        attacks = choose(study.attacks)  # before anything takes long
+        self.study, self.out = study, out
+        self.store = Store(out / "cache")
+        self.teacher, self.chat = load_model(study.teacher, out / "cache")
+        self.about = {
+            "teacher": source_identity(study.teacher.path, study.teacher.revision, out / "cache"),
+            "dtype": study.teacher.dtype,
+        }
+        texts = self._texts()
+        self.train, held_out = texts[: study.texts], texts[study.texts :]
+        self.labels = self._labels()
+        self.asked = _questions(study, prompts, attacks, self.chat, held_out)
+        self.settings = {
+            **self.about,
+            "texts": _told(texts),
+            "asked": fingerprint([[o.prompt.text for o in orders] for orders in self.asked.orders]),
+            "reply": [[p.id for p in self.asked.replies], study.reply_tokens],
+        }
+        self.shape = {"layers": study.layers, "start": study.start}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All assessments: rows with `condition` (`teacher`: the teacher itself), `seed`, `step` and what
+        `assess_student` found."""
+        of_teacher = self._once("study_teacher", self.teacher, {})
+        rows = [{"condition": "teacher", "seed": 0, "step": 0, **of_teacher}]
+        for name, condition in self.study.conditions.items():
+            for seed in self.study.seeds:
+                log.info("student %s, seed %d", name, seed)
+                of_student = read_jsonl(self._student(name, condition, seed) / "assessments.jsonl")
+                rows += [{"condition": name, "seed": seed, **row} for row in of_student]
+        return rows
+
+    def _student(self, name: str, condition: Condition, seed: int) -> Path:
+        """The stage of one student."""
+        study = self.study
+        recipe = Recipe(
+            tuple(condition.durations), study.batch, study.temperature, condition.hard_share,
+            study.learning_rate, study.warmup, study.max_tokens,
+        )  # fmt: skip
+        inputs = {
+            **self.settings, **self.shape, **recipe._asdict(), "top": study.top, "seed": seed,
+            "permuted": condition.permuted,
+        }  # fmt: skip
+
+        def assess(student: Any, step: int) -> dict[str, Any]:
+            if study.keep:
+                folder = self.out / f"students/{name}-{seed}-{step}"
+                student.save_pretrained(folder)
+                self.chat.tokenizer.save_pretrained(folder)
+            if step == 0 and study.start == "teacher":  # no chance in it yet
+                return self._once("study_untrained", student, self.shape)
+            return self._assess(student)
+
+        def make(stage: OpenStage) -> None:
+            drawn = study.start == "random"
+            distil(
+                student_of(self.teacher, study.layers, random_start=drawn, seed=seed),
+                self.train,
+                self.labels.permuted(seed) if condition.permuted else self.labels,
+                recipe,
+                seed=seed,
+                folder=stage.folder,
+                assess=assess,
+            )
+
+        return self._made("study_students", inputs, ("steps.jsonl", "assessments.jsonl"), make)
+
+    def _assess(self, model: Any) -> dict[str, Any]:
+        return assess_student(
+            model, self.chat, self.asked,
+            reply_tokens=self.study.reply_tokens, max_tokens=self.study.max_tokens,
+        )  # fmt: skip
+
+    def _once(self, name: str, model: Any, inputs: Mapping[str, object]) -> dict[str, Any]:
+        """An assessment that several students share."""
+
+        def make(stage: OpenStage) -> None:
+            write_json(stage.folder / "assessment.json", self._assess(model))
+
+        folder = self._made(name, {**self.settings, **inputs}, ("assessment.json",), make)
+        found: dict[str, Any] = read_json(folder / "assessment.json")
+        return found
+
+    def _texts(self) -> list[Completion]:
+        """What the teacher wrote: to learn from, then what is held out."""
+        study, count = self.study, self.study.texts + self.study.held_out
+        asked = questions(count, seed=0)
+
+        def make(stage: OpenStage) -> None:
+            log.info("the teacher writes %d texts", count)
+            texts = sample_texts(
+                self.teacher, self.chat, asked, tokens=study.tokens, seed=0, rows=64
+            )
+            write_jsonl(stage.folder / "texts.jsonl", [vars(text) for text in texts])
+
+        inputs = {**self.about, "count": count, "tokens": study.tokens, "asked": asked}
+        folder = self._made("study_texts", inputs, ("texts.jsonl",), make)
+        return [
+            Completion(tuple(row["prompt"]), tuple(row["completion"]))
+            for row in read_jsonl(folder / "texts.jsonl")
+        ]
+
+    def _labels(self) -> Labels:
+        study = self.study
+
+        def make(stage: OpenStage) -> None:
+            log.info("the teacher labels %d texts", len(self.train))
+            labels = teacher_labels(
+                self.teacher, self.train,
+                temperature=study.temperature, top=study.top, max_tokens=study.max_tokens,
+            )  # fmt: skip
+            labels.save(stage.folder / "labels.npz")
+
+        inputs = {
+            **self.about, "texts": _told(self.train), "temperature": study.temperature, "top": study.top
+        }  # fmt: skip
+        return Labels.load(self._made("study_labels", inputs, ("labels.npz",), make) / "labels.npz")
+
+    def _made(
+        self,
+        name: str,
+        inputs: Mapping[str, object],
+        outputs: Sequence[str],
+        make: Callable[[OpenStage], None],
+    ) -> Path:
+        """The folder of a stage that is found, or made."""
+        with self.store.stage(name, inputs) as stage:
+            if stage.files is None:
+                make(stage)
+                stage.commit(outputs, NO_COST)
+            return stage.folder
+
+
+def _told(texts: Sequence[Completion]) -> str:
+    return fingerprint([[text.prompt, text.completion] for text in texts])
+
+
+def _questions(
+    study: Study,
+    prompts: Sequence[ElicitationPrompt],
+    attacks: Sequence[Chain],
+    chat: Chat,
+    held_out: Sequence[Completion],
+) -> Questions:
+    cells: dict[tuple[str, str], list[ElicitationPrompt]] = {}
+    for prompt in prompts:
+        cells.setdefault((prompt.category, prompt.form), []).append(prompt)
+    chosen = [prompt for cell in cells.values() for prompt in cell[: study.prompts]]
+    base = [attacked_orders(p, lambda prompt: prompt) for p in chosen]
+    attacked = [attacked_orders(p, attack) for attack in attacks for p in chosen]
+    replies = [prompt for cell in cells.values() for prompt in cell[: study.replies]]
+    lessons = [chat.text_ids(text)[: study.tokens + 1] for text in _lessons(study.held_out)]
+    return Questions(
+        [*base, *attacked],
+        replies,
+        {"synthetic": held_out, "lessons": [Completion(ids[:1], ids[1:]) for ids in lessons]},
+    )
+
+
+def _lessons(count: int) -> list[str]:
+    """Simulated lessons, one of a teacher each."""
+    rubric = Rubric(question="How good is it?", low=1, high=7, high_is_good=True)
+    config = SimulatedConfig.model_validate(
+        {
+            "source": "simulated", "heading": "Here is part of a lesson.", "about": "what happens in it",
+            "teachers": count, "lessons_per_teacher": 1, "words": 60, "rater_noise": 0.5,
+            "rubrics": {"reasoning": rubric}, "split": {"train": 0.4, "validation": 0.2, "test": 0.4},
+            "limit": {"train": None, "validation": None, "test": None},
+        }
+    )  # fmt: skip
+    return [document.text for document in simulated.read(config, seed=0).documents]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m debiasdpo.tasks.soft_label_duration",
+        description=(__doc__ or "").split("\n")[0],
+    )
+    parser.add_argument("study", type=Path, help="a file with the keys of a study")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of what is made, and of the results"
+    )
+    args = parser.parse_args(argv)
+    set_up_logging()
+    try:
+        study = read_study(args.study)
+        prompts = read_prompts(study.data).prompts
+        rows = StudyRun(study, prompts, args.out).rows()
+        write_results(rows, prompts, args.out / "results")
+    except UserError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""A whole study of soft-label training with a tiny model: made, killed, found again, and refused."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from scipy.stats import spearmanr
+
+from debiasdpo.config.study import read_study
+from debiasdpo.elicitation.duration import FIGURES
+from debiasdpo.elicitation.prompts import read_prompts
+from debiasdpo.elicitation.student import assess_student
+from debiasdpo.models.loading import load_model
+from debiasdpo.tasks import soft_label_duration
+from debiasdpo.training import distill
+
+FILE = Path(__file__).parents[2] / "experiments/soft_label_duration/study.yaml"
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def study(tiny_llama: Path, tmp_path: Path) -> Write:
+    """The committed study, with a tiny model and little of everything."""
+
+    def write(**changes: Any) -> Path:
+        values = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+        values["teacher"]["path"] = str(tiny_llama)
+        values |= {"layers": 1, "texts": 6, "tokens": 4, "held_out": 2, "batch": 2, "prompts": 1}
+        values |= {"reply_tokens": 2, "seeds": [0, 1]}
+        values["conditions"] = {
+            "soft": {"hard_share": 0.1, "permuted": False, "durations": [0, 1, 2, 4]},
+            "random": {"hard_share": 0.1, "permuted": True, "durations": [0, 4]},
+        }
+        file = tmp_path / "study.yaml"
+        file.write_text(yaml.safe_dump(values | changes, sort_keys=False), encoding="utf-8")
+        return file
+
+    return write
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
+
+
+def test_a_study_is_made_goes_on_after_a_kill_and_is_found_again(
+    study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_config: Any
+) -> None:
+    file = study()
+    assess, asked = assess_student, list[Any]()
+
+    def counting(*arguments: Any, **options: Any) -> dict[str, Any]:
+        asked.append(arguments[0])
+        if len(asked) == 6:  # the teacher, and of the first student 0, 1, 2, 4; then the second's 1
+            raise KeyboardInterrupt
+        return assess(*arguments, **options)
+
+    monkeypatch.setattr(soft_label_duration, "assess_student", counting)
+    command = [str(file), "--out", str(tmp_path / "killed")]
+    with pytest.raises(KeyboardInterrupt):
+        soft_label_duration.main(command)
+    assert soft_label_duration.main(command) == 0
+    # The untrained student is the same for all; of each of the others its durations, one anew.
+    assert len(asked) == 1 + 1 + 2 * 3 + 2 * 1 + 1
+    monkeypatch.setattr(soft_label_duration, "assess_student", assess)
+    file = study(keep=True)
+    assert soft_label_duration.main([str(file), "--out", str(tmp_path / "whole")]) == 0
+    for name in ("figures", "seeds", "correlations"):
+        results = [tmp_path / folder / f"results/{name}.csv" for folder in ("killed", "whole")]
+        assert results[0].read_text() == results[1].read_text()
+    figures = rows_of(tmp_path / "whole/results/figures.csv")
+    assert [(row["condition"], row["step"]) for row in figures] == [
+        ("teacher", "0"),
+        *(("soft", step) for step in "0124"),
+        *(("random", step) for step in "04"),
+    ]
+    trained = float(figures[4]["perplexity_synthetic"])
+    assert trained < float(figures[1]["perplexity_synthetic"])
+    found = rows_of(tmp_path / "whole/results/correlations.csv")
+    assert [row["figure"] for row in found] == list(FIGURES)
+    assert {row["condition"] for row in found} == {"soft"}  # the control has no grid of durations
+    trained_rows = [
+        row
+        for row in rows_of(tmp_path / "whole/results/seeds.csv")
+        if row["condition"] == "soft" and row["step"] != "0"
+    ]
+    steps, perplexities = (
+        [float(row[key]) for row in trained_rows] for key in ("step", "perplexity_synthetic")
+    )
+    expected = spearmanr(steps, perplexities).statistic
+    assert float(found[FIGURES.index("perplexity_synthetic")]["spearman"]) == pytest.approx(
+        expected, abs=1e-5
+    )
+    png = (tmp_path / "whole/results/dose_response.png").read_bytes()
+    assert png.startswith(b"\x89PNG")
+    kept = sorted(folder.name for folder in (tmp_path / "whole/students").iterdir())
+    assert kept == sorted(
+        [f"soft-{s}-{step}" for s in (0, 1) for step in (0, 1, 2, 4)]
+        + [f"random-{s}-{step}" for s in (0, 1) for step in (0, 4)]
+    )
+    student, _ = load_model(
+        model_config(tmp_path / "whole/students/soft-1-4"), tmp_path, device="cpu"
+    )
+    assert student.config.num_hidden_layers == 1
+    # All is found: nothing is trained.
+    monkeypatch.setattr(soft_label_duration, "distil", lambda *a, **k: pytest.fail("trained"))
+    assert soft_label_duration.main([str(file), "--out", str(tmp_path / "whole")]) == 0
+
+
+def test_the_committed_studies_are_right() -> None:
+    for file in FILE.parent.glob("*.yaml"):
+        study = read_study(file)
+        assert distill.layers_of(30, study.layers)
+        assert all(c.durations == sorted(c.durations) for c in study.conditions.values())
+    own = read_study(FILE)
+    assert len(read_prompts(own.data).prompts) >= 20 * own.prompts
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"layers": 0}, "layers: "),
+        ({"start": "half"}, "start: "),
+        ({"attacks": ["flattery"]}, "no such attack: flattery"),
+        ({"wings": 2}, "wings: "),
+    ],
+    ids=["layers", "start", "attack", "unknown key"],
+)
+def test_what_is_wrong_in_a_study_is_said_before_a_model_is_loaded(
+    changes: dict[str, Any], says: str, study: Write, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(soft_label_duration, "load_model", lambda *a: pytest.fail("loaded"))
+    command = [str(study(**changes)), "--out", str(tmp_path / "out")]
+    assert soft_label_duration.main(command) == 1
+    assert says in capsys.readouterr().err
+    assert soft_label_duration.main([str(tmp_path / "none.yaml"), "--out", str(tmp_path)]) == 1
+    assert "none.yaml: No such file" in capsys.readouterr().err
