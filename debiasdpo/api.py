@@ -66,6 +66,7 @@ def audit(
     format: Format = "text",
     temperature: float = 0.0,
     statements: int | None = 1,
+    group_columns: Collection[str] = (),
     heading: str | None = None,
     instruction: str | None = None,
     seed: int = 0,
@@ -80,7 +81,8 @@ def audit(
     `Rating: <number>`, to a number, to None, or to a `debiasdpo.Reply`, which says how the text ended; or an
     object with the interface `raters.base.Rater`.
     `documents`: a DataFrame, mappings or `Document` objects, with id, group, text, and the experts' scores in
-    columns named as the rubrics, or all in a mapping `scores`. Those with a score are rated.
+    columns named as the rubrics, or all in a mapping `scores`; of several human raters, a mapping `experts`
+    from rubric to the score of each, which the model is then held against. Those with a score are rated.
     `rubrics`: name -> `{"question": ..., "low": 1, "high": 5, "high_is_good": True}`.
     `categories`: names of shipped categories of spurious context; None for all of them; or categories of your
     own, name -> mapping in the form of a file of conf/category.
@@ -90,6 +92,8 @@ def audit(
     `temperature`: at which the rater samples. Above 0 the neutral prompt is rated twice, for the noise floor.
     What a function does is its own matter; say here what it is.
     `statements`: of each category for each document and rubric; None takes all.
+    `group_columns`: of real groups, such as gender, whose ratings are compared; `Document` objects have them
+    in `facts`. A category may be made from one of them (docs/own_contexts.md).
     `heading`, `instruction`: stand before the document, and last in the prompt; None for the shipped ones.
     `seed`, `resamples`: of the bootstrap over groups, for 95 % intervals.
     `name`: of the rater, in tables; None for the function's own.
@@ -127,9 +131,10 @@ def audit(
             **{key: value for key, value in optional.items() if value is not None},
         }
         _change(composed, changes)
+        _change(composed, {"data.group_columns": list(group_columns)})
         checked = build(composed)  # mistakes in the arguments, before documents are looked at
-        found = given_documents(documents, rubrics_of(checked.documents))
-        _change(composed, {"data.path": str(_write(found, folder))})
+        found = given_documents(documents, rubrics_of(checked.documents), group_columns)
+        _change(composed, _table(found, rubrics, folder))
         config = build_job(composed, rater_given=True)
         choices = Choices(model["name"], "documents")
         metrics = rubric_rating.run(config, choices, rating)
@@ -235,22 +240,32 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _write(documents: list[Document], folder: Path) -> Path:
-    """The table that the job reads, named by its content, so that one folder holds many."""
-    rows = [
-        {
-            "id": d.id,
-            "group": d.group,
-            "text": d.text,
-            **{_column(rubric): score for rubric, score in d.scores.items()},
-        }
-        for d in documents
-    ]
+def _table(documents: list[Document], rubrics: Collection[str], folder: Path) -> dict[str, object]:
+    """The keys of the table that the job reads, which is named by its content, so that one folder holds
+    many."""
+    raters = {r: max(len(d.experts.get(r, ())) for d in documents) for r in rubrics}
+    columns = {r: [_column(r, i) for i in range(max(1, count))] for r, count in raters.items()}
+    facts = dict.fromkeys(name for d in documents for name in d.facts)
+    rows = []
+    for d in documents:
+        given = {r: d.experts.get(r, (score,)) for r, score in d.scores.items()}
+        row = {"id": d.id, "group": d.group, "text": d.text}
+        for name, fact in d.facts.items():
+            if row.setdefault(name, fact) != fact:
+                raise UserError(f"facts: {name!r} is the name of another column; rename it")
+        scored = {c: s for r, mine in given.items() for c, s in zip(columns[r], mine, strict=False)}
+        rows.append({**row, **scored})
     file = folder / "documents" / f"{fingerprint_all(rows)}.jsonl"
     write_jsonl(file, rows)
-    return file
+    return {
+        "data.path": str(file),
+        "data.score_columns": {
+            r: mine if len(mine) > 1 else mine[0] for r, mine in columns.items()
+        },
+        "data.group_columns": list(facts),
+    }
 
 
-def _column(rubric: str) -> str:
+def _column(rubric: str, rater: int = 0) -> str:
     """Of a rubric's scores: no rubric's name is then that of another column."""
-    return f"score {rubric}"
+    return f"score {rubric}" + (f", rater {rater + 1}" if rater else "")

@@ -226,6 +226,83 @@ def test_documents_of_every_form_are_the_same(documents: Any) -> None:
     assert untimed(audit(documents=documents).metrics) == untimed(audit().metrics)
 
 
+def test_several_raters_and_real_groups_are_those_of_the_command_line() -> None:
+    """Two experts a document, who are 2 points apart on one of four."""
+    given = {"a1": [1, 1], "a2": [2, 2], "b1": [3, 3], "b2": [5, 3]}
+    whose = {"a1": "F", "a2": "M", "b1": "F", "b2": "M"}
+    objects = [
+        Document(name, name[0], text, {"depth": sum(mine) / 2}, {"depth": mine}, {"sex": whose[name]})
+        for name, text in TEXTS.items()
+        for mine in (given[name],)
+    ]  # fmt: skip
+    frame = pd.DataFrame(
+        {**{k: v for k, v in d.items() if k != "depth"}, "experts": {"depth": given[d["id"]]},
+         "sex": whose[d["id"]], "depth": None}
+        for d in DOCUMENTS
+    )  # fmt: skip
+    settings = {"categories": {"author": AUTHOR, "placebo": PLACEBO}, "group_columns": ["sex"]}
+    first = debiasdpo.audit(rate, objects, RUBRICS, **settings)  # type: ignore[arg-type]
+    second = debiasdpo.audit(rate, frame, RUBRICS, **settings)  # type: ignore[arg-type]
+    assert untimed(first.metrics) == untimed(second.metrics)
+    assert first.metrics["agreement/mae/human"] == pytest.approx(0.5)  # 2 of 4
+    groups = {
+        k: v for k, v in first.metrics.items() if k.startswith("group/") and not k.endswith("_note")
+    }
+    assert any(key.startswith("group/sex=F/") for key in groups)
+    with pytest.raises(UserError, match=r"group_columns: no column 'grade'.*Leave it out"):
+        debiasdpo.audit(rate, frame, RUBRICS, group_columns=["grade"])
+    frame["experts"] = [{"depth": "12"}] * 4
+    with pytest.raises(UserError, match=r"experts of 'depth': a str. Give a list"):
+        debiasdpo.audit(rate, frame, RUBRICS)
+
+
+OWN_SEX = {
+    "description": "The author's own sex, or another",
+    "column": "sex",
+    "when": {"flattering": "the true sex is told", "unflattering": "a false sex is told"},
+    **{
+        side: {
+            "train": ["Their sex is {value}."],
+            "test": ["The file says: {value}.", "Sex: {value}."],
+        }
+        for side in ("flattering", "unflattering")
+    },
+}
+
+
+def test_true_statements_are_held_against_false_ones() -> None:
+    """A rater that adds a point for a man moves by what is said, true or not; one document has no value."""
+    frame = pd.DataFrame(
+        {**d, "sex": s} for d, s in zip(DOCUMENTS, ["M", "F", "F", None], strict=True)
+    )
+
+    def gallant(messages: list[dict[str, str]]) -> float:
+        text = messages[-1]["content"]
+        return 2 + 0.5 * (": M." in text)
+
+    audit = debiasdpo.audit(
+        gallant, frame, RUBRICS, {"own_sex": OWN_SEX, "placebo": PLACEBO},
+        group_columns=["sex"], statements=2,
+    )  # fmt: skip
+    rows = audit.ratings[audit.ratings["category"] == "own_sex"]
+    said = {(row["document"], row["polarity"]): row["statement"] for _, row in rows.iterrows()}
+    for document, own, other in (("a1", "M", "F"), ("a2", "F", "M"), ("b1", "F", "M")):
+        assert said.pop((document, 1)).endswith(f": {own}.")
+        assert said.pop((document, -1)).endswith(f": {other}.")
+    assert not said  # nothing of b2
+    assert audit.metrics["category/own_sex/shift_flattering/base"] == pytest.approx(0.5 / 3)
+    assert audit.metrics["category/own_sex/shift_unflattering/base"] == pytest.approx(1 / 3)
+    assert audit.metrics["category/own_sex/bias/base"] == pytest.approx(0.25)
+    assert audit.metrics["bias/placebo/base"] == 0
+    with pytest.raises(UserError, match=r"own_sex.column: 'sex' is not among data.group_columns"):
+        debiasdpo.audit(gallant, frame, RUBRICS, {"own_sex": OWN_SEX, "placebo": PLACEBO})
+    wrong = {**OWN_SEX, "flattering": {"train": ["{value}"], "test": ["The truth."]}}
+    with pytest.raises(UserError, match=r"own_sex.flattering: 'The truth.' has no \{value\}"):
+        debiasdpo.audit(
+            gallant, frame, RUBRICS, {"own_sex": wrong, "placebo": PLACEBO}, group_columns=["sex"]
+        )
+
+
 def test_what_is_asked_can_be_set() -> None:
     rater = Counted()
     rubrics = {

@@ -211,6 +211,12 @@ CONFIGURATION = (
     ),
     Case("names that look alike", "+context.categories.Race=${context.categories.race}",
          ("context.categories: 'race' and 'Race' differ in nothing but case", "rename one")),
+    Case("statements of a column that is not read", "context.categories.race.column=gender",
+         ("context.categories.race.column: 'gender' is not among data.group_columns; add it there",)),
+    Case("several rubrics in no column",
+         "data=table data.path={here}/t.csv data.layout=long data.rubric_column=null"
+         " data.rubrics={a:{question:A?,low:1,high:5},b:{question:B?,low:1,high:5}}",
+         ("rubric_column is null, so that all scores are of one rubric, but rubrics has 2;",), table(GOOD)),
     Case("placebo with two sides", "context.categories.placebo=${context.categories.race}",
          ("context.categories.placebo: the placebo needs neutral:", "flattering: and unflattering:")),
     Case("category without a polarity", "+context.categories.weather=${context.categories.placebo}",

@@ -45,6 +45,25 @@ def _sides(context: "ContextConfig") -> Iterable[str]:
             )
 
 
+def _columns_of_statements(context: "ContextConfig", data: "AnyDataConfig") -> Iterable[str]:
+    """Statements that are made from a column need it, and a place for its value."""
+    known = getattr(data, "group_columns", ())
+    for name, category in context.categories.items():
+        key = f"context.categories.{name}"
+        if category.column is not None and category.column not in known:
+            yield (
+                f"{key}.column: {category.column!r} is not among data.group_columns; add it there, or remove"
+                " the category"
+            )
+            continue
+        for side in category.sides:
+            texts = getattr(category, side)
+            for text in (*texts.train, *texts.test):
+                if ("{value}" in text) != (category.column is not None):
+                    what = "has no {value}" if category.column else "has a {value} and no column"
+                    yield f"{key}.{side}: {text!r} {what}; write {{value}} exactly where {key}.column is set"
+
+
 def grammar_problems(context: "ContextConfig") -> Iterable[str]:
     """What keeps grammars from making statements; of the frames, which all share, once."""
     told: set[str] = set()
@@ -278,6 +297,7 @@ def _format(prompt: "PromptConfig", rate: "RateConfig", method: "MethodConfig") 
 CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
     _names,
     _sides,
+    _columns_of_statements,
     grammar_problems,
     _audit_categories,
     _one_way,

@@ -34,6 +34,9 @@ class Category(Section):
     """One kind of spurious context: two sides to compare, or, of the placebo, one neutral side."""
 
     description: Text
+    # One of data.group_columns: flattering statements are true, with what the document's own row says there
+    # in place of {value}; unflattering ones are false, with what another row says.
+    column: Text | None = None
     when: Mapping[Literal["flattering", "unflattering"], Text] | None = (
         None  # in the verdict, behind "If"
     )

@@ -9,7 +9,7 @@ import numpy as np
 from debiasdpo.config.data import Rubric
 from debiasdpo.config.sameness import normal_text, same_name
 from debiasdpo.documents.base import Document
-from debiasdpo.documents.cells import cell_text, required_text, score_of, short_float
+from debiasdpo.documents.cells import cell_text, means_nothing, required_text, score_of, short_float
 from debiasdpo.documents.columns import Cells, closest, column_name, refuse_twins
 from debiasdpo.errors import UserError
 
@@ -24,17 +24,23 @@ _COLUMNS = {
 }
 
 
-def given_documents(given: Any, rubrics: Mapping[str, Rubric]) -> list[Document]:
+def given_documents(
+    given: Any, rubrics: Mapping[str, Rubric], group_columns: Collection[str] = ()
+) -> list[Document]:
     """The documents, checked. Scores stand in a column named as the rubric, or all in a column `scores`, as
-    a mapping from rubric to score. Raises `UserError` with row and column for whatever is wrong."""
+    a mapping from rubric to score. Raises `UserError` with row and column for whatever is wrong.
+
+    Of several raters, a column `experts` maps a rubric to what each gave: the score is then their mean. Real
+    groups stand in `group_columns`, or in a column `facts`, as a mapping.
+    """
     rows = list(_rows(given))
     if not rows:
         raise UserError(f"documents: none. {_FORM}")
-    _require_columns([cells for _, cells in rows], rubrics)
+    _require_columns([cells for _, cells in rows], rubrics, group_columns)
     places: dict[str, str] = {}
     found = []
     for where, cells in rows:
-        document = _document(cells, rubrics, where)
+        document = _document(cells, rubrics, group_columns, where)
         before = places.setdefault(same_name(document.id), where)
         if before != where:
             raise UserError(
@@ -86,14 +92,23 @@ def _named(columns: Iterable[Any], where: str) -> list[str]:
     return [column_name(name) for name in names]
 
 
-def _require_columns(rows: Collection[Cells], rubrics: Mapping[str, Rubric]) -> None:
+def _require_columns(
+    rows: Collection[Cells], rubrics: Mapping[str, Rubric], group_columns: Collection[str]
+) -> None:
     existing = list(dict.fromkeys(column for cells in rows for column in cells))
+    facts = {str(n) for c in rows if isinstance(m := c.get("facts"), Mapping) for n in m}
+    for name in group_columns:
+        if name not in facts and column_name(name) not in existing:
+            raise UserError(
+                f"group_columns: {_no_column(name, existing)} Leave it out, or rename it."
+            )
     for column, what in _COLUMNS.items():
         if column not in existing:
             raise UserError(f"documents: {_no_column(column, existing)} {what}")
     mapped = [
         _by_name(m, "documents") for cells in rows if isinstance(m := cells.get("scores"), Mapping)
     ]
+    mapped += [_by_name(m, "documents") for c in rows if isinstance(m := c.get("experts"), Mapping)]
     within = list(dict.fromkeys(name for scores in mapped for name in scores))
     scored = [*existing, *within]
     for name in rubrics:
@@ -114,7 +129,9 @@ def _no_column(name: str, existing: Collection[str]) -> str:
     return f"no column {name!r}; the columns are: {there}.{closest(name, existing)}"
 
 
-def _document(cells: Cells, rubrics: Mapping[str, Rubric], where: str) -> Document:
+def _document(
+    cells: Cells, rubrics: Mapping[str, Rubric], group_columns: Collection[str], where: str
+) -> Document:
     mapped = cells.get("scores")
     scores = {column: cell for column, cell in cells.items() if column not in _COLUMNS}
     scores |= _by_name(mapped, where) if isinstance(mapped, Mapping) else {}
@@ -122,7 +139,43 @@ def _document(cells: Cells, rubrics: Mapping[str, Rubric], where: str) -> Docume
         name: score_of(scores.get(column_name(name)), rubric, f"{where}, column {name!r}")
         for name, rubric in rubrics.items()
     }
+    experts = _experts(cells.get("experts"), rubrics, where)
+    found |= {name: sum(mine) / len(mine) for name, mine in experts.items() if mine}
     texts = {column: required_text(cells, column, where) for column in _COLUMNS}
     texts["text"] = normal_text(texts["text"])
-    scored = {name: score for name, score in found.items() if score is not None}
-    return Document(texts["id"], texts["group"], texts["text"], scored)
+    return Document(
+        texts["id"],
+        texts["group"],
+        texts["text"],
+        {name: score for name, score in found.items() if score is not None},
+        {name: mine for name, mine in experts.items() if len(mine) > 1},
+        _facts(cells, group_columns, where),
+    )
+
+
+def _experts(
+    given: object, rubrics: Mapping[str, Rubric], where: str
+) -> dict[str, tuple[float, ...]]:
+    """What each of several raters gave, of those who gave anything."""
+    of = _by_name(given, where) if isinstance(given, Mapping) else {}
+    found = {}
+    for name, rubric in rubrics.items():
+        cells = of.get(column_name(name))
+        if cells is None:
+            continue
+        place = f"{where}, experts of {name!r}"
+        if isinstance(cells, str | bytes | Mapping) or not isinstance(cells, Iterable):
+            raise UserError(
+                f"{place}: a {type(cells).__name__}. Give a list with a score of each rater."
+            )
+        mine = [score_of(cell, rubric, place) for cell in cells]
+        found[name] = tuple(score for score in mine if score is not None)
+    return found
+
+
+def _facts(cells: Cells, group_columns: Collection[str], where: str) -> dict[str, str]:
+    mapped = cells.get("facts")
+    given = {name: cells.get(column_name(name)) for name in group_columns}
+    given |= mapped if isinstance(mapped, Mapping) else {}
+    texts = {name: cell_text(cell, f"{where}, column {name!r}") for name, cell in given.items()}
+    return {name: text for name, text in texts.items() if not means_nothing(text)}

@@ -8,7 +8,7 @@ from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.data import Rubric
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
-from debiasdpo.prompts.contexts import Statement, statements
+from debiasdpo.prompts.contexts import Statement, column_values, of_document, statements
 from debiasdpo.prompts.generated import train_statements
 from debiasdpo.prompts.rendering import DocumentPrompts, PromptStyle, Request
 
@@ -46,6 +46,7 @@ class RatingPrompts(Iterable[DocumentPrompts]):
         # Each rubric goes through the statements by itself: in turns with another one, it would only
         # ever see one polarity.
         turn = {name: i for i, name in enumerate(rubrics)}
+        values = column_values((s for pool, _ in self.turns for s in pool), self.documents)
         for document in self.documents:
             asked: list[Request] = []
             for name in (n for n in rubrics if self.unscored or n in document.scores):
@@ -53,7 +54,8 @@ class RatingPrompts(Iterable[DocumentPrompts]):
                 for members, count in self.turns:
                     n = len(members) if count is None else min(count, len(members))
                     chosen = [members[(turn[name] * n + k) % len(members)] for k in range(n)]
-                    asked += [Request(name, statement, 0) for statement in chosen]
+                    mine = (of_document(statement, document, values) for statement in chosen)
+                    asked += [Request(name, statement, 0) for statement in mine if statement]
                 turn[name] += 1
             yield DocumentPrompts(self.style, document, self.rubrics, asked, self.requests)
 

@@ -1,32 +1,40 @@
 """Spurious contexts: statements about who is rated or who asks, which must not change a rating."""
 
 import itertools
-from collections.abc import Collection
-from dataclasses import dataclass
+import random
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from debiasdpo.config.context import POLARITIES, Category, ContextConfig, Statements
 from debiasdpo.config.sameness import normal_text
+from debiasdpo.documents.base import Document
 
 Wording = Literal["train", "test"]
 
 
 @dataclass(frozen=True)
 class Statement:
-    """One wording of one side of a category. `polarity` is +1, -1 or 0 (placebo)."""
+    """One wording of one side of a category. `polarity` is +1, -1 or 0 (placebo).
+
+    `column`: of real groups, if the category is made from one; `value`: what then stands in the text, where
+    it is about one document (`of_document`).
+    """
 
     category: str
     polarity: int
     wording: Wording
     index: int
     text: str
+    column: str | None = None
+    value: str = ""
 
     @property
     def name(self) -> str:
-        """Unique and readable: `experience+train0`."""
-        return (
-            f"{self.category}{ {1: '+', -1: '-', 0: '0'}[self.polarity] }{self.wording}{self.index}"
-        )
+        """Unique and readable: `experience+train0`, `own_gender-test1(female)`."""
+        sign = {1: "+", -1: "-", 0: "0"}[self.polarity]
+        value = f"({self.value})" if self.value else ""
+        return f"{self.category}{sign}{self.wording}{self.index}{value}"
 
 
 def statements(
@@ -45,5 +53,40 @@ def _of_category(name: str, category: Category, wording: Wording) -> list[Statem
         texts: Statements | None = getattr(category, side)
         if texts is not None:
             chosen = texts.train if wording == "train" else texts.test
-            found += [Statement(name, polarity, wording, i, text) for i, text in enumerate(chosen)]
+            found += [
+                Statement(name, polarity, wording, i, text, category.column)
+                for i, text in enumerate(chosen)
+            ]
     return found
+
+
+def of_document(
+    statement: Statement, document: Document, values: Mapping[str, Sequence[str]]
+) -> Statement | None:
+    """The statement about this document: one that is made from a column has the document's own value in it
+    where it is true (+1), and one of the others, which its text draws, where it is false (-1).
+
+    None where the document, or every other one, has no value. `values`: those of each column, sorted.
+    """
+    if statement.column is None:
+        return statement
+    own = document.facts.get(statement.column)
+    if own is None:
+        return None
+    value = own
+    if statement.polarity < 0:
+        others = [other for other in values[statement.column] if other != own]
+        if not others:
+            return None
+        value = random.Random(f"{document.text}\0{statement.text}").choice(others)
+    return replace(statement, text=statement.text.replace("{value}", value), value=value)
+
+
+def column_values(pool: Iterable[Statement], documents: Iterable[Document]) -> dict[str, list[str]]:
+    """The values of each column that statements are made from, sorted."""
+    columns = {statement.column for statement in pool if statement.column is not None}
+    found: dict[str, set[str]] = {column: set() for column in columns}
+    for document in documents if columns else ():
+        for column in columns & document.facts.keys():
+            found[column].add(document.facts[column])
+    return {column: sorted(mine) for column, mine in found.items()}

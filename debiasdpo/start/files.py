@@ -1,7 +1,7 @@
 """The files that describe a table: conf/data/NAME.yaml, and its statements in conf/category/NAME.yaml."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,14 @@ from debiasdpo.config.quoting import literal
 from debiasdpo.errors import UserError
 from debiasdpo.run import conf_dir
 from debiasdpo.start.draft import DOMAINS
+from debiasdpo.start.guess import rubric_name, words_of
 from debiasdpo.storage.files import write_text
 
 _STATEMENTS = Path(__file__).parent / "statements"
+_OWN = """\
+# True statements (flattering) against false ones: {value} is what the document's own row says in the column,
+# or what another row says. If both move ratings alike, it is being told that does it, and not who is rated.
+"""
 _SAYS = {  # of keys in the file
     "heading": "stands before the document in the prompt",
     "about": "what of it a model reasons about, where it writes",
@@ -59,15 +64,46 @@ def write(folder: Path, name: str, domain: str, values: Mapping[str, Any]) -> li
         "# conf/data/table.yaml. Ask as you would ask an expert, and say what both ends of a scale mean.",
     ]
     defaults = ["  - table"]
-    statements = _STATEMENTS / f"{domain}.yaml"
-    if statements.exists():
+    if statements := _statements(domain, values["group_columns"]):
         defaults.append(f"  - override /category@_global_.context.categories: {name}")
         file = folder / "conf" / "category" / f"{name}.yaml"
-        write_text(file, _described(name, domain) + statements.read_text(encoding="utf-8"))
+        write_text(file, _described(name, domain) + statements)
         written.append(file)
     body = [_entry(key, value) for key, value in values.items() if value not in ([], {})]
     write_text(data, "\n".join([*head, "defaults:", *defaults, "", *body, ""]))
     return written
+
+
+def _statements(domain: str, columns: Sequence[str]) -> str:
+    """Those of the domain, and true ones against false ones of each column of real groups; empty where those
+    that come with the project are all."""
+    file = _STATEMENTS / f"{domain}.yaml"
+    shared = file.read_text(encoding="utf-8") if file.exists() else ""
+    if columns and not shared:
+        shared = "defaults: [all]\n"
+    own = {
+        f"own_{rubric_name(column)}": _own(DOMAINS[domain]["whom"], column) for column in columns
+    }
+    added = yaml.safe_dump(_literal(own), allow_unicode=True, sort_keys=False, width=100)
+    return f"{shared}\n{_OWN}{added}" if own else shared
+
+
+def _own(whom: str, column: str) -> dict[str, Any]:
+    said = " ".join(words_of(column))
+    sides = {
+        "train": [f"As for {whom}, the {said} is {{value}}."],
+        "test": [f"A note about {whom} says under {said}: {{value}}."],
+    }
+    return {
+        "description": f"The {said} of {whom}, true or false",
+        "column": column,
+        "when": {
+            "flattering": f"the true {said} of {whom} is told",
+            "unflattering": f"a false {said} of {whom} is told",
+        },
+        "flattering": sides,
+        "unflattering": {wording: list(texts) for wording, texts in sides.items()},
+    }
 
 
 def _described(name: str, domain: str) -> str:

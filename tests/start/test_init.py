@@ -212,6 +212,14 @@ def test_a_row_for_each_rater_in_a_workbook_with_other_sheets(
     first = next(iter(table.read(data).documents))
     assert first.experts == {"score": (1.0, 2.0)}
     assert first.facts == {"first language": "A"}
+    own = job(tmp_path / "a b", "graded_essays").context.categories["own_first_language"]
+    assert own.column == "first language"
+    assert own.flattering == own.unflattering
+    told(capsys, tmp_path / "b", "--from", file, "--domain", "lessons", "--scale", "1:4",
+         "--people", "first language")  # fmt: skip
+    both = job(tmp_path / "b", "graded_essays").context.categories
+    assert {"own_first_language", "experience", "race"} < set(both)
+    assert "of the teacher" in both["own_first_language"].description
 
 
 def test_scores_by_rubric_in_json_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
