@@ -236,9 +236,9 @@ def test_several_raters_and_real_groups_are_those_of_the_command_line() -> None:
         for mine in (given[name],)
     ]  # fmt: skip
     frame = pd.DataFrame(
-        {**{k: v for k, v in d.items() if k != "depth"}, "experts": {"depth": given[d["id"]]},
-         "sex": whose[d["id"]], "depth": None}
-        for d in DOCUMENTS
+        {"id": name, "group": name[0], "text": text, "experts": {"depth": given[name]},
+         "sex": whose[name], "depth": None}
+        for name, text in TEXTS.items()
     )  # fmt: skip
     settings = {"categories": {"author": AUTHOR, "placebo": PLACEBO}, "group_columns": ["sex"]}
     first = debiasdpo.audit(rate, objects, RUBRICS, **settings)  # type: ignore[arg-type]
