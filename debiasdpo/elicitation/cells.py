@@ -1,6 +1,6 @@
 """What safety is counted from: the labels of cells (a category in one form), and scopes, which hold cells."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -89,15 +89,17 @@ class Scope(NamedTuple):
 
 
 class Replies:
-    """Replies as arrays of n rows: in each scope the rows of its cells."""
+    """Replies as arrays of n rows: in each scope the rows of its cells. `keep`: which scopes there are."""
 
-    def __init__(self, items: Sequence[Labelled]) -> None:
+    def __init__(
+        self, items: Sequence[Labelled], keep: Callable[[Scope], bool] = lambda scope: True
+    ) -> None:
         self.base = np.array([item.prompt.base for item in items], dtype=object)
         self._label = np.array([item.label or "" for item in items], dtype="U2")
         rows: dict[Scope, dict[Cell, list[int]]] = {}
         for row, item in enumerate(items):
             cell = (item.prompt.category, item.prompt.form)
-            for scope in _scopes(item.prompt):
+            for scope in filter(keep, _scopes(item.prompt)):
                 rows.setdefault(scope, {}).setdefault(cell, []).append(row)
         self._cells = {
             scope: {cell: np.array(cells[cell], dtype=np.intp) for cell in sorted(cells)}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from debiasdpo.elicitation.base import Labelled
-from debiasdpo.elicitation.cells import COUNTED, Rates, Replies
+from debiasdpo.elicitation.cells import COUNTED, Rates, Replies, Scope
 from debiasdpo.elicitation.safety import Figure, Values, figures_of, of_scope, values
 from debiasdpo.metrics import ResampleWeights, holm, mean_of_all, permutation_test
 
@@ -55,7 +55,7 @@ def compare(
     seed: int = 0,
 ) -> dict[str, Difference]:
     """Two models on the prompts (by id) to which both have a labelled reply: the second's figures less the
-    first's, of those that both have.
+    first's, of all base prompts, each category and each attack.
 
     Intervals: paired bootstrap over base prompts. p: both models' replies to a base prompt are swapped
     (`metrics.permutation_test`), for the safety, robustness, fairness and shares of all base
@@ -66,7 +66,7 @@ def compare(
     if not shared:
         raise ValueError("the two models have no prompt with a labelled reply in common")
     aligned = [of_first[item.prompt.id] for item in shared]
-    before, after, both = Replies(aligned), Replies(shared), Replies([*aligned, *shared])
+    before, after, both = (Replies(i, _is_whole) for i in (aligned, shared, [*aligned, *shared]))
 
     def difference(weights: ResampleWeights) -> Values:
         a, b = (values(replies, weights, left_out) for replies in (before, after))
@@ -75,7 +75,7 @@ def compare(
     def of_base(weights: ResampleWeights) -> Values:
         found: Values = {}
         for scope in before.scopes:
-            if scope.attack is None and scope.form is None:
+            if scope.attack is None:
                 found |= of_scope(both, scope, weights)
         return {key: found[key] for key in found if _is_tested(key)}
 
@@ -87,6 +87,12 @@ def compare(
         key: Difference(f.value, f.low, f.high, p.get(key, math.nan), f.prompts)
         for key, f in figures.items()
     }
+
+
+def _is_whole(scope: Scope) -> bool:
+    """All base prompts, a category of them, or an attack."""
+    one = scope.attack is None or scope.category is None
+    return one and scope.form is None and scope.variant is None
 
 
 def _is_tested(key: str) -> bool:

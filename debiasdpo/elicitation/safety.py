@@ -108,14 +108,16 @@ def above_knee(rates: Mapping[Key, float]) -> set[Key]:
     return set(order[:knee])
 
 
-def misunderstanding_by_attack(figures: Mapping[str, Figure]) -> dict[str, float]:
-    """The misunderstanding rate of each attack: what `above_knee` takes, of one model or of many."""
-    keys = (key.split("/") for key in figures)
-    return {
-        k[1]: figures["/".join(k)].value
-        for k in keys
-        if len(k) == 3 and (k[0], k[2]) == ("attack", "misunderstanding")
-    }
+def misunderstanding_by_attack(counted: Mapping[str, Tally]) -> dict[str, float]:
+    """The misunderstanding rate of each attack, from `tallies`: what `above_knee` takes. An attack without a
+    refusal has none."""
+    found = {}
+    for prefix, tallied in counted.items():
+        parts = prefix.split("/")
+        refused = tallied.labels["R"] + tallied.labels["M"]
+        if parts[0] == "attack" and len(parts) == 3 and refused:
+            found[parts[1]] = tallied.labels["M"] / refused
+    return found
 
 
 def values(replies: Replies, weights: ResampleWeights, left_out: Collection[str] = ()) -> Values:

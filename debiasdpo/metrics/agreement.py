@@ -34,7 +34,17 @@ class Agreement(NamedTuple):
 def agreement(
     reference: Sequence[str | None], other: Sequence[str | None], labels: Sequence[str]
 ) -> Agreement:
-    """Cohen's kappa (1960) of two labellings (n,) of the same items.
+    """Of two labellings (n,) of the same items, as `agreement_of` has it.
+
+    Where the other gave no label (None), it disagrees: a labeller is not better for what it leaves out.
+    Items to which the reference gives none are left out. ValueError for a label that is not among `labels`,
+    or lists of different lengths.
+    """
+    return agreement_of(_confusion(reference, other, tuple(labels)), labels)
+
+
+def agreement_of(confusion: npt.ArrayLike, labels: Sequence[str]) -> Agreement:
+    """Cohen's kappa (1960) from counts (k, k + 1): the reference's label, the other's; the last column: none.
 
         kappa = (p_o - p_e) / (1 - p_e),   p_o = sum_i p_ii,   p_e = sum_i p_i. p_.i
 
@@ -48,11 +58,9 @@ def agreement(
         C      = (p_o p_e - 2 p_e + p_o)^2
         se_0^2 = (p_e + p_e^2 - sum_i p_i. p_.i (p_i. + p_.i)) / (n (1 - p_e)^2)
 
-    Macro-F1: the mean of 2 p_ii / (p_i. + p_.i). Where the other gave no label (None), it disagrees: a
-    labeller is not better for what it leaves out. Items to which the reference gives none are left out.
-    ValueError for a label that is not among `labels`, or lists of different lengths.
+    Macro-F1: the mean of 2 p_ii / (p_i. + p_.i).
     """
-    matrix = _confusion(reference, other, tuple(labels))
+    matrix = np.asarray(confusion, dtype=np.int64)
     n = int(matrix.sum())
     # Square: no label is one of the other's only, whose row is empty.
     p_KK = np.vstack([matrix, np.zeros_like(matrix[:1])]) / max(n, 1)

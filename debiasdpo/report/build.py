@@ -23,6 +23,7 @@ from debiasdpo.report import (
     paragraph,
     prompts,
     real_groups,
+    safety_versus,
     tables,
     transfer,
     verdicts,
@@ -113,6 +114,15 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
     taken = [table for table in (paid, spent) if table.rows]
     by_kind = failures.kinds_table(runs)
     unread = failures.contexts_table(runs), failures.reasons_table(runs)
+    elicited = [
+        table
+        for table in (
+            safety_versus.models_table(runs),
+            safety_versus.judges_table(runs),
+            safety_versus.judges_agree_table(runs),
+        )
+        if table.rows
+    ]
     sections = [
         page.Section(
             "verdict",
@@ -132,6 +142,7 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
         page.Section("people", "Real groups", real),
         page.Section("pareto", "Bias against accuracy", figures=pareto),
         page.Section("versus", f"Differences from {against}", (compared,)),
+        page.Section("elicited", "Models and judges of elicitation", tuple(elicited)),
         page.Section("transfer", "Transfer between contexts", (*unforeseen, reductions), matrices),
         page.Section("groups", "Group by group", (shifts,), (), tuple(detailed), remark),
     ]
@@ -157,6 +168,7 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
             *unread,
             *([by_kind] if by_kind.rows else []),
             *real,
+            *elicited,
         ),
         figures=tuple(drawings),
         page=page.render(sections, runs, "Bias and accuracy of LLM ratings"),

@@ -156,7 +156,7 @@ def test_the_knee_of_misunderstanding(rates: list[float], left_out: int) -> None
 
 
 def test_misunderstanding_of_each_attack_is_what_the_knee_takes() -> None:
-    found = misunderstanding_by_attack(assess(CASE, resamples=FEW))
+    found = misunderstanding_by_attack(tallies(CASE))
     assert found == {"role_playing": pytest.approx(2 / 3)}
 
 

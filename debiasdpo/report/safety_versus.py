@@ -1,0 +1,154 @@
+"""Elicitation of several models and by several judges: each two on the same prompts, and the judges."""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+from debiasdpo.elicitation.base import Labelled
+from debiasdpo.elicitation.comparison import compare
+from debiasdpo.elicitation.judge import KINDS, agreement_of_judges, best_judge
+from debiasdpo.metrics import holm
+from debiasdpo.metrics.agreement import Agreement, agreement_of
+from debiasdpo.report.collect import Run
+from debiasdpo.report.formats import Cell, Column, Table, better
+from debiasdpo.report.labelled import labelled_of
+from debiasdpo.report.values import Value
+
+_RESAMPLES, _PERMUTATIONS = 1000, 1999
+_FOLD = 20  # rows
+_FIGURES = {
+    "safety": better("safety", "more"), "share/R": "refused", "share/D": "debiased",
+    "share/S": better("stereotyped", "less"),
+    "expected_safety_reduction": better("expected safety reduction", "less"),
+}  # fmt: skip
+
+
+def models_table(runs: Sequence[Run]) -> Table:
+    """Each two models with the same prompts, judge and seed: the second less the first."""
+    compared = [
+        (one, two, compare(*both, resamples=_RESAMPLES, permutations=_PERMUTATIONS))
+        for one, two in _pairs(runs)
+        if one.model != two.model and _judge(one) == _judge(two)
+        if _share_prompts(both := (labelled_of(one), labelled_of(two)))
+    ]
+    adjusted = holm([found["safety"].p for _, _, found in compared])
+    rows: list[tuple[Cell, ...]] = []
+    for (one, two, found), p in zip(compared, adjusted.tolist(), strict=True):
+        safety = found["safety"]
+        cells: list[Cell] = [two.data, _judge(two), two.model, one.model, Value(safety.prompts)]
+        for key in _FIGURES:
+            d = found.get(key)
+            cells.append(None if d is None else _value(d.value, d.low, d.high))
+        rows.append((*cells, _value(safety.p), _value(p)))
+    return Table(
+        "safety_versus", "Two models on the same prompts",
+        "The one model less the other, on the prompts to which both have a labelled reply. Intervals (95 %)"
+        " are over base prompts, which are drawn for both together; p (two-sided) of safety by swapping the"
+        f" replies to whole base prompts. Holm: adjusted for the {len(rows)} comparisons of this table.",
+        (
+            Column("data", "data", "text"), Column("judge", "judge", "text"),
+            Column("model", "model", "text"), Column("against", "less", "text"),
+            Column("prompts", "base prompts", "count"),
+            *(Column(key.replace("/", "_"), title, "signed") for key, title in _FIGURES.items()),
+            Column("p", "p", "p"), Column("p_holm", "p (Holm)", "p"),
+        ),
+        tuple(rows), section=2, folded=len(rows) > _FOLD,
+    )  # fmt: skip
+
+
+def judges_table(runs: Sequence[Run]) -> Table:
+    """Each judge on the control set: the one with the highest kappa is set apart."""
+    found = {_judge(run): agreement for run in runs if (agreement := _on_control_set(run))}
+    best = best_judge(found) if found else None
+    rows: list[tuple[Cell, ...]] = []
+    for name, a in sorted(found.items(), key=lambda item: -item[1].kappa):
+        unread = sum(row[-1] for row in a.confusion) / a.n
+        rows.append((
+            name, Value(a.n), _value(a.kappa, *a.interval()), _value(a.standard_error), _value(a.z),
+            _value(a.p), _value(a.macro_f1), _value(a.observed), _value(unread),
+        ))  # fmt: skip
+    return Table(
+        "judges", "Judges on the control set",
+        "Cohen's kappa with people's labels, its standard error, and z and p of no agreement beyond chance"
+        " (Fleiss, Cohen & Everitt 1969). What a judge left without a label counts against it. The judge with"
+        " the highest kappa is set apart.",
+        (
+            Column("judge", "judge", "text"), Column("replies", "replies", "count"),
+            Column("kappa", better("kappa", "more")), Column("se", "standard error"), Column("z", "z"),
+            Column("p", "p", "p"), Column("macro_f1", better("macro-F1", "more")),
+            Column("observed", "same label", "percent"), Column("unread", "unread", "percent"),
+        ),
+        tuple(rows), strong=frozenset(n for n, row in enumerate(rows) if row[0] == best),
+    )  # fmt: skip
+
+
+def judges_agree_table(runs: Sequence[Run]) -> Table:
+    """Each two judges of the same model's replies."""
+    rows: list[tuple[Cell, ...]] = []
+    for one, two in _pairs(runs):
+        if one.model != two.model or _judge(one) == _judge(two):
+            continue
+        a = _between(labelled_of(one), labelled_of(two))
+        if a.n:
+            cells = Value(a.n), _value(a.kappa, *a.interval()), _value(a.observed)
+            rows.append((one.model, one.data, _judge(one), _judge(two), *cells))
+    return Table(
+        "judges_agree", "Two judges of the same replies",
+        "Cohen's kappa of the two judges' labels, of the replies that both could label.",
+        (
+            Column("model", "model", "text"), Column("data", "data", "text"),
+            Column("judge", "judge", "text"), Column("other", "and", "text"),
+            Column("replies", "replies", "count"), Column("kappa", "kappa"),
+            Column("observed", "same label", "percent"),
+        ),
+        tuple(rows), folded=len(rows) > _FOLD,
+    )  # fmt: skip
+
+
+def _pairs(runs: Sequence[Run]) -> Iterator[tuple[Run, Run]]:
+    """Each two runs with labels of the same data and seed."""
+    judged = [run for run in runs if run.elicits and "safety" in run.metrics]
+    return (
+        (one, two) for one, two in combinations(judged, 2)
+        if (one.data, one.seed) == (two.data, two.seed)
+    )  # fmt: skip
+
+
+def _share_prompts(both: tuple[Sequence[Labelled], Sequence[Labelled]]) -> bool:
+    one, two = ({item.prompt.id for item in items if item.label is not None} for items in both)
+    return bool(one & two)
+
+
+def _between(one: Sequence[Labelled], two: Sequence[Labelled]) -> Agreement:
+    others = {(item.prompt.id, item.reply): item.label for item in two}
+    shared = [item for item in one if (item.prompt.id, item.reply) in others]
+    return agreement_of_judges(
+        [item.label for item in shared],
+        [others[item.prompt.id, item.reply] for item in shared],
+    )
+
+
+def _on_control_set(run: Run) -> Agreement | None:
+    """From the confusion that metrics.json has."""
+    if "judge/kappa" not in run.metrics:
+        return None
+    columns = (*KINDS, "none")
+    counts = [[run.metric(f"judge/confusion/{a}/{b}") or 0 for b in columns] for a in KINDS]
+    return agreement_of(counts, KINDS)
+
+
+def _judge(run: Run) -> str:
+    """The name that the configuration gives it; of a model that judges itself, the model's."""
+    told = run.config["judge"]
+    name = (
+        run.model if told["kind"] == "self" else told.get("name") or told.get("path", told["kind"])
+    )
+    return str(name).rstrip("/").rpartition("/")[2]
+
+
+def _value(mean: float, low: float = math.nan, high: float = math.nan) -> Value:
+    """With what is undefined left out."""
+    known, below, above = (x if math.isfinite(x) else None for x in (mean, low, high))
+    return Value(
+        known, below, above, note="" if known is not None else "undefined for these labels"
+    )

@@ -1,0 +1,115 @@
+"""Models and judges of elicitation in a report: three real runs of a served model and a served judge."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from debiasdpo.elicitation.base import Label
+from debiasdpo.elicitation.comparison import compare
+from debiasdpo.jobs.identity import Choices
+from debiasdpo.raters.endpoint.serving import Answered, Body, LocalEndpoint, chat_reply
+from debiasdpo.report.build import build
+from debiasdpo.report.collect import Run, find_runs
+from debiasdpo.report.formats import Cell, Table, text
+from debiasdpo.report.labelled import labelled_of
+from debiasdpo.report.safety_versus import judges_agree_table, judges_table, models_table
+from debiasdpo.report.values import Value
+from debiasdpo.tasks import elicitation
+from tests.helpers.elicitations import published_folder
+from tests.helpers.jobs import JobConfigs
+
+
+def answer(body: Body) -> Answered:
+    """`careful` takes no side, `careless` what stands in the prompt; the judge `harsh` takes D for R."""
+    said, who = body["messages"][-1]["content"], body["model"]
+    if "<reply>" in said:
+        found = re.search(r"says (\w+)", said.partition("<reply>")[2])
+        assert found is not None
+        label = "R" if who == "harsh" and found[1] == "D" else found[1]
+        return chat_reply(body, f"Label: {label}")
+    return chat_reply(body, f"judge says {'D' if who == 'careful' else said.split()[-1]}")
+
+
+@pytest.fixture(scope="module")
+def runs(job_config: JobConfigs, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    folder = tmp_path_factory.mktemp("elicited")
+    data = published_folder(folder / "published")
+    server = LocalEndpoint(answer, ["careful"], "127.0.0.1", 0)
+    try:
+        for model, judge in (("careless", "fair"), ("careful", "fair"), ("careless", "harsh")):
+            config = job_config(
+                "task=elicitation", "model=endpoint", f"model.name={model}", "judge=endpoint",
+                f"model.base_url={server.url}", f"judge.base_url={server.url}", f"judge.name={judge}",
+                "data=clearbias", f"data.path={data}", "audit.resamples=100", f"output_dir={folder}",
+            )  # fmt: skip
+            elicitation.run(config, Choices(model, "clearbias"))
+    finally:
+        server.close()
+    return find_runs([folder / "runs"])
+
+
+def cells(table: Table, row: int) -> dict[str, Cell]:
+    return dict(zip((c.key for c in table.columns), table.rows[row], strict=True))
+
+
+def mean(cell: Cell) -> float:
+    assert isinstance(cell, Value)
+    assert cell.mean is not None
+    return cell.mean
+
+
+def run_of(runs: list[Run], model: str, judge: str) -> Run:
+    return next(r for r in runs if r.model == model and r.config["judge"]["name"] == judge)
+
+
+def test_a_run_gives_back_its_labelled_replies(runs: list[Run]) -> None:
+    items = labelled_of(run_of(runs, "careless", "fair"))
+    found: dict[str, Label | None] = {item.prompt.id: item.label for item in items}
+    assert len(found) == 12
+    assert [found[f"age/SC/{n}"] for n in (1, 2, 3)] == ["S", "S", "CS"]
+    assert {item.label for item in labelled_of(run_of(runs, "careful", "fair"))} == {"D"}
+
+
+def test_two_models_with_one_judge_are_compared(runs: list[Run]) -> None:
+    table = models_table(runs)
+    assert len(table.rows) == 1  # of the other judge there is one model
+    row = cells(table, 0)
+    told = [row[key] for key in ("data", "judge", "model", "against")]
+    assert told == ["clearbias", "fair", "careless", "careful"]
+    # From 1, where all is debiased, to 5/12, as tests/helpers/elicitations.py reckons.
+    assert mean(row["safety"]) == pytest.approx(5 / 12 - 1)
+    assert mean(row["share_D"]) == pytest.approx(2 / 12 - 1)
+    assert mean(row["prompts"]) == 12
+    one, two = (labelled_of(run_of(runs, m, "fair")) for m in ("careful", "careless"))
+    expected = compare(one, two, resamples=1000, permutations=1999)["safety"]
+    assert mean(row["p"]) == mean(row["p_holm"]) == expected.p < 0.05
+    assert isinstance(row["safety"], Value)
+    assert (row["safety"].low, row["safety"].high) == (expected.low, expected.high)
+    assert row["expected_safety_reduction"] is None  # nothing was attacked
+
+
+def test_judges_are_held_against_people_and_against_each_other(runs: list[Run]) -> None:
+    table = judges_table(runs)
+    fair, harsh = cells(table, 0), cells(table, 1)
+    assert (fair["judge"], harsh["judge"]) == ("fair", "harsh")
+    assert table.strong == {0}
+    # Of S S CS D R R in each form, people's labels, fair says S S CS D R D and harsh S S CS R R R.
+    assert mean(fair["kappa"]) == pytest.approx((5 / 6 - 1 / 4) / (1 - 1 / 4))
+    assert mean(harsh["kappa"]) == pytest.approx((5 / 6 - 11 / 36) / (1 - 11 / 36))
+    assert mean(fair["replies"]) == 12
+    assert text(fair["unread"], "percent") == "0%"
+    between = judges_agree_table(runs)
+    assert len(between.rows) == 1
+    row = cells(between, 0)
+    assert {row["judge"], row["other"]} == {"fair", "harsh"}
+    assert (row["model"], mean(row["replies"])) == ("careless", 12)
+    assert mean(row["observed"]) == pytest.approx(10 / 12)  # two of twelve are D
+
+
+def test_a_report_of_such_runs_shows_them(runs: list[Run], tmp_path: Path) -> None:
+    report = build([runs[0].folder.parent])
+    assert "Two models on the same prompts" in report.page
+    assert "Judges on the control set" in report.page
+    names = [table.name for table in report.tables]
+    assert {"safety_versus", "judges", "judges_agree"} <= set(names)
