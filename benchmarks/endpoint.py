@@ -43,8 +43,8 @@ def rater_at(url: str, folder: Path, **changes: object) -> EndpointRater:
     """The rater of a server of this machine, with these keys of `model=`; `folder`: of its replies."""
     values: dict[str, object] = {
         "kind": "endpoint", "name": "served", "base_url": url, "api_key_env": None, "serve": None,
-        "batch": False, "prefill": False, "min_mass": 0.5, "extra_body": {}, "concurrency": 4,
-        "timeout_s": 30.0, "prices": None,
+        "adapter": None, "batch": False, "prefill": False, "min_mass": 0.5, "extra_body": {},
+        "concurrency": 4, "timeout_s": 30.0, "prices": None,
     }  # fmt: skip
     return EndpointRater(EndpointConfig.model_validate(values | changes), folder, seed=0)
 

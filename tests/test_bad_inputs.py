@@ -260,6 +260,8 @@ CONFIGURATION = (
     Case("unknown attention", "model.attention=eager", ("model.attention", "segments", "eager")),
     Case("endpoint without its key", "model=openai model.api_key_env=NO_SUCH_KEY method=none",
          ("model.api_key_env", "NO_SUCH_KEY", "model.api_key_env=null")),
+    Case("an adapter that is none", "model=vllm model.name=m method=none model.adapter=/nowhere",
+         ("model.adapter", "/nowhere", "adapter_config.json", "debiasdpo export")),
     Case("endpoint to be trained", "model=vllm model.name=m", ("method", "model.kind=endpoint has none")),
     Case("samples of local weights", "rate=samples method=none", ("rate.readout", "rate=expected")),
     Case(

@@ -59,6 +59,7 @@ class EndpointConfig(Section):
     serve: (
         Annotated[Sequence[Text], Field(min_length=1)] | None
     )  # command of a server; None: runs elsewhere
+    adapter: Text | None  # folder of a LoRA adapter on the served model, which rates instead of it
     prefill: bool  # readout=expected: whether the endpoint goes on from a begun answer
     min_mass: Fraction  # readout=expected: of the probability, what all levels together must have
     extra_body: Mapping[str, Any]  # more parameters of each request

@@ -24,6 +24,7 @@ from debiasdpo.elicitation.prompts import prompt_files
 from debiasdpo.errors import UserError
 from debiasdpo.models.checks import check_model
 from debiasdpo.prompts.generated import train_statements
+from debiasdpo.raters.endpoint.adapter import open_adapter
 from debiasdpo.storage.files import user_path
 
 if TYPE_CHECKING:
@@ -81,6 +82,11 @@ def _judge_endpoint(task: "Task", judge: AnyJudgeConfig) -> Iterable[str]:
 def _endpoint_package(role: str, model: AnyModelConfig | AnyJudgeConfig) -> Iterable[str]:
     if isinstance(model, EndpointConfig) and importlib.util.find_spec("openai") is None:
         yield f"{role}.kind: an endpoint needs packages: pip install 'debiasdpo[endpoint]'"
+    if isinstance(model, EndpointConfig) and model.adapter is not None:
+        try:
+            open_adapter(user_path(model.adapter))
+        except UserError as error:
+            yield re.sub(r"^model\.", f"{role}.", str(error))
 
 
 def _has_key(model: AnyModelConfig) -> Iterable[str]:

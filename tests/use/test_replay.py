@@ -77,6 +77,7 @@ def rater(tmp_path: Path) -> Callable[[str], EndpointRater]:
     def build(url: str) -> EndpointRater:
         config = EndpointConfig(
             kind="endpoint", name="replay", base_url=url, api_key_env=None, serve=None, batch=False,
+            adapter=None,
             prefill=False, min_mass=0.5, extra_body={}, concurrency=8, timeout_s=20.0, prices=None,
         )  # fmt: skip
         return EndpointRater(config, tmp_path / "replies", seed=0)

@@ -12,6 +12,7 @@ from debiasdpo.costs import count_tokens
 from debiasdpo.errors import UserError
 from debiasdpo.prompts.rendering import Twins, content_bytes
 from debiasdpo.raters.base import Capability, Question, Reply, Wanted, read_reply
+from debiasdpo.raters.endpoint.adapter import Adapter, open_adapter, require_effect
 from debiasdpo.raters.endpoint.asking import Asker
 from debiasdpo.raters.endpoint.batches import BatchAsker
 from debiasdpo.raters.endpoint.client import Client, complaint
@@ -22,10 +23,16 @@ from debiasdpo.raters.endpoint.probe import Found, load, probe
 from debiasdpo.raters.endpoint.progress import Progress
 from debiasdpo.raters.endpoint.purse import Purse
 from debiasdpo.raters.endpoint.records import ReplyStore
-from debiasdpo.raters.endpoint.request import Dialect, Request, request, wants_levels
+from debiasdpo.raters.endpoint.request import (
+    Dialect,
+    Request,
+    first_token,
+    request,
+    wants_levels,
+)
 from debiasdpo.raters.endpoint.response import Answer, Record, Response, Usage, answer_of
 from debiasdpo.raters.endpoint.server import Server
-from debiasdpo.storage.files import fingerprint
+from debiasdpo.storage.files import fingerprint, user_path
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +58,12 @@ class EndpointRater:
     ) -> None:
         """`folder`: of all endpoints' replies. `seed` draws samples. `job`: whose money `max_cost` is."""
         settings = config.model_dump(mode="json", exclude=_NO_MATTER)
-        self.identity: Mapping[str, object] = {"endpoint": settings}
+        self._adapter = open_adapter(user_path(config.adapter)) if config.adapter else None
+        served = self._adapter.name if self._adapter else config.name
+        self._served = config.model_copy(update={"name": served})  # as it is asked for
+        self.identity: Mapping[str, object] = {
+            "endpoint": settings | {"adapter": self._adapter and served}
+        }
         self._config, self._seed = config, seed
         self._folder = replies_folder(folder, config)
         self.prices = PriceList(config)
@@ -98,9 +110,11 @@ class EndpointRater:
 
             def make(dialect: Dialect, question: Question, repeat: int) -> Request:
                 return request(
-                    self._config, dialect, question, "rating", reading, self._seed, repeat
+                    self._served, dialect, question, "rating", reading, self._seed, repeat
                 )
 
+            if self._adapter is not None:
+                self._require_adapter(self._adapter, least[1])
             found = probe(self._asking(), make, self._config, reading, least[1], most[1], file)
         self._found[known] = found
 
@@ -113,7 +127,7 @@ class EndpointRater:
         dialect = found.dialect if found else Dialect()
         asked = [
             [
-                request(self._config, dialect, q, wanted, reading, self._seed, q.repeat * calls + i)
+                request(self._served, dialect, q, wanted, reading, self._seed, q.repeat * calls + i)
                 for i in range(calls)
             ]
             for q in questions
@@ -155,7 +169,12 @@ class EndpointRater:
     def _asking(self) -> Asker:
         if self._asker is None:
             if self._config.serve is not None:
-                where = self._config.serve, self._config.base_url, self._folder / "server.log"
+                more = self._adapter.arguments if self._adapter else ()
+                where = (
+                    [*self._config.serve, *more],
+                    self._config.base_url,
+                    self._folder / "server.log",
+                )
                 self._server = Server(*where)
                 self._server.start()
             purse = Purse(self.prices, self._max_cost, self._store)
@@ -164,6 +183,15 @@ class EndpointRater:
             if self._config.batch:
                 self._batches = BatchAsker(client, self._store, purse, self._folder)
         return self._asker
+
+    def _require_adapter(self, adapter: Adapter, question: Question) -> None:
+        """`UserError` where it rates as its base does."""
+
+        def make(model: str, repeat: int) -> Request:
+            config = self._config.model_copy(update={"name": model})
+            return first_token(config, question, repeat)
+
+        require_effect(self._asking(), make, self._config.name, adapter)
 
     def _read(
         self, record: Record, question: Question, wanted: Wanted, reading: RateConfig

@@ -78,9 +78,7 @@ def request(
     messages = [dict(message) for message in question.messages]
     if wants_levels(wanted, reading):
         if config.prefill:
-            messages.append({"role": "assistant", "content": PREFILL})
-            # As vLLM wants it said; llama.cpp and Ollama go on from such a message by themselves.
-            body |= {"continue_final_message": True, "add_generation_prompt": False}
+            body |= _begun(messages)
         else:
             messages[-1]["content"] += f"\n\n{_ALONE}"
         body |= {"logprobs": True, "top_logprobs": _TOP}
@@ -97,6 +95,23 @@ def request(
         body["seed"] = stable_seed(seed, question.messages, repeat) % 2**31
     body |= config.extra_body
     return Request(request_key(config.base_url, body, repeat), body, repeat, question.key)
+
+
+def first_token(config: EndpointConfig, question: Question, repeat: int) -> Request:
+    """The call for the log-probabilities of the first token of a reply; of its level, where that is begun."""
+    body: Body = {"model": config.name, "max_tokens": 1, "temperature": 0}
+    messages = [dict(message) for message in question.messages]
+    if config.prefill:
+        body |= _begun(messages)
+    body |= {"messages": messages, "logprobs": True, "top_logprobs": _TOP, **config.extra_body}
+    return Request(request_key(config.base_url, body, repeat), body, repeat, question.key)
+
+
+def _begun(messages: list[dict[str, str]]) -> Body:
+    """Begin the answer; what is sent for an endpoint to go on from it, as vLLM wants it said: llama.cpp and
+    Ollama do so by themselves."""
+    messages.append({"role": "assistant", "content": PREFILL})
+    return {"continue_final_message": True, "add_generation_prompt": False}
 
 
 def request_key(base_url: str, body: Body, repeat: int) -> str:

@@ -29,6 +29,7 @@ def endpoint(server: EndpointServer) -> Callable[..., EndpointConfig]:
             "base_url": server.url,
             "api_key_env": None,
             "serve": None,
+            "adapter": None,
             "batch": False,
             "prefill": False,
             "min_mass": 0.3,

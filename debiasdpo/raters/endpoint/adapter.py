@@ -1,0 +1,85 @@
+"""A LoRA adapter that a server has beside its base (`model.adapter`), as `vllm serve --enable-lora` does.
+
+It is served under the fingerprint of its files: vLLM keeps what it has computed for a name, and would serve
+another adapter of the same name from it (vllm 30931). An adapter that matches no layer is served as the base,
+without a word (vllm 55193): so both are asked the same before any rating.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from debiasdpo.errors import UserError
+from debiasdpo.raters.endpoint.asking import Asker
+from debiasdpo.raters.endpoint.request import Request
+from debiasdpo.raters.endpoint.response import Token, answer_of
+from debiasdpo.storage.files import digest, fingerprint, read_json
+
+log = logging.getLogger(__name__)
+
+_CONFIG = "adapter_config.json"
+_LEAST = 1e-3  # difference of a log-probability, beside that of the base from itself
+
+
+class Adapter(NamedTuple):
+    """One on disk."""
+
+    folder: Path
+    name: str  # by its files, as it is asked for
+    rank: int
+
+    @property
+    def arguments(self) -> Sequence[str]:
+        """Of `vllm serve`."""
+        modules = f"{self.name}={self.folder}"
+        return "--enable-lora", "--max-lora-rank", str(self.rank), "--lora-modules", modules
+
+
+def open_adapter(folder: Path) -> Adapter:
+    """`UserError` where none is there, or vLLM cannot serve it."""
+    weights = folder / "adapter_model.safetensors"
+    try:
+        config: dict[str, Any] = read_json(folder / _CONFIG)
+        rank = int(config["r"])
+        name = f"adapter-{fingerprint([digest(folder / _CONFIG), digest(weights)])}"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"model.adapter: {folder} holds no LoRA adapter ({_CONFIG}, {weights.name}); give the folder"
+            " of one, as debiasdpo export writes it"
+        ) from error
+    if config.get("modules_to_save"):
+        raise UserError(
+            f"model.adapter: {folder} has whole layers beside LoRA (modules_to_save), which vLLM does not"
+            " serve; export the merged model (debiasdpo export --merge)"
+        )
+    return Adapter(folder.absolute(), name, rank)
+
+
+def require_effect(
+    asker: Asker, make: Callable[[str, int], Request], base: str, adapter: Adapter
+) -> None:
+    """Ask base and adapter for the likeliest first tokens of one reply. `UserError` where they differ by no
+    more than the base differs from itself. `make`: the request to a model, by its name, and a repeat."""
+    asked = [make(base, 0), make(base, 1), make(adapter.name, 0)]
+    records = asker.ask(asked)
+    one, again, adapted = (answer_of(records[request.key]).tokens for request in asked)
+    if not one or not adapted:
+        log.warning("no log-probabilities: whether the adapter changes anything cannot be seen")
+        return
+    noise = 0.0 if not again else _difference(one[0], again[0])
+    found = _difference(one[0], adapted[0])
+    log.info("adapter %s: log-probabilities differ by %.3g from the base", adapter.name, found)
+    if found <= max(_LEAST, 2 * noise):
+        raise UserError(
+            f"model.adapter: {adapter.folder} changes nothing: its log-probabilities differ by {found:.2g}"
+            f" from those of {base}, which differ by {noise:.2g} from themselves; give one that was trained"
+            " on this model"
+        )
+
+
+def _difference(one: Token, other: Token) -> float:
+    """The largest of a log-probability, of tokens that both list; infinite where they list none alike."""
+    mine, its = dict(one.top), dict(other.top)
+    both = mine.keys() & its.keys()
+    return max((abs(mine[text] - its[text]) for text in both), default=float("inf"))
