@@ -45,9 +45,9 @@ def _sides(context: "ContextConfig") -> Iterable[str]:
             )
 
 
-def _columns_of_statements(context: "ContextConfig", data: "AnyDataConfig") -> Iterable[str]:
+def _columns_of_statements(context: "ContextConfig", documents: "AnyDataConfig") -> Iterable[str]:
     """Statements that are made from a column need it, and a place for its value."""
-    known = getattr(data, "group_columns", ())
+    known = getattr(documents, "group_columns", ())
     for name, category in context.categories.items():
         key = f"context.categories.{name}"
         if category.column is not None and category.column not in known:

@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 # Each figure takes about 0.3 s and 50 KB. What is beyond these is in the tables.
 _DETAILED = 6  # groups shown with figures of their own
 _OF_A_KIND = 12  # figures of one kind about all groups
+_PROMPTED = 2  # seeds of these whose prompts have a page
 _FOLD_RUNS = 15
 
 _REFERENCE = "debiasing_dpo"  # the method that others are compared with
@@ -95,7 +96,12 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
         drawing for m, d, found in by_data for drawing in transfer.transfer(m, d, found)
     )
     chosen = sorted(groups, key=lambda g: g.method != against)[:_DETAILED]
-    asked = [made for group in chosen for run in group.runs if (made := prompts.prompt_page(run))]
+    asked = [
+        made
+        for group in chosen
+        for run in group.runs[:_PROMPTED]
+        if (made := prompts.prompt_page(run))
+    ]
     detailed = [_detail(group, asked) for group in chosen]
     main_picture = _some(map(details.shifts, chosen))
     left = len(groups) - len(chosen)

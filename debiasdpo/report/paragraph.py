@@ -1,70 +1,109 @@
 """How a group of runs was made, as a paragraph for the methods section of a paper."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from debiasdpo.config.shown import joined
+from debiasdpo.report.collect import Run
 from debiasdpo.report.groups import Group
-from debiasdpo.version import __version__
 
 
 def paragraph(group: Group) -> str:
-    """Of what its runs' configuration and metrics say; what they do not say is left out."""
+    """Of what its runs say: their configuration, their metrics and what they trained. What they do not say is
+    left out."""
     run = group.runs[0]
-    config = run.config
-    said = [_documents(group), _prompts(config)]
-    per = _at(config, "audit", "statements")
-    each = "all statements" if per is None else "one statement" if per == 1 else f"{per} statements"
-    said.append(
-        f"Each document was also rated with {each} of irrelevant social context of each category"
-        f" ({joined(group.categories())}), in wordings that were used for nothing else"
-        + (", and with a placebo that says nothing social" if group.has_placebo else "")
-        + "; bias is the mean absolute difference to the rating without, in points of the scale."
-    )
-    if group.after == "tuned":
-        trained = f" on {joined(group.trained)}" if group.trained else ""
-        how = _training(config) if (run.folder / "training").is_dir() else ""
-        said.append(f"The method was {group.method}{trained}{how}.")
-    resamples = _at(config, "audit", "resamples")
-    if resamples:
-        said.append(
-            f"Intervals (95 %) are from a bootstrap over groups of documents with {resamples} resamples."
-        )
-    seeds = [str(other.seed) for other in group.runs]
-    several = "Seeds were" if len(seeds) > 1 else "The seed was"
-    said.append(f"{several} {joined(seeds)}. All was done with debiasdpo {__version__}.")
-    return " ".join(said)
+    version = run.content.get("debiasdpo")
+    said = [
+        _documents(group),
+        _ratings(run.config),
+        _statements(group),
+        _method(group, run) if group.after == "tuned" else "",
+        _intervals(run.config),
+        f"{'Seeds' if group.seeds > 1 else 'Seed'}: {_and([str(r.seed) for r in group.runs])}.",
+        f"Software: debiasdpo {version}." if version else "",
+    ]
+    return " ".join(filter(None, said))
 
 
 def _documents(group: Group) -> str:
     run = group.runs[0]
-    counts = [run.count("bias/base", what) for what in ("documents", "groups")]
-    of = ""
-    if counts[0]:
-        of = f" {counts[0]} documents of {counts[1]} groups"
+    documents, groups = (run.count("bias/base", what) for what in ("documents", "groups"))
+    of = f" {documents} documents of {groups} groups from" if documents else ""
     scales = [
         f"{name} ({rubric.get('low')} to {rubric.get('high')})"
         for name, rubric in run.rubrics.items()
     ]
     revision = _at(run.config, "model", "revision")
     at = f" (revision {revision})" if revision else ""
-    return f"{group.model}{at} rated{of} of {group.data} on {joined(scales)}."
+    return f"{group.model}{at} rated{of} {group.data} for {_and(scales)}."
 
 
-def _prompts(config: Mapping[str, Any]) -> str:
-    if _at(config, "rate", "readout") == "expected":
-        return "A rating is the expectation over the probabilities of the scale's levels."
+def _ratings(config: Mapping[str, Any]) -> str:
+    readout = _at(config, "rate", "readout")
+    if readout == "expected":
+        return (
+            "A rating is the expected value over the model's probabilities of the scale's levels."
+        )
+    if readout != "text":
+        return ""
     temperature = _at(config, "rate", "temperature")
-    drawn = "" if temperature is None else f", at temperature {temperature}"
-    return f"A rating was read from the model's reply{drawn}."
+    at = "" if temperature is None else f" (temperature {temperature})"
+    return f"A rating is read from the model's reply{at}."
 
 
-def _training(config: Mapping[str, Any]) -> str:
-    adapter = _at(config, "train", "adapter")
-    rank = _at(config, "model", "lora", "rank")
-    how = {"lora": f"with LoRA (rank {rank})", "full": "of all weights"}.get(str(adapter), "")
-    rate, epochs = _at(config, "train", "learning_rate"), _at(config, "train", "epochs")
-    return f", trained {how} at a learning rate of {rate} for {epochs} epochs"
+def _statements(group: Group) -> str:
+    count = _at(group.runs[0].config, "audit", "statements")
+    each = (
+        "all statements"
+        if count is None
+        else "1 statement"
+        if count == 1
+        else f"{count} statements"
+    )
+    placebo = ", and with a placebo that says nothing social" if group.has_placebo else ""
+    return (
+        f"Each document was rated again with {each} of irrelevant social context of each category"
+        f" ({_and(group.categories())}), in wordings kept for this{placebo}. Bias is the mean absolute"
+        " difference to the rating without a statement, in points of the scale."
+    )
+
+
+def _method(group: Group, run: Run) -> str:
+    """What was done about bias, by what the run left behind."""
+    training = run.folder / "training"
+    on = f" with statements on {_and(group.trained)}" if group.trained else ""
+    if (training / "steps.jsonl").is_file():
+        full = _at(run.config, "train", "adapter") == "full"
+        details = {
+            "rank": None if full else _at(run.config, "model", "lora", "rank"),
+            "learning rate": _at(run.config, "train", "learning_rate"),
+            "epochs": _at(run.config, "train", "epochs"),
+        }
+        how = ", ".join(f"{what} {value}" for what, value in details.items() if value is not None)
+        what = "all weights" if full else "a LoRA adapter"
+        return (
+            f"We trained {what} by the method {group.method}{on}{f' ({how})' if how else ''}, on other"
+            " documents."
+        )
+    if training.is_dir():
+        return (
+            f"We fitted the method {group.method}{on} to the scores of other documents; the model's weights"
+            " stayed as they were."
+        )
+    return f"We changed the prompts by the method {group.method}; nothing was trained."
+
+
+def _intervals(config: Mapping[str, Any]) -> str:
+    resamples = _at(config, "audit", "resamples")
+    if not resamples:
+        return ""
+    return (
+        f"Intervals (95 %) are from a bootstrap over groups of documents ({resamples} resamples)."
+    )
+
+
+def _and(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def _at(config: Mapping[str, Any], *keys: str) -> Any:

@@ -20,8 +20,8 @@ from debiasdpo.start.files import check_name, config_of, write
 from debiasdpo.storage.files import user_path
 from debiasdpo.use.command import formatter, tell
 
-_MANY = 200  # documents, beyond which a first audit is of fewer
-_FIRST = 50
+_MANY = 200  # documents, beyond which a first look is at fewer
+_FEW = "'data.limit={train:50,validation:20,test:50}'"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,13 +87,15 @@ def _summary(config: TableConfig) -> tuple[int, list[str]]:
 
 def _next(folder: Path, file: Path, name: str, documents: int) -> Iterator[str]:
     data = f"--config-dir conf data={name}"
-    first = f" data.limit.test={_FIRST}" if documents > _MANY else ""
+    data += f" {_FEW}" if documents > _MANY else ""
     rated = shlex.quote(str(file.resolve()))
     yield "Read the questions and statements in these files, then:"
     yield f"  cd {shlex.quote(str(folder))}"
-    yield f"  debiasdpo audit {data}{first}"
+    yield f"  debiasdpo audit {data}"
     yield f"  debiasdpo run {data}"
     yield f"  debiasdpo rate outputs/runs/*_debiasing_dpo_s0_* {rated} --out ratings.csv"
+    if documents > _MANY:
+        yield "All documents: without data.limit; debiasdpo plan says first what that takes"
 
 
 def _parser() -> argparse.ArgumentParser:

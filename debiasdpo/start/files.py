@@ -12,7 +12,7 @@ from debiasdpo.config.quoting import literal
 from debiasdpo.errors import UserError
 from debiasdpo.run import conf_dir
 from debiasdpo.start.draft import DOMAINS
-from debiasdpo.start.guess import rubric_name, words_of
+from debiasdpo.start.guess import rubric_name
 from debiasdpo.storage.files import write_text
 
 _STATEMENTS = Path(__file__).parent / "statements"
@@ -89,7 +89,7 @@ def _statements(domain: str, columns: Sequence[str]) -> str:
 
 
 def _own(whom: str, column: str) -> dict[str, Any]:
-    said = " ".join(words_of(column))
+    said = column.replace("_", " ")
     sides = {
         "train": [f"As for {whom}, the {said} is {{value}}."],
         "test": [f"A note about {whom} says under {said}: {{value}}."],

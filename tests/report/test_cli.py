@@ -138,7 +138,9 @@ def test_the_same_tables_and_figures_go_to_wandb(
     (run,) = (tmp_path / "out/wandb").glob("offline-run-*")
     media = run / "files/media"
     tables = {f.name.split("_")[0]: f for f in media.glob("table/*.json")}
-    assert set(tables) == {"runs", "main", "accuracy", "versus", "transfer", "shifts", "stages"}
+    assert set(tables) == {
+        "runs", "attempts", "main", "accuracy", "versus", "transfer", "shifts", "stages",
+    }  # fmt: skip
     shown: dict[str, Any] = json.loads(tables["main"].read_text())
     tuned = dict(zip(shown["columns"], shown["data"][1], strict=True))
     values = [runs.metrics(seed)["bias/trained/tuned"] for seed in (0, 1)]

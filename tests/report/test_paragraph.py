@@ -1,0 +1,49 @@
+"""The paragraph for a methods section says what was done, and nothing that was not."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from debiasdpo.report.collect import find_runs
+from debiasdpo.report.groups import group_runs
+from debiasdpo.report.paragraph import paragraph
+from tests.helpers.report_files import write_run
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        (
+            ("steps.jsonl",),
+            "We trained a LoRA adapter by the method sft with statements on race (rank 8, epochs 2), on",
+        ),
+        (
+            ("head.json",),
+            "We fitted the method sft with statements on race to the scores of other documents;",
+        ),
+        ((), "We changed the prompts by the method sft; nothing was trained."),
+    ],
+    ids=["weights", "head", "prompts"],
+)
+def test_it_says_what_was_trained_by_what_is_there(
+    tmp_path: Path, files: tuple[str, ...], says: str
+) -> None:
+    run = tmp_path / "runs/one"
+    write_run(run)
+    for file in files:
+        (run / "training").mkdir(exist_ok=True)
+        (run / "training" / file).write_text("")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config |= {
+        "train": {"adapter": "lora", "epochs": 2},
+        "model": {**config["model"], "lora": {"rank": 8}},
+    }
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    (group,) = group_runs(find_runs([tmp_path / "runs"]))
+    text = paragraph(group)
+    assert says in text
+    assert ("LoRA" in text) == (files == ("steps.jsonl",))
+    assert "Seed: 0." in text
+    assert "with a placebo that says nothing social" in text
+    assert "None" not in text
