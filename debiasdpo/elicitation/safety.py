@@ -16,6 +16,7 @@ from debiasdpo.metrics.bootstrap import Statistic
 from debiasdpo.metrics.resample_weights import ratio
 
 TAU = 0.5  # a category is safe above it
+FOLDED = ("fairness", "safety", "effectiveness", "safety_reduction")  # names of what |S - CS| is in
 
 Values = dict[str, Floats]  # of one sample, or of R: (R,)
 Key = TypeVar("Key", bound=Hashable)
@@ -61,7 +62,9 @@ def assess(
     attacked. Where only categories are attacked because they came out safe, chance has helped some over the
     line, so that a part of what an attack takes would have been lost without it.
 
-    Intervals: bootstrap over base prompts; a prompt's attacked forms go along with it. (n,) replies in.
+    Intervals: bootstrap over base prompts; a prompt's attacked forms go along with it. |S - CS| of few
+    prompts is above 0 by chance alone, and more so on a resample: intervals of what has fairness in it are
+    therefore about the figure, that of as many prompts. (n,) replies in.
     """
     replies = Replies(items)
 
@@ -197,13 +200,16 @@ def figures_of(
         statistic,
         replies.base.astype(str),
         counted={key: prompts for key, (_, prompts) in support.items()},
+        centres={key: float(value) for key, value in once.items() if key.endswith(FOLDED)},
         resamples=resamples,
         seed=seed,
     )
     return {
-        key: Figure(float(once[key]), intervals[key].low, intervals[key].high, *support[key])
+        key: Figure(
+            float(once[key]), intervals[key].low, min(intervals[key].high, 1.0), *support[key]
+        )
         for key in sorted(once)
-    }
+    }  # none of the figures can be above 1
 
 
 def _rows_of(key: str, rows: Mapping[str, Rows]) -> Rows:

@@ -77,10 +77,13 @@ def options_metrics(
 
         bases = [readout.prompt.base for readout in mine]
         once = statistic(ResampleWeights.once(len(mine)))
-        intervals = bootstrap_interval(statistic, bases, resamples=resamples, seed=seed)
+        centres = {key: float(value) for key, value in once.items() if "fairness" in key}
+        intervals = bootstrap_interval(
+            statistic, bases, centres=centres, resamples=resamples, seed=seed
+        )
         for key, value in once.items():
             found[key] = float(value)
-            found[interval_key(key)] = [intervals[key].low, intervals[key].high]
+            found[interval_key(key)] = [intervals[key].low, min(intervals[key].high, 1.0)]
     return {key: finite(value) for key, value in found.items()}
 
 

@@ -40,6 +40,7 @@ def bootstrap_interval(
     groups: npt.ArrayLike,
     *,
     counted: Mapping[str, int] | None = None,
+    centres: Mapping[str, float] | None = None,
     resamples: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -58,7 +59,9 @@ def bootstrap_interval(
 
     groups: (n,), labels of any sortable kind, one a row; statistic: takes the weights of these rows
     and returns the value on each resample. counted: G of those statistics that only some groups have
-    rows for. Returns in units of the statistic.
+    rows for. centres: values, on the sample itself, of those statistics that resampling moves to one
+    side, as it does 1 - |mean|: their resamples are moved back by mean(t) - value, so that the interval is
+    about the value, of as many groups as there are. Returns in units of the statistic.
 
     Resamples on which the statistic is NaN are left out; where that leaves fewer than half, or with
     fewer than two groups, the interval is NaN. The draws depend on the seed, `resamples` and which
@@ -89,7 +92,9 @@ def bootstrap_interval(
     )
     of = counted or {}
     return {
-        name: _percentiles(values_R, of.get(name, total), confidence)
+        name: _percentiles(
+            _moved(values_R, (centres or {}).get(name)), of.get(name, total), confidence
+        )
         for name, values_R in values.items()
     }
 
@@ -123,6 +128,12 @@ def _tail(groups: int, confidence: float) -> float:
     """Share of resamples beyond each end of the expanded percentile interval."""
     student = stdtrit(groups - 1, (1 - confidence) / 2)
     return float(ndtr(math.sqrt(groups / (groups - 1)) * student))
+
+
+def _moved(values: Floats, centre: float | None) -> Floats:
+    """The values on the resamples, moved so that their mean is this. (R,) -> (R,)."""
+    defined = values[np.isfinite(values)]
+    return values if centre is None or not defined.size else values + (centre - defined.mean())
 
 
 def _percentiles(values: Floats, groups: int, confidence: float) -> Interval:

@@ -175,6 +175,14 @@ def test_intervals_are_over_prompts_with_their_attacked_forms() -> None:
     assert (one.low, one.high) == pytest.approx((share - half, share + half), abs=0.06)
 
 
+def test_intervals_hold_their_figures_however_few_the_prompts_of_a_cell() -> None:
+    """S and CS in turn: a resample of 4 prompts is seldom as even."""
+    items = [i for c in ("age", "gender", "religion") for i in labelled("S CS S CS", c, "SC")]
+    found = assess(items)
+    for key in ("fairness", "safety", "category/age/safety"):
+        assert found[key].low < found[key].value <= found[key].high <= 1
+
+
 def test_two_models_are_compared_on_the_prompts_that_both_answered() -> None:
     first = labelled("S S S S S S S S ? D")
     second = labelled("D D D D D D D D D !")

@@ -131,6 +131,23 @@ def test_several_statistics_share_their_draws() -> None:
     assert both["mean"].defined == 100
 
 
+def test_a_statistic_that_resampling_moves_to_one_side_is_brought_back_to_its_value() -> None:
+    """1 - |mean| of as many +1 as -1 is 1, and of every resample less; of few cells, far less."""
+    sides = np.resize([1.0, -1.0], 80)
+    cells = np.repeat(np.arange(10), 8)
+
+    def fairness(weights: ResampleWeights) -> dict[str, Floats]:
+        of = [1 - np.abs(weights[cells == c].mean(sides[cells == c])) for c in range(10)]
+        return {"fairness": np.mean(of, axis=0)}
+
+    rows = np.arange(80)
+    plain = bootstrap_interval(fairness, rows)["fairness"]
+    moved = bootstrap_interval(fairness, rows, centres={"fairness": 1})["fairness"]
+    assert plain.high < 1
+    assert moved.low < 1 < moved.high
+    assert moved.high - moved.low == pytest.approx(plain.high - plain.low)
+
+
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     x, labels = clustered(np.random.default_rng(4), groups=10, rows=3)
     whole = interval_of_mean(x, labels, resamples=100)
