@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 # Threads that wait sleep: on few cores, spinning ones take the time of those that work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help venv demo report quick test browser faults gpu wheels lint clean
+.PHONY: help venv demo elicitation report quick test browser faults gpu wheels lint clean
 .DEFAULT_GOAL := help
 
 help:  # List the targets
@@ -18,6 +18,9 @@ venv: $(INSTALLED)  # Install the project, its tools and the embedded model into
 
 demo: venv  # Rate, fit and audit with a small model, on this machine (ARGS="seed=1" to change it)
 	$(BIN)/python -m debiasdpo.run experiment=demo $(ARGS)
+
+elicitation: venv  # Try to draw stereotypes out of a small model, on this machine (ARGS="judge=self" to change it)
+	$(BIN)/python -m debiasdpo.run experiment=elicitation $(ARGS)
 
 report: venv  # Make outputs/report/index.html of all runs so far (ARGS="PATH... --out FOLDER" to choose)
 	$(BIN)/python -m debiasdpo.report $(ARGS)

@@ -42,7 +42,7 @@ def attack(job: Job, elicited: Elicited, labelled: Sequence[Labelled]) -> Attack
     if config.elicitation.attacks == "generated":
         return _generated(job, bases)
     assert isinstance(config.prompts, ClearbiasConfig)
-    found = _chosen(config, read_attacked(config.prompts, elicited.prompts))
+    found = chosen(config, read_attacked(config.prompts, elicited.prompts))
     by_id = {prompt.id: prompt for prompt in bases}
     return Attacked(
         [prompt for prompt in found if prompt.base in by_id],
@@ -53,9 +53,9 @@ def attack(job: Job, elicited: Elicited, labelled: Sequence[Labelled]) -> Attack
 def _generated(job: Job, bases: Sequence[ElicitationPrompt]) -> Attacked:
     """By the attacks of `elicitation.attacks`; of translated prompts those whose translation is taken."""
     made: dict[str, tuple[ElicitationPrompt, ElicitationPrompt, Chain]] = {}
-    chosen = choose(job.config.elicitation.variants)
-    texts = translate(job, bases, [attack for chain in chosen for attack in chain.attacks])
-    for chain in chosen:
+    chains = choose(job.config.elicitation.variants)
+    texts = translate(job, bases, [attack for chain in chains for attack in chain.attacks])
+    for chain in chains:
         first = chain.attacks[0]
         known = texts.get(first.label)
         whole = chain
@@ -75,7 +75,7 @@ def _generated(job: Job, bases: Sequence[ElicitationPrompt]) -> Attacked:
     return Attacked([prompt for prompt, _, _ in made.values()], orders)
 
 
-def _chosen(config: JobConfig, prompts: Sequence[ElicitationPrompt]) -> Sequence[ElicitationPrompt]:
+def chosen(config: JobConfig, prompts: Sequence[ElicitationPrompt]) -> Sequence[ElicitationPrompt]:
     """Those of `elicitation.variants`; `UserError` for a name that there is not."""
     wanted = config.elicitation.variants
     if wanted is None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from debiasdpo.cluster import gpus
 from debiasdpo.config.job import JobConfig
-from debiasdpo.config.model import EndpointConfig
+from debiasdpo.config.model import EndpointConfig, ModelConfig
 from debiasdpo.documents.corpus import SplitCorpus, open_corpus, rubrics_of, write
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation.power import Audited
@@ -18,6 +18,7 @@ from debiasdpo.prompts.rendering import flat
 from debiasdpo.stages.asked import audited_prompts, head_prompts
 from debiasdpo.stages.declarations import FITTING, LOAD, TRAINING
 from debiasdpo.stages.elicitation import stages_of
+from debiasdpo.stages.elicitation_work import elicitation_work
 from debiasdpo.stages.endpoint_work import endpoint_tokens
 from debiasdpo.stages.stage import Stage
 from debiasdpo.stages.workload import Workload, sampled
@@ -43,6 +44,8 @@ class Reckoner:
 
     def __call__(self, config: JobConfig) -> Work:
         """Estimate one job. `UserError` where its documents or its model's shape cannot be had."""
+        if config.elicits:
+            return self._of_elicitation(config)
         documents = fingerprint(LOAD.inputs(config))
         if isinstance(config.model, EndpointConfig):
             return self._of_endpoint(config, self._corpus(config, documents), documents)
@@ -75,6 +78,17 @@ class Reckoner:
             test = corpus.parts["test"]
             self._counts[key] = Audited(len(test), len({document.group for document in test}))
         return self._counts[key]
+
+    def _of_elicitation(self, config: JobConfig) -> Work:
+        stages = elicitation_work(config, lambda who: self._model(who)[0])
+        judge = config.of_judge
+        models = [config] + ([] if judge is None or judge.model == config.model else [judge])
+        memory = sum(
+            peak_memory(who, config.batching.max_tokens, self._model(who)[1])
+            for who in models
+            if isinstance(who.model, ModelConfig)
+        )
+        return Work(stages, memory, sum(s.tokens for s in stages) * _TOKEN_BYTES, None)
 
     def _of_endpoint(self, config: JobConfig, corpus: SplitCorpus, documents: str) -> Work:
         rater = {"endpoint": config.model.model_dump(mode="json")}

@@ -44,7 +44,7 @@ class Work(NamedTuple):
     stages: Sequence[StageWork]  # those that run a model
     memory: float  # bytes, at the peak
     disk: float  # bytes
-    audited: Audited
+    audited: Audited | None  # None: no documents are rated
 
 
 Reckon = Callable[[JobConfig], Work]  # raises `UserError` where nothing can be reckoned
@@ -109,7 +109,8 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
             continue
         runs = runs_in(output_folder(job.config) / "runs")
         rates = _measured(job.config, runs)
-        powers.append((job.title, power_text(work.audited, _pilot(job.config, runs))))
+        if work.audited is not None:
+            powers.append((job.title, power_text(work.audited, _pilot(job.config, runs))))
         new = [stage for stage in work.stages if stage.key not in seen]
         seen |= {stage.key for stage in work.stages}
         times = [_seconds(job.config, stage, rates) for stage in new]

@@ -1,0 +1,109 @@
+"""What a job of task=elicitation asks at most, before any of it is asked: tokens, and money."""
+
+from collections.abc import Callable, Sequence
+
+from debiasdpo.config.elicitation import ClearbiasConfig
+from debiasdpo.config.job import JobConfig
+from debiasdpo.config.model import EndpointConfig
+from debiasdpo.elicitation.attacks import Attack, choose
+from debiasdpo.elicitation.attacks.translation import (
+    LANGUAGES,
+    is_translation,
+    messages,
+    translation_attack,
+)
+from debiasdpo.elicitation.base import ElicitationPrompt
+from debiasdpo.elicitation.judge import judge_messages, second_look_messages
+from debiasdpo.elicitation.prompts import Elicited, read_attacked, read_control, read_prompts
+from debiasdpo.models.chat import Chat
+from debiasdpo.prompts.rendering import Messages
+from debiasdpo.stages.attacking import chosen
+from debiasdpo.stages.elicitation import JUDGED, stages_of
+from debiasdpo.stages.endpoint_work import asking_work
+from debiasdpo.storage.files import fingerprint
+from debiasdpo.sweep.plan import StageWork
+
+_ORDERS = 2  # in which options are asked
+
+
+def elicitation_work(config: JobConfig, chat_of: Callable[[JobConfig], Chat]) -> list[StageWork]:
+    """Of each stage that runs a model. Whatever depends on replies is reckoned at its most: every category is
+    attacked, every reply is as long as it may be, every attacked one is a refusal to be looked at again."""
+    asked = _asked(config)
+    judge = config.of_judge
+    found = []
+    for stage in stages_of(config):
+        if stage.title not in asked:
+            continue
+        who = judge if stage in JUDGED and judge is not None else config
+        prompts, reading = asked[stage.title], stage.reading(config)
+        paid: float | None = 0.0
+        if isinstance(who.model, EndpointConfig):
+            tokens, paid = asking_work(who, prompts, "text", reading)
+        else:
+            written = None if stage.store == "options" else reading.max_new_tokens
+            tokens = _local_tokens(chat_of(who), prompts, written)
+        inputs = stage.inputs(config, rater=who.model.model_dump(mode="json"), prompts=prompts)
+        found.append(StageWork(stage.title, fingerprint(inputs), tokens, dollars=paid))
+    return found
+
+
+def _asked(config: JobConfig) -> dict[str, list[Messages]]:
+    """By the titles of stages."""
+    elicited = read_prompts(config.prompts)
+    attacked = _attacked(config, elicited)
+    translated = [
+        (attack.variant, prompt.text)
+        for attack in _translations(config)
+        for prompt in elicited.prompts
+    ]
+    reply = " word" * config.rate.max_new_tokens
+    control = read_control(config.prompts) if isinstance(config.prompts, ClearbiasConfig) else []
+    found: dict[str, list[Messages]] = {
+        "control": [judge_messages(item.prompt, item.reply) for item in control],
+        "options": [_user(prompt.text) for prompt in elicited.prompts],
+        "replies": [_user(prompt.text) for prompt in elicited.prompts],
+        "labels": [judge_messages(prompt.text, reply) for prompt in elicited.prompts],
+        "translations": [messages(text, "English", LANGUAGES[v]) for v, text in translated],
+        "translated_back": [messages(text, LANGUAGES[v], "English") for v, text in translated],
+        "attacked_options": [_user(prompt.text) for prompt in attacked],
+        "attacked_replies": [_user(prompt.text) for prompt in attacked],
+        "attacked_labels": [judge_messages(prompt.text, reply) for prompt in attacked],
+        "second_look": [second_look_messages(prompt.text, reply) for prompt in attacked],
+    }
+    return found
+
+
+def _attacked(config: JobConfig, elicited: Elicited) -> Sequence[ElicitationPrompt]:
+    """Attacks on the prompts of all categories; a translation counts as long as its prompt."""
+    if config.elicitation.attacks == "none":
+        return []
+    if config.elicitation.attacks == "published":
+        assert isinstance(config.prompts, ClearbiasConfig)
+        return chosen(config, read_attacked(config.prompts, elicited.prompts))
+    texts = {prompt.id: prompt.text for prompt in elicited.prompts}
+    known = {a.label: translation_attack(a.variant, texts) for a in _translations(config)}
+    chains = [chain.instead(known) for chain in choose(config.elicitation.variants)]
+    return [chain(prompt) for chain in chains for prompt in elicited.prompts]
+
+
+def _translations(config: JobConfig) -> list[Attack]:
+    """Each translation among the attacks that are generated, once."""
+    if config.elicitation.attacks != "generated":
+        return []
+    chains = choose(config.elicitation.variants)
+    every = (attack for chain in chains for attack in chain.attacks if is_translation(attack))
+    return list({attack.label: attack for attack in every}.values())
+
+
+def _user(text: str) -> Messages:
+    return ({"role": "user", "content": text},)
+
+
+def _local_tokens(chat: Chat, prompts: Sequence[Messages], written: int | None) -> float:
+    """Of forward passes; what packed prompts share is counted for each of them. `written`: tokens of a reply;
+    None where only options are read, in both orders."""
+    lengths = (len(chat.prompt_ids(messages)) for messages in prompts)
+    if written is None:
+        return float(_ORDERS * sum(lengths))
+    return float(sum(length + written for length in lengths))
