@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from debiasdpo.config.data import Scale
+from debiasdpo.config.shown import points
 from debiasdpo.report.details import file_name, seeds
 from debiasdpo.report.drawing import (
     BLACK,
@@ -29,7 +30,7 @@ from debiasdpo.storage.reading import number
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MOST_TICKS = 21
+_MOST_TICKS = 8  # whose labels do not touch
 
 Cells = Mapping[float, Sequence[float]]  # score level -> ratings of documents with that score
 
@@ -63,14 +64,21 @@ def calibration(group: Group) -> Drawing | None:
             axes.plot(
                 [low, high], [low, high], color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=0
             )
-            for level, ratings in found["base"].get(rubric, {}).items():
+            ticks = _ticks(scale)
+            line = (
+                high - low
+            ) / 18  # a line of counts, of which there are two where there are many
+            two = len(scale.levels) > len(ticks)
+            for i, (level, ratings) in enumerate(sorted(found["base"].get(rubric, {}).items())):
                 axes.text(
-                    level, low - 0.42, str(len(ratings)), ha="center", color=GREY, fontsize=7.5
-                )
-            axes.set(xlim=(low - 0.5, high + 0.5), ylim=(low - 0.55, high + 0.5), aspect="equal")
-            ticks = scale.levels if len(scale.levels) <= _MOST_TICKS else (low, high)
-            axes.set_xticks(ticks)
-            axes.set_yticks(ticks)
+                    level, low - (2.8 if two and i % 2 else 1.2) * line, str(len(ratings)),
+                    ha="center", color=GREY, fontsize=7.5,
+                )  # fmt: skip
+            below = (3.4 if two else 1.8) * line
+            axes.set(xlim=(low - 1.5 * line, high + 1.5 * line), aspect="equal",
+                     ylim=(low - below, high + 1.5 * line))  # fmt: skip
+            axes.set_xticks(ticks, [points(tick) for tick in ticks])
+            axes.set_yticks(ticks, [points(tick) for tick in ticks])
             axes.set_title(title)
             axes.set_xlabel("score (points)")
         for axes in panels[::2]:
@@ -83,6 +91,13 @@ def calibration(group: Group) -> Drawing | None:
             " were independent; none for a single one."
         )
         return draw(figure, name, "Calibration of ratings against scores", caption)
+
+
+def _ticks(scale: Scale) -> tuple[float, ...]:
+    """Levels that are evenly far from each other, both ends among them if there are few enough."""
+    levels = scale.levels
+    steps = [k for k in range(1, len(levels)) if (len(levels) - 1) % k == 0]
+    return levels[:: next(k for k in steps if (len(levels) - 1) // k < _MOST_TICKS)]
 
 
 def _by_score(

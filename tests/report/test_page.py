@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from debiasdpo.report.build import build, write
-from tests.helpers.report_files import write_odd_runs
-from tests.helpers.run_folders import Runs, read
+from tests.helpers.report_files import write_odd_runs, write_run
+from tests.helpers.run_folders import Runs, read, write_rows
 from tests.helpers.run_folders import write as put
 
 CHROMIUM = next(
@@ -290,3 +290,33 @@ def luminance(colour: str) -> float:
 def contrast(one: str, other: str) -> float:
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize(("high", "step"), [(5, 0.5), (100, 1)])
+def test_numbers_of_a_fine_scale_do_not_lie_on_each_other(
+    browser: Any, tmp_path: Path, high: float, step: float
+) -> None:
+    rubric = {"question": "Clear?", "low": 1, "high": high, "step": step}
+    names = [f"d{i}" for i in range(900)]
+    data = {"source": "table", "rubrics": {"clarity": rubric}}
+    run = write_run(tmp_path / "runs/one", documents=names, config={"data": data})
+    levels = [1 + i * (high - 1) / 8 for i in range(9)]
+    write_rows(run / "documents/documents.jsonl", [
+        {"part": "test", "id": name, "group": name, "text": "t", "scores": {"clarity": levels[i % 9]}}
+        for i, name in enumerate(names)
+    ])  # fmt: skip
+    write(build([tmp_path / "runs"]), tmp_path / "out")
+    page = Seen(browser, tmp_path / "out/index.html", 1280).page
+    boxes = page.eval_on_selector_all(
+        "figure[id^='figure-calibration'] svg text",
+        "all => all.map(t => [t.textContent, t.getBoundingClientRect()])",
+    )
+    assert sum(words == "100" for words, _ in boxes) >= 9  # documents of each level
+    for i, (one, a) in enumerate(boxes):
+        for other, b in boxes[:i]:
+            apart = (
+                a["right"] <= b["left"] + 1 or b["right"] <= a["left"] + 1
+                or a["bottom"] <= b["top"] + 2 or b["bottom"] <= a["top"] + 2
+            )  # fmt: skip
+            assert apart, (one, other)
+    page.close()
