@@ -52,7 +52,7 @@ def load_model(
             BitsAndBytesConfig,
         )
 
-        _keep_no_kernels()
+        _keep_few_kernels()
         tree_attention.register()
         local = local_path(config.path)
         dtype: torch.dtype = getattr(torch, config.dtype)
@@ -168,14 +168,13 @@ def _refuse_shifting_positions(architecture: Any, config: ModelConfig) -> None:
         )
 
 
-def _keep_no_kernels() -> None:
-    """Keep oneDNN, which computes bfloat16 on a CPU, from holding on to its kernels for 1,024 shapes, twice.
-
-    Every packed tree has a shape of its own, so that memory would grow for hours, by a gigabyte with
-    a model of two layers, and nothing is found again. Without these caches it is as quick.
+def _keep_few_kernels() -> None:
+    """Keep oneDNN, which computes bfloat16 on a CPU, from holding on to its kernels for 1,024 shapes, twice:
+    of sequences that run alone, each of a shape of its own, they would take gigabytes. Packed trees come in
+    few sizes (`packing.prefix_tree.padded`), whose kernels are all found again.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "0")
-    os.environ.setdefault("LRU_CACHE_CAPACITY", "1")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "256")
 
 
 def keep_weights_trainable(model: "torch.nn.Module") -> None:

@@ -17,7 +17,7 @@ from debiasdpo.config.model import Attention
 from debiasdpo.errors import UserError
 from debiasdpo.packing.frozen import frozen_layers
 from debiasdpo.packing.logits import float32_logits
-from debiasdpo.packing.prefix_tree import PrefixTree, pack
+from debiasdpo.packing.prefix_tree import PrefixTree, pack, padded, padded_size
 from debiasdpo.packing.refusals import refuse_lost_windows
 from debiasdpo.packing.tree_attention import NAME, TreeAttention, choose, register
 
@@ -143,7 +143,7 @@ def run_tree(
     ahead: int = 0,
     layers: "list[Tensor] | None" = None,
 ) -> "Tensor":
-    """Last hidden states of a packed tree, (N, hidden size).
+    """Last hidden states of a packed tree, (N, hidden size), maybe with more behind them.
 
     `kept` is given each layer's keys and values, (1, kv heads, N, size), to go on from for up to
     `ahead` tokens; `layers` the hidden states behind each layer, (N, hidden size), the last normalised.
@@ -151,6 +151,8 @@ def run_tree(
     import torch
 
     device = next(model.parameters()).device
+    if _sizes_cost(causal_model(model).get_input_embeddings().weight):
+        tree = padded(tree)
     attend = TreeAttention(tree, choose(attention, device), device, kept)
     causal = causal_model(model)
     needs_all = kept is not None or layers is not None
@@ -172,6 +174,12 @@ def run_tree(
         )
     refuse_lost_windows(config, attend.windows, int(tree.depth.max()) + 1 + ahead)
     return hidden
+
+
+def _sizes_cost(tensor: "Tensor") -> bool:
+    """Whether each new size of it costs time and memory: oneDNN, which computes with 16 bits on a CPU, makes
+    and keeps kernels for each."""
+    return tensor.device.type == "cpu" and tensor.element_size() == 2
 
 
 def run_packed(
@@ -223,6 +231,10 @@ def token_logprobs(
     order, parts = [], []
     for start in range(0, len(hidden), size):
         states = hidden[start : start + size]
+        if _sizes_cost(states):
+            states = torch.nn.functional.pad(
+                states, (0, 0, 0, padded_size(len(states)) - len(states))
+            )
         # Looked for on the host, which knows: it need not wait for a GPU.
         chosen = np.flatnonzero((where >= start) & (where < start + size))
         inputs = head, states, on_device(where[chosen] - start), on_device(targets[chosen])

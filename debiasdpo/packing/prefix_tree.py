@@ -5,7 +5,7 @@ No model here. In preorder, token j is an ancestor of (or is) token i exactly wh
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -75,6 +75,28 @@ def pack(sequences: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]) ->
         np.array(end),
         np.concatenate(predictors),
         tuple(len(positions) for positions in scored),
+    )
+
+
+def padded_size(tokens: int) -> int:
+    """The next of a few sizes: multiples of 64 up to 1,024, from there on eight for each doubling."""
+    step: int = max(64, 2 ** ((tokens - 1).bit_length() - 4))
+    return -(-tokens // step) * step
+
+
+def padded(tree: PrefixTree) -> PrefixTree:
+    """The tree, and behind it tokens to which none of its own attend, up to one of a few sizes: what
+    libraries make for a size is found again. Nothing that the tree is packed for changes."""
+    start, longest = len(tree.ids), int(tree.depth.max()) + 1
+    added = np.arange(padded_size(start) - start)
+    # As sequences no longer than the tree's, which a model has positions for.
+    depth = added % longest
+    end = np.minimum(added - depth + longest, len(added)) + start
+    return replace(
+        tree,
+        ids=np.concatenate([tree.ids, np.zeros_like(added)]),
+        depth=np.concatenate([tree.depth, depth]),
+        end=np.concatenate([tree.end, end]),
     )
 
 

@@ -20,6 +20,7 @@ from debiasdpo.packing.logprobs import (
     separate_logprobs,
     sequence_logprobs,
 )
+from debiasdpo.packing.prefix_tree import padded_size
 from tests.helpers.models import (
     Grown,
     Tiny,
@@ -321,6 +322,57 @@ def test_all_weights_get_the_gradients_of_each_sequence_alone(
         for attention in TRAINABLE:
             values = list(sequence_logprobs(model, rows, attention))  # type: ignore[arg-type]
             assert largest_error(gradients_of(model, values), expected) < 1e-5
+
+
+# --- padded sizes
+
+
+@pytest.mark.parametrize("attention", TRAINABLE)
+def test_padding_changes_no_figure(
+    attention: Any,
+    tiny: Tiny,
+    grown: Grown,
+    model_config: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In float32, where what it may change would be seen; it is done in 16 bits."""
+    import torch
+
+    folder = tiny("qwen3 windows")
+    model = adapted(loading.load_model(model_config(folder), tmp_path, device="cpu")[0])
+    rows = large_rows(grown)
+    sizes: list[int] = []
+    model.get_base_model().model.layers[0].register_forward_hook(
+        lambda module, inputs, output: sizes.append(output.shape[1])
+    )
+    found = []
+    for pads in (False, True):
+        monkeypatch.setattr(
+            "debiasdpo.packing.logprobs._sizes_cost", lambda tensor, pads=pads: pads
+        )
+        values = sequence_logprobs(model, rows, attention)
+        found.append((values.detach(), gradients_of(model, list(values))))
+    (logprobs, gradients), (of_padded, gradients_of_padded) = found
+    assert sizes == [packed_tokens(rows), padded_size(packed_tokens(rows))]
+    torch.testing.assert_close(of_padded, logprobs, rtol=1e-5, atol=0)
+    assert largest_error(gradients_of_padded, gradients) < 1e-5
+
+
+def test_sixteen_bits_on_a_cpu_run_in_few_sizes(
+    tiny_llama: Path, model_config: Any, tmp_path: Path
+) -> None:
+    model, _ = loading.load_model(
+        model_config(tiny_llama, dtype="bfloat16"), tmp_path, device="cpu"
+    )
+    sizes: set[int] = set()
+    model.model.layers[0].register_forward_hook(
+        lambda module, inputs, output: sizes.add(output.shape[1])
+    )
+    rng = random.Random(0)
+    for _ in range(10):
+        sequence_logprobs(model, [Completion(random_ids(rng, 20, 200), random_ids(rng, 1, 30))])
+    assert sizes <= {64, 128, 192, 256}
 
 
 # --- bfloat16

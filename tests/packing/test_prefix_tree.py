@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from debiasdpo.packing.prefix_tree import pack
+from debiasdpo.packing.prefix_tree import pack, padded, padded_size
 
 # Few tokens, so that duplicates, sequences inside others and late branches are common.
 SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_size=1, max_size=12)
@@ -116,3 +116,41 @@ def test_eight_thousand_tokens_of_fifty_thousand_are_packed_in_no_time() -> None
     # Of the processor's time, however busy it is; the forward pass of these tokens takes the smallest
     # model 20 s.
     assert min(times) < 0.25
+
+
+@given(st.integers(1, 40_000))
+def test_sizes_are_few_and_not_much_larger(tokens: int) -> None:
+    size = padded_size(tokens)
+    assert size % 64 == 0
+    assert padded_size(size) == size
+    assert 0 <= size - tokens < max(64, tokens / 8)
+
+
+def test_there_are_few_sizes() -> None:
+    sizes = {padded_size(n) for n in range(1, 16_385)}
+    assert len(sizes) == 16 + 4 * 8
+    assert [padded_size(n) for n in (1, 64, 65, 1024, 1025, 2049)] == [
+        64,
+        64,
+        128,
+        1024,
+        1152,
+        2304,
+    ]
+
+
+@given(SEQUENCES)
+def test_padding_is_apart_from_the_tree(sequences: list[list[int]]) -> None:
+    tree = pack(sequences, [[len(s)] for s in sequences])
+    more = padded(tree)
+    n = len(tree.ids)
+    assert len(more.ids) == len(more.depth) == len(more.end) == padded_size(n)
+    for name in ("ids", "depth", "end"):
+        assert getattr(more, name)[:n].tolist() == getattr(tree, name).tolist()
+    assert (more.predictors.tolist(), more.counts) == (tree.predictors.tolist(), tree.counts)
+    # No token has a position that the tree's own do not have, and each has its ancestors before it.
+    assert more.depth.max() == tree.depth.max()
+    for i in range(n, len(more.ids)):
+        ancestors = [j for j in range(i + 1) if i < more.end[j]]
+        assert ancestors == list(range(i - more.depth[i], i + 1))
+        assert ancestors[0] >= n
