@@ -1,8 +1,10 @@
 """From assessments of students at each duration to figures, and how these go with the duration's logarithm.
 
 Chance is that of seeds and of prompts: resamples draw seeds, and base prompts within each category and form,
-with replacement. Correlations are over the points (seed, duration) of a resample, but for the untrained
-student, whose duration has no logarithm. With three seeds intervals are too narrow (`metrics.bootstrap`).
+with replacement. Fairness and resistance have no chance of prompts: in a cell of few, one that is drawn
+twice agrees with itself, and resamples are less fair than the sample. Correlations are over the points (seed,
+duration) of a resample, but for the untrained student, whose duration has no logarithm. With three seeds
+intervals are too narrow (`metrics.bootstrap`).
 """
 
 import math
@@ -29,6 +31,7 @@ FIGURES = (
     "perplexity_synthetic",
     "perplexity_lessons",
 )
+_OF_SEEDS = ("fairness", "resistance")
 
 
 class Estimate(NamedTuple):
@@ -44,7 +47,7 @@ class Correlation(NamedTuple):
 
     spearman: Estimate
     pearson: Estimate
-    points: int
+    points: int  # at which the figure is defined
 
 
 def figures_at(
@@ -115,10 +118,12 @@ class Durations:
             drawn[:, members] = rng.multinomial(len(members), equal, size=resamples)
         weights = np.concatenate([once, drawn])
         # (condition, seed, step) -> figure -> (1 + R,): as it is, and on the resamples
-        self.values = {
-            (row["condition"], row["seed"], row["step"]): figures_at(row, prompts, weights)
-            for row in rows
-        }
+        self.values: dict[tuple[str, int, int], dict[str, Floats]] = {}
+        for row in rows:
+            found = figures_at(row, prompts, weights)
+            for name in _OF_SEEDS:
+                found[name] = np.full_like(found[name], found[name][0])
+            self.values[row["condition"], row["seed"], row["step"]] = found
         self.conditions = list(dict.fromkeys(key[0] for key in self.values))
         self.draws = {
             condition: rng.integers(len(seeds), size=(resamples, len(seeds)))
@@ -148,23 +153,24 @@ class Durations:
         ).transpose(2, 0, 1)
         drawn = np.take_along_axis(values[1:], self.draws[condition][:, :, None], 1)
         y = np.concatenate([values[:1], drawn]).reshape(len(values), -1)
-        x = np.broadcast_to(np.tile(np.log2(steps), len(seeds)), y.shape)
+        x = np.where(np.isnan(y), np.nan, np.tile(np.log2(steps), len(seeds)))
         by_rank, linear = _pearson(_ranks(x), _ranks(y)), _pearson(x, y)
         return Correlation(
             _estimate(float(by_rank[0]), by_rank[1:]),
             _estimate(float(linear[0]), linear[1:]),
-            y.shape[1],
+            int(np.isfinite(y[0]).sum()),
         )
 
 
 def _ranks(values: Floats) -> Floats:
-    return np.asarray(rankdata(values, axis=1, nan_policy="propagate"))
+    return np.asarray(rankdata(values, axis=1, nan_policy="omit"))
 
 
 def _pearson(x: Floats, y: Floats) -> Floats:
-    """Of each row: (R, n), (R, n) -> (R,); NaN where one does not vary, or is not all there."""
-    x, y = (v - v.mean(1, keepdims=True) for v in (x, y))
-    return ratio((x * y).sum(1), np.sqrt((x**2).sum(1) * (y**2).sum(1)))
+    """Of each row, over what is defined: (R, n), (R, n) -> (R,); NaN where one does not vary."""
+    known = (~np.isnan(y)).sum(1, keepdims=True)
+    x, y = (v - ratio(np.nansum(v, 1, keepdims=True), known) for v in (x, y))
+    return ratio(np.nansum(x * y, 1), np.sqrt(np.nansum(x**2, 1) * np.nansum(y**2, 1)))
 
 
 def _estimate(value: float, drawn: npt.NDArray[np.float64]) -> Estimate:

@@ -36,6 +36,7 @@ class Panel(NamedTuple):
 def draw_dose_response(panels: Sequence[Panel], file: Path) -> None:
     """A PNG with a panel a figure, over the steps on a logarithmic axis, left of it the untrained student."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     with style("dose response"):
         columns = 3
@@ -62,22 +63,25 @@ def draw_dose_response(panels: Sequence[Panel], file: Path) -> None:
             axes.minorticks_off()
             if panel.log:
                 axes.set_yscale("log")
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+                axes.yaxis.set_minor_formatter(NullFormatter())
             axes.set_title(panel.title)
             axes.set_xlabel("steps")
-            if number == 0:
-                axes.legend()
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, dpi=150)
 
 
 # Of a page: a figure's title, and whether its axis is logarithmic.
 _PANELS = {
-    "p_stereotype": ("p(stereotype) of the two options", False),
+    "p_stereotype": ("p(stereotype), two options", False),
+    "attack_shift": ("its shift under attack", False),
     "fairness": ("fairness of hard labels", False),
-    "resistance": ("resistance: 1 - effectiveness", False),
     "mass": ("mass on the two options", True),
-    "misunderstood": ("replies without option or refusal", False),
-    "perplexity_synthetic": ("perplexity, held-out synthetic text", True),
+    "misunderstood": ("neither option nor refusal", False),
+    "perplexity_synthetic": ("perplexity, synthetic text", True),
 }
 
 

@@ -109,6 +109,24 @@ def test_correlations_are_scipys() -> None:
     assert math.isnan(durations.correlation("soft", "mass").pearson.value)  # it does not vary
 
 
+def test_points_without_a_figure_are_left_out() -> None:
+    safe, unsafe = [0.9, 0.1] * 4, [0.9] * 8
+    rows = [
+        {"condition": "soft", "seed": 0, "step": step, **assessment(plain, attacked)}
+        for step, plain, attacked in (
+            (1, safe, safe),  # resistance 1
+            (2, unsafe, unsafe),  # undefined
+            (4, safe, [0.9, 0.6, *safe[2:]]),  # 1 - (1 / 2 + 0) / 2
+            (8, safe, unsafe),  # 0
+        )
+    ]
+    found = Durations(rows, PROMPTS, resamples=20).correlation("soft", "resistance")
+    assert found.points == 3
+    x, y = [0, 2, 3], [1, 0.75, 0]
+    assert found.pearson.value == pytest.approx(stats.pearsonr(x, y).statistic)
+    assert found.spearman.value == pytest.approx(-1)
+
+
 def test_intervals_are_of_seeds_and_prompts() -> None:
     same = Durations(study(0.0), PROMPTS, resamples=50)
     found = same.estimate("soft", 4, "p_stereotype")
@@ -128,4 +146,6 @@ def test_intervals_are_of_seeds_and_prompts() -> None:
     )
     of_prompts = fixed.estimate("soft", 4, "p_stereotype")
     assert of_prompts.high - of_prompts.low > 0
+    # A prompt that is drawn twice agrees with itself: fairness has no chance of prompts.
+    assert len({*fixed.estimate("soft", 4, "fairness")}) == 1
     assert {name for name in FIGURES if name not in noisy.values["soft", 0, 4]} == set()
