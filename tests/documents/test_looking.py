@@ -89,6 +89,21 @@ def test_so_does_a_workbook_whose_table_is_on_another_sheet(tmp_path: Path) -> N
     check(tmp_path / "t.xlsx")
 
 
+def test_a_document_of_several_rows_is_rated_once(tmp_path: Path) -> None:
+    rows = "id,rater,text\na,kim,Text a.\na,lee,\nb,kim,Text b.\nb,lee,Text b.\nb,pat,\nc,kim,Text a.\n"
+    file = tmp_path / "t.csv"
+    file.write_text(rows)
+    new = UnscoredDocuments(str(file), key="DOCUMENTS", id_column="id", text_column="text")
+    assert [(d.id, d.text) for d in new] == [("a", "Text a."), ("b", "Text b."), ("c", "Text a.")]
+    assert len(new) == 3
+    assert new.notes == {"further row(s) of documents that are there already": 3}
+    file.write_text(rows + "b,lou,Another text.\n")
+    with pytest.raises(
+        UserError, match=r"row 8: id 'b' is already that of .*row 6, with another text"
+    ):
+        UnscoredDocuments(str(file), key="DOCUMENTS", id_column="id", text_column="text")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
