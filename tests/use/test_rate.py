@@ -199,8 +199,10 @@ def test_a_killed_command_goes_on(finished: Runs, own_documents: Documents, tmp_
     process = subprocess.Popen(command, cwd=ROOT, env=dict(os.environ))
     cache = tmp_path / "elsewhere/cache/new_ratings"
     until = time.monotonic() + 120
-    while not (partial := list(cache.glob("*/partial.jsonl"))) and time.monotonic() < until:
+    partial: list[Path] = []
+    while not any(file.stat().st_size for file in partial) and time.monotonic() < until:
         time.sleep(0.005)
+        partial = list(cache.glob("*/partial.jsonl"))
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert partial
