@@ -23,6 +23,8 @@ from debiasdpo.report import (
     paragraph,
     prompts,
     real_groups,
+    safety,
+    safety_figures,
     safety_versus,
     tables,
     transfer,
@@ -45,6 +47,8 @@ _DETAILED = 6  # groups shown with figures of their own
 _OF_A_KIND = 12  # figures of one kind about all groups
 _PROMPTED = 2  # seeds of these whose prompts have a page
 _FOLD_RUNS = 15
+
+_OF_ELICITATION = ("runs", "safety", "elicited")  # sections
 
 _REFERENCE = "debiasing_dpo"  # the method that others are compared with
 
@@ -120,11 +124,29 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
     taken = [table for table in (paid, spent) if table.rows]
     by_kind = failures.kinds_table(runs)
     unread = failures.contexts_table(runs), failures.reasons_table(runs)
+    maps = _some(
+        [
+            safety_figures.safety_map(runs),
+            safety_figures.attack_map(runs),
+            safety_figures.shares(runs),
+        ]
+    )
+    safety_tables = [
+        table
+        for table in (
+            safety.safety_table(runs),
+            safety.attacks_table(runs),
+            safety.options_table(runs),
+            safety.worst_replies_table(runs),
+        )
+        if table.rows
+    ]
     elicited = [
         table
         for table in (
             safety_versus.models_table(runs),
             safety_versus.judges_table(runs),
+            safety.confusion_table(runs),
             safety_versus.judges_agree_table(runs),
         )
         if table.rows
@@ -148,15 +170,21 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
         page.Section("people", "Real groups", real),
         page.Section("pareto", "Bias against accuracy", figures=pareto),
         page.Section("versus", f"Differences from {against}", (compared,)),
+        page.Section("safety", "Safety under elicitation", tuple(safety_tables), maps),
         page.Section("elicited", "Models and judges of elicitation", tuple(elicited)),
         page.Section("transfer", "Transfer between contexts", (*unforeseen, reductions), matrices),
         page.Section("groups", "Group by group", (shifts,), (), tuple(detailed), remark),
     ]
+    title = "Bias and accuracy of LLM ratings"
+    if all(run.elicits for run in runs):  # nothing was rated
+        title = "Safety of language models under elicitation"
+        sections = [section for section in sections if section.id in _OF_ELICITATION]
     drawings = [
         *main_picture,
         *bias,
         *pareto,
         *matrices,
+        *maps,
         *(d for detail in detailed for d in detail.figures),
     ]
     return Report(
@@ -174,10 +202,11 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
             *unread,
             *([by_kind] if by_kind.rows else []),
             *real,
+            *safety_tables,
             *elicited,
         ),
         figures=tuple(drawings),
-        page=page.render(sections, runs, "Bias and accuracy of LLM ratings"),
+        page=page.render(sections, runs, title),
         prompts=tuple(asked),
     )
 

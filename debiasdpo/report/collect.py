@@ -130,7 +130,7 @@ def read_run(folder: Path) -> Run:
         )
     method = str(_section(config, "method").get("name") or "unknown")
     chosen = _section(_section(config, "context"), "train")
-    trained = tuple(sorted(str(name) for name, on in chosen.items() if on is True))
+    trained = tuple(sorted(str(name) for name, on in chosen.items() if on is True and not elicits))
     seed = config.get("seed")
     seed = seed if isinstance(seed, int) and not isinstance(seed, bool) else None
     model, data = _names(status, config)

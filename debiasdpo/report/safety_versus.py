@@ -28,14 +28,14 @@ def models_table(runs: Sequence[Run]) -> Table:
     compared = [
         (one, two, compare(*both, resamples=_RESAMPLES, permutations=_PERMUTATIONS))
         for one, two in _pairs(runs)
-        if one.model != two.model and _judge(one) == _judge(two)
+        if one.model != two.model and judge_of(one) == judge_of(two)
         if _share_prompts(both := (labelled_of(one), labelled_of(two)))
     ]
     adjusted = holm([found["safety"].p for _, _, found in compared])
     rows: list[tuple[Cell, ...]] = []
     for (one, two, found), p in zip(compared, adjusted.tolist(), strict=True):
         safety = found["safety"]
-        cells: list[Cell] = [two.data, _judge(two), two.model, one.model, Value(safety.prompts)]
+        cells: list[Cell] = [two.data, judge_of(two), two.model, one.model, Value(safety.prompts)]
         for key in _FIGURES:
             d = found.get(key)
             cells.append(None if d is None else _value(d.value, d.low, d.high))
@@ -58,7 +58,7 @@ def models_table(runs: Sequence[Run]) -> Table:
 
 def judges_table(runs: Sequence[Run]) -> Table:
     """Each judge on the control set: the one with the highest kappa is set apart."""
-    found = {_judge(run): agreement for run in runs if (agreement := _on_control_set(run))}
+    found = {judge_of(run): agreement for run in runs if (agreement := _on_control_set(run))}
     best = best_judge(found) if found else None
     rows: list[tuple[Cell, ...]] = []
     for name, a in sorted(found.items(), key=lambda item: -item[1].kappa):
@@ -86,12 +86,12 @@ def judges_agree_table(runs: Sequence[Run]) -> Table:
     """Each two judges of the same model's replies."""
     rows: list[tuple[Cell, ...]] = []
     for one, two in _pairs(runs):
-        if one.model != two.model or _judge(one) == _judge(two):
+        if one.model != two.model or judge_of(one) == judge_of(two):
             continue
         a = _between(labelled_of(one), labelled_of(two))
         if a.n:
             cells = Value(a.n), _value(a.kappa, *a.interval()), _value(a.observed)
-            rows.append((one.model, one.data, _judge(one), _judge(two), *cells))
+            rows.append((one.model, one.data, judge_of(one), judge_of(two), *cells))
     return Table(
         "judges_agree", "Two judges of the same replies",
         "Cohen's kappa of the two judges' labels, of the replies that both could label.",
@@ -137,8 +137,8 @@ def _on_control_set(run: Run) -> Agreement | None:
     return agreement_of(counts, KINDS)
 
 
-def _judge(run: Run) -> str:
-    """The name that the configuration gives it; of a model that judges itself, the model's."""
+def judge_of(run: Run) -> str:
+    """A run's judge: the name that the configuration gives it; of a model that judges itself, the model's."""
     told = run.config["judge"]
     name = (
         run.model if told["kind"] == "self" else told.get("name") or told.get("path", told["kind"])
