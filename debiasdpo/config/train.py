@@ -24,7 +24,7 @@ class TrainConfig(Section):
     warmup: Fraction  # share of the steps over which the learning rate rises
     schedule: Literal["constant", "linear", "cosine"]
     optimizer: Literal["adamw", "paged_adamw_8bit"]
-    gradient_checkpointing: bool
+    gradient_checkpointing: bool | Literal["auto"]  # auto: where memory asks for it
     engine: Literal["tree", "separate", "trl"]
     tree: TreeConfig  # with engine tree
     audit_every: Count  # steps between audits on the validation part

@@ -90,6 +90,6 @@ def shape_of(architecture: "PretrainedConfig") -> Shape:
         other=sum(p.numel() for p in model.parameters()) - linear,
         cache=2 * layers * kv_heads * head_size,
         mlp=getattr(text, "intermediate_size", 4 * width),
-        attention=2 * head_size * (heads + (kv_heads if heads & (heads - 1) == 0 else heads)),
+        attention=2 * head_size * (heads + kv_heads),
         matrices={name: tuple(sizes) for name, sizes in matrices.items()},
     )

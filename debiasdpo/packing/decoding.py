@@ -158,9 +158,21 @@ def partial_attention(
 def plain_attention(
     query: "Tensor", key: "Tensor", value: "Tensor", mask: "Tensor | None", scale: float
 ) -> "tuple[Tensor, Tensor]":
-    """The same by matrix products, on any device."""
-    scores = query.float() @ key.float().transpose(-1, -2) * scale
+    """The same by matrix products, on any device. Shares are rounded to the dtype of the values."""
+    scores = _float32_product(query, key.transpose(-1, -2)).mul_(scale)
     if mask is not None:
-        scores += mask.float()
+        scores += mask
     lse = scores.logsumexp(-1)
-    return (scores - lse[..., None]).exp() @ value.float(), lse
+    shares = scores.sub_(lse[..., None]).exp_()
+    return _float32_product(shares.to(value.dtype), value), lse
+
+
+def _float32_product(a: "Tensor", b: "Tensor") -> "Tensor":
+    """a @ b in float32, of (b, heads, m, k) and (b, heads, k, n). On a GPU, what has 16 bits is read as it
+    is: all prompts' keys would else be copied to float32, in each layer for each token."""
+    import torch
+
+    if a.device.type == "cuda" and a.element_size() == 2:
+        product: Tensor = torch.bmm(a.flatten(0, 1), b.flatten(0, 1), out_dtype=torch.float32)
+        return product.view(*a.shape[:2], *product.shape[1:])
+    return a.float() @ b.float()

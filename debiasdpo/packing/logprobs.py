@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-_LOGIT_BYTES = 2**26  # of one chunk of the vocabulary projection, in float32
+# Of one chunk of the vocabulary projection, in float32. Each chunk reads the whole projection: on a GPU,
+# where reading takes as long as computing, chunks are large.
+_LOGIT_BYTES = 2**26
+_GPU_LOGIT_BYTES = 2**29
 
 
 @dataclass(frozen=True)
@@ -218,7 +221,7 @@ def token_logprobs(
     """log p of token targets[t] at hidden state where[t]: (T,), float32, with grad.
 
     hidden (K, hidden size), where and targets (T,), `where` from 0 to K - 1. `head` projects hidden
-    states to the vocabulary, in chunks, so that at no time there are more than _LOGIT_BYTES of logits.
+    states to the vocabulary, in chunks, so that there are never more than so many bytes of logits.
     """
     import torch
     from torch.utils.checkpoint import checkpoint
@@ -226,7 +229,8 @@ def token_logprobs(
     def on_device(values: np.ndarray) -> "Tensor":
         return torch.as_tensor(values, device=hidden.device)
 
-    size = max(1, _LOGIT_BYTES // (4 * cast("Tensor", head.weight).shape[0]))
+    room = _LOGIT_BYTES if hidden.device.type == "cpu" else _GPU_LOGIT_BYTES
+    size = max(1, room // (4 * cast("Tensor", head.weight).shape[0]))
     frozen = type(head) is torch.nn.Linear and not any(p.requires_grad for p in head.parameters())
     order, parts = [], []
     for start in range(0, len(hidden), size):

@@ -249,13 +249,10 @@ def _flex(
         raise UserError(
             "model.attention: flex has no gradients on a CPU; set model.attention=auto or segments"
         )
-    heads, groups = query.shape[1], query.shape[1] // key.shape[1]
-    grouped = groups > 1 and heads & (heads - 1) == 0  # the kernels take powers of two only
-    if not grouped:
-        key, value = repeat(key, groups), repeat(value, groups)
     kernel = _flex_kernel(query.device.type != "cpu")
     out: Tensor = kernel(
-        query, key, value, block_mask=block_mask, scale=scale, enable_gqa=grouped,
+        query, key, value, block_mask=block_mask, scale=scale,
+        enable_gqa=query.shape[1] > key.shape[1],  # heads of keys serve several of queries, as they are
         # Under 128 tokens torch would take its decoding kernel, which cannot be compiled for
         # lengths that vary (NoValidChoicesError; torch 2.11 on an H100).
         kernel_options={"FORCE_USE_FLEX_ATTENTION": True},

@@ -1,5 +1,6 @@
 """What a job will take, estimated before any of its stages is made: tokens, peak memory, disk."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,16 @@ from debiasdpo.stages.endpoint_work import endpoint_tokens
 from debiasdpo.stages.stage import Stage
 from debiasdpo.stages.workload import Workload, sampled
 from debiasdpo.storage.files import fingerprint
-from debiasdpo.sweep.memory import optimizer_bytes, peak_memory, too_large, trained_parameters
+from debiasdpo.sweep.memory import (
+    decide_checkpointing,
+    optimizer_bytes,
+    peak_memory,
+    too_large,
+    trained_parameters,
+)
 from debiasdpo.sweep.plan import StageWork, Work
+
+log = logging.getLogger(__name__)
 
 _ROW_BYTES = 400  # of a rating in JSONL, less its text
 _TOKEN_BYTES = 5  # of text
@@ -68,7 +77,8 @@ class Reckoner:
                     StageWork(stage.title, key, tokens, trains=stage in (FITTING, TRAINING))
                 )
                 largest = max(largest, largest_pass)
-        memory = peak_memory(config, largest, shape)
+        room = 1e9 * (config.plan.gpu_memory_gb or 0)
+        memory = peak_memory(decide_checkpointing(config, largest, shape, room), largest, shape)
         return Work(
             stages, memory, _disk(config, work, shape), self._audited(work.corpus, documents)
         )
@@ -126,6 +136,22 @@ class Reckoner:
             except UserError as error:
                 self._models[key] = error
         return _or_raise(self._models[key])
+
+
+def fit_checkpointing(config: JobConfig, largest_pass: int) -> JobConfig:
+    """The job with `train.gradient_checkpointing` decided for this device, with the reason in the log."""
+    if config.train.gradient_checkpointing != "auto":
+        return config
+    _, shape = load_shape(pinned(config.local_model), cache_folder(config))
+    device = config.local_model.device
+    # A machine's memory is not the job's alone, and the estimate was counted for GPUs.
+    room = gpus.memory(device) * (0.5 if gpus.device(device) == "cpu" else 1.0)
+    found = decide_checkpointing(config, largest_pass, shape, room)
+    log.info(
+        "gradient checkpointing: %s (auto; largest tree: %d tokens, room: %.1f GB)",
+        "on" if found.train.gradient_checkpointing else "off", largest_pass, room / 1e9,
+    )  # fmt: skip
+    return found
 
 
 def require_memory(config: JobConfig) -> None:

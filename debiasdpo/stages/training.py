@@ -19,11 +19,13 @@ from debiasdpo.stages import parts
 from debiasdpo.stages.asked import Groups, training_prompts
 from debiasdpo.stages.declarations import FITTING, REFERENCE, TRAINING
 from debiasdpo.stages.rating_task import batches, questions_of, rating_row
+from debiasdpo.stages.reckoning import fit_checkpointing
 from debiasdpo.stages.reference import score_reference, token_pairs
 from debiasdpo.stages.stage import Stage
 from debiasdpo.storage.files import Progress, fingerprint, no_progress
 from debiasdpo.training import trainer
 from debiasdpo.training.checkpoints import replay
+from debiasdpo.training.data import plan_passes
 from debiasdpo.training.pairs import Pair, make_pairs, to_row
 from debiasdpo.training.selection import most_accurate
 
@@ -135,7 +137,8 @@ def run_training(
     progress: Progress = no_progress,
 ) -> None:
     """Train in this process; `audit` and `on_log` are the first one's."""
-    config = task.config
+    largest = max(one.tokens for one in plan_passes(task.pairs, task.config.train))
+    config = fit_checkpointing(task.config, largest)
     if config.train.adapter == "lora" and task.start is not None:
         model = adapters.load_adapter(model, task.start, trainable=True)
     elif config.train.adapter == "lora":

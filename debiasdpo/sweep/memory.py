@@ -4,7 +4,8 @@ from debiasdpo.config.job import JobConfig
 from debiasdpo.models.shape import Shape
 
 GPU_OVERHEAD = 1.5e9  # CUDA, kernels, and what the allocator cannot use
-_LOGITS = 0.15e9  # the largest block of logits, with what is made of it (docs/engine.md)
+_LOGITS = 0.95e9  # the largest block of logits, with what is made of it (docs/engine.md)
+_SPARE = 1.15  # counted peaks are up to 15 % above (tests/gpu_path)
 _NF4 = 0.52  # bytes of a weight, with the scales of its block
 
 
@@ -26,6 +27,24 @@ def peak_memory(config: JobConfig, largest_pass: int, shape: Shape) -> float:
     if config.train.adapter == "lora":
         training += frozen
     return max(rating, training) + GPU_OVERHEAD
+
+
+def decide_checkpointing(
+    config: JobConfig, largest_pass: int, shape: Shape, room: float
+) -> JobConfig:
+    """The job with `train.gradient_checkpointing` true or false: with auto, true unless a step on a tree of
+    so many tokens fits into `room` bytes without, with some to spare for what the estimate is off."""
+    if config.train.gradient_checkpointing != "auto":
+        return config
+    without = _checkpointing(config, False)
+    if _SPARE * peak_memory(without, largest_pass, shape) <= room:
+        return without
+    return _checkpointing(config, True)
+
+
+def _checkpointing(config: JobConfig, value: bool) -> JobConfig:
+    train = config.train.model_copy(update={"gradient_checkpointing": value})
+    return config.model_copy(update={"train": train})
 
 
 def training_state(config: JobConfig, shape: Shape) -> float:

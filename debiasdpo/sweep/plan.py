@@ -197,7 +197,10 @@ def _seconds(config: JobConfig, stage: StageWork, measured: Mapping[str, float])
         return None if rate is None else stage.tokens / rate
     if stage.trains:
         factor = _ALL_BACKWARD if config.train.adapter == "full" else _BACKWARD
-        return stage.tokens * (factor + config.train.gradient_checkpointing) / given
+        again = (
+            config.train.gradient_checkpointing is not False
+        )  # auto: maybe not, which is quicker
+        return stage.tokens * (factor + again) / given
     return stage.tokens / given
 
 

@@ -241,7 +241,7 @@ def train(
         weight_decay=0.0,
         max_grad_norm=_MAX_GRAD_NORM,
         optim=_OPTIMIZERS[config.optimizer],
-        activation_checkpointing=config.gradient_checkpointing,
+        activation_checkpointing=config.gradient_checkpointing is not False,
         logging_steps=1,
         save_steps=config.save_every,
         save_total_limit=2,

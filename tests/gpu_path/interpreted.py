@@ -134,7 +134,7 @@ def main(folder: Path) -> None:
     states = [known[name].double().requires_grad_() for name in ("query", "key", "value")]
     index, end = torch.arange(len(tree.ids)), known["end"]
     attends = (index[None] <= index[:, None]) & (index[:, None] < end[None])
-    keys, values = (state.repeat_interleave(2, 1) for state in states[1:])
+    keys, values = (state.repeat_interleave(3, 1) for state in states[1:])
     scores = (states[0] @ keys.transpose(2, 3) * 0.25).masked_fill(~attends, -torch.inf)
     right = scores.softmax(-1) @ values
     forward, backward = calls.values()

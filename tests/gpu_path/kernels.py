@@ -84,7 +84,7 @@ def machine_code() -> list[dict[str, Any]]:
 
 
 def write_calls(folder: Path) -> None:
-    """forward.py and backward.py: what Inductor writes for 2 heads over 1 of 16 numbers in float32; and
+    """forward.py and backward.py: what Inductor writes for 3 heads over 1 of 16 numbers in float32; and
     calls.json: what each is given and what it returns, by name. One tensor has one name in both."""
     cache: Any = codecache.PyCodeCache
     load, known = cache.load_by_key_path, dict[int, str]()
@@ -114,7 +114,7 @@ def write_calls(folder: Path) -> None:
         return module
 
     with on((9, 0)), mock.patch.object(cache, "load_by_key_path", noting):
-        tree, heads = forked_tree(), {"query": 2, "key": 1, "value": 1}
+        tree, heads = forked_tree(), {"query": 3, "key": 1, "value": 1}
         packed = TreeAttention(tree, "flex", GPU)
         mask = packed._block_mask(None)
         states = {

@@ -4,8 +4,8 @@ Counts memory, host-device copies and dtypes; nothing is computed.
     python -m tests.gpu_path.steps FOLDER
 
 FOLDER gets steps.json: a row for each model, with and without gradient checkpointing, and one of twice as
-many layers. Weights in NF4 are sized as bitsandbytes has them; flex attention allocates what its compiled
-kernels do.
+many layers; and of one step of generation, what it starts and moves. Weights in NF4 are sized as bitsandbytes
+has them; flex attention allocates what its compiled kernels do.
 """
 
 from tests.helpers.fake_gpu import fake_gpu  # isort: skip (before torch)
@@ -20,6 +20,7 @@ from typing import Any
 from unittest import mock
 
 import bitsandbytes.nn  # noqa: F401 (as on a machine without a GPU)
+import numpy as np
 import peft.tuners.lora.bnb  # noqa: F401
 import torch
 import transformers
@@ -32,13 +33,19 @@ from torch.utils._pytree import tree_iter
 from benchmarks import common, models
 from benchmarks.methods import LOSS
 from debiasdpo.packing import tree_attention
-from debiasdpo.packing.logprobs import packed_tokens, sequence_logprobs
+from debiasdpo.packing.decoding import DecodingAttention
+from debiasdpo.packing.logits import float32_logits
+from debiasdpo.packing.logprobs import packed_tokens, run_packed, run_tree, sequence_logprobs
+from debiasdpo.packing.prefix_tree import pack
 from debiasdpo.training.terms import pair_terms
 
 SIZES = common.Sizes(
-    prefix=1000, contexts=3, context_tokens=40, rubrics=1, rubric_tokens=30, chosen=150, rejected=150
+    prefix=1000, contexts=3, context_tokens=40, rubrics=1, rubric_tokens=30, chosen=300, rejected=300
 )  # fmt: skip
 SHAPES = ("llama3b", "qwen3b", "llama8b", "qwen7b")
+DECODED = ("llama8b", "qwen7b")
+PROMPTS = common.Sizes(2930, 8, 40, 4, 30, 1, 1)
+STEPS = 64  # tokens that a row may write
 LAYERS = 2  # of each model: what a step takes grows by the same with every further one
 
 
@@ -49,11 +56,13 @@ class Watch(TorchDispatchMode):
         super().__init__()
         self.now = self.peak = 0
         self.seen: set[int] = set()
+        self.kernels = self.traffic = 0  # calls that compute, bytes that these read and write
         self.copies: Counter[str] = Counter()
         self.products: Counter[str] = Counter()  # by the dtype of what comes out
 
     def begin(self) -> None:
         self.peak = self.now
+        self.kernels = self.traffic = 0
         self.copies.clear()
         self.products.clear()
 
@@ -78,6 +87,11 @@ class Watch(TorchDispatchMode):
         for tensor in made:
             self._add(tensor)
         name = func.overloadpacket.__name__
+        if not func.is_view and "empty" not in name and any(t.device.type == "cuda" for t in made):
+            self.kernels += 1
+            # Of a table, what is taken from it.
+            read = made if name in ("embedding", "index", "gather") else [*given, *made]
+            self.traffic += sum(t.nbytes for t in {id(t): t for t in read}.values())
         devices = {t.device.type for t in (*given, *made) if t.numel()}
         if name == "mm":
             self.products[str(made[0].dtype)] += 1
@@ -187,14 +201,14 @@ def step(shape: str, checkpointing: bool, layers: int) -> dict[str, Any]:
         model.eval()
         with torch.no_grad(), model.disable_adapter():
             sequence_logprobs(model, [c for pair in pairs for c in pair.preference])
-        row["reference"] = {"peak": watch.peak, **watch.copies}
+        row["reference"] = {"peak": watch.peak, "traffic": watch.traffic, **watch.copies}
         watch.begin()
         model.train()
         known = {pair.key: (0.0, 0.0) for pair in pairs}
         terms = pair_terms(model, pairs, reference=known, loss=LOSS, score=sequence_logprobs)
         row["logprobs"] = str(terms.loss.dtype)
         (terms.loss.sum() / len(pairs)).backward()
-        row["policy"] = {"peak": watch.peak, **watch.copies}
+        row["policy"] = {"peak": watch.peak, "traffic": watch.traffic, **watch.copies}
         row["products"] = dict(watch.products)
         trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
         row["trained"] = sum(p.numel() for p in trained.values())
@@ -204,6 +218,38 @@ def step(shape: str, checkpointing: bool, layers: int) -> dict[str, Any]:
             if p.grad is None or (p.grad.dtype, p.grad.device) != (torch.float32, p.device)
         ]
     return row
+
+
+def decoding(shape: str, layers: int) -> dict[str, Any]:
+    """One step of generation, after those before: 32 rows behind prompts of one document."""
+    watch = Watch()
+    generator = mock.Mock()
+    generator.return_value.manual_seed.return_value = None
+    with (
+        FakeTensorMode(allow_non_fake_inputs=True),
+        watch,
+        torch.no_grad(),
+        mock.patch.object(torch, "Generator", generator),
+    ):
+        options = models.ModelOptions(shape, layers=layers, dtype="bfloat16")
+        model = models.base_model(options)
+        rubrics = common.prompts(PROMPTS, models.vocabulary_size(model))
+        prompts = [prompt for rubric in rubrics for prompt in rubric[1:]]
+        tree = pack(prompts, [[len(p)] for p in prompts])
+        kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+        run_tree(model, tree, kept=kept, ahead=STEPS)
+        leaves = np.sort(tree.predictors)
+        groups = model.config.num_attention_heads // model.config.num_key_value_heads
+        attend = DecodingAttention(tree, kept, leaves, STEPS, groups)
+        head = model.get_output_embeddings()
+        tokens = torch.zeros(len(leaves), dtype=torch.long, device="cuda")
+        for step in range(2):  # what the first makes for all is not counted
+            watch.begin()
+            attend.next_token()
+            logits = float32_logits(head, run_packed(model, tokens, tokens + 3000 + step, attend))
+            tokens = logits.argmax(-1)
+    row = {"shape": shape, "layers": layers, "kernels": watch.kernels, "traffic": watch.traffic}
+    return row | {"copies": dict(watch.copies), "held": watch.now}
 
 
 def new_tensor(tensor: torch.Tensor, data: Any) -> torch.Tensor:
@@ -233,7 +279,8 @@ def main(folder: Path) -> None:
             for checkpointing in (True, False)
         ]
         rows.append(step(SHAPES[-1], False, 2 * LAYERS))
-    (folder / "steps.json").write_text(json.dumps(rows))
+        steps = [decoding(shape, LAYERS) for shape in DECODED]
+    (folder / "steps.json").write_text(json.dumps({"training": rows, "decoding": steps}))
 
 
 if __name__ == "__main__":

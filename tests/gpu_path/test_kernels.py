@@ -64,7 +64,7 @@ def test_dense_is_taken_with_a_reason_where_it_cannot(kernels: Any, name: str, r
 
 @pytest.mark.usefixtures("kernels")
 def test_what_the_kernels_compute_is_a_masked_softmax(run: Any) -> None:
-    """Two query heads over one of keys, in float32; against float64."""
+    """Three query heads over one of keys, no power of two, in float32; against float64."""
     errors = run("interpreted", fake=False)
     assert set(errors) == {"output", "gradient of query", "gradient of key", "gradient of value"}
     assert max(errors.values()) < 2e-6

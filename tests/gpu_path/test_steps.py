@@ -21,8 +21,13 @@ SHAPES = ("llama3b", "qwen3b", "llama8b", "qwen7b")
 
 
 @pytest.fixture(scope="module")
-def steps(run: Any) -> Any:
+def counted(run: Any) -> Any:
     return run("steps")
+
+
+@pytest.fixture
+def steps(counted: Any) -> Any:
+    return counted["training"]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -60,3 +65,20 @@ def test_a_plan_foresees_the_memory(
     assert planned == pytest.approx(row["policy"]["peak"], rel=0.15)
     weights = row["weights"]
     assert planned - weights == pytest.approx(row["policy"]["peak"] - weights, rel=0.15)
+
+
+def test_a_token_reads_the_prompts_keys_once(counted: Any) -> None:
+    """Of 32 rows behind one document. Weights, keys and values are in 16 bits and are read once each; nothing
+    goes to the host or comes from it."""
+    for row in counted["decoding"]:
+        sizes = architecture(ModelOptions(row["shape"], layers=row["layers"]))
+        shape, tokens = shape_of(sizes), 2930 + 4 * (30 + 8 * 40)
+        weights = 2 * (
+            shape.linear + sizes.vocab_size * shape.width
+        )  # the projection's, not the embeddings
+        keys = 2 * shape.cache * tokens
+        scores = 4 * 32 * sizes.num_attention_heads * row["layers"] * tokens
+        logits = 4 * 32 * sizes.vocab_size
+        assert row["traffic"] < weights + 1.2 * keys + 8 * scores + 3 * logits
+        assert row["kernels"] < 80 * row["layers"]
+        assert row["copies"] == {}
