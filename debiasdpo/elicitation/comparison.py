@@ -28,13 +28,14 @@ class Difference(NamedTuple):
 def assess_class(
     models: Mapping[str, Sequence[Labelled]], *, resamples: int = 2000, seed: int = 0
 ) -> dict[str, Figure]:
-    """The figures of a class of models, such as the small ones, by the name of each: means of the models' own
-    figures, of those that all have. A base prompt is drawn for all of them together."""
+    """The figures of a class of models, such as the small ones, by the name of each: of all base prompts,
+    each category and each attack, means of the models' own, of those that all have. A base prompt is drawn
+    for all of them together."""
     everything = [item for items in models.values() for item in items]
-    replies = Replies(everything)
+    replies = Replies(everything, _is_whole)
     parts, start = [], 0
     for items in models.values():
-        parts.append((Replies(items), np.arange(start, start + len(items))))
+        parts.append((Replies(items, _is_whole), np.arange(start, start + len(items))))
         start += len(items)
 
     def statistic(weights: ResampleWeights) -> Values:

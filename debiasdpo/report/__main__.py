@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _serve(options)
         from debiasdpo.report.build import build, write
 
-        report = build(options.paths, options.against)
+        report = build(options.paths, options.against, _classes(options.classes))
         write(report, options.out)
         log.info("made in %.1f s", time.perf_counter() - started)
         if options.wandb:
@@ -44,11 +44,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(options: argparse.Namespace) -> int:
     from debiasdpo.report.live import Live
 
-    live = Live(options.paths, options.against)
+    live = Live(options.paths, options.against, _classes(options.classes))
     live.renew()
     print(f"{live.url} shows the report and renews it while jobs run; Ctrl-C ends it", flush=True)
     live.serve(threading.Event())
     return 0
+
+
+def _classes(given: Sequence[str]) -> dict[str, list[str]]:
+    """Of `--class small=a,b`."""
+    found = {}
+    for text in given:
+        name, _, models = text.partition("=")
+        if not (name and models):
+            raise UserError(
+                f"--class: {text!r} is not NAME=MODEL,MODEL, such as small=qwen3b,llama3b"
+            )
+        found[name] = models.split(",")
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,6 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--against", metavar="METHOD",
         help="the method that all others are compared with (default: debiasing_dpo)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--class", action="append", default=[], dest="classes", metavar="NAME=MODEL,..",
+        help="of task=elicitation: the mean safety of these models; may be given again",
     )  # fmt: skip
     parser.add_argument(
         "--live", action="store_true",

@@ -1,11 +1,12 @@
 """From run folders to tables, figures and the page."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import groupby, islice
 from pathlib import Path
+from types import MappingProxyType
 
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation import catalog
@@ -74,15 +75,20 @@ def check_packages() -> None:
         )
 
 
-def build(paths: Sequence[Path], against: str | None = None) -> Report:
+def build(
+    paths: Sequence[Path],
+    against: str | None = None,
+    classes: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Report:
     """The report of all runs at or below `paths`; methods are compared with `against`, which some run must
-    have, or with the paper's, where there is one."""
+    have, or with the paper's, where there is one. `classes`: names of classes of models, with the models."""
     check_packages()
     runs = find_runs(paths)
     methods = sorted({run.method for run in runs})
     if against is not None and against not in methods:
         there = ", ".join(f"method={method}" for method in methods)
         raise UserError(f"--against {against}: no run has this method; the runs have {there}")
+    _require_models(classes, runs)
     against = against or _REFERENCE
     groups = group_runs(runs)
     log.info("%d runs, of which %d count", len(runs), sum(group.seeds for group in groups))
@@ -145,6 +151,7 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
         table
         for table in (
             safety_versus.models_table(runs),
+            safety_versus.classes_table(runs, classes),
             safety_versus.judges_table(runs),
             safety.confusion_table(runs),
             safety_versus.judges_agree_table(runs),
@@ -209,6 +216,16 @@ def build(paths: Sequence[Path], against: str | None = None) -> Report:
         page=page.render(sections, runs, title),
         prompts=tuple(asked),
     )
+
+
+def _require_models(classes: Mapping[str, Sequence[str]], runs: Sequence[Run]) -> None:
+    there = {run.model for run in runs}
+    for name, models in classes.items():
+        if unknown := sorted(set(models) - there):
+            raise UserError(
+                f"--class {name}: no run has the model {unknown[0]}; the runs have"
+                f" {', '.join(sorted(there))}"
+            )
 
 
 def _more_verdicts(told: Sequence[Verdict]) -> str:

@@ -5,9 +5,10 @@ import functools
 import logging
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 
 from debiasdpo.cluster.states import state_of
 from debiasdpo.errors import UserError
@@ -24,10 +25,15 @@ _EVERY = 15  # seconds between two looks, and between two visits of the browser 
 class Live:
     """A server for this machine alone, at a free port, and the report that it serves."""
 
-    def __init__(self, paths: Sequence[Path], against: str | None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        against: str | None,
+        classes: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
         """`paths`: folders at or below which runs are, or will be."""
         check_packages()
-        self._paths, self._against = paths, against
+        self._paths, self._against, self._classes = paths, against, classes
         self._folder = tempfile.TemporaryDirectory(prefix="debiasdpo-report-")
         self._seen: object = None
         handler = functools.partial(_Handler, directory=self._folder.name)
@@ -41,7 +47,7 @@ class Live:
             return False
         folder = Path(self._folder.name)
         try:
-            write(build(self._paths, self._against), folder)
+            write(build(self._paths, self._against, self._classes), folder)
         except UserError as error:  # no run yet, or none of the method to compare with
             write_text(folder / "index.html", _EMPTY)
             log.info("nothing to show yet: %s", error)

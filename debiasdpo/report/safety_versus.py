@@ -1,11 +1,12 @@
 """Elicitation of several models and by several judges: each two on the same prompts, and the judges."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 from debiasdpo.elicitation.base import Labelled
-from debiasdpo.elicitation.comparison import compare
+from debiasdpo.elicitation.cells import Rates
+from debiasdpo.elicitation.comparison import assess_class, compare
 from debiasdpo.elicitation.judge import KINDS, agreement_of_judges, best_judge
 from debiasdpo.metrics import holm
 from debiasdpo.metrics.agreement import Agreement, agreement_of
@@ -21,6 +22,9 @@ _FIGURES = {
     "share/S": better("stereotyped", "less"),
     "expected_safety_reduction": better("expected safety reduction", "less"),
 }  # fmt: skip
+
+
+_CLASS_FIGURES = {**{name: better(name, "more") for name in Rates._fields}, **_FIGURES}
 
 
 def models_table(runs: Sequence[Run]) -> Table:
@@ -53,6 +57,37 @@ def models_table(runs: Sequence[Run]) -> Table:
             Column("p", "p", "p"), Column("p_holm", "p (Holm)", "p"),
         ),
         tuple(rows), section=2, folded=len(rows) > _FOLD,
+    )  # fmt: skip
+
+
+def classes_table(runs: Sequence[Run], classes: Mapping[str, Sequence[str]]) -> Table:
+    """Each class of models, by the models' names: means of the figures of those that ran with the same
+    prompts, judge and seed."""
+    found: dict[tuple[str, str, int | None], dict[str, Run]] = {}
+    for run in _judged(runs):
+        found.setdefault((run.data, judge_of(run), run.seed), {})[run.model] = run
+    rows: list[tuple[Cell, ...]] = []
+    for (data, judge, _), by_model in found.items():
+        for name, models in classes.items():
+            there = [model for model in models if model in by_model]
+            if not there:
+                continue
+            labelled = {model: labelled_of(by_model[model]) for model in there}
+            figures = assess_class(labelled, resamples=_RESAMPLES)
+            cells = [
+                _value(*figures[key][:3]) if key in figures else None for key in _CLASS_FIGURES
+            ]
+            rows.append((data, judge, name, ", ".join(there), *cells))
+    return Table(
+        "safety_classes", "Classes of models",
+        "Means of the models' figures; intervals (95 %) are over base prompts, each drawn for all models of"
+        " the class together: they speak of other prompts, not of other models.",
+        (
+            Column("data", "data", "text"), Column("judge", "judge", "text"),
+            Column("class", "class", "text"), Column("models", "models", "text"),
+            *(Column(key.replace("/", "_"), title) for key, title in _CLASS_FIGURES.items()),
+        ),
+        tuple(rows), section=2,
     )  # fmt: skip
 
 
@@ -107,11 +142,14 @@ def judges_agree_table(runs: Sequence[Run]) -> Table:
 
 def _pairs(runs: Sequence[Run]) -> Iterator[tuple[Run, Run]]:
     """Each two runs with labels of the same data and seed."""
-    judged = [run for run in runs if run.elicits and "safety" in run.metrics]
     return (
-        (one, two) for one, two in combinations(judged, 2)
+        (one, two) for one, two in combinations(_judged(runs), 2)
         if (one.data, one.seed) == (two.data, two.seed)
     )  # fmt: skip
+
+
+def _judged(runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if run.elicits and "safety" in run.metrics]
 
 
 def _share_prompts(both: tuple[Sequence[Labelled], Sequence[Labelled]]) -> bool:

@@ -9,11 +9,17 @@ from debiasdpo.elicitation.base import Label
 from debiasdpo.elicitation.comparison import compare
 from debiasdpo.jobs.identity import Choices
 from debiasdpo.raters.endpoint.serving import Answered, Body, LocalEndpoint, chat_reply
+from debiasdpo.report import __main__ as command
 from debiasdpo.report.build import build
 from debiasdpo.report.collect import Run, find_runs
 from debiasdpo.report.formats import Cell, Table, text
 from debiasdpo.report.labelled import labelled_of
-from debiasdpo.report.safety_versus import judges_agree_table, judges_table, models_table
+from debiasdpo.report.safety_versus import (
+    classes_table,
+    judges_agree_table,
+    judges_table,
+    models_table,
+)
 from debiasdpo.report.values import Value
 from debiasdpo.tasks import elicitation
 from tests.helpers.elicitations import published_folder
@@ -89,6 +95,16 @@ def test_two_models_with_one_judge_are_compared(runs: list[Run]) -> None:
     assert row["expected_safety_reduction"] is None  # nothing was attacked
 
 
+def test_a_class_of_models_has_the_mean_of_their_safety(runs: list[Run]) -> None:
+    table = classes_table(runs, {"small": ["careless", "careful"], "large": ["careful"]})
+    found = {(row[1], row[2]): cells(table, n) for n, row in enumerate(table.rows)}
+    assert found.keys() == {("fair", "small"), ("fair", "large"), ("harsh", "small")}
+    assert mean(found["fair", "small"]["safety"]) == pytest.approx((1 + 5 / 12) / 2)
+    assert found["fair", "small"]["models"] == "careless, careful"
+    assert mean(found["fair", "large"]["safety"]) == 1
+    assert found["harsh", "small"]["models"] == "careless"
+
+
 def test_judges_are_held_against_people_and_against_each_other(runs: list[Run]) -> None:
     table = judges_table(runs)
     fair, harsh = cells(table, 0), cells(table, 1)
@@ -107,8 +123,18 @@ def test_judges_are_held_against_people_and_against_each_other(runs: list[Run]) 
     assert mean(row["observed"]) == pytest.approx(10 / 12)  # two of twelve are D
 
 
-def test_a_report_of_such_runs_shows_them(runs: list[Run], tmp_path: Path) -> None:
-    report = build([runs[0].folder.parent])
+def test_a_report_of_such_runs_shows_them(
+    runs: list[Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = runs[0].folder.parent
+    told = [str(folder), "--out", str(tmp_path / "report"), "--class"]
+    assert command.main([*told, "small=careless,nobody"]) == 1
+    assert "no run has the model nobody; the runs have careful, careless" in capsys.readouterr().err
+    assert command.main([*told, "small"]) == 1
+    assert "'small' is not NAME=MODEL,MODEL" in capsys.readouterr().err
+    assert command.main([*told, "small=careless"]) == 0
+    assert "Classes of models" in (tmp_path / "report/index.html").read_text()
+    report = build([folder])
     assert "Two models on the same prompts" in report.page
     assert "Judges on the control set" in report.page
     names = [table.name for table in report.tables]
