@@ -1,6 +1,7 @@
 """What each stage of each run took, from stages.json, and what endpoints cost, from ledger.json."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from debiasdpo.report.collect import Run
 from debiasdpo.report.formats import Cell, Column, Table
@@ -45,7 +46,7 @@ def stages_table(runs: Sequence[Run]) -> Table:
 
 
 def endpoints_table(runs: Sequence[Run]) -> Table:
-    """A row for each finished run that asked an endpoint, from its ledger.json."""
+    """A row for each finished run that asked an endpoint, from its ledger.json; another for its judge."""
     columns = (
         MODEL, DATA, METHOD, Column("seed", "seed", "count"),
         Column("answered", "models that answered", "text"), Column("rows", "ratings", "count"),
@@ -57,30 +58,36 @@ def endpoints_table(runs: Sequence[Run]) -> Table:
     for run in runs:
         if run.state != "finished" or not (run.folder / "ledger.json").exists():
             continue
-        ledger = read_mapping(run.folder / "ledger.json", run.notes)
-        stages, answered = ledger.get("stages"), ledger.get("answered")
-        each = list(stages.values()) if isinstance(stages, dict) else []
-        if not all(isinstance(s, dict) and isinstance(s.get("tokens"), dict) for s in each):
-            note(run.notes, "ledger.json: a stage is damaged")
-            continue
-        tokens = {
-            name: sum(number(stage["tokens"].get(name)) or 0.0 for stage in each)
-            for name in ("input", "cached", "output")
-        }
-        prices = ledger.get("prices")
-        rows.append((
-            run.model, run.data, run.method, run.seed,
-            ", ".join(answered) if isinstance(answered, dict) else None,
-            round(sum(number(stage.get("rows")) or 0.0 for stage in each)),
-            *(_value(tokens[name], 1e6) for name in ("input", "cached", "output")),
-            _value(number(ledger.get("dollars"))), _value(number(ledger.get("dollars_per_1000_ratings"))),
-            prices if isinstance(prices, str) else None,
-        ))  # fmt: skip
+        whole = read_mapping(run.folder / "ledger.json", run.notes)
+        roles = {run.method: whole, "judge": whole.get("judge")}
+        for role, ledger in roles.items():
+            if isinstance(ledger, dict) and "stages" in ledger:
+                rows += _of_endpoint(run, role, ledger)
     return Table(
         "endpoints", "What endpoints cost",
         "From nothing: replies that another run has paid for count too. By the prices of the day on which the"
         " run ended.",
         columns, tuple(rows), section=3,
+    )  # fmt: skip
+
+
+def _of_endpoint(run: Run, role: str, ledger: Mapping[str, Any]) -> Iterator[tuple[Cell, ...]]:
+    stages, answered, prices = (ledger.get(key) for key in ("stages", "answered", "prices"))
+    each = list(stages.values()) if isinstance(stages, dict) else []
+    if not all(isinstance(s, dict) and isinstance(s.get("tokens"), dict) for s in each):
+        note(run.notes, "ledger.json: a stage is damaged")
+        return
+    tokens = {
+        name: sum(number(stage["tokens"].get(name)) or 0.0 for stage in each)
+        for name in ("input", "cached", "output")
+    }
+    yield (
+        run.model, run.data, role, run.seed,
+        ", ".join(answered) if isinstance(answered, dict) else None,
+        round(sum(number(stage.get("rows")) or 0.0 for stage in each)),
+        *(_value(tokens[name], 1e6) for name in ("input", "cached", "output")),
+        _value(number(ledger.get("dollars"))), _value(number(ledger.get("dollars_per_1000_ratings"))),
+        prices if isinstance(prices, str) else None,
     )  # fmt: skip
 
 

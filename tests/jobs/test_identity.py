@@ -188,3 +188,18 @@ def test_an_output_folder_may_be_moved_and_copied(
         assert stages(tmp_path / place) == {**before, "metrics": 2}
     links = [file for file in (tmp_path / "moved").rglob("*") if file.is_symlink()]
     assert not links
+
+
+def test_what_belongs_to_one_task_tells_no_jobs_of_the_other_apart(job_config: JobConfigs) -> None:
+    def key(*overrides: str) -> str:
+        return identify(job_config(*overrides), TINY).key
+
+    rating = key()
+    assert key("elicitation.threshold=0.6", "elicitation.variants=[role_playing]") == rating
+    eliciting = key("task=elicitation", "judge=self")
+    assert eliciting != rating
+    for other in ("context=race", "loss.beta=0.3", "train.epochs=9", "audit.statements=2"):
+        assert key("task=elicitation", "judge=self", other) == eliciting
+    for own in ("elicitation.threshold=0.6", "rate.max_new_tokens=9", "audit.resamples=500"):
+        assert key("task=elicitation", "judge=self", own) != eliciting
+    assert key("task=elicitation") != eliciting

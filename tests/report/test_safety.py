@@ -7,6 +7,7 @@ import pytest
 from debiasdpo.jobs.identity import Choices
 from debiasdpo.report.build import build
 from debiasdpo.report.collect import Run, find_runs
+from debiasdpo.report.costs import endpoints_table
 from debiasdpo.report.formats import Table
 from debiasdpo.report.safety import (
     attacks_table,
@@ -79,6 +80,12 @@ def test_replies_that_an_attack_turned_stand_beside_those_before(found: list[Run
     (row,) = shown(worst_replies_table(found), "category", "before", "attack", "reply")
     assert row == ("age", "D: judge says D", "role_playing/1", "judge says S")
     assert not options_table(found).rows
+
+
+def test_what_the_model_cost_and_what_its_judge(found: list[Run]) -> None:
+    costs = shown(endpoints_table(found), "method", "rows")
+    # Replies to 12 prompts and 6 attacked ones; 12 of the control set, 18 labels and 2 second looks.
+    assert costs == [("none", 12 + 6), ("judge", 12 + 18 + 2)]
 
 
 def test_figures_have_a_row_a_run(found: list[Run]) -> None:
