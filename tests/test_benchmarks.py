@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import audits, endpoint, rating, selection, training
+from benchmarks import audits, endpoint, rating, selection, served, training
 from benchmarks.methods import METHODS
 from debiasdpo.documents.base import Document
 
@@ -133,3 +133,23 @@ def test_a_choice_that_any_documents_tell_is_made_from_any(tmp_path: Path) -> No
         one.sd_reduction for one in of.values()
     ]  # the last step has no bias at all, whatever is drawn
     assert sds == [0] * len(sds)
+
+
+def test_what_serving_changes_is_told_prompt_by_prompt() -> None:
+    """By hand: ratings half a point apart, each in another direction, and so a shift by a whole one."""
+
+    def run(whose: str, neutral: float, contextual: float) -> served.Run:
+        rows = [
+            {"key": "d|r|neutral|0", "rating": neutral},
+            {"key": "d|r|race+test0|0", "rating": contextual},
+            {"key": "e|r|neutral|0", "rating": None},
+        ]
+        metrics = {"bias/base": contextual - neutral}
+        return served.Run(("essays", "m", "expected", whose), metrics, rows)
+
+    (row,) = served.differences([run("local", 2.5, 5.5), run("served", 3.0, 5.0)])
+    assert row == {
+        "data": "essays", "model": "m", "readout": "expected", "prompts": "2", "rating_mean": "0",
+        "rating_mean_absolute": "0.5", "rating_largest": "0.5", "shift_mean_absolute": "1",
+        "shift_largest": "1", "shift_pearson": "", "bias_served": "2", "bias_local": "3",
+    }  # fmt: skip
