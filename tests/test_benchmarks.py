@@ -139,7 +139,7 @@ def test_what_serving_changes_is_told_prompt_by_prompt() -> None:
     """By hand: ratings half a point apart, each in another direction, and so a shift by a whole one."""
 
     def run(whose: str, neutral: float, contextual: float) -> served.Run:
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"key": "d|r|neutral|0", "rating": neutral},
             {"key": "d|r|race+test0|0", "rating": contextual},
             {"key": "e|r|neutral|0", "rating": None},
