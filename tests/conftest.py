@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,12 @@ SHARED = ("runs", "llama8b")
 
 ModelConfigs = Callable[..., model.ModelConfig]
 JobConfigs = Callable[..., "JobConfig"]
+
+
+def pytest_configure() -> None:
+    # A suite that a shell starts in the background ignores Ctrl-C, and so would all that it starts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

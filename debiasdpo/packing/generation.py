@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from debiasdpo import costs
 from debiasdpo.config.model import Attention
 from debiasdpo.packing.constrained import Constraint
 from debiasdpo.packing.decoding import DecodingAttention
@@ -142,6 +143,7 @@ def _decode(
             attend.keep(going)
             chosen, depth = chosen[going], depth[going]
         attend.next_token()
+        costs.count_tokens(len(chosen))
         states = run_packed(model, chosen, depth + step + 1, attend)
     return written
 

@@ -153,6 +153,7 @@ def run_tree(
     """
     import torch
 
+    costs.count_tokens(len(tree.ids))
     device = next(model.parameters()).device
     if _sizes_cost(causal_model(model).get_input_embeddings().weight):
         tree = padded(tree)
@@ -196,7 +197,6 @@ def run_packed(
     given those of every layer."""
     import torch
 
-    costs.count_tokens(len(ids))
     causal = causal_model(model)
     if causal.config._attn_implementation != NAME:
         register()

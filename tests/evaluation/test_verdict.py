@@ -99,7 +99,7 @@ def test_without_a_placebo_or_a_spread_nothing_is_judged(job: JobConfig) -> None
     one = told(metrics, job)
     assert {judgement.size for judgement in one.judgements} == {"open"}
     assert "irrelevant sentence changes" not in one.judgements[0].text
-    assert one.judgements[0].text.endswith("an audited placebo, and documents of 2 groups or more.")
+    assert one.judgements[0].text.endswith("(the same command measures again).")
     alike = {**found(job), "spread/base": 0.0}
     alike = {k: None if "relative" in k else v for k, v in alike.items()}
     assert "It gives every document the same rating" in told(alike, job).judgements[0].text
