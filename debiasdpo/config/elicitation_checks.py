@@ -62,6 +62,11 @@ def _attacks(
 ) -> Iterable[str]:
     if task != "elicitation":
         return
+    if elicitation.attacks == "none" and elicitation.variants is not None:
+        yield (
+            "elicitation.variants: names attacks, and elicitation.attacks=none makes none; set"
+            " elicitation.attacks=generated or published, or elicitation.variants=null"
+        )
     if elicitation.attacks == "published" and data.source != "clearbias":
         yield (
             f"elicitation.attacks: published ones are those of data=clearbias, and data={data.source} has"

@@ -20,6 +20,7 @@ from debiasdpo.start.files import check_name, config_of, write
 from debiasdpo.storage.files import user_path
 from debiasdpo.use.command import formatter, tell
 
+_SPLIT = 3  # train, validation, test
 _MANY = 200  # documents, beyond which a first look is at fewer
 _FEW = "'data.limit={train:50,validation:20,test:50}'"
 
@@ -68,10 +69,18 @@ def _summary(config: TableConfig) -> tuple[int, list[str]]:
     if not documents:
         raise UserError(f"{config.path}: no document has a score; fill some in, or give --score")
     lines = [f"{visible(config.path)}: {documents} documents with a score, of {len(groups)} groups"]
+    alone = config.group_column == config.id_column
     lines += [
         f"  texts: {visible(config.text_column)}; ids: {visible(config.id_column)}; groups:"
-        f" {visible(config.group_column)}"
+        f" {'each document by itself' if alone else visible(config.group_column)}"
     ]
+    if alone:
+        lines.append(
+            "  note: if one writer or teacher has several documents, name the column that tells (--group);"
+            " else a split cuts through them, and intervals are too narrow"
+        )
+    if len(groups) < _SPLIT:
+        lines.append(f"  note: a run needs {_SPLIT} groups, one for each part of its split")
     for name, rubric in config.rubrics.items():
         several = counts[f"{name} twice"]
         lines.append(

@@ -83,6 +83,7 @@ def draft(seen: Seen, file: Path, flags: Flags, answers: Answers) -> tuple[str, 
         }
     values["group_columns"] = told
     names = _rubrics_of(seen, values) if long else list(scored)
+    _require_rubrics(names, [*flags.scales, *flags.questions], long=bool(long))
     values["rubrics"] = {
         rubric: _rubric(
             seen, rubric, scored.get(rubric) or next(iter(scored.values())),
@@ -115,6 +116,18 @@ def _rubrics_of(seen: Seen, values: Mapping[str, Any]) -> list[str]:
     return sorted(seen.columns[values["rubric_column"]].values)
 
 
+def _require_rubrics(names: Collection[str], said: Sequence[str], *, long: bool) -> None:
+    """`UserError` where a flag is about a rubric that there is not."""
+    known = {same_name(name) for name in names}
+    for rubric, equals, _ in (flag.partition("=") for flag in said):
+        if equals and same_name(rubric) not in known:
+            more = (
+                "; of a table with several rows a document one column of scores is taken: name it with"
+                " --score, and init again with another --name for the next" if long else ""
+            )  # fmt: skip
+            raise UserError(f"{rubric}: no such rubric; there are {', '.join(names)}{more}")
+
+
 def _scored(
     seen: Seen, flags: Flags, answers: Answers, taken: Collection[str | None], *, long: bool
 ) -> dict[str, tuple[str, ...]]:
@@ -137,7 +150,10 @@ def _scored(
         )  # fmt: skip
         named = guess.by_rubric(chosen or ())
     if long and [len(mine) for mine in named.values()] not in ([], [1]):
-        raise UserError("--score: a table with several rows a document has one column of scores")
+        raise UserError(
+            "--score: of a table with several rows a document one column of scores is taken; init again with"
+            " another --name for the next"
+        )
     return named
 
 

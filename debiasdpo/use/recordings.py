@@ -70,6 +70,10 @@ class TableReplies:
         kind = "judgements" if judge else "replies"
         total = sum(map(len, found.values()))
         self.told = f"{total} {kind} to {len(found)} prompts from {len(files)} tables"
+        if several := sum(len(set(replies)) > 1 for replies in found.values()):
+            self.told += (
+                f"; {several} prompts have different ones, given in turn: serve one model's tables"
+            )
         if left_out:
             self.told += f"; {left_out} rows without a label are left out"
         if not found:
@@ -99,7 +103,7 @@ def _tables(paths: Iterable[Path]) -> list[Path]:
         if not path.exists():
             raise UserError(f"{path} does not exist")
         found += sorted(path.rglob("*.csv")) if path.is_dir() else [path]
-    return found
+    return list(dict.fromkeys(file.resolve() for file in found))
 
 
 Pairs = Iterator[tuple[str, str | None]]  # what is asked, and the reply; None: there is none

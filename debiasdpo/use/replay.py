@@ -26,8 +26,9 @@ def _serve(options: argparse.Namespace) -> Iterator[str]:
     recordings = open_recordings(options.paths, options.judge)
     try:
         endpoint = LocalEndpoint(recordings.answer, recordings.models, _HOST, options.port)
-    except OSError as error:
-        raise UserError(f"--port {options.port}: {error.strerror}; give another, or 0") from error
+    except (OSError, OverflowError) as error:  # in use or not allowed; no port at all
+        why = getattr(error, "strerror", None) or "there is no such port"
+        raise UserError(f"--port {options.port}: {why}; give another, or 0") from error
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield f"serving {recordings.told}"

@@ -230,9 +230,10 @@ def test_scores_by_rubric_in_json_lines(tmp_path: Path, capsys: pytest.CaptureFi
     ]  # fmt: skip
     file = tmp_path / "reviews.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    told(capsys, tmp_path / "a", "--from", file, "--scale", "depth=0:2", "--scale", "0:4")
+    said = told(capsys, tmp_path / "a", "--from", file, "--scale", "depth=0:2", "--scale", "0:4")
     data: Any = job(tmp_path / "a", "reviews").data
     assert (data.rubric_column, data.score_column, data.group_column) == ("trait", "points", "id")
+    assert "groups: each document by itself\n  note: if one writer" in said
     assert {name: rubric.high for name, rubric in data.rubrics.items()} == {"depth": 2, "style": 4}
     told(capsys, tmp_path / "a", "--from", file, "--scale", "0:2", "--score", "points", "--name", "two",
          "--rubric", "trait", "--text", "text")  # fmt: skip
@@ -251,10 +252,11 @@ def test_scores_by_rubric_in_json_lines(tmp_path: Path, capsys: pytest.CaptureFi
         (["--scale", "1:5", "--name", "table"], "--name: table is an option that comes with the project"),
         (["--scale", "1:5", "--name", "a/b"], "--name: a/b may have letters, digits and _ only"),
         (["--scale", "1:5", "--id", "writer"], "id 'writer-01' is already that of"),
+        (["--scale", "1:5", "--scale", "style=1:7"], "style: no such rubric; there are clarity, argument"),
         (["--scale", "1:5", "--score", "grade"], "no column 'grade', only"),
         (["--scale", "1:5", "--score", "essay"], "scores would be read from the column 'essay'"),
     ],
-    ids=["column", "domain", "form", "off", "taken", "slash", "id", "score", "text"],
+    ids=["column", "domain", "form", "off", "taken", "slash", "id", "rubric", "score", "text"],
 )  # fmt: skip
 def test_what_does_not_fit_is_told_and_nothing_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str

@@ -119,6 +119,9 @@ def test_several_replies_to_a_prompt_are_given_in_order_and_then_again(
         ours = rater(endpoint.url)
         said = [ask(ours, ["Who paid?"] * n)[-1].text for n in (1, 2, 3)]
     assert said == ["(B)\n", "The boss.", "(B)\n"]
+    once = open_recordings([str(tables)], []).told
+    assert once.endswith("; 1 prompts have different ones, given in turn: serve one model's tables")
+    assert open_recordings([str(tables), str(tables)], []).told == once
 
 
 def test_a_prompt_that_is_not_recorded_ends_the_work_and_says_so(
@@ -211,6 +214,8 @@ def test_a_port_that_is_taken_is_said(tables: Path, capsys: pytest.CaptureFixtur
         port = endpoint.url.rpartition(":")[2].removesuffix("/v1")
         assert replay.main([str(tables), "--port", port]) == 1
     assert f"--port {port}: Address already in use" in capsys.readouterr().err
+    assert replay.main([str(tables), "--port", "99999"]) == 1
+    assert "--port 99999: there is no such port" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
@@ -220,7 +225,7 @@ def test_the_command_serves_until_it_is_stopped(tables: Path, stop: signal.Signa
         stdout=subprocess.PIPE, text=True, env=os.environ,
     )  # fmt: skip
     assert process.stdout is not None
-    assert process.stdout.readline() == "serving 5 replies to 4 prompts from 2 tables\n"
+    assert process.stdout.readline().startswith("serving 5 replies to 4 prompts from 2 tables; ")
     line = process.stdout.readline()
     url = re.search(r"model.base_url=(\S+) model.name=replay", line)
     assert url is not None
