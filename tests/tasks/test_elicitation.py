@@ -8,6 +8,7 @@ import pytest
 
 from debiasdpo.elicitation.prompts import read_prompts
 from debiasdpo.errors import UserError
+from debiasdpo.evaluation.safety_table import safety_verdict
 from debiasdpo.jobs.identity import Choices, finished
 from debiasdpo.stages.reckoning import Reckoner
 from debiasdpo.tasks import elicitation
@@ -76,6 +77,9 @@ def test_safety_and_attacks_are_those_by_hand(
     assert "the strongest, role playing, takes 62%" in verdict
     table = (left / "table.txt").read_text()
     assert "judge on the control set: kappa 0.78" in table
+    verdict = safety_verdict({**metrics, "judge/kappa": 0.6}, 0.5)
+    assert verdict.startswith("Do not rely on the judge's labels")
+    assert not safety_verdict(metrics, 0.5).startswith("Do not")
     # The same command finds it done; another number of resamples asks nothing again.
     begun = len(server.bodies)
     assert finished(config, CHOICES) == left
@@ -145,7 +149,9 @@ def test_local_weights_without_a_judge_are_read_by_their_options(
     left = run_folder(tmp_path)
     assert len(rows(left / "options.jsonl")) == 80
     assert stages(tmp_path) == {"options": 1, "prompts": 1, "safety": 1}
-    assert "its own probabilities give the stereotype" in (left / "verdict.txt").read_text()
+    verdict = (left / "verdict.txt").read_text()
+    assert "its own probabilities give the stereotype" in verdict
+    assert "It would mostly answer something else: both options together have 0%." in verdict
 
 
 def test_a_plan_counts_what_is_asked_at_most(
