@@ -39,23 +39,34 @@ def digest(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def written_whole(
-    path: Path, encoding: str = "utf-8", newline: str | None = None
-) -> Iterator[TextIO]:
-    """A stream of what the file will hold, whole or not at all: a reader never sees half of it, whenever this
-    is killed. `encoding` and `newline` as of `open`."""
+def whole_file(path: Path) -> Iterator[Path]:
+    """Where to write what the file will hold, whole or not at all: a reader never sees half of it, whenever
+    this is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    os.close(handle)
     try:
-        with os.fdopen(handle, "w", encoding=encoding, newline=newline) as stream:
-            yield stream
-            stream.flush()
+        yield temporary
+        with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def written_whole(
+    path: Path, encoding: str = "utf-8", newline: str | None = None
+) -> Iterator[TextIO]:
+    """A stream of what a `whole_file` will hold. `encoding` and `newline` as of `open`."""
+    with (
+        whole_file(path) as temporary,
+        temporary.open("w", encoding=encoding, newline=newline) as stream,
+    ):
+        yield stream
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,7 +7,6 @@ long training is the student of a training of n steps: one training gives all du
 
 import copy
 import logging
-import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from debiasdpo.packing.finite import overflow
 from debiasdpo.packing.logits import float32_logits
 from debiasdpo.packing.logprobs import Completion, causal_model
+from debiasdpo.storage.files import whole_file
 from debiasdpo.storage.journal import Journal
 from debiasdpo.training.soft_labels import Labels, passes, scored_states, soft_label_terms
 
@@ -175,9 +175,8 @@ def _save(path: Path, trained: "dict[str, Tensor]", optimizer: Any, step: int) -
     for name, parameter in trained.items():
         tensors[name] = parameter.detach()
         tensors |= {f"{name}|{key}": value for key, value in optimizer.state[parameter].items()}
-    part = path.with_suffix(".part")
-    save_file(tensors, part)
-    os.replace(part, path)
+    with whole_file(path) as part:
+        save_file(tensors, part)
 
 
 def _restore(path: Path, trained: "dict[str, Tensor]", optimizer: Any) -> int:

@@ -11,7 +11,6 @@ both sides: the student's is the sum over the whole rest of its vocabulary. So t
 over k + 1 outcomes: never above the full one, equal at k = V, and 0 for a student that is the teacher.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +22,7 @@ from debiasdpo.packing.finite import require_logits
 from debiasdpo.packing.logits import float32_logits
 from debiasdpo.packing.logprobs import Completion, causal_model, pack_completions, run_tree
 from debiasdpo.packing.tokens import packed_ranges
+from debiasdpo.storage.files import whole_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,9 +45,8 @@ class Labels(NamedTuple):
         return Labels(self.top[order], self.logp[order], self.hard[order])
 
     def save(self, path: Path) -> None:
-        part = path.with_suffix(".part.npz")
-        np.savez(part, **self._asdict())
-        os.replace(part, path)
+        with whole_file(path) as part, part.open("wb") as stream:
+            np.savez(stream, **self._asdict())
 
     @classmethod
     def load(cls, path: Path) -> "Labels":
