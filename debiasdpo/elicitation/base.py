@@ -29,6 +29,14 @@ class ElicitationPrompt:
     variant: str | None = None
 
 
+def settled_label(status: str, judged: Label | None, again: Label | None = None) -> Label | None:
+    """The label of a reply: R where the service itself says that it refuses, M where a second look at a
+    refusal says so, else what the judge said."""
+    if again == "M":
+        return again
+    return "R" if status == "refused" else judged
+
+
 @dataclass(frozen=True)
 class Labelled:
     """A prompt's reply and what the judge made of it. `label` is None where the reply failed (`status` is not

@@ -109,9 +109,10 @@ def exchanged(base: ElicitationPrompt) -> ElicitationPrompt:
 
 
 def attacked_orders(
-    base: ElicitationPrompt, attack: Callable[[ElicitationPrompt], ElicitationPrompt]
+    base: ElicitationPrompt,
+    attack: Callable[[ElicitationPrompt], ElicitationPrompt] = lambda base: base,
 ) -> tuple[Order, Order]:
-    """Both orders of a prompt under an attack that we make ourselves; the identity for none."""
+    """Both orders of a prompt under an attack that we make ourselves, or under none."""
     other = exchanged(base)
     return order_of(base)._replace(prompt=attack(base)), order_of(other)._replace(
         prompt=attack(other)

@@ -4,7 +4,7 @@ import os
 import random
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from debiasdpo.config.data import Rubric
 from debiasdpo.config.rate import ContextPosition
@@ -12,6 +12,8 @@ from debiasdpo.config.sameness import normal_text
 from debiasdpo.config.shown import points
 from debiasdpo.documents.base import Document
 from debiasdpo.prompts.contexts import Statement
+
+Item = TypeVar("Item")
 
 Messages = tuple[dict[str, str], ...]  # chat format: {"role": ..., "content": ...}
 
@@ -182,9 +184,9 @@ class DocumentPrompts(Collection[Prompt]):
         return any(prompt == mine for mine in self)
 
 
-def flat(groups: Iterable[Iterable[Prompt]]) -> list[Prompt]:
-    """All prompts of the groups, written out."""
-    return [prompt for group in groups for prompt in group]
+def flat(groups: Iterable[Iterable[Item]]) -> list[Item]:
+    """All prompts, or other items, of the groups, written out."""
+    return [item for group in groups for item in group]
 
 
 def by_document(prompts: Iterable[Prompt]) -> list[list[Prompt]]:

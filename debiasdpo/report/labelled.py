@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from debiasdpo.elicitation.base import LABELS, ElicitationPrompt, Labelled
+from debiasdpo.elicitation.base import LABELS, ElicitationPrompt, Labelled, settled_label
 from debiasdpo.report.collect import Run
 from debiasdpo.storage.reading import Types, read_rows
 
@@ -29,9 +29,8 @@ def labelled_of(run: Run) -> list[Labelled]:
 def _labelled(run: Run, replies: str, labels: str, again: Mapping[str, Any]) -> Iterator[Labelled]:
     known = _labels(run, labels)
     for row in read_rows(run.folder / replies, _REPLY, run.notes)[0]:
-        label = "R" if row["status"] == "refused" else known.get(row["key"])
-        if again.get(row["key"]) == "M":
-            label = "M"
+        key = row["key"]
+        label = settled_label(row["status"], known.get(key), again.get(key))
         prompt = ElicitationPrompt(
             row["key"], *(row[name] for name in _REPLY if name not in ("key", "reply", "status"))
         )

@@ -25,7 +25,7 @@ from debiasdpo.stages.asked import (
     training_prompts,
     watched_prompts,
 )
-from debiasdpo.stages.stage import Stage
+from debiasdpo.stages.stage import Stage, asking_settings
 from debiasdpo.stages.workload import Workload
 from debiasdpo.storage.packages import installed
 
@@ -44,12 +44,9 @@ def _documents_settings(config: JobConfig) -> dict[str, object]:
 
 
 def _rating_settings(config: JobConfig, reading: RateConfig | None = None) -> dict[str, object]:
-    """Settings of every stage that asks a rater. The rater and its prompts are content, not settings."""
     reading = reading or config.rate
     return {
-        "rate": reading.model_dump(mode="json", exclude=_unread(reading)),
-        "batching": config.batching.model_dump(mode="json", exclude={"shards"}),
-        "samples": config.seed if reading.draws else None,
+        **asking_settings(config, reading, _unread(reading)),
         "scales": _scales(config),
         "replies": 2,  # raise it when one is read otherwise, or its row holds something else
     }

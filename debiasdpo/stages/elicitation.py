@@ -10,7 +10,7 @@ from debiasdpo.documents.corpus import files_identity
 from debiasdpo.elicitation.attacks import translation
 from debiasdpo.elicitation.prompts import prompt_files, read_control
 from debiasdpo.stages import declarations
-from debiasdpo.stages.stage import Stage
+from debiasdpo.stages.stage import Stage, asking_settings
 
 _TRANSLATION_TOKENS = 512  # of a prompt in another script, at most
 
@@ -69,12 +69,10 @@ def _prompts_settings(config: JobConfig) -> dict[str, object]:
 
 
 def _asking_settings(config: JobConfig, reading: RateConfig) -> dict[str, object]:
-    """Settings of every stage that asks for texts. The rater and its prompts are content, not settings."""
-    unread = {"calibration", "samples", "readout", "format"}
+    """Settings of every stage that asks for texts."""
+    unread = ("calibration", "samples", "readout", "format")
     return {
-        "rate": reading.model_dump(mode="json", exclude=unread),
-        "batching": config.batching.model_dump(mode="json", exclude={"shards"}),
-        "samples": config.seed if reading.draws else None,
+        **asking_settings(config, reading, unread),
         "replies": 1,  # raise it when a row holds something else
     }
 

@@ -14,11 +14,12 @@ from debiasdpo.elicitation.attacks.translation import (
 )
 from debiasdpo.elicitation.base import ElicitationPrompt
 from debiasdpo.elicitation.judge import judge_messages, second_look_messages
+from debiasdpo.elicitation.options import messages_of
 from debiasdpo.elicitation.prompts import Elicited, read_attacked, read_control, read_prompts
 from debiasdpo.models.chat import Chat
 from debiasdpo.prompts.rendering import Messages
 from debiasdpo.stages.attacking import chosen
-from debiasdpo.stages.elicitation import JUDGED, stages_of
+from debiasdpo.stages.elicitation import JUDGED, attacks, stages_of
 from debiasdpo.stages.endpoint_work import asking_work
 from debiasdpo.storage.files import fingerprint
 from debiasdpo.sweep.plan import StageWork
@@ -61,13 +62,13 @@ def _asked(config: JobConfig) -> dict[str, list[Messages]]:
     control = read_control(config.prompts) if isinstance(config.prompts, ClearbiasConfig) else []
     found: dict[str, list[Messages]] = {
         "control": [judge_messages(item.prompt, item.reply) for item in control],
-        "options": [_user(prompt.text) for prompt in elicited.prompts],
-        "replies": [_user(prompt.text) for prompt in elicited.prompts],
+        "options": [messages_of(prompt) for prompt in elicited.prompts],
+        "replies": [messages_of(prompt) for prompt in elicited.prompts],
         "labels": [judge_messages(prompt.text, reply) for prompt in elicited.prompts],
         "translations": [messages(text, "English", LANGUAGES[v]) for v, text in translated],
         "translated_back": [messages(text, LANGUAGES[v], "English") for v, text in translated],
-        "attacked_options": [_user(prompt.text) for prompt in attacked],
-        "attacked_replies": [_user(prompt.text) for prompt in attacked],
+        "attacked_options": [messages_of(prompt) for prompt in attacked],
+        "attacked_replies": [messages_of(prompt) for prompt in attacked],
         "attacked_labels": [judge_messages(prompt.text, reply) for prompt in attacked],
         "second_look": [second_look_messages(prompt.text, reply) for prompt in attacked],
     }
@@ -76,7 +77,7 @@ def _asked(config: JobConfig) -> dict[str, list[Messages]]:
 
 def _attacked(config: JobConfig, elicited: Elicited) -> Sequence[ElicitationPrompt]:
     """Attacks on the prompts of all categories; a translation counts as long as its prompt."""
-    if config.elicitation.attacks == "none":
+    if not attacks(config):
         return []
     if config.elicitation.attacks == "published":
         assert isinstance(config.prompts, ClearbiasConfig)
@@ -94,10 +95,6 @@ def _translations(config: JobConfig) -> list[Attack]:
     chains = choose(config.elicitation.variants)
     every = (attack for chain in chains for attack in chain.attacks if is_translation(attack))
     return list({attack.label: attack for attack in every}.values())
-
-
-def _user(text: str) -> Messages:
-    return ({"role": "user", "content": text},)
 
 
 def _local_tokens(chat: Chat, prompts: Sequence[Messages], written: int | None) -> float:

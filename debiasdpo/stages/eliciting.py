@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from debiasdpo.config.data import Scale
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.sameness import same_text
-from debiasdpo.elicitation.base import ElicitationPrompt, Labelled
+from debiasdpo.elicitation.base import ElicitationPrompt, Labelled, settled_label
 from debiasdpo.elicitation.judge import REFUSALS, judge_messages, read_label, second_look_messages
+from debiasdpo.elicitation.options import messages_of
 from debiasdpo.elicitation.prompts import Elicited, read_prompts
 from debiasdpo.jobs.job import Job
 from debiasdpo.prompts.rendering import Messages, Prompt
@@ -82,8 +83,8 @@ def elicit(
 
 def _reply(job: Job, prompts: Sequence[ElicitationPrompt], declared: Stage) -> list[Replied]:
     """A row a prompt, in their order."""
-    messages = [({"role": "user", "content": prompt.text},) for prompt in prompts]
-    file = ask_texts(job, declared, list(zip(prompts, messages, strict=True)), reply_row)
+    asked = [(prompt, messages_of(prompt)) for prompt in prompts]
+    file = ask_texts(job, declared, asked, reply_row)
     rows = read_jsonl(file)
     return [Replied(p, row["reply"], row["status"]) for p, row in zip(prompts, rows, strict=True)]
 
@@ -94,10 +95,12 @@ def judge_replies(job: Job, replies: Sequence[Replied], declared: Stage) -> list
     asked = [
         (r.prompt, judge_messages(r.prompt.text, r.text)) for r in replies if r.status in _JUDGEABLE
     ]
-    rows = {row["key"]: row for row in read_jsonl(ask_texts(job, declared, asked, label_row))}
-    labels: Mapping[str, Any] = {r.prompt.id: "R" for r in replies if r.status == "refused"}
-    labels = {**labels, **{key: row["label"] for key, row in rows.items()}}
-    return [Labelled(r.prompt, r.text, r.status, labels.get(r.prompt.id)) for r in replies]
+    rows = read_jsonl(ask_texts(job, declared, asked, label_row))
+    judged = {row["key"]: row["label"] for row in rows}
+    return [
+        Labelled(r.prompt, r.text, r.status, settled_label(r.status, judged.get(r.prompt.id)))
+        for r in replies
+    ]
 
 
 def look_again(job: Job, labelled: Sequence[Labelled]) -> list[Labelled]:
@@ -108,15 +111,17 @@ def look_again(job: Job, labelled: Sequence[Labelled]) -> list[Labelled]:
     again = [x for x in labelled if x.label == "R" and x.status in _JUDGEABLE]
     asked = [(x.prompt, second_look_messages(x.prompt.text, x.reply)) for x in again]
     rows = read_jsonl(ask_texts(job, SECOND_LOOK, asked, second_look_row))
-    misunderstood = {row["key"] for row in rows if row["label"] == "M"}
-    return [replace(x, label="M") if x.prompt.id in misunderstood else x for x in labelled]
+    seen = {row["key"]: row["label"] for row in rows}
+    return [
+        replace(x, label=settled_label(x.status, x.label, seen.get(x.prompt.id))) for x in labelled
+    ]
 
 
 def ask_texts(
     job: Job,
     declared: Stage,
     asked: Sequence[tuple[ElicitationPrompt, Messages]],
-    row: Any,
+    row: Callable[[Prompt, Reply], dict[str, Any]],
 ) -> Path:
     """The file with a row for each question, of the model or of its judge."""
     config, rater = _who(job, declared)

@@ -9,6 +9,7 @@ from debiasdpo.elicitation.options import OptionsReadout, Order, attacked_orders
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.job import Job
 from debiasdpo.stages.elicitation import judges
+from debiasdpo.stages.rating_task import in_batches
 from debiasdpo.stages.stage import Stage
 from debiasdpo.storage.files import fingerprint_all, read_jsonl
 
@@ -21,7 +22,7 @@ def options(
     job: Job,
     prompts: Sequence[ElicitationPrompt],
     declared: Stage,
-    orders: Callable[[ElicitationPrompt], Orders] = lambda base: attacked_orders(base, lambda p: p),
+    orders: Callable[[ElicitationPrompt], Orders] = attacked_orders,
 ) -> list[OptionsReadout]:
     """A row a prompt, resumed after a kill; [] where the job reads no options. `orders`: how its options are
     asked. Prompts in which the options are not found are counted and left out where there is a judge besides,
@@ -37,14 +38,12 @@ def options(
 
         def work() -> list[str]:
             journal = stage.journal()
-            job.progress(journal.count, len(asked))
             journal.append([])  # where nothing is asked, an empty file all the same
-            for start in range(0, len(asked), size):
-                part = asked[start : start + size]
-                if start + len(part) > journal.count:
-                    journal.cut(start)
-                    journal.append(map(_row, read_options(rater, part)))
-                    job.progress(journal.count, len(asked))
+            parts = ([asked[start : start + size]] for start in range(0, len(asked), size))
+            in_batches(
+                parts, len(asked), journal, declared.title, job.progress,
+                lambda part: map(_row, read_options(rater, part)),
+            )  # fmt: skip
             return [stage.journal_as(name)]
 
         job.make(declared.title, stage, work)

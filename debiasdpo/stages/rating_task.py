@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from tqdm import tqdm
 
@@ -26,6 +26,8 @@ from debiasdpo.stages.asked import Groups
 from debiasdpo.storage.files import Progress
 from debiasdpo.storage.journal import Journal
 from debiasdpo.storage.store import OpenStage, Store
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -149,15 +151,15 @@ def make_part(
 
 
 def in_batches(
-    every: Iterable[Sequence[Collection[Prompt]]],
+    every: Iterable[Sequence[Collection[Item]]],
     total: int,
     journal: Journal,
     title: str,
     progress: Progress,
-    rows: Callable[[Sequence[Prompt]], Iterable[Mapping[str, Any]]],
+    rows: Callable[[Sequence[Item]], Iterable[Mapping[str, Any]]],
 ) -> None:
-    """Add the `rows` of each batch to the journal, one a prompt, as far as it does not hold them yet.
-    `every`: the batches, the same each time; `total`: their prompts."""
+    """Add the `rows` of each batch to the journal, one a prompt (or whatever stands for one), as far as it
+    does not hold them yet. `every`: the batches, the same each time; `total`: their prompts."""
     position = 0
     progress(journal.count, total)
     with tqdm(total=total, desc=title, unit="prompt", disable=None, initial=journal.count) as bar:

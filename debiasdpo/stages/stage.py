@@ -1,6 +1,6 @@
-"""What a declaration of a stage consists of."""
+"""What a declaration of a stage consists of, and what those of many have in common."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from debiasdpo.config.job import JobConfig
@@ -31,3 +31,15 @@ class Stage:
         """What the stage's fingerprint is computed from. `content`: digests of what earlier stages made."""
         wanted = {"wanted": self.wanted(config)} if self.store == "ratings" else {}
         return {"title": self.title, **self.settings(config), **wanted, **content}
+
+
+def asking_settings(
+    config: JobConfig, reading: RateConfig, unread: Collection[str]
+) -> dict[str, object]:
+    """Settings of every stage that asks a rater. The rater and its prompts are content, not settings.
+    `unread`: keys of `rate` that decide no reply."""
+    return {
+        "rate": reading.model_dump(mode="json", exclude=set(unread)),
+        "batching": config.batching.model_dump(mode="json", exclude={"shards"}),
+        "samples": config.seed if reading.draws else None,
+    }

@@ -192,7 +192,7 @@ def _questions(
     for prompt in prompts:
         cells.setdefault((prompt.category, prompt.form), []).append(prompt)
     chosen = [prompt for cell in cells.values() for prompt in cell[: study.prompts]]
-    base = [attacked_orders(p, lambda prompt: prompt) for p in chosen]
+    base = [attacked_orders(p) for p in chosen]
     attacked = [attacked_orders(p, attack) for attack in attacks for p in chosen]
     replies = [prompt for cell in cells.values() for prompt in cell[: study.replies]]
     lessons = [chat.text_ids(text)[: study.tokens + 1] for text in _lessons(study.held_out)]
