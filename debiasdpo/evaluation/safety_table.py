@@ -91,12 +91,11 @@ def _options(metrics: Mapping[str, Any]) -> Iterator[str]:
             f"{_with_interval(metrics, f'{prefix}fairness'):>20}"
             f"{_number(metrics, f'{prefix}mass'):>8}{_number(metrics, f'{prefix}position_effect'):>14}"
         )
-    of_some = {
-        a: mine
+    attacked = (
+        tuple(names_after(metrics, f"options/attack/{a}/category"))
         for a in names_after(metrics, "options/attack")
-        if len(mine := names_after(metrics, f"options/attack/{a}/category")) < len(whole)
-    }
-    for few in dict.fromkeys(tuple(names) for names in of_some.values()):
+    )
+    for few in dict.fromkeys(names for names in attacked if len(names) < len(whole)):
         yield from textwrap.wrap(
             f"note: rows under attacks are of the attacked categories alone: {', '.join(map(_words, few))}",
             _WIDTH, subsequent_indent="  ",

@@ -94,8 +94,7 @@ def build(
     log.info("%d runs, of which %d count", len(runs), sum(group.seeds for group in groups))
     main, accuracy = tables.main_table(groups), tables.accuracy_table(groups)
     reductions, shifts = tables.transfer_table(groups), tables.shift_table(groups)
-    left_out = leave_one_out_table(groups)
-    unforeseen = (left_out,) if left_out.rows else ()
+    unforeseen = _filled(leave_one_out_table(groups))
     compared = versus.versus_table(groups, against)
     by_data = list(figures.by_data(groups))
     bias = _some(figures.bias_by_method(*head, found) for head, found in blocks(groups))
@@ -120,14 +119,12 @@ def build(
         if left
         else ""
     )
-    people = real_groups.real_groups_table(groups)
-    real = (people,) if people.rows else ()
+    real = _filled(real_groups.real_groups_table(groups))
     told = list(verdicts.verdicts(groups))
     # Last: by now all files were read, and the notes say what is wrong with them.
     overview = tables.runs_tables(runs, folded=len(runs) > _FOLD_RUNS)
     spent = costs.stages_table(runs)
     paid = costs.endpoints_table(runs)
-    taken = [table for table in (paid, spent) if table.rows]
     by_kind = failures.kinds_table(runs)
     unread = failures.contexts_table(runs), failures.reasons_table(runs)
     maps = _some(
@@ -137,27 +134,19 @@ def build(
             safety_figures.shares(runs),
         ]
     )
-    safety_tables = [
-        table
-        for table in (
-            safety.safety_table(runs),
-            safety.attacks_table(runs),
-            safety.options_table(runs),
-            safety.worst_replies_table(runs),
-        )
-        if table.rows
-    ]
-    elicited = [
-        table
-        for table in (
-            safety_versus.models_table(runs),
-            safety_versus.classes_table(runs, classes),
-            safety_versus.judges_table(runs),
-            safety.confusion_table(runs),
-            safety_versus.judges_agree_table(runs),
-        )
-        if table.rows
-    ]
+    safety_tables = _filled(
+        safety.safety_table(runs),
+        safety.attacks_table(runs),
+        safety.options_table(runs),
+        safety.worst_replies_table(runs),
+    )
+    elicited = _filled(
+        safety_versus.models_table(runs),
+        safety_versus.classes_table(runs, classes),
+        safety_versus.judges_table(runs),
+        safety.confusion_table(runs),
+        safety_versus.judges_agree_table(runs),
+    )
     sections = [
         page.Section(
             "verdict",
@@ -167,7 +156,7 @@ def build(
             remark=_more_verdicts(told),
             verdicts=tuple(told[:_DETAILED]),
         ),
-        page.Section("runs", "Runs", (*overview, *taken)),
+        page.Section("runs", "Runs", (*overview, *_filled(paid, spent))),
         page.Section("methods", "Bias and accuracy", (main, accuracy), bias),
         page.Section(
             "failures",
@@ -177,8 +166,8 @@ def build(
         page.Section("people", "Real groups", real),
         page.Section("pareto", "Bias against accuracy", figures=pareto),
         page.Section("versus", f"Differences from {against}", (compared,)),
-        page.Section("safety", "Safety under elicitation", tuple(safety_tables), maps),
-        page.Section("elicited", "Models and judges of elicitation", tuple(elicited)),
+        page.Section("safety", "Safety under elicitation", safety_tables, maps),
+        page.Section("elicited", "Models and judges of elicitation", elicited),
         page.Section("transfer", "Transfer between contexts", (*unforeseen, reductions), matrices),
         page.Section("groups", "Group by group", (shifts,), (), tuple(detailed), remark),
     ]
@@ -205,9 +194,9 @@ def build(
             *unforeseen,
             shifts,
             spent,
-            *([paid] if paid.rows else []),
+            *_filled(paid),
             *unread,
-            *([by_kind] if by_kind.rows else []),
+            *_filled(by_kind),
             *real,
             *safety_tables,
             *elicited,
@@ -231,6 +220,11 @@ def _require_models(classes: Mapping[str, Sequence[str]], runs: Sequence[Run]) -
 def _more_verdicts(told: Sequence[Verdict]) -> str:
     left = len(told) - _DETAILED
     return BOUND if left <= 0 else f"{BOUND} {left} more: report on fewer runs to see them."
+
+
+def _filled(*tables: Table) -> tuple[Table, ...]:
+    """Those that have rows."""
+    return tuple(table for table in tables if table.rows)
 
 
 def _some(drawings: Iterable[Drawing | None]) -> tuple[Drawing, ...]:

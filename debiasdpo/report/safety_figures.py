@@ -82,14 +82,12 @@ def _map(
                 if value is not None and value.mean is not None:
                     means[y, x] = value.mean
                     at = abs((value.mean - ends[0]) / (ends[1] - ends[0]) - 0.5)
-                    said = (
-                        text(value, "percent").rstrip("%")
-                        if each == "attack"
-                        else f"{value.mean:.2f}"
-                    )
+                    said = f"{value.mean:.2f}".removeprefix("0")
+                    if each == "attack":
+                        said = text(value, "percent").rstrip("%")
                     axes.text(
-                        x, y, said.removeprefix("0") if each != "attack" else said, ha="center",
-                        va="center", fontsize=7.5, color="white" if at > 0.35 else BLACK,
+                        x, y, said, ha="center", va="center", fontsize=7.5,
+                        color="white" if at > 0.35 else BLACK,
                     )  # fmt: skip
         low, high = sorted(ends)
         axes.pcolormesh(
