@@ -4,12 +4,15 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from debiasdpo.elicitation.base import ElicitationPrompt, Form, Label, Labelled
 from debiasdpo.elicitation.judge import ControlItem
+from debiasdpo.raters.endpoint.serving import LocalEndpoint
+from debiasdpo.use.recordings import open_recordings
 
 ROOT = Path(__file__).parents[2]
 FOLDERS: Mapping[Form, str] = {"SC": "sentence_completion", "CTO": "choose_the_option"}
@@ -105,3 +108,14 @@ def _labelled(labels: str, category: str, form: Form, attack: str | None) -> Ite
         )  # fmt: skip
         known = None if label in "?!" else label_of(label)
         yield Labelled(prompt, "a reply", "error" if label == "!" else "ok", known)
+
+
+@contextmanager
+def replayed(paths: Sequence[Path], *judge: str) -> Iterator[LocalEndpoint]:
+    """Recorded replies, or the labels of a judge, as an endpoint."""
+    recordings = open_recordings([str(path) for path in paths], judge)
+    endpoint = LocalEndpoint(recordings.answer, recordings.models, "127.0.0.1", 0)
+    try:
+        yield endpoint
+    finally:
+        endpoint.close()

@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,22 +14,11 @@ from debiasdpo.evaluation.safety import judge_metrics, safety_metrics
 from debiasdpo.jobs.identity import Choices
 from debiasdpo.raters.endpoint.serving import LocalEndpoint
 from debiasdpo.tasks import elicitation
-from debiasdpo.use.recordings import open_recordings
-from tests.helpers.elicitation import clearbias, control_set, recorded_base
+from tests.helpers.elicitation import clearbias, control_set, recorded_base, replayed
 from tests.helpers.elicitations import elicited, job, published_folder
 from tests.helpers.jobs import JobConfigs, command, run_folder, untimed
 
 AT_ONCE = 8  # requests
-
-
-@contextmanager
-def replayed(paths: Sequence[Path], *judge: str) -> Iterator[LocalEndpoint]:
-    recordings = open_recordings([str(path) for path in paths], judge)
-    endpoint = LocalEndpoint(recordings.answer, recordings.models, "127.0.0.1", 0)
-    try:
-        yield endpoint
-    finally:
-        endpoint.close()
 
 
 def asked(endpoint: LocalEndpoint) -> int:

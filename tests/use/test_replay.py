@@ -10,8 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +29,9 @@ from debiasdpo.errors import UserError
 from debiasdpo.prompts.rendering import Messages
 from debiasdpo.raters.base import Question, Reply
 from debiasdpo.raters.endpoint.rater import EndpointRater
-from debiasdpo.raters.endpoint.serving import LocalEndpoint
 from debiasdpo.use import replay
 from debiasdpo.use.recordings import open_recordings
-from tests.helpers.elicitation import clearbias, control_set
+from tests.helpers.elicitation import clearbias, control_set, replayed
 from tests.helpers.endpoint_server import served
 from tests.helpers.jobs import JobConfigs, run_folder, run_job, untimed
 from tests.helpers.raters import question, reading
@@ -46,16 +44,6 @@ ROWS = [
     ("Qui?", "Žal mi je", "M"),
     ("Who fell?", "Nobody.", "ERROR"),
 ]
-
-
-@contextmanager
-def replayed(paths: Sequence[Path], *judge: str) -> Iterator[LocalEndpoint]:
-    recordings = open_recordings([str(path) for path in paths], judge)
-    endpoint = LocalEndpoint(recordings.answer, recordings.models, "127.0.0.1", 0)
-    try:
-        yield endpoint
-    finally:
-        endpoint.close()
 
 
 @pytest.fixture

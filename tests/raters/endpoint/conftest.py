@@ -1,5 +1,6 @@
 """What the tests of endpoints share."""
 
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,15 @@ from debiasdpo.raters.endpoint.rater import EndpointRater
 from tests.helpers.endpoint_server import EndpointServer, served
 
 Raters = Callable[..., EndpointRater]
+
+
+@pytest.fixture
+def port() -> int:
+    """One that is free."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number: int = free.getsockname()[1]
+        return number
 
 
 @pytest.fixture

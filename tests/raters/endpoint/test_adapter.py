@@ -6,7 +6,6 @@ Where vLLM is installed, the last test asks it.
 
 import json
 import shutil
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -52,14 +51,6 @@ server = endpoint_server.EndpointServer(port=given.port)
 server.faults = lambda number, body: "ok" if body["model"] in (given.model, adapter) else "unknown"
 time.sleep(600)
 """
-
-
-@pytest.fixture
-def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number: int = free.getsockname()[1]
-        return number
 
 
 @pytest.fixture

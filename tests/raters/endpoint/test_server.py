@@ -1,6 +1,5 @@
 """A server that a job starts and stops, against real processes."""
 
-import socket
 import sys
 import urllib.request
 from collections.abc import Callable
@@ -25,14 +24,6 @@ server = EndpointServer(port=int(sys.argv[1]))
 print("serving", flush=True)
 time.sleep(600)
 """
-
-
-@pytest.fixture
-def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number: int = free.getsockname()[1]
-        return number
 
 
 def answers(url: str) -> bool:
