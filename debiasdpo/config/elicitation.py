@@ -5,7 +5,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from debiasdpo.config.model import Attention, Device, EndpointConfig, LoraSettings, ModelConfig
+from debiasdpo.config.model import (
+    Attention,
+    Device,
+    EndpointConfig,
+    LoraSettings,
+    ModelConfig,
+    Precision,
+)
 from debiasdpo.schema import Count, Fraction, Section, Text
 
 
@@ -60,7 +67,7 @@ class LocalJudge(Section):
     path: Text
     revision: Text | None
     nf4: bool
-    dtype: Literal["bfloat16", "float32", "float16"]
+    dtype: Precision
     device: Device
     attention: Attention
     max_length: Count

@@ -6,9 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from debiasdpo.errors import UserError
 from debiasdpo.schema import Count, Fraction, NonNegative, Positive, Section, Text
 
 Device = Literal["auto", "cuda", "cpu"]  # `cluster.gpus`
+Precision = Literal["bfloat16", "float32", "float16"]
 Attention = Literal["auto", "dense", "segments", "flex"]  # `packing.tree_attention`
 
 
@@ -30,13 +32,20 @@ class ModelConfig(Section):
     path: Text  # hub id, local folder, local .gguf file, or package:NAME/FILE.gguf
     revision: Text | None  # of a hub repository: commit, tag or branch; None: main
     nf4: bool  # weights in 4 bits, double quantisation, computing in `dtype`
-    dtype: Literal["bfloat16", "float32", "float16"]  # of what is not in 4 bits
+    dtype: Precision | Literal["auto"]  # of what is not in 4 bits; auto: see `jobs.precision`
     device: Device = (
         "auto"  # a GPU where there is one; what it cannot do is refused, not done on a CPU
     )
     attention: Attention  # how a packed prefix tree attends
     lora: LoraSettings
     max_length: Count  # tokens of prompt + completion
+
+    @property
+    def precision(self) -> Precision:
+        """The dtype of a model that is to be loaded; `UserError` where nothing has settled auto."""
+        if self.dtype == "auto":
+            raise UserError("model.dtype: auto is for jobs; name bfloat16, float32 or float16")
+        return self.dtype
 
 
 class Prices(Section):

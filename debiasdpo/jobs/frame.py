@@ -21,6 +21,7 @@ from debiasdpo.jobs.identity import (
 )
 from debiasdpo.jobs.job import Job
 from debiasdpo.jobs.logs import RunLog
+from debiasdpo.jobs.precision import settle
 from debiasdpo.jobs.run_folder import RunFolder
 from debiasdpo.jobs.versions import versions
 from debiasdpo.raters.base import Rater
@@ -35,12 +36,15 @@ log = logging.getLogger("debiasdpo")
 @contextlib.contextmanager
 def open_job(config: JobConfig, choices: Choices, rater: Rater | None = None) -> Iterator[Job]:
     """The job with its run folder and tracker; status.json tells how it ended, whatever happens."""
+    config, why = settle(config, choices)
     key, folder = identify(config, choices)
     plain = redact(config.model_dump(mode="json"))
     run = RunFolder(folder, choices.to_status(config))
     handler = RunLog(run.folder / "run.log")
     log.addHandler(handler)
     log.info("run folder: %s", run.folder)
+    if why:
+        log.info("model.dtype: %s", why)
     try:
         _write_config(run, plain)
         run.status("running", stage="start", config=key)

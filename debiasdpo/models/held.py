@@ -118,7 +118,7 @@ def model_identity(
     return {
         "model": source,
         "nf4": config.nf4,
-        "dtype": config.dtype,
+        "dtype": config.precision,
         "attention": config.attention,
         "weights": dict(trained),
         "chat": template.IDENTITY,

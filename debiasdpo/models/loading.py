@@ -40,7 +40,7 @@ def load_model(
         raise UserError("\n".join(problems))
     place = device or gpus.device(config.device)
     if place != "cpu":
-        gpus.check_card(place, config.dtype)
+        gpus.check_card(place, config.precision)
     with quiet():
         import torch
         from safetensors import SafetensorError
@@ -55,7 +55,7 @@ def load_model(
         _keep_few_kernels()
         tree_attention.register()
         local = local_path(config.path)
-        dtype: torch.dtype = getattr(torch, config.dtype)
+        dtype: torch.dtype = getattr(torch, config.precision)
         quantisation = None
         if config.nf4:
             quantisation = BitsAndBytesConfig(

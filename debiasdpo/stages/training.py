@@ -156,7 +156,7 @@ def run_training(
         seed=config.seed,
         folder=task.folder,
         attention=config.local_model.attention,
-        bf16=config.train.adapter == "full" and config.local_model.dtype == "bfloat16",
+        bf16=config.train.adapter == "full" and config.local_model.precision == "bfloat16",
         audit=audit,
         choose=most_accurate if task.first else None,
         on_log=on_log,

@@ -21,6 +21,7 @@ from debiasdpo.jobs.checks import build_job
 from debiasdpo.jobs.failures import command_line
 from debiasdpo.jobs.identity import choices_of, finished, identify
 from debiasdpo.jobs.logs import set_up_logging
+from debiasdpo.jobs.precision import settle
 from debiasdpo.sweep import plan, summary
 from debiasdpo.sweep.compose import Composer
 from debiasdpo.sweep.launchers import LAUNCHERS, Given, SweepJob, Task, read_status
@@ -128,6 +129,9 @@ def _compose(composer: Composer, overrides: list[str], title: str, only_planned:
         composed, options = composer.compose(overrides)
         job = build_job(composed, only_planned=only_planned)
         choices = choices_of(options, overrides, job)
+        job, why = settle(job, choices)
+        if why:  # for all nodes that the jobs may run on
+            overrides = [*overrides, f"model.dtype={job.local_model.precision}"]
         folder = identify(job, choices).folder
         state = "at work" if at_work(read_status(folder)) else "to do"
         if finished(job, choices):

@@ -15,7 +15,7 @@ def peak_memory(config: JobConfig, largest_pass: int, shape: Shape) -> float:
     What layers keep is what autograd saves of them, byte by byte, in the architectures of the paper; held
     against counted peaks by `tests/gpu_path`.
     """
-    size = 4 if config.local_model.dtype == "float32" else 2
+    size = 4 if config.local_model.precision == "float32" else 2
     in_4_bits = config.local_model.nf4 and config.train.adapter != "full"
     frozen = shape.linear * (_NF4 if in_4_bits else size) + shape.other * size
     rating = frozen + max(shape.cache * size * largest_pass, _LOGITS)
@@ -50,7 +50,7 @@ def _checkpointing(config: JobConfig, value: bool) -> JobConfig:
 def training_state(config: JobConfig, shape: Shape) -> float:
     """Bytes of all that is trained, whatever the batches: weights and gradients in float32, and the
     optimiser's; with train=full and 16 bits, autocast's copies of the weights as well."""
-    low = config.train.adapter == "full" and config.local_model.dtype != "float32"
+    low = config.train.adapter == "full" and config.local_model.precision != "float32"
     return trained_parameters(config, shape) * (8 + optimizer_bytes(config) + 2 * low)
 
 

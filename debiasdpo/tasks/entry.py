@@ -15,6 +15,7 @@ from debiasdpo.jobs.checks import build_job
 from debiasdpo.jobs.frame import show
 from debiasdpo.jobs.identity import choices_of, finished, identify
 from debiasdpo.jobs.logs import set_up_logging
+from debiasdpo.jobs.precision import settle
 from debiasdpo.redaction import mask_known
 from debiasdpo.tasks import elicitation, rubric_rating
 
@@ -35,6 +36,7 @@ def run_job(composed: DictConfig) -> str | None:
     try:
         config = build_job(composed)
         choices = choices_of(hydra.runtime.choices, hydra.overrides.task, config)
+        config, _ = settle(config, choices)
         folder = finished(config, choices)
         if folder is None:
             TASKS[config.task](config, choices)

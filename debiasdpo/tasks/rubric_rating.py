@@ -24,6 +24,7 @@ def run(config: JobConfig, choices: Choices, rater: Rater | None = None) -> dict
     """One way through the data flow. Returns the metrics, which metrics.json holds too. `rater`: rates in
     place of the configured model."""
     with open_job(config, choices, rater) as job:
+        config = job.config
         require_memory(config)
         corpus = load_documents(job)
         ratings = {"base": rate_base(job, corpus)}

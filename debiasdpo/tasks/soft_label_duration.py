@@ -50,7 +50,7 @@ class StudyRun:
         self.teacher, self.chat = load_model(study.teacher, out / "cache")
         self.about = {
             "teacher": source_identity(study.teacher.path, study.teacher.revision, out / "cache"),
-            "dtype": study.teacher.dtype,
+            "dtype": study.teacher.precision,
         }
         texts = self._texts()
         self.train, held_out = texts[: study.texts], texts[study.texts :]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from debiasdpo.config.model import ModelConfig
+from debiasdpo.config.model import ModelConfig, Precision
 from debiasdpo.config.shown import points
 from debiasdpo.documents.base import Document
 from debiasdpo.documents.corpus import rubrics_of
@@ -20,8 +20,6 @@ from debiasdpo.stages.asked import style
 from debiasdpo.storage.files import read_json, write_json
 from debiasdpo.use.bases import Base
 
-Dtype = Literal["float32", "bfloat16", "float16"]
-
 PROMPTS, CALIBRATION, LOADER = "prompts.json", "calibration.json", "rate_with_head.py"
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM takes
 _ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
@@ -32,10 +30,10 @@ class Form(NamedTuple):
 
     kind: Literal["adapter", "model", "head"]  # model: all weights, trained or merged
     merged: bool  # an adapter into its base
-    dtype: Dtype | None  # of all weights; an adapter and a head have their own
+    dtype: Precision | None  # of all weights; an adapter and a head have their own
 
 
-def form_of(run: Run, *, merge: bool, dtype: Dtype | None) -> Form:
+def form_of(run: Run, *, merge: bool, dtype: Precision | None) -> Form:
     """What this run has to export. `UserError` where that is nothing, or not what was asked for."""
     method, train = run.config.method, run.config.train
     if not isinstance(run.config.model, ModelConfig):
@@ -58,7 +56,7 @@ def form_of(run: Run, *, merge: bool, dtype: Dtype | None) -> Form:
     if head:
         return Form("head", False, None)
     if merge or whole:
-        return Form("model", merge, dtype or run.config.local_model.dtype)
+        return Form("model", merge, dtype or run.config.local_model.precision)
     return Form("adapter", False, None)
 
 
