@@ -34,9 +34,7 @@ def test_a_job_goes_on_in_what_it_was_begun_in(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", "debiasdpo")  # as the command line has it
-    config = job_config(
-        *options("smollm2", tiny_llama, tmp_path / "out", "method=none", *AUTO)
-    )
+    config = job_config(*options("smollm2", tiny_llama, tmp_path / "out", "method=none", *AUTO))
     machine.write_text(WITH_AMX)
     run_job(config)
     begun, _ = settle(config, TINY)
