@@ -154,6 +154,18 @@ def _engine(method: "MethodConfig", train: "TrainConfig") -> Iterable[str]:
         yield "train.engine: trl runs in one process only; set train.engine=tree, or start one process"
 
 
+def _sharding(method: "MethodConfig", train: "TrainConfig") -> Iterable[str]:
+    if not (method.trains_weights and train.adapter == "full" and processes.size() > 1):
+        return
+    if train.engine == "separate":
+        yield "train.engine: several processes train all weights on trees only; set train.engine=tree"
+    if train.optimizer != "adamw":
+        yield (
+            f"train.optimizer: {train.optimizer} cannot be spread over several processes; set"
+            " train.optimizer=adamw"
+        )
+
+
 def _attention_here(method: "MethodConfig", model: AnyModelConfig) -> Iterable[str]:
     if not isinstance(model, ModelConfig) or model.attention not in ("flex", "segments"):
         return
@@ -185,5 +197,6 @@ CHECKS = (
     _attack_names,
     _output_folder,
     _engine,
+    _sharding,
     _attention_here,
 )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from debiasdpo.cluster import gpus
+from debiasdpo.cluster import gpus, processes
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import EndpointConfig, ModelConfig
 from debiasdpo.documents.corpus import SplitCorpus, open_corpus, rubrics_of, write
@@ -35,6 +35,7 @@ from debiasdpo.sweep.plan import StageWork, Work
 
 log = logging.getLogger(__name__)
 
+_MOST_GPUS = 16  # over which plan spreads all weights
 _ROW_BYTES = 400  # of a rating in JSONL, less its text
 _TOKEN_BYTES = 5  # of text
 _STATE_BYTES = 4 * 4 / 3  # of one number in states.jsonl: float32 in base64
@@ -78,7 +79,11 @@ class Reckoner:
                 )
                 largest = max(largest, largest_pass)
         room = 1e9 * (config.plan.gpu_memory_gb or 0)
-        memory = peak_memory(decide_checkpointing(config, largest, shape, room), largest, shape)
+        full = config.method.trains_weights and config.train.adapter == "full"
+        memory = {}
+        for count in range(1, _MOST_GPUS + 1) if full else (1,):
+            found = decide_checkpointing(config, largest, shape, room, count)
+            memory[count] = peak_memory(found, largest, shape, count)
         return Work(
             stages, memory, _disk(config, work, shape), self._audited(work.corpus, documents)
         )
@@ -98,7 +103,7 @@ class Reckoner:
             for who in models
             if isinstance(who.model, ModelConfig)
         )
-        return Work(stages, memory, sum(s.tokens for s in stages) * _TOKEN_BYTES, None)
+        return Work(stages, {1: memory}, sum(s.tokens for s in stages) * _TOKEN_BYTES, None)
 
     def _of_endpoint(self, config: JobConfig, corpus: SplitCorpus, documents: str) -> Work:
         rater = {"endpoint": config.model.model_dump(mode="json")}
@@ -112,7 +117,7 @@ class Reckoner:
                 stages.append(StageWork(stage.title, key, tokens, dollars=dollars))
         # A reply in its record and in its row.
         disk = sum(s.tokens for s in stages) * _TOKEN_BYTES
-        return Work(stages, 0.0, disk, self._audited(corpus, keys[LOAD.title]))
+        return Work(stages, {1: 0.0}, disk, self._audited(corpus, keys[LOAD.title]))
 
     def _corpus(self, config: JobConfig, key: str) -> SplitCorpus:
         if key not in self._corpora:
@@ -143,10 +148,9 @@ def fit_checkpointing(config: JobConfig, largest_pass: int) -> JobConfig:
     if config.train.gradient_checkpointing != "auto":
         return config
     _, shape = load_shape(pinned(config.local_model), cache_folder(config))
-    device = config.local_model.device
     # A machine's memory is not the job's alone, and the estimate was counted for GPUs.
-    room = gpus.memory(device) * (0.5 if gpus.device(device) == "cpu" else 1.0)
-    found = decide_checkpointing(config, largest_pass, shape, room)
+    room = _room(config) * (0.5 if gpus.device(config.local_model.device) == "cpu" else 1.0)
+    found = decide_checkpointing(config, largest_pass, shape, room, processes.size())
     log.info(
         "gradient checkpointing: %s (auto; largest tree: %d tokens, room: %.1f GB)",
         "on" if found.train.gradient_checkpointing else "off", largest_pass, room / 1e9,
@@ -160,8 +164,14 @@ def require_memory(config: JobConfig) -> None:
     if not (config.method.trains_weights and config.train.adapter == "full"):
         return
     _, shape = load_shape(pinned(config.local_model), cache_folder(config))
-    if problem := too_large(config, shape, gpus.memory(config.local_model.device)):
+    if problem := too_large(config, shape, _room(config), processes.size()):
         raise UserError(problem)
+
+
+def _room(config: JobConfig) -> float:
+    """Bytes that this process has: a GPU's, or its part of the machine's."""
+    device = config.local_model.device
+    return gpus.memory(device) / (processes.size() if gpus.device(device) == "cpu" else 1)
 
 
 def _planned_key(

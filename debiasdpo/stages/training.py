@@ -143,7 +143,7 @@ def run_training(
         model = adapters.load_adapter(model, task.start, trainable=True)
     elif config.train.adapter == "lora":
         model = adapters.add_adapter(model, config.local_model.lora, config.seed)
-    else:
+    elif processes.size() == 1:  # else `training.sharding` does it, layer by layer
         # In bfloat16, steps of 1e-6 are lost to rounding: weights in float32, computing in bfloat16.
         model = model.float()
     trainer.train(

@@ -9,8 +9,9 @@ _SPARE = 1.15  # counted peaks are up to 15 % above (tests/gpu_path)
 _NF4 = 0.52  # bytes of a weight, with the scales of its block
 
 
-def peak_memory(config: JobConfig, largest_pass: int, shape: Shape) -> float:
-    """Bytes at the peak of rating or of training: weights, what is trained, activations.
+def peak_memory(config: JobConfig, largest_pass: int, shape: Shape, gpus: int = 1) -> float:
+    """Bytes at the peak of rating or of training: weights, what is trained, activations. `gpus`: over which
+    the weights are spread where all are trained; the bytes are those of the first.
 
     What layers keep is what autograd saves of them, byte by byte, in the architectures of the paper; held
     against counted peaks by `tests/gpu_path`.
@@ -23,21 +24,21 @@ def peak_memory(config: JobConfig, largest_pass: int, shape: Shape) -> float:
         return rating + GPU_OVERHEAD
     kept, worked = _activations(config, shape, size)
     tokens = min(largest_pass, config.train.tree.max_tokens)
-    training = training_state(config, shape) + kept * tokens + max(worked * tokens, _LOGITS)
+    training = training_state(config, shape, gpus) + kept * tokens + max(worked * tokens, _LOGITS)
     if config.train.adapter == "lora":
         training += frozen
     return max(rating, training) + GPU_OVERHEAD
 
 
 def decide_checkpointing(
-    config: JobConfig, largest_pass: int, shape: Shape, room: float
+    config: JobConfig, largest_pass: int, shape: Shape, room: float, gpus: int = 1
 ) -> JobConfig:
     """The job with `train.gradient_checkpointing` true or false: with auto, true unless a step on a tree of
     so many tokens fits into `room` bytes without, with some to spare for what the estimate is off."""
     if config.train.gradient_checkpointing != "auto":
         return config
     without = _checkpointing(config, False)
-    if _SPARE * peak_memory(without, largest_pass, shape) <= room:
+    if _SPARE * peak_memory(without, largest_pass, shape, gpus) <= room:
         return without
     return _checkpointing(config, True)
 
@@ -47,23 +48,33 @@ def _checkpointing(config: JobConfig, value: bool) -> JobConfig:
     return config.model_copy(update={"train": train})
 
 
-def training_state(config: JobConfig, shape: Shape) -> float:
+def training_state(config: JobConfig, shape: Shape, gpus: int = 1) -> float:
     """Bytes of all that is trained, whatever the batches: weights and gradients in float32, and the
-    optimiser's; with train=full and 16 bits, autocast's copies of the weights as well."""
-    low = config.train.adapter == "full" and config.local_model.precision != "float32"
-    return trained_parameters(config, shape) * (8 + optimizer_bytes(config) + 2 * low)
+    optimiser's. With train=full, on one GPU in 16 bits also autocast's copies of the weights; on several the
+    whole model that the first rates with, and what is gathered of it (`training.sharding`)."""
+    parameters = trained_parameters(config, shape)
+    state = float(parameters * (8 + optimizer_bytes(config)))
+    if config.train.adapter != "full":
+        return state
+    size = 4 if config.local_model.precision == "float32" else 2
+    if gpus == 1:
+        return state + (parameters * size if size == 2 else 0)
+    gathered = shape.other + 2 * shape.linear / shape.layers  # one layer, and the next
+    return state / gpus + size * (parameters + gathered)
 
 
-def too_large(config: JobConfig, shape: Shape, room: float) -> str | None:
-    """Why a device of `room` bytes cannot train all weights, whatever the batches; None if it may."""
+def too_large(config: JobConfig, shape: Shape, room: float, gpus: int = 1) -> str | None:
+    """Why devices of `room` bytes each cannot train all weights, whatever the batches; None if they may."""
     full = config.method.trains_weights and config.train.adapter == "full"
-    if not full or (needed := training_state(config, shape)) <= room:
+    if not full or (needed := training_state(config, shape, gpus)) <= room:
         return None
     billions = trained_parameters(config, shape) / 1e9
+    where = "one GPU" if gpus == 1 else f"each of {gpus} GPUs"
     return (
         f"train.adapter: weights, gradients and optimiser of all {billions:.1f} billion parameters take"
-        f" {needed / 1e9:.0f} GB before anything runs, and there are {room / 1e9:.0f} GB; they are not spread"
-        " over several GPUs. Set train=qlora, or choose a smaller model"
+        f" {needed / 1e9:.0f} GB on {where} before anything runs, and there are {room / 1e9:.0f} GB; spread"
+        " them over more GPUs with accelerate launch (docs/cluster.md), set train=qlora, or choose a smaller"
+        " model"
     )
 
 

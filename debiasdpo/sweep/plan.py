@@ -42,7 +42,9 @@ class Work(NamedTuple):
     """What one job takes, from nothing."""
 
     stages: Sequence[StageWork]  # those that run a model
-    memory: float  # bytes, at the peak
+    memory: Mapping[
+        int, float
+    ]  # bytes of a GPU at the peak, by the GPUs that it may be spread over
     disk: float  # bytes
     audited: Audited | None  # None: no documents are rated
 
@@ -119,7 +121,7 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
         paid = sum(stage.dollars or 0.0 for stage in new)
         say(
             f"{job.title[:43]:44}{mine / 1e6:>10.2f}{'?' if own is None else f'{own:.2f}':>9}"
-            f"{work.memory / 1e9:>9.1f} GB{work.disk / 1e9:>6.2f} GB{f'   ${paid:.2f}' if paid else ''}"
+            f"{work.memory[1] / 1e9:>9.1f} GB{work.disk / 1e9:>6.2f} GB{f'   ${paid:.2f}' if paid else ''}"
         )
         tokens, disk, hours = tokens + mine, disk + work.disk, hours + (own or 0.0)
         dollars += paid
@@ -220,10 +222,16 @@ def _sums(
 
 def _warnings(config: JobConfig, work: Work, hours: float | None) -> Iterator[str]:
     room = config.plan.gpu_memory_gb
-    if room is not None and work.memory / 1e9 > room:
+    if room is not None and work.memory[1] / 1e9 > room:
         full = config.method.trains_weights and config.train.adapter == "full"
+        spread = (
+            f"run it on {count} GPUs with accelerate launch (docs/cluster.md), {memory / 1e9:.0f} GB each;"
+            " or "
+            for count, memory in work.memory.items()
+            if memory / 1e9 <= room
+        )
         yield (
-            f"needs about {work.memory / 1e9:.0f} GB, and the GPU has {room:g}: set"
+            f"needs about {work.memory[1] / 1e9:.0f} GB, and the GPU has {room:g}: {next(spread, '')}set"
             f" {'train=qlora' if full else 'model.nf4=true'}, train.gradient_checkpointing=true, or lower"
             " train.tree.max_tokens and batching.max_tokens"
         )

@@ -51,7 +51,8 @@ def save_weights(model: Any, folder: Path) -> None:
 
 
 def mark_complete(checkpoint: Path) -> None:
-    write_json(checkpoint / _MARK, {p.name: digest(p) for p in sorted(checkpoint.iterdir())})
+    files = sorted(p for p in checkpoint.rglob("*") if p.is_file())
+    write_json(checkpoint / _MARK, {p.relative_to(checkpoint).as_posix(): digest(p) for p in files})
 
 
 def last_whole_checkpoint(folder: Path) -> Path | None:

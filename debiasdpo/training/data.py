@@ -70,6 +70,7 @@ class Pass(NamedTuple):
 
     pairs: list[TokenPair]
     tokens: int
+    counts: bool = True  # False: run by a process that has none left, while others gather weights
 
 
 def tokenize(
@@ -235,9 +236,15 @@ def _rows(pair: TokenPair) -> list[tuple[int, ...]]:
     return scored + [c.prompt + c.completion for c in pair.behind]
 
 
-def assign_passes(passes: Sequence[Pass], rank: int, size: int) -> list[Pass]:
-    """The passes of one of `size` processes: the largest first, each to the process with the least so far."""
+def assign_passes(
+    passes: Sequence[Pass], rank: int, size: int, *, together: bool = False
+) -> list[Pass]:
+    """The passes of one of `size` processes: the largest first, each to the process with the least so far.
+    `together`: as many for each, with some of the smallest that do not count."""
     shares: list[list[Pass]] = [[] for _ in range(size)]
     for one in sorted(passes, key=lambda p: -p.tokens):
         min(shares, key=lambda share: sum(p.tokens for p in share)).append(one)
+    if together:
+        spare = min(passes, key=lambda p: p.tokens)._replace(counts=False)
+        shares[rank] += [spare] * (max(map(len, shares)) - len(shares[rank]))
     return shares[rank]

@@ -75,8 +75,12 @@ def rank_step(
     model.eval()
     passes = plan_passes(ranked, config)
     with torch.no_grad():
-        for one in assign_passes(passes, processes.rank(), processes.size()):
+        for one in assign_passes(
+            passes, processes.rank(), processes.size(), together=config.adapter == "full"
+        ):
             scored = score(model, [c for pair in one.pairs for c in pair.neutral])
+            if not one.counts:
+                continue
             rows = scored.double().cpu().split([len(pair.neutral) for pair in one.pairs])
             for pair, row in zip(one.pairs, rows, strict=True):
                 expected[place[pair.key]] = expected_rating(row, pair.levels)

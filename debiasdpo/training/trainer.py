@@ -34,6 +34,7 @@ from debiasdpo.training.data import TokenPair, assign_passes, plan_passes, plan_
 from debiasdpo.training.objective import TERMS
 from debiasdpo.training.ranking import Ranks, rank_step
 from debiasdpo.training.selection import Choose, select_checkpoint
+from debiasdpo.training.sharding import Shards, number, sharding_trainer
 from debiasdpo.training.terms import Reference, Terms, pair_terms, present_terms, scorer
 
 if TYPE_CHECKING:
@@ -74,12 +75,13 @@ def train(
     on from its last whole checkpoint and ends in the same weights. `attention`: that of packed trees.
     `bf16`: on a GPU, compute in bfloat16 whatever the weights are in.
 
-    Several processes (`cluster.processes`) share the passes of every step and sum their gradients; the
-    first of them audits, writes and logs, and the others return nothing. `choose`: which of the audits so
-    far is kept, where it is not for `select_checkpoint` to say.
+    Several processes (`cluster.processes`) share the passes of every step and sum their gradients; where all
+    weights are trained, these are spread over them (`training.sharding`). The first process audits, writes
+    and logs, and the others return nothing. `choose`: which of the audits so far is kept, where it is not for
+    `select_checkpoint` to say.
     """
     import torch
-    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+    from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
     steps = plan_steps(pairs, config.epochs, config.batch_pairs, config.batch_documents, seed)
     passes = [plan_passes(step, config) for step in steps]
@@ -88,6 +90,10 @@ def train(
     bf16 = bf16 and on_gpu
     terms_of: Terms
     score = scorer(config, attention)
+    shards: Shards | None = None
+    if config.adapter == "full" and processes.size() > 1:
+        shards = Shards(model, bf16=bf16)
+        score = shards.scorer(score)
     if config.engine == "trl":
         from debiasdpo.training.trl_engine import TrlTerms
 
@@ -114,7 +120,7 @@ def train(
             log.info("training goes on after step %d of %d", done, len(steps))
         replay(folder, on_log)  # a tracker sees the whole run, also what a killed job logged
 
-    class PairTrainer(Trainer):
+    class PairTrainer(sharding_trainer()):  # type: ignore[misc]
         """One dataset item is one optimiser step; its passes are accumulated in `training_step`."""
 
         terms: dict[str, float]
@@ -136,23 +142,31 @@ def train(
                 ranks = rank_step(
                     plain, step, config=config, score=score, temperature=loss.temperature
                 )
-            at_fault = torch.zeros(count)  # whose loss is no number, once each process has told
+            at_fault = torch.zeros(count)  # whose pass is no number, once each process has told
             sums = torch.zeros(len(_COLUMNS), dtype=torch.float64)
-            for group in assign_passes(inputs["passes"], processes.rank(), processes.size()):
+            for group in assign_passes(
+                inputs["passes"], processes.rank(), processes.size(), together=shards is not None
+            ):
                 with self.accelerator.autocast():
                     terms = terms_of(plain, group.pairs, ranks)
                 if not bool(terms.loss.isfinite().all()):
-                    at_fault[keys.index(self.at_fault(group.pairs, ranks))] = 1
-                self.accelerator.backward(terms.loss.sum() / count)
-                columns = (*terms, (terms.margin > 0).double())
-                sums += torch.stack([c.detach().double().sum().cpu() for c in columns])
-            _all_reduce_gradients(plain)
+                    at_fault[[keys.index(pair.key) for pair in group.pairs]] = 1
+                # Sharded gradients are averaged over the processes, all others added.
+                times = group.counts * (processes.size() if shards else 1)
+                self.accelerator.backward(times * terms.loss.sum() / count)
+                if group.counts:
+                    columns = (*terms, (terms.margin > 0).double())
+                    sums += torch.stack([c.detach().double().sum().cpu() for c in columns])
+            if shards is None:
+                _all_reduce_gradients(plain)
             processes.all_reduce(sums)
             if not isfinite(sums[0]):
                 processes.all_reduce(at_fault)
-                raise self.overflow(f"the loss of pair {keys[int(at_fault.argmax())]}")
+                members = [pair for pair, fault in zip(step, at_fault, strict=True) if fault]
+                key = processes.broadcast(self.at_fault(members, ranks))
+                raise self.overflow(f"the loss of pair {key}")
             gradients = [p.grad for p in plain.parameters() if p.grad is not None]
-            if not isfinite(torch.nn.utils.get_total_norm(gradients)):
+            if not isfinite(number(torch.nn.utils.get_total_norm(gradients))):
                 raise self.overflow("the gradient")
             seconds = time.perf_counter() - started
             means = (sums / count).tolist()
@@ -167,9 +181,9 @@ def train(
 
         def at_fault(self, members: Sequence[TokenPair], ranks: Ranks) -> str:
             """Key of the first whose loss is no number by itself: those that run with it share its NaN."""
-            plain: Any = self.model
+            plain: Any = whole()
             with torch.no_grad(), self.accelerator.autocast():
-                for pair in members:
+                for pair in members if first else ():
                     if not bool(terms_of(plain, [pair], ranks).loss.isfinite().all()):
                         return pair.key
             return members[0].key
@@ -179,36 +193,45 @@ def train(
             return overflow(f"{what} {where}", self.model, "lower train.learning_rate")
 
         def save_model(self, output_dir=None, _internal_call=False):  # type: ignore[no-untyped-def]
-            save_weights(self.model, Path(output_dir or checkpoints))
+            if first and shards is None:
+                save_weights(self.model, Path(output_dir or checkpoints))
 
         def log(self, logs, start_time=None):  # type: ignore[no-untyped-def]
             if "grad_norm" in logs:  # a step's log, not the summary at the end
                 logs = {**logs, **self.terms}
             super().log(logs, start_time)
 
+    def whole() -> Any:
+        """The model with all its weights; in the first process alone, where they are sharded."""
+        return shards.whole() if shards else model
+
     class Watch(TrainerCallback):
         """Audits on validation documents, keeps the best weights, and writes what happened."""
 
-        def on_train_begin(self, args, state, control, model=None, **_):  # type: ignore[no-untyped-def]
-            if not audits.rows:
-                self._audit(0, model)
+        def on_train_begin(self, args, state, control, **_):  # type: ignore[no-untyped-def]
+            if resume is None:
+                self._audit(0)
 
         def on_log(self, args, state, control, logs=None, **_):  # type: ignore[no-untyped-def]
-            if "grad_norm" in logs:
+            if first and "grad_norm" in logs:
                 row = {f"train/{k}": float(v) for k, v in logs.items() if k != "epoch"}
                 history.append([{"step": state.global_step, **row}])
                 on_log(row, state.global_step)
 
-        def on_step_end(self, args, state, control, model=None, **_):  # type: ignore[no-untyped-def]
+        def on_step_end(self, args, state, control, **_):  # type: ignore[no-untyped-def]
             progress(state.global_step, len(steps))
             if state.global_step % config.audit_every == 0 or state.global_step == len(steps):
-                self._audit(state.global_step, model)
+                self._audit(state.global_step)
 
         def on_save(self, args, state, control, **_):  # type: ignore[no-untyped-def]
             processes.wait_for_all()
-            mark_complete(checkpoints / f"checkpoint-{state.global_step}")
+            if first:
+                mark_complete(checkpoints / f"checkpoint-{state.global_step}")
 
-        def _audit(self, step: int, model: "PreTrainedModel") -> None:
+        def _audit(self, step: int) -> None:
+            model = whole()
+            if not first:
+                return
             was_training = model.training
             metrics = audit(model)
             model.train(was_training)
@@ -224,12 +247,6 @@ def train(
             if kept == len(audits.rows) - 1:
                 replace_weights(model, folder / "weights")
             write_json(folder / "best_step.json", {**audits.rows[kept], "why": why})
-
-    class Worker(TrainerCallback):
-        """In a process beside the first: says when its part of a checkpoint is written."""
-
-        def on_save(self, args, state, control, **_):  # type: ignore[no-untyped-def]
-            processes.wait_for_all()
 
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
@@ -247,20 +264,21 @@ def train(
         save_total_limit=2,
         seed=seed,
         use_cpu=not on_gpu,
-        bf16=bf16,
+        bf16=bf16 and shards is None,
         dataloader_pin_memory=False,
         remove_unused_columns=False,
         report_to=[],
         disable_tqdm=not sys.stderr.isatty(),
     )
     # Else what `accelerate config` stored, or its command line, would decide, outside of what a job is.
-    arguments.mixed_precision = "bf16" if bf16 else "no"
+    arguments.mixed_precision = "bf16" if arguments.bf16 else "no"
     trainer = PairTrainer(
+        shards,
         model=model,
         args=arguments,
         train_dataset=[{"passes": step} for step in passes],
         data_collator=lambda items: items[0],
-        callbacks=[Watch() if first else Worker()],
+        callbacks=[Watch()],
     )
     trainer.remove_callback(PrinterCallback)
     with keeping_frozen_states(causal_model(model)), warnings.catch_warnings():

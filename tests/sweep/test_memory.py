@@ -1,4 +1,4 @@
-"""Whether gradients are checkpointed, where that is left to the memory there is."""
+"""What a training takes by the estimate: whether gradients are checkpointed, on how many GPUs weights fit."""
 
 import logging
 from pathlib import Path
@@ -8,7 +8,12 @@ import pytest
 from benchmarks.models import ModelOptions, architecture
 from debiasdpo.models.shape import shape_of
 from debiasdpo.stages.reckoning import fit_checkpointing
-from debiasdpo.sweep.memory import decide_checkpointing, peak_memory
+from debiasdpo.sweep.memory import (
+    decide_checkpointing,
+    peak_memory,
+    too_large,
+    training_state,
+)
 from tests.helpers.jobs import JobConfigs
 
 AUTO = "train.gradient_checkpointing=auto"
@@ -54,3 +59,16 @@ def test_it_is_decided_for_this_machine_and_said(
     assert fit_checkpointing(config, 300).train.gradient_checkpointing is False
     assert "gradient checkpointing: off (auto; largest tree: 300 tokens, room: " in caplog.text
     assert fit_checkpointing(config, 10**9).train.gradient_checkpointing is True
+
+
+def test_all_weights_of_a_large_model_need_several_gpus(job_config: JobConfigs) -> None:
+    """The figures of docs/cluster.md."""
+    config = job_config("model=llama8b", "train=full")
+    shape = shape_of(architecture(ModelOptions("llama8b")))
+    taken = {n: round(training_state(config, shape, n) / 1e9) for n in (1, 2, 3, 4, 8)}
+    assert taken == {1: 145, 2: 83, 3: 62, 4: 51, 8: 35}
+    assert "take 145 GB on one GPU" in str(too_large(config, shape, 80e9))
+    assert "take 83 GB on each of 2 GPUs" in str(too_large(config, shape, 80e9, 2))
+    assert too_large(config, shape, 80e9, 3) is None
+    for method in ("model.nf4=true train=qlora", "method=none"):
+        assert too_large(job_config("model=llama8b", *method.split()), shape, 80e9) is None

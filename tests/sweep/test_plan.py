@@ -1,5 +1,6 @@
 """What a plan says, against what the job then took."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -227,6 +228,10 @@ def test_full_fine_tuning_that_cannot_fit_is_refused_before_anything_is_loaded(
         run_job(job_config(*words))
     assert not (tmp_path / "out/cache").exists() or not stages(tmp_path / "out")
     assert "the GPU has 80: set train=qlora" in "".join(command(*words, "plan.gpu_memory_gb=80"))
+    said = "".join(command(*words, "plan.gpu_memory_gb=800"))
+    assert re.search(
+        r"the GPU has 800: run it on \d+ GPUs with accelerate launch .*, \d\d\d GB each;", said
+    )
 
 
 @pytest.mark.slow

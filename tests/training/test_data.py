@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from debiasdpo.packing.logprobs import Completion, pack_completions
-from debiasdpo.training.data import TokenPair, pack_passes, plan_steps
+from debiasdpo.training.data import Pass, TokenPair, assign_passes, pack_passes, plan_steps
 
 SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=8)  # pairs of each document
 
@@ -119,3 +119,15 @@ def test_passes_hold_neighbours_of_one_document_up_to_both_bounds(
     for one, following in itertools.pairwise(passes):  # none ends early
         next_pair = following.pairs[0]
         assert next_pair.document != one.pairs[0].document or not fits([*one.pairs, next_pair])
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=12), st.integers(1, 5))
+def test_processes_share_the_passes_of_a_step(tokens: list[int], size: int) -> None:
+    passes = [Pass([], count) for count in tokens]
+    shares = [assign_passes(passes, rank, size) for rank in range(size)]
+    assert sorted(p.tokens for share in shares for p in share) == sorted(tokens)
+    together = [assign_passes(passes, rank, size, together=True) for rank in range(size)]
+    assert [[p for p in share if p.counts] for share in together] == shares
+    assert {len(share) for share in together} == {max(map(len, shares))}
+    assert {p.tokens for share in together for p in share if not p.counts} <= {min(tokens)}

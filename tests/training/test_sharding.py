@@ -1,0 +1,102 @@
+"""All weights trained by two processes over gloo, each with half of what that takes: as by one."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from debiasdpo.errors import UserError
+from tests.helpers.jobs import ROOT, JobConfigs
+from tests.helpers.trainings import rows, train
+from tests.training.sharded import CHANGES
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.xdist_group("distributed"),
+]
+
+PROCESSES = 2
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`one`: the training by one process; `through` and `resumed`: by two."""
+    folder = tmp_path_factory.mktemp("sharding")
+    shared = {
+        "WORLD_SIZE": str(PROCESSES), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
+        "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.training.sharded", str(tiny_llama), str(folder)],
+            cwd=ROOT, env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in range(PROCESSES)
+    ]  # fmt: skip
+    train(folder / "one", tiny_llama, adapter="full", **CHANGES)
+    said = [process.communicate()[0] for process in started]
+    assert [process.returncode for process in started] == [0] * PROCESSES, said
+    return folder
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("name", ["through", "resumed"])
+def test_steps_and_weights_are_those_of_one_process(
+    folder: Path, tiny_llama: Path, name: str
+) -> None:
+    mine, theirs = folder / "one", folder / name
+    for file in ("steps.jsonl", "validation.jsonl"):
+        found, wanted = rows(theirs / file), rows(mine / file)
+        assert [row["step"] for row in found] == [row["step"] for row in wanted]
+        for row, expected in zip(found, wanted, strict=True):
+            assert row == pytest.approx(expected, rel=1e-5, abs=1e-6, nan_ok=True)
+    assert len(rows(mine / "steps.jsonl")) == 9
+    after, right, before = (weights(f) for f in (theirs / "weights", mine / "weights", tiny_llama))
+    assert after.keys() == right.keys()
+    for weight, tensor in right.items():
+        assert (after[weight] - tensor).abs().max() <= 1e-6, weight
+        assert (tensor - before[weight]).abs().max() > 1e-4, weight  # Adam moves each by its rate
+
+
+def test_what_cannot_be_sharded_is_refused_before_anything_runs(
+    tiny_llama: Path, job_config: JobConfigs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = (f"model.path={tiny_llama}", "model.max_length=512", "train=full")
+    no_tree = ("train.engine=separate", "train.optimizer=paged_adamw_8bit")
+    job_config(*job, *no_tree)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    job_config(*job)
+    with pytest.raises(UserError, match=r"train.engine: .*\n.*train.optimizer: paged"):
+        job_config(*job, *no_tree)
+
+
+def test_each_process_writes_its_part_of_a_checkpoint_once(folder: Path) -> None:
+    """Weights in float32, with two names for tied embeddings, and Adam's two numbers for each weight."""
+    kept = weights(folder / "one/weights")
+    numbers = sum(3 * t.numel() for t in kept.values()) + kept["model.embed_tokens.weight"].numel()
+    *_, last = sorted((folder / "through/checkpoints").iterdir())
+    parts = [path.stat().st_size for path in (last / "shards").glob("*.distcp")]
+    assert len(parts) == PROCESSES
+    assert sum(parts) == pytest.approx(4 * numbers, rel=0.01)
+    assert max(parts) / min(parts) < 1.01
+    assert not list(last.glob("*.safetensors"))
+    marked = json.loads((last / "complete.json").read_text())
+    assert {f"shards/{path.name}" for path in (last / "shards").iterdir()} < set(marked)
