@@ -8,6 +8,9 @@ INSTALLED := $(VENV)/.installed
 # Threads that wait sleep: on few cores, spinning ones take the time of those that work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
+# Each module is compiled once for the many processes that tests start, whatever the shell says.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help venv demo elicitation report quick test browser faults gpu wheels lint clean
 .DEFAULT_GOAL := help
 

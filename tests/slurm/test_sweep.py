@@ -17,6 +17,7 @@ from tests.helpers.sweeps import SMALL
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
 
 SLURM = ("cluster=slurm", "cluster.gpus=0", "cluster.cpus=1", "cluster.memory_gb=null")
+TRAINED = ("train.epochs=10",)  # 40 steps, a checkpoint each: time enough to be interrupted
 
 
 class Sweeps:
@@ -48,10 +49,10 @@ class Sweeps:
         return self._python("debiasdpo.cli", "status", "out")
 
     def wait(self) -> "subprocess.CompletedProcess[str]":
-        """The same, once nothing is at work or queued."""
-        while (done := self.status_table()).returncode == 3:
-            time.sleep(1)
-        return done
+        """The same, once Slurm has nothing left to do."""
+        while self.slurm.run("squeue", "--noheader"):
+            time.sleep(0.2)
+        return self.status_table()
 
     def metrics(self, folder: str) -> dict[str, Any]:
         (file,) = (self.folder / "out/runs").glob(f"*{folder}*/metrics.json")
@@ -64,19 +65,30 @@ def sweeps(slurm: Slurm, tiny_llama: Path, tmp_path: Path) -> Sweeps:
     return Sweeps(slurm, tiny_llama, tmp_path)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(
+    slurm: Slurm, tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """The metrics of a training that nothing interrupts, here and not on Slurm."""
+    alone = Sweeps(slurm, tiny_llama, tmp_path_factory.mktemp("undisturbed"))
+    alone.sweep(*TRAINED, cluster=())
+    return alone.metrics("_s0_")
+
+
 def test_a_sweep_is_queued_watched_and_continued(sweeps: Sweeps) -> None:
-    jobs = ("method=none", "seed=0,1", "batching.max_tokens=4096,1")
-    first = sweeps.sweep(*jobs)
+    jobs = ("method=none", "seed=0,1")
+    first = sweeps.sweep(*jobs, "cluster.more={hold:true}")  # until they are released
     assert first.returncode == 0, first.stderr
-    assert "Submitted 4 jobs to Slurm" in first.stdout
+    assert "Submitted 2 jobs to Slurm" in first.stdout
     assert sweeps.status_table().returncode == 3
     again = sweeps.sweep(*jobs)  # not queued twice
-    assert "4 at work, 0 to do" in again.stderr
+    assert "2 at work, 0 to do" in again.stderr
+    sweeps.slurm.run("scontrol", "release", sweeps.status("_s0_")["slurm"].partition("_")[0])
     assert sweeps.wait().returncode == 0
     more = sweeps.sweep("method=none", "seed=0,1,2")
     assert "3 jobs: 2 finished, 0 at work, 1 to do" in more.stderr
     done = sweeps.wait()
-    assert "5 jobs: 5 finished" in done.stdout
+    assert "3 jobs: 3 finished" in done.stdout
 
 
 def test_what_failed_on_a_node_is_told_and_slurm_knows_it(sweeps: Sweeps) -> None:
@@ -106,9 +118,9 @@ def test_what_slurm_refuses_is_told(sweeps: Sweeps) -> None:
 
 
 def test_a_job_that_is_told_to_stop_is_requeued_and_ends_as_if_never_stopped(
-    sweeps: Sweeps, tmp_path: Path
+    sweeps: Sweeps, undisturbed: dict[str, Any]
 ) -> None:
-    sweeps.sweep("train.epochs=20")
+    sweeps.sweep(*TRAINED)
     checkpoints = sweeps.folder / "out/cache/training"
     while not list(checkpoints.glob("*/checkpoints/*-[3-9]/complete.json")):
         assert sweeps.status("_s0_").get("state") in (None, "queued", "running")
@@ -119,14 +131,13 @@ def test_a_job_that_is_told_to_stop_is_requeued_and_ends_as_if_never_stopped(
     assert sweeps.slurm.job(now["slurm"])["Restarts"] == "1"
     log = next((sweeps.folder / "out/runs").glob("*/run.log")).read_text()
     assert "training goes on after step" in log
-    undisturbed = Sweeps(sweeps.slurm, sweeps.model, tmp_path / "other")
-    undisturbed.folder.mkdir()
-    undisturbed.sweep("train.epochs=20", cluster=())
-    assert undisturbed.metrics("_s0_") == sweeps.metrics("_s0_")
+    assert sweeps.metrics("_s0_") == undisturbed
 
 
-def test_a_killed_job_is_told_apart_and_done_by_the_same_command(sweeps: Sweeps) -> None:
-    sweeps.sweep("train.epochs=20")
+def test_a_killed_job_is_told_apart_and_done_by_the_same_command(
+    sweeps: Sweeps, undisturbed: dict[str, Any]
+) -> None:
+    sweeps.sweep(*TRAINED)
     while (now := sweeps.status("_s0_")).get("stage") != "training":
         assert now.get("state") in (None, "queued", "running"), now
         time.sleep(0.1)
@@ -135,8 +146,9 @@ def test_a_killed_job_is_told_apart_and_done_by_the_same_command(sweeps: Sweeps)
     assert killed.returncode == 1
     assert "killed" in killed.stdout
     assert "in training" in killed.stdout
-    assert "0 at work, 1 to do" in sweeps.sweep("train.epochs=20").stderr
+    assert "0 at work, 1 to do" in sweeps.sweep(*TRAINED).stderr
     assert sweeps.wait().returncode == 0
+    assert sweeps.metrics("_s0_") == undisturbed
 
 
 def test_a_job_in_parts_has_slurm_help_it(sweeps: Sweeps, tmp_path: Path) -> None:

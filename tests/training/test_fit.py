@@ -19,7 +19,7 @@ from debiasdpo.training.objective import expected_rating, ranking_loss, squared_
 from debiasdpo.training.pairs import Pair
 from debiasdpo.training.ranking import rank_step
 from debiasdpo.training.terms import pair_terms, present_terms
-from tests.helpers.models import adapted, with_large_token
+from tests.helpers.models import LoadedCopy, adapted, with_large_token
 from tests.helpers.objectives import assert_equal_gradients, gradients, loss_config, text_pairs
 
 SCALE = Scale(1, 7)
@@ -30,8 +30,8 @@ def method(**keys: Any) -> MethodConfig:
 
 
 @pytest.fixture
-def loaded(tiny_llama: Path, model_config: Any, tmp_path: Path) -> tuple[Any, Any]:
-    base, chat = loading.load_model(model_config(tiny_llama), tmp_path, device="cpu")
+def loaded(tiny_llama: Path, loaded_copy: LoadedCopy) -> tuple[Any, Any]:
+    base, chat = loaded_copy(tiny_llama)
     return adapted(base, 0.05), chat
 
 
@@ -132,12 +132,12 @@ def test_regression_is_that_of_separate_forward_passes(loaded: tuple[Any, Any], 
 
 
 def test_soft_targets_end_at_the_score_with_their_spread(
-    tiny_llama: Path, model_config: Any, tmp_path: Path
+    tiny_llama: Path, loaded_copy: LoadedCopy
 ) -> None:
     """A model that fits them says the score, and spreads its ratings as they are spread."""
     import torch
 
-    model, chat = loading.load_model(model_config(tiny_llama), tmp_path, device="cpu")
+    model, chat = loaded_copy(tiny_llama)
     model.train().requires_grad_(True)
     scored = replace(text_pairs()[0], score=3.9, chosen=None, rejected=None)
     pair = tokenize(scored, chat, method(width=1.0), SCALE)

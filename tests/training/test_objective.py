@@ -33,7 +33,7 @@ from debiasdpo.training.objective import (
 )
 from debiasdpo.training.terms import Reference, pair_terms, reference_logprobs
 from tests.helpers import trainings
-from tests.helpers.models import adapted, randomised, with_large_token
+from tests.helpers.models import LoadedCopy, adapted, randomised, with_large_token
 from tests.helpers.objectives import assert_equal_gradients, gradients, loss_config, text_pairs
 
 if TYPE_CHECKING:
@@ -176,10 +176,9 @@ def test_the_divergence_of_reasoning_is_a_token_s_and_pulls_one_side_only() -> N
 # --- pairs of texts
 
 
-@pytest.fixture(params=["tiny_llama", pytest.param("tiny_qwen2", marks=pytest.mark.slow)])
-def loaded(request: pytest.FixtureRequest, model_config: Any, tmp_path: Path) -> tuple[Any, Any]:
-    folder = request.getfixturevalue(request.param)
-    return loading.load_model(model_config(folder), tmp_path, device="cpu")
+@pytest.fixture
+def loaded(tiny_llama: Path, loaded_copy: LoadedCopy) -> tuple[Any, Any]:
+    return loaded_copy(tiny_llama)
 
 
 def reference_of(
@@ -296,11 +295,11 @@ def test_sft_is_the_cross_entropy_with_the_levels_of_the_score_on_the_neutral_pr
 
 @pytest.mark.parametrize(("scale", "score"), [(Scale(1, 5), 3.9), (Scale(1, 10), 9.5)])
 def test_sft_on_a_mean_of_experts_ends_at_that_mean(
-    tiny_llama: Path, model_config: Any, tmp_path: Path, scale: Scale, score: float
+    loaded: tuple[Any, Any], scale: Scale, score: float
 ) -> None:
     import torch
 
-    model, chat = loading.load_model(model_config(tiny_llama), tmp_path, device="cpu")
+    model, chat = loaded
     model.train().requires_grad_(True)
     scored = replace(text_pairs()[0], score=score, chosen=None, rejected=None)
     pair = tokenize(scored, chat, SFT, scale)
@@ -455,10 +454,6 @@ ENGINES = [
         pytest.param("tiny_llama", p, False, False, id=f"tiny_llama-{p}", marks=pytest.mark.slow)
         for p in PREFERENCES
         if p != "sigmoid"
-    ),
-    *(
-        pytest.param("tiny_qwen2", p, False, False, id=f"tiny_qwen2-{p}", marks=pytest.mark.slow)
-        for p in PREFERENCES
     ),
     pytest.param("tiny_qwen2", "sigmoid", False, True, id="checkpointing", marks=pytest.mark.slow),
     pytest.param("tiny_qwen2", "sigmoid", True, False, id="nf4", marks=pytest.mark.gpu_path),

@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from debiasdpo.models import loading
 from debiasdpo.packing.logprobs import Completion
 from debiasdpo.storage.files import read_jsonl
 from debiasdpo.training.distill import Recipe, distil, layers_of, student_of
 from debiasdpo.training.soft_labels import Labels, soft_label_terms, teacher_labels
 from debiasdpo.training.synthetic import questions, sample_texts
-from tests.helpers.models import Loaded, load_stock
+from tests.helpers.models import Loaded, LoadedCopy, load_stock
 
 if TYPE_CHECKING:
     import torch
@@ -31,8 +30,8 @@ TEXTS = [
 
 
 @pytest.fixture
-def teacher(tiny_llama: Path, model_config: Any, tmp_path: Path) -> Loaded:
-    return loading.load_model(model_config(tiny_llama), tmp_path, device="cpu")
+def teacher(tiny_llama: Path, loaded_copy: LoadedCopy) -> Loaded:
+    return loaded_copy(tiny_llama)
 
 
 def recipe(*durations: int, batch: int = len(TEXTS), hard_share: float = 0.3) -> Recipe:

@@ -116,7 +116,8 @@ def test_so_is_every_figure_of_two_ways_to_ask(job_config: JobConfigs, tmp_path:
 
 # --- against the population
 
-SEEDS, GROUPS = 200, 40
+# Of 150 intervals, those that hold the truth 80 % of the time are found out with a probability of 94 %.
+SEEDS, GROUPS = 150, 40
 P_OF_FAILURES = ("failed_p/base", "category/hope/failed_p/base", "category/origin/failed_p/base")
 
 
@@ -162,7 +163,7 @@ def test_so_do_those_of_what_changes(job_config: JobConfigs, tmp_path: Path) -> 
         for models in (1, 2)  # those that must have rated a prompt
     )
     truth = own | known_figures.changes(both)
-    job, seeds = reminding_job(job_config, tmp_path, 500), SEEDS // 4  # each takes twice as long
+    job, seeds = reminding_job(job_config, tmp_path, 500), SEEDS // 3  # each takes twice as long
     found = []
     for seed in range(seeds):
         world = World(seed, GROUPS)
