@@ -156,8 +156,10 @@ def test_a_preset_also_sets_keys_of_the_main_file(job: Job) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("train", TRAIN)
+@pytest.mark.parametrize(
+    ("model", "train"),
+    [*((model, "qlora") for model in MODELS), *(("qwen3b", t) for t in TRAIN if t != "qlora")],
+)
 def test_every_model_trains_every_way(job: Job, model: str, train: str) -> None:
     config = job(f"model={model}", f"train={train}")
     assert config.train.adapter == ("full" if train == "full" else "lora")

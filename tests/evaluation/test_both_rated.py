@@ -43,7 +43,7 @@ def reduction(base: Sequence[list[float]], tuned: Sequence[list[float]]) -> floa
     return float(1 - mean(map(mean, tuned)) / mean(map(mean, base)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(base=model, tuned=model)
 def test_changes_are_of_what_both_rated(
     job: JobConfig, base: dict[str, Any], tuned: dict[str, Any]

@@ -15,7 +15,7 @@ from debiasdpo.models.loading import load_model
 from debiasdpo.models.shape import load_shape
 from debiasdpo.stages.reckoning import Reckoner
 from debiasdpo.sweep import plan
-from tests.helpers.jobs import SMALL, JobConfigs, run_folder, run_job, stages
+from tests.helpers.jobs import SMALL, JobConfigs, Metrics, run_folder, run_job, stages
 from tests.helpers.run_folders import read, write
 
 Command = Callable[..., list[str]]
@@ -51,11 +51,17 @@ def tokens_of(work: plan.Work) -> dict[str, float]:
     return {stage.title: stage.tokens for stage in work.stages}
 
 
+def assert_ran(planned: plan.Work, metrics: Metrics, within: float = 0.2) -> None:
+    """The job ran the tokens that were planned, each stage."""
+    ran = {k.split("/")[1]: v for k, v in metrics.items() if k.endswith("/tokens") and v}
+    del ran["tokens"]  # of all stages
+    assert tokens_of(planned) == pytest.approx(ran, rel=within)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [
-        (),
         (
             "method=invariance",
             "audit.statements=2",
@@ -65,20 +71,16 @@ def tokens_of(work: plan.Work) -> dict[str, float]:
         ("method.rounds=2",),
         ("method=prompt_think", "method.max_new_tokens=4"),
         ("method=head", "method.head.folds=2"),
-        ("method=none",),
     ],
-    ids=["debiasing_dpo", "invariance", "rounds", "prompt_think", "head", "none"],
+    ids=["invariance", "rounds", "prompt_think", "head"],
 )
 def test_tokens_are_those_that_the_job_then_runs(
     options: tuple[str, ...], more: tuple[str, ...], job_config: JobConfigs, reckon: Reckoner
 ) -> None:
     config = job_config(*options, *more)
-    before = tokens_of(reckon(config))
-    metrics = run_job(config)
-    ran = {k.split("/")[1]: v for k, v in metrics.items() if k.endswith("/tokens") and v}
-    del ran["tokens"]  # of all stages
+    before = reckon(config)
     # What random weights write takes more tokens to read again than it took to write.
-    assert before == pytest.approx(ran, rel=0.35 if "method=prompt_think" in more else 0.2)
+    assert_ran(before, run_job(config), 0.35 if "method=prompt_think" in more else 0.2)
 
 
 @pytest.mark.slow
@@ -163,16 +165,19 @@ def test_stages_that_are_planned_once_are_made_once(
     options: tuple[str, ...], job_config: JobConfigs, reckon: Reckoner, tmp_path: Path
 ) -> None:
     changes = (
-        "seed=0", "model.lora.rank=2", "audit.resamples=200", "method=none", "method=dpo_only",
-        "method=prompt_strip", "method=sft", "audit.statements=2", "seed=1",
+        "seed=0", "model.lora.rank=2", "audit.resamples=200", "method=none", "method=prompt_strip",
+        "method=sft", "audit.statements=2",
     )  # fmt: skip
     stores = {"reference": "reference", "training": "training"}  # the others are ratings
     planned: dict[str, set[str]] = {}
     for change in changes:
         config = job_config(*options, change)
-        for stage in reckon(config).stages:
+        work = reckon(config)
+        for stage in work.stages:
             planned.setdefault(stores.get(stage.title, "ratings"), set()).add(stage.key)
-        run_job(config)
+        metrics = run_job(config)
+        if change == "seed=0":  # which finds nothing there
+            assert_ran(work, metrics)
     made = stages(tmp_path / "out")
     assert {store: len(keys) for store, keys in planned.items()} == {s: made[s] for s in planned}
 
