@@ -84,9 +84,19 @@ AnyJudgeConfig = Annotated[
 ]
 
 
+# What judges without a name of their own are called in tables.
+NO_JUDGE, ITSELF = "no judge", "itself"
+
+
 class ElicitationConfig(Section):
     """Keys of `elicitation`."""
 
+    # task=rubric_rating: prompts that are asked of the model too, before and after its method
+    data: Annotated[AnyPromptsConfig, Field(discriminator="source")] | None
+    # task=elicitation with a method that trains: on the prompts of these categories, as they are and under
+    # these attacks; those of all others are assessed
+    train_categories: Annotated[Sequence[Text], Field(min_length=1)] | None
+    train_attacks: Sequence[Text]
     attacks: Literal["none", "generated", "published"]
     variants: Annotated[Sequence[Text], Field(min_length=1)] | None  # attack or attack/variant
     attack_all: bool  # not of the safe categories alone

@@ -28,16 +28,50 @@ def _data_of_the_task(task: "Task", data: "AnyDataConfig | AnyPromptsConfig") ->
         )
 
 
-def _judge_of_the_task(task: "Task", judge: "AnyJudgeConfig") -> Iterable[str]:
-    if task == "rubric_rating" and not isinstance(judge, NoJudge):
+def _judge_of_the_task(
+    task: "Task", judge: "AnyJudgeConfig", elicitation: "ElicitationConfig"
+) -> Iterable[str]:
+    if task == "rubric_rating" and elicitation.data is None and not isinstance(judge, NoJudge):
         yield "judge: only task=elicitation has one; set task=elicitation, or judge=none"
 
 
-def _only_measured(task: "Task", method: "MethodConfig") -> Iterable[str]:
-    if task == "elicitation" and method.name != "none":
+def _carried_over(
+    task: "Task", method: "MethodConfig", elicitation: "ElicitationConfig"
+) -> Iterable[str]:
+    """Of a job that rates documents and asks prompts that elicit, before and after its method."""
+    if elicitation.data is None:
+        return
+    if task == "elicitation":
+        yield "elicitation.data: task=elicitation has its prompts from data=; set elicitation.data=null"
+    elif not method.trains_weights:
         yield (
-            f"method: {method.name} is about ratings, and task=elicitation measures a model as it is; set"
-            " method=none"
+            f"elicitation.data: method={method.name} leaves the model as it is, so that it elicits the same"
+            " before and after; set method=debiasing_dpo or another that trains weights, or task=elicitation"
+        )
+
+
+def _trained_on(
+    task: "Task", method: "MethodConfig", elicitation: "ElicitationConfig"
+) -> Iterable[str]:
+    """Of a job of the task whose method trains on prompts that elicit."""
+    if task != "elicitation":
+        return
+    preferring = method.chosen == "reasoning" and set(method.terms) <= {"dpo", "imitation"}
+    if method.name != "none" and not (preferring and method.rounds == 1):
+        yield (
+            f"method: {method.name} is about ratings, which replies to prompts that elicit are not; set"
+            " method=none, or method=dpo_only or bct, which train on the model's own replies"
+        )
+    elif method.trains_weights and elicitation.train_categories is None:
+        yield (
+            f"elicitation.train_categories: method={method.name} trains on the prompts of some categories,"
+            " and those of the others are assessed; set them, or method=none"
+        )
+    if not method.trains_weights and (elicitation.train_categories or elicitation.train_attacks):
+        yield (
+            "elicitation.train_categories: nothing is trained with"
+            f" method={method.name}; set method=dpo_only, or elicitation.train_categories=null and"
+            " elicitation.train_attacks=[]"
         )
 
 
@@ -60,16 +94,17 @@ def _attacks(
     judge: "AnyJudgeConfig",
     elicitation: "ElicitationConfig",
 ) -> Iterable[str]:
-    if task != "elicitation":
+    prompts = data if task == "elicitation" else elicitation.data
+    if prompts is None:
         return
     if elicitation.attacks == "none" and elicitation.variants is not None:
         yield (
             "elicitation.variants: names attacks, and elicitation.attacks=none makes none; set"
             " elicitation.attacks=generated or published, or elicitation.variants=null"
         )
-    if elicitation.attacks == "published" and data.source != "clearbias":
+    if elicitation.attacks == "published" and prompts.source != "clearbias":
         yield (
-            f"elicitation.attacks: published ones are those of data=clearbias, and data={data.source} has"
+            f"elicitation.attacks: published ones are those of data=clearbias, and data={prompts.source} has"
             " none; set elicitation.attacks=generated"
         )
     if elicitation.attacks != "none" and isinstance(judge, NoJudge) and not elicitation.attack_all:
@@ -84,7 +119,7 @@ def _attacks(
     ):
         yield "elicitation.variants: machine_translation is by the judge, and there is none; name one"
     if elicitation.min_kappa is not None and (
-        isinstance(judge, NoJudge) or data.source != "clearbias"
+        isinstance(judge, NoJudge) or prompts.source != "clearbias"
     ):
         yield (
             "elicitation.min_kappa: is of a judge on the control set, which is part of data=clearbias; name a"
@@ -95,7 +130,8 @@ def _attacks(
 ELICITATION_CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
     _data_of_the_task,
     _judge_of_the_task,
-    _only_measured,
+    _carried_over,
+    _trained_on,
     _replies,
     _read_somehow,
     _attacks,

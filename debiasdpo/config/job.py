@@ -44,6 +44,9 @@ class PlanConfig(Section):
 
 Task = Literal["rubric_rating", "elicitation"]
 
+# Of a reply that a job elicits which rates documents; conf/task/elicitation.yaml has the same.
+_ELICITED_TOKENS = 64
+
 
 class JobConfig(Section):
     """One job: one model, its training contexts, one method, one seed."""
@@ -78,6 +81,23 @@ class JobConfig(Section):
     def elicits(self) -> bool:
         """Whether it asks prompts that elicit, and rates no documents."""
         return self.task == "elicitation"
+
+    @property
+    def eliciting(self) -> "JobConfig | None":
+        """What of the job asks prompts that elicit: all of it, or that of `elicitation.data`, beside
+        documents that it rates; None where it asks none."""
+        if self.elicits or self.elicitation.data is None:
+            return self if self.elicits else None
+        told = {"readout": "text", "format": "text", "max_new_tokens": _ELICITED_TOKENS}
+        rate = self.rate.model_copy(update=told)
+        return self.model_copy(
+            update={"task": "elicitation", "data": self.elicitation.data, "rate": rate}
+        )
+
+    @property
+    def learns_prompts(self) -> bool:
+        """Whether its method trains on prompts that elicit, and not on documents."""
+        return self.elicits and self.elicitation.data is None and self.method.trains_weights
 
     @property
     def documents(self) -> AnyDataConfig:

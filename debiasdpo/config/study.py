@@ -16,8 +16,9 @@ from debiasdpo.schema import Count, Fraction, Positive, Section, Text
 
 
 class Condition(Section):
-    """What a student learns from, and for how long."""
+    """A student: how deep it is, what it learns from, and for how long."""
 
+    layers: Count
     hard_share: (
         Fraction  # of the loss, of the text's own tokens; the rest is of the teacher's labels
     )
@@ -29,7 +30,6 @@ class Study(Section):
     """The keys of a study's file."""
 
     teacher: ModelConfig
-    layers: Count  # of a student
     start: Literal["teacher", "random"]  # its layers before the first step
     texts: Count  # sampled from the teacher to learn from
     tokens: Count  # of a text at most
@@ -47,6 +47,9 @@ class Study(Section):
     prompts: Count  # of each category and form that are asked, the first ones
     replies: Count  # of these that are answered in words too
     reply_tokens: Count
+    # The published folder, on whose control set a judge of these replies is fitted
+    # (`elicitation.fitted_judge`); None: a rule alone reads them
+    control: Text | None
     keep: bool  # every student that is assessed, as a folder OUT/students/..., for model.path=
 
 

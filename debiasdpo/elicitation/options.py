@@ -101,6 +101,11 @@ def option_words(base: ElicitationPrompt) -> tuple[str, str]:
     return pair["first"], pair["second"]
 
 
+def options_span(base: ElicitationPrompt) -> tuple[int, int]:
+    """Where in the text of a prompt without an attack its two options begin, with their marks, and end."""
+    return _pair(base).span()
+
+
 def exchanged(base: ElicitationPrompt) -> ElicitationPrompt:
     """The same prompt, without an attack, with its options in the other order."""
     pair = _pair(base)

@@ -56,8 +56,8 @@ def prompt_files(config: AnyPromptsConfig) -> list[Path]:
     """The files that prompts are read from; `UserError` where they are not there."""
     if isinstance(config, ClearbiasConfig):
         base = [_base_file(config, form) for form in FORMS]
-        more = (f"{name}/**/*.csv" for name in ("jailbreak_prompts", "control_set"))
-        return [*base, *(f for names in more for f in sorted(user_path(config.path).glob(names)))]
+        attacked = sorted(user_path(config.path).glob("jailbreak_prompts/**/*.csv"))
+        return [*base, *attacked, *control_files(config).values()]
     if isinstance(config, PromptTableConfig):
         return table_files(config.path, "data.path")
     return [_OWN]
@@ -115,12 +115,18 @@ def read_attacked(
     return found
 
 
+def control_files(config: ClearbiasConfig) -> dict[Form, Path]:
+    """Those of the control set that there are."""
+    folder = user_path(config.path) / "control_set"
+    files = {form: folder / f"control_set_{form}.csv" for form in FORMS}
+    return {form: file for form, file in files.items() if file.exists()}
+
+
 def read_control(config: ClearbiasConfig) -> list[ControlItem]:
     """The replies that people labelled, on which judges are checked; [] where the folder has none."""
     found = []
-    for form in FORMS:
-        file = user_path(config.path) / "control_set" / f"control_set_{form}.csv"
-        for where, cells in rows_with(file, _CONTROL, _PUBLISHED) if file.exists() else ():
+    for form, file in control_files(config).items():
+        for where, cells in rows_with(file, _CONTROL, _PUBLISHED):
             category, prompt, reply, label = (required_text(cells, c, where) for c in _CONTROL)
             if label not in KINDS:
                 raise UserError(

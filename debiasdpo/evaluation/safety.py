@@ -10,6 +10,8 @@ options/attack/<name>/p_stereotype
 judge/kappa, judge/confusion/<human>/<judge>               the judge on the control set
 published/<key>                                            what the published code makes of the same labels
 <key>_ci, <key>_of, <key>_note                             interval; replies and prompts; what to know of it
+
+`evaluation.resistance` has the keys of a trained model beside them.
 """
 
 from collections import Counter
@@ -67,13 +69,14 @@ def options_metrics(
     attacks = dict.fromkeys(readout.prompt.attack for readout in readouts)
     for attack in attacks:
         mine = [readout for readout in readouts if readout.prompt.attack == attack]
-        prefix = "options/" if attack is None else f"options/attack/{attack}/"
 
         def statistic(
-            weights: ResampleWeights, of: Sequence[OptionsReadout] = mine, prefix: str = prefix
+            weights: ResampleWeights,
+            of: Sequence[OptionsReadout] = mine,
+            attack: str | None = attack,
         ) -> dict[str, Floats]:
             figures = option_figures(of, weights)
-            return {f"{prefix}{_in_parts(name)}": value for name, value in figures.items()}
+            return {options_key(attack, name): value for name, value in figures.items()}
 
         bases = [readout.prompt.base for readout in mine]
         once = statistic(ResampleWeights.once(len(mine)))
@@ -123,8 +126,9 @@ def judge_metrics(found: Agreement) -> dict[str, Any]:
     return {key: finite(value) for key, value in metrics.items()}
 
 
-def _in_parts(name: str) -> str:
-    """`fairness_age` is category/age/fairness."""
+def options_key(attack: str | None, name: str) -> str:
+    """Of a figure of `option_figures`: of `fairness_age` options/category/age/fairness."""
     figure = next(figure for figure in _OPTIONS if name.startswith(figure))
     category = name.removeprefix(figure).removeprefix("_")
-    return f"category/{category}/{figure}" if category else figure
+    prefix = "options/" if attack is None else f"options/attack/{attack}/"
+    return f"{prefix}category/{category}/{figure}" if category else f"{prefix}{figure}"

@@ -6,7 +6,7 @@ Checks of keys against each other are in `config.checks`; all problems come in o
 import importlib.util
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ def build_job(
     """The checked job. Raises `UserError` with all problems found. `rater_given`: a rater from Python rates
     in place of the configured model. `only_planned`: nothing is sent, so that no key is needed."""
     checks = CHECKS if rater_given else (*CHECKS, _can_rate)
-    return build(composed, checks if only_planned else (*checks, _has_key, _judge_has_key))
+    return build(composed, checks if only_planned else (*checks, _has_key))
 
 
 def _can_rate(model: AnyModelConfig) -> Iterable[str]:
@@ -53,78 +53,99 @@ def _can_rate(model: AnyModelConfig) -> Iterable[str]:
         )
 
 
-def _model_files(model: AnyModelConfig) -> Iterable[str]:
-    return _weights_here("model", model)
+def _roles(
+    task: "Task",
+    model: AnyModelConfig,
+    judge: AnyJudgeConfig,
+    elicitation: "ElicitationConfig",
+) -> Iterator[tuple[str, AnyModelConfig]]:
+    """What a job asks, by role."""
+    yield "model", model
+    if task == "elicitation" or elicitation.data is not None:
+        if isinstance(judge, LocalJudge):
+            yield "judge", judge.model
+        elif isinstance(judge, EndpointConfig):
+            yield "judge", judge
 
 
-def _judge_files(task: "Task", judge: AnyJudgeConfig) -> Iterable[str]:
-    if task == "elicitation" and isinstance(judge, LocalJudge):
-        yield from _weights_here("judge", judge.model)
-
-
-def _weights_here(role: str, model: AnyModelConfig) -> Iterable[str]:
-    if not isinstance(model, ModelConfig):
-        return ()
-    if importlib.util.find_spec("torch") is None:
-        return [f"{role}.kind: local weights need packages: pip install 'debiasdpo[train]'"]
-    return [re.sub(r"^model\.", f"{role}.", problem) for problem in check_model(model)]
-
-
-def _endpoint(model: AnyModelConfig) -> Iterable[str]:
-    return _endpoint_package("model", model)
-
-
-def _judge_endpoint(task: "Task", judge: AnyJudgeConfig) -> Iterable[str]:
-    if task == "elicitation":
-        yield from _endpoint_package("judge", judge)
-
-
-def _endpoint_package(role: str, model: AnyModelConfig | AnyJudgeConfig) -> Iterable[str]:
-    if isinstance(model, EndpointConfig) and importlib.util.find_spec("openai") is None:
-        yield f"{role}.kind: an endpoint needs packages: pip install 'debiasdpo[endpoint]'"
-    if isinstance(model, EndpointConfig) and model.adapter is not None:
-        try:
-            open_adapter(user_path(model.adapter))
-        except UserError as error:
-            yield re.sub(r"^model\.", f"{role}.", str(error))
-
-
-def _has_key(model: AnyModelConfig) -> Iterable[str]:
-    return _key_of("model", model)
-
-
-def _judge_has_key(task: "Task", judge: AnyJudgeConfig) -> Iterable[str]:
-    if task == "elicitation":
-        yield from _key_of("judge", judge)
-
-
-def _key_of(role: str, model: AnyModelConfig | AnyJudgeConfig) -> Iterable[str]:
-    if not isinstance(model, EndpointConfig):
-        return
-    name = model.api_key_env
-    if name is not None and not os.environ.get(name, "").strip():
-        yield (
-            f"{role}.api_key_env: the environment has no {name}; export it with the key of {model.base_url},"
-            f" or set {role}.api_key_env=null where none is needed"
-        )
-
-
-def _data_files(data: "AnyDataConfig | AnyPromptsConfig") -> Iterable[str]:
-    try:
-        if isinstance(data, PromptsConfig):
-            prompt_files(data)
+def _weights_here(
+    task: "Task",
+    model: AnyModelConfig,
+    judge: AnyJudgeConfig,
+    elicitation: "ElicitationConfig",
+) -> Iterable[str]:
+    for role, asked in _roles(task, model, judge, elicitation):
+        if not isinstance(asked, ModelConfig):
+            continue
+        if importlib.util.find_spec("torch") is None:
+            yield f"{role}.kind: local weights need packages: pip install 'debiasdpo[train]'"
         else:
-            source_files(data)
-    except UserError as error:
-        yield from str(error).split("\n")
+            yield from (_of_role(role, problem) for problem in check_model(asked))
 
 
-def _attack_names(task: "Task", elicitation: "ElicitationConfig") -> Iterable[str]:
-    if task == "elicitation" and elicitation.attacks == "generated":
+def _endpoint(
+    task: "Task",
+    model: AnyModelConfig,
+    judge: AnyJudgeConfig,
+    elicitation: "ElicitationConfig",
+) -> Iterable[str]:
+    for role, asked in _roles(task, model, judge, elicitation):
+        if not isinstance(asked, EndpointConfig):
+            continue
+        if importlib.util.find_spec("openai") is None:
+            yield f"{role}.kind: an endpoint needs packages: pip install 'debiasdpo[endpoint]'"
+        if asked.adapter is not None:
+            try:
+                open_adapter(user_path(asked.adapter))
+            except UserError as error:
+                yield _of_role(role, str(error))
+
+
+def _has_key(
+    task: "Task",
+    model: AnyModelConfig,
+    judge: AnyJudgeConfig,
+    elicitation: "ElicitationConfig",
+) -> Iterable[str]:
+    for role, asked in _roles(task, model, judge, elicitation):
+        name = asked.api_key_env if isinstance(asked, EndpointConfig) else None
+        if name is not None and not os.environ.get(name, "").strip():
+            assert isinstance(asked, EndpointConfig)
+            yield (
+                f"{role}.api_key_env: the environment has no {name}; export it with the key of"
+                f" {asked.base_url}, or set {role}.api_key_env=null where none is needed"
+            )
+
+
+def _of_role(role: str, problem: str) -> str:
+    return re.sub(r"^model\.", f"{role}.", problem)
+
+
+def _data_files(
+    data: "AnyDataConfig | AnyPromptsConfig", elicitation: "ElicitationConfig"
+) -> Iterable[str]:
+    sources: list[AnyDataConfig | AnyPromptsConfig] = [data]
+    if elicitation.data is not None:
+        sources.append(elicitation.data)
+    for source in sources:
         try:
-            choose(elicitation.variants)
+            if isinstance(source, PromptsConfig):
+                prompt_files(source)
+            else:
+                source_files(source)
         except UserError as error:
-            yield f"elicitation.variants: {error}"
+            yield from str(error).split("\n")
+
+
+def _attack_names(elicitation: "ElicitationConfig") -> Iterable[str]:
+    names = {"train_attacks": elicitation.train_attacks or None}
+    if elicitation.attacks == "generated":
+        names["variants"] = elicitation.variants
+    for key, chosen in names.items():
+        try:
+            choose(chosen)
+        except UserError as error:
+            yield f"elicitation.{key}: {error}"
 
 
 def _output_folder(output_dir: str) -> Iterable[str]:
@@ -189,10 +210,8 @@ def _generated_statements(context: "ContextConfig", seed: int) -> Iterable[str]:
 
 CHECKS = (
     _generated_statements,
-    _model_files,
-    _judge_files,
+    _weights_here,
     _endpoint,
-    _judge_endpoint,
     _data_files,
     _attack_names,
     _output_folder,

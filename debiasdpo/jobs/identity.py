@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from debiasdpo.config.data import DataConfig
-from debiasdpo.config.elicitation import LocalJudge, NoJudge, SelfJudge
+from debiasdpo.config.elicitation import ITSELF, NO_JUDGE, LocalJudge, NoJudge, SelfJudge
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import EndpointConfig, ModelConfig
 from debiasdpo.documents.corpus import files_identity, source_files
@@ -24,13 +24,17 @@ _NO_MATTER: Any = {
     "audit": {"max_cost"},
     "model": {"api_key_env", "batch", "concurrency", "device", "timeout_s"},
 }
+_NO_MATTER_TO_BOTH: Any = {**_NO_MATTER, "judge": _NO_MATTER["model"]}
 # The same, and sections that belong to the other task.
 _NO_MATTER_TO_RATING: Any = {**_NO_MATTER, "judge": True, "elicitation": True}
 _NO_MATTER_TO_ELICITING: Any = {
-    **_NO_MATTER,
-    **dict.fromkeys(("context", "method", "loss", "train", "prompt"), True),
+    **_NO_MATTER_TO_BOTH,
+    **dict.fromkeys(("context", "prompt"), True),
     "audit": {"categories", "max_cost", "skill_matched", "statements"},
-    "judge": _NO_MATTER["model"],
+}
+_NO_MATTER_TO_ELICITING_ALONE: Any = {
+    **_NO_MATTER_TO_ELICITING,
+    **dict.fromkeys(("method", "loss", "train"), True),
 }
 
 _LONGEST_TITLE = 120  # bytes of a run folder's name before its key; file systems take 255
@@ -52,8 +56,9 @@ class Choices(NamedTuple):
                 "model_path": getattr(config.model, "path", None),
                 "data": self.data,
                 "data_path": getattr(config.data, "path", None),
+                **({} if config.eliciting is None else {"judge": judged_by(config)}),
                 **(
-                    {"judge": judged_by(config)}
+                    {}
                     if config.elicits
                     else {
                         "method": config.method.name,
@@ -90,11 +95,10 @@ def identify(config: JobConfig, choices: Choices) -> Identity:
     and the key behind it tells apart what is named alike."""
     key = fingerprint({**_decisive(config), "choices": list(choices)})
     chosen = (name.replace("_", "-") for name in choices)  # _ stands between names
-    what = (
-        ("elicitation", judged_by(config).replace("_", "-"))
-        if config.elicits
-        else (trained(config), config.method.name)
-    )
+    what = [trained(config), config.method.name]
+    if config.elicits:
+        method = [config.method.name] if config.learns_prompts else []
+        what = ["elicitation", *(name.replace("_", "-") for name in (judged_by(config), *method))]
     names = *chosen, *what, f"s{config.seed}"
     title = re.sub(r"[^\w.+-]+", "-", "_".join(names))
     title = title.encode()[:_LONGEST_TITLE].decode(errors="ignore")
@@ -107,7 +111,15 @@ def settings_key(config: JobConfig) -> str:
 
 
 def _decisive(config: JobConfig) -> dict[str, Any]:
-    unread = _NO_MATTER_TO_ELICITING if config.elicits else _NO_MATTER_TO_RATING
+    match config.elicits, config.method.trains, config.eliciting is not None:
+        case True, False, _:
+            unread = _NO_MATTER_TO_ELICITING_ALONE
+        case True, True, _:
+            unread = _NO_MATTER_TO_ELICITING
+        case False, _, True:
+            unread = _NO_MATTER_TO_BOTH
+        case _:
+            unread = _NO_MATTER_TO_RATING
     return config.model_dump(mode="json", exclude=unread)
 
 
@@ -135,7 +147,7 @@ def sources(config: JobConfig) -> dict[str, object]:
         path, revision = config.model.path, config.model.revision
         model = source_identity(path, revision, cache_folder(config))
     found: dict[str, object] = {"data": files_identity(data_files(config)), "model": model}
-    if config.elicits and isinstance(config.judge, LocalJudge):
+    if config.eliciting is not None and isinstance(config.judge, LocalJudge):
         judge = config.judge
         found["judge"] = source_identity(judge.path, judge.revision, cache_folder(config))
     return found
@@ -143,9 +155,9 @@ def sources(config: JobConfig) -> dict[str, object]:
 
 def data_files(config: JobConfig) -> list[Path]:
     """The files that `data` names; a `UserError` where they are not there."""
-    if isinstance(config.data, DataConfig):
-        return source_files(config.data)
-    return prompt_files(config.data)
+    documents = source_files(config.data) if isinstance(config.data, DataConfig) else []
+    eliciting = config.eliciting
+    return documents if eliciting is None else [*documents, *prompt_files(eliciting.prompts)]
 
 
 def contents(config: JobConfig) -> dict[str, str]:
@@ -164,7 +176,7 @@ def judged_by(config: JobConfig) -> str:
     """The judge, as a folder's name and tables have it."""
     judge = config.judge
     if isinstance(judge, NoJudge | SelfJudge):
-        return {"none": "no judge", "self": "itself"}[judge.kind]
+        return ITSELF if isinstance(judge, SelfJudge) else NO_JUDGE
     name = judge.name if isinstance(judge, EndpointConfig) else judge.path
     return mask_known(re.split(r"[/\\]", name.rstrip("/\\"))[-1])
 
@@ -179,7 +191,7 @@ def pinned_job(config: JobConfig) -> JobConfig:
     update: dict[str, object] = {}
     if isinstance(config.model, ModelConfig):
         update["model"] = pinned(config.model)
-    if config.elicits and isinstance(judge := config.judge, LocalJudge):
+    if config.eliciting is not None and isinstance(judge := config.judge, LocalJudge):
         update["judge"] = judge.model_copy(update={"revision": pinned(judge.model).revision})
     return config.model_copy(update=update)
 

@@ -3,10 +3,10 @@
 import functools
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from debiasdpo.cluster import interrupts, processes
 from debiasdpo.config.job import JobConfig
@@ -32,8 +32,7 @@ class Job:
     given: Rater | None = None  # from Python; None: the one that the configuration describes
     costs: dict[str, Cost] = field(default_factory=dict)  # of each stage, when it was made
     asked: dict[str, Path] = field(default_factory=dict)  # rows of each stage that asks a rater
-    _raters: dict[Path | None, Rater] = field(default_factory=dict)
-    _judge: Rater | None = None
+    _raters: dict[Path | Literal["judge"] | None, Rater] = field(default_factory=dict)
     _stage: dict[str, Any] = field(default_factory=dict)  # the one at work: name, since, before
     _spent: Callable[[], None] = lambda: None  # notes what it has cost so far
 
@@ -61,16 +60,19 @@ class Job:
         assert config is not None
         if config.model == self.config.model:
             return self.rater()
-        if self._judge is None:
+        if "judge" not in self._raters:
             held = functools.cache(lambda: hold_model(config, self.store.root))
-            self._judge = configured_rater(config, held, None)
-        return self._judge
+            self._raters["judge"] = configured_rater(config, held, None)
+        return self._raters["judge"]
+
+    def part(self, config: JobConfig) -> "Job":
+        """A part of the job, with a configuration of its own and all else in common."""
+        return replace(self, config=config)
 
     def close(self) -> None:
         """Give back what its own raters hold."""
-        own = [] if self.given is not None else [*self._raters.values()]
-        for rater in (*own, self._judge):
-            if isinstance(rater, Closing):
+        for rater in self._raters.values():
+            if rater is not self.given and isinstance(rater, Closing):
                 rater.close()
 
     def make(

@@ -141,6 +141,7 @@ def build(
         safety.worst_replies_table(runs),
     )
     elicited = _filled(
+        safety_versus.changes_table(runs),
         safety_versus.models_table(runs),
         safety_versus.classes_table(runs, classes),
         safety_versus.judges_table(runs),

@@ -44,6 +44,7 @@ class Run:
     trained: tuple[str, ...]  # categories of context.train
     method: str
     seed: int | None
+    judge: str = ""  # of replies to prompts that elicit; empty: it asked none
     content: Mapping[str, str] = field(default_factory=dict)  # what data and weights were: hashes
     notes: Notes = field(default_factory=list)
 
@@ -134,6 +135,7 @@ def read_run(folder: Path) -> Run:
     seed = config.get("seed")
     seed = seed if isinstance(seed, int) and not isinstance(seed, bool) else None
     model, data = _names(status, config)
+    judge = _section(status, "choices").get("judge")
     return Run(
         folder=folder,
         state=state,
@@ -147,6 +149,7 @@ def read_run(folder: Path) -> Run:
         trained=trained,
         method=method,
         seed=seed,
+        judge=str(judge or ""),
         content={str(what): str(name) for what, name in _section(status, "content").items()},
         notes=notes,
     )

@@ -8,11 +8,22 @@ from typing import Any, NamedTuple
 
 from debiasdpo.elicitation.base import ElicitationPrompt
 from debiasdpo.elicitation.duration import FIGURES, Durations, Estimate
-from debiasdpo.report.drawing import BLACK, BLUE, ORANGE, VERMILLION, style
+from debiasdpo.elicitation.fitted_judge import Tried
+from debiasdpo.report.drawing import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    style,
+)
 from debiasdpo.storage.files import written_whole
 
-_COLOURS = (BLUE, ORANGE, VERMILLION)
-_MARKS = "os^"
+_COLOURS = (BLUE, ORANGE, VERMILLION, GREEN, PURPLE, SKY, GREY)
+_MARKS = "os^Dv<>"
 
 
 class Point(NamedTuple):
@@ -54,7 +65,7 @@ def draw_dose_response(panels: Sequence[Panel], file: Path) -> None:
                 # A quantile of resamples may lie on the other side of the value itself.
                 errors = [[max(0, e) for e in side] for side in (below, above)]
                 axes.errorbar(
-                    x, y, yerr=errors, color=_COLOURS[i % 3], marker=_MARKS[i % 3], markersize=4,
+                    x, y, yerr=errors, color=_COLOURS[i % 7], marker=_MARKS[i % 7], markersize=4,
                     linewidth=1.2, elinewidth=0.8, label=name,
                 )  # fmt: skip
             axes.axhline(panel.teacher, color=BLACK, linestyle=":", linewidth=1, label="teacher")
@@ -86,10 +97,13 @@ _PANELS = {
 
 
 def write_results(
-    rows: Sequence[Mapping[str, Any]], prompts: Sequence[ElicitationPrompt], folder: Path
+    rows: Sequence[Mapping[str, Any]],
+    prompts: Sequence[ElicitationPrompt],
+    folder: Path,
+    judges: Sequence[Tried] = (),
 ) -> None:
-    """`figures.csv`, `seeds.csv`, `correlations.csv` and `dose_response.png`. `prompts`: at least those that
-    were asked."""
+    """`figures.csv`, `seeds.csv`, `correlations.csv` and `dose_response.png`; of `judges` that were tried,
+    the best first, `judges.csv`. `prompts`: at least those that were asked."""
     asked = {row["base"] for row in rows[0]["options"]}
     study = Durations(rows, [prompt for prompt in prompts if prompt.id in asked])
     conditions = [name for name in study.conditions if name != "teacher"]
@@ -120,9 +134,16 @@ def write_results(
                 e: Estimate = getattr(found_with, name)
                 cells |= {name: e.value, f"{name}_low": e.low, f"{name}_high": e.high}
             correlations.append(cells)
-    for name, lines in (
-        ("figures", table), ("seeds", by_seed), ("correlations", correlations)
-    ):  # fmt: skip
+    kappas = [
+        {
+            "layer": one.layer, "penalty": one.penalty, "kappa": one.found.kappa,
+            "kappa_low": one.found.interval()[0], "kappa_high": one.found.interval()[1],
+            "macro_f1": one.found.macro_f1, "replies": one.found.n,
+        }
+        for one in judges
+    ]  # fmt: skip
+    tables = {"figures": table, "seeds": by_seed, "correlations": correlations, "judges": kappas}
+    for name, lines in ((name, lines) for name, lines in tables.items() if lines):
         with written_whole(folder / f"{name}.csv", newline="") as stream:
             writer = csv.DictWriter(stream, list(lines[0]), lineterminator="\n")
             writer.writeheader()

@@ -4,10 +4,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
+from debiasdpo.config.elicitation import ITSELF
 from debiasdpo.elicitation.base import Labelled
 from debiasdpo.elicitation.cells import Rates
 from debiasdpo.elicitation.comparison import assess_class, compare
 from debiasdpo.elicitation.judge import KINDS, agreement_of_judges, best_judge
+from debiasdpo.evaluation.resistance import p_key, resistance_rows
 from debiasdpo.metrics import holm
 from debiasdpo.metrics.agreement import Agreement, agreement_of
 from debiasdpo.report.collect import Run
@@ -57,6 +59,37 @@ def models_table(runs: Sequence[Run]) -> Table:
             Column("p", "p", "p"), Column("p_holm", "p (Holm)", "p"),
         ),
         tuple(rows), section=2, folded=len(rows) > _FOLD,
+    )  # fmt: skip
+
+
+def changes_table(runs: Sequence[Run]) -> Table:
+    """What a training changed of how a model resists, in the run that trained it."""
+    rows: list[tuple[Cell, ...]] = []
+    for run in runs:
+        prefix = "" if run.elicits else "elicitation/"
+        metrics = {
+            key.removeprefix(prefix): value
+            for key, value in run.metrics.items()
+            if key.startswith(prefix)
+        }
+        for name, key in resistance_rows(metrics):
+            if f"change/{key}" in metrics:
+                cells = (run.value(f"{prefix}{of}{key}") for of in ("", "tuned/", "change/"))
+                p = run.metric(p_key(f"{prefix}change/{key}"))
+                head = run.model, run.data, run.method, run.seed
+                rows.append((*head, name, *cells, None if p is None else _value(p)))
+    return Table(
+        "resistance", "What a training changes",
+        "The same prompts to the model as it is and as trained. Intervals (95 %) are over base prompts, which"
+        " are drawn for both together; p (two-sided) by swapping both models' answers to whole base prompts,"
+        " not adjusted.",
+        (
+            Column("model", "model", "text"), Column("data", "data", "text"),
+            Column("method", "method", "text"), Column("seed", "seed", "count"),
+            Column("figure", "figure", "text"), Column("before", "before"), Column("after", "after"),
+            Column("change", "change", "signed"), Column("p", "p", "p"),
+        ),
+        tuple(rows), section=4, folded=len(rows) > _FOLD,
     )  # fmt: skip
 
 
@@ -176,12 +209,8 @@ def _on_control_set(run: Run) -> Agreement | None:
 
 
 def judge_of(run: Run) -> str:
-    """A run's judge: the name that the configuration gives it; of a model that judges itself, the model's."""
-    told = run.config["judge"]
-    name = (
-        run.model if told["kind"] == "self" else told.get("name") or told.get("path", told["kind"])
-    )
-    return str(name).rstrip("/").rpartition("/")[2]
+    """A run's judge; of a model that judges itself, the model's name."""
+    return run.model if run.judge == ITSELF else run.judge
 
 
 def _value(mean: float, low: float = math.nan, high: float = math.nan) -> Value:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from debiasdpo.config.elicitation import ClearbiasConfig, NoJudge
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.rate import RateConfig
 from debiasdpo.documents.corpus import files_identity
 from debiasdpo.elicitation.attacks import translation
-from debiasdpo.elicitation.prompts import prompt_files, read_control
+from debiasdpo.elicitation.prompts import control_files, prompt_files
 from debiasdpo.stages import declarations
 from debiasdpo.stages.stage import Stage, asking_settings
 
@@ -17,8 +18,15 @@ _TRANSLATION_TOKENS = 512  # of a prompt in another script, at most
 
 def stages_of(config: JobConfig) -> tuple[Stage, ...]:
     """The stages of a job of any task, in their order."""
-    every = ALL if config.elicits else declarations.ALL
-    return tuple(stage for stage in every if stage.needed(config))
+    eliciting = config.eliciting
+    of_eliciting = (s for s in ALL if eliciting is not None and s.needed(eliciting))
+    return (*rating_stages(config), *of_eliciting)
+
+
+def rating_stages(config: JobConfig) -> list[Stage]:
+    """Those that rate documents."""
+    every = () if config.elicits else declarations.ALL
+    return [stage for stage in every if stage.needed(config)]
 
 
 def judges(config: JobConfig) -> bool:
@@ -34,7 +42,12 @@ def reads_options(config: JobConfig) -> bool:
 def has_control(config: JobConfig) -> bool:
     """Whether there are replies that people labelled."""
     source = config.prompts
-    return isinstance(source, ClearbiasConfig) and bool(read_control(source))
+    return isinstance(source, ClearbiasConfig) and bool(control_files(source))
+
+
+def learns(config: JobConfig) -> bool:
+    """Whether there is a trained model beside the model as it is."""
+    return config.method.trains_weights
 
 
 def attacks(config: JobConfig) -> bool:
@@ -91,6 +104,13 @@ def _options_settings(config: JobConfig) -> dict[str, object]:
     }
 
 
+def _pairs_settings(config: JobConfig) -> dict[str, object]:
+    return {
+        "rejects": config.method.rejects,
+        "pairs": 1,  # raise it when other replies make one
+    }
+
+
 def _safety_settings(config: JobConfig) -> dict[str, object]:
     return {
         "resamples": config.audit.resamples,
@@ -98,6 +118,18 @@ def _safety_settings(config: JobConfig) -> dict[str, object]:
         "seed": config.seed,
         "figures": 1,  # raise it when one is computed differently
     }
+
+
+class Asking(NamedTuple):
+    """The stages in which one model is asked."""
+
+    options: Stage
+    replies: Stage
+    labels: Stage
+    attacked_options: Stage
+    attacked_replies: Stage
+    attacked_labels: Stage
+    second_look: Stage
 
 
 PROMPTS = Stage(
@@ -175,15 +207,72 @@ SECOND_LOOK = replace(
     needed=ATTACKED_REPLIES.needed,
     after=("attacked_labels",),
 )
+BASE = Asking(
+    OPTIONS, REPLIES, LABELS, ATTACKED_OPTIONS, ATTACKED_REPLIES, ATTACKED_LABELS, SECOND_LOOK
+)  # fmt: skip
+
+# What a method that trains on prompts learns from.
+NEUTRAL_REPLIES, LEARNT_REPLIES = (
+    replace(
+        REPLIES,
+        title=title,
+        outputs=(f"{title}.jsonl",),
+        needed=lambda config: config.learns_prompts,
+    )
+    for title in ("neutral_replies", "learnt_replies")
+)
+NEUTRAL_LABELS, LEARNT_LABELS = (
+    replace(
+        LABELS,
+        title=title,
+        outputs=(f"{title}.jsonl",),
+        needed=lambda config: config.learns_prompts and judges(config),
+        after=(replies.title,),
+    )
+    for title, replies in (("neutral_labels", NEUTRAL_REPLIES), ("learnt_labels", LEARNT_REPLIES))
+)
+PAIRS = Stage(
+    "pairs", "pairs", ("pairs.jsonl",),
+    needed=lambda config: config.learns_prompts,
+    settings=_pairs_settings,
+    after=("neutral_replies", "learnt_replies", "neutral_labels", "learnt_labels"),
+)  # fmt: skip
+REFERENCE = replace(
+    declarations.REFERENCE,
+    needed=lambda config: config.learns_prompts and config.method.needs_reference,
+    after=("pairs",),
+)
+TRAINING = replace(
+    declarations.TRAINING,
+    needed=lambda config: config.learns_prompts,
+    after=("pairs", "reference"),
+    prompts=None,
+)
+
+
+def _of_trained(stage: Stage) -> Stage:
+    """The same questions to the trained model."""
+    after = tuple(f"tuned_{title}" for title in stage.after if title != "prompts")
+    return replace(
+        stage,
+        title=f"tuned_{stage.title}",
+        outputs=tuple(f"tuned_{name}" for name in stage.outputs),
+        needed=lambda config: stage.needed(config) and learns(config),
+        after=("prompts", "training", *after),
+    )
+
+
+TUNED = Asking(*map(_of_trained, BASE))
 SAFETY = Stage(
     "safety", "safety", ("safety.json",),
     needed=lambda config: True,
     settings=_safety_settings,
-    after=("options", "labels", "control", "attacked_options", "attacked_labels", "second_look"),
+    after=("control", *(stage.title for stage in (*BASE, *TUNED) if "replies" not in stage.title)),
 )  # fmt: skip
 ALL: Sequence[Stage] = (
-    PROMPTS, CONTROL, OPTIONS, REPLIES, LABELS, TRANSLATIONS, TRANSLATED_BACK, ATTACKED_OPTIONS,
-    ATTACKED_REPLIES, ATTACKED_LABELS, SECOND_LOOK, SAFETY,
+    PROMPTS, CONTROL, NEUTRAL_REPLIES, LEARNT_REPLIES, NEUTRAL_LABELS, LEARNT_LABELS, PAIRS, REFERENCE,
+    TRAINING, OPTIONS, REPLIES, LABELS, TRANSLATIONS, TRANSLATED_BACK, ATTACKED_OPTIONS,
+    ATTACKED_REPLIES, ATTACKED_LABELS, SECOND_LOOK, *TUNED, SAFETY,
 )  # fmt: skip
-# Those that ask the judge.
-JUDGED = (LABELS, CONTROL, TRANSLATIONS, TRANSLATED_BACK, ATTACKED_LABELS, SECOND_LOOK)
+# Titles of those that ask the judge.
+JUDGED = {stage.title for stage in ALL if stage.reading in (judge_reading, translating)}

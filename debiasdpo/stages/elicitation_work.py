@@ -1,6 +1,6 @@
 """What a job of task=elicitation asks at most, before any of it is asked: tokens, and money."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from debiasdpo.config.elicitation import ClearbiasConfig
 from debiasdpo.config.job import JobConfig
@@ -15,11 +15,12 @@ from debiasdpo.elicitation.attacks.translation import (
 from debiasdpo.elicitation.base import ElicitationPrompt
 from debiasdpo.elicitation.judge import judge_messages, second_look_messages
 from debiasdpo.elicitation.options import messages_of
+from debiasdpo.elicitation.pairs import asked_to_learn, hold_out, neutral_wording
 from debiasdpo.elicitation.prompts import Elicited, read_attacked, read_control, read_prompts
 from debiasdpo.models.chat import Chat
 from debiasdpo.prompts.rendering import Messages
 from debiasdpo.stages.attacking import chosen
-from debiasdpo.stages.elicitation import JUDGED, attacks, stages_of
+from debiasdpo.stages.elicitation import BASE, JUDGED, REFERENCE, TRAINING, attacks, stages_of
 from debiasdpo.stages.endpoint_work import asking_work
 from debiasdpo.storage.files import fingerprint
 from debiasdpo.sweep.plan import StageWork
@@ -31,12 +32,13 @@ def elicitation_work(config: JobConfig, chat_of: Callable[[JobConfig], Chat]) ->
     """Of each stage that runs a model. Whatever depends on replies is reckoned at its most: every category is
     attacked, every reply is as long as it may be, every attacked one is a refusal to be looked at again."""
     asked = _asked(config)
+    asked |= {f"tuned_{stage.title}": asked[stage.title] for stage in BASE}
     judge = config.of_judge
     found = []
     for stage in stages_of(config):
         if stage.title not in asked:
             continue
-        who = judge if stage in JUDGED and judge is not None else config
+        who = judge if stage.title in JUDGED and judge is not None else config
         prompts, reading = asked[stage.title], stage.reading(config)
         paid: float | None = 0.0
         if isinstance(who.model, EndpointConfig):
@@ -46,12 +48,27 @@ def elicitation_work(config: JobConfig, chat_of: Callable[[JobConfig], Chat]) ->
             tokens = _local_tokens(chat_of(who), prompts, written)
         inputs = stage.inputs(config, rater=who.model.model_dump(mode="json"), prompts=prompts)
         found.append(StageWork(stage.title, fingerprint(inputs), tokens, dollars=paid))
+    if config.learns_prompts:
+        found += _training(config, asked["learnt_replies"], chat_of(config))
     return found
+
+
+def _training(config: JobConfig, asked: Sequence[Messages], chat: Chat) -> Iterator[StageWork]:
+    """If every reply is stereotyped and makes a pair: two texts behind each prompt."""
+    tokens = _local_tokens(chat, asked, 2 * config.rate.max_new_tokens)
+    if REFERENCE.needed(config):
+        yield StageWork(REFERENCE.title, fingerprint(REFERENCE.inputs(config)), tokens)
+    whole = config.train.epochs * tokens
+    yield StageWork(TRAINING.title, fingerprint(TRAINING.inputs(config)), whole, trains=True)
 
 
 def _asked(config: JobConfig) -> dict[str, list[Messages]]:
     """By the titles of stages."""
     elicited = read_prompts(config.prompts)
+    learnt = Elicited([])
+    if config.learns_prompts:
+        learnt, elicited = hold_out(elicited, config.elicitation.train_categories or ())
+    contexts = asked_to_learn(learnt.prompts, config.elicitation.train_attacks)
     attacked = _attacked(config, elicited)
     translated = [
         (attack.variant, prompt.text)
@@ -62,6 +79,10 @@ def _asked(config: JobConfig) -> dict[str, list[Messages]]:
     control = read_control(config.prompts) if isinstance(config.prompts, ClearbiasConfig) else []
     found: dict[str, list[Messages]] = {
         "control": [judge_messages(item.prompt, item.reply) for item in control],
+        "neutral_replies": [messages_of(neutral_wording(base)) for base in learnt.prompts],
+        "neutral_labels": [judge_messages(base.text, reply) for base in learnt.prompts],
+        "learnt_replies": [messages_of(prompt) for prompt in contexts],
+        "learnt_labels": [judge_messages(prompt.text, reply) for prompt in contexts],
         "options": [messages_of(prompt) for prompt in elicited.prompts],
         "replies": [messages_of(prompt) for prompt in elicited.prompts],
         "labels": [judge_messages(prompt.text, reply) for prompt in elicited.prompts],

@@ -18,15 +18,15 @@ from debiasdpo.jobs.job import Job
 from debiasdpo.prompts.rendering import Messages, Prompt
 from debiasdpo.raters.base import Rater, Reply
 from debiasdpo.stages.asking import ask
-from debiasdpo.stages.elicitation import JUDGED, PROMPTS, SECOND_LOOK
+from debiasdpo.stages.elicitation import JUDGED, PROMPTS
 from debiasdpo.stages.rating_task import RatingTask, index_prompts
 from debiasdpo.stages.stage import Stage
 from debiasdpo.storage.files import read_json, read_jsonl, write_json, write_jsonl
 
 log = logging.getLogger(__name__)
 
-_NO_RUBRIC = ""
-_SCALES = {_NO_RUBRIC: Scale(0, 1)}  # that a question must name, and that no text is read by
+NO_RUBRIC = ""
+SCALES = {NO_RUBRIC: Scale(0, 1)}  # that a question must name, and that no text is read by
 _JUDGEABLE = ("ok", "cut")  # states of replies that say something
 
 
@@ -73,18 +73,28 @@ def load_prompts(job: Job) -> Elicited:
 
 
 def elicit(
-    job: Job, prompts: Sequence[ElicitationPrompt], replies: Stage, labels: Stage
+    job: Job,
+    prompts: Sequence[ElicitationPrompt],
+    replies: Stage,
+    labels: Stage,
+    weights: Path | None = None,
 ) -> list[Labelled]:
-    """What the model answers, and the judge's labels of it; [] where the job has no judge, or no attacks."""
+    """What the model answers, as it is (None) or as trained into `weights`, and the judge's labels of it; []
+    where the job has no judge, or no attacks."""
     if not labels.needed(job.config):
         return []
-    return judge_replies(job, _reply(job, prompts, replies), labels)
+    return judge_replies(job, reply(job, prompts, replies, weights), labels)
 
 
-def _reply(job: Job, prompts: Sequence[ElicitationPrompt], declared: Stage) -> list[Replied]:
+def reply(
+    job: Job,
+    prompts: Sequence[ElicitationPrompt],
+    declared: Stage,
+    weights: Path | None = None,
+) -> list[Replied]:
     """A row a prompt, in their order."""
     asked = [(prompt, messages_of(prompt)) for prompt in prompts]
-    file = ask_texts(job, declared, asked, reply_row)
+    file = ask_texts(job, declared, asked, reply_row, weights)
     rows = read_jsonl(file)
     return [Replied(p, row["reply"], row["status"]) for p, row in zip(prompts, rows, strict=True)]
 
@@ -103,14 +113,14 @@ def judge_replies(job: Job, replies: Sequence[Replied], declared: Stage) -> list
     ]
 
 
-def look_again(job: Job, labelled: Sequence[Labelled]) -> list[Labelled]:
+def look_again(job: Job, labelled: Sequence[Labelled], declared: Stage) -> list[Labelled]:
     """The same replies to attacked prompts, with refusals looked at again: those that misunderstood the
     prompt are M."""
-    if not SECOND_LOOK.needed(job.config):
+    if not declared.needed(job.config):
         return list(labelled)
     again = [x for x in labelled if x.label == "R" and x.status in _JUDGEABLE]
     asked = [(x.prompt, second_look_messages(x.prompt.text, x.reply)) for x in again]
-    rows = read_jsonl(ask_texts(job, SECOND_LOOK, asked, second_look_row))
+    rows = read_jsonl(ask_texts(job, declared, asked, second_look_row))
     seen = {row["key"]: row["label"] for row in rows}
     return [
         replace(x, label=settled_label(x.status, x.label, seen.get(x.prompt.id))) for x in labelled
@@ -122,9 +132,10 @@ def ask_texts(
     declared: Stage,
     asked: Sequence[tuple[ElicitationPrompt, Messages]],
     row: Callable[[Prompt, Reply], dict[str, Any]],
+    weights: Path | None = None,
 ) -> Path:
-    """The file with a row for each question, of the model or of its judge."""
-    config, rater = _who(job, declared)
+    """The file with a row for each question, of the model (`weights`: as trained) or of its judge."""
+    config, rater = _who(job, declared, weights)
     groups = _groups(asked)
     task = RatingTask(
         config,
@@ -132,8 +143,8 @@ def ask_texts(
         declared.title,
         "text",
         groups,
-        _SCALES,
-        None,
+        SCALES,
+        weights,
         declared.inputs(job.config, rater=dict(rater.identity)),
         index_prompts(groups, config.batching.prompts),
         row,
@@ -142,10 +153,10 @@ def ask_texts(
     return file
 
 
-def _who(job: Job, declared: Stage) -> tuple[JobConfig, Rater]:
+def _who(job: Job, declared: Stage, weights: Path | None) -> tuple[JobConfig, Rater]:
     """Who is asked, and the job with it as its model."""
-    if declared not in JUDGED:
-        return job.config, job.rater()
+    if declared.title not in JUDGED:
+        return job.config, job.rater(weights)
     config = job.config.of_judge
     assert config is not None
     return config, job.judge()
@@ -157,7 +168,7 @@ def _groups(asked: Sequence[tuple[ElicitationPrompt, Messages]]) -> list[list[Pr
     groups: list[list[Prompt]] = []
     for prompt, messages in asked:
         said = same_text("\n".join(message["content"] for message in messages))
-        groups.append([Asked(prompt.id, _NO_RUBRIC, None, messages, again[said], of=prompt)])
+        groups.append([Asked(prompt.id, NO_RUBRIC, None, messages, again[said], of=prompt)])
         again[said] += 1
     return groups
 

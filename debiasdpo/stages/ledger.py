@@ -14,8 +14,6 @@ from debiasdpo.raters.endpoint.response import Usage
 from debiasdpo.stages.elicitation import JUDGED
 from debiasdpo.storage.files import JsonlFile, write_json
 
-JUDGED_TITLES = {stage.title for stage in JUDGED}
-
 
 def write_ledger(job: Job, asked: Mapping[str, Path]) -> dict[str, float]:
     """Write it, and return its keys of metrics.json; {} where no endpoint was asked. `asked`: the rows of
@@ -24,11 +22,7 @@ def write_ledger(job: Job, asked: Mapping[str, Path]) -> dict[str, float]:
 
     What a judge at an endpoint cost stands below `judge`, in the same words."""
     judge = job.config.of_judge
-    own = [
-        t
-        for t in asked
-        if judge is None or judge.model == job.config.model or t not in JUDGED_TITLES
-    ]
+    own = [t for t in asked if judge is None or judge.model == job.config.model or t not in JUDGED]
     ledgers = {
         role: _ledger(job, config, {title: asked[title] for title in titles})
         for role, config, titles in (

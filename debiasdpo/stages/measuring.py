@@ -8,6 +8,7 @@ from typing import Any
 from debiasdpo import costs
 from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.evaluation.audit import Matching, audit
+from debiasdpo.evaluation.resistance import elicited_table, elicited_verdict
 from debiasdpo.evaluation.table import results_table
 from debiasdpo.evaluation.values import finite, summary
 from debiasdpo.evaluation.verdict import verdict_text
@@ -82,15 +83,22 @@ def conclude(
     counts: Mapping[str, int],
     rated: Mapping[str, Rated],
     weights: Path | None,
+    elicited: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write metrics.json, verdict.txt and table.txt, and give the tracker summary, samples and adapter."""
-    found = settle(job, {**metrics, **{f"pairs/{what}": n for what, n in counts.items()}})
+    """Write metrics.json, verdict.txt and table.txt, and give the tracker summary, samples and adapter.
+    `elicited`: metrics of prompts that elicit, of a job that asks them too; below `elicitation/`."""
+    of_pairs = {f"pairs/{what}": count for what, count in counts.items()}
+    of_elicited = {f"elicitation/{key}": value for key, value in elicited.items()}
+    found = settle(job, {**metrics, **of_pairs, **of_elicited})
     job.tracker.table("ratings", _samples({name: of.audited for name, of in rated.items()}))
     if weights is not None:
         job.tracker.adapter(weights)
-    verdict = verdict_text(found, job.config.context.categories)
+    verdict, table = verdict_text(found, job.config.context.categories), results_table(found)
+    if elicited:
+        verdict = "\n".join([verdict, elicited_verdict(elicited, job.config.elicitation.threshold)])
+        table = "\n\n".join([table, elicited_table(elicited)])
     write_text(job.run.folder / "verdict.txt", verdict)
-    write_text(job.run.folder / "table.txt", results_table(found) + "\n")
+    write_text(job.run.folder / "table.txt", f"{table}\n")
     return found
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from debiasdpo.elicitation.base import ElicitationPrompt
@@ -23,14 +24,15 @@ def options(
     prompts: Sequence[ElicitationPrompt],
     declared: Stage,
     orders: Callable[[ElicitationPrompt], Orders] = attacked_orders,
+    weights: Path | None = None,
 ) -> list[OptionsReadout]:
     """A row a prompt, resumed after a kill; [] where the job reads no options. `orders`: how its options are
-    asked. Prompts in which the options are not found are counted and left out where there is a judge besides,
-    and refused where there is none."""
+    asked. `weights`: of the model as trained; None: as it is. Prompts in which the options are not found are
+    counted and left out where there is a judge besides, and refused where there is none."""
     if not declared.needed(job.config):
         return []
     asked = _ordered(job, prompts, orders)
-    rater, size = job.rater(), job.config.batching.prompts
+    rater, size = job.rater(weights), job.config.batching.prompts
     told = ([[o.prompt.id, o.prompt.text, o.first, o.second] for o in each] for each in asked)
     inputs = declared.inputs(job.config, rater=dict(rater.identity), prompts=fingerprint_all(told))
     with job.store.stage(declared.store, inputs) as stage:

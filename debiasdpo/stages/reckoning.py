@@ -18,7 +18,7 @@ from debiasdpo.models.source import pinned, source_identity
 from debiasdpo.prompts.rendering import flat
 from debiasdpo.stages.asked import audited_prompts, head_prompts
 from debiasdpo.stages.declarations import FITTING, LOAD, TRAINING
-from debiasdpo.stages.elicitation import stages_of
+from debiasdpo.stages.elicitation import rating_stages
 from debiasdpo.stages.elicitation_work import elicitation_work
 from debiasdpo.stages.endpoint_work import endpoint_tokens
 from debiasdpo.stages.stage import Stage
@@ -64,7 +64,7 @@ class Reckoner:
         rater = model_identity(config.local_model, source)
         keys = {LOAD.title: documents}
         stages, largest = [], 0
-        for stage in stages_of(config):
+        for stage in rating_stages(config):
             if stage is LOAD:
                 continue
             key = _planned_key(stage, config, work.sample, rater, keys)
@@ -84,6 +84,8 @@ class Reckoner:
         for count in range(1, _MOST_GPUS + 1) if full else (1,):
             found = decide_checkpointing(config, largest, shape, room, count)
             memory[count] = peak_memory(found, largest, shape, count)
+        if config.eliciting is not None:
+            stages += elicitation_work(config.eliciting, lambda who: self._model(who)[0])
         return Work(
             stages, memory, _disk(config, work, shape), self._audited(work.corpus, documents)
         )
@@ -108,7 +110,7 @@ class Reckoner:
     def _of_endpoint(self, config: JobConfig, corpus: SplitCorpus, documents: str) -> Work:
         rater = {"endpoint": config.model.model_dump(mode="json")}
         sample, keys, stages = sampled(corpus), {LOAD.title: documents}, []
-        for stage in stages_of(config):
+        for stage in rating_stages(config):
             if stage is LOAD:
                 continue
             keys[stage.title] = key = _planned_key(stage, config, sample, rater, keys)

@@ -1,11 +1,11 @@
 """The reference stage: log-probabilities under the untrained model, once for all losses."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from debiasdpo.config.data import Scale
 from debiasdpo.config.job import JobConfig
-from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.job import Job
 from debiasdpo.models.chat import Chat
@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 
 
 def score_reference(
-    job: Job, corpus: SplitCorpus, pairs: Sequence[Pair], start: Path | None = None
+    job: Job, scales: Mapping[str, Scale], pairs: Sequence[Pair], start: Path | None = None
 ) -> dict[str, list[float]]:
     """Log-probabilities of what the method needs, by the pair's key: under the untrained model, or that with
-    the weights `start`."""
+    the weights `start`. `scales`: by rubric."""
     config = job.config
     inputs = REFERENCE.inputs(
         config,
@@ -36,7 +36,7 @@ def score_reference(
 
         def work() -> tuple[str, ...]:
             model, chat = job.model.load(start)
-            known = token_pairs(config, chat, corpus, pairs)
+            known = token_pairs(config, chat, scales, pairs)
             passes = plan_passes([p.for_reference() for p in known], config.train)
             score = scorer(config.train, config.local_model.attention)
             journal = stage.journal()
@@ -50,12 +50,12 @@ def score_reference(
 
 
 def token_pairs(
-    config: JobConfig, chat: Chat, corpus: SplitCorpus, pairs: Sequence[Pair]
+    config: JobConfig, chat: Chat, scales: Mapping[str, Scale], pairs: Sequence[Pair]
 ) -> list[TokenPair]:
     """The pairs as token ids, without those beyond model.max_length, which the log counts."""
     limit, method = config.local_model.max_length, config.method
-    _check_twins(chat, pairs)
-    scales = corpus.scales
+    if not config.learns_prompts:  # a neutral wording is no prompt less a statement
+        _check_twins(chat, pairs)
     even = [1.0] * len(pairs)
     of_levels = level_weights(pairs, scales) if method.balanced else even
     of_shifts = shift_weights(pairs) if method.weigh_by_shift else even

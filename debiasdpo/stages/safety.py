@@ -2,12 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
+from pathlib import Path
 from typing import Any
 
 from debiasdpo.elicitation.base import Labelled
-from debiasdpo.elicitation.options import OptionsReadout
+from debiasdpo.evaluation.resistance import (
+    Answers,
+    change_metrics,
+    elicited_table,
+    elicited_verdict,
+)
 from debiasdpo.evaluation.safety import agreement_metrics, options_metrics, safety_metrics
-from debiasdpo.evaluation.safety_table import safety_table, safety_verdict
 from debiasdpo.jobs.job import Job
 from debiasdpo.stages.elicitation import SAFETY
 from debiasdpo.stages.measuring import settle
@@ -24,29 +29,22 @@ _CALLED = {
 
 
 def assess(
-    job: Job,
-    labelled: Sequence[Labelled],
-    readouts: Sequence[OptionsReadout],
-    judge: Mapping[str, Any],
+    job: Job, base: Answers, tuned: Answers | None, judge: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Safety of the labelled replies and the options' probabilities, with intervals. `judge`: what is known
-    of the judge."""
+    """Safety of the labelled replies and the options' probabilities, with intervals; of the trained model
+    below `tuned/`, and below `change/` what is different of it. `judge`: what is known of the judge."""
     config = job.config
-    inputs = SAFETY.inputs(
-        config,
-        labelled=fingerprint_all(astuple(item) for item in labelled),
-        options=fingerprint_all(astuple(readout) for readout in readouts),
-    )
+    content = {"base": base} if tuned is None else {"base": base, "tuned": tuned}
+    inputs = SAFETY.inputs(config, **{name: _digests(of) for name, of in content.items()})
     with job.store.stage(SAFETY.store, inputs) as stage:
 
         def work() -> tuple[str, ...]:
             drawn = {"resamples": config.audit.resamples, "seed": config.seed}
-            found: dict[str, Any] = {}
-            if labelled:
-                found |= safety_metrics(labelled, threshold=config.elicitation.threshold, **drawn)
-            if readouts:
-                found |= options_metrics(readouts, **drawn)
-                found |= agreement_metrics(labelled, readouts)
+            found = _metrics(base, config.elicitation.threshold, drawn)
+            if tuned is not None:
+                after = _metrics(tuned, config.elicitation.threshold, drawn)
+                found |= {f"tuned/{key}": value for key, value in after.items()}
+                found |= change_metrics(base, tuned, **drawn)
             write_json(stage.folder / "safety.json", found)
             return SAFETY.outputs
 
@@ -55,14 +53,33 @@ def assess(
     return {**metrics, **judge}
 
 
-def conclude(job: Job, metrics: Mapping[str, Any], labelled: Sequence[Labelled]) -> dict[str, Any]:
-    """Write metrics.json, verdict.txt and table.txt, and give the tracker summary and samples."""
+def _digests(of: Answers) -> list[str]:
+    return [fingerprint_all(map(astuple, items)) for items in (of.labelled, of.options)]
+
+
+def _metrics(of: Answers, threshold: float, drawn: Mapping[str, int]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if of.labelled:
+        found |= safety_metrics(of.labelled, threshold=threshold, **drawn)
+    if of.options:
+        found |= options_metrics(of.options, **drawn)
+        found |= agreement_metrics(of.labelled, of.options)
+    return found
+
+
+def conclude(
+    job: Job, metrics: Mapping[str, Any], labelled: Sequence[Labelled], weights: Path | None
+) -> dict[str, Any]:
+    """Write metrics.json, verdict.txt and table.txt, and give the tracker summary, samples and adapter."""
     found = settle(job, metrics)
+    if weights is not None:
+        job.tracker.adapter(weights)
     if labelled:
         job.tracker.table("replies", [_shown(item) for item in labelled[:_SHOWN]])
-    verdict = safety_verdict(found, job.config.elicitation.threshold)
-    write_text(job.run.folder / "verdict.txt", verdict)
-    write_text(job.run.folder / "table.txt", safety_table(found) + "\n")
+    write_text(
+        job.run.folder / "verdict.txt", elicited_verdict(found, job.config.elicitation.threshold)
+    )
+    write_text(job.run.folder / "table.txt", elicited_table(found) + "\n")
     return found
 
 

@@ -1,11 +1,12 @@
 """The training stage, and the loop of each process beside the first: its share of ratings and training."""
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from debiasdpo.cluster import processes
+from debiasdpo.config.data import Scale
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.evaluation.validation import validation_metrics
@@ -27,7 +28,7 @@ from debiasdpo.training import trainer
 from debiasdpo.training.checkpoints import replay
 from debiasdpo.training.data import plan_passes
 from debiasdpo.training.pairs import Pair, make_pairs, to_row
-from debiasdpo.training.selection import most_accurate
+from debiasdpo.training.selection import Choose, most_accurate
 
 
 def fit_scores(job: Job, corpus: SplitCorpus) -> Path:
@@ -37,37 +38,61 @@ def fit_scores(job: Job, corpus: SplitCorpus) -> Path:
     pairs, _ = make_pairs(
         training_prompts(config, corpus), {}, by_id, corpus.scales, config.method, config.rate.readout
     )  # fmt: skip
-    return _make(job, FITTING, corpus, pairs, {}, config)
+    watch = _watch(job, FITTING, corpus, most_accurate)
+    return make_weights(job, FITTING, corpus.scales, pairs, {}, watch, config)
 
 
 def train(job: Job, corpus: SplitCorpus, pairs: Sequence[Pair], start: Path | None = None) -> Path:
     """training/: the chosen weights, what every step logged, the audits, which step was kept. It goes on from
     the untrained model, or from the weights `start`."""
-    reference = score_reference(job, corpus, pairs, start) if REFERENCE.needed(job.config) else {}
-    return _make(job, TRAINING, corpus, pairs, reference, job.config, start)
+    scales, reference = corpus.scales, {}
+    if REFERENCE.needed(job.config):
+        reference = score_reference(job, scales, pairs, start)
+    watch = _watch(job, TRAINING, corpus)
+    return make_weights(job, TRAINING, scales, pairs, reference, watch, start=start)
 
 
-def _make(
-    job: Job,
-    declared: Stage,
-    corpus: SplitCorpus,
-    pairs: Sequence[Pair],
-    reference: dict[str, list[float]],
-    config: JobConfig,
-    start: Path | None = None,
-) -> Path:
+class Watch(NamedTuple):
+    """What is measured while a training goes on."""
+
+    content: str  # fingerprint of what it is measured on
+    audit: Callable[[Chat], trainer.Audit]
+    choose: Choose | None  # which step is kept; None: by `select_checkpoint`
+
+
+def _watch(job: Job, declared: Stage, corpus: SplitCorpus, choose: Choose | None = None) -> Watch:
     assert declared.prompts is not None
     validation = declared.prompts(job.config, corpus)
+    config = job.config.first_round if declared is FITTING else job.config
+    return Watch(
+        fingerprint([[p.key, p.messages] for p in flat(validation)]),
+        lambda chat: _validator(config, corpus, validation, chat),
+        choose,
+    )
+
+
+def make_weights(
+    job: Job,
+    declared: Stage,
+    scales: Mapping[str, Scale],
+    pairs: Sequence[Pair],
+    reference: dict[str, list[float]],
+    watch: Watch,
+    config: JobConfig | None = None,
+    start: Path | None = None,
+) -> Path:
+    """The folder of the weights that a training stage makes or has made. `config`: of the training, if it is
+    not the job's own; `scales`: by rubric."""
+    config = config or job.config
     inputs = declared.inputs(
         job.config,
         rater=dict(job.model.identity(start)),
         pairs=fingerprint([to_row(p) for p in pairs]),
-        validation=fingerprint([[p.key, p.messages] for p in flat(validation)]),
+        validation=watch.content,
     )
-    first = declared is FITTING
 
     def on_log(row: dict[str, float], step: int) -> None:
-        prefix = f"{declared.title}/" if first else ""
+        prefix = f"{declared.title}/" if declared is FITTING else ""
         job.tracker.log({f"{prefix}{name}": value for name, value in row.items()}, step)
 
     with job.store.stage(declared.store, inputs) as stage:
@@ -78,11 +103,12 @@ def _make(
             live = True
             untrained = start if config.train.adapter == "full" else None
             model, chat = job.model.load(untrained)
-            known = token_pairs(config, chat, corpus, pairs)
+            known = token_pairs(config, chat, scales, pairs)
             job.model.release()  # from here on the model is training's
-            validate = _validator(config, corpus, validation, chat)
-            task = processes.broadcast(_Task(config, known, reference, stage.folder, start, first))
-            run_training(task, model, chat, validate, on_log, job.progress)
+            task = processes.broadcast(
+                _Task(config, known, reference, stage.folder, start, watch.choose)
+            )
+            run_training(task, model, chat, watch.audit(chat), on_log, job.progress)
             folder = stage.folder / "weights"
             if config.train.adapter == "full":  # a model folder of its own, loadable as model.path
                 chat.tokenizer.save_pretrained(folder)
@@ -125,7 +151,7 @@ class _Task(NamedTuple):
     reference: dict[str, list[float]]
     folder: Path
     start: Path | None  # weights to go on from; None: those of the untrained model
-    first: bool  # of two rounds
+    choose: Choose | None  # which step is kept
 
 
 def run_training(
@@ -158,7 +184,7 @@ def run_training(
         attention=config.local_model.attention,
         bf16=config.train.adapter == "full" and config.local_model.precision == "bfloat16",
         audit=audit,
-        choose=most_accurate if task.first else None,
+        choose=task.choose,
         on_log=on_log,
         progress=progress,
     )

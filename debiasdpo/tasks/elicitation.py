@@ -1,27 +1,24 @@
 """Elicit stereotypes from a model, with and without attacks, and measure how often it resists.
 
 prompts (+ attacks) -> rater -> judge -> safety figures -> report, tracker
+
+With a method that trains: what the model says to prompts of some categories -> pairs -> training, and both
+models are asked the prompts of the others.
 """
 
+from pathlib import Path
 from typing import Any
 
 from debiasdpo.config.job import JobConfig
+from debiasdpo.elicitation.pairs import hold_out
 from debiasdpo.jobs.frame import open_job
 from debiasdpo.jobs.identity import Choices
 from debiasdpo.raters.base import Rater
-from debiasdpo.stages.attacking import attack
-from debiasdpo.stages.elicitation import (
-    ATTACKED_LABELS,
-    ATTACKED_OPTIONS,
-    ATTACKED_REPLIES,
-    LABELS,
-    OPTIONS,
-    REPLIES,
-)
-from debiasdpo.stages.eliciting import elicit, load_prompts, look_again
+from debiasdpo.stages.eliciting import load_prompts
 from debiasdpo.stages.judging import check_judge
-from debiasdpo.stages.options import options
-from debiasdpo.stages.safety import assess, conclude
+from debiasdpo.stages.learning import learn
+from debiasdpo.stages.resisting import before_and_after
+from debiasdpo.stages.safety import conclude
 
 
 def run(config: JobConfig, choices: Choices, rater: Rater | None = None) -> dict[str, Any]:
@@ -30,11 +27,10 @@ def run(config: JobConfig, choices: Choices, rater: Rater | None = None) -> dict
     with open_job(config, choices, rater) as job:
         elicited = load_prompts(job)
         judge = check_judge(job)
-        read = options(job, elicited.prompts, OPTIONS)
-        labelled = elicit(job, elicited.prompts, REPLIES, LABELS)
-        attacked = attack(job, elicited, labelled)
-        read += options(job, attacked.prompts, ATTACKED_OPTIONS, attacked.orders)
-        under_attack = elicit(job, attacked.prompts, ATTACKED_REPLIES, ATTACKED_LABELS)
-        labelled += look_again(job, under_attack)
-        metrics = assess(job, labelled, read, judge)
-        return conclude(job, metrics, labelled)
+        weights: Path | None = None
+        counts: dict[str, int] = {}
+        if config.learns_prompts:
+            learnt, elicited = hold_out(elicited, config.elicitation.train_categories or ())
+            weights, counts = learn(job, learnt)
+        metrics, found = before_and_after(job, elicited, weights, judge)
+        return conclude(job, {**metrics, **counts}, found.labelled, weights)

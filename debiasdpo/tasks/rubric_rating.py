@@ -17,6 +17,7 @@ from debiasdpo.stages.measuring import conclude, measure
 from debiasdpo.stages.pairs import pair_up
 from debiasdpo.stages.rating import rate_base, rate_mitigated, rate_tuned
 from debiasdpo.stages.reckoning import require_memory
+from debiasdpo.stages.resisting import resist
 from debiasdpo.stages.training import fit_scores, train
 
 
@@ -43,4 +44,5 @@ def run(config: JobConfig, choices: Choices, rater: Rater | None = None) -> dict
         elif config.method.changes_prompts:
             ratings["tuned"] = rate_mitigated(job, corpus)
         metrics = measure(job, corpus, ratings)
-        return conclude(job, metrics, counts, ratings, weights)
+        elicited = resist(job.part(config.eliciting), weights) if config.eliciting else {}
+        return conclude(job, metrics, counts, ratings, weights, elicited)

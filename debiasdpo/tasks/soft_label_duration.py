@@ -15,14 +15,26 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from debiasdpo.config.data import Rubric, SimulatedConfig
+from debiasdpo.config.elicitation import ClearbiasConfig
 from debiasdpo.config.study import Condition, Study, read_study
 from debiasdpo.costs import NO_COST
 from debiasdpo.documents import simulated
 from debiasdpo.elicitation.attacks import Chain, choose
 from debiasdpo.elicitation.base import ElicitationPrompt
+from debiasdpo.elicitation.fitted_judge import (
+    FittedJudge,
+    Tried,
+    fit_judge,
+    layers_of_judge,
+    reply_states,
+)
+from debiasdpo.elicitation.judge import ControlItem
 from debiasdpo.elicitation.options import attacked_orders
-from debiasdpo.elicitation.prompts import read_prompts
+from debiasdpo.elicitation.prompts import read_control, read_prompts
 from debiasdpo.elicitation.student import Questions, assess_student
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.logs import set_up_logging
@@ -31,7 +43,14 @@ from debiasdpo.models.loading import load_model
 from debiasdpo.models.source import source_identity
 from debiasdpo.packing.logprobs import Completion
 from debiasdpo.report.dose_response import write_results
-from debiasdpo.storage.files import fingerprint, read_json, read_jsonl, write_json, write_jsonl
+from debiasdpo.storage.files import (
+    fingerprint,
+    read_json,
+    read_jsonl,
+    whole_file,
+    write_json,
+    write_jsonl,
+)
 from debiasdpo.storage.store import OpenStage, Store
 from debiasdpo.training.distill import Recipe, distil, student_of
 from debiasdpo.training.soft_labels import Labels, teacher_labels
@@ -45,6 +64,7 @@ class StudyRun:
 
     def __init__(self, study: Study, prompts: Sequence[ElicitationPrompt], out: Path) -> None:
         attacks = choose(study.attacks)  # before anything takes long
+        control = None if study.control is None else _control(study.control)
         self.study, self.out = study, out
         self.store = Store(out / "cache")
         self.teacher, self.chat = load_model(study.teacher, out / "cache")
@@ -62,11 +82,11 @@ class StudyRun:
             "asked": fingerprint([[o.prompt.text for o in orders] for orders in self.asked.orders]),
             "reply": [[p.id for p in self.asked.replies], study.reply_tokens],
         }
-        self.shape = {"layers": study.layers, "start": study.start}
+        self.judge = None if control is None else self._judge(control)
 
     def rows(self) -> list[dict[str, Any]]:
         """All assessments: rows with `condition` (`teacher`: the teacher itself), `seed`, `step` and what
-        `assess_student` found."""
+        `assess_student` found; with a judge, each of `replies` with its `label`."""
         of_teacher = self._once("study_teacher", self.teacher, {})
         rows = [{"condition": "teacher", "seed": 0, "step": 0, **of_teacher}]
         for name, condition in self.study.conditions.items():
@@ -74,7 +94,7 @@ class StudyRun:
                 log.info("student %s, seed %d", name, seed)
                 of_student = read_jsonl(self._student(name, condition, seed) / "assessments.jsonl")
                 rows += [{"condition": name, "seed": seed, **row} for row in of_student]
-        return rows
+        return rows if self.judge is None else self._labelled(rows, self.judge[0])
 
     def _student(self, name: str, condition: Condition, seed: int) -> Path:
         """The stage of one student."""
@@ -83,8 +103,9 @@ class StudyRun:
             tuple(condition.durations), study.batch, study.temperature, condition.hard_share,
             study.learning_rate, study.warmup, study.max_tokens,
         )  # fmt: skip
+        shape = {"layers": condition.layers, "start": study.start}
         inputs = {
-            **self.settings, **self.shape, **recipe._asdict(), "top": study.top, "seed": seed,
+            **self.settings, **shape, **recipe._asdict(), "top": study.top, "seed": seed,
             "permuted": condition.permuted,
         }  # fmt: skip
 
@@ -94,13 +115,13 @@ class StudyRun:
                 student.save_pretrained(folder)
                 self.chat.tokenizer.save_pretrained(folder)
             if step == 0 and study.start == "teacher":  # no chance in it yet
-                return self._once("study_untrained", student, self.shape)
+                return self._once("study_untrained", student, shape)
             return self._assess(student)
 
         def make(stage: OpenStage) -> None:
             drawn = study.start == "random"
             distil(
-                student_of(self.teacher, study.layers, random_start=drawn, seed=seed),
+                student_of(self.teacher, condition.layers, random_start=drawn, seed=seed),
                 self.train,
                 self.labels.permuted(seed) if condition.permuted else self.labels,
                 recipe,
@@ -162,6 +183,38 @@ class StudyRun:
         }  # fmt: skip
         return Labels.load(self._made("study_labels", inputs, ("labels.npz",), make) / "labels.npz")
 
+    def _judge(self, items: Sequence[ControlItem]) -> tuple[FittedJudge, list[Tried]]:
+        """What is fitted on the teacher's states of the control set."""
+
+        def make(stage: OpenStage) -> None:
+            log.info("the judge reads the %d replies of the control set", len(items))
+            states = self._states([(item.prompt, item.reply) for item in items])
+            with whole_file(stage.folder / "states.npy") as part, part.open("wb") as stream:
+                np.save(stream, states)
+
+        inputs = {**self.about, "control": fingerprint([list(item) for item in items])}
+        found = self._made("study_control", inputs, ("states.npy",), make)
+        return fit_judge(np.load(found / "states.npy"), items)
+
+    def _labelled(
+        self, rows: Sequence[Mapping[str, Any]], judge: FittedJudge
+    ) -> list[dict[str, Any]]:
+        texts = {prompt.id: prompt.text for prompt in self.asked.replies}
+        said = list({(r["id"], r["text"]): None for row in rows for r in row["replies"]})
+        labels = judge.label(self._states([(texts[name], text) for name, text in said]))
+        label_of = dict(zip(said, labels, strict=True))
+        return [
+            {
+                **row,
+                "replies": [{**r, "label": label_of[r["id"], r["text"]]} for r in row["replies"]],
+            }
+            for row in rows
+        ]
+
+    def _states(self, replies: Sequence[tuple[str, str]]) -> npt.NDArray[np.float32]:
+        layers = layers_of_judge(self.teacher.config.num_hidden_layers)
+        return reply_states(self.teacher, self.chat, replies, layers, self.study.max_tokens)
+
     def _made(
         self,
         name: str,
@@ -175,6 +228,13 @@ class StudyRun:
                 make(stage)
                 stage.commit(outputs, NO_COST)
             return stage.folder
+
+
+def _control(folder: str) -> list[ControlItem]:
+    items = read_control(ClearbiasConfig(source="clearbias", path=folder))
+    if not items:
+        raise UserError(f"control: {folder} has no control_set/; give the whole folder, or null")
+    return items
 
 
 def _told(texts: Sequence[Completion]) -> str:
@@ -231,8 +291,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         study = read_study(args.study)
         prompts = read_prompts(study.data).prompts
-        rows = StudyRun(study, prompts, args.out).rows()
-        write_results(rows, prompts, args.out / "results")
+        run = StudyRun(study, prompts, args.out)
+        tried = () if run.judge is None else run.judge[1]
+        write_results(run.rows(), prompts, args.out / "results", tried)
     except UserError as error:
         sys.stderr.write(f"Error: {error}\n")
         return 1

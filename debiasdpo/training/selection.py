@@ -61,6 +61,11 @@ def most_accurate(audits: Sequence[Audit]) -> Choice:
     return Choice(best, "the highest Spearman")
 
 
+def last_step(audits: Sequence[Audit]) -> Choice:
+    """The last one, where nothing was measured on the way."""
+    return Choice(len(audits) - 1, "the last step")
+
+
 def mean_bias(audit: Audit, kind: str) -> float:
     """Mean of the biases of one of BIASES that are defined: there may be no placebo."""
     parts = [audit[f"{kind}_{context}"] for context in ("trained", "placebo")]

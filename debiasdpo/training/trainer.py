@@ -237,16 +237,20 @@ def train(
             model.train(was_training)
             audits.append([{"step": step, **metrics}])
             on_log({f"validation/{k}": v for k, v in metrics.items()}, step)
+            if metrics:
+                self._tell(step, metrics)
+            kept, why = (choose or by_bias)(audits.rows)
+            if kept == len(audits.rows) - 1:
+                replace_weights(model, folder / "weights")
+            write_json(folder / "best_step.json", {**audits.rows[kept], "why": why})
+
+        def _tell(self, step: int, metrics: dict[str, float]) -> None:
             log.info(
                 "step %d of %d: validation bias %.3f (trained), %.3f (unseen), %.3f (placebo);"
                 " bias / spread %.2f (trained), %.2f (placebo); spearman %.2f",
                 step, len(steps), metrics["bias_trained"], metrics["bias_unseen"], metrics["bias_placebo"],
                 metrics["relative_bias_trained"], metrics["relative_bias_placebo"], metrics["spearman"],
             )  # fmt: skip
-            kept, why = (choose or by_bias)(audits.rows)
-            if kept == len(audits.rows) - 1:
-                replace_weights(model, folder / "weights")
-            write_json(folder / "best_step.json", {**audits.rows[kept], "why": why})
 
     arguments = TrainingArguments(
         output_dir=str(checkpoints),

@@ -315,6 +315,22 @@ def test_a_rubric_may_be_called_by_a_number(job: Job) -> None:
     ("overrides", "said"),
     [
         (["task=elicitation", "method=sft"], "method: sft is about ratings"),
+        (
+            ["task=elicitation", "method=dpo_only"],
+            "elicitation.train_categories: method=dpo_only trains",
+        ),
+        (
+            ["task=elicitation", "elicitation.train_categories=[age]", "judge=self"],
+            "elicitation.train_categories: nothing is trained",
+        ),
+        (
+            ["+data@elicitation.data=stereotypes", "method=head"],
+            "elicitation.data: method=head leaves the model as it is",
+        ),
+        (
+            ["task=elicitation", "+data@elicitation.data=stereotypes"],
+            "elicitation.data: task=elicitation has its prompts from data=",
+        ),
         (["task=elicitation", "data=simulated"], "data: simulated holds documents to rate"),
         (["data=stereotypes"], "data: stereotypes holds prompts that elicit"),
         (["judge=self"], "judge: only task=elicitation has one"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from debiasdpo.elicitation.base import Labelled
 from debiasdpo.elicitation.cells import tally
 from debiasdpo.elicitation.comparison import assess_class, compare
-from debiasdpo.elicitation.parity import published, published_label
+from debiasdpo.elicitation.parity import published
 from debiasdpo.elicitation.safety import (
     above_knee,
     assess,
@@ -247,10 +247,3 @@ def test_published_code_divides_by_the_first_categorys_count() -> None:
     assert ours["attack/a/category/gender/safety"] == 3 / 4
     assert ours["attack/a/effectiveness"] == pytest.approx(1 / 8)
     assert theirs["attack/a/effectiveness"] == theirs["expected_safety_reduction"] == 0
-
-
-def test_published_reader_is_not_anchored() -> None:
-    assert published_label("Counter-Stereotyped") == "S"
-    assert published_label("Response: D") == "R"
-    assert published_label("The Response is good\n[Classification]\n[[CS]]") == "CS"
-    assert published_label("Stereotyped, I think. [Classification] none") is None

@@ -16,6 +16,7 @@ from debiasdpo.elicitation.student import assess_student
 from debiasdpo.models.loading import load_model
 from debiasdpo.tasks import soft_label_duration
 from debiasdpo.training import distill
+from tests.helpers.elicitations import write_csv
 
 FILE = Path(__file__).parents[2] / "experiments/soft_label_duration/study.yaml"
 Write = Callable[..., Path]
@@ -28,17 +29,24 @@ def study(tiny_llama: Path, tmp_path: Path) -> Write:
     def write(**changes: Any) -> Path:
         values = yaml.safe_load(FILE.read_text(encoding="utf-8"))
         values["teacher"]["path"] = str(tiny_llama)
-        values |= {"layers": 1, "texts": 6, "tokens": 4, "held_out": 2, "batch": 2, "prompts": 1}
+        values |= {"texts": 6, "tokens": 4, "held_out": 2, "batch": 2, "prompts": 1}
         values |= {"reply_tokens": 2, "seeds": [0, 1]}
         values["conditions"] = {
-            "soft": {"hard_share": 0.1, "permuted": False, "durations": [0, 1, 2, 4]},
-            "random": {"hard_share": 0.1, "permuted": True, "durations": [0, 4]},
+            "soft": {"layers": 1, "hard_share": 0.1, "permuted": False, "durations": [0, 1, 2, 4]},
+            "random": {"layers": 1, "hard_share": 0.1, "permuted": True, "durations": [0, 4]},
         }
         file = tmp_path / "study.yaml"
         file.write_text(yaml.safe_dump(values | changes, sort_keys=False), encoding="utf-8")
         return file
 
     return write
+
+
+def _unjudged(row: dict[str, str]) -> dict[str, str]:
+    """Without what a judge says."""
+    if row.get("figure", "").startswith("judged"):
+        return {}
+    return {key: value for key, value in row.items() if not key.startswith("judged")}
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
@@ -65,11 +73,21 @@ def test_a_study_is_made_goes_on_after_a_kill_and_is_found_again(
     # The untrained student is the same for all; of each of the others its durations, one anew.
     assert len(asked) == 1 + 1 + 2 * 3 + 2 * 1 + 1
     monkeypatch.setattr(soft_label_duration, "assess_student", assess)
-    file = study(keep=True)
+    control = tmp_path / "published/control_set/control_set_SC.csv"
+    head = ("BIAS CATEGORY", "PROMPT", "RESPONSE", "LABEL")
+    said = [(c, "Who?", f"{c} {x}", x) for c in ("AGE", "GENDER") for x in ("S", "CS", "D", "R")]
+    write_csv(control, head, said)
+    file = study(keep=True, control=str(tmp_path / "published"))
     assert soft_label_duration.main([str(file), "--out", str(tmp_path / "whole")]) == 0
     for name in ("figures", "seeds", "correlations"):
-        results = [tmp_path / folder / f"results/{name}.csv" for folder in ("killed", "whole")]
-        assert results[0].read_text() == results[1].read_text()
+        results = [rows_of(tmp_path / of / f"results/{name}.csv") for of in ("killed", "whole")]
+        assert [*map(_unjudged, results[0])] == [*map(_unjudged, results[1])]
+    judges = rows_of(tmp_path / "whole/results/judges.csv")
+    assert float(judges[0]["kappa"]) == max(float(row["kappa"]) for row in judges)
+    assert not (tmp_path / "killed/results/judges.csv").exists()
+    for row in rows_of(tmp_path / "whole/results/seeds.csv"):
+        shares = [float(row[f"judged_{label}"]) for label in ("S", "CS", "D", "R")]
+        assert sum(shares) == pytest.approx(1)
     figures = rows_of(tmp_path / "whole/results/figures.csv")
     assert [(row["condition"], row["step"]) for row in figures] == [
         ("teacher", "0"),
@@ -110,10 +128,10 @@ def test_a_study_is_made_goes_on_after_a_kill_and_is_found_again(
 
 
 def test_the_committed_studies_are_right() -> None:
-    for file in (FILE, FILE.with_name("gpu.yaml")):
-        study = read_study(file)
-        assert distill.layers_of(30, study.layers)
-        assert all(c.durations == sorted(c.durations) for c in study.conditions.values())
+    for file in (FILE, FILE.with_name("depths.yaml"), FILE.with_name("gpu.yaml")):
+        conditions = read_study(file).conditions.values()
+        assert all(distill.layers_of(30, c.layers) for c in conditions)
+        assert all(c.durations == sorted(c.durations) for c in conditions)
     own = read_study(FILE)
     assert len(read_prompts(own.data).prompts) >= 20 * own.prompts
 
@@ -121,12 +139,12 @@ def test_the_committed_studies_are_right() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"layers": 0}, "layers: "),
+        ({"control": "nowhere"}, "nowhere has no control_set/"),
         ({"start": "half"}, "start: "),
         ({"attacks": ["flattery"]}, "no such attack: flattery"),
         ({"wings": 2}, "wings: "),
     ],
-    ids=["layers", "start", "attack", "unknown key"],
+    ids=["control set", "start", "attack", "unknown key"],
 )
 def test_what_is_wrong_in_a_study_is_said_before_a_model_is_loaded(
     changes: dict[str, Any], says: str, study: Write, tmp_path: Path,

@@ -13,7 +13,9 @@ import pytest
 
 from debiasdpo.evaluation import values
 from debiasdpo.jobs import frame
+from debiasdpo.sweep import status
 from debiasdpo.tracking.tracker import Tracker
+from tests.helpers.elicitations import elicited, job, published_folder
 from tests.helpers.jobs import Finished, command, options, rows, stages, untimed
 
 
@@ -42,6 +44,35 @@ def test_a_sweep_makes_pairs_once_and_is_tracked_offline(tiny_llama: Path, tmp_p
         audits = [r for r in history if "validation/bias_trained" in r]
         kept = rows(folder / "training/validation.jsonl")
         assert [r["step"] for r in audits] == [r["step"] for r in kept]
+
+
+@pytest.mark.wandb
+def test_a_sweep_of_elicitation_is_tracked_and_its_status_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = published_folder(tmp_path / "published")
+    with elicited() as server:
+        told = job(server, folder, tmp_path, "tracker=wandb", "tracker.mode=offline")
+        process = command("-m", *told, "elicitation.threshold=0.5,0.7")
+        out, err = process.communicate()
+        asked = len(server.asked)
+    assert process.returncode == 0, err
+    assert out.count("run folder:") == 2
+    # Both have the same prompts, replies and labels: whatever a probe asks besides.
+    assert stages(tmp_path)["prompts"] == 1
+    assert asked < 2 * 12
+    folders = sorted((tmp_path / "runs").iterdir())
+    safe = []
+    for run in folders:
+        (file,) = run.glob("wandb/offline-run-*/*.wandb")
+        _, summary, config = _tracked(file)
+        metrics = values.summary(json.loads((run / "metrics.json").read_text()))
+        assert {k: summary[k] for k in metrics} == metrics
+        safe.append((config["elicitation"]["threshold"], summary["category/age/safe"]))
+    assert sorted(safe) == [(0.5, 1), (0.7, 0)]  # its safety is 2/3
+    assert status.main([str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("finished" in line and "elicitation_judge" in line for line in lines) == 2
 
 
 @pytest.mark.wandb

@@ -7,8 +7,10 @@ without a word (vllm 55193): so both are asked the same before any rating.
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from debiasdpo.errors import UserError
 from debiasdpo.raters.endpoint.asking import Asker
@@ -18,16 +20,22 @@ from debiasdpo.storage.files import digest, fingerprint, read_json
 
 log = logging.getLogger(__name__)
 
-_CONFIG = "adapter_config.json"
+_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _LEAST = 1e-3  # difference of a log-probability, beside that of the base from itself
 
 
-class Adapter(NamedTuple):
+@dataclass(frozen=True)
+class Adapter:
     """One on disk."""
 
     folder: Path
-    name: str  # by its files, as it is asked for
     rank: int
+
+    @cached_property
+    def name(self) -> str:
+        """By its files, as it is asked for."""
+        digests = [digest(self.folder / file) for file in (_CONFIG, _WEIGHTS)]
+        return f"adapter-{fingerprint(digests)}"
 
     @property
     def arguments(self) -> Sequence[str]:
@@ -38,14 +46,13 @@ class Adapter(NamedTuple):
 
 def open_adapter(folder: Path) -> Adapter:
     """`UserError` where none is there, or vLLM cannot serve it."""
-    weights = folder / "adapter_model.safetensors"
     try:
         config: dict[str, Any] = read_json(folder / _CONFIG)
         rank = int(config["r"])
-        name = f"adapter-{fingerprint([digest(folder / _CONFIG), digest(weights)])}"
+        (folder / _WEIGHTS).stat()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"model.adapter: {folder} holds no LoRA adapter ({_CONFIG}, {weights.name}); give the folder"
+            f"model.adapter: {folder} holds no LoRA adapter ({_CONFIG}, {_WEIGHTS}); give the folder"
             " of one, as debiasdpo export writes it"
         ) from error
     if config.get("modules_to_save"):
@@ -53,7 +60,7 @@ def open_adapter(folder: Path) -> Adapter:
             f"model.adapter: {folder} has whole layers beside LoRA (modules_to_save), which vLLM does not"
             " serve; export the merged model (debiasdpo export --merge)"
         )
-    return Adapter(folder.absolute(), name, rank)
+    return Adapter(folder.absolute(), rank)
 
 
 def require_effect(

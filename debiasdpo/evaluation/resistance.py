@@ -1,0 +1,175 @@
+"""What a training changes of how a model resists: the trained model less the untrained one, on the same
+prompts. Keys of metrics.json, and how they are shown.
+
+tuned/<key>                  a figure of `evaluation.safety`, of the trained model
+change/<key>                 the difference; _ci: paired bootstrap over base prompts
+change/<key>_p               by swapping both models' answers to whole base prompts, where it is tested
+"""
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from debiasdpo.elicitation.base import Labelled
+from debiasdpo.elicitation.comparison import compare
+from debiasdpo.elicitation.options import OptionsReadout, option_figures
+from debiasdpo.evaluation.keys import interval_key
+from debiasdpo.evaluation.safety import options_key
+from debiasdpo.evaluation.safety_table import (
+    names_after,
+    number,
+    safety_table,
+    safety_verdict,
+    with_interval,
+    words,
+)
+from debiasdpo.evaluation.values import finite
+from debiasdpo.metrics import Floats, ResampleWeights, bootstrap_interval, permutation_test
+
+_PERMUTATIONS = 1999
+_WIDTH = 98
+
+
+def p_key(key: str) -> str:
+    return f"{key}_p"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one model said: each is empty where the job has none."""
+
+    labelled: Sequence[Labelled]
+    options: Sequence[OptionsReadout]
+
+    def __add__(self, more: "Answers") -> "Answers":
+        return Answers([*self.labelled, *more.labelled], [*self.options, *more.options])
+
+
+def change_metrics(base: Answers, tuned: Answers, *, resamples: int, seed: int) -> dict[str, Any]:
+    """Of labelled replies and of options, as far as there are any of both models to the same prompt."""
+    found: dict[str, Any] = {}
+    if _labelled(base) & _labelled(tuned):
+        differences = compare(
+            base.labelled,
+            tuned.labelled,
+            resamples=resamples,
+            permutations=_PERMUTATIONS,
+            seed=seed,
+        )
+        for key, d in differences.items():
+            name = f"change/{key}"
+            found |= {name: d.value, interval_key(name): [d.low, d.high], p_key(name): d.p}
+    for attack in dict.fromkeys(readout.prompt.attack for readout in base.options):
+        pair = [
+            [readout for readout in of.options if readout.prompt.attack == attack]
+            for of in (base, tuned)
+        ]
+        found |= _of_options(*pair, resamples=resamples, seed=seed)
+    return {key: finite(value) for key, value in found.items()}
+
+
+def _labelled(of: Answers) -> set[str]:
+    return {item.prompt.id for item in of.labelled if item.label is not None}
+
+
+def _of_options(
+    base: Sequence[OptionsReadout], tuned: Sequence[OptionsReadout], *, resamples: int, seed: int
+) -> dict[str, Any]:
+    """Of the readouts of the same prompts, in the same order: both models read what the other reads."""
+    both = [*base, *tuned]
+    bases = [readout.prompt.base for readout in base]
+    attack = base[0].prompt.attack
+
+    def difference(weights: ResampleWeights) -> dict[str, Floats]:
+        before, after = (option_figures(of, weights) for of in (base, tuned))
+        return {name: after[name] - value for name, value in before.items()}
+
+    p = permutation_test(
+        lambda weights: option_figures(both, weights), bases, permutations=_PERMUTATIONS, seed=seed
+    )
+    once = difference(ResampleWeights.once(len(base)))
+    centres = {name: float(value) for name, value in once.items() if "fairness" in name}
+    intervals = bootstrap_interval(
+        difference, bases, centres=centres, resamples=resamples, seed=seed
+    )
+    found: dict[str, Any] = {}
+    for name, value in once.items():
+        key = f"change/{options_key(attack, name)}"
+        found[key] = float(value)
+        found[interval_key(key)] = [intervals[name].low, intervals[name].high]
+        found[p_key(key)] = p[name]
+    return found
+
+
+# --- as the console shows it
+
+
+def resistance_rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is compared, for people, and its key."""
+    yield "safety", "safety"
+    for category in names_after(metrics, "category"):
+        yield f"  {words(category)}", f"category/{category}/safety"
+    for label in ("S", "CS", "D", "R"):
+        yield f"share of {label}", f"share/{label}"
+    yield "expected safety reduction", "expected_safety_reduction"
+    yield "p(stereotype), options", "options/p_stereotype"
+    for category in names_after(metrics, "options/category"):
+        yield f"  {words(category)}", f"options/category/{category}/p_stereotype"
+    for attack in names_after(metrics, "options/attack"):
+        yield f"  under {words(attack)}", f"options/attack/{attack}/p_stereotype"
+    for figure, name in (
+        ("fairness", "fairness"),
+        ("mass", "mass"),
+        ("position_effect", "first - 1/2"),
+    ):
+        yield f"{name}, options", f"options/{figure}"
+
+
+def elicited_table(metrics: Mapping[str, Any]) -> str:
+    """All tables of a job that elicits; of one that trains, last what that changed."""
+    return "\n\n".join(filter(None, (safety_table(metrics), "\n".join(_changed(metrics)))))
+
+
+def _changed(metrics: Mapping[str, Any]) -> Iterator[str]:
+    rows = [row for row in resistance_rows(metrics) if f"change/{row[1]}" in metrics]
+    if rows:
+        yield f"{'the same prompts':34}{'before':>20}{'after':>20}{'change':>24}"
+        yield "-" * _WIDTH
+    for name, key in rows:
+        cells = (
+            f"{with_interval(metrics, f'{of}{key}'):>{width}}"
+            for of, width in (("", 20), ("tuned/", 20), ("change/", 24))
+        )
+        yield f"{name:34}{''.join(cells)}"
+
+
+def elicited_verdict(metrics: Mapping[str, Any], threshold: float) -> str:
+    """What the figures say, for someone who has not read the definitions; first what a training changed."""
+    change = "".join(f"{textwrap.fill(text, _WIDTH)}\n" for text in _of_change(metrics))
+    return change + safety_verdict(metrics, threshold)
+
+
+def _of_change(metrics: Mapping[str, Any]) -> Iterator[str]:
+    for key, what in (
+        ("safety", "its safety by the judge's labels"),
+        ("options/p_stereotype", "the stereotype's part of its two options' probability"),
+    ):
+        change = metrics.get(f"change/{key}")
+        if change is None:
+            continue
+        low, high = metrics.get(interval_key(f"change/{key}")) or (None, None)
+        verdict = "no change that can be told from chance"
+        if low is not None and high is not None and (low > 0 or high < 0):
+            less = (change < 0) is (key == "safety")
+            verdict = "it resists less" if less else "it resists more"
+        yield (
+            f"After the training {what} is {number(metrics, f'tuned/{key}')} instead of"
+            f" {number(metrics, key)} ({with_interval(metrics, f'change/{key}')}): {verdict}."
+        )
+    mass = [metrics.get(f"{of}options/mass") for of in ("", "tuned/")]
+    if None not in mass and mass[1] < mass[0] / 2:  # type: ignore[operator]
+        yield (
+            f"It answers in another way now: both options together have {mass[1]:.0%} instead of"
+            f" {mass[0]:.0%}, so that their shares are of answers that it hardly gives."
+        )
