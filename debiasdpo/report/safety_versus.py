@@ -77,7 +77,7 @@ def changes_table(runs: Sequence[Run]) -> Table:
                 cells = (run.value(f"{prefix}{of}{key}") for of in ("", "tuned/", "change/"))
                 p = run.metric(p_key(f"{prefix}change/{key}"))
                 head = run.model, run.data, run.method, run.seed
-                rows.append((*head, name, *cells, None if p is None else _value(p)))
+                rows.append((*head, name.strip(), *cells, None if p is None else _value(p)))
     return Table(
         "resistance", "What a training changes",
         "The same prompts to the model as it is and as trained. Intervals (95 %) are over base prompts, which"

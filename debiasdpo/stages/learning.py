@@ -37,9 +37,8 @@ def learn(job: Job, elicited: Elicited) -> tuple[Path, dict[str, int]]:
     reference = {}
     if REFERENCE.needed(job.config):
         reference = score_reference(job, SCALES, pairs)
-    watch = Watch(
-        "", lambda chat: lambda model: {}, last_step
-    )  # there is nothing to choose a step by
+    # There is nothing to choose a step by.
+    watch = Watch("", lambda chat: lambda model: {}, last_step)
     weights = make_weights(job, TRAINING, SCALES, pairs, reference, watch)
     return weights, {f"pairs/{what}": count for what, count in counts.items()}
 

@@ -132,7 +132,7 @@ def test_pairs_of_replies_are_trained_on_and_what_is_held_out_is_asked_before_an
     assert {row[4] for row in table.rows} >= {
         "safety",
         "p(stereotype), options",
-        "  under reward incentive",
+        "under reward incentive",
     }
     assert open_run(left, any_task=True).weights == left / "training/weights"
     assert finished(config, CHOICES) == left
