@@ -1,8 +1,9 @@
 """python -m benchmarks.served RUNS --out FOLDER    audits behind an endpoint beside those of local weights.
 
-RUNS: a folder of runs of `method=none`, some with `model.kind=endpoint`, some with the same weights local.
-Written are three tables: audits.csv, a row a run; contexts.csv, a row a context of a run, beyond the placebo;
-served.csv, a row for each served run whose local one is there, of the differences prompt by prompt.
+RUNS: a folder of runs of `method=none`, some with `model.kind=endpoint`, some with the same weights local,
+and of mitigations by prompt. Written are four tables: audits.csv, a row a run; contexts.csv, a row a context
+of a run, beyond the placebo; served.csv, a row for each served run whose local one is there, of the
+differences prompt by prompt; mitigations.csv, of each run with one, a row a context.
 """
 
 import argparse
@@ -30,6 +31,19 @@ AUDIT = {
 }  # fmt: skip
 CONTEXT = ("bias", "bias_beyond", "relative_bias_beyond", "shift_flattering", "shift_unflattering")
 
+# Of all contexts, and of one; before the mitigation and behind it.
+MITIGATED = {
+    "bias": "bias/base", "bias_mitigated": "bias/tuned", "reduction": "bias/reduction",
+    "relative_bias_reduction": "relative_bias/reduction", "placebo": "bias/placebo/base",
+    "placebo_mitigated": "bias/placebo/tuned", "spread": "spread/base", "spread_mitigated": "spread/tuned",
+    "mae": "accuracy/mae/base", "mae_mitigated": "accuracy/mae/tuned",
+}  # fmt: skip
+MITIGATED_CONTEXT = {
+    "bias": "bias/base", "bias_mitigated": "bias/tuned", "reduction": "bias/reduction",
+    "relative_bias_reduction": "relative_bias/reduction",
+    "beyond": "bias_beyond/base", "beyond_mitigated": "bias_beyond/tuned",
+}  # fmt: skip
+
 Cells = dict[str, str]
 
 
@@ -37,6 +51,7 @@ class Run(NamedTuple):
     """One audit."""
 
     head: tuple[str, str, str, str]  # corpus, model, readout, whose
+    method: str
     metrics: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
 
@@ -68,8 +83,9 @@ def runs(folder: Path) -> list[Run]:
             config["rate"]["readout"],
             "served" if served else "local",
         )
-        found.append(Run(head, read_json(file), read_jsonl(file.with_name("ratings_base.jsonl"))))
-    return sorted(found, key=lambda run: run.head)
+        rows = read_jsonl(file.with_name("ratings_base.jsonl"))
+        found.append(Run(head, config["method"]["name"], read_json(file), rows))
+    return sorted(found, key=lambda run: (run.head, run.method))
 
 
 def audits(found: Iterable[Run]) -> Iterator[Cells]:
@@ -84,6 +100,15 @@ def contexts(found: Iterable[Run]) -> Iterator[Cells]:
             keys = {key: f"category/{name}/{key}/base" for key in CONTEXT}
             cells = run.cells(**keys)
             yield {**cells, "context": name}
+
+
+def mitigations(found: Iterable[Run]) -> Iterator[Cells]:
+    for run in found:
+        method = {"method": run.method}
+        yield {**run.cells(), **method, "context": "all", **run.cells(**MITIGATED)}
+        for name in names(run.metrics, "category"):
+            keys = {key: f"category/{name}/{of}" for key, of in MITIGATED_CONTEXT.items()}
+            yield {**run.cells(), **method, "context": name, **run.cells(**keys)}
 
 
 def differences(found: Sequence[Run]) -> Iterator[Cells]:
@@ -149,7 +174,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("runs", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args(arguments)
-    found = runs(given.runs)
+    every = runs(given.runs)
+    found = [run for run in every if run.method == "none"]
+    write(given.out / "mitigations.csv", mitigations(run for run in every if run.method != "none"))
     write(given.out / "audits.csv", audits(found))
     write(given.out / "contexts.csv", contexts(found))
     write(given.out / "served.csv", differences(found))

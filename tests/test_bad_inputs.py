@@ -148,6 +148,8 @@ CONFIGURATION = (
          ("data: stereotypes holds prompts that elicit", "task=elicitation")),
     Case("nobody to label an endpoint's replies", "task=elicitation model=ollama model.name=m",
          ("judge: none labels no reply", "judge=openai")),
+    Case("a server that writes where nothing is written", "writer=vllm method=sft rate=expected",
+         ("writer: a server writes the reasoning of training pairs", "set writer=self")),
     Case("no such attack",
          "task=elicitation judge=self elicitation.attacks=generated elicitation.variants=[roleplay]",
          ("elicitation.variants: no such attack: roleplay", "role_playing")),

@@ -16,9 +16,9 @@ from debiasdpo.config.rate import JSON_KEYS
 if TYPE_CHECKING:
     from debiasdpo.config.context import ContextConfig
     from debiasdpo.config.data import AnyDataConfig
-    from debiasdpo.config.job import AuditConfig
+    from debiasdpo.config.job import AuditConfig, Task
     from debiasdpo.config.method import LossConfig, MethodConfig
-    from debiasdpo.config.model import AnyModelConfig
+    from debiasdpo.config.model import AnyModelConfig, AnyWriterConfig
     from debiasdpo.config.rate import PromptConfig, RateConfig
     from debiasdpo.config.train import TrainConfig
 
@@ -168,6 +168,35 @@ def _trainable_model(
         )
 
 
+def _writer(
+    writer: "AnyWriterConfig",
+    model: "AnyModelConfig",
+    method: "MethodConfig",
+    rate: "RateConfig",
+    train: "TrainConfig",
+    task: "Task",
+) -> Iterable[str]:
+    """A server writes the reasoning of pairs, of the weights that are trained here."""
+    if writer.kind == "self":
+        return
+    without = None
+    if task == "elicitation":
+        without = "task=elicitation has none"
+    elif model.kind != "local":
+        without = f"model.kind={model.kind} trains on none"
+    elif not (method.trains and method.needs_reasoning(rate.readout)):
+        without = f"method={method.name} has none with rate.readout={rate.readout}"
+    if without is not None:
+        yield f"writer: a server writes the reasoning of training pairs, and {without}; set writer=self"
+    if method.rounds == 2 and train.adapter == "full":
+        yield (
+            "writer: the reasoning is of what the first round makes, of which a server takes adapters only;"
+            " set writer=self, or train=qlora"
+        )
+    if writer.adapter is not None:
+        yield "writer.adapter: the job sets it where there is one; leave it null"
+
+
 def _batches(train: "TrainConfig", method: "MethodConfig") -> Iterable[str]:
     if method.ranking and train.batch_documents == 1:
         yield (
@@ -305,6 +334,7 @@ CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
     _training_categories,
     _training_parts,
     _trainable_model,
+    _writer,
     _batches,
     _sampling,
     _asked_of_endpoints,

@@ -18,7 +18,7 @@ from debiasdpo.config.elicitation import (
     SelfJudge,
 )
 from debiasdpo.config.method import LossConfig, MethodConfig
-from debiasdpo.config.model import AnyModelConfig, ModelConfig
+from debiasdpo.config.model import AnyModelConfig, AnyWriterConfig, ModelConfig
 from debiasdpo.config.rate import BatchingConfig, PromptConfig, RateConfig
 from debiasdpo.config.tracker import TrackerConfig
 from debiasdpo.config.train import TrainConfig
@@ -59,6 +59,7 @@ class JobConfig(Section):
     context: ContextConfig
     data: Annotated[AnyDataConfig | AnyPromptsConfig, Field(discriminator="source")]
     method: MethodConfig
+    writer: AnyWriterConfig
     loss: LossConfig
     train: TrainConfig
     prompt: PromptConfig

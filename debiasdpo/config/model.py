@@ -86,6 +86,14 @@ class CallableConfig(Section):
     version: Text  # of the function: the same name and version answer the same prompt alike
 
 
+class SelfWriter(Section):
+    """Keys of `writer=self`: the model writes in this process."""
+
+    kind: Literal["self"]
+
+
+AnyWriterConfig = Annotated[SelfWriter | EndpointConfig, Field(discriminator="kind")]
+
 AnyModelConfig = Annotated[
     ModelConfig | EndpointConfig | CallableConfig, Field(discriminator="kind")
 ]

@@ -17,7 +17,7 @@ from debiasdpo.config.build import build
 from debiasdpo.config.checks import grammar_problems
 from debiasdpo.config.elicitation import AnyJudgeConfig, LocalJudge, PromptsConfig
 from debiasdpo.config.job import JobConfig
-from debiasdpo.config.model import AnyModelConfig, EndpointConfig, ModelConfig
+from debiasdpo.config.model import AnyModelConfig, AnyWriterConfig, EndpointConfig, ModelConfig
 from debiasdpo.documents.corpus import source_files
 from debiasdpo.elicitation.attacks import choose
 from debiasdpo.elicitation.prompts import prompt_files
@@ -58,9 +58,12 @@ def _roles(
     model: AnyModelConfig,
     judge: AnyJudgeConfig,
     elicitation: "ElicitationConfig",
+    writer: AnyWriterConfig,
 ) -> Iterator[tuple[str, AnyModelConfig]]:
     """What a job asks, by role."""
     yield "model", model
+    if isinstance(writer, EndpointConfig):
+        yield "writer", writer
     if task == "elicitation" or elicitation.data is not None:
         if isinstance(judge, LocalJudge):
             yield "judge", judge.model
@@ -73,8 +76,9 @@ def _weights_here(
     model: AnyModelConfig,
     judge: AnyJudgeConfig,
     elicitation: "ElicitationConfig",
+    writer: AnyWriterConfig,
 ) -> Iterable[str]:
-    for role, asked in _roles(task, model, judge, elicitation):
+    for role, asked in _roles(task, model, judge, elicitation, writer):
         if not isinstance(asked, ModelConfig):
             continue
         if importlib.util.find_spec("torch") is None:
@@ -88,8 +92,9 @@ def _endpoint(
     model: AnyModelConfig,
     judge: AnyJudgeConfig,
     elicitation: "ElicitationConfig",
+    writer: AnyWriterConfig,
 ) -> Iterable[str]:
-    for role, asked in _roles(task, model, judge, elicitation):
+    for role, asked in _roles(task, model, judge, elicitation, writer):
         if not isinstance(asked, EndpointConfig):
             continue
         if importlib.util.find_spec("openai") is None:
@@ -106,8 +111,9 @@ def _has_key(
     model: AnyModelConfig,
     judge: AnyJudgeConfig,
     elicitation: "ElicitationConfig",
+    writer: AnyWriterConfig,
 ) -> Iterable[str]:
-    for role, asked in _roles(task, model, judge, elicitation):
+    for role, asked in _roles(task, model, judge, elicitation, writer):
         name = asked.api_key_env if isinstance(asked, EndpointConfig) else None
         if name is not None and not os.environ.get(name, "").strip():
             assert isinstance(asked, EndpointConfig)

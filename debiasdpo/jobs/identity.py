@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from debiasdpo.config.data import DataConfig
 from debiasdpo.config.elicitation import ITSELF, NO_JUDGE, LocalJudge, NoJudge, SelfJudge
 from debiasdpo.config.job import JobConfig
-from debiasdpo.config.model import EndpointConfig, ModelConfig
+from debiasdpo.config.model import EndpointConfig, ModelConfig, SelfWriter
 from debiasdpo.documents.corpus import files_identity, source_files
 from debiasdpo.elicitation.prompts import prompt_files
 from debiasdpo.jobs.run_folder import RunFolder
@@ -24,12 +24,13 @@ _NO_MATTER: Any = {
     "audit": {"max_cost"},
     "model": {"api_key_env", "batch", "concurrency", "device", "timeout_s"},
 }
+_NO_MATTER["writer"] = _NO_MATTER["model"]
 _NO_MATTER_TO_BOTH: Any = {**_NO_MATTER, "judge": _NO_MATTER["model"]}
 # The same, and sections that belong to the other task.
 _NO_MATTER_TO_RATING: Any = {**_NO_MATTER, "judge": True, "elicitation": True}
 _NO_MATTER_TO_ELICITING: Any = {
     **_NO_MATTER_TO_BOTH,
-    **dict.fromkeys(("context", "prompt"), True),
+    **dict.fromkeys(("context", "prompt", "writer"), True),
     "audit": {"categories", "max_cost", "skill_matched", "statements"},
 }
 _NO_MATTER_TO_ELICITING_ALONE: Any = {
@@ -120,6 +121,8 @@ def _decisive(config: JobConfig) -> dict[str, Any]:
             unread = _NO_MATTER_TO_BOTH
         case _:
             unread = _NO_MATTER_TO_RATING
+    if isinstance(config.writer, SelfWriter):  # which jobs had before there was a choice
+        unread = {**unread, "writer": True}
     return config.model_dump(mode="json", exclude=unread)
 
 

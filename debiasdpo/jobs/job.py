@@ -32,7 +32,7 @@ class Job:
     given: Rater | None = None  # from Python; None: the one that the configuration describes
     costs: dict[str, Cost] = field(default_factory=dict)  # of each stage, when it was made
     asked: dict[str, Path] = field(default_factory=dict)  # rows of each stage that asks a rater
-    _raters: dict[Path | Literal["judge"] | None, Rater] = field(default_factory=dict)
+    _raters: dict[tuple[Path | Literal["judge"] | None, bool], Rater] = field(default_factory=dict)
     _stage: dict[str, Any] = field(default_factory=dict)  # the one at work: name, since, before
     _spent: Callable[[], None] = lambda: None  # notes what it has cost so far
 
@@ -41,18 +41,22 @@ class Job:
         """The local model, which is loaded when it is first needed."""
         return hold_model(self.config, self.store.root)
 
-    def rater(self, weights: Path | None = None) -> Rater:
-        """The rater given; else the configured one, untrained (None) or as trained into `weights`."""
-        if weights not in self._raters:
-            rater = self.given or configured_rater(self.config, lambda: self.model, weights)
+    def rater(self, weights: Path | None = None, *, written: bool = False) -> Rater:
+        """The rater given; else the configured one, untrained (None) or as trained into `weights`. `written`:
+        what it writes is written by the configured writer."""
+        written = written and self.config.writer.kind != "self"
+        if (weights, written) not in self._raters:
+            rater = self.given or configured_rater(
+                self.config, lambda: self.model, weights, written=written
+            )
             require(rater, self.config.rate.readout)
             if self.config.rate.format == "json" and "json" not in rater.capabilities:
                 log.warning(
                     "rate.format=json: this rater can be asked for that form, and not held to it; a reply of"
                     " another form is a failure"
                 )
-            self._raters[weights] = rater
-        return self._raters[weights]
+            self._raters[weights, written] = rater
+        return self._raters[weights, written]
 
     def judge(self) -> Rater:
         """The configured judge, which may be the job's rater itself; only for jobs that have one."""
@@ -60,10 +64,10 @@ class Job:
         assert config is not None
         if config.model == self.config.model:
             return self.rater()
-        if "judge" not in self._raters:
+        if ("judge", False) not in self._raters:
             held = functools.cache(lambda: hold_model(config, self.store.root))
-            self._raters["judge"] = configured_rater(config, held, None)
-        return self._raters["judge"]
+            self._raters["judge", False] = configured_rater(config, held, None)
+        return self._raters["judge", False]
 
     def part(self, config: JobConfig) -> "Job":
         """A part of the job, with a configuration of its own and all else in common."""

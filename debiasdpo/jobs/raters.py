@@ -11,27 +11,47 @@ from debiasdpo.raters.base import Rater
 from debiasdpo.raters.endpoint.rater import REPLIES, EndpointRater
 from debiasdpo.raters.head import HeadRater, load_heads
 from debiasdpo.raters.local import Load, LocalRater
+from debiasdpo.raters.written import WrittenRater
 
 
 def configured_rater(
-    config: JobConfig, held: Callable[[], HeldModel], weights: Path | None, purse: str = ""
+    config: JobConfig,
+    held: Callable[[], HeldModel],
+    weights: Path | None,
+    *,
+    written: bool = False,
+    purse: str = "",
 ) -> Rater:
     """The rater of `config.model`, untrained (None) or as trained into `weights`. `held`: the local model, of
-    a job that has one. `purse`: what `audit.max_cost` is for; empty: the job. A further kind of rater is made
-    here (docs/extending.md)."""
+    a job that has one. `written`: what it writes is written by `config.writer`. `purse`: what
+    `audit.max_cost` is for; empty: the job. A further kind of rater is made here (docs/extending.md)."""
     if isinstance(config.model, EndpointConfig):
-        return EndpointRater(
-            config.model,
-            cache_folder(config) / REPLIES,
-            seed=config.seed,
-            job=f"{settings_key(config)}{purse}",
-            max_cost=config.audit.max_cost,
-        )
+        return _endpoint_rater(config, config.model, purse)
     model = held()
+    if written and isinstance(config.writer, EndpointConfig):
+        adapter = None if weights is None else str(weights)
+        writer = config.writer.model_copy(update={"adapter": adapter})
+        return WrittenRater(
+            local_rater(config, lambda: model.load(weights), model.identity(weights)),
+            _endpoint_rater(config, writer, purse, weights=lambda: model.folder),
+        )
     if weights is not None and not config.method.trains_weights:
         untrained = local_rater(config, model.load, model.identity(weights))
         return HeadRater(untrained, load_heads(weights))
     return local_rater(config, lambda: model.load(weights), model.identity(weights))
+
+
+def _endpoint_rater(
+    config: JobConfig, model: EndpointConfig, purse: str, weights: Callable[[], Path] | None = None
+) -> EndpointRater:
+    return EndpointRater(
+        model,
+        cache_folder(config) / REPLIES,
+        seed=config.seed,
+        job=f"{settings_key(config)}{purse}",
+        max_cost=config.audit.max_cost,
+        weights=weights,
+    )
 
 
 def hold_model(config: JobConfig, cache: Path) -> HeldModel:

@@ -11,7 +11,7 @@ from debiasdpo.config.model import ModelConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models import adapters, template
 from debiasdpo.models.chat import Chat
-from debiasdpo.models.loading import load_model
+from debiasdpo.models.loading import load_model, weights_folder
 from debiasdpo.models.source import source_identity
 from debiasdpo.storage.digests import digests
 from debiasdpo.storage.packages import installed
@@ -51,6 +51,11 @@ class HeldModel:
             self._held = (weights, self._load(weights))
         loaded: tuple[PreTrainedModel, Chat] = self._held[1]
         return loaded
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie, once it was loaded: of a GGUF file, those that it was converted to."""
+        return weights_folder(self._config, self._cache)
 
     def release(self) -> None:
         """Forget the model in memory: training changes it."""

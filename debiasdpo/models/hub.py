@@ -32,6 +32,11 @@ def hub_source(path: str, commit: str) -> tuple[str, str | None]:
     return (path, commit) if online else (str(file.parent), None)
 
 
+def hub_folder(path: str, commit: str) -> Path:
+    """The folder in the hub's cache of what was downloaded of a repository at the commit."""
+    return _config_file(path, commit)[0].parent
+
+
 def _config_file(path: str, revision: str) -> tuple[Path, bool]:
     """The config.json in the hub's cache, in its commit's folder, and whether the hub was asked for it.
 

@@ -13,7 +13,7 @@ from debiasdpo.errors import UserError
 from debiasdpo.models.chat import Chat
 from debiasdpo.models.checks import check_model
 from debiasdpo.models.conversion import converted
-from debiasdpo.models.hub import GET_A_MODEL, commit_of, hub_source
+from debiasdpo.models.hub import GET_A_MODEL, commit_of, hub_folder, hub_source
 from debiasdpo.models.quiet import quiet
 from debiasdpo.models.source import local_path
 from debiasdpo.models.template import Template
@@ -137,9 +137,20 @@ def load_source(config: ModelConfig, local: Path | None, cache: Path) -> tuple[s
     if local is None:
         source, revision = hub_source(config.path, commit_of(config.path, config.revision))
     else:
-        gguf = local.suffix == ".gguf"
-        source = str(converted(local, cache) if gguf else local)
+        source = str(_folder(local, cache))
     return source, {"revision": revision, "trust_remote_code": False}
+
+
+def weights_folder(config: ModelConfig, cache: Path) -> Path:
+    """The folder that a model was loaded from, for other programs."""
+    local = local_path(config.path)
+    if local is None:
+        return hub_folder(config.path, commit_of(config.path, config.revision))
+    return _folder(local, cache)
+
+
+def _folder(local: Path, cache: Path) -> Path:
+    return converted(local, cache) if local.suffix == ".gguf" else local
 
 
 def cannot_load(config: ModelConfig, local: Path | None, error: Exception) -> str:

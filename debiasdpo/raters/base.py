@@ -22,6 +22,9 @@ Capability = Literal[Readout, "json"]
 Wanted = Literal["rating", "reasoning", "drawn reasoning", "text"]
 
 
+REASONING: tuple[Wanted, ...] = ("reasoning", "drawn reasoning")
+
+
 class Question(NamedTuple):
     """One prompt as a rater gets it."""
 

@@ -109,23 +109,32 @@ class LocalRater:
                     self._generate(questions, reading), scales, strict=True
                 )
             ]
-        _, chat = self._load()
-        ids = [chat.prompt_ids(q.messages) for q in questions]
         if wanted == "rating":
+            _, chat = self._load()
+            ids = [chat.prompt_ids(q.messages) for q in questions]
             answers = [chat.level_ids(scale) for scale in scales]
             shares = self._shares(questions, ids, answers)
             return [
                 Reply("", expectation(p, s), distribution=tuple(p))
                 for p, s in zip(shares, scales, strict=True)
             ]
-        reasoning = [whole_sentences(text) for text, _ in self._generate(questions, reading)]
+        texts = [text for text, _ in self._generate(questions, reading)]
+        return self.closed(questions, texts, wanted)
+
+    def closed(
+        self, questions: Sequence[Question], texts: Sequence[str], wanted: Wanted
+    ) -> list[Reply]:
+        """Reasoning with readout=expected, from what was written to each question (`reply`)."""
+        _, chat = self._load()
+        ids = [chat.prompt_ids(q.messages) for q in questions]
+        reasoning = [whole_sentences(text) for text in texts]
         heads = [
             prompt + (chat.text_ids(text) if text else ())
             for prompt, text in zip(ids, reasoning, strict=True)
         ]
         answers = [
-            chat.level_ids(scale, last_line=bool(text))
-            for text, scale in zip(reasoning, scales, strict=True)
+            chat.level_ids(q.scale, last_line=bool(text))
+            for text, q in zip(reasoning, questions, strict=True)
         ]
         replies = []
         shares = self._shares(questions, heads, answers)

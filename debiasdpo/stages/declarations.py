@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from debiasdpo.config.job import JobConfig
+from debiasdpo.config.model import EndpointConfig
 from debiasdpo.config.rate import RateConfig
 from debiasdpo.documents.corpus import DOCUMENTS, SPLIT, files_identity, rubrics_of, source_files
 from debiasdpo.evaluation import catalog
 from debiasdpo.prompts.rendering import flat
+from debiasdpo.raters.endpoint.rater import decisive
 from debiasdpo.stages.asked import (
     audited_prompts,
     calibration_prompts,
@@ -59,7 +61,9 @@ def _unread(reading: RateConfig) -> set[str]:
 
 def _reasoning_settings(config: JobConfig) -> dict[str, object]:
     drawn = config.method.closing == "drawn"  # by the seed
-    return _rating_settings(config) | ({"samples": config.seed} if drawn else {})
+    writer = config.writer
+    served = {"writer": decisive(writer)} if isinstance(writer, EndpointConfig) else {}
+    return _rating_settings(config) | ({"samples": config.seed} if drawn else {}) | served
 
 
 def _pairs_settings(config: JobConfig) -> dict[str, object]:

@@ -6,6 +6,7 @@ locked by another process, so that a process that dies or never starts costs its
 process could make all parts alone, and joins them at the end.
 """
 
+import functools
 import logging
 import platform
 import shutil
@@ -85,7 +86,8 @@ def help_with(task: RatingTask, parts: Sequence[range]) -> None:
     """In a helper process: make the parts that no other process makes. `UserError` where the model is
     another one here, or other versions of packages run it."""
     store = Store(cache_folder(task.config))
-    rater = configured_rater(task.config, lambda: hold_model(task.config, store.root), task.weights)
+    held = functools.cache(lambda: hold_model(task.config, store.root))
+    rater = configured_rater(task.config, held, task.weights, written=task.written)
     if dict(rater.identity) != task.inputs["rater"]:
         here, there = fingerprint(dict(rater.identity)), fingerprint(task.inputs["rater"])
         raise UserError(

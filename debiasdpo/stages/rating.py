@@ -11,6 +11,8 @@ from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.jobs.job import Job
 from debiasdpo.prompts.audit import RatingPrompts
 from debiasdpo.prompts.rendering import Request
+from debiasdpo.raters.base import REASONING
+from debiasdpo.raters.written import WrittenRater
 from debiasdpo.stages.asked import Groups, mitigated_prompts, rewrite_prompts
 from debiasdpo.stages.asking import ask
 from debiasdpo.stages.calibration import calibrate
@@ -108,12 +110,13 @@ def rate(
     if groups is None:
         assert declared.prompts is not None
         groups = declared.prompts(config, corpus)
-    rater = job.rater(weights)
+    wanted = declared.wanted(config)
+    rater = job.rater(weights, written=wanted in REASONING)
     task = RatingTask(
         config,
         declared.reading(config),
         declared.title,
-        declared.wanted(config),
+        wanted,
         groups,
         corpus.scales,
         weights,
@@ -121,6 +124,8 @@ def rate(
         index_prompts(groups, config.batching.prompts),
     )
     job.asked[declared.title] = file = ask(job, task, rater)
+    if isinstance(rater, WrittenRater):
+        rater.close()  # its memory is for training
     return file
 
 

@@ -21,7 +21,7 @@ from debiasdpo.config.rate import RateConfig
 from debiasdpo.costs import Cost, Meter
 from debiasdpo.prompts.contexts import Statement
 from debiasdpo.prompts.rendering import Prompt, Twins, flat, place, twins
-from debiasdpo.raters.base import Question, Rater, Reply, Wanted, rated
+from debiasdpo.raters.base import REASONING, Question, Rater, Reply, Wanted, rated
 from debiasdpo.stages.asked import Groups
 from debiasdpo.storage.files import Progress
 from debiasdpo.storage.journal import Journal
@@ -112,6 +112,11 @@ class RatingTask:
     @property
     def file(self) -> str:
         return f"{self.title}.jsonl"
+
+    @property
+    def written(self) -> bool:
+        """Whether it is for the configured writer: the reasoning of pairs."""
+        return self.wanted in REASONING
 
     @property
     def whole(self) -> range:

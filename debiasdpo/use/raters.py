@@ -134,7 +134,7 @@ def rater_of(run: Run, model: Model, max_cost: float | None = None) -> RunRater:
     if max_cost is not None:
         audit = config.audit.model_copy(update={"max_cost": max_cost})
         config = config.model_copy(update={"audit": audit})
-    rater = configured_rater(config, lambda: hold_model(config, cache), weights, "/rate")
+    rater = configured_rater(config, lambda: hold_model(config, cache), weights, purse="/rate")
     return RunRater(run, model, Sparing(rater, rater) if isinstance(rater, Bounded) else rater)
 
 

@@ -28,6 +28,7 @@ NEEDS = {
     **{f"model={name}": ENDPOINT for name in ("endpoint", "ollama", "openai", "vllm")},
     "rate=samples": ["model=endpoint", *ENDPOINT],
     **{f"judge={name}": ["task=elicitation"] for name in ("self", "smollm2")},
+    "writer=vllm": ["model=smollm2", "method=debiasing_dpo"],
     "judge=local": ["task=elicitation", "judge.path=a/b"],
     **{
         f"judge={name}": ["task=elicitation", "judge.name=m", "judge.base_url=http://host/v1"]

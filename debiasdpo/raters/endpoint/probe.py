@@ -2,7 +2,8 @@
 
 Nothing is concluded from a model's name. Two of the job's own questions are asked, the shortest and the
 longest, whose replies count like all others; the shortest once more, to see whether the same request gets the
-same reply. What was found is kept, so that the same job asks only once.
+same reply, and, where replies are drawn, with another seed, to see whether they are. What was found is kept,
+so that the same job asks only once.
 """
 
 import logging
@@ -29,6 +30,7 @@ from debiasdpo.storage.files import write_json
 log = logging.getLogger(__name__)
 
 _AGAIN = -1  # the repeat of the shortest question asked once more
+_OTHERWISE = 1  # the repeat that draws another reply to it, of which many stages have use
 _DATED = re.compile(r"\d{4}-?\d{2}-?\d{2}|-\d{4}\b|@")
 _LOCAL = re.compile(r"://(localhost|127\.|\[::1\]|10\.|192\.168\.)")
 # How many times the bytes of a token may be those of the shortest prompt: beyond, a prompt was cut.
@@ -86,7 +88,8 @@ def probe(
     first = make(dialect, shortest, 0)
     again = first._replace(key=f"{first.key}again", repeat=_AGAIN)
     second = make(dialect, longest, 0)
-    records = asker.ask([again, second])
+    drawn = [make(dialect, shortest, _OTHERWISE)] if reading.draws else []
+    records = asker.ask([again, second, *drawn])
     answers = [answer_of(r) for r in (record, records[again.key], records[second.key])]
     if answers[2].status == "error":
         raise UserError(
@@ -96,7 +99,9 @@ def probe(
     table = {
         "model that answered": _model(config, answers[0]),
         "limit of tokens": _limit(first, answers),
-        "temperature": "left to the endpoint" if reading.temperature is None else "taken",
+        "temperature": _temperature(
+            reading, answers[0], [answer_of(records[r.key]) for r in drawn]
+        ),
         "same request, same reply": _same(answers, reading, dialect),
     }
     if reading.format == "json":
@@ -182,6 +187,18 @@ def _limit(request: Request, answers: list[Answer]) -> str:
         log.warning("%s=%d is not kept: %d tokens were written", name, request.most_tokens, most)
         return f"{name}, dropped: {most} written of at most {request.most_tokens}"
     return f"{name}, taken"
+
+
+def _temperature(reading: RateConfig, answer: Answer, drawn: list[Answer]) -> str:
+    if reading.temperature is None:
+        return "left to the endpoint"
+    if any(other.text == answer.text for other in drawn):
+        log.warning(
+            "rate.temperature=%s: two seeds got the same reply, as if it were dropped: %r",
+            points(reading.temperature), answer.text[:80],
+        )  # fmt: skip
+        return "sent; two seeds got the same reply, as if it were dropped"
+    return "taken"
 
 
 def _same(answers: list[Answer], reading: RateConfig, dialect: Dialect) -> str:

@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from debiasdpo.raters.endpoint.records import ReplyStore
 from debiasdpo.raters.endpoint.request import (
     Dialect,
     Request,
-    first_token,
+    first_tokens,
     request,
     wants_levels,
 )
@@ -37,6 +38,7 @@ from debiasdpo.storage.files import fingerprint, user_path
 log = logging.getLogger(__name__)
 
 REPLIES = "replies"  # the folder of all endpoints' in a cache
+WEIGHTS = "WEIGHTS"  # in the command that serves the weights of a job's local model: their folder
 
 # What changes how it is asked, and no reply.
 _NO_MATTER = {"api_key_env", "batch", "concurrency", "timeout_s", "prices"}
@@ -55,16 +57,17 @@ class EndpointRater:
         seed: int,
         job: str = "",
         max_cost: float | None = None,
+        weights: Callable[[], Path] | None = None,
     ) -> None:
-        """`folder`: of all endpoints' replies. `seed` draws samples. `job`: whose money `max_cost` is."""
-        settings = config.model_dump(mode="json", exclude=_NO_MATTER)
+        """`folder`: of all endpoints' replies. `seed` draws samples. `job`: whose money `max_cost` is.
+        `weights`: the folder that `WEIGHTS` stands for in `config.serve`."""
         self._adapter = open_adapter(user_path(config.adapter)) if config.adapter else None
         served = self._adapter.name if self._adapter else config.name
         self._served = config.model_copy(update={"name": served})  # as it is asked for
         self.identity: Mapping[str, object] = {
-            "endpoint": settings | {"adapter": self._adapter and served}
+            "endpoint": decisive(config) | {"adapter": self._adapter and served}
         }
-        self._config, self._seed = config, seed
+        self._config, self._seed, self._weights = config, seed, weights
         self._folder = replies_folder(folder, config)
         self.prices = PriceList(config)
         if max_cost is not None and self.prices.source is None:
@@ -151,6 +154,13 @@ class EndpointRater:
             replies.append(replace(_mean(read), call=_call(mine)))
         return replies
 
+    def beginning(self, question: Question, tokens: int) -> Answer:
+        """The likeliest reply, up to so many tokens, with log-probabilities where the endpoint tells them: of
+        what answers now, even if the same was asked before."""
+        asked = first_tokens(self._served, question, 0, tokens)
+        asked = asked._replace(key=secrets.token_hex(16))
+        return answer_of(self._asking().ask([asked])[asked.key])
+
     @property
     def limits(self) -> Sequence[Change]:
         """How many requests might run at once, and since when."""
@@ -169,13 +179,11 @@ class EndpointRater:
     def _asking(self) -> Asker:
         if self._asker is None:
             if self._config.serve is not None:
-                more = self._adapter.arguments if self._adapter else ()
-                where = (
-                    [*self._config.serve, *more],
+                self._server = Server(
+                    self._command(self._config.serve),
                     self._config.base_url,
                     self._folder / "server.log",
                 )
-                self._server = Server(*where)
                 self._server.start()
             purse = Purse(self.prices, self._max_cost, self._store)
             client = Client(self._config)
@@ -184,12 +192,17 @@ class EndpointRater:
                 self._batches = BatchAsker(client, self._store, purse, self._folder)
         return self._asker
 
+    def _command(self, serve: Sequence[str]) -> list[str]:
+        weights = None if self._weights is None else str(self._weights())
+        more = self._adapter.arguments if self._adapter else ()
+        return [*(weights if weights and part == WEIGHTS else part for part in serve), *more]
+
     def _require_adapter(self, adapter: Adapter, question: Question) -> None:
         """`UserError` where it rates as its base does."""
 
         def make(model: str, repeat: int) -> Request:
             config = self._config.model_copy(update={"name": model})
-            return first_token(config, question, repeat)
+            return first_tokens(config, question, repeat, 1, begun=config.prefill)
 
         require_effect(self._asking(), make, self._config.name, adapter)
 
@@ -218,6 +231,11 @@ class EndpointRater:
         if found.rating is None:
             return Reply(answer.text, None, "unread", found.reason, answer.thoughts)
         return Reply("", found.rating, distribution=found.shares)
+
+
+def decisive(config: EndpointConfig) -> dict[str, object]:
+    """The keys that may change a reply."""
+    return config.model_dump(mode="json", exclude=_NO_MATTER)
 
 
 def calls_of(wanted: Wanted, reading: RateConfig) -> int:

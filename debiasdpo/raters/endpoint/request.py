@@ -97,11 +97,14 @@ def request(
     return Request(request_key(config.base_url, body, repeat), body, repeat, question.key)
 
 
-def first_token(config: EndpointConfig, question: Question, repeat: int) -> Request:
-    """The call for the log-probabilities of the first token of a reply; of its level, where that is begun."""
-    body: Body = {"model": config.name, "max_tokens": 1, "temperature": 0}
+def first_tokens(
+    config: EndpointConfig, question: Question, repeat: int, count: int, *, begun: bool = False
+) -> Request:
+    """The call for the likeliest tokens that a reply begins with, and their log-probabilities. `begun`:
+    behind "Rating: "."""
+    body: Body = {"model": config.name, "max_tokens": count, "temperature": 0}
     messages = [dict(message) for message in question.messages]
-    if config.prefill:
+    if begun:
         body |= _begun(messages)
     body |= {"messages": messages, "logprobs": True, "top_logprobs": _TOP, **config.extra_body}
     return Request(request_key(config.base_url, body, repeat), body, repeat, question.key)

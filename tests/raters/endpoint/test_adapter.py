@@ -1,21 +1,25 @@
 """An adapter behind `vllm serve`: named by its files, and known to change something, before it rates.
 
-vLLM is not here: a command of its name takes its options, and serves as it does by the server of these tests.
-Where vLLM is installed, the last test asks it.
+A command of vLLM's name takes its options, and serves as it does by the server of these tests. Where vLLM
+itself is on the PATH, the last test asks it.
 """
 
+import contextlib
 import json
+import logging
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.errors import UserError
-from debiasdpo.models import loading
+from debiasdpo.models import adapters, loading
 from debiasdpo.raters.endpoint.rater import EndpointRater
+from debiasdpo.raters.written import WrittenRater
 from tests.helpers.endpoint_server import rating_of
 from tests.helpers.jobs import ROOT, JobConfigs
 from tests.helpers.raters import local_rater, question, reading
@@ -128,24 +132,61 @@ def test_what_is_no_adapter_that_can_be_served_is_refused_at_once(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("vllm") is None, reason="vLLM is not installed")
-def test_expected_ratings_of_vllm_are_those_of_the_same_weights_here(
+@pytest.mark.timeout(900)  # vLLM loads slowly
+@pytest.mark.skipif(shutil.which("vllm") is None, reason="vLLM is not on the PATH")
+def test_vllm_rates_and_writes_as_the_same_weights_here_with_an_adapter_and_without(
     rater: Raters,
     smollm2: Path,
     model_config: Callable[..., ModelConfig],
     tmp_path: Path,
     port: int,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """In float32 here and there."""
-    here = local_rater(lambda: loading.load_model(model_config(smollm2), tmp_path, device="cpu"))
-    wanted = here.reply(QUESTIONS, "rating", EXPECTED)
+    """In float32 here and there; one server for both, which the first rater starts."""
+    config = model_config(smollm2)
+    model, chat = loading.load_model(config, tmp_path, device="cpu")
+    base = local_rater(lambda: (model, chat))
+    wanted = base.reply(QUESTIONS, "rating", EXPECTED)
+    text, how = reading("text", 12), reading("expected", 12)
+    said = base.reply(QUESTIONS, "text", text)
+    closed = base.reply(QUESTIONS, "reasoning", how)
+    folder = tmp_path / "trained"
+    tuned = train_a_little(loading.load_model(config, tmp_path, device="cpu")[0], config, folder)
+    of_adapter = local_rater(lambda: (tuned, chat)).reply(QUESTIONS, "rating", EXPECTED)
+
     command = ["vllm", "serve", str(smollm2), "--served-model-name", "smollm2", "--port", str(port)]
     command += ["--dtype", "float32", "--generation-config", "vllm", "--max-model-len", "1024"]
-    served = rater(
-        base_url=f"http://127.0.0.1:{port}/v1", name="smollm2", serve=command, prefill=True,
-        timeout_s=120.0,
-    )  # fmt: skip
-    served.check(iter(QUESTIONS), [], 0, EXPECTED)
-    found = served.reply(QUESTIONS, "rating", EXPECTED)
-    served.close()
-    assert [r.rating for r in found] == pytest.approx([r.rating for r in wanted], abs=1e-4)
+    where = {"base_url": f"http://127.0.0.1:{port}/v1", "name": "smollm2", "prefill": True}
+    adapted = rater(serve=command, adapter=str(folder), timeout_s=120.0, **where)
+    plain = rater(timeout_s=120.0, **where)
+    with contextlib.closing(adapted), caplog.at_level(logging.INFO, "debiasdpo"):
+        adapted.check(iter(QUESTIONS), [], 0, EXPECTED)
+        assert "log-probabilities differ by" in caplog.text
+        assert ratings(adapted) == pytest.approx([r.rating for r in of_adapter], abs=1e-4)
+        plain.check(iter(QUESTIONS), [], 0, EXPECTED)
+        assert ratings(plain) == pytest.approx([r.rating for r in wanted], abs=1e-4)
+        assert [r.text for r in plain.reply(QUESTIONS, "text", text)] == [r.text for r in said]
+        written = WrittenRater(base, plain)
+        written.check(QUESTIONS, [], 0, how)
+        found = written.reply(QUESTIONS, "reasoning", how)
+        assert [(r.text, r.rating) for r in found] == [(r.text, r.rating) for r in closed]
+
+
+def ratings(rater: EndpointRater) -> list[float | None]:
+    return [reply.rating for reply in rater.reply(QUESTIONS, "rating", EXPECTED)]
+
+
+def train_a_little(model: Any, config: ModelConfig, folder: Path) -> Any:
+    """An adapter after three steps on one sequence, saved in a folder, on its model."""
+    import torch
+
+    tuned = adapters.add_adapter(model, config.lora, seed=0)
+    tuned.train()
+    optimizer = torch.optim.Adam([p for p in tuned.parameters() if p.requires_grad], lr=1e-3)
+    ids = torch.tensor([[1, 5, 9, 31]])
+    for _ in range(3):
+        tuned(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    adapters.save_adapter(tuned, folder)
+    return tuned.eval()

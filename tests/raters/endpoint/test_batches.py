@@ -1,20 +1,21 @@
 """Ratings by batches, against a real server of /files and /batches: half the price, and paid once."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from debiasdpo.config.model import EndpointConfig
 from debiasdpo.errors import UserError
 from debiasdpo.raters.base import Question, Reply
 from debiasdpo.raters.endpoint import batches, client
 from debiasdpo.raters.endpoint.rater import EndpointRater
-from debiasdpo.raters.endpoint.records import ReplyStore
 from tests.helpers.batch_server import Batches
 from tests.helpers.endpoint_server import Body, EndpointServer, rating_of
+from tests.helpers.killed_batch import Place, ask_killed
 from tests.helpers.raters import question, reading
 
 Raters = Callable[..., EndpointRater]
@@ -23,10 +24,6 @@ TEXT = reading("text", max_new_tokens=64)
 QUESTIONS = [question(f"q{i}", f"Rate lesson {i}.") for i in range(12)]
 # 3 tokens of input, of which 1 is cached, and 10 of output: half of 2 + 0.5 + 20 millionths of a dollar.
 EACH = 22.5e-6 / 2
-
-
-class Killed(BaseException):
-    """What a process that is killed does not survive."""
 
 
 @pytest.fixture
@@ -59,22 +56,6 @@ def state(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(f.read_text()) for f in sorted(folder.glob("replies/*/batches/*.json"))]
 
 
-@contextmanager
-def killed_at(owner: object, name: str, *, before: bool) -> Iterator[None]:
-    """The process is killed where it calls this, before it or behind it."""
-    whole = getattr(owner, name)
-
-    def kill(*arguments: Any, **named: Any) -> None:
-        if not before:
-            whole(*arguments, **named)
-        raise Killed
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(owner, name, kill)
-        with pytest.raises(Killed):
-            yield
-
-
 def test_all_are_asked_in_one_batch_at_half_the_price(
     server: EndpointServer, service: Batches, rater: Raters, tmp_path: Path
 ) -> None:
@@ -96,28 +77,32 @@ def test_all_are_asked_in_one_batch_at_half_the_price(
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "before"),
+    ("place", "begun", "paid"),
     [
-        (client.Client, "begin_batch", True),
-        (client.Client, "begin_batch", False),
-        (client.Client, "batch", True),
-        (client.Client, "download", False),
-        (ReplyStore, "add_all", True),
-        (ReplyStore, "add_all", False),
+        (("client.Client", "begin_batch", True), 0, 0),
+        (("client.Client", "begin_batch", False), 1, 0),
+        (("client.Client", "batch", True), 1, 0),
+        (("client.Client", "download", False), 1, 12),
+        (("records.ReplyStore", "add_all", True), 1, 12),
+        (("records.ReplyStore", "add_all", False), 1, 12),
     ],
-    ids=lambda value: getattr(value, "__name__", str(value)),
+    ids=lambda value: "-".join(map(str, value)) if isinstance(value, tuple) else str(value),
 )
 def test_a_process_that_is_killed_anywhere_pays_once(
     server: EndpointServer,
     service: Batches,
+    endpoint: Callable[..., EndpointConfig],
     ask: Callable[..., list[Reply]],
     rater: Raters,
-    owner: type,
-    name: str,
-    before: bool,
+    tmp_path: Path,
+    place: Place,
+    begun: int,
+    paid: int,
 ) -> None:
-    with killed_at(owner, name, before=before):
-        ask()
+    folder = tmp_path / "replies"
+    code = ask_killed(place, endpoint(batch=True), folder, QUESTIONS, TEXT)
+    assert code == -signal.SIGKILL
+    assert (len(service.batches), sum(server.answered.values())) == (begun, paid)
     replies = ask()
     assert [r.rating for r in replies] == list(map(expected, QUESTIONS))
     assert len(service.batches) == 1

@@ -1,5 +1,7 @@
 """A real model behind a real server: SmolLM2 by llama.cpp, beside the same weights in this process."""
 
+import functools
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from debiasdpo.config.model import EndpointConfig, ModelConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models import loading
 from debiasdpo.raters.endpoint.rater import EndpointRater
+from debiasdpo.raters.written import WrittenRater
 from tests.helpers.raters import local_rater, question, reading
 
 Raters = Callable[..., EndpointRater]
@@ -81,6 +84,44 @@ def test_its_expected_ratings_are_those_of_the_same_weights_here(
     assert [r.rating for r in found] == pytest.approx([r.rating for r in wanted], abs=1e-4)
     for one, other in zip(found, wanted, strict=True):
         assert one.distribution == pytest.approx(other.distribution, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_it_writes_reasoning_that_the_weights_here_close_with_their_rating(
+    rater: Raters,
+    smollm2: Path,
+    tiny_llama: Path,
+    model_config: ModelConfigs,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Served in 4 bits, it writes nearly what they write; other weights are seen by what it writes."""
+    how = reading("expected", max_new_tokens=12)
+    caplog.set_level(logging.INFO, "debiasdpo")
+
+    def served(path: Path) -> WrittenRater:
+        load = functools.cache(
+            lambda: loading.load_model(model_config(path), tmp_path, device="cpu")
+        )
+        return WrittenRater(local_rater(load), rater())
+
+    one = served(smollm2)
+    one.check(QUESTIONS, [], 100, how)
+    (said,) = (line for line in caplog.messages if "nats a token" in line)
+    assert float(said.split()[5]) < 0.2
+    written = rater().reply(QUESTIONS, "text", reading("text", 12))
+    closed = one.reply(QUESTIONS, "reasoning", how)
+    for of_question, text, reply in zip(QUESTIONS, written, closed, strict=True):
+        begun = reply.text.rpartition("Rating: ")[0]
+        assert begun.strip() in text.text
+        # The expectation over the levels behind that reasoning, whose shared tokens cancel.
+        answers = [f"{begun}Rating: {level}" for level in range(1, 8)]
+        (scores,) = one._own.logprobs({"q": of_question.messages}, [answers])
+        shares = np.exp(np.array(scores) - max(scores))
+        assert reply.rating == pytest.approx(shares @ np.arange(1, 8) / shares.sum(), abs=1e-4)
+        assert reply.text.endswith(f"Rating: {round(reply.rating)}")
+    with pytest.raises(UserError, match="writer: the server has other weights, or another chat"):
+        served(tiny_llama).check(QUESTIONS, [], 100, how)
 
 
 @pytest.mark.slow
