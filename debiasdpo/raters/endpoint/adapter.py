@@ -21,6 +21,8 @@ from debiasdpo.storage.files import digest, fingerprint, read_json
 log = logging.getLogger(__name__)
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+# What vLLM takes for --max-lora-rank, which is at least an adapter's own.
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _LEAST = 1e-3  # difference of a log-probability, beside that of the base from itself
 
 
@@ -41,7 +43,8 @@ class Adapter:
     def arguments(self) -> Sequence[str]:
         """Of `vllm serve`."""
         modules = f"{self.name}={self.folder}"
-        return "--enable-lora", "--max-lora-rank", str(self.rank), "--lora-modules", modules
+        most = next((rank for rank in _RANKS if rank >= self.rank), self.rank)
+        return "--enable-lora", "--max-lora-rank", str(most), "--lora-modules", modules
 
 
 def open_adapter(folder: Path) -> Adapter:

@@ -40,7 +40,7 @@ parser.add_argument("model")
 parser.add_argument("--port", type=int)
 parser.add_argument("--generation-config")
 parser.add_argument("--enable-lora", action="store_true")
-parser.add_argument("--max-lora-rank", type=int, choices=[8, 16])
+parser.add_argument("--max-lora-rank", type=int, choices=[1, 8, 16, 32])
 parser.add_argument("--lora-modules", default="")
 parser.add_argument("--idle", action="store_true")
 given = parser.parse_args()
@@ -80,7 +80,7 @@ def adapter(tmp_path: Path) -> Path:
 
 def write_adapter(folder: Path, weights: bytes, **config: object) -> Path:
     folder.mkdir()
-    (folder / "adapter_config.json").write_text(json.dumps({"r": 8} | config))
+    (folder / "adapter_config.json").write_text(json.dumps({"r": 4} | config))
     (folder / "adapter_model.safetensors").write_bytes(weights)
     return folder
 
