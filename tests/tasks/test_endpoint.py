@@ -69,15 +69,17 @@ def test_stopped_in_every_way_it_pays_once_and_finds_the_same(
 ) -> None:
     monkeypatch.setattr(asking, "_LONGEST_PAUSE_S", 0.01)
     undisturbed, output = tmp_path / "undisturbed", tmp_path / "output"
-    wanted = run_job(job_config(*options(server, undisturbed)), "served-2026-01-01")
+    split = "data.split={train: 0.0, validation: 0.0, test: 1.0}"
+    documents = ("data.teachers=24", split, "data.limit.test=24")
+    wanted = run_job(job_config(*options(server, undisturbed, *documents)), "served-2026-01-01")
     once = Counter(server.answered)
-    assert once.total() == PROMPTS + 1  # the probe asks one twice
+    assert once.total() == 24 * 2 * (2 + 4) + 1  # the probe asks one twice
     server.answered.clear()
     server.bodies.clear()
 
     # kill -9, in the midst of it
     server.delay_s = 0.1
-    process = command(*options(server, output), PYTHONPATH=no_torch)
+    process = command(*options(server, output, *documents), PYTHONPATH=no_torch)
     while len(server.bodies) < 12 and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
@@ -86,14 +88,14 @@ def test_stopped_in_every_way_it_pays_once_and_finds_the_same(
     kept = sum(f.read_text().count("\n") for f in output.glob("cache/replies/*/*.jsonl"))
     assert kept >= 8
     # the server is gone; then the money
-    job = job_config(*options(server, output))
+    job = job_config(*options(server, output, *documents))
     for fault, words in (("lost", "does not answer"), ("quota", "answers no more")):
         begun = len(server.bodies)
         server.faults = lambda number, body, f=fault, n=begun: "ok" if number < n + 9 else f  # type: ignore[misc]
         with pytest.raises(UserError, match=words):
             run_job(job, "served-2026-01-01")
     server.faults = lambda number, body: "ok"
-    process = command(*options(server, output), PYTHONPATH=no_torch)
+    process = command(*options(server, output, *documents), PYTHONPATH=no_torch)
     said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     assert untimed(metrics_of(output)) == untimed(wanted)
