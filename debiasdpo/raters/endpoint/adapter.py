@@ -2,7 +2,8 @@
 
 It is served under the fingerprint of its files: vLLM keeps what it has computed for a name, and would serve
 another adapter of the same name from it (vllm 30931). An adapter that matches no layer is served as the base,
-without a word (vllm 55193): so both are asked the same before any rating.
+without a word (vllm 55193): so both are asked the same before any rating, one after the other. vLLM 0.32 on
+a CPU answers for the adapter, where it is asked for both at once, whoever is asked: so that is tried too.
 """
 
 import logging
@@ -24,6 +25,7 @@ _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # What vLLM takes for --max-lora-rank, which is at least an adapter's own.
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _LEAST = 1e-3  # difference of a log-probability, beside that of the base from itself
+_TOGETHER = 3  # requests to each of both, at once
 
 
 @dataclass(frozen=True)
@@ -70,21 +72,33 @@ def require_effect(
     asker: Asker, make: Callable[[str, int], Request], base: str, adapter: Adapter
 ) -> None:
     """Ask base and adapter for the likeliest first tokens of one reply. `UserError` where they differ by no
-    more than the base differs from itself. `make`: the request to a model, by its name, and a repeat."""
-    asked = [make(base, 0), make(base, 1), make(adapter.name, 0)]
-    records = asker.ask(asked)
-    one, again, adapted = (answer_of(records[request.key]).tokens for request in asked)
-    if not one or not adapted:
+    more than the base differs from itself; a warning where the base is another one when both are asked at
+    once. `make`: the request to a model, by its name, and a repeat."""
+
+    def first(*requests: Request) -> list[Token]:
+        records = asker.ask(requests)
+        answers = [answer_of(records[request.key]).tokens for request in requests]
+        return [tokens[0] for tokens in answers if tokens]
+
+    alone = [first(make(*who)) for who in ((base, 0), (base, 1), (adapter.name, 0))]
+    if not all(alone):
         log.warning("no log-probabilities: whether the adapter changes anything cannot be seen")
         return
-    noise = 0.0 if not again else _difference(one[0], again[0])
-    found = _difference(one[0], adapted[0])
+    (one,), (again,), (adapted,) = alone
+    noise = max(_LEAST, 2 * _difference(one, again))
+    found = _difference(one, adapted)
     log.info("adapter %s: log-probabilities differ by %.3g from the base", adapter.name, found)
-    if found <= max(_LEAST, 2 * noise):
+    repeats = range(2, 2 + _TOGETHER)
+    mixed = first(*(make(name, i) for i in repeats for name in (base, adapter.name)))[::2]
+    if mixed and max(_difference(one, token) for token in mixed) > noise < found:
+        log.warning(
+            "model.adapter: asked at the same time as its adapter, %s answers otherwise than alone: this"
+            " server mixes them up; let it serve no other job while this one runs", base,
+        )  # fmt: skip
+    if found <= noise:
         raise UserError(
             f"model.adapter: {adapter.folder} changes nothing: its log-probabilities differ by {found:.2g}"
-            f" from those of {base}, which differ by {noise:.2g} from themselves; give one that was trained"
-            " on this model"
+            f" from those of {base}, and {noise:.2g} would be chance; give one that was trained on this model"
         )
 
 

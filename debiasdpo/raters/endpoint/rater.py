@@ -157,8 +157,7 @@ class EndpointRater:
     def beginning(self, question: Question, tokens: int) -> Answer:
         """The likeliest reply, up to so many tokens, with log-probabilities where the endpoint tells them: of
         what answers now, even if the same was asked before."""
-        asked = first_tokens(self._served, question, 0, tokens)
-        asked = asked._replace(key=secrets.token_hex(16))
+        asked = _anew(first_tokens(self._served, question, 0, tokens))
         return answer_of(self._asking().ask([asked])[asked.key])
 
     @property
@@ -202,7 +201,7 @@ class EndpointRater:
 
         def make(model: str, repeat: int) -> Request:
             config = self._config.model_copy(update={"name": model})
-            return first_tokens(config, question, repeat, 1, begun=config.prefill)
+            return _anew(first_tokens(config, question, repeat, 1, begun=config.prefill))
 
         require_effect(self._asking(), make, self._config.name, adapter)
 
@@ -231,6 +230,11 @@ class EndpointRater:
         if found.rating is None:
             return Reply(answer.text, None, "unread", found.reason, answer.thoughts)
         return Reply("", found.rating, distribution=found.shares)
+
+
+def _anew(request: Request) -> Request:
+    """The request as one that was never made: it is about what answers now."""
+    return request._replace(key=secrets.token_hex(16))
 
 
 def decisive(config: EndpointConfig) -> dict[str, object]:

@@ -29,7 +29,8 @@ Raters = Callable[..., EndpointRater]
 EXPECTED = reading("expected")
 QUESTIONS = [question(f"q{i}", f"Rate lesson {i}, from 1 to 7.") for i in range(3)]
 
-# Serves a base, and adapters that rate a level higher; with --idle, adapters that match nothing.
+# Serves a base, and adapters that rate a level higher; with --idle, adapters that match nothing; with --mix,
+# the adapter in place of the base while both are asked.
 VLLM = f"""#!{sys.executable}
 import argparse, sys, time
 sys.path.insert(0, {str(ROOT)!r})
@@ -43,15 +44,18 @@ parser.add_argument("--enable-lora", action="store_true")
 parser.add_argument("--max-lora-rank", type=int, choices=[1, 8, 16, 32])
 parser.add_argument("--lora-modules", default="")
 parser.add_argument("--idle", action="store_true")
+parser.add_argument("--mix", action="store_true")
 given = parser.parse_args()
 adapter, _, folder = given.lora_modules.partition("=")
 assert given.enable_lora == bool(adapter)
 plain = endpoint_server.rating_of
 def rating_of(body):
-    changes = body["model"] == adapter and not given.idle
+    mixed = given.mix and server.at_once > 1
+    changes = (body["model"] == adapter or mixed) and not given.idle
     return plain(body) % 7 + 1 if changes else plain(body)
 endpoint_server.rating_of = rating_of
 server = endpoint_server.EndpointServer(port=given.port)
+server.delay_s = 0.05 * given.mix
 server.faults = lambda number, body: "ok" if body["model"] in (given.model, adapter) else "unknown"
 time.sleep(600)
 """
@@ -118,6 +122,16 @@ def test_one_that_changes_nothing_is_refused_before_it_rates(vllm: Raters, adapt
     one.close()
 
 
+def test_a_server_that_mixes_up_base_and_adapter_is_told_of(
+    vllm: Raters, adapter: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for more in ((), ("--mix",)):
+        with contextlib.closing(vllm(*more, adapter=str(adapter), concurrency=4)) as one:
+            one.check(iter(QUESTIONS), [], 0, EXPECTED)
+        told = "asked at the same time as its adapter, base answers otherwise" in caplog.text
+        assert told == bool(more)
+
+
 def test_what_is_no_adapter_that_can_be_served_is_refused_at_once(
     job_config: JobConfigs, tmp_path: Path
 ) -> None:
@@ -156,6 +170,7 @@ def test_vllm_rates_and_writes_as_the_same_weights_here_with_an_adapter_and_with
 
     command = ["vllm", "serve", str(smollm2), "--served-model-name", "smollm2", "--port", str(port)]
     command += ["--dtype", "float32", "--generation-config", "vllm", "--max-model-len", "1024"]
+    command += ["--enforce-eager", "--gpu-memory-utilization", "0.15"]  # of a CPU's memory, too
     where = {"base_url": f"http://127.0.0.1:{port}/v1", "name": "smollm2", "prefill": True}
     adapted = rater(serve=command, adapter=str(folder), timeout_s=120.0, **where)
     plain = rater(timeout_s=120.0, **where)
