@@ -156,7 +156,7 @@ def test_what_serving_changes_is_told_prompt_by_prompt() -> None:
             {"key": "e|r|neutral|0", "rating": None},
         ]
         metrics = {"bias/base": contextual - neutral}
-        return served.Run(("essays", "m", "expected", whose), metrics, rows)
+        return served.Run(("essays", "m", "expected", whose), "none", metrics, rows)
 
     (row,) = served.differences([run("local", 2.5, 5.5), run("served", 3.0, 5.0)])
     assert row == {

@@ -70,7 +70,8 @@ class WrittenRater:
     def _require_same(self, question: Question) -> None:
         """`UserError` where what the server writes is as improbable here as if another model wrote it."""
         answer = self._writer.beginning(question, _TOKENS)
-        text, told = "", []
+        text = ""
+        told: list[float] = []
         for token, logprob in _likeliest(answer.tokens):
             if not answer.text.strip().startswith((text + token).strip()):
                 break  # the end of the turn

@@ -119,6 +119,7 @@ def test_it_writes_reasoning_that_the_weights_here_close_with_their_rating(
         (scores,) = one._own.logprobs({"q": of_question.messages}, [answers])
         shares = np.exp(np.array(scores) - max(scores))
         assert reply.rating == pytest.approx(shares @ np.arange(1, 8) / shares.sum(), abs=1e-4)
+        assert reply.rating is not None
         assert reply.text.endswith(f"Rating: {round(reply.rating)}")
     with pytest.raises(UserError, match="writer: the server has other weights, or another chat"):
         served(tiny_llama).check(QUESTIONS, [], 100, how)
