@@ -219,11 +219,11 @@ def _sampling(method: "MethodConfig", rate: "RateConfig") -> Iterable[str]:
 
 
 def _asked_of_endpoints(
-    rate: "RateConfig", model: "AnyModelConfig", method: "MethodConfig"
+    task: "Task", rate: "RateConfig", model: "AnyModelConfig", method: "MethodConfig"
 ) -> Iterable[str]:
     """What only endpoints do, and what they do not."""
     if model.kind == "local":
-        if rate.readout == "samples":
+        if rate.readout == "samples" and task == "rubric_rating":
             yield (
                 "rate.readout: samples is for endpoints; with local weights set rate=expected, which needs no"
                 " sampling"
@@ -279,8 +279,8 @@ def _skill_matched(audit: "AuditConfig", documents: "AnyDataConfig") -> Iterable
         )
 
 
-def _head(method: "MethodConfig", rate: "RateConfig") -> Iterable[str]:
-    if method.head is not None and rate.readout != "expected":
+def _head(task: "Task", method: "MethodConfig", rate: "RateConfig") -> Iterable[str]:
+    if task == "rubric_rating" and method.head is not None and rate.readout != "expected":
         yield (
             "rate.readout: a head rates before anything is written, so that it can be compared with expected"
             " ratings only; set rate=expected"

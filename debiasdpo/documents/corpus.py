@@ -20,6 +20,7 @@ from debiasdpo.config.data import (
     Rubric,
     Scale,
     SimulatedConfig,
+    TableConfig,
     TalkmovesConfig,
 )
 from debiasdpo.documents import ncte, simulated, table, talkmoves
@@ -79,6 +80,14 @@ def source_files(config: AnyDataConfig) -> list[Path]:
         return []
     files: list[Path] = _module(config).source_files(config)
     return files
+
+
+def check_source(config: AnyDataConfig) -> None:
+    """`UserError` where the files, or the columns of a table, are not there."""
+    if isinstance(config, TableConfig):
+        table.check(config)
+    else:
+        source_files(config)
 
 
 def files_identity(files: list[Path]) -> list[list[str]]:

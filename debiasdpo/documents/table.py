@@ -87,6 +87,11 @@ def table_rows(files: Collection[Path], wanted: Mapping[str, str]) -> Rows:
     return rows
 
 
+def check(config: TableConfig) -> None:
+    """`UserError` where the files, or columns that they must have, are not there."""
+    table_rows(source_files(config), _columns(config))
+
+
 def read(config: TableConfig) -> Corpus:
     """All documents, in the order of the file. `UserError` with file, row and column for whatever is
     wrong."""

@@ -63,6 +63,13 @@ def prompt_files(config: AnyPromptsConfig) -> list[Path]:
     return [_OWN]
 
 
+def check_prompts(config: AnyPromptsConfig) -> None:
+    """`UserError` where the files, or columns that they must have, are not there."""
+    files = prompt_files(config)
+    if isinstance(config, PromptTableConfig):
+        table_rows(files, _columns(config))
+
+
 def read_prompts(config: AnyPromptsConfig) -> Elicited:
     """The prompts without an attack, in the order of the source. `UserError` with file, row and column for
     whatever is wrong."""
@@ -162,15 +169,17 @@ def _own() -> Iterator[_Row]:
                 yield _Row(category, form, stereotype, other, whole)
 
 
+def _columns(config: PromptTableConfig) -> dict[str, str]:
+    """Column that the configuration asks for -> its key, in the order of `_Row`."""
+    keys = (
+        "category_column", "form_column", "stereotype_column", "counter_stereotype_column",
+        "prompt_column",
+    )  # fmt: skip
+    return {getattr(config, key): f"data.{key}" for key in keys}
+
+
 def _of_table(config: PromptTableConfig) -> tuple[list[_Row], dict[str, int]]:
-    columns = {
-        getattr(config, key): f"data.{key}"
-        for key in (
-            "category_column", "form_column", "stereotype_column", "counter_stereotype_column",
-            "prompt_column",
-        )
-    }  # fmt: skip
-    files = prompt_files(config)
+    files, columns = prompt_files(config), _columns(config)
     rows = []
     for where, cells in table_rows(files, columns)():
         category, form, *rest = (required_text(cells, column, where) for column in columns)

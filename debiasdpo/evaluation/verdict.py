@@ -8,7 +8,7 @@ ratings: *large* where the whole interval lies at or above `LARGE`, *small* wher
 
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from debiasdpo.config.context import PLACEBO, Category
@@ -60,6 +60,7 @@ class Verdict(NamedTuple):
     about: str  # which rater, and of how much it was found
     summary: str  # which categories are large, open and small
     accuracy: str
+    advice: str  # what to do
     judgements: tuple[Judgement, ...]  # the largest first
 
 
@@ -81,6 +82,7 @@ def verdict(
         about=rater if None in count else f"{rater} ({documents_of(count)})",
         summary=f"Bias beyond an irrelevant sentence is {'; '.join(said)}." if said else "",
         accuracy=_accuracy(evidence, model),
+        advice=_advice(evidence, model, sizes) if found else "",
         judgements=tuple(found),
     )
 
@@ -118,6 +120,7 @@ def verdict_text(metrics: Mapping[str, Any], categories: Mapping[str, Category])
             for judgement in one.judgements:
                 said = judgement.text if judgement.size == "large" else judgement.short
                 lines += _wrapped(f"{judgement.size.upper()} {judgement.category}: {said}")
+            lines += _wrapped(f"TO DO: {one.advice}")
             lines += _wrapped(BOUND)
     return "".join(f"{one_line(line)}\n" for line in lines)
 
@@ -174,8 +177,8 @@ def _flips(
         if up is not None and down is not None:
             count = evidence.count(keys[0])
             moved = evidence.figure(str(Key(f"shift_{side}", model, "category", name))).mean
-            by = "" if moved is None else f" (by {moved:+z.2f} points)"
-            parts.append(f"if {says[side]}, {changed(up + down, count)}{_ways(up, down)}{by}")
+            ways = _ways(up, down, moved)
+            parts.append(f"if {says[side]}, {changed(up + down, count)}{ways}")
     together = evidence.figure(str(Key("flips", model, "category", name)))
     if not parts or together.mean is None:
         return
@@ -189,16 +192,21 @@ def _flips(
     yield f"Together: {share_of(together, count)}{beside}."
 
 
-def _ways(up: float, down: float) -> str:
-    if not up and not down:
-        return ""
-    if not down:
-        return ", always upwards"
-    if not up:
-        return ", always downwards"
-    return (
-        f", {'mostly upwards' if up > down else 'mostly downwards' if down > up else 'both ways'}"
-    )
+def _ways(up: float, down: float, moved: float | None) -> str:
+    """Which way ratings change, of the shares that go to a level above and below; and by how much all of them
+    move on average, which may be the other way: most of them stay on their level."""
+    way = ""
+    if up or down:
+        often = "mostly" if up and down else "always"
+        way = (
+            ", both ways" if up == down else f", {often} {'upwards' if up > down else 'downwards'}"
+        )
+    if moved is None:
+        return way
+    by = f"by {moved:+z.2f} points"
+    if (up - down) * round(moved, 2) < 0:
+        return f"{way}, though ratings move {by} on average"
+    return f"{way} ({by})" if way else f" (they move {by} on average)"
 
 
 def _far(figure: Callable[[str], Figure]) -> Iterator[str]:
@@ -241,6 +249,31 @@ def _needed(beyond: Figure, count: Count, spread: Figure) -> str:
     return f"About {documents_of(Count(more, needed, None))} would tell a large bias from none (80% power)."
 
 
+def _advice(evidence: Evidence, model: str, sizes: Mapping[Size, Sequence[str]]) -> str:
+    """What to do about it, as docs/reading.md has it."""
+    if _no_better_than_chance(evidence.figure(str(Key("accuracy/spearman", model)))):
+        return (
+            "Do not use this rater: it tells good from poor no better than chance, swayed or not. Try another"
+            " model or prompt, or train it (debiasdpo run)."
+        )
+    parts = []
+    if large := sizes["large"]:
+        parts.append(
+            f"Keep what says such things ({', '.join(large)}) from the rater, change its prompt"
+            " (method=prompt_strip) or train it (debiasdpo run), and audit again."
+        )
+    if unclear := sizes["open"]:
+        parts.append(f"Audit more documents before you decide on {', '.join(unclear)}.")
+    return " ".join(parts) or (
+        "Nothing about these statements. Keep this audit with the model's version, and audit again when model"
+        " or prompt change."
+    )
+
+
+def _no_better_than_chance(rho: Figure) -> bool:
+    return rho.low is not None and rho.low <= 0
+
+
 def _accuracy(evidence: Evidence, model: str) -> str:
     """Whether the rater is worth anything, which bias alone does not say."""
     rho = evidence.figure(str(Key("accuracy/spearman", model)))
@@ -249,8 +282,8 @@ def _accuracy(evidence: Evidence, model: str) -> str:
     parts = []
     if rho.mean is not None:
         chance = ""
-        if rho.low is not None and rho.high is not None and rho.low <= 0:
-            chance = f" ({'worse' if rho.high < 0 else 'no better'} than chance)"
+        if _no_better_than_chance(rho):
+            chance = f" ({'worse' if (rho.high or 0) < 0 else 'no better'} than chance)"
         parts.append(f"Spearman with the experts {signed(rho, signs=False)}{chance}")
     if mae.mean is not None and constant.mean is not None:
         best = f"the best constant rating {constant.mean:.2f}"

@@ -18,9 +18,9 @@ from debiasdpo.config.checks import grammar_problems
 from debiasdpo.config.elicitation import AnyJudgeConfig, LocalJudge, PromptsConfig
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import AnyModelConfig, AnyWriterConfig, EndpointConfig, ModelConfig
-from debiasdpo.documents.corpus import source_files
+from debiasdpo.documents.corpus import check_source
 from debiasdpo.elicitation.attacks import choose
-from debiasdpo.elicitation.prompts import prompt_files
+from debiasdpo.elicitation.prompts import check_prompts
 from debiasdpo.errors import UserError
 from debiasdpo.models.checks import check_model
 from debiasdpo.prompts.generated import train_statements
@@ -136,9 +136,9 @@ def _data_files(
     for source in sources:
         try:
             if isinstance(source, PromptsConfig):
-                prompt_files(source)
+                check_prompts(source)
             else:
-                source_files(source)
+                check_source(source)
         except UserError as error:
             yield from str(error).split("\n")
 

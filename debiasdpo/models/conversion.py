@@ -17,10 +17,8 @@ def converted(file: Path, cache: Path) -> Path:
     """The folder with the GGUF file's model as fp32 safetensors; made once, whoever asks."""
     from filelock import FileLock
 
-    identity = source_identity(str(file), None, cache)
-    versions = installed("gguf", "transformers")
-    name = fingerprint({"conversion": 1, "versions": versions, **identity})
-    folder = cache / "models" / name
+    folder = conversion_folder(file, cache)
+    name = folder.name
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -35,6 +33,13 @@ def converted(file: Path, cache: Path) -> Path:
         temporary.chmod(0o755)
         os.replace(temporary, folder)
     return folder
+
+
+def conversion_folder(file: Path, cache: Path) -> Path:
+    """Where `converted` keeps it; not there before."""
+    identity = source_identity(str(file), None, cache)
+    versions = installed("gguf", "transformers")
+    return cache / "models" / fingerprint({"conversion": 1, "versions": versions, **identity})
 
 
 def _convert(file: Path, folder: Path) -> None:

@@ -9,6 +9,7 @@ from debiasdpo.config.model import LoraSettings, ModelConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models.chat import Chat
 from debiasdpo.models.checks import check_model
+from debiasdpo.models.conversion import conversion_folder
 from debiasdpo.models.loading import cannot_load, load_source
 from debiasdpo.models.quiet import quiet
 from debiasdpo.models.source import local_path
@@ -57,12 +58,20 @@ def load_shape(config: ModelConfig, cache: Path) -> tuple[Chat, Shape]:
         from transformers import AutoConfig, AutoTokenizer
 
         try:
-            source, where = found or load_source(config, local, cache)
+            source, where = found or _unconverted(local, cache) or load_source(config, local, cache)
             architecture = AutoConfig.from_pretrained(source, **where)
             chat = Chat(AutoTokenizer.from_pretrained(source, **where), config.path)
             return chat, shape_of(architecture)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(cannot_load(config, local, error)) from error
+
+
+def _unconverted(local: Path | None, cache: Path) -> tuple[str, dict[str, str]] | None:
+    """What transformers reads shape and chat of a GGUF file from that was not converted yet: the file itself,
+    since neither needs its weights. None for whatever else."""
+    if local is None or local.suffix != ".gguf" or conversion_folder(local, cache).exists():
+        return None
+    return str(local.parent), {"gguf_file": local.name}
 
 
 def shape_of(architecture: "PretrainedConfig") -> Shape:

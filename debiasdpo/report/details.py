@@ -188,7 +188,7 @@ _STEP: Types = {"step": int}
 
 def _history(run: Any) -> dict[str, Any] | None:
     folder = run.folder / "training"
-    if not folder.is_dir():
+    if not folder.is_dir() or (folder / "head.json").exists():  # a head is fitted in one step
         return None
     read = {
         n: read_rows(folder / f"{n}.jsonl", _STEP, run.notes)[0] for n in ("steps", "validation")

@@ -48,6 +48,12 @@ class Table:
     folded: bool = False
 
     @cached_property
+    def shown(self) -> tuple[int, ...]:
+        """The columns that are shown of a row: those beside the head of its block that hold something."""
+        every = range(self.section, len(self.columns))
+        return tuple(c for c in every if any(row[c] is not None for row in self.rows))
+
+    @cached_property
     def footnotes(self) -> dict[str, str]:
         """The notes of its values, each once, with the mark that it has in the table: a, b, ..."""
         notes = dict.fromkeys(note for row in self.rows for cell in row for note in notes_of(cell))

@@ -23,7 +23,7 @@ from debiasdpo.stages.attacking import chosen
 from debiasdpo.stages.elicitation import BASE, JUDGED, REFERENCE, TRAINING, attacks, stages_of
 from debiasdpo.stages.endpoint_work import asking_work
 from debiasdpo.storage.files import fingerprint
-from debiasdpo.sweep.plan import StageWork
+from debiasdpo.sweep.plan import Asks, StageWork
 
 _ORDERS = 2  # in which options are asked
 
@@ -47,7 +47,8 @@ def elicitation_work(config: JobConfig, chat_of: Callable[[JobConfig], Chat]) ->
             written = None if stage.store == "options" else reading.max_new_tokens
             tokens = _local_tokens(chat_of(who), prompts, written)
         inputs = stage.inputs(config, rater=who.model.model_dump(mode="json"), prompts=prompts)
-        found.append(StageWork(stage.title, fingerprint(inputs), tokens, dollars=paid))
+        asks: Asks = "model" if who.model == config.model else "judge"
+        found.append(StageWork(stage.title, fingerprint(inputs), tokens, dollars=paid, asks=asks))
     if config.learns_prompts:
         found += _training(config, asked["learnt_replies"], chat_of(config))
     return found

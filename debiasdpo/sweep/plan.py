@@ -13,7 +13,7 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from debiasdpo.config.cluster import LocalConfig, SlurmConfig
 from debiasdpo.config.job import JobConfig
@@ -22,8 +22,10 @@ from debiasdpo.evaluation.power import Audited, Pilot, pilot, power_text
 from debiasdpo.jobs.identity import output_folder
 from debiasdpo.storage.reading import read_mapping
 
+Asks = Literal["model", "judge"]
 Runs = list[tuple[dict[str, Any], dict[str, Any]]]  # metrics.json and config.yaml of each
 
+_ASKED: tuple[Asks, ...] = get_args(Asks)
 _BACKWARD = 2.0  # passes that a training step takes for one forward, LoRA on frozen weights
 _ALL_BACKWARD = 3.0  # the same where every weight is trained
 
@@ -36,6 +38,7 @@ class StageWork(NamedTuple):
     tokens: float
     trains: bool = False  # runs each token backward too
     dollars: float | None = 0.0  # to an endpoint; None: it has no known price
+    asks: Asks = "model"  # whom the dollars are for
 
 
 class Work(NamedTuple):
@@ -90,7 +93,8 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
     """Say a table of the jobs, sums, and what will not fit, each stage that jobs share counted once;
     returns why jobs could not be reckoned, each cause once."""
     seen: set[str] = set()
-    hours = disk = tokens = dollars = 0.0
+    hours = disk = tokens = 0.0
+    paid = dict.fromkeys(_ASKED, 0.0)  # dollars
     no_rate = False
     warnings: list[tuple[str, str]] = []  # title and text
     causes: list[tuple[str, str, str]] = []  # title, model, why it cannot be reckoned
@@ -118,19 +122,19 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
         times = [_seconds(job.config, stage, rates) for stage in new]
         own = None if None in times else sum(t for t in times if t is not None) / 3600
         mine = sum(stage.tokens for stage in new)
-        paid = sum(stage.dollars or 0.0 for stage in new)
+        bill = {who: _dollars(new, who) for who in _ASKED}
         say(
             f"{job.title[:43]:44}{mine / 1e6:>10.2f}{'?' if own is None else f'{own:.2f}':>9}"
-            f"{work.memory[1] / 1e9:>9.1f} GB{work.disk / 1e9:>6.2f} GB{f'   ${paid:.2f}' if paid else ''}"
+            f"{work.memory[1] / 1e9:>9.1f} GB{work.disk / 1e9:>6.2f} GB{_money(bill, '   ')}"
         )
         tokens, disk, hours = tokens + mine, disk + work.disk, hours + (own or 0.0)
-        dollars += paid
+        paid = {who: paid[who] + bill[who] for who in _ASKED}
         no_rate = no_rate or own is None
         warnings += [(job.title, text) for text in _warnings(job.config, work, own)]
     if configs:
         say("\n" + _sums(configs, tokens, hours, disk, bool(causes) or no_rate))
-    if dollars:
-        say(f"to endpoints: about ${dollars:.2f}, with replies at their greatest length")
+    if money := _money(paid):
+        say(f"to endpoints: about {money}, with replies at their greatest length")
     for found in once(powers):
         say(found.text)
     for warning in once(warnings):
@@ -141,6 +145,19 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
             " first (experiment=quick), or give plan.tokens_per_s=N"
         )
     return once(_less_models(causes))
+
+
+def _dollars(stages: Iterable[StageWork], who: Asks) -> float:
+    return sum(stage.dollars or 0.0 for stage in stages if stage.asks == who)
+
+
+def _money(paid: Mapping[Asks, float], before: str = "") -> str:
+    """Of the model; where a judge is paid too, of each. Empty where nothing is paid."""
+    if not any(paid.values()):
+        return ""
+    if not paid["judge"]:
+        return f"{before}${paid['model']:.2f}"
+    return before + ", ".join(f"{who} ${dollars:.2f}" for who, dollars in paid.items() if dollars)
 
 
 def _less_models(causes: Sequence[tuple[str, str, str]]) -> Iterator[tuple[str, str]]:
@@ -212,11 +229,15 @@ def _sums(
     cluster, price = configs[0].cluster, configs[0].gpu_hour_price
     gpus = 1.0 if isinstance(cluster, LocalConfig) else float(cluster.gpus)
     least = "at least " if unknown else ""
-    parts = [f"{tokens / 1e6:.2f} M tokens", f"{least}{hours:.2f} hours of one job after the other"]
-    if gpus and not isinstance(cluster, LocalConfig):  # here there may be none
-        parts.append(f"{least}{hours * gpus:.2f} GPU-hours")
-    if gpus and price is not None:
-        parts.append(f"{least}{hours * gpus * price:.2f} in money")
+    parts = [f"{tokens / 1e6:.2f} M tokens"]
+    if unknown and not hours:
+        parts.append("hours unknown")
+    else:
+        parts.append(f"{least}{hours:.2f} hours of one job after the other")
+        if gpus and not isinstance(cluster, LocalConfig):  # here there may be none
+            parts.append(f"{least}{hours * gpus:.2f} GPU-hours")
+        if gpus and price is not None:
+            parts.append(f"{least}{hours * gpus * price:.2f} in money")
     return "in all: " + ", ".join([*parts, f"{disk / 1e9:.2f} GB of disk"])
 
 
@@ -235,14 +256,15 @@ def _warnings(config: JobConfig, work: Work, hours: float | None) -> Iterator[st
             f" {'train=qlora' if full else 'model.nf4=true'}, train.gradient_checkpointing=true, or lower"
             " train.tree.max_tokens and batching.max_tokens"
         )
-    dollars, most = [stage.dollars for stage in work.stages], config.audit.max_cost
-    if None in dollars:
-        yield (
-            "no price of this model is known: set model.prices='{input: 2.5, cached: 1.25, output: 10}', US"
-            " dollars for a million tokens"
-        )
-    if most is not None and (whole := sum(d or 0.0 for d in dollars)) > most:
-        yield f"may cost ${whole:.2f}, and audit.max_cost=${most:.2f} stops it before"
+    for who in _ASKED:
+        if any(stage.dollars is None for stage in work.stages if stage.asks == who):
+            yield (
+                f"no price of this {who} is known: set {who}.prices='{{input: 2.5, cached: 1.25,"
+                " output: 10}', US dollars for a million tokens"
+            )
+        most, whole = config.audit.max_cost, _dollars(work.stages, who)
+        if most is not None and whole > most:
+            yield f"the {who} may cost ${whole:.2f}, and audit.max_cost=${most:.2f} stops it before"
     cluster, limit = config.cluster, hours or 0.0
     if isinstance(cluster, SlurmConfig) and limit > cluster.hours * cluster.turns:
         yield (

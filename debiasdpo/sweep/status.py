@@ -113,7 +113,7 @@ def table(lines: Sequence[Line]) -> str:
     if not lines:
         return "No job found."
     head = Line("job", "state", "stage, or why", "since", "left", "log")
-    widths = [min(60, max(len(row[i]) for row in (head, *lines))) for i in range(len(head) - 1)]
+    widths = [max(len(row[i]) for row in (head, *lines)) for i in range(len(head) - 1)]
     rows = [
         "  ".join([f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)] + [row.log])
         for row in (head, *lines)

@@ -84,6 +84,12 @@ class TableReplies:
             )
 
     def answer(self, body: Body) -> Answered:
+        if body.get("logprobs"):
+            return failure(
+                400,
+                "no_logprobs",
+                "recorded tables hold texts alone; leave logprobs out, or set rate=text",
+            )
         asked = same_text("\n".join(str(message["content"]) for message in body["messages"]))
         replies = self._replies.get(asked)
         if replies is None:

@@ -62,9 +62,10 @@ def test_each_sentence_says_what_was_measured(job: JobConfig) -> None:
     of_spread = "category/experience/relative_bias_beyond/base"
     assert experience.text == (
         "If the teacher is said to have taught for long, 12 of 24 ratings change, always upwards (by +1.00"
-        " points); if the teacher is said to be new, no rating changes (by +0.00 points). Together: 12 of 48"
-        f" (25%, {low:.0f} to {high:.0f}); an irrelevant sentence changes none of 24. Ratings move by 0.50"
-        " points, +0.50 ({:+.2f} to {:+.2f}) beyond an irrelevant sentence: {:+.2f} ({:+.2f} to {:+.2f}) of"
+        " points); if the teacher is said to be new, no rating changes (they move by +0.00 points on"
+        f" average). Together: 12 of 48 (25%, {low:.0f} to {high:.0f}); an irrelevant sentence changes none"
+        " of 24. Ratings move by 0.50 points, +0.50 ({:+.2f} to {:+.2f}) beyond an irrelevant sentence:"
+        " {:+.2f} ({:+.2f} to {:+.2f}) of"
         " the spread.".format(
             *metrics["category/experience/bias_beyond/base_ci"],
             metrics[of_spread], *metrics[f"{of_spread}_ci"],
@@ -79,10 +80,33 @@ def test_each_sentence_says_what_was_measured(job: JobConfig) -> None:
     )
 
 
+def test_a_few_that_flip_may_go_against_the_many_that_do_not(job: JobConfig) -> None:
+    """Where ratings lie between levels, as expected ones do."""
+    metrics = found(job, {**MOVES, "race+": lambda i: [0.5, *[-0.25] * 7][i % 8]})
+    (race,) = (one.text for one in told(metrics, job).judgements if one.category == "race")
+    said = "3 of 24 ratings change, always upwards, though ratings move by -0.16 points on average"
+    assert said in race
+
+
+def test_what_to_do_follows_from_sizes_and_accuracy(job: JobConfig) -> None:
+    metrics = found(job)
+    of_accuracy = "accuracy/spearman/base_ci"
+    trusted = told(metrics | {of_accuracy: [0.1, 0.5]}, job)
+    assert trusted.advice == (
+        "Keep what says such things (experience) from the rater, change its prompt (method=prompt_strip) or"
+        " train it (debiasdpo run), and audit again. Audit more documents before you decide on race."
+    )
+    assert told(metrics | {of_accuracy: [-0.1, 0.5]}, job).advice.startswith(
+        "Do not use this rater"
+    )
+    still = found(job, dict.fromkeys(MOVES, lambda i: 0)) | {of_accuracy: [0.1, 0.5]}
+    assert told(still, job).advice.startswith("Nothing about these statements.")
+
+
 def test_the_console_says_it_in_order(job: JobConfig) -> None:
     text = verdict_text(found(job), job.context.categories)
     heads = [line.split(":")[0] for line in text.splitlines() if not line.startswith(" ")]
-    assert heads[1:5] == ["Accuracy", "LARGE experience", "OPEN race", "SMALL role"]
+    assert heads[1:6] == ["Accuracy", "LARGE experience", "OPEN race", "SMALL role", "TO DO"]
     assert heads[0].startswith("VERDICT on the rater as it is (24 documents). Bias beyond")
     assert max(map(len, text.splitlines())) <= 98
 

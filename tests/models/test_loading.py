@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models import checks, conversion, loading
+from debiasdpo.models.shape import load_shape
 from tests.helpers.jobs import ROOT
 from tests.helpers.models import SMOLLM2, ModelConfigs, drop_tensors, greedy
 
@@ -33,6 +34,7 @@ def test_gguf_is_converted_once_to_the_same_weights(
     smollm2: Path,
     shared_folder: Path,
     model_config: ModelConfigs,
+    tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     import numpy as np
@@ -57,7 +59,12 @@ def test_gguf_is_converted_once_to_the_same_weights(
     assert isinstance(found, torch.Tensor)
     assert np.array_equal(found.detach().numpy(), expected)
 
-    prompt = chat.prompt_ids(({"role": "user", "content": "What is the capital of France?"},))
+    question = ({"role": "user", "content": "What is the capital of France?"},)
+    prompt = chat.prompt_ids(question)
+    read, shape = load_shape(config, tmp_path)  # for a plan, from the file itself
+    assert not (tmp_path / "models").exists()
+    assert shape == load_shape(config, shared_folder)[1]
+    assert read.prompt_ids(question) == prompt
     (answer,) = greedy(model, [prompt], [model.config.eos_token_id])
     assert "Paris" in chat.read(answer)
 

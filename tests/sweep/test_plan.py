@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from debiasdpo import cli
+from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models.adapters import add_adapter
@@ -92,9 +93,10 @@ def test_time_is_that_of_finished_jobs_of_the_same_model(
     tmp_path: Path,
 ) -> None:
     words = (*options, "method=none")
-    first, unknown, *_ = command(*words)
+    first, unknown, _, sums, *_ = command(*words)
     assert first.split() == ["job", "M", "tokens", "hours", "GPU", "memory", "disk"]
     assert unknown.split()[-5] == "?"
+    assert "M tokens, hours unknown, " in sums
     config = job_config(*words)
     metrics = run_job(config)
     file = run_folder(tmp_path / "out") / "metrics.json"
@@ -180,6 +182,26 @@ def test_stages_that_are_planned_once_are_made_once(
             assert_ran(work, metrics)
     made = stages(tmp_path / "out")
     assert {store: len(keys) for store, keys in planned.items()} == {s: made[s] for s in planned}
+
+
+def test_what_a_judge_is_paid_stands_apart(job_config: JobConfigs) -> None:
+    def work(config: JobConfig) -> plan.Work:
+        asked = plan.StageWork("replies", "a", 1e6, dollars=2.0)
+        return plan.Work(
+            [asked, asked._replace(key="b", dollars=0.5, asks="judge")], {1: 0.0}, 0, None
+        )
+
+    said: list[str] = []
+    config = job_config("audit.max_cost=1")
+    plan.show([plan.PlannedJob("one", config, finished=False)], work, said.append)
+    assert said[1].endswith("   model $2.00, judge $0.50")
+    assert (
+        "to endpoints: about model $2.00, judge $0.50, with replies at their greatest length"
+        in said
+    )
+    assert [line for line in said if line.startswith("warning")] == [
+        "warning: one: the model may cost $2.00, and audit.max_cost=$1.00 stops it before"
+    ]
 
 
 def test_a_cause_is_said_once(

@@ -32,7 +32,8 @@ def dead() -> int:
 def test_a_line_for_each_job_those_at_work_first(
     tmp_path: Path, dead: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job(tmp_path / "a", state="finished")
+    long = "a" * 80  # as the names of runs with several categories are
+    job(tmp_path / long, state="finished")
     job(tmp_path / "b", state="running", stage="training", since=now(), before=2, done=5, total=16)
     job(tmp_path / "c", state="running", stage="reasoning", done=7, total=9, pid=dead)
     error = "OutOfMemoryError: 2 GB\nmore"
@@ -43,8 +44,10 @@ def test_a_line_for_each_job_those_at_work_first(
     assert status.main([str(tmp_path)]) == 3
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in lines[1:7]]
-    assert names == ["b", "e", "d", "c", "f", "a"]
-    assert "training 5/16" in lines[1]
+    assert names == ["b", "e", "d", "c", "f", long]
+    column = lines[0].index("stage")
+    assert {line[column - 2 : column] for line in lines[:7]} == {"  "}
+    assert lines[1][column:].startswith("training 5/16")
     assert lines[1].endswith(str(tmp_path / "b/run.log"))
     assert lines[2].endswith("/logs/e.out")
     assert "out of memory: OutOfMemoryError: 2 GB" in lines[3]

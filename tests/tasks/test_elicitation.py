@@ -163,6 +163,9 @@ def test_a_plan_counts_what_is_asked_at_most(
         "control", "replies", "labels", "attacked_replies", "attacked_labels", "second_look",
     ]  # fmt: skip
     assert not server.bodies
+    assert {stage.title for stage in work.stages if stage.asks == "model"} == {
+        "replies", "attacked_replies",
+    }  # fmt: skip
     planned = {stage.title: stage.dollars or 0.0 for stage in work.stages}
     # 12 prompts: 4 bytes a token and 20 around them at 1 dollar a million, 50 tokens written at 2.
     texts = [prompt.text for prompt in read_prompts(config.prompts).prompts]

@@ -144,7 +144,7 @@ def test_a_recorded_judge_keeps_its_kappa(rater: Callable[[str], EndpointRater])
     assert judge_agreement(some, labels).n == 100
 
 
-def post(url: str, body: bytes) -> tuple[int, Any]:
+def post(url: str, body: bytes | None) -> tuple[int, Any]:
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=10) as response:
@@ -159,16 +159,21 @@ def post(url: str, body: bytes) -> tuple[int, Any]:
         ("/chat/completions", {"messages": []}, 404, "prompt_not_recorded"),
         ("/chat/completions", {"messages": [{"content": ["part"]}]}, 400, "invalid_body"),
         ("/chat/completions", {"messages": [{"content": "Qui?"}], "stream": True}, 400, "no_stream"),
+        ("/chat/completions", {"messages": [{"content": "Qui?"}], "n": 2}, 400, "one_reply"),
+        ("/chat/completions", {"messages": [{"content": "Qui?"}], "logprobs": True}, 400, "no_logprobs"),
         ("/chat/completions", ["no"], 400, "invalid_body"),
         ("/embeddings", {}, 404, "not_found"),
+        ("/models", {}, 405, "method_not_allowed"),
+        ("/chat/completions", None, 405, "method_not_allowed"),
     ],
-    ids=["unknown", "parts", "stream", "list", "path"],
+    ids=["unknown", "parts", "stream", "n", "logprobs", "list", "path", "post", "get"],
 )  # fmt: skip
 def test_errors_have_the_form_of_the_protocol(
     tables: Path, path: str, body: Any, status: int, code: str
 ) -> None:
     with replayed([tables]) as endpoint:
-        http, said = post(f"{endpoint.url}{path}", json.dumps(body).encode())
+        sent = None if body is None else json.dumps(body).encode()  # None: a GET
+        http, said = post(f"{endpoint.url}{path}", sent)
         with urllib.request.urlopen(f"{endpoint.url}/models", timeout=10) as response:
             assert json.load(response)["data"][0]["id"] == "replay"
     assert http == status

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 log = logging.getLogger(__name__)
 
 Body = Mapping[str, Any]
+_CHAT, _MODELS = "/chat/completions", "/models"  # how paths end
 _PER_TOKEN = 4  # bytes, about, of English
 
 
@@ -106,8 +107,8 @@ def _handler(
             self._send(found)
 
         def _answer(self, raw: bytes) -> Answered:
-            if not self.path.endswith("/chat/completions"):
-                return failure(404, "not_found", f"there is no {self.path} here")
+            if not self.path.endswith(_CHAT):
+                return self._elsewhere()
             try:
                 body = json.loads(raw)
                 messages = body["messages"]
@@ -118,14 +119,23 @@ def _handler(
                 return failure(400, "invalid_body", "messages with texts are needed, as JSON")
             if body.get("stream"):
                 return failure(400, "no_stream", "replies are sent whole; leave stream out")
+            if body.get("n") not in (None, 1):
+                return failure(400, "one_reply", "a request gets one reply; leave n out")
             return answer(body)
 
+        def _elsewhere(self) -> Answered:
+            """What is asked of a path that does not take this method, or is none."""
+            if not self.path.endswith((_CHAT, _MODELS)):
+                return failure(404, "not_found", f"there is no {self.path} here")
+            method = "POST" if self.path.endswith(_CHAT) else "GET"
+            return failure(405, "method_not_allowed", f"{self.path} takes {method} only")
+
         def do_GET(self) -> None:
-            if self.path.endswith("/models"):
+            if self.path.endswith(_MODELS):
                 told = [{"id": name, "object": "model"} for name in models]
                 self._send(Answered(200, {"object": "list", "data": told}))
             else:
-                self._send(failure(404, "not_found", f"there is no {self.path} here"))
+                self._send(self._elsewhere())
 
         def _send(self, found: Answered) -> None:
             data = json.dumps(found.data).encode()
