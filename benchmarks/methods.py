@@ -14,6 +14,7 @@ from benchmarks import common, models
 from benchmarks.models import ModelOptions
 from debiasdpo.config.method import LossConfig
 from debiasdpo.config.train import TreeConfig
+from debiasdpo.models.adapters import without_casts
 from debiasdpo.models.quiet import quiet
 from debiasdpo.packing.logprobs import (
     Completion,
@@ -97,9 +98,14 @@ class Scored:
             return found
 
         self.model.train()
+        low = models.in_16_bits(self.model)
         for group in self.groups(pairs):
-            terms = pair_terms(self.model, group, reference=reference, loss=LOSS, score=score)
-            (terms.loss.sum() / len(pairs)).backward()
+            with without_casts(self.model, low):
+                with torch.autocast(models.device().type, torch.bfloat16, enabled=low):
+                    terms = pair_terms(
+                        self.model, group, reference=reference, loss=LOSS, score=score
+                    )
+                (terms.loss.sum() / len(pairs)).backward()
         return torch.cat(scored).view(-1, 3).cpu()
 
     def tokens(self, pairs: Pairs) -> Tokens:
@@ -188,7 +194,7 @@ class Trl:
                     per_device_train_batch_size=1,
                     activation_checkpointing=options.checkpointing,
                     use_cpu=models.device().type == "cpu",
-                    bf16=False,  # as training has it with adapters: no autocast
+                    bf16=False,  # its trainer's loop would, which is left out
                     report_to=[],
                     disable_tqdm=True,
                 ),

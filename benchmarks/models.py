@@ -9,7 +9,9 @@ from torch import Tensor
 
 from debiasdpo.config.model import Attention, LoraSettings, ModelConfig
 from debiasdpo.models.adapters import add_adapter
+from debiasdpo.models.fused import fuse
 from debiasdpo.models.loading import keep_weights_trainable, load_model
+from debiasdpo.packing.logprobs import causal_model
 from debiasdpo.packing.tree_attention import NAME, register
 
 SEED = 0
@@ -130,6 +132,8 @@ def _random_model(options: ModelOptions, attention: str) -> Any:
     if options.nf4:
         model.is_loaded_in_4bit = True  # peft and TRL look at it
         keep_weights_trainable(model)
+    if device().type == "cuda" and attention == NAME:
+        fuse(model)
     return model.to(device()).eval()
 
 
@@ -170,6 +174,11 @@ def checkpointed(peft: Any, options: ModelOptions) -> Any:
     if options.checkpointing:
         peft.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
     return peft
+
+
+def in_16_bits(model: Any) -> bool:
+    """Whether training computes with the adapter in bfloat16, as on a GPU with weights in it."""
+    return device().type == "cuda" and causal_model(model).dtype == torch.bfloat16
 
 
 def vocabulary_size(model: Any) -> int:

@@ -22,6 +22,7 @@ HEAVY = {
     "pandas", "pyarrow", "openpyxl", "scipy", "matplotlib", "jinja2", "tqdm", "filelock",
     # extras, which need not be installed
     "wandb", "wandb_workspaces", "ray", "submitit", "joblib", "openai", "httpx2", "genai_prices",
+    "liger_kernel",
     "hydra_plugins.hydra_joblib_launcher", "hydra_plugins.hydra_submitit_launcher",
     # `debiasdpo --help`, a report and a rater from Python start without them
     "hydra", "omegaconf",

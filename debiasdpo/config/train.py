@@ -24,7 +24,8 @@ class TrainConfig(Section):
     warmup: Fraction  # share of the steps over which the learning rate rises
     schedule: Literal["constant", "linear", "cosine"]
     optimizer: Literal["adamw", "paged_adamw_8bit"]
-    gradient_checkpointing: bool | Literal["auto"]  # auto: where memory asks for it
+    # Of all layers, of every so manieth, or where memory asks for it.
+    gradient_checkpointing: bool | Count | Literal["auto"]
     engine: Literal["tree", "separate", "trl"]
     tree: TreeConfig  # with engine tree
     audit_every: Count  # steps between audits on the validation part

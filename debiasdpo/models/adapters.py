@@ -1,6 +1,8 @@
 """LoRA adapters: put on a model, saved and loaded, as safetensors only."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +58,17 @@ def check_targets(model: "PreTrainedModel", settings: LoraSettings) -> None:
 def _last_layers(model: "PreTrainedModel", count: int | None) -> list[int] | None:
     total: int = model.config.num_hidden_layers
     return None if count is None else list(range(max(0, total - count), total))
+
+
+@contextmanager
+def without_casts(model: "PreTrainedModel", active: bool) -> Iterator[None]:
+    """If active, adapters take their inputs as they are, for autocast to compute with: left to itself, peft
+    makes a float32 copy for each. Forward and backward, where a checkpointed layer runs again."""
+    from peft import PeftModel
+    from peft.helpers import disable_input_dtype_casting
+
+    with disable_input_dtype_casting(model, active and isinstance(model, PeftModel)):
+        yield
 
 
 def save_adapter(model: "PeftModel", folder: Path) -> None:

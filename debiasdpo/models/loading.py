@@ -13,6 +13,7 @@ from debiasdpo.errors import UserError
 from debiasdpo.models.chat import Chat
 from debiasdpo.models.checks import check_model
 from debiasdpo.models.conversion import converted
+from debiasdpo.models.fused import fuse
 from debiasdpo.models.hub import GET_A_MODEL, commit_of, hub_folder, hub_source
 from debiasdpo.models.quiet import quiet
 from debiasdpo.models.source import local_path
@@ -41,6 +42,7 @@ def load_model(
     place = device or gpus.device(config.device)
     if place != "cpu":
         gpus.check_card(place, config.precision)
+        gpus.use_tensor_cores()
     with quiet():
         import torch
         from safetensors import SafetensorError
@@ -99,6 +101,8 @@ def load_model(
                 f" architecture, such as {absent[0]}; download or save it again"
             )
     keep_weights_trainable(model)
+    if place != "cpu":
+        fuse(model)
     _only_token_ids(model)
     check_projection(model)
     model.name_or_path = config.path  # what an adapter will name as its base: not our cache

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
+# Matrices whose input is another's.
+_SAME = {"k_proj": "q_proj", "v_proj": "q_proj", "up_proj": "gate_proj"}
+
+
 @dataclass(frozen=True)
 class Shape:
     """How large a model is, without its weights."""
@@ -37,13 +41,20 @@ class Shape:
 
     def adapted(self, settings: LoraSettings) -> Sequence[tuple[int, int]]:
         """Inputs and outputs of each matrix that has an adapter."""
+        return [size for sizes in self._adapted(settings).values() for size in sizes]
+
+    def adapter_inputs(self, settings: LoraSettings) -> int:
+        """Numbers of a token that go into adapters, those that several matrices share once."""
+        inputs = {_SAME.get(n, n): sizes for n, sizes in self._adapted(settings).items()}
+        return sum(a for sizes in inputs.values() for a, _ in sizes)
+
+    def _adapted(self, settings: LoraSettings) -> dict[str, Sequence[tuple[int, int]]]:
         first = self.layers - (settings.last_layers or self.layers)
-        return [
-            size
+        return {
+            name: sizes[first:]
             for name, sizes in self.matrices.items()
             if isinstance(settings.targets, str) or name in settings.targets
-            for size in sizes[first:]
-        ]
+        }
 
 
 def load_shape(config: ModelConfig, cache: Path) -> tuple[Chat, Shape]:

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Of one chunk of the vocabulary projection, in float32. Each chunk reads the whole projection: on a GPU,
-# where reading takes as long as computing, chunks are large.
+# where reading takes as long as computing, chunks are as large as its memory lets them be, up to a point.
 _LOGIT_BYTES = 2**26
 _GPU_LOGIT_BYTES = 2**29
+_GPU_LOGIT_SHARE = 1 / 64
 
 
 @dataclass(frozen=True)
@@ -229,8 +230,7 @@ def token_logprobs(
     def on_device(values: np.ndarray) -> "Tensor":
         return torch.as_tensor(values, device=hidden.device)
 
-    room = _LOGIT_BYTES if hidden.device.type == "cpu" else _GPU_LOGIT_BYTES
-    size = max(1, room // (4 * cast("Tensor", head.weight).shape[0]))
+    size = max(1, _logit_bytes(hidden.device) // (4 * cast("Tensor", head.weight).shape[0]))
     frozen = type(head) is torch.nn.Linear and not any(p.requires_grad for p in head.parameters())
     order, parts = [], []
     for start in range(0, len(hidden), size):
@@ -248,6 +248,15 @@ def token_logprobs(
             parts.append(checkpoint(_project, *inputs, use_reentrant=False))
         order.append(chosen)
     return torch.cat(parts)[on_device(np.argsort(np.concatenate(order)))]
+
+
+def _logit_bytes(device: "torch.device") -> int:
+    import torch
+
+    if device.type != "cuda":
+        return _LOGIT_BYTES
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return min(_GPU_LOGIT_BYTES, int(memory * _GPU_LOGIT_SHARE))
 
 
 def _project(

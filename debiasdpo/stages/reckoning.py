@@ -153,9 +153,10 @@ def fit_checkpointing(config: JobConfig, largest_pass: int) -> JobConfig:
     # A machine's memory is not the job's alone, and the estimate was counted for GPUs.
     room = _room(config) * (0.5 if gpus.device(config.local_model.device) == "cpu" else 1.0)
     found = decide_checkpointing(config, largest_pass, shape, room, processes.size())
+    every = found.train.gradient_checkpointing
     log.info(
         "gradient checkpointing: %s (auto; largest tree: %d tokens, room: %.1f GB)",
-        "on" if found.train.gradient_checkpointing else "off", largest_pass, room / 1e9,
+        {"False": "off", "True": "on"}.get(str(every), f"every {every} layers"), largest_pass, room / 1e9,
     )  # fmt: skip
     return found
 

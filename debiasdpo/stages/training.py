@@ -165,6 +165,7 @@ def run_training(
     """Train in this process; `audit` and `on_log` are the first one's."""
     largest = max(one.tokens for one in plan_passes(task.pairs, task.config.train))
     config = fit_checkpointing(task.config, largest)
+    bf16 = computes_in_16_bits(model)
     if config.train.adapter == "lora" and task.start is not None:
         model = adapters.load_adapter(model, task.start, trainable=True)
     elif config.train.adapter == "lora":
@@ -182,12 +183,20 @@ def run_training(
         seed=config.seed,
         folder=task.folder,
         attention=config.local_model.attention,
-        bf16=config.train.adapter == "full" and config.local_model.precision == "bfloat16",
+        bf16=bf16,
         audit=audit,
         choose=task.choose,
         on_log=on_log,
         progress=progress,
     )
+
+
+def computes_in_16_bits(model: Any) -> bool:
+    """Whether what is trained, which is kept in float32, is computed with in bfloat16: on a GPU, where the
+    model was loaded in it. On a CPU, float32 copies cost little."""
+    import torch
+
+    return bool(model.dtype == torch.bfloat16) and model.device.type != "cpu"
 
 
 def worker_loop() -> None:

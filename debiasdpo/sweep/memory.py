@@ -1,10 +1,13 @@
 """GPU memory that a job takes at its peak, estimated from the model's shape."""
 
+from itertools import chain
+
 from debiasdpo.config.job import JobConfig
 from debiasdpo.models.shape import Shape
 
 GPU_OVERHEAD = 1.5e9  # CUDA, kernels, and what the allocator cannot use
 _LOGITS = 0.95e9  # the largest block of logits, with what is made of it (docs/engine.md)
+_CHECKPOINTED = (False, 4, 3, 2, True)  # no layer, every fourth ... every one: less and less memory
 _SPARE = 1.15  # counted peaks are up to 15 % above (tests/gpu_path)
 _NF4 = 0.52  # bytes of a weight, with the scales of its block
 
@@ -23,8 +26,13 @@ def peak_memory(config: JobConfig, largest_pass: int, shape: Shape, gpus: int = 
     if not config.method.trains_weights:
         return rating + GPU_OVERHEAD
     kept, worked = _activations(config, shape, size)
+    unpacked = size * max(a * b for a, b in chain(*shape.matrices.values())) if in_4_bits else 0
     tokens = min(largest_pass, config.train.tree.max_tokens)
-    training = training_state(config, shape, gpus) + kept * tokens + max(worked * tokens, _LOGITS)
+    training = (
+        training_state(config, shape, gpus)
+        + kept * tokens
+        + max(worked * tokens + unpacked, _LOGITS)
+    )
     if config.train.adapter == "lora":
         training += frozen
     return max(rating, training) + GPU_OVERHEAD
@@ -33,19 +41,16 @@ def peak_memory(config: JobConfig, largest_pass: int, shape: Shape, gpus: int = 
 def decide_checkpointing(
     config: JobConfig, largest_pass: int, shape: Shape, room: float, gpus: int = 1
 ) -> JobConfig:
-    """The job with `train.gradient_checkpointing` true or false: with auto, true unless a step on a tree of
-    so many tokens fits into `room` bytes without, with some to spare for what the estimate is off."""
+    """The job with `train.gradient_checkpointing` decided: with auto, in as few layers as let a step on a
+    tree of so many tokens fit into `room` bytes, with some to spare for what the estimate is off."""
     if config.train.gradient_checkpointing != "auto":
         return config
-    without = _checkpointing(config, False)
-    if _SPARE * peak_memory(without, largest_pass, shape, gpus) <= room:
-        return without
-    return _checkpointing(config, True)
-
-
-def _checkpointing(config: JobConfig, value: bool) -> JobConfig:
-    train = config.train.model_copy(update={"gradient_checkpointing": value})
-    return config.model_copy(update={"train": train})
+    for layers in _CHECKPOINTED:
+        train = config.train.model_copy(update={"gradient_checkpointing": layers})
+        decided = config.model_copy(update={"train": train})
+        if _SPARE * peak_memory(decided, largest_pass, shape, gpus) <= room:
+            break
+    return decided
 
 
 def training_state(config: JobConfig, shape: Shape, gpus: int = 1) -> float:
@@ -87,14 +92,18 @@ def _activations(config: JobConfig, shape: Shape, size: int) -> tuple[float, flo
     if config.train.adapter == "lora":
         lora = config.local_model.lora
         layers = lora.last_layers or layers
-        # Each adapter has a float32 copy of its input.
-        layer += sum(4 * (inputs + lora.rank) for inputs, _ in shape.adapted(lora)) / layers
+        numbers = shape.adapter_inputs(lora) + lora.rank * len(shape.adapted(lora))
+        layer += size * numbers / layers
     else:  # each matrix has its input, in the dtype of computation
         layer += size * sum(a for sizes in shape.matrices.values() for a, _ in sizes) / layers
-    worked = (4 + size) * shape.mlp  # the gradient of the widest matrix's input, and its adapter's
-    if config.train.gradient_checkpointing:  # the input of each layer, and one layer made again
-        return layers * size * shape.width, layer + worked
-    return layers * layer, worked
+    # Gradients: of the widest matrix's input, its adapter's and their sum; of hidden states around it.
+    worked = 3 * size * (shape.mlp + shape.width)
+    every = config.train.gradient_checkpointing
+    if every is False:
+        return layers * layer, worked
+    # Of a share of the layers, the input is kept, and one layer is made again.
+    share = 1 / (every if isinstance(every, int) else 1)
+    return layers * (share * size * shape.width + (1 - share) * layer), layer + worked
 
 
 def trained_parameters(config: JobConfig, shape: Shape) -> int:

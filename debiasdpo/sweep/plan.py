@@ -216,9 +216,8 @@ def _seconds(config: JobConfig, stage: StageWork, measured: Mapping[str, float])
         return None if rate is None else stage.tokens / rate
     if stage.trains:
         factor = _ALL_BACKWARD if config.train.adapter == "full" else _BACKWARD
-        again = (
-            config.train.gradient_checkpointing is not False
-        )  # auto: maybe not, which is quicker
+        every = config.train.gradient_checkpointing
+        again = 1.0 if every == "auto" else 1 / every if every else 0.0  # auto: maybe less
         return stage.tokens * (factor + again) / given
     return stage.tokens / given
 

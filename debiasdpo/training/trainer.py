@@ -16,6 +16,7 @@ from debiasdpo.config.method import LossConfig
 from debiasdpo.config.model import Attention
 from debiasdpo.config.train import TrainConfig
 from debiasdpo.errors import UserError
+from debiasdpo.models.adapters import without_casts
 from debiasdpo.models.chat import Chat
 from debiasdpo.packing.finite import overflow
 from debiasdpo.packing.frozen import keeping_frozen_states
@@ -73,7 +74,7 @@ def train(
     In `folder`: `weights/` is the chosen adapter (or model), `steps.jsonl` what each step logged,
     `validation.jsonl` the audits, `best_step.json` which step was kept and why. A killed training goes
     on from its last whole checkpoint and ends in the same weights. `attention`: that of packed trees.
-    `bf16`: on a GPU, compute in bfloat16 whatever the weights are in.
+    `bf16`: compute in bfloat16 whatever the weights are in.
 
     Several processes (`cluster.processes`) share the passes of every step and sum their gradients; where all
     weights are trained, these are spread over them (`training.sharding`). The first process audits, writes
@@ -87,7 +88,6 @@ def train(
     passes = [plan_passes(step, config) for step in steps]
     checkpoints = folder / "checkpoints"
     on_gpu = model.device.type != "cpu"
-    bf16 = bf16 and on_gpu
     terms_of: Terms
     score = scorer(config, attention)
     shards: Shards | None = None
@@ -131,6 +131,10 @@ def train(
             return torch.utils.data.DataLoader(items, batch_size=1, collate_fn=self.data_collator)
 
         def training_step(self, model, inputs, num_items_in_batch=None):  # type: ignore[no-untyped-def]
+            with without_casts(self.model, bf16):
+                return self.one_step(inputs)
+
+        def one_step(self, inputs: Any) -> "torch.Tensor":
             # Not `model`, which may be wrapped to average gradients: processes have different passes.
             plain: Any = self.model
             plain.train()
@@ -252,6 +256,7 @@ def train(
                 metrics["relative_bias_trained"], metrics["relative_bias_placebo"], metrics["spearman"],
             )  # fmt: skip
 
+    every = config.gradient_checkpointing
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         per_device_train_batch_size=1,
@@ -262,7 +267,8 @@ def train(
         weight_decay=0.0,
         max_grad_norm=_MAX_GRAD_NORM,
         optim=_OPTIMIZERS[config.optimizer],
-        activation_checkpointing=config.gradient_checkpointing is not False,
+        activation_checkpointing=every is not False,
+        activation_checkpointing_kwargs={"every_n_layers": every if isinstance(every, int) else 1},
         logging_steps=1,
         save_steps=config.save_every,
         save_total_limit=2,

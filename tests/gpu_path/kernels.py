@@ -6,7 +6,7 @@ FOLDER gets that as kernels.json, and what Inductor writes for small heads in fl
 `tests.gpu_path.interpreted` runs.
 """
 
-from tests.helpers.fake_gpu import compiled, fake_gpu  # isort: skip (before torch)
+from tests.helpers.fake_gpu import Kernel, compiled, fake_gpu  # isort: skip (before torch)
 
 import json
 import logging
@@ -22,7 +22,9 @@ import torch
 from torch._inductor import codecache
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import flex_attention
+from triton.runtime.jit import JITFunction, MockTensor
 
+from debiasdpo.cluster.gpus import use_tensor_cores
 from debiasdpo.packing import tree_attention
 from debiasdpo.packing.prefix_tree import PrefixTree
 from debiasdpo.packing.tree_attention import TreeAttention, choose
@@ -81,6 +83,48 @@ def machine_code() -> list[dict[str, Any]]:
             attend(answers_tree(300, 3, 50), MODELS["llama8b"])
         rows += [{"card": capability, **kernel._asdict()} for kernel in compiled]
     return rows
+
+
+def fused_code() -> list[dict[str, Any]]:
+    """The same for the kernels of liger-kernel, in the sizes of Llama-3.1-8B."""
+    from liger_kernel.ops import LigerRMSNormFunction, LigerRopeFunction, LigerSiLUMulFunction
+
+    run = JITFunction.run
+
+    def compile_only(self: Any, *args: Any, **options: Any) -> None:
+        given = [MockTensor(a.dtype) if isinstance(a, torch.Tensor) else a for a in args]
+        kernel = run(self, *given, **options | {"grid": (1,), "warmup": True})
+        kernel._init_handles()
+        binary = len(kernel.asm["cubin"])
+        compiled.append(Kernel(self.fn.__name__, kernel.metadata.shared, binary, 0))
+
+    def made(*size: int) -> torch.Tensor:
+        return torch.randn(size, device=GPU, dtype=torch.bfloat16, requires_grad=True)
+
+    rows: list[dict[str, Any]] = []
+    for capability in ((8, 0), (8, 9), (9, 0)):
+        with on(capability), mock.patch.object(JITFunction, "run", compile_only):
+            weight = made(4096).detach()
+            LigerRMSNormFunction.apply(made(300, 4096), weight, 1e-6).sum().backward()
+            LigerSiLUMulFunction.apply(made(300, 14336), made(300, 14336)).sum().backward()
+            query, key = (made(1, 300, heads, 128).transpose(1, 2) for heads in MODELS["llama8b"])
+            cos, sin = made(1, 300, 128).detach(), made(1, 300, 128).detach()
+            sum(x.sum() for x in LigerRopeFunction.apply(query, key, cos, sin)).backward()
+        rows += [{"card": capability, **kernel._asdict()} for kernel in compiled]
+    return rows
+
+
+def of_float32() -> list[int]:
+    """Instructions of tensor cores in the kernels for float32: as torch is, and as the model's loading leaves
+    it."""
+    found = []
+    for prepare in (lambda: None, use_tensor_cores):
+        prepare()
+        with on((9, 0)):
+            attend(answers_tree(300, 3, 50), MODELS["llama8b"], dtype=torch.float32, grad=False)
+        found.append(sum(kernel.tensor_cores for kernel in compiled))
+    torch.set_float32_matmul_precision("highest")
+    return found
 
 
 def write_calls(folder: Path) -> None:
@@ -185,7 +229,13 @@ def choices() -> dict[str, list[str]]:
 
 def main(folder: Path) -> None:
     write_calls(folder)
-    found = {"kernels": machine_code(), "graphs": graphs(), "choices": choices()}
+    found = {
+        "kernels": machine_code(),
+        "fused": fused_code(),
+        "float32": of_float32(),
+        "graphs": graphs(),
+        "choices": choices(),
+    }
     (folder / "kernels.json").write_text(json.dumps(found))
 
 

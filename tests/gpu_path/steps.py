@@ -29,9 +29,14 @@ from bitsandbytes.nn.modules import Linear4bit
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
+from transformers.models.llama import modeling_llama
+from transformers.models.qwen2 import modeling_qwen2
+from triton.runtime.jit import JITFunction
 
 from benchmarks import common, models
 from benchmarks.methods import LOSS
+from debiasdpo.models import fused
+from debiasdpo.models.adapters import without_casts
 from debiasdpo.packing import tree_attention
 from debiasdpo.packing.decoding import DecodingAttention
 from debiasdpo.packing.logits import float32_logits
@@ -43,9 +48,13 @@ SIZES = common.Sizes(
     prefix=1000, contexts=3, context_tokens=40, rubrics=1, rubric_tokens=30, chosen=300, rejected=300
 )  # fmt: skip
 SHAPES = ("llama3b", "qwen3b", "llama8b", "qwen7b")
-DECODED = ("llama8b", "qwen7b")
+FUSED = DECODED = ("llama8b", "qwen7b")
 PROMPTS = common.Sizes(2930, 8, 40, 4, 30, 1, 1)
 STEPS = 64  # tokens that a row may write
+# Arguments of fused kernels that are read and then written.
+IN_PLACE = {"_swiglu_backward_kernel": (1, 2), "_triton_rope": (0, 2)}
+ROTARY = "apply_rotary_pos_emb"  # which a fused model replaces for all of its architecture
+LARGE = 2**21  # numbers; adapters have less
 LAYERS = 2  # of each model: what a step takes grows by the same with every further one
 
 
@@ -58,11 +67,12 @@ class Watch(TorchDispatchMode):
         self.seen: set[int] = set()
         self.kernels = self.traffic = 0  # calls that compute, bytes that these read and write
         self.copies: Counter[str] = Counter()
+        self.casts = 0  # copies of activations into another dtype
         self.products: Counter[str] = Counter()  # by the dtype of what comes out
 
     def begin(self) -> None:
         self.peak = self.now
-        self.kernels = self.traffic = 0
+        self.kernels = self.traffic = self.casts = 0
         self.copies.clear()
         self.products.clear()
 
@@ -92,6 +102,8 @@ class Watch(TorchDispatchMode):
             # Of a table, what is taken from it.
             read = made if name in ("embedding", "index", "gather") else [*given, *made]
             self.traffic += sum(t.nbytes for t in {id(t): t for t in read}.values())
+        if name == "_to_copy" and given[0].dtype != made[0].dtype and made[0].numel() > LARGE:
+            self.casts += 1
         devices = {t.device.type for t in (*given, *made) if t.numel()}
         if name == "mm":
             self.products[str(made[0].dtype)] += 1
@@ -100,6 +112,22 @@ class Watch(TorchDispatchMode):
         elif name in ("_to_copy", "copy_") and len(devices) == 2:
             self.copies["to the host" if made[0].device.type == "cpu" else "to the GPU"] += 1
         return out
+
+    def launch(self, kernel: Any, *args: Any, **options: Any) -> None:
+        """In place of a Triton kernel: what it reads and writes."""
+        self.kernels += 1
+        changed = IN_PLACE.get(kernel.fn.__name__, ())
+        self.traffic += sum(
+            t.nbytes * (1 + (i in changed))
+            for i, t in enumerate(args)
+            if isinstance(t, torch.Tensor)
+        )
+
+    def counts(self) -> dict[str, Any]:
+        return {
+            "peak": self.peak, "traffic": self.traffic, "kernels": self.kernels,
+            "casts": self.casts, **self.copies,
+        }  # fmt: skip
 
 
 class Flex(torch.autograd.Function):
@@ -175,8 +203,11 @@ def apply(module: Any, function: Any, recurse: bool = True) -> Any:
     return module
 
 
-def step(shape: str, checkpointing: bool, layers: int) -> dict[str, Any]:
-    """One document's pairs in one tree, as the trainer runs them."""
+def step(
+    shape: str, checkpointing: int, layers: int, fuses: bool = False, sizes: common.Sizes = SIZES
+) -> dict[str, Any]:
+    """One document's pairs in one tree, as the trainer runs them. `checkpointing`: every so manieth layer; 0:
+    none. `fuses`: with liger-kernel."""
     watch = Watch()
     generator = mock.Mock()  # there is none for a GPU: `manual_seed` gives None
     generator.return_value.manual_seed.return_value = None
@@ -184,16 +215,25 @@ def step(shape: str, checkpointing: bool, layers: int) -> dict[str, Any]:
         FakeTensorMode(allow_non_fake_inputs=True),
         watch,
         mock.patch.object(torch, "Generator", generator),
+        mock.patch.object(fused, "_PACKAGE", "liger_kernel" if fuses else "none"),
+        mock.patch.object(modeling_llama, ROTARY, getattr(modeling_llama, ROTARY)),
+        mock.patch.object(modeling_qwen2, ROTARY, getattr(modeling_qwen2, ROTARY)),
+        mock.patch.object(JITFunction, "run", lambda *given, **_: watch.launch(*given)),
     ):
         options = models.ModelOptions(
-            shape, layers=layers, dtype="bfloat16", nf4=True, checkpointing=checkpointing
+            shape, layers=layers, dtype="bfloat16", nf4=True, checkpointing=checkpointing > 0
         )
         model = models.adapted(models.base_model(options), options)
-        pairs = common.pairs(SIZES, models.vocabulary_size(model))
+        if checkpointing > 1:
+            model.get_base_model().activation_checkpointing_enable(
+                {"use_reentrant": False}, every_n_layers=checkpointing
+            )
+        pairs = common.pairs(sizes, models.vocabulary_size(model))
         row: dict[str, Any] = {
             "shape": shape,
             "layers": layers,
             "checkpointing": checkpointing,
+            "fused": fuses,
             "tokens": packed_tokens([c for pair in pairs for c in pair.completions]),
             "weights": watch.now,
         }
@@ -201,14 +241,18 @@ def step(shape: str, checkpointing: bool, layers: int) -> dict[str, Any]:
         model.eval()
         with torch.no_grad(), model.disable_adapter():
             sequence_logprobs(model, [c for pair in pairs for c in pair.preference])
-        row["reference"] = {"peak": watch.peak, "traffic": watch.traffic, **watch.copies}
+        row["reference"] = watch.counts()
         watch.begin()
         model.train()
         known = {pair.key: (0.0, 0.0) for pair in pairs}
-        terms = pair_terms(model, pairs, reference=known, loss=LOSS, score=sequence_logprobs)
-        row["logprobs"] = str(terms.loss.dtype)
-        (terms.loss.sum() / len(pairs)).backward()
-        row["policy"] = {"peak": watch.peak, "traffic": watch.traffic, **watch.copies}
+        with without_casts(model, models.in_16_bits(model)):
+            with torch.autocast("cuda", torch.bfloat16, enabled=models.in_16_bits(model)):
+                terms = pair_terms(
+                    model, pairs, reference=known, loss=LOSS, score=sequence_logprobs
+                )
+            row["logprobs"] = str(terms.loss.dtype)
+            (terms.loss.sum() / len(pairs)).backward()
+        row["policy"] = watch.counts()
         row["products"] = dict(watch.products)
         trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
         row["trained"] = sum(p.numel() for p in trained.values())
@@ -265,6 +309,7 @@ def replaced() -> ExitStack:
         mock.patch.object(transformers.PreTrainedModel, "to", to_gpu),
         mock.patch.object(torch.nn.Module, "_apply", apply),
         mock.patch.object(tree_attention, "_flex_kernel", kernel),
+        mock.patch.object(fused, "_PACKAGE", "none"),
         mock.patch.object(torch.Tensor, "new_tensor", new_tensor),
     ):
         stack.enter_context(patch)
@@ -273,12 +318,10 @@ def replaced() -> ExitStack:
 
 def main(folder: Path) -> None:
     with fake_gpu((9, 0)), replaced():
-        rows = [
-            step(shape, checkpointing, LAYERS)
-            for shape in SHAPES
-            for checkpointing in (True, False)
-        ]
-        rows.append(step(SHAPES[-1], False, 2 * LAYERS))
+        rows = [step(shape, checkpointing, LAYERS) for shape in SHAPES for checkpointing in (1, 0)]
+        rows.append(step(SHAPES[2], 2, LAYERS))
+        rows += [step(shape, 0, LAYERS, fuses=True) for shape in FUSED]
+        rows.append(step(SHAPES[-1], 0, 2 * LAYERS))
         steps = [decoding(shape, LAYERS) for shape in DECODED]
     (folder / "steps.json").write_text(json.dumps({"training": rows, "decoding": steps}))
 

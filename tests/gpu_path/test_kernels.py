@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from debiasdpo.models.fused import KINDS
 from tests.helpers.fake_gpu import CARDS
 
 pytestmark = [
@@ -12,6 +13,9 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.xdist_group("gpu kernels"),
 ]
+
+
+WAYS = ("forward", "backward")
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +32,23 @@ def test_both_ways_compile_for_the_card_and_fit(kernels: Any, capability: tuple[
     assert all(kernel["tensor_cores"] > 0 for kernel in products)
     assert all(kernel["binary"] > 1000 for kernel in found)
     assert all(kernel["shared"] <= CARDS[capability].shared for kernel in found)
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (8, 9), (9, 0)], ids=["A100", "4090", "H100"])
+def test_fused_kernels_compile_for_the_card_and_fit(
+    kernels: Any, capability: tuple[int, int]
+) -> None:
+    found = [k for k in kernels["fused"] if k["card"] == list(capability)]
+    both = [f"_{name}_{way}_kernel" for name in ("rms_norm", "swiglu") for way in WAYS]
+    assert {k["name"] for k in found} == {*both, "_triton_rope"}
+    assert all(k["binary"] > 1000 for k in found)
+    assert all(k["shared"] <= CARDS[capability].shared for k in found)
+
+
+def test_float32_has_tensor_cores_too(kernels: Any) -> None:
+    before, after = kernels["float32"]
+    assert before == 0
+    assert after > 0
 
 
 def test_cards_have_kernels_of_their_own(kernels: Any) -> None:
@@ -68,3 +89,12 @@ def test_what_the_kernels_compute_is_a_masked_softmax(run: Any) -> None:
     errors = run("interpreted", fake=False)
     assert set(errors) == {"output", "gradient of query", "gradient of key", "gradient of value"}
     assert max(errors.values()) < 2e-6
+
+
+def test_what_fused_kernels_compute_over_a_tree_is_the_models(run: Any) -> None:
+    """In float32; against transformers' own code in float64. Positions are those of the tree."""
+    errors = run("fused", fake=False)
+    assert tuple(errors) == KINDS
+    for found in errors.values():
+        assert found["logprob"] < 1e-5
+        assert found["gradient"] < 1e-5

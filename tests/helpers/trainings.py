@@ -5,7 +5,7 @@ import math
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from debiasdpo.config.method import LossConfig
 from debiasdpo.config.model import Attention, LoraSettings, ModelConfig
@@ -15,6 +15,8 @@ from debiasdpo.packing.logprobs import Completion, sequence_logprobs
 from debiasdpo.training import trainer
 from debiasdpo.training.data import TokenPair
 from debiasdpo.training.selection import BIASES
+
+Dtype = Literal["float32", "bfloat16"]
 
 STEPS, SAVE_EVERY, AUDIT_EVERY = 12, 2, 3
 TIMES = ("train/tokens_per_s", "train/pairs_per_s")
@@ -58,9 +60,9 @@ def audited(bias: float, spearman: float = 0.5) -> dict[str, float]:
     return {**both, "spread": 1.0, "spearman": spearman}
 
 
-def model_of(source: Path, dropout: float) -> ModelConfig:
+def model_of(source: Path, dropout: float, dtype: Dtype = "float32") -> ModelConfig:
     return ModelConfig(
-        kind="local", path=str(source), revision=None, nf4=False, dtype="float32",
+        kind="local", path=str(source), revision=None, nf4=False, dtype=dtype,
         attention="auto", max_length=512,
         lora=LoraSettings(rank=4, alpha=8, dropout=dropout, targets="all-linear"),
     )  # fmt: skip
@@ -76,9 +78,11 @@ def train(
     preference: str = "sigmoid",
     dropout: float = 0.1,
     attention: Attention = "auto",
+    dtype: Dtype = "float32",
     **changes: Any,
 ) -> dict[str, Any]:
-    config = model_of(source, dropout)
+    """`dtype`: of the model, and what adapters are computed with in."""
+    config = model_of(source, dropout, dtype)
     model: Any
     model, chat = loading.load_model(config, folder, device="cpu")
     if adapter == "lora":
@@ -108,6 +112,7 @@ def train(
         seed=0,
         folder=folder,
         attention=attention,
+        bf16=dtype == "bfloat16",
         audit=audit,
         on_log=on_log,
     )

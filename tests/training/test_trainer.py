@@ -201,6 +201,40 @@ def test_what_accelerate_has_stored_does_not_change_it(
         torch.testing.assert_close(stored[name], weights, rtol=0, atol=1e-7)
 
 
+def test_adapters_are_kept_in_float32_and_computed_with_in_bfloat16(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    """As on a GPU: nothing is copied to float32 for them, nor where a checkpointed layer runs again."""
+    import torch
+
+    seen: set[torch.dtype] = set()
+    gradients: set[torch.dtype | None] = set()
+
+    def watch(model: Any) -> dict[str, float]:
+        for name, module in model.named_modules():
+            if name.endswith("lora_A.default"):
+                module.register_forward_pre_hook(
+                    lambda module, given: seen.add(given[0].dtype) if module.training else None
+                )
+                module.weight.register_post_accumulate_grad_hook(
+                    lambda weight: gradients.add(weight.grad.dtype)
+                )
+        return audited(0.1)
+
+    options: dict[str, Any] = {
+        "epochs": 1, "gradient_checkpointing": True, "dropout": 0.0, "audit_every": 100,
+    }  # fmt: skip
+    train(tmp_path / "low", tiny_llama, audit=watch, dtype="bfloat16", **options)
+    assert seen == {torch.bfloat16}
+    assert gradients == {torch.float32}
+    train(tmp_path / "exact", tiny_llama, audit=lambda model: audited(0.1), **options)
+    for low, exact in zip(
+        *(rows(tmp_path / n / "steps.jsonl") for n in ("low", "exact")), strict=True
+    ):
+        assert low == pytest.approx(exact, rel=0.05, abs=0.05)
+        assert low != exact
+
+
 @pytest.mark.slow
 def test_reward_margins_are_logged_alike_whatever_the_loss(
     tiny_llama: Path, tmp_path: Path
