@@ -88,18 +88,18 @@ def require_effect(
     noise = max(_LEAST, 2 * _difference(one, again))
     found = _difference(one, adapted)
     log.info("adapter %s: log-probabilities differ by %.3g from the base", adapter.name, found)
-    repeats = range(2, 2 + _TOGETHER)
-    mixed = first(*(make(name, i) for i in repeats for name in (base, adapter.name)))[::2]
-    if mixed and max(_difference(one, token) for token in mixed) > noise < found:
-        log.warning(
-            "model.adapter: asked at the same time as its adapter, %s answers otherwise than alone: this"
-            " server mixes them up; let it serve no other job while this one runs", base,
-        )  # fmt: skip
     if found <= noise:
         raise UserError(
             f"model.adapter: {adapter.folder} changes nothing: its log-probabilities differ by {found:.2g}"
             f" from those of {base}, and {noise:.2g} would be chance; give one that was trained on this model"
         )
+    repeats = range(2, 2 + _TOGETHER)
+    mixed = first(*(make(name, i) for i in repeats for name in (base, adapter.name)))[::2]
+    if any(_difference(one, token) > noise for token in mixed):
+        log.warning(
+            "model.adapter: asked at the same time as its adapter, %s answers otherwise than alone: this"
+            " server mixes them up; let it serve no other job while this one runs", base,
+        )  # fmt: skip
 
 
 def _difference(one: Token, other: Token) -> float:
