@@ -28,8 +28,8 @@ elicitation: venv  # Try to draw stereotypes out of a small model, on this machi
 report: venv  # Make outputs/report/index.html of all runs so far (ARGS="PATH... --out FOLDER" to choose)
 	$(BIN)/python -m debiasdpo.report $(ARGS)
 
-# Without what takes long, or needs root, a browser, Weights & Biases or (but for these tests) a GPU.
-quick: venv  # Run the tests that are over in two minutes (ARGS="-k bias" to choose)
+# Without what takes longer, or needs root, a browser, Weights & Biases or (but for these tests) a GPU.
+quick: venv  # Run the tests that are over in five minutes (ARGS="-k bias" to choose)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup \
 	  -m "not (slow or slurm or wandb or browser or gpu_path)" $(ARGS)
 

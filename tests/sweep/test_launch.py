@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from debiasdpo import run
 from debiasdpo.cluster.states import state_of
 from debiasdpo.jobs.identity import Choices
 from tests.helpers.jobs import ROOT, JobConfigs
@@ -19,9 +20,28 @@ from tests.helpers.sweeps import Sweeps, pretend_finished
 TINY = Choices("tiny_llama", "simulated")
 
 
+Here = Callable[..., tuple[int, str, str]]
+
+
 @pytest.fixture
 def sweeps(tiny_llama: Path, tmp_path: Path) -> Sweeps:
     return Sweeps(tiny_llama, tmp_path)
+
+
+@pytest.fixture
+def here(
+    sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Here:
+    """A sweep in this process: exit code, output, errors."""
+    monkeypatch.chdir(sweeps.folder)
+
+    def sweep(*overrides: str) -> tuple[int, str, str]:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # `run` sets it
+        capfd.readouterr()
+        code = run.main(["-m", *sweeps.options, *overrides])
+        return code, *capfd.readouterr()
+
+    return sweep
 
 
 @pytest.mark.slow
@@ -52,8 +72,8 @@ def test_a_finished_job_is_shown_without_importing_torch(
 
 
 @pytest.mark.slow
-def test_all_failures_are_told_at_the_end_and_the_others_finish(sweeps: Sweeps) -> None:
-    code, out, error = sweeps.run("method=none", "model.max_length=40,41,1024")
+def test_all_failures_are_told_at_the_end_and_the_others_finish(sweeps: Sweeps, here: Here) -> None:
+    code, out, error = here("method=none", "model.max_length=40,41,1024")
     assert code == 1
     assert "2 of 3 jobs failed:" in error
     summary = error.split("jobs failed:")[1]
@@ -68,8 +88,8 @@ def test_all_failures_are_told_at_the_end_and_the_others_finish(sweeps: Sweeps) 
 
 
 @pytest.mark.slow
-def test_a_wrong_job_is_told_before_the_others_start(sweeps: Sweeps) -> None:
-    code, _, error = sweeps.run("method=none", "seed=-1,0")
+def test_a_wrong_job_is_told_before_the_others_start(sweeps: Sweeps, here: Here) -> None:
+    code, _, error = here("method=none", "seed=-1,0")
     assert code == 1
     assert "1 of 2 jobs failed:" in error
     assert "seed: must be at least 0, got -1" in error
@@ -77,13 +97,13 @@ def test_a_wrong_job_is_told_before_the_others_start(sweeps: Sweeps) -> None:
 
 
 @pytest.mark.slow
-def test_sweeps_that_make_no_sense_are_told(sweeps: Sweeps) -> None:
+def test_sweeps_that_make_no_sense_are_told(here: Here) -> None:
     for overrides, message in (
         (["seed=range(0)"], "The sweep has no jobs"),
         (["cluster.jobs=1,2"], "a sweep runs on one cluster"),
         (["cluster=ray", "cluster.address=127.0.0.1:1"], "no Ray cluster answers at 127.0.0.1:1"),
     ):
-        code, _, error = sweeps.run("method=none", *overrides)
+        code, _, error = here("method=none", *overrides)
         assert code == 1
         assert message in error
         assert "Traceback" not in error
