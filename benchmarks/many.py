@@ -22,6 +22,8 @@ TITLE = "Many documents"
 RATINGS = "ratings_base.jsonl"
 PER_TEACHER = 5
 SHARDS = 4
+# Kernels of oneDNN that a process keeps, which makes them anew for each size else: as by default, and none.
+KEPT, NONE = 256, 0
 STAGES = ("documents", "ratings_base", "metrics")
 OPTIONS = (
     "model=llama8b", "train.nf4=false", "rate=expected", "method=none", "model.max_length=1024",
@@ -31,15 +33,17 @@ OPTIONS = (
 )  # fmt: skip
 
 
-def rate(base: Path, documents: int, shards: int) -> Path:
+def rate(base: Path, documents: int, shards: int, kernels: int = KEPT) -> Path:
     """The run folder of a job that rated so many."""
-    output = base / f"{documents}-{shards}"
+    output = base / f"{documents}-{shards}-{kernels}"
     done = subprocess.run(
         [
             sys.executable, "-m", "debiasdpo.run", *OPTIONS, f"data.teachers={documents // PER_TEACHER}",
             f"batching.shards={shards}", f"model.path={base / 'model'}", f"output_dir={output}",
         ],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+        env={
+            **os.environ, "OMP_NUM_THREADS": "1", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": str(kernels)
+        }, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (folder,) = (output / "runs").iterdir()
@@ -62,7 +66,10 @@ Megabytes of the whole process at the peak of each stage, with torch and the mod
 
 {table}
 
-The {few:,} documents rated without parts: the same file, byte for byte.
+The {few:,} documents rated without parts: the same file, byte for byte. The memory is flat though kernels
+of oneDNN are kept (`debiasdpo/models/loading.py`). What that is worth in bfloat16, {few:,} documents each:
+
+{kernels}
 """
 
 
@@ -81,14 +88,16 @@ def main() -> None:
         for documents in options.documents:
             rows.append(line(documents, rate(base, documents, SHARDS)))
             print(rows[-1], flush=True)
-    titles = [
-        "documents",
-        "prompts",
-        *(f"{s}, MB" for s in STAGES),
-        "ratings file, MB",
-        "prompts a second",
-    ]
-    text = TEXT.format(shards=SHARDS, table=table(titles, rows), few=few)
+        known = [
+            [number, *line(few, rate(base, few, SHARDS, number))[2:]] for number in (NONE, KEPT)
+        ]
+    titles = [*(f"{s}, MB" for s in STAGES), "ratings file, MB", "prompts a second"]
+    text = TEXT.format(
+        shards=SHARDS,
+        table=table(["documents", "prompts", *titles], rows),
+        few=few,
+        kernels=table(["kernels kept", *titles], known),
+    )
     print(text)
     if options.write:
         write_section(options.write, TITLE, text)

@@ -19,9 +19,10 @@ from debiasdpo.config.data import Scale
 from debiasdpo.config.model import Attention
 from debiasdpo.errors import UserError
 from debiasdpo.models.chat import Chat
-from debiasdpo.packing.generation import Sampling, generate
+from debiasdpo.packing.generation import Way, generate
 from debiasdpo.packing.logprobs import Completion, separate_logprobs, sequence_logprobs
 from debiasdpo.packing.memory import BatchLimit
+from debiasdpo.packing.writing import Sampling
 from debiasdpo.prompts.rendering import answer
 from debiasdpo.raters.levels import expected_ratings
 
@@ -29,7 +30,9 @@ Prompts = Sequence[tuple[int, ...]]
 SCALE = Scale(1, 7)
 
 
-def forest(model: Any, prompts: Prompts, new_tokens: int, attention: Attention) -> list[list[int]]:
+def forest(
+    model: Any, prompts: Prompts, new_tokens: int, attention: Attention, way: Way | None = None
+) -> list[list[int]]:
     found = generate(
         model,
         prompts,
@@ -39,6 +42,7 @@ def forest(model: Any, prompts: Prompts, new_tokens: int, attention: Attention) 
         sampling=Sampling(temperature=0.0, top_p=1.0),
         rows=BatchLimit(len(prompts)),
         attention=attention,
+        way=way,
     )
     return [one.ids for one in found]
 

@@ -27,7 +27,8 @@ NOTHING: dict[str, Any] = {"parts": {}}
 
 def test_all_is_exact_on_a_cpu() -> None:
     found = list(exactness.rows(True, math.inf))
-    assert [row["right"] for row in found] == [True] * 5
+    assert [row["right"] for row in found] == [True] * 6
+    assert found[-1]["graphs"] == "none on a CPU"
     for row in found[1:3]:
         assert row["tree_logprob"] > 1e-3  # 16 bits are told from 32, by the tree as by each alone
         assert row["separate_logprob"] > 1e-3
@@ -105,7 +106,9 @@ def test_a_part_runs_in_a_process_of_its_own_and_its_table_is_written(
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == found
     part = found["parts"]["rating"]
     assert part["failed"] is None
-    assert [row["way"] for row in part["rows"]] == ["tree", "prompt by prompt", "forest", "batch"]
+    assert [row["way"] for row in part["rows"]] == [
+        "tree", "prompt by prompt", "forest", "forest, no graph", "batch",
+    ]  # fmt: skip
     assert all(row["prompts_per_s"] > 0 for row in part["rows"])
     text = page.read_text()
     assert text.endswith("## Files\n\nkept\n")

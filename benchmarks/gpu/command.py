@@ -41,7 +41,7 @@ PARTS = {
     "exactness": Part(exactness.rows, 80),
     "job": Part(job.rows, 110),
     "llama8b": Part(partial(training.rows, "llama8b"), 110),
-    "rating": Part(rating.rows, 60),
+    "rating": Part(rating.rows, 70),
     "qwen7b": Part(partial(training.rows, "qwen7b"), 100),
 }
 _STARTING = 0.8  # of its seconds, in which a part starts something new

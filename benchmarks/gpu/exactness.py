@@ -5,6 +5,7 @@ The oracle is always the same weights in float32, each sequence alone by transfo
 every way of computing is rounded; the tree is right where it is rounded no more than sequences alone are.
 """
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -18,6 +19,7 @@ from benchmarks.common import Sizes
 from benchmarks.methods import LOSS
 from benchmarks.models import ModelOptions
 from debiasdpo.config.model import Attention
+from debiasdpo.packing import cuda_graph
 from debiasdpo.packing.logprobs import Completion, Scorer, separate_logprobs, sequence_logprobs
 from debiasdpo.packing.tree_attention import choose
 from debiasdpo.training.data import TokenPair
@@ -46,6 +48,7 @@ def rows(small: bool, until: float) -> Iterator[dict[str, Any]]:
             except ModuleNotFoundError as error:  # bitsandbytes, which only NF4 needs
                 yield row | {"left_out": f"{error.name} is not installed"}
     yield from ratings(small)
+    yield graphs(small)
 
 
 def compare(options: ModelOptions, precision: str, small: bool) -> dict[str, Any]:
@@ -160,3 +163,27 @@ def ratings(small: bool) -> Iterator[dict[str, Any]]:
     gap = max(abs(a - b) for a, b in zip(packed, plain, strict=True))
     yield {"model": options.shape, "precision": "float32", "checked": "expected ratings",
            "rating_difference": gap, "right": gap < 1e-4}  # fmt: skip
+
+
+def graphs(small: bool) -> dict[str, Any]:
+    """Greedy texts by CUDA graphs of a decoding step, captured anew as caches grow, against the same steps
+    without; and whether there were graphs, which a CPU has none of."""
+    dtype = "float32" if small else "bfloat16"
+    options = ModelOptions("tiny" if small else "llama8b", layers=2, dtype=dtype)
+    model = models.base_model(options)
+    sizes = Sizes(60, 3, 8, 2, 8, 1, 1) if small else Sizes(900, 8, 40, 3, 30, 1, 1)
+    rubrics = common.prompts(sizes, models.vocabulary_size(model))
+    prompts = [prompt for rubric in rubrics for prompt in rubric[1:]]
+    tokens = 5 if small else 150
+    handler = logging.Handler()
+    refused: list[str] = []
+    handler.emit = lambda record: refused.append(record.getMessage())  # type: ignore[method-assign]
+    cuda_graph.log.addHandler(handler)
+    texts = rating.forest(model, prompts, tokens, "auto", "graph")
+    cuda_graph.log.removeHandler(handler)
+    known = rating.forest(model, prompts, tokens, "auto", "fixed")
+    differing = rating.differences(texts, known)["rows_that_differ"]
+    said = refused or ["captured" if models.device().type == "cuda" else "none on a CPU"]
+    return {"model": options.shape, "precision": dtype, "checked": "texts by CUDA graphs",
+            "rows_that_differ": differing, "graphs": said[0],
+            "right": differing == 0 and not refused}  # fmt: skip

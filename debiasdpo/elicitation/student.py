@@ -15,9 +15,10 @@ from debiasdpo.elicitation.options import (
     read_options,
 )
 from debiasdpo.models.chat import Chat
-from debiasdpo.packing.generation import Sampling, generate
+from debiasdpo.packing.generation import generate
 from debiasdpo.packing.logprobs import Completion, sequence_logprobs
 from debiasdpo.packing.memory import BatchLimit
+from debiasdpo.packing.writing import Sampling
 from debiasdpo.raters.local import LocalRater
 
 # What a short reply does: it names the stereotype, the other option, or both, or refuses, or none of these.

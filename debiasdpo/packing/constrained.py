@@ -36,41 +36,47 @@ class Constraint:
             nearer = form.left[form.after[state, byte]] < form.left[state]
             if nearer and bytes([byte]) not in known:
                 raise ValueError(f"no token for the byte {byte:#04x} alone")
-        behind = _behind(form.after, tokens)
-        # (states, vocabulary): tokens in which the text can be finished for sure, this one included.
-        self._needed = np.where(behind < 0, _NEVER, 1 + form.left[behind])
-        self._placed: dict[tuple[torch.device, int], Tensor] = {}
-
-    def follow(self, state: int, token: int) -> int:
-        """The state behind a token."""
-        for byte in self.tokens[token] or b"":
-            state = int(self.form.after[state, byte])
-        return state
-
-    def ends(self, state: int) -> bool:
-        return int(self.form.left[state]) == 0
+        # (states, vocabulary): the state behind each token; -1 where it may not follow.
+        self._behind = _behind(form.after, tokens)
+        # The same: tokens in which the text can be finished for sure, this one included.
+        self._needed = np.where(self._behind < 0, _NEVER, 1 + form.left[self._behind])
+        self._placed: dict[tuple[torch.device, int], tuple[Tensor, Tensor, Tensor]] = {}
 
     def text(self, ids: Sequence[int]) -> str:
         """What tokens write."""
         return b"".join(self.tokens[i] or b"" for i in ids).decode("utf-8")
 
-    def masked(self, logits: "Tensor", states: Sequence[int], tokens_left: int) -> "Tensor":
-        """The logits (rows, vocabulary) of tokens that may come next, -inf those of others. `states`: of the
-        rows; none is an end. `tokens_left`: how many tokens may still be written, this one included."""
-        needed = self._needed_there(logits)[list(states)]
-        return logits.masked_fill(needed > tokens_left, -np.inf)
+    def masked(self, logits: "Tensor", states: "Tensor", tokens_left: "Tensor | int") -> "Tensor":
+        """The logits (rows, vocabulary) of tokens that may come next, -inf those of others; behind an end, of
+        all. `states`: (rows,). `tokens_left`: how many may still be written, this one included."""
+        _, needed, _ = self._there(logits)
+        return logits.masked_fill(needed[states] > tokens_left, -np.inf)
 
-    def _needed_there(self, logits: "Tensor") -> "Tensor":
-        """`_needed` where the logits are, as wide as they are: models have more logits than tokens."""
+    def follow(self, logits: "Tensor", states: "Tensor", tokens: "Tensor") -> "Tensor":
+        """The states (rows,) behind tokens (rows,) that were chosen by these logits."""
+        behind, _, _ = self._there(logits)
+        return behind[states, tokens].long()
+
+    def ends(self, logits: "Tensor", states: "Tensor") -> "Tensor":
+        """(rows,): whether nothing follows."""
+        _, _, left = self._there(logits)
+        return left[states] == 0
+
+    def _there(self, logits: "Tensor") -> "tuple[Tensor, Tensor, Tensor]":
+        """The tables where the logits are, as wide as they are: models have more logits than tokens."""
         import torch
 
         width = logits.shape[-1]
         key = logits.device, width
         if key not in self._placed:
-            padded = np.full((len(self._needed), width), _NEVER, dtype=np.int16)
-            shared = min(width, self._needed.shape[1])
-            padded[:, :shared] = self._needed[:, :shared]
-            self._placed[key] = torch.as_tensor(padded, device=logits.device)
+            padded = []
+            for table, rest in ((self._behind, -1), (self._needed, _NEVER)):
+                whole = np.full((len(table), width), rest, dtype=np.int16)
+                shared = min(width, table.shape[1])
+                whole[:, :shared] = table[:, :shared]
+                padded.append(torch.as_tensor(whole, device=logits.device))
+            left = torch.as_tensor(self.form.left, device=logits.device)
+            self._placed[key] = padded[0], padded[1], left
         return self._placed[key]
 
 

@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from debiasdpo.cluster.gpus import BFLOAT16
 from debiasdpo.packing.block_attention import merge_into
 from debiasdpo.packing.prefix_tree import PrefixTree
+from debiasdpo.packing.tree_attention import Kept
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# Rows x packed tokens that they attend to, with a mask where not all of them do.
+Rectangle = tuple[slice, slice, "Tensor | None"]
 
 # On a CPU, subtrees up to this many tokens are attended to under a mask, in one call.
 _SMALL = 512
@@ -23,7 +28,7 @@ class DecodingAttention:
     def __init__(
         self,
         tree: PrefixTree,
-        kept: "list[tuple[Tensor, Tensor]]",
+        kept: Sequence[Kept],
         leaves: np.ndarray,
         max_new_tokens: int,
         queries: int,
@@ -36,10 +41,13 @@ class DecodingAttention:
         self.length = 0  # generated tokens a row, the current one included
         # Of each layer: keys and values of the rows' own tokens, (rows, kv heads, tokens, size)
         self.own = [
-            tuple(s.new_empty(len(leaves), s.shape[1], max_new_tokens, s.shape[3]) for s in states)
-            for states in kept
+            tuple(
+                s.new_empty(len(leaves), s.shape[1], max_new_tokens, s.shape[3])
+                for s in (of.keys, of.values)
+            )
+            for of in kept
         ]
-        self._plans: dict[object, list[tuple[slice, slice, Tensor | None]]] = {}
+        self._plans: dict[object, list[Rectangle]] = {}
 
     def keep(self, rows: Sequence[int]) -> None:
         """Forget all rows but these."""
@@ -58,38 +66,29 @@ class DecodingAttention:
         own_keys, own_values = self.own[self.layer]
         own_keys[:, :, self.length - 1] = key[0].transpose(0, 1)
         own_values[:, :, self.length - 1] = value[0].transpose(0, 1)
-        keys, values = self.kept[self.layer]
+        kept = self.kept[self.layer]
         self.layer += 1
         # (rows, kv heads, queries of a kv head, size): grouped queries share their keys.
-        rows, (kv_heads, size) = query.shape[2], keys.shape[1::2]
+        rows, (kv_heads, size) = query.shape[2], kept.keys.shape[1::2]
         grouped = query[0].transpose(0, 1).reshape(rows, kv_heads, -1, size)
         oldest = 0 if window is None else max(0, self.length - window)
         recent = slice(oldest, self.length)
         out, lse = partial_attention(
             grouped, own_keys[:, :, recent], own_values[:, :, recent], None, scale
         )
-        for members, columns, mask in self._plan(window):
-            # As one row of (kv heads, rows x queries of a kv head), over keys that all rows share.
-            some = grouped[members].transpose(0, 1).flatten(1, 2)[None]
-            part, part_lse = partial_attention(
-                some, keys[:, :, columns], values[:, :, columns], mask, scale
-            )
-            shape = (kv_heads, -1, grouped.shape[2])
-            part = part[0].unflatten(1, shape[1:]).transpose(0, 1)
-            part_lse = part_lse[0].unflatten(1, shape[1:]).transpose(0, 1)
-            merge_into(out[members], lse[members], part, part_lse)
+        attend_together(out, lse, grouped, kept.keys, kept.values, self._plan(window), scale)
         return out.to(query.dtype).flatten(1, 2).transpose(0, 1)[None]
 
-    def _plan(self, window: int | None) -> "list[tuple[slice, slice, Tensor | None]]":
-        """Rectangles of rows x packed tokens, with a mask where not all of them attend."""
+    def _plan(self, window: int | None) -> list[Rectangle]:
+        """Rectangles that hold what the rows attend to of the forest."""
         tree, leaves = self.tree, self.leaves
-        on_cpu = self.kept[0][0].device.type == "cpu"
+        on_cpu = self.kept[0].keys.device.type == "cpu"
         if window is not None and int(tree.depth[leaves].max()) + self.length < window:
             window = None
         key = None if window is None else (window, self.length)
         if key in self._plans:
             return self._plans[key]
-        plan: list[tuple[slice, slice, Tensor | None]] = []
+        plan: list[Rectangle] = []
         if window is not None and self.length >= window:
             pass  # the prompts lie behind it
         elif window is not None or not on_cpu:  # one large call is quicker on a GPU than many small
@@ -135,30 +134,77 @@ class DecodingAttention:
         attends = (index <= leaves) & (leaves < tree.end[columns])
         if window is not None:
             attends &= tree.depth[leaves] + self.length - tree.depth[columns] < window
-        keys = self.kept[0][0]
+        keys = self.kept[0].keys
         mask = torch.zeros(attends.shape, dtype=keys.dtype, device=keys.device)
         mask.masked_fill_(torch.as_tensor(~attends, device=keys.device), -torch.inf)
         return mask.repeat_interleave(self.queries, dim=0)
 
 
+def attend_together(
+    out: "Tensor",
+    lse: "Tensor",
+    query: "Tensor",
+    keys: "Tensor",
+    values: "Tensor",
+    rectangles: Sequence[Rectangle],
+    scale: float,
+) -> None:
+    """Make attention of rows over their own tokens, `out` (rows, kv heads, queries of a kv head, size) and
+    its `lse`, that over the packed prompts too. query like out, keys and values (1, kv heads, N, size)."""
+    for members, columns, mask in rectangles:
+        # As one row of (kv heads, rows x queries of a kv head), over keys that all rows share.
+        some = query[members].transpose(0, 1).flatten(1, 2)[None]
+        part, part_lse = partial_attention(
+            some, keys[:, :, columns], values[:, :, columns], mask, scale
+        )
+        shape = (-1, query.shape[2])
+        part = part[0].unflatten(1, shape).transpose(0, 1)
+        part_lse = part_lse[0].unflatten(1, shape).transpose(0, 1)
+        merge_into(out[members], lse[members], part, part_lse)
+
+
 def partial_attention(
     query: "Tensor", key: "Tensor", value: "Tensor", mask: "Tensor | None", scale: float
 ) -> "tuple[Tensor, Tensor]":
-    """Softmax attention and its log-sum-exps, in float32. query (b, heads, m, size), key and value
-    (b, heads, n, size), mask (m, n) to be added -> (b, heads, m, size) and (b, heads, m)."""
+    """Softmax attention and its log-sum-exps, in float32 or wider. query (b, heads, m, size), key and value
+    (b, heads, n, size), mask (m, n) or (b, heads, m, n) to be added -> (b, heads, m, size) and (b, heads, m).
+    """
     import torch
 
-    if query.device.type == "cpu" and query.shape[-1] == value.shape[-1]:
+    kind, same_size = query.device.type, query.shape[-1] == value.shape[-1]
+    if kind == "cpu" and same_size:
         kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         out, lse = kernel(query, key, value, attn_mask=mask, scale=scale)
-        return out.float(), lse
-    return plain_attention(query, key, value, mask, scale)
+        return _wide(out), lse
+    # What the kernels of a GPU want: sizes, and rows of a mask, of so many bytes.
+    step = 16 // query.element_size()
+    strides = () if mask is None else mask.stride()[:-1]
+    if kind != "cuda" or any(n % step for n in (query.shape[-1], value.shape[-1], *strides)):
+        return plain_attention(query, key, value, mask, scale)
+    sixteen_bits = query.element_size() == 2
+    if mask is None and sixteen_bits and same_size and query.shape[-1] <= 256 and _has_flash(query):
+        out, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(
+            query, key, value, scale=scale
+        )
+        return _wide(out), lse
+    if mask is not None:
+        mask = mask.expand(*query.shape[:3], -1)
+    out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
+        query, key, value, mask, True, scale=scale
+    )
+    return _wide(out), lse[:, :, : query.shape[2]]  # which it pads
+
+
+def _has_flash(tensor: "Tensor") -> bool:
+    import torch
+
+    return torch.cuda.get_device_capability(tensor.device) >= BFLOAT16
 
 
 def plain_attention(
     query: "Tensor", key: "Tensor", value: "Tensor", mask: "Tensor | None", scale: float
 ) -> "tuple[Tensor, Tensor]":
-    """The same by matrix products, on any device. Shares are rounded to the dtype of the values."""
+    """The same by matrix products, on any device, for any sizes. Shares are rounded to the values' dtype."""
     scores = _float32_product(query, key.transpose(-1, -2)).mul_(scale)
     if mask is not None:
         scores += mask
@@ -168,11 +214,16 @@ def plain_attention(
 
 
 def _float32_product(a: "Tensor", b: "Tensor") -> "Tensor":
-    """a @ b in float32, of (b, heads, m, k) and (b, heads, k, n). On a GPU, what has 16 bits is read as it
-    is: all prompts' keys would else be copied to float32, in each layer for each token."""
+    """a @ b in float32 or wider, of (b, heads, m, k) and (b, heads, k, n). On a GPU, what has 16 bits is read
+    as it is: all prompts' keys would else be copied to float32, in each layer for each token."""
     import torch
 
     if a.device.type == "cuda" and a.element_size() == 2:
         product: Tensor = torch.bmm(a.flatten(0, 1), b.flatten(0, 1), out_dtype=torch.float32)
         return product.view(*a.shape[:2], *product.shape[1:])
-    return a.float() @ b.float()
+    return _wide(a) @ _wide(b)
+
+
+def _wide(tensor: "Tensor") -> "Tensor":
+    """In float32, unless it is wider."""
+    return tensor.float() if tensor.element_size() == 2 else tensor

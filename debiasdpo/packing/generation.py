@@ -1,52 +1,40 @@
 """Generate from many prompts that share prefixes: each shared token is prefilled once, and kept once.
 
 The prompts are packed as a forest and run in one pass, whose keys and values stay in packed order.
-Decoding never copies them: each new token attends to its ancestors in the forest and to the tokens
-that its own row has generated.
+Each new token attends to its ancestors in the forest, where they lie, and to the tokens that its own row has
+generated.
 """
 
+import functools
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from debiasdpo import costs
 from debiasdpo.config.model import Attention
-from debiasdpo.packing.constrained import Constraint
+from debiasdpo.packing.cuda_graph import Replayed
 from debiasdpo.packing.decoding import DecodingAttention
-from debiasdpo.packing.finite import require_logits
-from debiasdpo.packing.logits import float32_logits
-from debiasdpo.packing.logprobs import causal_model, run_packed, run_tree
+from debiasdpo.packing.fixed_decoding import FixedAttention
+from debiasdpo.packing.logprobs import causal_model, run_tree
 from debiasdpo.packing.memory import BatchLimit
 from debiasdpo.packing.prefix_tree import PrefixTree, pack
+from debiasdpo.packing.tree_attention import Kept
+from debiasdpo.packing.writing import Generated, Held, Rows, Sampling
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen: greedily at temperature 0, else drawn from the most likely
-    tokens that make up `top_p`, at that temperature."""
+# `ragged`: keys and values grow by a token each time, and rows leave when they end. `fixed`: shapes stay, and
+# the host looks now and then. `graph`: the same, replayed as a CUDA graph where the device is a GPU.
+Way = Literal["ragged", "fixed", "graph"]
 
-    temperature: float
-    top_p: float
-
-
-class Generated(NamedTuple):
-    """What was generated from one prompt."""
-
-    ids: list[int]  # without the token that ended them
-    cut: bool  # at `max_new_tokens`: it had not ended by itself
-
-
-class Held(NamedTuple):
-    """What holds all that is generated to a form."""
-
-    constraint: Constraint
-    starts: Sequence[int]  # the state in which each prompt's text begins
+# Tokens of each row between two looks of the host at which rows have ended.
+_LOOK = 16
 
 
 def generate(
@@ -60,40 +48,59 @@ def generate(
     rows: BatchLimit,
     attention: Attention = "auto",
     held: Held | None = None,
+    way: Way | None = None,
 ) -> list[Generated]:
     """What is generated from each prompt, up to a token of `stop`; if it is held to a form, up to the end of
     that, within `max_new_tokens`, for which these must be enough.
 
     All prompts are prefilled together, and decoded in batches of `rows`. Each prompt draws from a
-    random generator of its own seed: what it gets does not depend on the others. Raises `NotFinite` where
-    a logit is not a number.
+    random generator of its own seed: what it gets does not depend on the others. `way`: how it is
+    computed, by default as suits the device. Raises `NotFinite` where a logit is not a number.
     """
     import torch
 
     model.eval()
     with torch.no_grad():
         tree = pack(prompts, [[len(p)] for p in prompts])
-        kept: list[tuple[Tensor, Tensor]] = []
+        kept: list[Kept] = []
         hidden = run_tree(model, tree, attention, kept, ahead=max_new_tokens)[
             torch.as_tensor(tree.predictors, device=model.device)
         ]
         order = np.argsort(tree.predictors, kind="stable").tolist()
+        longest = int(tree.depth.max()) + 1 + max_new_tokens
+        chosen = _suitable(way, hidden.device, kept, longest)
 
         def decode(members: Sequence[int]) -> list[Generated]:
             return _decode(
                 model, tree, kept, hidden, members, [seeds[m] for m in members],
                 stop, max_new_tokens, sampling,
-                held and held._replace(starts=[held.starts[m] for m in members]),
+                held and held._replace(starts=[held.starts[m] for m in members]), chosen,
             )  # fmt: skip
 
         found = rows.run(order, decode)
     return [one for _, one in sorted(zip(order, found, strict=True))]
 
 
+def _suitable(way: Way | None, device: "torch.device", kept: Sequence[Kept], longest: int) -> Way:
+    """The way for sequences of up to `longest` tokens."""
+    way = way or ("graph" if device.type == "cuda" else "ragged")
+    if way != "ragged" and any(of.window is not None and of.window < longest for of in kept):
+        _say(
+            f"token by token, without a CUDA graph: sliding windows are shorter than {longest} tokens"
+        )
+        return "ragged"
+    return way
+
+
+@functools.cache
+def _say(how: str) -> None:
+    log.info("decoding %s", how)
+
+
 def _decode(
     model: Any,
     tree: PrefixTree,
-    kept: "list[tuple[Tensor, Tensor]]",
+    kept: Sequence[Kept],
     hidden: "Tensor",
     members: Sequence[int],
     seeds: Sequence[int],
@@ -101,67 +108,38 @@ def _decode(
     max_new_tokens: int,
     sampling: Sampling,
     held: Held | None,
+    way: Way,
 ) -> list[Generated]:
     """Go on from the last tokens of `members` (in packed order), all a token at a time."""
     import torch
 
-    head = causal_model(model).get_output_embeddings()
     leaves = tree.predictors[list(members)]
-    text = causal_model(model).config.get_text_config()
-    attend = DecodingAttention(
-        tree, kept, leaves, max_new_tokens, text.num_attention_heads // kept[0][0].shape[1]
-    )
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    written = [Generated([], cut=True) for _ in members]
-    active = list(range(len(members)))  # rows that have not ended
-    places = list(held.starts) if held else []  # of the rows, in the form
+    heads = causal_model(model).config.get_text_config().num_attention_heads
+    attend: DecodingAttention | FixedAttention
+    if ragged := way == "ragged":
+        groups = heads // kept[0].keys.shape[1]
+        attend = DecodingAttention(tree, kept, leaves, max_new_tokens, groups)
+    else:
+        attend = FixedAttention(tree, kept, leaves, max_new_tokens)
     depth = torch.as_tensor(tree.depth[leaves], device=hidden.device)
-    states = hidden[list(members)]
-    for step in range(max_new_tokens):
-        logits = float32_logits(head, states)
-        require_logits(logits)
-        if held:
-            left = max_new_tokens - step
-            logits = held.constraint.masked(logits, [places[row] for row in active], left)
-        chosen = _choose(logits, sampling, [generators[row] for row in active])
-        going = []
-        for i, (row, token) in enumerate(zip(active, chosen.tolist(), strict=True)):
-            if held:
-                written[row].ids.append(token)
-                places[row] = held.constraint.follow(places[row], token)
-                ended = held.constraint.ends(places[row])
-            elif not (ended := token in stop):
-                written[row].ids.append(token)
-            if ended:
-                written[row] = written[row]._replace(cut=False)
-            else:
-                going.append(i)
-        if step == max_new_tokens - 1 or not going:
-            break
-        if len(going) < len(active):
-            active = [active[i] for i in going]
-            attend.keep(going)
-            chosen, depth = chosen[going], depth[going]
-        attend.next_token()
-        costs.count_tokens(len(chosen))
-        states = run_packed(model, chosen, depth + step + 1, attend)
-    return written
-
-
-def _choose(
-    logits: "Tensor", sampling: Sampling, generators: "Sequence[torch.Generator]"
-) -> "Tensor":
-    """The next token of each row: logits (rows, vocabulary) -> (rows,)."""
-    import torch
-    from transformers import TemperatureLogitsWarper, TopPLogitsWarper
-
-    if sampling.temperature == 0:
-        return logits.argmax(-1)
-    unused: Any = None  # the warpers look at the logits only
-    logits = TemperatureLogitsWarper(sampling.temperature)(unused, logits)
-    if sampling.top_p < 1:
-        logits = TopPLogitsWarper(sampling.top_p)(unused, logits)
-    cumulated = logits.double().softmax(-1).cumsum(-1)
-    draws = torch.stack([torch.rand(1, generator=g, dtype=torch.float64) for g in generators])
-    drawn = torch.searchsorted(cumulated, draws.to(logits.device) * cumulated[:, -1:], right=True)
-    return drawn[:, 0].clamp(max=logits.shape[-1] - 1)
+    rows = Rows(
+        model, attend, hidden[list(members)], depth, seeds, stop, max_new_tokens, sampling, held
+    )
+    write = Replayed(rows.write, model, way == "graph" and hidden.device.type == "cuda")
+    rows.choose()
+    tokens = 1
+    while (going := rows.going()) and tokens < max_new_tokens:
+        # Fewer rows are less work, but other shapes.
+        fewer = len(going) < len(rows.numbers) if ragged else 2 * len(going) <= len(rows.numbers)
+        if fewer:
+            rows.keep(going)
+        more = min(1 if ragged else _LOOK, max_new_tokens - tokens)
+        roomier = isinstance(attend, FixedAttention) and attend.make_room(tokens + more)
+        if fewer or roomier:
+            write.forget()
+        for _ in range(more):
+            write()
+        costs.count_tokens(more * len(rows.numbers))
+        tokens += more
+    rows.keep([])
+    return [rows.found[row] for row in range(len(members))]

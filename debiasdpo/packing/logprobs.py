@@ -19,7 +19,7 @@ from debiasdpo.packing.frozen import frozen_layers
 from debiasdpo.packing.logits import float32_logits
 from debiasdpo.packing.prefix_tree import PrefixTree, pack, padded, padded_size
 from debiasdpo.packing.refusals import refuse_lost_windows
-from debiasdpo.packing.tree_attention import NAME, TreeAttention, choose, register
+from debiasdpo.packing.tree_attention import NAME, Kept, TreeAttention, choose, register
 
 if TYPE_CHECKING:
     import torch
@@ -143,14 +143,14 @@ def run_tree(
     model: "torch.nn.Module",
     tree: PrefixTree,
     attention: Attention = "auto",
-    kept: "list[tuple[Tensor, Tensor]] | None" = None,
+    kept: list[Kept] | None = None,
     ahead: int = 0,
     layers: "list[Tensor] | None" = None,
 ) -> "Tensor":
     """Last hidden states of a packed tree, (N, hidden size), maybe with more behind them.
 
-    `kept` is given each layer's keys and values, (1, kv heads, N, size), to go on from for up to
-    `ahead` tokens; `layers` the hidden states behind each layer, (N, hidden size), the last normalised.
+    `kept` is given what is to be kept of each layer, to go on from for up to `ahead` tokens; `layers` the
+    hidden states behind each layer, (N, hidden size), the last normalised.
     """
     import torch
 

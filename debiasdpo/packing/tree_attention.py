@@ -13,7 +13,7 @@ model's configuration says.
 import functools
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from debiasdpo.cluster.gpus import BFLOAT16
 from debiasdpo.config.model import Attention
@@ -41,6 +41,14 @@ _GRAPHS = 64
 _SMALL = 128
 
 
+class Kept(NamedTuple):
+    """What is kept of a layer, to go on from."""
+
+    keys: "Tensor"  # (1, kv heads, N, size)
+    values: "Tensor"
+    window: int | None  # the layer attends to the last so many tokens only
+
+
 class TreeAttention:
     """What one forward pass over a packed tree gives its layers: called by each with its tensors."""
 
@@ -49,9 +57,9 @@ class TreeAttention:
         tree: PrefixTree,
         kind: Kind,
         device: "torch.device",
-        kept: "list[tuple[Tensor, Tensor]] | None" = None,
+        kept: list[Kept] | None = None,
     ) -> None:
-        """`kept` is given the keys and values of each layer, to go on from."""
+        """`kept` is given what is to be kept of each layer."""
         self.tree, self.kind, self.device, self.kept = tree, kind, device, kept
         self.windows: list[int | None] = []  # of each layer that has asked
         self._cache: dict[object, Any] = {}
@@ -67,7 +75,7 @@ class TreeAttention:
 
         self.windows.append(window)
         if self.kept is not None:
-            self.kept.append((key.contiguous(), value.contiguous()))
+            self.kept.append(Kept(key.contiguous(), value.contiguous(), window))
         if window is not None and window > int(self.tree.depth.max()):
             window = None
         if self.kind == "flex":

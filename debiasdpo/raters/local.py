@@ -12,10 +12,11 @@ from debiasdpo.errors import UserError
 from debiasdpo.models.chat import Chat
 from debiasdpo.packing.constrained import Constraint
 from debiasdpo.packing.finite import each_finite, overflow
-from debiasdpo.packing.generation import Generated, Held, Sampling, generate
+from debiasdpo.packing.generation import generate
 from debiasdpo.packing.memory import BatchLimit, is_out_of_memory
 from debiasdpo.packing.states import hidden_states
 from debiasdpo.packing.tokens import packed_ranges, stable_seed
+from debiasdpo.packing.writing import Generated, Held, Sampling
 from debiasdpo.prompts.rendering import Messages, Twins, answer
 from debiasdpo.raters.base import Capability, Question, Reply, Wanted, read_reply
 from debiasdpo.raters.equality import check_twins

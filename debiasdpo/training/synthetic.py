@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from debiasdpo.models.chat import Chat
-from debiasdpo.packing.generation import Sampling, generate
+from debiasdpo.packing.generation import generate
 from debiasdpo.packing.logprobs import Completion
 from debiasdpo.packing.memory import BatchLimit
 from debiasdpo.packing.tokens import stable_seed
+from debiasdpo.packing.writing import Sampling
 from debiasdpo.prompts.rendering import Messages
 
 _TOPICS = (

@@ -38,10 +38,11 @@ from benchmarks.methods import LOSS
 from debiasdpo.models import fused
 from debiasdpo.models.adapters import without_casts
 from debiasdpo.packing import tree_attention
-from debiasdpo.packing.decoding import DecodingAttention
-from debiasdpo.packing.logits import float32_logits
-from debiasdpo.packing.logprobs import packed_tokens, run_packed, run_tree, sequence_logprobs
+from debiasdpo.packing.fixed_decoding import FixedAttention
+from debiasdpo.packing.logprobs import packed_tokens, run_tree, sequence_logprobs
 from debiasdpo.packing.prefix_tree import pack
+from debiasdpo.packing.tree_attention import Kept
+from debiasdpo.packing.writing import Rows, Sampling
 from debiasdpo.training.terms import pair_terms
 
 SIZES = common.Sizes(
@@ -66,6 +67,7 @@ class Watch(TorchDispatchMode):
         self.now = self.peak = 0
         self.seen: set[int] = set()
         self.kernels = self.traffic = 0  # calls that compute, bytes that these read and write
+        self.calls: list[str] = []  # of all operations, with what they are given
         self.copies: Counter[str] = Counter()
         self.casts = 0  # copies of activations into another dtype
         self.products: Counter[str] = Counter()  # by the dtype of what comes out
@@ -73,6 +75,7 @@ class Watch(TorchDispatchMode):
     def begin(self) -> None:
         self.peak = self.now
         self.kernels = self.traffic = self.casts = 0
+        self.calls.clear()
         self.copies.clear()
         self.products.clear()
 
@@ -99,9 +102,14 @@ class Watch(TorchDispatchMode):
         name = func.overloadpacket.__name__
         if not func.is_view and "empty" not in name and any(t.device.type == "cuda" for t in made):
             self.kernels += 1
-            # Of a table, what is taken from it.
-            read = made if name in ("embedding", "index", "gather") else [*given, *made]
-            self.traffic += sum(t.nbytes for t in {id(t): t for t in read}.values())
+            moved = [*given, *made]
+            if name in ("embedding", "index", "index_select", "gather"):
+                moved = made  # of a table, what is taken from it
+            elif name in ("index_copy_", "index_fill_"):
+                moved = given[1:]  # and what is put there
+            self.traffic += sum(t.nbytes for t in {id(t): t for t in moved}.values())
+        shapes = [(t.dtype, tuple(t.shape), t.stride()) for t in (*given, *made)]
+        self.calls.append(f"{func} {shapes}")
         if name == "_to_copy" and given[0].dtype != made[0].dtype and made[0].numel() > LARGE:
             self.casts += 1
         devices = {t.device.type for t in (*given, *made) if t.numel()}
@@ -264,8 +272,8 @@ def step(
     return row
 
 
-def decoding(shape: str, layers: int) -> dict[str, Any]:
-    """One step of generation, after those before: 32 rows behind prompts of one document."""
+def decoding(shape: str, layers: int, sampling: Sampling) -> dict[str, Any]:
+    """Two tokens of generation, after those before: 32 rows behind prompts of one document."""
     watch = Watch()
     generator = mock.Mock()
     generator.return_value.manual_seed.return_value = None
@@ -280,19 +288,24 @@ def decoding(shape: str, layers: int) -> dict[str, Any]:
         rubrics = common.prompts(PROMPTS, models.vocabulary_size(model))
         prompts = [prompt for rubric in rubrics for prompt in rubric[1:]]
         tree = pack(prompts, [[len(p)] for p in prompts])
-        kept: list[tuple[torch.Tensor, torch.Tensor]] = []
-        run_tree(model, tree, kept=kept, ahead=STEPS)
+        kept: list[Kept] = []
         leaves = np.sort(tree.predictors)
-        groups = model.config.num_attention_heads // model.config.num_key_value_heads
-        attend = DecodingAttention(tree, kept, leaves, STEPS, groups)
-        head = model.get_output_embeddings()
-        tokens = torch.zeros(len(leaves), dtype=torch.long, device="cuda")
-        for step in range(2):  # what the first makes for all is not counted
+        hidden = run_tree(model, tree, kept=kept, ahead=STEPS)
+        attend = FixedAttention(tree, kept, leaves, STEPS)
+        depth = torch.as_tensor(tree.depth[leaves], device="cuda")
+        states = hidden[torch.as_tensor(leaves, device="cuda")]
+        rows = Rows(
+            model, attend, states, depth, range(len(prompts)), [0, 1], STEPS, sampling, held=None
+        )
+        rows.choose()
+        rows.write()
+        tokens = []
+        for _ in range(2):
             watch.begin()
-            attend.next_token()
-            logits = float32_logits(head, run_packed(model, tokens, tokens + 3000 + step, attend))
-            tokens = logits.argmax(-1)
+            rows.write()
+            tokens.append(list(watch.calls))
     row = {"shape": shape, "layers": layers, "kernels": watch.kernels, "traffic": watch.traffic}
+    row["same calls"] = tokens[0] == tokens[1]
     return row | {"copies": dict(watch.copies), "held": watch.now}
 
 
@@ -322,7 +335,11 @@ def main(folder: Path) -> None:
         rows.append(step(SHAPES[2], 2, LAYERS))
         rows += [step(shape, 0, LAYERS, fuses=True) for shape in FUSED]
         rows.append(step(SHAPES[-1], 0, 2 * LAYERS))
-        steps = [decoding(shape, LAYERS) for shape in DECODED]
+        steps = [
+            decoding(shape, LAYERS, sampling)
+            for shape in DECODED
+            for sampling in (Sampling(0.0, 1.0), Sampling(1.0, 0.9))
+        ]
     (folder / "steps.json").write_text(json.dumps({"training": rows, "decoding": steps}))
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from debiasdpo.config.model import Attention, LoraSettings, ModelConfig
 from debiasdpo.models import adapters
-from debiasdpo.packing.generation import Sampling, generate
+from debiasdpo.packing.generation import generate
 from debiasdpo.packing.logprobs import Completion, sequence_logprobs
 from debiasdpo.packing.memory import BatchLimit
+from debiasdpo.packing.writing import Sampling
 
 if TYPE_CHECKING:
     import torch

@@ -9,9 +9,10 @@ import pytest
 
 from debiasdpo.models import adapters, loading
 from debiasdpo.packing.frozen import keeping_frozen_states
-from debiasdpo.packing.generation import Sampling, generate
+from debiasdpo.packing.generation import generate
 from debiasdpo.packing.logprobs import Completion, States, causal_model, sequence_logprobs
 from debiasdpo.packing.memory import BatchLimit
+from debiasdpo.packing.writing import Sampling
 from tests.helpers.models import LORA, ModelConfigs, gradients_of, randomised, shared_rows
 
 if TYPE_CHECKING:

@@ -1,23 +1,34 @@
 """Decoding on a forest of prompts against transformers' own `generate`, one prompt at a time."""
 
+import json
 import random
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import MagicMock
 
 import pytest
 
+from debiasdpo.config.data import Scale
 from debiasdpo.errors import UserError
+from debiasdpo.packing import fixed_decoding, generation
+from debiasdpo.packing.constrained import Constraint
+from debiasdpo.packing.cuda_graph import Replayed
 from debiasdpo.packing.decoding import partial_attention, plain_attention
-from debiasdpo.packing.generation import Sampling, generate
+from debiasdpo.packing.generation import Way, generate
 from debiasdpo.packing.memory import BatchLimit
+from debiasdpo.packing.writing import Generated, Held, Sampling
+from debiasdpo.raters.json_form import HEAD, json_form
 from tests.helpers.models import LoadedCopy
+from tests.helpers.recorded_graph import RecordedGraph, capture
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Ids = tuple[int, ...]
 STOP = 2  # SmolLM2's end of turn
+WAYS: tuple[Way | None, ...] = (None, "fixed")  # to decode: as suits a CPU, and as a GPU does
 
 
 @pytest.fixture
@@ -94,6 +105,8 @@ def test_greedy_text_is_that_of_each_prompt_alone(
     assert len({tuple(ids) for ids in expected}) > 5
     for rows in (1, 3, 32):  # one by one, in part, all together
         assert greedy(model, prompts, rows=BatchLimit(rows)) == expected
+    assert greedy(model, prompts, rows=BatchLimit(7), way="fixed") == expected
+    assert greedy(model.double(), prompts, way="fixed", attention="dense") == expected
 
 
 @pytest.mark.parametrize("attention", ["dense", "segments", "flex"])
@@ -111,7 +124,8 @@ def test_rows_end_on_their_own(folder: Path, model: "PreTrainedModel") -> None:
     expected = alone(folder, prompts, stop=stop)
     assert len(expected[0]) == 3
     assert len({len(ids) for ids in expected}) > 1
-    assert greedy(model, prompts, stop=[stop, STOP]) == expected
+    for way in WAYS:
+        assert greedy(model, prompts, stop=[stop, STOP], way=way) == expected
     assert greedy(model, prompts, stop=[ids[0] for ids in whole]) == [[] for _ in prompts]
 
 
@@ -121,16 +135,83 @@ def test_what_did_not_end_by_itself_is_cut(folder: Path, model: "PreTrainedModel
     stop = whole[0][3]  # the first prompt's fourth token
     ends = [ids.index(stop) if stop in ids else 8 for ids in whole]
     assert len(set(ends)) > 1
-    for limit in (3, 4, 8):
+    for limit, way in ((3, WAYS[0]), (4, WAYS[1]), (8, WAYS[0]), (8, WAYS[1])):
         found = generate(
             model, prompts, [0] * len(prompts), stop=[stop], max_new_tokens=limit,
-            sampling=Sampling(0.0, 1.0), rows=BatchLimit(5),
+            sampling=Sampling(0.0, 1.0), rows=BatchLimit(5), way=way,
         )  # fmt: skip
         # Ended: its end was written within the limit, which the end itself counts against.
         assert [one.cut for one in found] == [end >= limit for end in ends]
         assert [one.ids for one in found] == [
             ids[: min(end, limit)] for ids, end in zip(whole, ends, strict=True)
         ]
+
+
+def sampled(model: Any, prompts: Sequence[Ids], **changes: Any) -> list[Generated]:
+    settings: dict[str, Any] = {
+        "stop": range(0, 512, 20), "max_new_tokens": 30, "sampling": Sampling(1.0, 0.9), "rows": BatchLimit(9)
+    }  # fmt: skip
+    return generate(model, prompts, range(len(prompts)), **(settings | changes))
+
+
+def test_samples_are_the_same_however_they_are_decoded(
+    tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Token by token, in fixed shapes, as a graph of which Python is not asked again, and where there can be
+    none. Rows end one after the other, and outgrow their caches."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny("llama"))
+    prompts = [tuple(token % 512 for token in prompt) for prompt in forest(5)]
+    expected = sampled(model, prompts)
+    assert len({len(one.ids) for one in expected}) > 5
+    assert {one.cut for one in expected} == {True, False}
+    monkeypatch.setattr(fixed_decoding, "_ROOM", 8)
+    monkeypatch.setattr(
+        fixed_decoding, "_LONG", 10
+    )  # prompts end in, and branch behind, such pieces
+    monkeypatch.setattr(generation, "_LOOK", 3)
+    assert sampled(model, prompts, way="fixed") == expected
+    monkeypatch.setattr(generation, "Replayed", lambda f, model, on: Replayed(f, model, on=True))
+    for name in ("Stream", "current_stream", "set_stream"):
+        monkeypatch.setattr(torch.cuda, name, MagicMock())
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", RecordedGraph)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    before = RecordedGraph.made
+    assert sampled(model, prompts, way="graph") == expected
+    assert RecordedGraph.made - before > 4  # two batches, whose shapes have changed
+    assert not caplog.records
+
+    def asks_the_host(*_: object) -> None:
+        assert torch.zeros(1).item() == 0
+
+    model.get_decoder().register_forward_pre_hook(asks_the_host)
+    for _ in range(2):
+        assert sampled(model, prompts, way="graph") == expected
+    (said,) = caplog.messages
+    assert said.startswith("no CUDA graph of a decoding step")
+    assert said.endswith("not permitted when stream is capturing")
+
+
+def test_what_is_held_to_a_form_is_the_same_however_it_is_decoded(
+    tiny: Callable[[str], Path],
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny("llama"))
+    form, starts = json_form([Scale(1, 7)])
+    constraint = Constraint(form, [bytes([i]) for i in range(256)])  # the model has more tokens
+    held = Held(constraint, [starts[Scale(1, 7)]] * 4)
+    prompts = [tuple(range(3, 3 + n)) for n in (9, 14, 20, 14)]
+    found, fixed = (
+        sampled(model, prompts, stop=[], max_new_tokens=40, held=held, way=way) for way in WAYS
+    )
+    assert fixed == found
+    for one in found:
+        assert json.loads(HEAD + constraint.text(one.ids))["rating"] in range(1, 8)
+        assert not one.cut
 
 
 @pytest.mark.slow
@@ -222,7 +303,8 @@ def test_sliding_windows_move_on_while_decoding(
     ]
     model = AutoModelForCausalLM.from_pretrained(folder)
     expected = alone(folder, prompts, count=30)
-    assert greedy(model, prompts, max_new_tokens=30) == expected
+    for way in WAYS:
+        assert greedy(model, prompts, max_new_tokens=30, way=way) == expected
     whole = AutoModelForCausalLM.from_pretrained(folder, sliding_window=4096)
     assert greedy(whole, prompts, max_new_tokens=30) != expected  # the window matters
 
@@ -259,4 +341,6 @@ def test_values_may_be_narrower_than_keys(tiny: Callable[[str], Path]) -> None:
     folder = tiny("deepseek")
     model = AutoModelForCausalLM.from_pretrained(folder)
     prompts = [tuple(range(3, 3 + n)) for n in (9, 14, 20)]
-    assert greedy(model, prompts) == alone(folder, prompts)
+    expected = alone(folder, prompts)
+    for way in WAYS:
+        assert greedy(model, prompts, way=way) == expected

@@ -41,13 +41,15 @@ def drawn(constraint: Constraint, start: int, tokens: int, seed: int, liked: byt
     better = np.array([token in (liked, b'"') for token in constraint.tokens])
     for left in range(tokens, 0, -1):
         logits = torch.tensor(rng.random((1, better.size)) + better)
-        logits = constraint.masked(logits, [state], left)
+        given, states = logits, torch.tensor([state])
+        logits = constraint.masked(given, states, left)
         token = int(logits.argmax())
         assert logits[0, token] > -np.inf
         text += constraint.tokens[token] or b""
-        state = constraint.follow(state, token)
-        if constraint.ends(state):
+        states = constraint.follow(given, states, torch.tensor([token]))
+        if constraint.ends(given, states):
             return text
+        state = int(states)
     pytest.fail(f"cut: {text!r}")
 
 
@@ -95,10 +97,11 @@ def test_with_room_enough_all_and_only_texts_of_the_form_may_be_begun(
     constraint = Constraint(form, vocabulary)
     text = drawn(constraint, starts[scale], int(form.left[starts[scale]]) + 8, seed, liked)
     head = text[: data.draw(st.integers(0, len(text) - 1))]
-    state = starts[scale]
+    states, logits = torch.tensor([starts[scale]]), torch.zeros(1, len(vocabulary))
     for byte in head:
-        state = constraint.follow(state, vocabulary.index(bytes([byte])))
-    allowed = constraint.masked(torch.zeros(1, len(vocabulary)), [state], 1000)[0] == 0
+        written = torch.tensor([vocabulary.index(bytes([byte]))])
+        states = constraint.follow(logits, states, written)
+    allowed = constraint.masked(logits, states, 1000)[0] == 0
     for may, token in zip(allowed.tolist(), vocabulary, strict=True):
         assert may == (token is not None and is_begun(head + token, scale)), (head, token)
 
@@ -112,12 +115,13 @@ def test_every_level_may_still_be_chosen_where_the_room_is_least(scale: Scale) -
     form, starts = json_form([scale])
     constraint = Constraint(form, vocabulary)
     for level in scale.levels:
-        state, left = starts[scale], int(form.left[starts[scale]])
+        states, left = torch.tensor([starts[scale]]), int(form.left[starts[scale]])
+        logits = torch.zeros(1, len(vocabulary))
         for byte in f'", "rating": {points(level)}}}'.encode():
             token = vocabulary.index(bytes([byte]), 3)
-            assert constraint.masked(torch.zeros(1, len(vocabulary)), [state], left)[0, token] == 0
-            state, left = constraint.follow(state, token), left - 1
-        assert constraint.ends(state)
+            assert constraint.masked(logits, states, left)[0, token] == 0
+            states, left = constraint.follow(logits, states, torch.tensor([token])), left - 1
+        assert constraint.ends(logits, states)
 
 
 def test_logits_beyond_the_vocabulary_are_never_chosen() -> None:
@@ -125,7 +129,8 @@ def test_logits_beyond_the_vocabulary_are_never_chosen() -> None:
 
     form, starts = json_form([Scale(1, 7)])
     constraint = Constraint(form, BYTES)
-    masked = constraint.masked(torch.zeros(2, 300), [starts[Scale(1, 7)]] * 2, 99)
+    states = torch.tensor([starts[Scale(1, 7)]] * 2)
+    masked = constraint.masked(torch.zeros(2, 300), states, 99)
     assert (masked[:, 256:] == -np.inf).all()
     assert (masked[:, ord("a")] == 0).all()
 
