@@ -152,6 +152,25 @@ def _training_parts(method: "MethodConfig", documents: "AnyDataConfig") -> Itera
             )
 
 
+def _needs_scores(
+    method: "MethodConfig", rate: "RateConfig", audit: "AuditConfig", documents: "AnyDataConfig"
+) -> Iterable[str]:
+    """What is fitted on experts' scores, or measured with them."""
+    if not documents.unscored:
+        return
+    uses = {
+        f"method={method.name}": method.trains,
+        f"rate.calibration={rate.calibration}": rate.calibration != "none",
+        "audit.skill_matched=true": audit.skill_matched,
+    }
+    for what, used in uses.items():
+        if used:
+            yield (
+                f"data.score_columns: says that nobody scored the documents, and {what} needs scores; name"
+                " their columns, or only audit (debiasdpo audit)"
+            )
+
+
 def _trainable_model(
     method: "MethodConfig", train: "TrainConfig", model: "AnyModelConfig"
 ) -> Iterable[str]:
@@ -333,6 +352,7 @@ CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
     _weights,
     _training_categories,
     _training_parts,
+    _needs_scores,
     _trainable_model,
     _writer,
     _batches,

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from debiasdpo.config.sameness import normal_text, same_name
 from debiasdpo.schema import Count, Fraction, NonNegative, Section, Text
@@ -123,6 +123,11 @@ class DataConfig(Section):
     split: SplitConfig
     limit: LimitConfig
 
+    @property
+    def unscored(self) -> bool:
+        """Whether nobody scored the documents: bias is measured, and no accuracy."""
+        return False
+
 
 TRAITS = ("reasoning", "focus")  # of simulated lessons, which their rubrics are about
 
@@ -208,8 +213,8 @@ class TableConfig(DataConfig):
     group_column: Text  # what a split must not cut through (teacher, author); may be the id column
     text_column: Text  # what is rated
     layout: Literal["wide", "long"]  # a row per document, or a row per document and rubric
-    # wide: rubric -> its column, where the names differ; several: one of each human rater
-    score_columns: Mapping[str, Text | Annotated[Sequence[Text], Field(min_length=1)]]
+    # wide: rubric -> its column, where the names differ; several: of each human rater; none: nobody scored
+    score_columns: Mapping[str, Text | Sequence[Text]]
     rubric_column: Text | None  # long: holds the rubric's name; None: there is one rubric
     score_column: Text  # long: holds the score
     rater_column: Text | None  # long: says which human rater gave it, where several did
@@ -222,6 +227,20 @@ class TableConfig(DataConfig):
         """wide: the columns that hold a rubric's scores."""
         columns = self.score_columns.get(rubric, rubric)
         return (columns,) if isinstance(columns, str) else tuple(columns)
+
+    @property
+    def unscored(self) -> bool:
+        return not any(map(self.scored_in, self.rubrics))
+
+    @model_validator(mode="after")
+    def _all_or_none_are_scored(self) -> Self:
+        without = [name for name in self.rubrics if not self.scored_in(name)]
+        if without and len(without) < len(self.rubrics):
+            raise ValueError(
+                f"score_columns.{without[0]} is empty, as if nobody scored it, and others are scored; audit"
+                " what is not scored by itself, with another data="
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_rubrics(self) -> Self:

@@ -117,7 +117,8 @@ def write(config: AnyDataConfig, seed: int, folder: Path) -> None:
         sets = parts == PARTS.index("train") if config.split.train else np.full(parts.size, True)
         setting = [d.id for d, chosen in zip(corpus.documents, sets, strict=True) if chosen]
         corpus = talkmoves.scale_scores(corpus, setting)
-    parts[~overview.has_score] = UNUSED
+    asked = np.full(parts.size, True) if config.unscored else overview.has_score
+    parts[~asked] = UNUSED
     for code, part in enumerate(PARTS):
         limit = getattr(config.limit, part)
         if limit is not None:
@@ -131,7 +132,7 @@ def write(config: AnyDataConfig, seed: int, folder: Path) -> None:
     check_leaks(corpus.documents, parts, overview.texts)
     several = overview.written_differently()
     notes = Counter(corpus.notes)
-    notes["documents without any score"] = int((~overview.has_score).sum())
+    notes["documents without any score"] = int((~asked).sum())
     notes["group(s) written in more than one way, each taken as one"] = int(several.sum())
     names = {number: groups.names[number] for number in np.flatnonzero(several).tolist()}
     unified = (
@@ -145,10 +146,10 @@ def _check_scores(config: AnyDataConfig, corpus: Corpus, overview: Overview) -> 
     if not len(overview):
         raise UserError(f"data={config.source}: no documents were found; see {dict(corpus.notes)}")
     for name in corpus.rubrics:
-        if not overview.on_rubric[name]:
+        if not overview.on_rubric[name] and not config.unscored:
             raise UserError(
-                f"data.rubrics.{name}: no document has a score on it. Fill in its scores, or remove the"
-                " rubric."
+                f"data.rubrics.{name}: no document has a score on it. Fill in its scores, remove the"
+                " rubric, or audit without scores (data.score_columns of each rubric: [])."
             )
 
 

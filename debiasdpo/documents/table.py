@@ -25,6 +25,7 @@ from debiasdpo.documents.workbook import sheets_passed_over, workbook_columns, w
 from debiasdpo.errors import UserError
 from debiasdpo.storage.files import user_path
 
+OR_LONG = ", or set data.layout=long for a row per document and rubric"
 Rows = Callable[[], Iterator[tuple[str, Cells]]]  # where each is ("FILE, row 7"), and its cells
 
 
@@ -153,15 +154,13 @@ def _wide(rows: Rows, config: TableConfig, notes: Counter[str]) -> Iterator[Docu
                 for column in config.scored_in(name)
             ]
             given[name] = [score for score in found if score is not None]
-            if not given[name]:
+            if not given[name] and not config.unscored:
                 notes[f"documents without a score on {name}"] += 1
         group = required_text(cells, config.group_column, where)
         text = normal_text(required_text(cells, config.text_column, where))
         facts = _facts(cells, config, where)
         yield Document(document_id, group, text, facts=facts, **_scored(given))
-    refuse_twin_ids(
-        ids, rows, config.id_column, ", or set data.layout=long for a row per document and rubric"
-    )
+    refuse_twin_ids(ids, rows, config.id_column, OR_LONG)
 
 
 def _facts(cells: Cells, config: TableConfig, where: str) -> dict[str, str]:

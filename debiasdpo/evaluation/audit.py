@@ -265,7 +265,7 @@ def _of_scores(
                 if mine
             ]
             key = Key(metric.key, CONSTANT)
-            found[str(key)] = float(metrics.mean_of_all(each))
+            found[str(key)] = float(metrics.mean_of_all(each)) if each else math.nan
             found[count_key(key)] = dict(of)
             if unread:
                 found[note_key(key)] = notes.CONSTANT_OF_ALL

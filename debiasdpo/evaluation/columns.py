@@ -150,7 +150,7 @@ def columns(rows: Iterable[Row], documents: Iterable[Document], names: Names) ->
             group.append(_number_of(document.group, names.group))
             again.append(neutral and bool(r["repeat"]))
             rating.append(_rating(r))
-            score.append(document.scores[r["rubric"]])
+            score.append(document.scores.get(r["rubric"], math.nan))
             given = document.experts.get(r["rubric"], ())
             for column, one in zip(raters, given if len(given) > 1 else _NOBODY, strict=False):
                 column.append(one)

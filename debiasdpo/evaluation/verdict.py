@@ -288,6 +288,8 @@ def _accuracy(evidence: Evidence, model: str) -> str:
     if mae.mean is not None and constant.mean is not None:
         best = f"the best constant rating {constant.mean:.2f}"
         parts.append(f"off by {mae.mean:.2f} points, {best}")
+    if mae.mean is None:
+        parts.append("unknown, as there are no scores to hold it against")
     if spread.mean is not None:
         parts.append(f"its ratings spread by {spread.mean:.2f}")
     human, one = (evidence.figure(str(Key("agreement/qwk", of))) for of in (HUMAN, model))

@@ -70,7 +70,8 @@ def audit_prompts(
     two ratings, the neutral one comes twice, for the noise floor."""
     pool = statements(job.context, job.audit_categories, "test")
     turns = by_category(pool, job.audit.statements)
-    return RatingPrompts(style, documents, rubrics, turns, int(job.rates_twice))
+    unscored = job.documents.unscored
+    return RatingPrompts(style, documents, rubrics, turns, int(job.rates_twice), unscored=unscored)
 
 
 def validation_prompts(

@@ -15,11 +15,12 @@ from debiasdpo.documents import table
 from debiasdpo.documents.looking import look
 from debiasdpo.errors import UserError
 from debiasdpo.start.asking import Answers
-from debiasdpo.start.draft import DOMAINS, Flags, draft
+from debiasdpo.start.draft import DOMAINS, NO_SCORES, Flags, draft
 from debiasdpo.start.files import check_name, config_of, write
 from debiasdpo.storage.files import user_path
 from debiasdpo.use.command import formatter, tell
 
+_OR_FLAGS = ", or name the column that tells its rows apart (--rater or --rubric)"
 _SPLIT = 3  # train, validation, test
 _MANY = 200  # documents, beyond which a first look is at fewer
 _FEW = "'data.limit={train:50,validation:20,test:50}'"
@@ -47,11 +48,14 @@ def _init(options: argparse.Namespace) -> Iterator[str]:
     )  # fmt: skip
     domain, values = draft(seen, file, flags, Answers(asks, options.yes))
     config = config_of(values)
-    documents, summary = _summary(config)
+    try:
+        documents, summary = _summary(config)
+    except UserError as error:
+        raise UserError(str(error).replace(table.OR_LONG, _OR_FLAGS)) from error
     yield from summary
     for path in write(folder, name, domain, values):
         yield f"written: {path}"
-    yield from _next(folder, file, name, documents)
+    yield from _next(folder, file, name, documents, trains=not config.unscored)
 
 
 def _summary(config: TableConfig) -> tuple[int, list[str]]:
@@ -62,13 +66,18 @@ def _summary(config: TableConfig) -> tuple[int, list[str]]:
     counts: Counter[str] = Counter()
     documents = 0
     for document in corpus.documents:
-        documents += bool(document.scores)
-        groups |= {document.group} if document.scores else set()
+        counted = config.unscored or bool(document.scores)
+        documents += counted
+        groups |= {document.group} if counted else set()
         counts.update(document.scores.keys())
         counts.update(f"{rubric} twice" for rubric in document.experts)
     if not documents:
-        raise UserError(f"{config.path}: no document has a score; fill some in, or give --score")
-    lines = [f"{visible(config.path)}: {documents} documents with a score, of {len(groups)} groups"]
+        raise UserError(
+            f"{config.path}: no document has a score; fill some in, name their column (--score), or audit"
+            f" bias without (--score {NO_SCORES})"
+        )
+    what = "documents without scores" if config.unscored else "documents with a score"
+    lines = [f"{visible(config.path)}: {documents} {what}, of {len(groups)} groups"]
     alone = config.group_column == config.id_column
     lines += [
         f"  texts: {visible(config.text_column)}; ids: {visible(config.id_column)}; groups:"
@@ -83,6 +92,12 @@ def _summary(config: TableConfig) -> tuple[int, list[str]]:
         lines.append(f"  note: a run needs {_SPLIT} groups, one for each part of its split")
     for name, rubric in config.rubrics.items():
         several = counts[f"{name} twice"]
+        if config.unscored:
+            lines.append(
+                f"  {visible(name)}: from {points(rubric.low)} to {points(rubric.high)}; bias alone is"
+                " audited"
+            )
+            continue
         lines.append(
             f"  {visible(name)}: {counts[name]} scores from {points(rubric.low)} to {points(rubric.high)}"
             + (f" by {points(rubric.step)}" if rubric.step != 1 else "")
@@ -94,15 +109,17 @@ def _summary(config: TableConfig) -> tuple[int, list[str]]:
     return documents, lines
 
 
-def _next(folder: Path, file: Path, name: str, documents: int) -> Iterator[str]:
+def _next(folder: Path, file: Path, name: str, documents: int, *, trains: bool) -> Iterator[str]:
     data = f"--config-dir conf data={name}"
     data += f" {_FEW}" if documents > _MANY else ""
     rated = shlex.quote(str(file.resolve()))
     yield "Read the questions and statements in these files, then:"
     yield f"  cd {shlex.quote(str(folder))}"
     yield f"  debiasdpo audit {data}"
-    yield f"  debiasdpo run {data}"
-    yield f"  debiasdpo rate outputs/runs/*_debiasing_dpo_s0_* {rated} --out ratings.csv"
+    if trains:
+        yield f"  debiasdpo run {data}"
+    method = "debiasing_dpo" if trains else "none"
+    yield f"  debiasdpo rate outputs/runs/*_{method}_s0_* {rated} --out ratings.csv"
     if documents > _MANY:
         yield "All documents: without data.limit; debiasdpo plan says first what that takes"
 
@@ -132,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--id", metavar="COLUMN", help="the column that names each document")
     add("--group", metavar="COLUMN", help="the column that says whom a document is by")
     add("--score", action="append", default=[], metavar="[RUBRIC=]COLUMN",
-        help="a rubric's scores, with commas the column of each rater; for each rubric")  # fmt: skip
+        help="a rubric's scores, with commas the column of each rater; for each; -: no scores")  # fmt: skip
     add("--rater", metavar="COLUMN", help="of a table with a row for each rater: who it was")
     add("--rubric", metavar="COLUMN", help="of a table with a row for each rubric: which it is")
     add("--people", metavar="COLUMN,...", help="columns of real groups, such as gender; - for none")

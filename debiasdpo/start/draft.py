@@ -18,6 +18,7 @@ from debiasdpo.start.asking import Answers, one_of, some_of
 
 _HERE = Path(__file__).parent
 DOMAINS: Mapping[str, Any] = yaml.safe_load((_HERE / "domains.yaml").read_text(encoding="utf-8"))
+NO_SCORES = "-"
 _ALONE = "each document by itself"
 
 
@@ -71,9 +72,13 @@ def draft(seen: Seen, file: Path, flags: Flags, answers: Answers) -> tuple[str, 
     people = guess.people_columns(seen, taken | {group, *(c for cs in scored.values() for c in cs)})
     told = answers.get("--people", flags.people, some_of(columns, "column"),
                        "Columns of real groups, as gender (- for none)", ",".join(people) or "-")  # fmt: skip
-    if not scored:
+    unscored = not scored and not any(flag.startswith("--score") for flag in answers.missing)
+    if unscored:  # a row a document, whatever is in it
+        values = {key: values[key] for key in ("text_column", "id_column", "group_column")}
+        values["score_columns"] = {rubric: [] for rubric in _named(flags)}
+    elif not scored:
         answers.require()
-    if long:
+    elif long:
         (values["score_column"],) = next(iter(scored.values()))
     else:
         values["score_columns"] = {
@@ -82,11 +87,12 @@ def draft(seen: Seen, file: Path, flags: Flags, answers: Answers) -> tuple[str, 
             if mine != (rubric,)
         }
     values["group_columns"] = told
-    names = _rubrics_of(seen, values) if long else list(scored)
+    names = list(values["score_columns"]) if unscored else list(scored)
+    names = _rubrics_of(seen, values) if long and not unscored else names
     _require_rubrics(names, [*flags.scales, *flags.questions], long=bool(long))
     values["rubrics"] = {
         rubric: _rubric(
-            seen, rubric, scored.get(rubric) or next(iter(scored.values())),
+            seen, rubric, scored.get(rubric) or next(iter(scored.values()), ()),
             DOMAINS[domain or "essays"], flags, answers,
         )
         for rubric in names
@@ -100,6 +106,12 @@ def draft(seen: Seen, file: Path, flags: Flags, answers: Answers) -> tuple[str, 
         "path": str(file.resolve()),
         **values,
     }
+
+
+def _named(flags: Flags) -> list[str]:
+    """The rubrics that scales and questions name; one on the whole where they name none."""
+    said = (flag.partition("=") for flag in (*flags.scales, *flags.questions))
+    return list(dict.fromkeys(rubric for rubric, equals, _ in said if equals)) or ["quality"]
 
 
 def _long(seen: Seen, flags: Flags, taken: Collection[str | None]) -> dict[str, Any]:
@@ -146,7 +158,7 @@ def _scored(
             flat = flat[:1]
         chosen = answers.get(
             "--score", None, some_of(columns, "column"), "The columns of scores", ",".join(flat) or None,
-            hint="(the columns of expert scores; documents without any can be rated, not audited)",
+            hint=f"(the columns of expert scores; {NO_SCORES}: there are none, and only bias is audited)",
         )  # fmt: skip
         named = guess.by_rubric(chosen or ())
     if long and [len(mine) for mine in named.values()] not in ([], [1]):

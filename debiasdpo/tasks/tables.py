@@ -105,7 +105,7 @@ def ratings_table(
                 {
                     "model": model,
                     **{name: {**row, "group": document["group"]}[name] for name in _WHOLE},
-                    "score": document["scores"][row["rubric"]],
+                    "score": document["scores"].get(row["rubric"]),
                     "rating": row["rating"],
                     "shift": None if undefined else row["rating"] - start,
                     **{name: row[name] for name in _REPLY},

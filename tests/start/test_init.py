@@ -92,6 +92,48 @@ def test_without_a_terminal_all_that_is_missing_is_named_at_once(
     assert job(tmp_path / "a", "t").documents.rubrics["deep"].low == 0
 
 
+def test_without_scores_bias_alone_is_audited(
+    tmp_path: Path, tiny_llama: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From a table of one row on, by the commands that `init` names."""
+    rows = [["nr", "essay"], *([i, TEXT.format(i)] for i in range(3))]
+    one = ("--domain", "essays", "--score", "-", "--scale", "quality=1:5")
+    for count in (1, 3):
+        file = write(tmp_path / f"t{count}.csv", rows[: count + 1])
+        out = told(capsys, tmp_path / "a", "--from", file, *one)
+        assert f"{count} documents without scores, of {count} groups" in out
+        assert "debiasdpo run" not in out
+    folder = str(tmp_path / "a/conf")
+    found = job(tmp_path / "a", "t3").documents
+    assert found.unscored
+    options = ("model.max_length=1024", "rate=expected", "audit.resamples=100")
+    where = (f"model.path={tiny_llama}", f"output_dir={tmp_path / 'out'}")
+    asked = "audit.categories=[sycophancy,placebo]"
+    assert main(["audit", "--config-dir", folder, "data=t3", asked, *options, *where]) == 0
+    (metrics,) = (tmp_path / "out/runs").glob("*/metrics.json")
+    measured = json.loads(metrics.read_text())
+    assert measured["category/sycophancy/bias/base"] > 0
+    assert measured["bias/base_of"] == {"documents": 3, "groups": 3, "prompts": 3}
+    assert measured["accuracy/spearman/base"] is None
+    assert measured["accuracy/mae/constant"] is None
+    assert "Accuracy: unknown, as there are no scores to hold it against" in capsys.readouterr().out
+    assert main(["run", "--config-dir", folder, "data=t3", *options, *where]) == 1
+    assert "says that nobody scored the documents, and method=" in capsys.readouterr().err
+
+
+def test_ids_that_come_twice_get_advice_for_init(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "t.csv", [["id", "nr", "text", "mark"], *(
+        [i // 2, i, TEXT.format(i), 1 + i % 3] for i in range(6))])  # fmt: skip
+    given = ("--domain", "essays", "--id", "id", "--scale", "1:3")
+    said = told(capsys, tmp_path / "a", "--from", file, *given, code=1)
+    assert (
+        "Give each document its own id, or name the column that tells its rows apart (--rater"
+        in said
+    )
+
+
 def test_a_terminal_is_asked_and_a_wrong_answer_asked_again(tmp_path: Path) -> None:
     file = write(tmp_path / "t.csv", [["nr", "words of it", "mark"], *(
         [i, TEXT.format(i), 1 + i % 3] for i in range(6))])  # fmt: skip
