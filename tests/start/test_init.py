@@ -104,8 +104,6 @@ def test_without_scores_bias_alone_is_audited(
         assert f"{count} documents without scores, of {count} groups" in out
         assert "debiasdpo run" not in out
     folder = str(tmp_path / "a/conf")
-    found = job(tmp_path / "a", "t3").documents
-    assert found.unscored
     options = ("model.max_length=1024", "rate=expected", "audit.resamples=100")
     where = (f"model.path={tiny_llama}", f"output_dir={tmp_path / 'out'}")
     asked = "audit.categories=[sycophancy,placebo]"
