@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from debiasdpo.cli import COMMANDS
 from debiasdpo.config.context import POLARITIES
 from debiasdpo.documents import corpus
 
@@ -63,6 +64,12 @@ def test_the_guide_shows_the_files_as_they_are() -> None:
     shown = next(b for b in re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL) if "path:" in b)
     written = (EXAMPLES / "conf/data/essays.yaml").read_text()
     assert yaml.safe_load(shown) == yaml.safe_load(written)
+
+
+@pytest.mark.parametrize("page", [*DOCS, ROOT / "README.md"], ids=lambda page: page.name)
+def test_commands_are_there(page: Path) -> None:
+    typed = re.findall(r"^(?:\$ |\.venv/bin/)?debiasdpo ([\w-]+)", page.read_text(), re.MULTILINE)
+    assert set(typed) <= {*COMMANDS, "stauts"}  # the last is a mistake that paths.md shows
 
 
 @pytest.mark.parametrize("page", [*DOCS, ROOT / "README.md"], ids=lambda page: page.name)

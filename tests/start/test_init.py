@@ -96,7 +96,7 @@ def test_without_scores_bias_alone_is_audited(
     tmp_path: Path, tiny_llama: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From a table of one row on, by the commands that `init` names."""
-    rows = [["nr", "essay"], *([i, TEXT.format(i)] for i in range(3))]
+    rows: list[list[object]] = [["nr", "essay"], *([i, TEXT.format(i)] for i in range(3))]
     one = ("--domain", "essays", "--score", "-", "--scale", "quality=1:5")
     for count in (1, 3):
         file = write(tmp_path / f"t{count}.csv", rows[: count + 1])
