@@ -65,13 +65,13 @@ SCALE = Scale(1, 7)
 def used():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() // 2**20
 
-for i in range(151):  # each tree has a size of its own
+for i in range(91):  # each tree has a size of its own
     prompts = []
     for _ in range(10):
         document = tuple(rng.randrange(100, 900) for _ in range(rng.randrange(50, 150)))
         prompts += [(*document, *range(100, 100 + rng.randrange(5, 30))) for _ in range(3)]
     expected_ratings(model, prompts, [chat.level_ids(SCALE)] * 30, [SCALE] * 30)
-    if i in (30, 150):
+    if i in (30, 90):
         print(used())
 """
 
@@ -87,7 +87,7 @@ def test_many_trees_take_no_more_memory_than_few(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     few, many = map(int, done.stdout.split())
-    assert many - few < 60  # MB; hundreds where oneDNN keeps its kernels for each size
+    assert many - few < 40  # MB; 84 where oneDNN keeps its kernels for each size
 
 
 def test_a_smaller_batch_is_kept_and_order_too() -> None:
