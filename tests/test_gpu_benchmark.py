@@ -12,8 +12,8 @@ import pytest
 
 from benchmarks import common
 from benchmarks.common import Sizes
-from benchmarks.gpu import command, exactness, job, rating, tables, training, wheels
-from benchmarks.gpu.command import PARTS, Part
+from benchmarks.gpu import budget, command, exactness, job, rating, tables, training, wheels
+from benchmarks.gpu.command import PARTS, STARTING, Part
 from benchmarks.gpu.planned import trainer_bounds
 from benchmarks.methods import trees
 from benchmarks.results import strays
@@ -92,6 +92,8 @@ def test_a_job_runs_and_rates_alike_on_both_devices() -> None:
 
 def test_all_takes_less_than_eight_minutes() -> None:
     assert sum(part.seconds for part in PARTS.values()) < 480
+    for name, _, expected, limit in budget.rows():
+        assert expected < STARTING * limit, name
 
 
 def test_a_part_runs_in_a_process_of_its_own_and_its_table_is_written(

@@ -51,15 +51,19 @@ def rating_work(shape: Shape) -> tuple[float, float]:
     return 2.0 * shape.linear * (6 * tree + 2 * whole), decoding
 
 
-def main() -> None:
+def rows() -> list[tuple[str, float, float, int]]:
+    """Of each part: its work, the seconds expected, and its limit."""
     shapes = {n: shape_of(architecture(ModelOptions(n))) for n in ("llama8b", "qwen7b")}
     works = {n: (training_operations(shape), 0.0) for n, shape in shapes.items()}
     works["rating"] = rating_work(shapes["llama8b"])
-    rows = [
-        [name, done / 1e15, START + done / RATE + decoding, PARTS[name].seconds]
+    return [
+        (name, done / 1e15, START + done / RATE + decoding, PARTS[name].seconds)
         for name, (done, decoding) in works.items()
     ]
-    print(table(["part", "PFLOP", "seconds expected", "limit, s"], rows))
+
+
+def main() -> None:
+    print(table(["part", "PFLOP", "seconds expected", "limit, s"], rows()))
 
 
 if __name__ == "__main__":

@@ -94,7 +94,8 @@ def test_fused_kernels_move_and_keep_less(steps: Any, shape: str) -> None:
 
 
 def test_a_token_reads_the_prompts_keys_once(counted: Any) -> None:
-    """Of 32 rows behind one document. Weights, keys and values are in 16 bits and are read once each."""
+    """Of 32 rows behind one document. Weights, keys and values are in 16 bits and are read once each; what
+    flows between the layers is little beside them."""
     for row in counted["decoding"][::2]:  # chosen greedily
         sizes = architecture(ModelOptions(row["shape"], layers=row["layers"]))
         shape, tokens = shape_of(sizes), 2930 + 4 * (30 + 8 * 40)
@@ -103,7 +104,7 @@ def test_a_token_reads_the_prompts_keys_once(counted: Any) -> None:
         )  # the projection's, not the embeddings
         keys = 2 * shape.cache * tokens
         logits = 4 * 32 * sizes.vocab_size
-        assert row["traffic"] < weights + 1.5 * keys + 3 * logits
+        assert row["traffic"] < 1.06 * weights + 1.6 * keys + 3 * logits
         assert row["kernels"] <= 60 * row["layers"] + 45
 
 
