@@ -46,8 +46,12 @@ def folder(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         for rank in range(PROCESSES)
     ]  # fmt: skip
-    train(folder / "one", tiny_llama, adapter="full", **CHANGES)
-    said = [process.communicate()[0] for process in started]
+    try:
+        train(folder / "one", tiny_llama, adapter="full", **CHANGES)
+        said = [process.communicate()[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()
     assert [process.returncode for process in started] == [0] * PROCESSES, said
     return folder
 
