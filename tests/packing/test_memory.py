@@ -15,6 +15,7 @@ import resource, sys
 import torch
 from debiasdpo.packing.memory import BatchLimit
 from debiasdpo.packing.generation import generate
+from debiasdpo.packing.writing import Sampling
 
 torch.set_num_threads(1)
 from transformers import AutoModelForCausalLM
@@ -53,7 +54,6 @@ import torch
 from debiasdpo.config.data import Scale
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.models import loading
-from debiasdpo.packing.writing import Sampling
 from debiasdpo.raters.levels import expected_ratings
 
 torch.set_num_threads(1)
