@@ -52,7 +52,7 @@ See `debiasdpo run --help` for groups and options.
 """
 
 _PLAN_HELP = """\
-usage: debiasdpo plan [GROUP=OPTION ...] [KEY=VALUE ...]
+usage: debiasdpo plan [audit] [GROUP=OPTION ...] [KEY=VALUE ...]
 
 What a job or a sweep will take, before it is started: for each job the stages that are still to do, their
 tokens, and hours, memory and money as far as they can be told. No model is run. It takes the arguments of
@@ -60,6 +60,7 @@ tokens, and hours, memory and money as far as they can be told. No model is run.
 
   debiasdpo plan model=qwen7b seed=0,1,2
   debiasdpo plan experiment=main_table cluster=slurm
+  debiasdpo plan audit model=openai model.name=gpt-4o-2024-11-20
   debiasdpo plan model=llama8b plan.tokens_per_s=4000 plan.gpu_memory_gb=80 gpu_hour_price=2.5
 
 Hours are reckoned from finished jobs of the same model in output_dir, or from plan.tokens_per_s. Below
@@ -147,7 +148,13 @@ def _plan(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(_PLAN_HELP, end="")
         return 0
-    return run.run(arguments, before=["hydra/launcher=plan"], multirun=True, command="plan")
+    audits = arguments[:1] == ["audit"]
+    return run.run(
+        arguments[1:] if audits else arguments,
+        before=["hydra/launcher=plan", *(AUDIT if audits else ())],
+        multirun=True,
+        command="plan audit" if audits else "plan",
+    )
 
 
 def _status(arguments: Sequence[str]) -> int:

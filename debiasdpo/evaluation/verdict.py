@@ -40,8 +40,9 @@ _WIDTH = 98  # of the console
 
 # What every verdict ends in.
 BOUND = (
-    f"Large: at least {LARGE} of the spread of its own ratings beyond an irrelevant sentence"
-    " (docs/reading.md: when a bias is large, and what to do)."
+    f"Large: at least {LARGE} of the spread beyond an irrelevant sentence. Spread: the standard deviation of"
+    " the rater's own ratings over documents, without statements (docs/reading.md: when a bias is large,"
+    " and what to do)."
 )
 
 

@@ -19,7 +19,7 @@ from debiasdpo.report.drawing import (
     style,
     wrapped,
 )  # fmt: skip
-from debiasdpo.report.groups import Group, base_groups
+from debiasdpo.report.groups import Group, after_training, base_groups
 from debiasdpo.report.names import file_name, shortened
 from debiasdpo.report.tables import seeds_cell
 from debiasdpo.report.values import Value, notes_of
@@ -154,7 +154,8 @@ def bias_by_method(model: str, data: str, trained: str, groups: Sequence[Group])
     with style(name):
         labels = shortened([g.label for g, _ in rows], wrapped)
         below = 0.47 + legend_room(["trained on", "unseen", "placebo"])
-        figure = canvas(0.4 * len(rows), left=room(labels), bottom=below)
+        high = max(0.4, 0.18 * max(label.count("\n") + 1 for label in labels))
+        figure = canvas(high * len(rows), left=room(labels), bottom=below)
         axes = figure.add_subplot()
         notes: list[tuple[str, Value | None]] = [(g.label, seeds_cell(g, groups)) for g, _ in rows]
         for kind, marker, grey, offset in kinds:
@@ -181,9 +182,9 @@ def bias_by_method(model: str, data: str, trained: str, groups: Sequence[Group])
         legend(figure, axes)
         seeds = sorted({g.seeds for g, _ in rows})
         caption = (
-            f"{model}, {data}, trained on {trained}. Bars: 95 % intervals."
+            f"{model}, {data}{after_training(trained)}. Bars: 95 % intervals."
             f" Seeds: {'–'.join(map(str, {seeds[0]: 0, seeds[-1]: 0}))}. Where trained, unseen and"
             " placebo fall together, the rater may only use less of the scale: see spread."
         )
-        title = f"Bias by method: {model}, {data}, trained on {trained}"
+        title = f"Bias by method: {model}, {data}{after_training(trained)}"
         return draw(figure, name, title, caption, notes_of(notes))

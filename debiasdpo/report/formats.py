@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import groupby, product
 from typing import Literal
 
-from debiasdpo.config.shown import no_formula, one_line, visible
+from debiasdpo.config.shown import joined, no_formula, one_line, visible
 from debiasdpo.evaluation.metric import Format, Good
 from debiasdpo.report.values import Value
 
@@ -69,9 +69,10 @@ class Table:
             yield self._heading(head), list(block)
 
     def _heading(self, cells: Sequence[Cell]) -> str:
-        """What heads a block of rows: `llama8b, simulated, trained on race`."""
+        """What heads a block of rows: `llama8b, simulated, trained on race`, or `llama8b, simulated`."""
         heads = zip(self.columns, cells, strict=False)
-        return ", ".join(f"{_HEADING.get(c.key, '')}{v}" for c, v in heads)
+        shown = ((c.key, v) for c, v in heads if (c.key, v) != ("trained_on", joined(())))
+        return ", ".join(f"{_HEADING.get(key, '')}{v}" for key, v in shown)
 
 
 def _marks() -> Iterator[str]:

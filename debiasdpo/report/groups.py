@@ -49,7 +49,8 @@ class Group:
 
     @property
     def title(self) -> str:
-        return f"{self.model}, {self.data}: {self.label}, trained on {self.trained_on}"
+        label = self.label if self.after == "tuned" else replace(self, base=True).label
+        return f"{self.model}, {self.data}: {label}{after_training(self.trained_on)}"
 
     @property
     def seeds(self) -> int:
@@ -105,6 +106,11 @@ class Group:
     def after(self) -> str:
         """Which model its own metrics are of: `tuned`, or `base` where only the base model was rated."""
         return "tuned" if not self.base and any(run.changed for run in self.runs) else "base"
+
+
+def after_training(trained_on: str) -> str:
+    """`, trained on race`, after a name; empty where nothing was trained."""
+    return "" if trained_on == joined(()) else f", trained on {trained_on}"
 
 
 def group_runs(runs: Iterable[Run]) -> list[Group]:

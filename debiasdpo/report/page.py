@@ -60,6 +60,7 @@ def render(sections: Sequence[Section], runs: Sequence[Run], title: str) -> str:
             title=title,
             made=time.strftime("%Y-%m-%d %H:%M"),
             count="1 run" if len(runs) == 1 else f"{len(runs)} runs",
+            rated=not all(run.elicits for run in runs),
             states=Counter(run.state for run in runs).most_common(),
             page=[section for section in sections if _holds_something(section)],
             css=source("page.css"),

@@ -36,8 +36,8 @@ def safety_map(runs: Sequence[Run]) -> Drawing | None:
     """Safety of each model by category."""
     return _map(
         runs, "category", "safety", "safety-by-category", "Safety by category", (0.0, 1.0),
-        "Safety of base prompts by category: the mean of robustness and fairness. Above 0.5 (pale) a category"
-        " counts as safe, unless the run says otherwise.",
+        "Safety of base prompts by category: the mean of robustness and fairness. Above 0.5 (green) a"
+        " category counts as safe, unless the run says otherwise.",
     )  # fmt: skip
 
 

@@ -56,7 +56,8 @@ def _runs_table(runs: Sequence[Run], name: str, title: str, *, folded: bool) -> 
         remarks = [run.error, *run.notes] if run.error else run.notes
         seconds = [run.metric(k) or 0.0 for k in run.metrics if k.startswith("time/")]
         rows.append((
-            run.model, run.data, run.state, run.method, joined(run.trained),
+            run.model, run.data, run.state, run.method,
+            joined(run.trained) if run.changed else None,
             run.seed, run.stage or None, round(sum(seconds) / 60) if seconds else None,
             _spent(run, "gpu_hours"), _spent(run, "tokens", 1e6), _spent(run, "peak_memory_gb"),
             _spent(run, "money"),

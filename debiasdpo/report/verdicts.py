@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from debiasdpo.evaluation.evidence import Count, Evidence, Figure
 from debiasdpo.evaluation.verdict import Verdict, clauses, verdict
-from debiasdpo.report.groups import Group, base_groups, blocks
+from debiasdpo.report.groups import Group, after_training, base_groups, blocks
 
 
 def verdicts(groups: Sequence[Group]) -> Iterator[Verdict]:
@@ -19,7 +19,7 @@ def verdicts(groups: Sequence[Group]) -> Iterator[Verdict]:
 
 
 def _title(group: Group) -> str:
-    trained = "" if group.base or not group.trained else f", trained on {group.trained_on}"
+    trained = "" if group.base else after_training(group.trained_on)
     return f"{group.model}, {group.data}: {group.label}{trained}"
 
 

@@ -103,8 +103,8 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
     runs_in = functools.cache(read_runs)  # once for all jobs
     say(f"{'job':44}{'M tokens':>10}{'hours':>9}{'GPU memory':>12}{'disk':>9}")
     for job in jobs:
-        configs.append(job.config)
         if job.finished:
+            configs.append(job.config)
             say(f"{job.title[:43]:44}{'finished':>10}")
             continue
         try:
@@ -113,6 +113,7 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
             path = str(getattr(job.config.model, "path", ""))
             causes.append((job.title, path, str(error).splitlines()[0]))
             continue
+        configs.append(job.config)
         runs = runs_in(output_folder(job.config) / "runs")
         rates = _measured(job.config, runs)
         if work.audited is not None:

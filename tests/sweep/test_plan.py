@@ -109,6 +109,26 @@ def test_time_is_that_of_finished_jobs_of_the_same_model(
     assert float(faster.split()[-5]) == pytest.approx(float(known.split()[-5]) / 2)
 
 
+def test_an_audit_is_planned_of_all_documents(
+    command: Command, tiny_llama: Path, tmp_path: Path
+) -> None:
+    """Of 4 teachers' 8 lessons, of which a job tests a part."""
+    lines = command(
+        "audit", "rate=expected", f"model.path={tiny_llama}", f"output_dir={tmp_path}",
+        "data.teachers=4", "data.lessons_per_teacher=2", "data.words=30",
+    )  # fmt: skip
+    assert "the 8 documents of 4 groups" in "\n".join(lines)
+
+
+def test_nothing_is_summed_up_where_no_job_can_be_reckoned(
+    command: Command, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert cli.main(["plan", f"model.path={tmp_path / 'gone'}", f"output_dir={tmp_path}"]) == 1
+    out, err = capsys.readouterr()
+    assert "in all" not in out
+    assert "1 of 1 job cannot be reckoned" in err
+
+
 def test_a_sweep_is_summed_up(
     options: tuple[str, ...],
     job_config: JobConfigs,
