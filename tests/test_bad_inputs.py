@@ -521,7 +521,6 @@ def test_there_are_25_of_them() -> None:
 
 # --- more of the configuration's
 
-ESSAYS = ("data=table", f"data.path={ROOT}/docs/examples/essays.csv")
 REFUSED = [
     (["data=table", "data.path=no.csv", RUBRIC], "data.path: no.csv does not exist"),
     (["audit.categories=[]"], "audit.categories: must have at least 1 item, got []"),
@@ -565,10 +564,6 @@ REFUSED = [
     (["loss.beta=nan"], "loss.beta: must be a finite number, got NaN"),
     (["data.heading=${x}.csv"], "data.heading: Interpolation key 'x' not found; correct its ${...}, or"),
     (["data.heading=${x}.csv"], "on the command line 'data.heading=\"\\${x}.csv\"'"),
-    ([*ESSAYS, "data.rubrics={1.5:{question:a,low:1,high:2}}"],
-     "data.rubrics: YAML reads one of the names here as the number 1.5; put it in quotes"),
-    ([*ESSAYS, "data.rubrics={1:{question:a,low:1,high:2}}", "+data.rubrics.1={question:b,low:1,high:2}"],
-     "data.rubrics: '1' is there twice, as a number and as text; rename one"),
     (["model.revision=true"], "put it in quotes, on the command line 'model.revision=\"true\"'"),
     (["model.revision=1e3"], "put it in quotes, on the command line 'model.revision=\"VALUE\"'"),
     (["seed=1e30"], "seed: must be a whole number"),
@@ -601,6 +596,24 @@ def problems(*arguments: str) -> list[str]:
 def test_a_configuration_is_refused(arguments: list[str], words: str) -> None:
     (problem,) = problems(*arguments)
     assert words in problem
+
+
+@pytest.mark.parametrize(
+    ("rubrics", "words"),
+    [
+        (["data.rubrics={1.5:{question:a,low:1,high:2}}"],
+         "data.rubrics: YAML reads one of the names here as the number 1.5; put it in quotes"),
+        (["data.rubrics={1:{question:a,low:1,high:2}}", "+data.rubrics.1={question:b,low:1,high:2}"],
+         "data.rubrics: '1' is there twice, as a number and as text; rename one"),
+    ],
+    ids=["number", "twice"],
+)  # fmt: skip
+def test_a_rubric_whose_name_is_misread_is_told_beside_the_columns_that_are_not_there(
+    rubrics: list[str], words: str
+) -> None:
+    name, columns = problems("data=table", f"data.path={ROOT}/docs/examples/essays.csv", *rubrics)
+    assert words in name
+    assert "no column 'group'" in columns
 
 
 def test_all_problems_come_in_one_error_with_full_keys_and_cures() -> None:
