@@ -18,9 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.page import write_section
-from debiasdpo.config.data import Scale
 from debiasdpo.config.model import EndpointConfig
 from debiasdpo.config.rate import RateConfig
+from debiasdpo.config.scale import Scale
 from debiasdpo.raters.base import Question
 from debiasdpo.raters.endpoint.rater import EndpointRater
 from tests.helpers.endpoint_server import Body, served

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 
 from benchmarks.endpoint import READING, rater_at
 from benchmarks.page import write_section
-from debiasdpo.config.data import Scale
+from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
 from debiasdpo.raters.base import Question, Reply
 from debiasdpo.raters.endpoint import asking, batches

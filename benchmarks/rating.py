@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from benchmarks import common, models
-from debiasdpo.config.data import Scale
 from debiasdpo.config.model import Attention
+from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
 from debiasdpo.models.chat import Chat
 from debiasdpo.packing.generation import Way, generate

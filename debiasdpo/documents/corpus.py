@@ -18,11 +18,11 @@ from debiasdpo.config.data import (
     AnyDataConfig,
     NcteConfig,
     Rubric,
-    Scale,
     SimulatedConfig,
     TableConfig,
     TalkmovesConfig,
 )
+from debiasdpo.config.scale import Scale
 from debiasdpo.documents import ncte, simulated, table, talkmoves
 from debiasdpo.documents.base import Corpus, Document
 from debiasdpo.documents.overview import Overview

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from debiasdpo.config.data import LEVEL_DIGITS, Scale
+from debiasdpo.config.scale import LEVEL_DIGITS, Scale
 from debiasdpo.documents.base import Document
 from debiasdpo.errors import UserError
 

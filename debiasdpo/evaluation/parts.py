@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from debiasdpo.config.data import Scale
+from debiasdpo.config.scale import Scale
 from debiasdpo.evaluation.columns import Columns, Names, in_levels
 from debiasdpo.evaluation.metric import Metric
 from debiasdpo.metrics import Floats, ResampleWeights

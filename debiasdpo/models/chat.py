@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from debiasdpo.config.data import Scale
+from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
 from debiasdpo.models.encoding import Encoding
 from debiasdpo.models.template import THOUGHT_TAG, Template

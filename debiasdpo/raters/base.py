@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
-from debiasdpo.config.data import Scale
 from debiasdpo.config.rate import Format, RateConfig, Readout
+from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
 from debiasdpo.prompts.rendering import Messages, Twins
 from debiasdpo.raters.json_reply import read_json

@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from debiasdpo.config.data import Scale
 from debiasdpo.config.rate import Format, RateConfig
+from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
 from debiasdpo.prompts.rendering import Twins
 from debiasdpo.raters.base import STATUSES, Capability, Question, Reply, Wanted, read_reply

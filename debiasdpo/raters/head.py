@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from debiasdpo.config.data import Scale
 from debiasdpo.config.rate import RateConfig
+from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
 from debiasdpo.raters.base import Question, Reply, Wanted
 from debiasdpo.raters.local import LocalRater

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from debiasdpo.config.data import Scale
+from debiasdpo.config.scale import Scale
 from debiasdpo.config.shown import points
 from debiasdpo.errors import UserError
 from debiasdpo.models.token_bytes import token_bytes

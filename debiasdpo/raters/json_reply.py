@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from debiasdpo.config.data import Scale
 from debiasdpo.config.rate import JSON_KEYS
+from debiasdpo.config.scale import Scale
 
 
 def read_json(text: str, scale: Scale) -> tuple[float | None, str | None]:

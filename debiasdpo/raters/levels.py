@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from debiasdpo.config.data import Scale
 from debiasdpo.config.model import Attention
+from debiasdpo.config.scale import Scale
 from debiasdpo.packing.finite import require_finite
 from debiasdpo.packing.logprobs import Completion, sequence_logprobs
 

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from debiasdpo.config.data import Scale
 from debiasdpo.config.model import Attention
 from debiasdpo.config.rate import BatchingConfig, RateConfig
+from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
 from debiasdpo.models.chat import Chat
 from debiasdpo.packing.constrained import Constraint

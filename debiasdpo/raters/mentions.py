@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from debiasdpo.config.data import Scale
+from debiasdpo.config.scale import Scale
 from debiasdpo.raters import words
 from debiasdpo.raters.notation import has_number
 from debiasdpo.raters.values import Reason, Value, end_of, value_at

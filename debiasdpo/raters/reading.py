@@ -7,7 +7,7 @@ import re
 import unicodedata
 from typing import NamedTuple
 
-from debiasdpo.config.data import Scale
+from debiasdpo.config.scale import Scale
 from debiasdpo.raters import words
 from debiasdpo.raters.mentions import Mention, bare, closing, mentions
 from debiasdpo.raters.notation import normalise, origin

@@ -2,7 +2,7 @@
 
 import re
 
-from debiasdpo.config.data import Scale
+from debiasdpo.config.scale import Scale
 from debiasdpo.raters import words
 from debiasdpo.raters.notation import number_at
 

@@ -3,7 +3,7 @@
 import re
 from typing import Literal, NamedTuple
 
-from debiasdpo.config.data import Scale
+from debiasdpo.config.scale import Scale
 from debiasdpo.raters import words
 from debiasdpo.raters.notation import Number, has_number, number_at
 

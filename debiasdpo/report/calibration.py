@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import stdtrit
 
-from debiasdpo.config.data import Scale
+from debiasdpo.config.scale import Scale
 from debiasdpo.config.shown import points
 from debiasdpo.report.details import file_name, seeds
 from debiasdpo.report.drawing import (

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from debiasdpo.config.data import Scale
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.sameness import same_text
+from debiasdpo.config.scale import Scale
 from debiasdpo.elicitation.base import ElicitationPrompt, Labelled, settled_label
 from debiasdpo.elicitation.judge import REFUSALS, judge_messages, read_label, second_look_messages
 from debiasdpo.elicitation.options import messages_of

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from tqdm import tqdm
 
-from debiasdpo.config.data import Scale
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.rate import RateConfig
+from debiasdpo.config.scale import Scale
 from debiasdpo.costs import Cost, Meter
 from debiasdpo.prompts.contexts import Statement
 from debiasdpo.prompts.rendering import Prompt, Twins, flat, place, twins

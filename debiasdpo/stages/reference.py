@@ -4,8 +4,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from debiasdpo.config.data import Scale
 from debiasdpo.config.job import JobConfig
+from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.job import Job
 from debiasdpo.models.chat import Chat

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from debiasdpo.cluster import processes
-from debiasdpo.config.data import Scale
 from debiasdpo.config.job import JobConfig
+from debiasdpo.config.scale import Scale
 from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.evaluation.validation import validation_metrics
 from debiasdpo.jobs.identity import cache_folder

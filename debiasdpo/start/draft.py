@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from debiasdpo.config.data import Scale
 from debiasdpo.config.sameness import same_name
+from debiasdpo.config.scale import Scale
 from debiasdpo.config.shown import points
 from debiasdpo.documents.looking import Seen
 from debiasdpo.errors import UserError

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
 
-from debiasdpo.config.data import Scale
 from debiasdpo.config.method import MethodConfig, SftPrompt
+from debiasdpo.config.scale import Scale
 from debiasdpo.config.train import TrainConfig
 from debiasdpo.models.chat import Chat
 from debiasdpo.packing.logprobs import Completion

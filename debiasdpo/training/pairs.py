@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from debiasdpo.config.data import Scale
 from debiasdpo.config.method import MethodConfig
 from debiasdpo.config.rate import Readout
+from debiasdpo.config.scale import Scale
 from debiasdpo.documents.base import Document
 from debiasdpo.prompts.rendering import Messages, Prompt, answer
 from debiasdpo.raters.base import Reply

@@ -7,7 +7,7 @@ from functools import cache
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING
 
-from debiasdpo.config.data import Scale
+from debiasdpo.config.scale import Scale
 
 if TYPE_CHECKING:
     from debiasdpo.training.pairs import Pair

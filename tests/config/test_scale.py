@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from debiasdpo.config.data import Rubric, Scale
+from debiasdpo.config.data import Rubric
+from debiasdpo.config.scale import Scale
 
 STEPS = st.sampled_from([1, 2, 0.5, 0.25, 0.1, 0.2])
 

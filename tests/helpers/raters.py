@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from debiasdpo.config.data import Scale
 from debiasdpo.config.model import Attention
 from debiasdpo.config.rate import BatchingConfig, Format, RateConfig, Readout
+from debiasdpo.config.scale import Scale
 from debiasdpo.raters.base import Question
 from debiasdpo.raters.local import LocalRater
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from debiasdpo.config.data import Scale
+from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
 from debiasdpo.models.chat import Chat
 from debiasdpo.prompts.rendering import Messages, answer

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from debiasdpo.config.data import Scale
+from debiasdpo.config.scale import Scale
 from debiasdpo.models import loading
 from debiasdpo.models.chat import Chat
 from debiasdpo.packing.logprobs import Completion, packed_tokens, sequence_logprobs

@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from debiasdpo.config.data import Scale
+from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
 from debiasdpo.packing import fixed_decoding, generation
 from debiasdpo.packing.constrained import Constraint

@@ -51,7 +51,7 @@ MANY = """
 import random, resource, sys
 from pathlib import Path
 import torch
-from debiasdpo.config.data import Scale
+from debiasdpo.config.scale import Scale
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.models import loading
 from debiasdpo.raters.levels import expected_ratings

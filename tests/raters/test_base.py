@@ -2,8 +2,8 @@
 
 import pytest
 
-from debiasdpo.config.data import Scale
 from debiasdpo.config.rate import Readout
+from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
 from debiasdpo.raters.base import Rater, Reply, read_reply, require
 from debiasdpo.raters.callable import CallableRater

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from debiasdpo.config.data import Scale
+from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
 from debiasdpo.raters.base import Reply, Wanted
 from debiasdpo.raters.callable import CallableRater

@@ -9,7 +9,7 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from debiasdpo.config.data import Scale
+from debiasdpo.config.scale import Scale
 from debiasdpo.config.shown import points
 from debiasdpo.packing.constrained import Constraint
 from debiasdpo.raters.json_form import HEAD, json_form

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import regex
 
-from debiasdpo.config.data import Scale
 from debiasdpo.config.method import MethodConfig
 from debiasdpo.config.rate import Readout
+from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
 from debiasdpo.models import loading
 from debiasdpo.models.chat import Chat

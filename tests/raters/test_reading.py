@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from debiasdpo.config.data import Scale
+from debiasdpo.config.scale import Scale
 from debiasdpo.raters.reading import read_rating, whole_sentences
 
 SEVEN = Scale(1, 7)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from debiasdpo.config.data import Scale
+from debiasdpo.config.scale import Scale
 from debiasdpo.jobs.raters import hold_model, local_rater
 from debiasdpo.raters.base import Question
 from tests.helpers.jobs import JobConfigs, rows, run_folder, run_job

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from debiasdpo.config.data import Scale
 from debiasdpo.config.method import MethodConfig
+from debiasdpo.config.scale import Scale
 from debiasdpo.config.train import TrainConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models import loading

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from debiasdpo.config.data import Scale
 from debiasdpo.config.method import MethodConfig
+from debiasdpo.config.scale import Scale
 from debiasdpo.costs import Meter
 from debiasdpo.models import loading
 from debiasdpo.packing.logprobs import separate_logprobs, sequence_logprobs

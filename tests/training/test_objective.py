@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pytest
 
-from debiasdpo.config.data import Scale
 from debiasdpo.config.method import MethodConfig, PreferenceLoss
+from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
 from debiasdpo.models import loading
 from debiasdpo.packing.logprobs import (

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from debiasdpo.config.data import Rubric, Scale
+from debiasdpo.config.data import Rubric
 from debiasdpo.config.method import MethodConfig
+from debiasdpo.config.scale import Scale
 from debiasdpo.documents.base import Document
 from debiasdpo.prompts.contexts import Statement
 from debiasdpo.prompts.rendering import Prompt, PromptStyle, render

@@ -12,8 +12,8 @@ import pytest
 
 from debiasdpo.errors import UserError
 from tests.helpers.jobs import ROOT, JobConfigs
+from tests.helpers.sharded import CHANGES
 from tests.helpers.trainings import rows, train
-from tests.training.sharded import CHANGES
 
 pytestmark = [
     pytest.mark.slow,
@@ -40,7 +40,7 @@ def folder(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     }  # fmt: skip
     started = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.training.sharded", str(tiny_llama), str(folder)],
+            [sys.executable, "-m", "tests.helpers.sharded", str(tiny_llama), str(folder)],
             cwd=ROOT, env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )

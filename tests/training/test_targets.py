@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from debiasdpo.config.data import Scale
+from debiasdpo.config.scale import Scale
 from debiasdpo.training.pairs import Pair
 from debiasdpo.training.targets import in_standard_units, level_weights, shift_weights, soft_shares
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from debiasdpo.config.data import Scale
 from debiasdpo.config.model import EndpointConfig
 from debiasdpo.config.rate import JSON_KEYS, RateConfig
+from debiasdpo.config.scale import Scale
 from debiasdpo.config.shown import points
 from debiasdpo.packing.tokens import stable_seed
 from debiasdpo.prompts.rendering import content_bytes

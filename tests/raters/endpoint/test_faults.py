@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from debiasdpo.config.data import Scale
+from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
 from debiasdpo.raters.base import Question
 from debiasdpo.raters.endpoint import asking

@@ -1,6 +1,6 @@
 """Train all weights of a tiny model in the processes that share this script, twice: through, and resumed.
 
-    RANK=0 WORLD_SIZE=2 ... python -m tests.training.sharded MODEL FOLDER
+    RANK=0 WORLD_SIZE=2 ... python -m tests.helpers.sharded MODEL FOLDER
 
 FOLDER/through is the whole training. FOLDER/resumed begins as a copy of it without its last checkpoint.
 """
