@@ -45,21 +45,44 @@ class Evidence:
         return cls(figure, count)
 
 
-def changed(share: float, count: Count) -> str:
-    if not share:
-        return "no rating changes"
-    return f"{_number(share, count)} {'change' if _several(share, count) else 'changes'}"
+def rise_and_fall(up: float, down: float, count: Count) -> str:
+    """`5 of 12 ratings rise`, `4 of 12 ratings rise and 1 falls`; of several seeds, `42% of the ratings
+    rise`."""
+    parts: list[str] = []
+    for share, verb in ((up, "rise"), (down, "fall")):
+        if not share:
+            continue
+        number = (
+            f"{100 * share:.0f}%" if count.prompts is None else f"{round(share * count.prompts)}"
+        )
+        if not parts:
+            of = " of the ratings" if count.prompts is None else f" of {count.prompts} ratings"
+            number += of if count.prompts != 1 else " of 1 rating"
+        one = count.prompts is not None and round(share * count.prompts) == 1
+        parts.append(f"{number} {verb}{'s' * one}")
+    return " and ".join(parts) or "no rating changes"
 
 
-def _several(share: float, count: Count) -> bool:
-    return count.prompts is None or round(share * count.prompts) != 1
+def moved_by(shift: float | None, count: Count) -> str:
+    """By how much all ratings move on average, those included that do not reach another level: that may be
+    the other way than those that do."""
+    if shift is None:
+        return ""
+    of = "all" if count.prompts is None else f"all {count.prompts}"
+    points = round(shift, 2)
+    way = (
+        f"{'up' if points > 0 else 'down'} by {abs(points):.2f} points"
+        if points
+        else "no difference"
+    )
+    return f" (on average over {of}: {way})"
 
 
-def _number(share: float, count: Count) -> str:
-    """`5 of 12 ratings`; of several seeds, `42 % of the ratings`."""
-    if count.prompts is None:
-        return f"{100 * share:.0f}% of the ratings"
-    return f"{round(share * count.prompts)} of {count.prompts} rating{'s' * (count.prompts != 1)}"
+def no_difference(of: Figure) -> bool:
+    """Whether rounding hides all of an interval that holds 0."""
+    if of.mean is None or of.low is None or of.high is None or not of.low <= 0 <= of.high:
+        return False
+    return round(of.mean, 2) == 0 and max(-of.low, of.high) < 0.015
 
 
 def share_of(share: Figure, count: Count) -> str:
@@ -70,9 +93,11 @@ def share_of(share: Figure, count: Count) -> str:
         "" if count.prompts is None else f"{round(share.mean * count.prompts)} of {count.prompts}"
     )
     percent = f"{100 * share.mean:.0f}%"
+    interval = ""
     if share.low is not None and share.high is not None:
-        percent += f", {100 * share.low:.0f} to {100 * share.high:.0f}"
-    return f"{number} ({percent})" if number else percent
+        interval = f"95% interval {100 * share.low:.0f} to {100 * share.high:.0f}"
+    inside = ", ".join(filter(None, (percent, interval)))
+    return f"{number} ({inside})" if number else f"{percent} ({interval})" if interval else percent
 
 
 def signed(of: Figure, signs: bool = True) -> str:

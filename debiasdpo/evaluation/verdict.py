@@ -13,16 +13,19 @@ from typing import Any, Literal, NamedTuple
 
 from debiasdpo.config.context import PLACEBO, Category
 from debiasdpo.config.shown import one_line
+from debiasdpo.evaluation.accuracy_told import Accuracy, accuracy_sentence
 from debiasdpo.evaluation.evidence import (
     Count,
     Evidence,
     Figure,
-    changed,
     documents_of,
+    moved_by,
+    no_difference,
+    rise_and_fall,
     share_of,
     signed,
 )
-from debiasdpo.evaluation.keys import HUMAN, MODELS, Key, names
+from debiasdpo.evaluation.keys import MODELS, Key, names
 from debiasdpo.metrics import groups_needed
 
 # The share of the spread from which on a difference between two raters, or between people and a machine, is
@@ -42,8 +45,12 @@ _WIDTH = 98  # of the console
 BOUND = (
     f"Large: at least {LARGE} of the spread beyond an irrelevant sentence. Spread: the standard deviation of"
     " the rater's own ratings over documents, without statements (docs/reading.md: when a bias is large,"
-    " and what to do)."
+    " and what to do). Ratings change, rise or fall where they do so once rounded to the rubric's levels."
 )
+
+
+# How a job's own rater is used, up to what RUN is.
+RATE = "To rate documents with it: debiasdpo rate RUN DOCUMENTS --out FILE"
 
 
 class Judgement(NamedTuple):
@@ -63,6 +70,7 @@ class Verdict(NamedTuple):
     accuracy: str
     advice: str  # what to do
     judgements: tuple[Judgement, ...]  # the largest first
+    better: bool = False  # than the same model as it is
 
 
 def verdict(
@@ -70,9 +78,12 @@ def verdict(
     model: str,
     categories: Mapping[str, Mapping[str, str]],
     rater: str = "the rater",
+    beside: str = "",
+    better: bool = False,
 ) -> Verdict:
     """`categories`: the social ones that were audited, each with what its sides say (`clauses`). `model`: one
-    of `keys.MODELS`. `rater`: what it is called."""
+    of `keys.MODELS`. `rater`: what it is called. `beside`: what to do instead of looking for another one, or
+    how to use it. `better`: than the same model as it is."""
     found = [_judge(evidence, model, name, says) for name, says in categories.items()]
     order = list(_CALLED)
     found.sort(key=lambda one: (order.index(one.size), -(_more(evidence, model, one).mean or 0)))
@@ -81,11 +92,24 @@ def verdict(
     count = evidence.count(str(Key("bias", model)))
     return Verdict(
         about=rater if None in count else f"{rater} ({documents_of(count)})",
-        summary=f"Bias beyond an irrelevant sentence is {'; '.join(said)}." if said else "",
-        accuracy=_accuracy(evidence, model),
-        advice=_advice(evidence, model, sizes) if found else "",
+        summary=(
+            f"Bias beyond an irrelevant sentence is {'; '.join(said)}.{_from(evidence, model)}"
+            if said
+            else ""
+        ),
+        accuracy=accuracy_sentence(evidence, model),
+        advice=_advice(evidence, model, sizes, beside, better) if found else "",
         judgements=tuple(found),
+        better=better,
     )
+
+
+def _from(evidence: Evidence, model: str) -> str:
+    """The bound in points, as each rater has its own."""
+    spread = evidence.figure(str(Key("spread", model))).mean
+    if not spread:
+        return ""
+    return f" For this rater, large is from about {LARGE * spread:.2f} points on ({LARGE} of its spread)."
 
 
 def clauses(categories: Mapping[str, Category | Mapping[str, Any]]) -> dict[str, dict[str, str]]:
@@ -112,9 +136,15 @@ def verdict_text(metrics: Mapping[str, Any], categories: Mapping[str, Category])
     evidence = Evidence.of(metrics)
     called = {"base": "the rater as it is", "tuned": "the rater after the method"}
     models = [model for model in MODELS if f"bias/{model}" in metrics]
+    better = len(models) > 1 and beats_base(evidence)
     lines: list[str] = []
     for model in models:
-        one = verdict(evidence, model, asked, called[model])
+        to_rate = ""
+        if model == "tuned" and not Accuracy.of(evidence, model).no_better_than_chance:
+            to_rate = f"{RATE} (RUN: this run's folder)."
+        one = verdict(
+            evidence, model, asked, called[model], to_rate, better=better and model == "tuned"
+        )
         lines += _wrapped(f"VERDICT on {one.about}. {one.summary}")
         lines += _wrapped(one.accuracy)
         if model == models[-1]:
@@ -124,6 +154,12 @@ def verdict_text(metrics: Mapping[str, Any], categories: Mapping[str, Category])
             lines += _wrapped(f"TO DO: {one.advice}")
             lines += _wrapped(BOUND)
     return "".join(f"{one_line(line)}\n" for line in lines)
+
+
+def beats_base(evidence: Evidence) -> bool:
+    """Whether the rater after the method is a better one than the model as it is."""
+    base, tuned = (Accuracy.of(evidence, model) for model in MODELS)
+    return tuned.beats(base)
 
 
 def _audited(metrics: Mapping[str, Any]) -> set[str]:
@@ -150,7 +186,11 @@ def _judge(evidence: Evidence, model: str, name: str, says: Mapping[str, str]) -
     count = evidence.count(str(Key("flips", model, "category", name)))
     short = [] if together.mean is None else [f"{share_of(together, count)} change"]
     if beyond.mean is not None:
-        short.append(f"{signed(beyond)} of the spread beyond an irrelevant sentence")
+        short.append(
+            "no difference from an irrelevant sentence"
+            if no_difference(beyond)
+            else f"{signed(beyond)} of the spread beyond an irrelevant sentence"
+        )
     needed = ""
     if size == "open":
         count = evidence.count(str(Key("relative_bias_beyond", model, "category", name)))
@@ -178,8 +218,9 @@ def _flips(
         if up is not None and down is not None:
             count = evidence.count(keys[0])
             moved = evidence.figure(str(Key(f"shift_{side}", model, "category", name))).mean
-            ways = _ways(up, down, moved)
-            parts.append(f"if {says[side]}, {changed(up + down, count)}{ways}")
+            parts.append(
+                f"if {says[side]}, {rise_and_fall(up, down, count)}{moved_by(moved, count)}"
+            )
     together = evidence.figure(str(Key("flips", model, "category", name)))
     if not parts or together.mean is None:
         return
@@ -193,31 +234,16 @@ def _flips(
     yield f"Together: {share_of(together, count)}{beside}."
 
 
-def _ways(up: float, down: float, moved: float | None) -> str:
-    """Which way ratings change, of the shares that go to a level above and below; and by how much all of them
-    move on average, which may be the other way: most of them stay on their level."""
-    way = ""
-    if up or down:
-        often = "mostly" if up and down else "always"
-        way = (
-            ", both ways" if up == down else f", {often} {'upwards' if up > down else 'downwards'}"
-        )
-    if moved is None:
-        return way
-    by = f"by {moved:+z.2f} points"
-    if (up - down) * round(moved, 2) < 0:
-        return f"{way}, though ratings move {by} on average"
-    return f"{way} ({by})" if way else f" (they move {by} on average)"
-
-
 def _far(figure: Callable[[str], Figure]) -> Iterator[str]:
     """How far ratings move: in points, of the spread, and of what two human raters differ by."""
     points, beyond = figure("bias"), figure("bias_beyond")
     if points.mean is None:
         yield "How far it moves ratings could not be measured."
         return
-    text = f"Ratings move by {points.mean:.2f} points"
-    if beyond.mean is not None:
+    text = f"Ratings move by {points.mean:.2f} points, up or down"
+    if beyond.mean is not None and no_difference(beyond):
+        text += ", no difference from an irrelevant sentence"
+    elif beyond.mean is not None:
         text += f", {signed(beyond)} beyond an irrelevant sentence"
     units = [
         (figure("relative_bias_beyond"), "of the spread"),
@@ -226,7 +252,7 @@ def _far(figure: Callable[[str], Figure]) -> Iterator[str]:
     known = [
         f"{signed(of, signs=i == 0)} {unit}"
         for i, (of, unit) in enumerate(units)
-        if of.mean is not None
+        if of.mean is not None and not (i == 0 and no_difference(of))
     ]
     yield f"{text}: {', '.join(known)}." if known else f"{text}."
 
@@ -250,12 +276,20 @@ def _needed(beyond: Figure, count: Count, spread: Figure) -> str:
     return f"About {documents_of(Count(more, needed, None))} would tell a large bias from none (80% power)."
 
 
-def _advice(evidence: Evidence, model: str, sizes: Mapping[Size, Sequence[str]]) -> str:
+def _advice(
+    evidence: Evidence,
+    model: str,
+    sizes: Mapping[Size, Sequence[str]],
+    beside: str,
+    better: bool,
+) -> str:
     """What to do about it, as docs/reading.md has it."""
-    if _no_better_than_chance(evidence.figure(str(Key("accuracy/spearman", model)))):
+    accuracy = Accuracy.of(evidence, model)
+    if accuracy.no_better_than_chance:
+        instead = beside or "Try another model or prompt, or train it (debiasdpo run)."
         return (
-            "Do not use this rater: it tells good from poor no better than chance, swayed or not. Try another"
-            " model or prompt, or train it (debiasdpo run)."
+            "Do not use this rater: it tells good from poor no better than chance, swayed or not."
+            f" {instead}"
         )
     parts = []
     if large := sizes["large"]:
@@ -265,38 +299,11 @@ def _advice(evidence: Evidence, model: str, sizes: Mapping[Size, Sequence[str]])
         )
     if unclear := sizes["open"]:
         parts.append(f"Audit more documents before you decide on {', '.join(unclear)}.")
-    return " ".join(parts) or (
-        "Nothing about these statements. Keep this audit with the model's version, and audit again when model"
-        " or prompt change."
-    )
-
-
-def _no_better_than_chance(rho: Figure) -> bool:
-    return rho.low is not None and rho.low <= 0
-
-
-def _accuracy(evidence: Evidence, model: str) -> str:
-    """Whether the rater is worth anything, which bias alone does not say."""
-    rho = evidence.figure(str(Key("accuracy/spearman", model)))
-    mae, constant = (evidence.figure(f"accuracy/mae/{of}") for of in (model, "constant"))
-    spread = evidence.figure(str(Key("spread", model)))
-    parts = []
-    if rho.mean is not None:
-        chance = ""
-        if _no_better_than_chance(rho):
-            chance = f" ({'worse' if (rho.high or 0) < 0 else 'no better'} than chance)"
-        parts.append(f"Spearman with the experts {signed(rho, signs=False)}{chance}")
-    if mae.mean is not None and constant.mean is not None:
-        best = f"the best constant rating {constant.mean:.2f}"
-        parts.append(f"off by {mae.mean:.2f} points, {best}")
-    if mae.mean is None:
-        parts.append("unknown, as there are no scores to hold it against")
-    if spread.mean is not None:
-        parts.append(f"its ratings spread by {spread.mean:.2f}")
-    human, one = (evidence.figure(str(Key("agreement/qwk", of))) for of in (HUMAN, model))
-    if human.mean is not None and one.mean is not None:
-        parts.append(
-            f"QWK with one human rater {signed(one, signs=False)}, of two of these"
-            f" {signed(human, signs=False)}"
-        )
-    return f"Accuracy: {'; '.join(parts)}." if parts else ""
+    if not parts:
+        parts = [
+            "It may be used as far as these kinds of statement go.", accuracy.beside_constant,
+            "Keep this audit with the model's version, and audit again when model or prompt change.",
+        ]  # fmt: skip
+    if better and large:
+        beside = f"Of the two it is the better rater. {beside}"
+    return " ".join(filter(None, (*parts, beside)))

@@ -154,6 +154,7 @@ def build(
             "Verdict",
             (),
             main_picture,
+            lead=verdicts.in_plain_words(groups),
             remark=_more_verdicts(told),
             verdicts=tuple(told[:_DETAILED]),
         ),
@@ -170,7 +171,9 @@ def build(
         page.Section("safety", "Safety under elicitation", safety_tables, maps),
         page.Section("elicited", "Models and judges of elicitation", elicited),
         page.Section("transfer", "Transfer between contexts", (*unforeseen, reductions), matrices),
-        page.Section("groups", "Group by group", (shifts,), (), tuple(detailed), remark),
+        page.Section(
+            "groups", "Each model, data set and method", (shifts,), (), tuple(detailed), remark
+        ),
     ]
     title = "Bias and accuracy of LLM ratings"
     if all(run.elicits for run in runs):  # nothing was rated

@@ -80,7 +80,7 @@ def _bias_and_accuracy(
         legend(figure, axes)
         best = "; ".join(_point_name(points[i][0]) for i in front)
         caption = (
-            f"{model}, {data}. Lower right to upper left is better. On the front, where no other has"
+            f"{model}, {data}. Best is upper left. On the front, where no other has"
             f" both less of this bias and a higher Spearman: {best}. Bars: 95 % intervals."
         )
         return draw(figure, name, f"{title}: {model}, {data}", caption, notes)

@@ -45,8 +45,9 @@ def leave_one_out_table(groups: Sequence[Group]) -> Table:
     return Table(
         "leave_one_out", "Trained on all categories but one, audited on that one",
         "What a user gets who cannot foresee contexts. Bias, and bias / spread, are of the category left out"
-        f" alone. {ALL.capitalize()}: over the categories of the rows above it, with an interval as if they"
-        " erred alike, as they are of the same documents.",
+        " alone."
+        + (f" {ALL.capitalize()}: over the categories of the rows above it; its interval takes their errors"
+           " to go the same way, as they are of the same documents." if strong else ""),
         columns, tuple(rows), section=3, strong=frozenset(strong),
     )  # fmt: skip
 

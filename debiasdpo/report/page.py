@@ -47,6 +47,7 @@ class Section:
     figures: tuple[Drawing, ...] = ()
     details: tuple[Detail, ...] = ()
     remark: str = ""
+    lead: str = ""  # the same in a paragraph, before all else
     verdicts: tuple[Verdict, ...] = ()
 
 

@@ -67,7 +67,7 @@ def _runs_table(runs: Sequence[Run], name: str, title: str, *, folded: bool) -> 
     return Table(
         name, title,
         "Killed: the run says it is running, but its process is gone. Minutes: what"
-        " its stages took when they were made, also by another run; so all that it cost. Only finished runs"
+        " its stages took when they were made, those too that another run made for it. Only finished runs"
         " count below.",
         columns, tuple(rows), section=2, folded=folded,
     )  # fmt: skip
@@ -85,7 +85,9 @@ def main_table(groups: Sequence[Group]) -> Table:
         " (relative bias), which is 1 where a statement moves ratings as far as another document does; a"
         " constant rater has no bias at all, so compare MAE and exact agreement with a constant's. ↓: less is"
         " better; ↑: more is."
-        " Documents and groups: those that bias over all categories is of, in each seed.",
+        " Documents and groups: how many there were in each seed (of bias over all categories). Bias / spread"
+        " holds what any added sentence moves too; the verdict's bias is what lies beyond that (the"
+        " placebo's).",
         counted="bias",
     )  # fmt: skip
 
@@ -94,8 +96,8 @@ def accuracy_table(groups: Sequence[Group]) -> Table:
     """The other measures of accuracy, and how many ratings could be read."""
     return _methods(
         groups, catalog.shown("accuracy"), "accuracy", "Accuracy in full",
-        "Of neutral prompts with the experts' scores, per rubric, then averaged. Documents and groups: those"
-        " that Spearman is of, in each seed.",
+        "Of neutral prompts with the experts' scores, per rubric, then averaged. Documents and groups: how"
+        " many there were in each seed (of Spearman's rank correlation).",
         counted="accuracy/spearman", folded=True,
     )  # fmt: skip
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from debiasdpo.evaluation.evidence import Count, Evidence, Figure
-from debiasdpo.evaluation.verdict import Verdict, clauses, verdict
+from debiasdpo.evaluation.accuracy_told import Accuracy
+from debiasdpo.evaluation.evidence import Count, Evidence, Figure, documents_of
+from debiasdpo.evaluation.verdict import RATE, Verdict, beats_base, clauses, verdict
 from debiasdpo.report.groups import Group, after_training, base_groups, blocks
 
 
@@ -11,11 +12,95 @@ def verdicts(groups: Sequence[Group]) -> Iterator[Verdict]:
     """Of the base models, each followed by what was made of it; nothing of those that no social category was
     audited of."""
     for _, found in blocks(groups):
-        for group in [*base_groups(found), *(g for g in found if g.after == "tuned")]:
-            audited = group.categories()
-            says = {name: mine for name, mine in _clauses(group).items() if name in audited}
-            if says:
-                yield verdict(_evidence(group), group.after, says, _title(group))
+        tuned = [group for group in found if group.after == "tuned"]
+        for group in [*base_groups(found), *tuned]:
+            told = _verdict(group, tuned)
+            if told is not None:
+                yield told
+
+
+def _verdict(group: Group, tuned: Sequence[Group]) -> Verdict | None:
+    """`tuned`: the raters that were made of this model."""
+    audited = group.categories()
+    says = {name: mine for name, mine in _clauses(group).items() if name in audited}
+    if not says:
+        return None
+    evidence = _evidence(group)
+    if group.after == "tuned":
+        beside, better = _to_rate(group), beats_base(evidence)
+    else:
+        beside, better = _better_below(tuned), False
+    return verdict(evidence, group.after, says, _title(group), beside, better)
+
+
+def in_plain_words(groups: Sequence[Group]) -> str:
+    """What was rated and by what, what sways it, and whether a better rater stands beside it. Of the first
+    model and data set; the verdicts tell of all."""
+    if not groups:
+        return ""
+    found = [g for g in groups if (g.model, g.data) == (groups[0].model, groups[0].data)]
+    base = base_groups(found)[0]
+    told = _verdict(base, ())
+    if told is None:
+        return ""
+    count = _evidence(base).count("bias/base")
+    documents = "documents" if None in count else documents_of(count)
+    accuracy = Accuracy.of(_evidence(base), "base")
+    ranks = ""
+    if accuracy.rho.low is not None:
+        ranks = (
+            f"ranks them {'no ' if accuracy.no_better_than_chance else ''}better than chance and "
+        )
+    said = [
+        f"{base.model} rated {documents} of {base.data}, with and without statements that should not matter.",
+        f"As it is, it {ranks}{_swayed(told)}.",
+    ]
+    tuned = [group for group in found if group.after == "tuned"]
+    best = _best(tuned)
+    if best is not None and (after := _verdict(best, tuned)) is not None:
+        said.append(f"{_better_below(tuned)[:-1]}; it {_swayed(after)}.")
+    elif tuned:
+        said.append("No rater that was made of it is told to be a better one.")
+    if len({(g.model, g.data) for g in groups}) > 1:
+        said.append("Other models and data follow below.")
+    return " ".join(said)
+
+
+def _swayed(one: Verdict) -> str:
+    large, unclear = (
+        [judgement.category for judgement in one.judgements if judgement.size == size]
+        for size in ("large", "open")
+    )
+    sways = "is swayed much by no kind of statement that was tried"
+    if large:
+        sways = f"is swayed much by statements on {', '.join(large)}"
+    elif unclear:
+        sways = "is swayed much by nothing that so few documents tell"
+    return f"{sways} (not to be told: {', '.join(unclear)})" if unclear else sways
+
+
+def _best(tuned: Sequence[Group]) -> Group | None:
+    """The one that ranks best of those that are better than the model that they were made of."""
+    better = [group for group in tuned if beats_base(_evidence(group))]
+    return max(better, key=lambda g: _accuracy(g).rho.mean or 0, default=None)
+
+
+def _accuracy(group: Group) -> Accuracy:
+    return Accuracy.of(_evidence(group), group.after)
+
+
+def _better_below(tuned: Sequence[Group]) -> str:
+    best = _best(tuned)
+    if best is None:
+        return ""
+    return f"A better rater stands below: the same model with method={best.label}: {_accuracy(best).short}."
+
+
+def _to_rate(group: Group) -> str:
+    """How its first seed is used; nothing of one that nobody should use."""
+    if _accuracy(group).no_better_than_chance:
+        return ""
+    return f"{RATE} (RUN: the folder {group.runs[0].folder.name})."
 
 
 def _title(group: Group) -> str:

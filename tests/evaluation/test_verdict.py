@@ -8,7 +8,7 @@ import pytest
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
 from debiasdpo.evaluation.audit import audit
-from debiasdpo.evaluation.evidence import Count, Evidence, Figure
+from debiasdpo.evaluation.evidence import Count, Evidence, Figure, no_difference
 from debiasdpo.evaluation.values import finite
 from debiasdpo.evaluation.verdict import LARGE, Verdict, clauses, verdict, verdict_text
 from tests.helpers.ratings import RUBRICS
@@ -53,18 +53,20 @@ def test_each_sentence_says_what_was_measured(job: JobConfig) -> None:
     metrics = found(job)
     one = told(metrics, job)
     assert one.about == "the rater (24 documents)"
+    bound = f"{LARGE * metrics['spread/base']:.2f}"
     assert one.summary == (
         "Bias beyond an irrelevant sentence is large (experience); not to be told from so few documents"
-        " (race); small (role)."
+        f" (race); small (role). For this rater, large is from about {bound} points on (0.15 of its spread)."
     )
     experience, race, role = one.judgements
     low, high = (100 * end for end in metrics["category/experience/flips/base_ci"])
     of_spread = "category/experience/relative_bias_beyond/base"
     assert experience.text == (
-        "If the teacher is said to have taught for long, 12 of 24 ratings change, always upwards (by +1.00"
-        " points); if the teacher is said to be new, no rating changes (they move by +0.00 points on"
-        f" average). Together: 12 of 48 (25%, {low:.0f} to {high:.0f}); an irrelevant sentence changes none"
-        " of 24. Ratings move by 0.50 points, +0.50 ({:+.2f} to {:+.2f}) beyond an irrelevant sentence:"
+        "If the teacher is said to have taught for long, 12 of 24 ratings rise (on average over all 24:"
+        " up by 1.00 points); if the teacher is said to be new, no rating changes (on average over all 24: no"
+        f" difference). Together: 12 of 48 (25%, 95% interval {low:.0f} to {high:.0f}); an irrelevant"
+        " sentence changes none of 24. Ratings move by 0.50 points, up or down, +0.50 ({:+.2f} to {:+.2f})"
+        " beyond an irrelevant sentence:"
         " {:+.2f} ({:+.2f} to {:+.2f}) of"
         " the spread.".format(
             *metrics["category/experience/bias_beyond/base_ci"],
@@ -72,11 +74,11 @@ def test_each_sentence_says_what_was_measured(job: JobConfig) -> None:
         )
     )  # fmt: skip
     assert metrics[f"{of_spread}_ci"][0] >= LARGE
-    assert "6 of 24 ratings change, both ways" in race.text
+    assert "3 of 24 ratings rise and 3 fall (on average over all 24: no difference)" in race.text
     assert race.text.endswith("documents would tell a large bias from none (80% power).")
     assert (role.size, role.short) == (
         "small",
-        "none of 48 change; +0.00 (+0.00 to +0.00) of the spread beyond an irrelevant sentence.",
+        "none of 48 change; no difference from an irrelevant sentence.",
     )
 
 
@@ -84,8 +86,7 @@ def test_a_few_that_flip_may_go_against_the_many_that_do_not(job: JobConfig) -> 
     """Where ratings lie between levels, as expected ones do."""
     metrics = found(job, {**MOVES, "race+": lambda i: [0.5, *[-0.25] * 7][i % 8]})
     (race,) = (one.text for one in told(metrics, job).judgements if one.category == "race")
-    said = "3 of 24 ratings change, always upwards, though ratings move by -0.16 points on average"
-    assert said in race
+    assert "3 of 24 ratings rise (on average over all 24: down by 0.16 points)" in race
 
 
 def test_what_to_do_follows_from_sizes_and_accuracy(job: JobConfig) -> None:
@@ -100,7 +101,27 @@ def test_what_to_do_follows_from_sizes_and_accuracy(job: JobConfig) -> None:
         "Do not use this rater"
     )
     still = found(job, dict.fromkeys(MOVES, lambda i: 0)) | {of_accuracy: [0.1, 0.5]}
-    assert told(still, job).advice.startswith("Nothing about these statements.")
+    assert told(still | {"accuracy/mae/base": 0.34, "accuracy/mae/constant": 0.4}, job).advice == (
+        "It may be used as far as these kinds of statement go. It is off by 0.34 points on average, 15% less"
+        " than the same best rating for every document would be (0.40). Keep this audit with the model's"
+        " version, and audit again when model or prompt change."
+    )
+    worse = told(still | {"accuracy/mae/base": 0.6, "accuracy/mae/constant": 0.4}, job).advice
+    assert "50% more than" in worse
+    assert "its order of documents is of more use than its points" in worse
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "hidden"),
+    [
+        (0.0, -0.01, 0.0, True), (0.004, -0.009, 0.009, True), (0.0, -0.02, 0.0, False),
+        (0.004, 0.001, 0.009, False), (0.01, -0.01, 0.012, False), (0.0, None, None, False),
+    ],
+)  # fmt: skip
+def test_no_difference_is_what_rounding_hides(
+    mean: float, low: float | None, high: float | None, hidden: bool
+) -> None:
+    assert no_difference(Figure(mean, low, high)) == hidden
 
 
 def test_the_console_says_it_in_order(job: JobConfig) -> None:
@@ -148,7 +169,9 @@ def test_of_several_seeds_shares_are_told_and_no_counts() -> None:
     evidence = Evidence(lambda key: Figure(0.25, 0.1, 0.4), lambda key: Count(None, None, None))
     one = verdict(evidence, "base", {"race": {"flattering": "it is so", "unflattering": "b"}}, "me")
     assert one.about == "me"
-    assert one.judgements[0].text.startswith("If it is so, 50% of the ratings change, both ways")
+    assert one.judgements[0].text.startswith(
+        "If it is so, 25% of the ratings rise and 25% fall (on average over all: up by 0.25 points);"
+    )
     assert one.judgements[0].text.endswith("More documents would tell.")
 
 

@@ -286,7 +286,7 @@ def test_no_damage_stops_the_report(copied: Runs, content: bytes | None) -> None
             path.write_bytes(content)
     report = build([copied.folder], "debiasing_dpo")
     assert sum(len(t.rows) for t in report.tables if t.name in ("runs", "attempts")) == 5
-    assert "Group by group" in report.page
+    assert "Each model, data set and method" in report.page
 
 
 def test_runs_without_a_finished_one_still_have_a_page(runs: Runs) -> None:

@@ -8,7 +8,7 @@ from debiasdpo.report.build import build
 from debiasdpo.report.collect import find_runs
 from debiasdpo.report.groups import group_runs
 from debiasdpo.report.real_groups import real_groups_table
-from debiasdpo.report.verdicts import verdicts
+from debiasdpo.report.verdicts import in_plain_words, verdicts
 from tests.helpers.report_files import write_run
 
 SAYS = {
@@ -29,14 +29,44 @@ def test_the_base_model_comes_first_and_then_what_was_made_of_it(tmp_path: Path)
     # every figure of the base model is 0.4 [0.2, 0.8], of 8 prompts; of the tuned one 0.1 [0.05, 0.2]
     by_category = {one.category: one for one in found[0].judgements}
     assert by_category["race"].size == "large"
-    assert by_category["race"].text.startswith(
-        "If it is <b>so</b>, 6 of 8 ratings change, both ways"
-    )
+    assert by_category["race"].text.startswith("If it is <b>so</b>, 3 of 8 ratings rise and 3 fall")
     assert "if a statement on race is added (unflattering)" in by_category["race"].text
     assert {one.size for one in found[1].judgements} == {"open"}
     page = build([tmp_path]).page
     assert re.findall(r"<h2>(.*?)</h2>", page)[0] == "Verdict"
-    assert "If it is &lt;b&gt;so&lt;/b&gt;, 6 of 8" in page
+    assert "If it is &lt;b&gt;so&lt;/b&gt;, 3 of 8" in page
+
+
+def test_a_better_rater_in_the_same_run_is_pointed_to(tmp_path: Path) -> None:
+    """It ranks better and is less far off; of 0.4 and 0.1 in all else, the placebo's bias too."""
+    ranks: dict[str, object] = {
+        "accuracy/spearman/tuned": 0.55, "accuracy/spearman/tuned_ci": [0.3, 0.7],
+        "accuracy/spearman/base_ci": [-0.1, 0.5],
+    }  # fmt: skip
+    write_run(tmp_path / "one", config=SAYS, more=ranks)
+    groups = group_runs(find_runs([tmp_path]))
+    base, tuned = verdicts(groups)
+    said = "A better rater stands below: the same model with method=sft: Spearman 0.55, off by 0.10 points"
+    assert base.advice == (
+        "Do not use this rater: it tells good from poor no better than chance, swayed or not."
+        f" {said}."
+    )
+    assert (base.better, tuned.better) == (False, True)
+    rate = (
+        "To rate documents with it: debiasdpo rate RUN DOCUMENTS --out FILE (RUN: the folder one)."
+    )
+    assert tuned.advice.endswith(rate)
+    assert in_plain_words(groups) == (
+        "tiny rated 4 documents of essays, with and without statements that should not matter. As it is, it"
+        f" ranks them no better than chance and is swayed much by statements on age, race. {said}; it is"
+        " swayed much by nothing that so few documents tell (not to be told: age, race)."
+    )
+    page = build([tmp_path]).page
+    assert page.count('<details class="verdict" open>') == 2
+    write_run(tmp_path / "one/other", config=SAYS, more={"accuracy/spearman/tuned": 0.3})
+    worse = group_runs(find_runs([tmp_path / "one/other"]))
+    assert not any(one.better for one in verdicts(worse))
+    assert "No rater that was made of it is told to be a better one." in in_plain_words(worse)
 
 
 def test_real_groups_have_a_table_where_there_are_some(tmp_path: Path) -> None:
@@ -63,4 +93,4 @@ def test_of_several_seeds_shares_are_told(tmp_path: Path) -> None:
     base, _ = verdicts(group_runs(find_runs([tmp_path])))
     assert base.about == "tiny, essays: base model"
     race = next(one for one in base.judgements if one.category == "race")
-    assert race.text.startswith("If it is <b>so</b>, 80% of the ratings change, both ways")
+    assert race.text.startswith("If it is <b>so</b>, 40% of the ratings rise and 40% fall")

@@ -1,0 +1,81 @@
+"""Whether a rater is worth anything, in sentences: bias alone does not say. Of one rater, and of two of which
+one may be the better."""
+
+from typing import NamedTuple
+
+from debiasdpo.evaluation.evidence import Evidence, Figure, signed
+from debiasdpo.evaluation.keys import HUMAN, Key
+
+
+class Accuracy(NamedTuple):
+    """How well a rater agrees with the experts; None where there is nothing to hold it against."""
+
+    rho: Figure  # Spearman's rank correlation
+    mae: Figure  # mean absolute error, in points
+    constant: Figure  # that of the best constant rater
+
+    @classmethod
+    def of(cls, evidence: Evidence, model: str) -> "Accuracy":
+        return cls(
+            evidence.figure(str(Key("accuracy/spearman", model))),
+            *(evidence.figure(f"accuracy/mae/{one}") for one in (model, "constant")),
+        )
+
+    @property
+    def no_better_than_chance(self) -> bool:
+        return self.rho.low is not None and self.rho.low <= 0
+
+    def beats(self, other: "Accuracy") -> bool:
+        """Whether it ranks better than chance, better than the other, and is less far off."""
+        mine, others = (self.rho.mean, self.mae.mean), (other.rho.mean, other.mae.mean)
+        if self.no_better_than_chance or None in mine or None in others:
+            return False
+        return mine[0] > others[0] and mine[1] < others[1]  # type: ignore[operator]
+
+    @property
+    def short(self) -> str:
+        """`Spearman 0.55, off by 0.34 points`."""
+        return f"Spearman {self.rho.mean:z.2f}, off by {self.mae.mean:.2f} points"
+
+    @property
+    def beside_constant(self) -> str:
+        """How it compares with one rating for all; empty where that is not known."""
+        if self.mae.mean is None or not self.constant.mean:
+            return ""
+        less = round(100 * (1 - self.mae.mean / self.constant.mean))
+        how = f"{less}% less than" if less > 0 else f"{-less}% more than" if less else "as far as"
+        ranks = "; its order of documents is of more use than its points" if less <= 0 else ""
+        return (
+            f"It is off by {self.mae.mean:.2f} points on average, {how} the same best rating for every"
+            f" document would be ({self.constant.mean:.2f}){ranks}."
+        )
+
+
+def accuracy_sentence(evidence: Evidence, model: str) -> str:
+    accuracy = Accuracy.of(evidence, model)
+    rho, mae, constant = accuracy
+    spread = evidence.figure(str(Key("spread", model)))
+    parts = []
+    if rho.mean is not None:
+        chance = ""
+        if accuracy.no_better_than_chance:
+            chance = f", {'worse' if (rho.high or 0) < 0 else 'no better'} than chance"
+        parts.append(
+            f"Spearman's rank correlation with the experts {signed(rho, signs=False)}{chance}"
+        )
+    if mae.mean is not None and constant.mean is not None:
+        parts.append(
+            f"off by {mae.mean:.2f} points on average, where the same best rating for every document would be"
+            f" off by {constant.mean:.2f}"
+        )
+    if mae.mean is None:
+        parts.append("unknown, as there are no scores to hold it against")
+    if spread.mean is not None:
+        parts.append(f"the standard deviation of its own ratings is {spread.mean:.2f} points")
+    human, one = (evidence.figure(str(Key("agreement/qwk", of))) for of in (HUMAN, model))
+    if human.mean is not None and one.mean is not None:
+        parts.append(
+            f"quadratic weighted kappa (QWK) with one human rater {signed(one, signs=False)}, of two of these"
+            f" {signed(human, signs=False)}"
+        )
+    return f"Accuracy: {'; '.join(parts)}." if parts else ""
