@@ -24,6 +24,7 @@ from debiasdpo.evaluation.validation import validation_metrics
 from debiasdpo.jobs.checks import build_job
 from debiasdpo.jobs.frame import open_job
 from debiasdpo.jobs.identity import Choices
+from debiasdpo.jobs.run_folder import RunFolder
 from debiasdpo.run import conf_dir
 from debiasdpo.stages import training
 from debiasdpo.stages.documents import load_documents
@@ -78,6 +79,7 @@ def record(config: JobConfig) -> Recording:
         return validation_metrics(config, found.documents, rows)
 
     with (
+        mock.patch.object(RunFolder, "finish"),  # of a job, only its training is wanted
         mock.patch.object(training, "validation_metrics", measured),
         open_job(config, Choices("smollm2", "simulated")) as opened,
     ):
