@@ -185,9 +185,9 @@ def test_several_raters_are_a_mean_and_each_of_them(tmp_path: Path) -> None:
     [
         ({"rater_column": "who"}, r"rater_column is for layout=long.*score_columns.RUBRIC"),
         ({"score_columns": {"clarity": ["r1", "r1"]}}, r"score_columns.clarity names a column twice"),
-        ({"score_columns": {"clarity": []}}, "at least 1 item"),
+        ({"score_columns": {"clarity": []}}, "clarity is empty, as if nobody scored it"),
     ],
-    ids=["rater_column", "twice", "none"],
+    ids=["rater_column", "twice", "none of one"],
 )  # fmt: skip
 def test_raters_that_cannot_be_told_apart_are_refused(
     tmp_path: Path, changes: Mapping[str, Any], message: str
