@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 
 from debiasdpo.cluster import surroundings
@@ -29,17 +30,22 @@ def _serve(options: argparse.Namespace) -> Iterator[str]:
     except (OSError, OverflowError) as error:  # in use or not allowed; no port at all
         why = getattr(error, "strerror", None) or "there is no such port"
         raise UserError(f"--port {options.port}: {why}; give another, or 0") from error
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stopped = threading.Event()
+    # No exception, which could also be raised where a line is printed.
+    before = {
+        number: signal.signal(number, lambda *_: stopped.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield f"serving {recordings.told}"
         yield f"model=endpoint model.base_url={endpoint.url} model.name={recordings.models[0]}"
         sys.stdout.flush()
-        endpoint.wait()
-    except KeyboardInterrupt:
+        stopped.wait()
         answered = endpoint.statuses[200]
         yield f"answered {answered} requests, {endpoint.statuses.total() - answered} with an error"
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         endpoint.close()
 
 

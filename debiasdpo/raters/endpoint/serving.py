@@ -63,20 +63,13 @@ class LocalEndpoint:
         self.statuses: Counter[int] = Counter()  # of what was answered
         self._lock = threading.Lock()
         self._server = _Server((host, port), _handler(self, answer, models))
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), daemon=True
-        )
-        self._thread.start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
     def url(self) -> str:
         """The base URL, up to /v1."""
         host, port = self._server.server_address[:2]
         return f"http://{host!s}:{port}/v1"
-
-    def wait(self) -> None:
-        """Return when it is closed, which only another thread or a signal does."""
-        self._thread.join()
 
     def close(self) -> None:
         """Stop; requests under way may get no answer."""
