@@ -36,11 +36,11 @@ def run_job(composed: DictConfig) -> str | None:
     try:
         config = build_job(composed)
         choices = choices_of(hydra.runtime.choices, hydra.overrides.task, config)
-        config, _ = settle(config, choices)
-        folder = finished(config, choices)
+        settled, _ = settle(config, choices)  # the job settles itself, and says why
+        folder = finished(settled, choices)
         if folder is None:
             TASKS[config.task](config, choices)
-            folder = identify(config, choices).folder
+            folder = identify(settled, choices).folder
         else:
             log.info("finished before, nothing to do")
     except Exception as error:

@@ -9,7 +9,7 @@ from debiasdpo.cluster import precision
 from debiasdpo.jobs.identity import Choices, finished, identify
 from debiasdpo.jobs.precision import settle
 from debiasdpo.jobs.run_folder import RunFolder
-from tests.helpers.jobs import JobConfigs, options, run_job
+from tests.helpers.jobs import JobConfigs, command, options, run_folder, run_job
 
 TINY = Choices("tiny", "simulated")
 
@@ -55,6 +55,13 @@ def test_a_job_goes_on_in_what_it_was_begun_in(
     machine.write_text(WITHOUT)
     assert settle(other, TINY)[0].local_model.dtype == "bfloat16"
     assert settle(config.model_copy(update={"seed": 2}), TINY)[0].local_model.dtype == "float32"
+
+
+def test_the_command_line_says_why_too(tiny_llama: Path, tmp_path: Path) -> None:
+    job = command(*options("smollm2", tiny_llama, tmp_path, "method=none", *AUTO))
+    _, said = job.communicate(timeout=120)
+    assert job.returncode == 0, said
+    assert "model.dtype: " in (run_folder(tmp_path) / "run.log").read_text()
 
 
 def test_a_settled_job_is_the_job_of_that_precision(
