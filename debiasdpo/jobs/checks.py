@@ -6,14 +6,14 @@ Checks of keys against each other are in `config.checks`; all problems come in o
 import importlib.util
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from debiasdpo.cluster import processes
-from debiasdpo.config.build import build
+from debiasdpo.config.build import Check, build
 from debiasdpo.config.checks import grammar_problems
 from debiasdpo.config.elicitation import AnyJudgeConfig, LocalJudge, PromptsConfig
 from debiasdpo.config.job import JobConfig
@@ -71,56 +71,55 @@ def _roles(
             yield "judge", judge
 
 
-def _weights_here(
-    task: "Task",
-    model: AnyModelConfig,
-    judge: AnyJudgeConfig,
-    elicitation: "ElicitationConfig",
-    writer: AnyWriterConfig,
-) -> Iterable[str]:
-    for role, asked in _roles(task, model, judge, elicitation, writer):
-        if not isinstance(asked, ModelConfig):
-            continue
-        if importlib.util.find_spec("torch") is None:
-            yield f"{role}.kind: local weights need packages: pip install 'debiasdpo[train]'"
-        else:
-            yield from (_of_role(role, problem) for problem in check_model(asked))
+def _of_each_role(problems: Callable[[str, AnyModelConfig], Iterable[str]]) -> Check:
+    """The check that nothing a job asks, with its role, has these problems."""
+
+    def check(
+        task: "Task",
+        model: AnyModelConfig,
+        judge: AnyJudgeConfig,
+        elicitation: "ElicitationConfig",
+        writer: AnyWriterConfig,
+    ) -> Iterable[str]:
+        for role, asked in _roles(task, model, judge, elicitation, writer):
+            yield from problems(role, asked)
+
+    return check
 
 
-def _endpoint(
-    task: "Task",
-    model: AnyModelConfig,
-    judge: AnyJudgeConfig,
-    elicitation: "ElicitationConfig",
-    writer: AnyWriterConfig,
-) -> Iterable[str]:
-    for role, asked in _roles(task, model, judge, elicitation, writer):
-        if not isinstance(asked, EndpointConfig):
-            continue
-        if importlib.util.find_spec("openai") is None:
-            yield f"{role}.kind: an endpoint needs packages: pip install 'debiasdpo[endpoint]'"
-        if asked.adapter is not None:
-            try:
-                open_adapter(user_path(asked.adapter))
-            except UserError as error:
-                yield _of_role(role, str(error))
+@_of_each_role
+def _weights_here(role: str, asked: AnyModelConfig) -> Iterable[str]:
+    if not isinstance(asked, ModelConfig):
+        return
+    if importlib.util.find_spec("torch") is None:
+        yield f"{role}.kind: local weights need packages: pip install 'debiasdpo[train]'"
+    else:
+        yield from (_of_role(role, problem) for problem in check_model(asked))
 
 
-def _has_key(
-    task: "Task",
-    model: AnyModelConfig,
-    judge: AnyJudgeConfig,
-    elicitation: "ElicitationConfig",
-    writer: AnyWriterConfig,
-) -> Iterable[str]:
-    for role, asked in _roles(task, model, judge, elicitation, writer):
-        name = asked.api_key_env if isinstance(asked, EndpointConfig) else None
-        if name is not None and not os.environ.get(name, "").strip():
-            assert isinstance(asked, EndpointConfig)
-            yield (
-                f"{role}.api_key_env: the environment has no {name}; export it with the key of"
-                f" {asked.base_url}, or set {role}.api_key_env=null where none is needed"
-            )
+@_of_each_role
+def _endpoint(role: str, asked: AnyModelConfig) -> Iterable[str]:
+    if not isinstance(asked, EndpointConfig):
+        return
+    if importlib.util.find_spec("openai") is None:
+        yield f"{role}.kind: an endpoint needs packages: pip install 'debiasdpo[endpoint]'"
+    if asked.adapter is not None:
+        try:
+            open_adapter(user_path(asked.adapter))
+        except UserError as error:
+            yield _of_role(role, str(error))
+
+
+@_of_each_role
+def _has_key(role: str, asked: AnyModelConfig) -> Iterable[str]:
+    if not isinstance(asked, EndpointConfig) or asked.api_key_env is None:
+        return
+    name = asked.api_key_env
+    if not os.environ.get(name, "").strip():
+        yield (
+            f"{role}.api_key_env: the environment has no {name}; export it with the key of"
+            f" {asked.base_url}, or set {role}.api_key_env=null where none is needed"
+        )
 
 
 def _of_role(role: str, problem: str) -> str:

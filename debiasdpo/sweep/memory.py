@@ -19,7 +19,7 @@ def peak_memory(config: JobConfig, largest_pass: int, shape: Shape, gpus: int = 
     What layers keep is what autograd saves of them, byte by byte, in the architectures of the paper; held
     against counted peaks by `tests/gpu_path`.
     """
-    size = 4 if config.local_model.precision == "float32" else 2
+    size = _number_bytes(config)
     in_4_bits = config.local_model.nf4 and config.train.adapter != "full"
     frozen = shape.linear * (_NF4 if in_4_bits else size) + shape.other * size
     rating = frozen + max(shape.cache * size * largest_pass, _LOGITS)
@@ -61,7 +61,7 @@ def training_state(config: JobConfig, shape: Shape, gpus: int = 1) -> float:
     state = float(parameters * (8 + optimizer_bytes(config)))
     if config.train.adapter != "full":
         return state
-    size = 4 if config.local_model.precision == "float32" else 2
+    size = _number_bytes(config)
     if gpus == 1:
         return state + (parameters * size if size == 2 else 0)
     gathered = shape.other + 2 * shape.linear / shape.layers  # one layer, and the next
@@ -104,6 +104,11 @@ def _activations(config: JobConfig, shape: Shape, size: int) -> tuple[float, flo
     # Of a share of the layers, the input is kept, and one layer is made again.
     share = 1 / (every if isinstance(every, int) else 1)
     return layers * (share * size * shape.width + (1 - share) * layer), layer + worked
+
+
+def _number_bytes(config: JobConfig) -> int:
+    """Bytes of a number as the model computes with it."""
+    return 4 if config.local_model.precision == "float32" else 2
 
 
 def trained_parameters(config: JobConfig, shape: Shape) -> int:
