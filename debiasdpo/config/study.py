@@ -14,6 +14,9 @@ from debiasdpo.config.problems import describe
 from debiasdpo.errors import UserError
 from debiasdpo.schema import Count, Fraction, Positive, Section, Text
 
+# What a student learns from: its teacher's labels; its texts alone, or labels of other places, as controls.
+Learns = Literal["soft", "hard", "random"]
+
 
 class Condition(Section):
     """A student: how deep it is, what it learns from, and for how long."""
@@ -24,6 +27,12 @@ class Condition(Section):
     )
     permuted: bool  # the labels are those of other places: a control
     durations: Annotated[Sequence[int], Field(min_length=1)]  # steps, ascending; 0: untrained
+
+    @property
+    def learns(self) -> Learns:
+        if self.hard_share == 1:
+            return "hard"
+        return "random" if self.permuted else "soft"
 
 
 class Study(Section):

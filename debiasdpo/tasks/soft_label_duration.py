@@ -293,7 +293,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prompts = read_prompts(study.data).prompts
         run = StudyRun(study, prompts, args.out)
         tried = () if run.judge is None else run.judge[1]
-        write_results(run.rows(), prompts, args.out / "results", tried)
+        write_results(run.rows(), prompts, study.conditions, args.out / "results", tried)
     except UserError as error:
         sys.stderr.write(f"Error: {error}\n")
         return 1

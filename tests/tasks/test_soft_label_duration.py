@@ -111,8 +111,10 @@ def test_a_study_is_made_goes_on_after_a_kill_and_is_found_again(
     assert float(found[FIGURES.index("perplexity_synthetic")]["spearman"]) == pytest.approx(
         expected, abs=1e-5
     )
-    png = (tmp_path / "whole/results/dose_response.png").read_bytes()
-    assert png.startswith(b"\x89PNG")
+    for page in ("dose_response", "judged"):
+        png = (tmp_path / f"whole/results/{page}.png").read_bytes()
+        assert png.startswith(b"\x89PNG")
+    assert not (tmp_path / "killed/results/judged.png").exists()
     kept = sorted(folder.name for folder in (tmp_path / "whole/students").iterdir())
     assert kept == sorted(
         [f"soft-{s}-{step}" for s in (0, 1) for step in (0, 1, 2, 4)]
