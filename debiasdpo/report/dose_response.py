@@ -36,7 +36,7 @@ class Point(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A condition's points, and what it is drawn by: a colour for each depth, a mark for what it learns from."""
+    """A condition: a colour for each depth, a mark for what it learns from."""
 
     points: Sequence[Point]
     layers: int
