@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.elicitations import published_folder
 from tests.helpers.jobs import ROOT, untimed
 from tests.helpers.slurm import Slurm
 from tests.helpers.sweeps import SMALL
@@ -34,10 +35,10 @@ class Sweeps:
         )  # fmt: skip
 
     def sweep(
-        self, *overrides: str, cluster: tuple[str, ...] = SLURM
+        self, *overrides: str, job: tuple[str, ...] = SMALL, cluster: tuple[str, ...] = SLURM
     ) -> "subprocess.CompletedProcess[str]":
         where = (f"model.path={self.model}", f"output_dir={self.folder / 'out'}")
-        return self._python("debiasdpo.run", "-m", *SMALL, *where, *cluster, *overrides)
+        return self._python("debiasdpo.run", "-m", *job, *where, *cluster, *overrides)
 
     def status(self, folder: str) -> dict[str, Any]:
         """status.json of the one run folder whose name has this in it."""
@@ -106,6 +107,24 @@ def test_what_failed_on_a_node_is_told_and_slurm_knows_it(sweeps: Sweeps) -> Non
     )
     assert "Traceback" in failed["traceback"]
     sweeps.slurm.wait_for(failed["slurm"], "FAILED")
+
+
+def test_elicitation_finds_there_what_it_finds_here(sweeps: Sweeps, tmp_path: Path) -> None:
+    """The other task: the options of a few prompts, as they are and under an attack."""
+    prompts = published_folder(tmp_path / "prompts")
+    asked = (
+        "task=elicitation", "model=llama8b", "model.max_length=1024", "train.nf4=false",
+        "data=clearbias", f"data.path={prompts}", "judge=none", "audit.resamples=100",
+        "elicitation.attacks=published", "elicitation.attack_all=true",
+    )  # fmt: skip
+    swept = sweeps.sweep("seed=0", job=asked)
+    assert swept.returncode == 0, swept.stderr
+    alone = Sweeps(sweeps.slurm, sweeps.model, tmp_path / "alone")
+    alone.folder.mkdir()
+    alone.sweep("seed=0", job=asked, cluster=())
+    found = sweeps.metrics("elicitation")
+    assert "options/attack/role_playing/p_stereotype" in found
+    assert found == alone.metrics("elicitation")
 
 
 def test_what_slurm_refuses_is_told(sweeps: Sweeps) -> None:
