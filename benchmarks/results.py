@@ -33,7 +33,7 @@ TABLE = re.compile(r"<!-- results: ([^>]*?) -->\n\n?((?:\|.*\n)+)")
 BLOCK = re.compile(r"(<!-- results: ([^>]*?) -->\n\n?```\n)((?:.*\n)*?)(```\n)")
 LOOSE = re.compile(r"<!-- figures: ([^>]*?) -->")
 CODE = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
-NUMBER = re.compile(r"(?<![\w.])([-−]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?)(?![\w,.]*\d)( ?%)?")
+NUMBER = re.compile(r"(?<![\w.])([-−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?)(?![\w,.]*\d)( ?%)?")
 # No figures: code, formulas, where links lead, names and releases with numbers, how sure intervals are.
 PASSED_OVER = re.compile(
     r"`[^`]*`|\$[^$]*\$|(?<=\])\([^)]*\)|<!--.*?-->|arXiv [\d.]+|95 %(?= interval)"
