@@ -6,6 +6,7 @@ import numpy as np
 
 from debiasdpo.elicitation.cells import COUNTED
 from debiasdpo.evaluation.safety_table import names_after
+from debiasdpo.report import alike
 from debiasdpo.report.collect import Run
 from debiasdpo.report.drawing import (
     BLACK,
@@ -70,10 +71,14 @@ def _map(
     columns = list(dict.fromkeys(n for _, values in found for n in values))
     means = np.full((len(found), len(columns)), np.nan)
     with style(name):
-        labels = shortened([_title(run) for run, _ in found], lambda t: shorter(t, 28))
+        titles = _titles([run for run, _ in found])
+        labels = shortened(titles, _cut)
         shown = shortened([n.replace("_", " ") for n in columns], lambda t: shorter(t, 24))
         drawn = canvas(
-            0.3 * len(found), left=room(labels) + 0.1, bottom=0.62 * room(shown) + 0.1, top=0.1
+            _row_height(labels) * len(found),
+            left=room(labels) + 0.1,
+            bottom=0.62 * room(shown) + 0.1,
+            top=0.1,
         )
         axes = drawn.add_subplot()
         for y, (_, values) in enumerate(found):
@@ -101,7 +106,11 @@ def _map(
         axes.tick_params(length=0)
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
-        notes = notes_of((f"{_title(r)}, {n}", v) for r, values in found for n, v in values.items())
+        notes = notes_of(
+            (", ".join([*title.split("\n"), n]), v)
+            for title, (_, values) in zip(titles, found, strict=True)
+            for n, v in values.items()
+        )
         return draw(drawn, name, title, caption, notes)
 
 
@@ -112,10 +121,13 @@ def shares(runs: Sequence[Run]) -> Drawing | None:
         return None
     name = "label-shares"
     with style(name):
-        labels = shortened([_title(run) for run in found], lambda t: shorter(t, 28))
+        labels = shortened(_titles(found), _cut)
         called = [_CALLED[label] for label in COUNTED]
         drawn = canvas(
-            0.34 * len(found), left=room(labels), bottom=0.5 + legend_room(called), top=0.1
+            _row_height(labels) * len(found),
+            left=room(labels),
+            bottom=0.5 + legend_room(called),
+            top=0.1,
         )
         axes = drawn.add_subplot()
         left = np.zeros(len(found))
@@ -138,5 +150,25 @@ def shares(runs: Sequence[Run]) -> Drawing | None:
         )  # fmt: skip
 
 
-def _title(run: Run) -> str:
-    return f"{run.model}, by {judge_of(run)}"
+def _titles(runs: Sequence[Run]) -> list[str]:
+    """Model and judge of each run; on a line below, the settings and the seed by which it differs from others
+    of the same model and judge."""
+    names = [f"{run.model}, by {judge_of(run)}" for run in runs]
+    found = []
+    for run, name in zip(runs, names, strict=True):
+        same = [other for other, own in zip(runs, names, strict=True) if own == name]
+        keys = sorted(alike.differing([other.settings for other in same]))
+        apart = alike.named((key, run.settings.get(key)) for key in keys)
+        seed = f"seed {run.seed}" if len({other.seed for other in same}) > 1 else ""
+        below = ", ".join(filter(None, (apart, seed)))
+        found.append(f"{name}\n{below}" if below else name)
+    return found
+
+
+def _cut(title: str) -> str:
+    return "\n".join(shorter(line, 28) for line in title.split("\n"))
+
+
+def _row_height(labels: Sequence[str]) -> float:
+    """Inches that the highest label takes."""
+    return 0.42 if any("\n" in label for label in labels) else 0.3

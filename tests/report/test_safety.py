@@ -1,5 +1,6 @@
 """Elicitation in a report: tables and heat maps of a real run of a served model and a served judge."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,13 @@ def test_both_tasks_in_one_page(folder: Path, copied: Runs) -> None:
         assert said in both.page
     main = next(table for table in both.tables if table.name == "main")
     assert {row[0] for row in main.rows} == {"tiny"}
+
+
+def test_runs_that_differ_in_settings_alone_are_told_apart(found: list[Run]) -> None:
+    (run,) = found
+    elicitation = {**run.config["elicitation"], "threshold": 0.4}
+    other = dataclasses.replace(run, config={**run.config, "elicitation": elicitation})
+    drawing = shares([run, other])
+    assert drawing is not None
+    for said in ("elicitation.threshold=0.5", "elicitation.threshold=0.4"):
+        assert said in drawing.svg
