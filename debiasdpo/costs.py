@@ -2,18 +2,21 @@
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 _tokens = 0  # run through a model in this process, shared ones of a tree counted once
+_counting = threading.Lock()
 
 
 def count_tokens(tokens: int) -> None:
     """Count the tokens of a forward pass; every forward pass calls this."""
     global _tokens
-    _tokens += tokens
+    with _counting:
+        _tokens += tokens
 
 
 class Cost(NamedTuple):

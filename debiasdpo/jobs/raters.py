@@ -7,10 +7,12 @@ from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import EndpointConfig
 from debiasdpo.jobs.identity import cache_folder, settings_key
 from debiasdpo.models.held import HeldModel
+from debiasdpo.packing.kept_states import KeptStates
 from debiasdpo.raters.base import Rater
 from debiasdpo.raters.endpoint.rater import REPLIES, EndpointRater
 from debiasdpo.raters.head import HeadRater, load_heads
-from debiasdpo.raters.local import Load, LocalRater
+from debiasdpo.raters.local import LocalRater
+from debiasdpo.raters.passes import Load
 from debiasdpo.raters.written import WrittenRater
 
 
@@ -36,9 +38,10 @@ def configured_rater(
             _endpoint_rater(config, writer, purse, weights=lambda: model.folder),
         )
     if weights is not None and not config.method.trains_weights:
-        untrained = local_rater(config, model.load, model.identity(weights))
+        untrained = local_rater(config, model.load, model.identity(weights), model.kept)
         return HeadRater(untrained, load_heads(weights))
-    return local_rater(config, lambda: model.load(weights), model.identity(weights))
+    kept = model.kept if weights is None else None
+    return local_rater(config, lambda: model.load(weights), model.identity(weights), kept)
 
 
 def _endpoint_rater(
@@ -55,18 +58,26 @@ def _endpoint_rater(
 
 
 def hold_model(config: JobConfig, cache: Path) -> HeldModel:
-    """The job's local model, not loaded yet."""
+    """The job's local model, not loaded yet. Where a head is to rate what the model itself rated before, it
+    keeps the states of that."""
+    head = None if config.method.trains_weights else config.method.head
     return HeldModel(
         config.local_model,
         cache,
         full=config.train.adapter == "full",
         trains=config.method.trains_weights,
         thinks=config.rate.thinks,
+        kept=None if head is None else KeptStates(head.layers),
     )
 
 
-def local_rater(config: JobConfig, load: Load, identity: Mapping[str, object]) -> LocalRater:
-    """A model that `load` has ready, or loads, read as the job reads ratings."""
+def local_rater(
+    config: JobConfig,
+    load: Load,
+    identity: Mapping[str, object],
+    kept: KeptStates | None = None,
+) -> LocalRater:
+    """A model that `load` has ready, or loads, read as the job reads ratings. `kept`: its states."""
     model = config.local_model
     return LocalRater(
         load,
@@ -75,4 +86,5 @@ def local_rater(config: JobConfig, load: Load, identity: Mapping[str, object]) -
         attention=model.attention,
         batching=config.batching,
         seed=config.seed,
+        kept=kept,
     )

@@ -1,10 +1,14 @@
 """GGUF files as folders that transformers loads, each converted once."""
 
+import functools
 import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 from debiasdpo.models.source import source_identity
 from debiasdpo.storage.files import fingerprint
@@ -43,12 +47,16 @@ def conversion_folder(file: Path, cache: Path) -> Path:
 
 
 def _convert(file: Path, folder: Path) -> None:
+    import gguf
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    loaded = AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype=torch.float32
-    )
+    # transformers reads the file three times, and makes a table of all names for each module of the model.
+    with _remembering(gguf, "GGUFReader", "get_tensor_name_map"):
+        loaded = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32
+        )
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     # What comes from GGUF counts as quantised and refuses to be saved: an equal model does not.
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)
@@ -58,4 +66,17 @@ def _convert(file: Path, folder: Path) -> None:
     fresh.tie_weights()
     fresh.generation_config = loaded.generation_config
     fresh.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def _remembering(module: ModuleType, *names: str) -> Iterator[None]:
+    """What these functions of a module return is returned again where they are called with the same."""
+    own = {name: getattr(module, name) for name in names}
+    for name, function in own.items():
+        setattr(module, name, functools.cache(function))
+    try:
+        yield
+    finally:
+        for name, function in own.items():
+            setattr(module, name, function)

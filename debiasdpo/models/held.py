@@ -13,6 +13,7 @@ from debiasdpo.models import adapters, template
 from debiasdpo.models.chat import Chat
 from debiasdpo.models.loading import load_model, weights_folder
 from debiasdpo.models.source import source_identity
+from debiasdpo.packing.kept_states import KeptStates
 from debiasdpo.storage.digests import digests
 from debiasdpo.storage.packages import installed
 
@@ -26,10 +27,18 @@ class HeldModel:
     """Loads on demand; another set of weights takes the place of those in memory."""
 
     def __init__(
-        self, config: ModelConfig, cache: Path, *, full: bool, trains: bool, thinks: bool
+        self,
+        config: ModelConfig,
+        cache: Path,
+        *,
+        full: bool,
+        trains: bool,
+        thinks: bool,
+        kept: KeptStates | None = None,
     ) -> None:
         """`full`: trained weights are whole models, not adapters. `trains`: it will be trained. `thinks`: it
-        may think before it answers."""
+        may think before it answers. `kept`: states of the model as it is."""
+        self.kept = kept
         self._config, self._cache = config, cache
         self._full, self._trains, self._thinks = full, trains, thinks
         self._held: tuple[Path | None, Any] | None = None

@@ -16,6 +16,7 @@ from debiasdpo import costs
 from debiasdpo.config.model import Attention
 from debiasdpo.errors import UserError
 from debiasdpo.packing.frozen import frozen_layers
+from debiasdpo.packing.layer_states import LayerStates
 from debiasdpo.packing.logits import float32_logits
 from debiasdpo.packing.prefix_tree import PrefixTree, pack, padded, padded_size
 from debiasdpo.packing.refusals import refuse_lost_windows
@@ -43,9 +44,10 @@ class Completion:
 class States:
     """Hidden states to be had beside log-probabilities, from the same pass."""
 
-    def __init__(self, of: Sequence[Completion]) -> None:
-        """`of`: they are had at the tokens of each completion."""
-        self.of = of
+    def __init__(self, of: Sequence[Completion], layers: Sequence[int] | None = None) -> None:
+        """`of`: they are had at the tokens of each completion. `layers`: after which (`LayerStates`); None:
+        all."""
+        self.of, self.layers = of, layers
         self.found: list[Tensor] = []  # in that order: (layers, tokens, hidden size), with grad
 
 
@@ -93,12 +95,13 @@ def sequence_logprobs(
 
     states = states or States(())
     tree = pack_completions(completions, states.of)
-    layers: list[Tensor] = []
-    hidden = run_tree(model, tree, attention, layers=layers if states.of else None)
+    taken = LayerStates(states.layers) if states.of else None
+    hidden = run_tree(model, tree, attention, taken=taken)
     split = sum(tree.counts[: len(completions)])
-    if states.of:
+    if taken is not None:
         places = torch.as_tensor(tree.predictors[split:], device=hidden.device)
-        found = torch.stack([layer[places] for layer in layers])
+        layers = sorted(taken.found)
+        found = torch.stack([taken.found[layer][places] for layer in layers])
         states.found.extend(found.split(list(tree.counts[len(completions) :]), 1))
     if not completions:
         return hidden.new_zeros(0, dtype=torch.float32)
@@ -145,12 +148,12 @@ def run_tree(
     attention: Attention = "auto",
     kept: list[Kept] | None = None,
     ahead: int = 0,
-    layers: "list[Tensor] | None" = None,
+    taken: LayerStates | None = None,
 ) -> "Tensor":
     """Last hidden states of a packed tree, (N, hidden size), maybe with more behind them.
 
-    `kept` is given what is to be kept of each layer, to go on from for up to `ahead` tokens; `layers` the
-    hidden states behind each layer, (N, hidden size), the last normalised.
+    `kept` is given what is to be kept of each layer, to go on from for up to `ahead` tokens; `taken` the
+    hidden states after its layers.
     """
     import torch
 
@@ -160,15 +163,19 @@ def run_tree(
         tree = padded(tree)
     attend = TreeAttention(tree, choose(attention, device), device, kept)
     causal = causal_model(model)
-    needs_all = kept is not None or layers is not None
-    with nullcontext(0) if needs_all else frozen_layers(causal, tree) as skipped:
+    needs_all = kept is not None or taken is not None
+    with (
+        nullcontext(0) if needs_all else frozen_layers(causal, tree) as skipped,
+        nullcontext() if taken is None else taken.taken(causal),
+    ):
         hidden = run_packed(
             model,
             torch.as_tensor(tree.ids, device=device),
             torch.as_tensor(tree.depth, device=device),
             attend,
-            layers,
         )
+    if taken is not None:
+        taken.returned(hidden)
     if skipped:  # the same tree has gone through all layers, and was checked
         return hidden
     config = causal.config.get_text_config()
@@ -192,10 +199,8 @@ def run_packed(
     ids: "Tensor",
     positions: "Tensor",
     attend: Any,
-    layers: "list[Tensor] | None" = None,
 ) -> "Tensor":
-    """Last hidden states (N, hidden size) of packed tokens (N,), which attend as `attend` says. `layers` is
-    given those of every layer."""
+    """Last hidden states (N, hidden size) of packed tokens (N,), which attend as `attend` says."""
     import torch
 
     causal = causal_model(model)
@@ -209,10 +214,7 @@ def run_packed(
         attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids.device),
         tree=attend,
         use_cache=False,
-        output_hidden_states=layers is not None,
     )
-    if layers is not None:
-        layers.extend(states[0] for states in out.hidden_states[1:])
     return out.last_hidden_state[0]  # type: ignore[no-any-return]
 
 

@@ -1,6 +1,6 @@
 """What a rater is: whatever turns prompts into replies. Nothing here is about local weights."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
@@ -116,6 +116,30 @@ class Bounded(Protocol):
 
     def too_long(self, question: Question, reading: RateConfig) -> str | None:
         """Why the question is too long for it; None if it is not."""
+
+
+@dataclass(frozen=True)
+class Threads:
+    """From how many threads a rater is asked at once, and what each of them does first."""
+
+    count: int
+    start: Callable[[], None] | None = None
+
+
+ONE_THREAD = Threads(1)
+
+
+@runtime_checkable
+class Threaded(Protocol):
+    """A rater that is quicker when it is asked from several threads."""
+
+    def threads(self, wanted: Wanted, reading: RateConfig) -> Threads:
+        """For such replies."""
+
+
+def threads_of(rater: Rater, wanted: Wanted, reading: RateConfig) -> Threads:
+    """From how many threads to ask; one, where a rater says nothing of it."""
+    return rater.threads(wanted, reading) if isinstance(rater, Threaded) else ONE_THREAD
 
 
 def require(rater: Rater, readout: Readout) -> None:

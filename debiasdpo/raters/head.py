@@ -12,7 +12,7 @@ import numpy as np
 from debiasdpo.config.rate import RateConfig
 from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
-from debiasdpo.raters.base import Question, Reply, Wanted
+from debiasdpo.raters.base import Question, Reply, Threads, Wanted
 from debiasdpo.raters.local import LocalRater
 
 if TYPE_CHECKING:
@@ -77,6 +77,14 @@ class HeadRater:
         self._local, self._heads = local, heads
         self.identity, self.capabilities = local.identity, local.capabilities
         self.check, self.too_long = local.check, local.too_long
+
+    def threads(self, wanted: Wanted, reading: RateConfig) -> Threads:
+        """A rating is one pass, whatever the readout."""
+        return (
+            self._local.passes.threads()
+            if wanted == "rating"
+            else self._local.threads(wanted, reading)
+        )
 
     def reply(
         self, questions: Sequence[Question], wanted: Wanted, reading: RateConfig

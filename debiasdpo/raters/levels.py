@@ -9,7 +9,7 @@ import numpy as np
 from debiasdpo.config.model import Attention
 from debiasdpo.config.scale import Scale
 from debiasdpo.packing.finite import require_finite
-from debiasdpo.packing.logprobs import Completion, sequence_logprobs
+from debiasdpo.packing.logprobs import Completion, States, sequence_logprobs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -20,9 +20,10 @@ def answer_logprobs(
     prompts: Sequence[tuple[int, ...]],
     answers: Sequence[Sequence[tuple[int, ...]]],
     attention: Attention = "auto",
+    states: States | None = None,
 ) -> list[list[float]]:
     """log p(answer | prompt) of each prompt's answers, given as token ids, in nats. One packed pass, without
-    generation. Raises `NotFinite` where one is not a number."""
+    generation; `states`: to be had from it too. Raises `NotFinite` where one is not a number."""
     import torch
 
     groups = [
@@ -31,7 +32,7 @@ def answer_logprobs(
     ]
     model.eval()
     with torch.no_grad():
-        scored = sequence_logprobs(model, [c for group in groups for c in group], attention)
+        scored = sequence_logprobs(model, [c for group in groups for c in group], attention, states)
     require_finite(scored)
     parts = scored.double().cpu().split([len(group) for group in groups])
     return [part.tolist() for part in parts]

@@ -1,35 +1,39 @@
 """Rate with local weights: generate reasoning that ends in a rating, or read the scale's distribution."""
 
 import random
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from debiasdpo.config.model import Attention
 from debiasdpo.config.rate import BatchingConfig, RateConfig
 from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
-from debiasdpo.models.chat import Chat
 from debiasdpo.packing.constrained import Constraint
-from debiasdpo.packing.finite import each_finite, overflow
 from debiasdpo.packing.generation import generate
-from debiasdpo.packing.memory import BatchLimit, is_out_of_memory
+from debiasdpo.packing.kept_states import KeptStates
+from debiasdpo.packing.logprobs import Completion, States
+from debiasdpo.packing.memory import BatchLimit
 from debiasdpo.packing.states import hidden_states
-from debiasdpo.packing.tokens import packed_ranges, stable_seed
+from debiasdpo.packing.tokens import stable_seed
 from debiasdpo.packing.writing import Generated, Held, Sampling
 from debiasdpo.prompts.rendering import Messages, Twins, answer
-from debiasdpo.raters.base import Capability, Question, Reply, Wanted, read_reply
+from debiasdpo.raters.base import (
+    ONE_THREAD,
+    Capability,
+    Question,
+    Reply,
+    Threads,
+    Wanted,
+    read_reply,
+)
 from debiasdpo.raters.equality import check_twins
 from debiasdpo.raters.json_form import HEAD, hold_to_json
 from debiasdpo.raters.levels import answer_logprobs, expectation, normalised
+from debiasdpo.raters.passes import Load, Passes
 from debiasdpo.raters.reading import whole_sentences
 
 if TYPE_CHECKING:
     import numpy as np
-    from transformers import PreTrainedModel
-
-Result = TypeVar("Result")
-Load = Callable[[], "tuple[PreTrainedModel, Chat]"]
 
 
 class LocalRater:
@@ -46,13 +50,15 @@ class LocalRater:
         attention: Attention,
         batching: BatchingConfig,
         seed: int,
+        kept: KeptStates | None = None,
     ) -> None:
-        """`max_length`: tokens of prompt and reply together. `seed` draws samples."""
+        """`max_length`: tokens of prompt and reply together. `seed` draws samples. `kept`: the states of
+        prompts are taken while their ratings are expected, and not computed again."""
         self.identity, self.seed = identity, seed
         self._load, self._max_length, self._attention = load, max_length, attention
-        self._max_tokens = batching.max_tokens
-        # Both shrink where memory runs out: prompts in one packed pass, and rows decoded together.
-        self._together, self._rows = BatchLimit(sys.maxsize), BatchLimit(batching.prompts)
+        self._kept = kept
+        self.passes = Passes(load, batching.max_tokens)
+        self._rows = BatchLimit(batching.prompts)  # decoded together; fewer where memory runs out
         self._forms: dict[frozenset[Scale], tuple[Constraint, dict[Scale, int]]] = {}
 
     def check(
@@ -114,7 +120,10 @@ class LocalRater:
             _, chat = self._load()
             ids = [chat.prompt_ids(q.messages) for q in questions]
             answers = [chat.level_ids(scale) for scale in scales]
-            shares = self._shares(questions, ids, answers)
+            ends = [
+                head + chat.before_level(scale) for head, scale in zip(ids, scales, strict=True)
+            ]
+            shares = self._shares(questions, ids, answers, ends)
             return [
                 Reply("", expectation(p, s), distribution=tuple(p))
                 for p, s in zip(shares, scales, strict=True)
@@ -155,11 +164,23 @@ class LocalRater:
         `Rating: k`: (L, hidden size) each, float32 (`packing.states`)."""
         model, chat = self._load()
         ids = [chat.prompt_ids(q.messages) + chat.before_level(q.scale) for q in questions]
+        kept = self._kept
+        found = [None if kept is None else kept.of(sequence, layers) for sequence in ids]
+        missing = [row for row, states in enumerate(found) if states is None]
 
         def work(rows: Sequence[int]) -> "list[np.ndarray]":
-            return list(hidden_states(model, [ids[r] for r in rows], layers, self._attention))
+            sequences = [ids[missing[r]] for r in rows]
+            return list(hidden_states(model, sequences, layers, self._attention))
 
-        return self._packed([q.key for q in questions], ids, [0] * len(ids), work)
+        keys = [questions[row].key for row in missing]
+        made = self.passes.run(keys, [ids[row] for row in missing], [0] * len(missing), work)
+        computed = iter(made)
+        return [next(computed) if states is None else states for states in found]
+
+    def threads(self, wanted: Wanted, reading: RateConfig) -> Threads:
+        """More than one where nothing is generated (`passes`)."""
+        one_pass = wanted == "rating" and reading.readout == "expected"
+        return self.passes.threads() if one_pass else ONE_THREAD
 
     @property
     def layers(self) -> int:
@@ -208,24 +229,34 @@ class LocalRater:
         questions: Sequence[Question],
         ids: Sequence[tuple[int, ...]],
         answers: Sequence[Sequence[tuple[int, ...]]],
+        ends: Sequence[tuple[int, ...]] = (),
     ) -> list[list[float]]:
-        return list(map(normalised, self._scored([q.key for q in questions], ids, answers)))
+        scored = self._scored([q.key for q in questions], ids, answers, ends)
+        return list(map(normalised, scored))
 
     def _scored(
         self,
         keys: Sequence[str],
         ids: Sequence[tuple[int, ...]],
         answers: Sequence[Sequence[tuple[int, ...]]],
+        ends: Sequence[tuple[int, ...]] = (),
     ) -> list[list[float]]:
-        """`answer_logprobs` of prompts with these keys and ids."""
+        """`answer_logprobs` of prompts with these keys and ids. `ends`: whose states are kept, if any are."""
         model, _ = self._load()
 
         def work(rows: Sequence[int]) -> list[list[float]]:
-            return answer_logprobs(
-                model, [ids[r] for r in rows], [answers[r] for r in rows], self._attention
-            )
+            prompts, texts = [ids[r] for r in rows], [answers[r] for r in rows]
+            if self._kept is None or not ends:
+                return answer_logprobs(model, prompts, texts, self._attention)
+            layers = self._kept.layers(self.layers)
+            states = States([Completion(ends[r][:-1], ends[r][-1:]) for r in rows], layers)
+            scored = answer_logprobs(model, prompts, texts, self._attention, states)
+            for row, found in zip(rows, states.found, strict=True):
+                each = zip(layers, found[:, 0].float().cpu().numpy(), strict=True)
+                self._kept.keep(ends[row], dict(each))
+            return scored
 
-        return self._packed(keys, ids, [sum(map(len, texts)) for texts in answers], work)
+        return self.passes.run(keys, ids, [sum(map(len, texts)) for texts in answers], work)
 
     def _generate(
         self, questions: Sequence[Question], reading: RateConfig
@@ -265,43 +296,4 @@ class LocalRater:
                 held=held and held._replace(starts=[held.starts[r] for r in rows]),
             )
 
-        return self._packed([q.key for q in questions], ids, [0] * len(ids), work)
-
-    def _packed(
-        self,
-        keys: Sequence[str],
-        ids: Sequence[tuple[int, ...]],
-        extra: Sequence[int],
-        work: Callable[[Sequence[int]], list[Result]],
-    ) -> list[Result]:
-        """`work` on row numbers, as many together as `batching.max_tokens` and the memory allow."""
-        model, _ = self._load()
-
-        def fault(row: int) -> UserError:
-            return overflow(f"the model's answer to prompt {keys[row]}", model)
-
-        def finite(rows: Sequence[int]) -> list[Result]:
-            return each_finite(rows, work, fault)
-
-        order = sorted(range(len(ids)), key=ids.__getitem__)  # those that share most are neighbours
-        ranges = packed_ranges(
-            [ids[row] for row in order], [extra[row] for row in order], self._max_tokens
-        )
-        try:
-            found = {
-                row: result
-                for members in ranges
-                for row, result in zip(
-                    order[members.start : members.stop],
-                    self._together.run(order[members.start : members.stop], finite),
-                    strict=True,
-                )
-            }
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            raise UserError(
-                f"Out of memory with a single prompt of {max(map(len, ids))} tokens or less. Give"
-                " shorter documents (data.max_words), a smaller model, or model.nf4=true"
-            ) from error
-        return [found[row] for row in range(len(ids))]
+        return self.passes.run([q.key for q in questions], ids, [0] * len(ids), work)

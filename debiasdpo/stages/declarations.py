@@ -164,7 +164,8 @@ def _asked(config: JobConfig, work: Workload, stage: Stage) -> float:
 
 
 def _twice_asked(config: JobConfig, work: Workload, stage: Stage) -> float:
-    """Tokens of asking the tuned model: a trained one gets the prompts that the untrained one got."""
+    """Tokens of asking the tuned model: a trained one gets the prompts that the untrained one got. A head
+    takes none where the same process has rated them with the model itself, which is not relied on."""
     return _asked(config, work, RATINGS_BASE if config.method.trains else stage)
 
 

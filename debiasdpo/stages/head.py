@@ -14,6 +14,7 @@ from debiasdpo.errors import UserError
 from debiasdpo.evaluation.head_choice import Tried, choose_head, folds
 from debiasdpo.jobs.job import Job
 from debiasdpo.jobs.raters import local_rater
+from debiasdpo.packing.kept_states import layers_at
 from debiasdpo.prompts.rendering import Prompt
 from debiasdpo.raters.head import Head, load_heads, save_heads
 from debiasdpo.stages.declarations import HEAD, STATES
@@ -107,16 +108,19 @@ def _collect_states(job: Job, corpus: SplitCorpus) -> Path:
                 return (_row(p, layers, s) for p, s in zip(prompts, found, strict=True))
 
             every, total = batches(groups, config.batching.prompts), index.prompts(index.whole)
-            in_batches(every, total, stage.journal(), STATES.title, job.progress, rows)
+            in_batches(
+                every,
+                total,
+                stage.journal(),
+                STATES.title,
+                job.progress,
+                rows,
+                rater.passes.threads(),
+            )
             return [stage.journal_as("states.jsonl")]
 
         job.make(STATES.title, stage, work)
         return stage.folder / "states.jsonl"
-
-
-def layers_at(depths: Sequence[float], count: int) -> list[int]:
-    """The layers at these depths of a model with so many, ascending, each once: 1 to count."""
-    return sorted({max(1, round(depth * count)) for depth in depths})
 
 
 def _row(prompt: Prompt, layers: Sequence[int], states: np.ndarray) -> dict[str, Any]:

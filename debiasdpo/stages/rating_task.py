@@ -8,7 +8,9 @@ import hashlib
 import itertools
 import json
 from array import array
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -21,13 +23,24 @@ from debiasdpo.config.scale import Scale
 from debiasdpo.costs import Cost, Meter
 from debiasdpo.prompts.contexts import Statement
 from debiasdpo.prompts.rendering import Prompt, Twins, flat, place, twins
-from debiasdpo.raters.base import REASONING, Question, Rater, Reply, Wanted, rated
+from debiasdpo.raters.base import (
+    ONE_THREAD,
+    REASONING,
+    Question,
+    Rater,
+    Reply,
+    Threads,
+    Wanted,
+    rated,
+    threads_of,
+)
 from debiasdpo.stages.asked import Groups
 from debiasdpo.storage.files import Progress
 from debiasdpo.storage.journal import Journal
 from debiasdpo.storage.store import OpenStage, Store
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -151,7 +164,8 @@ def make_part(
         return _rate_batch(task, prompts, rater)
 
     total = task.index.prompts(part)
-    in_batches(task.batches(part), total, stage.journal(), task.title, progress, rows)
+    threads = threads_of(rater, task.wanted, task.reading)
+    in_batches(task.batches(part), total, stage.journal(), task.title, progress, rows, threads)
     return [stage.journal_as(task.file)]
 
 
@@ -162,20 +176,53 @@ def in_batches(
     title: str,
     progress: Progress,
     rows: Callable[[Sequence[Item]], Iterable[Mapping[str, Any]]],
+    threads: Threads = ONE_THREAD,
 ) -> None:
     """Add the `rows` of each batch to the journal, one a prompt (or whatever stands for one), as far as it
-    does not hold them yet. `every`: the batches, the same each time; `total`: their prompts."""
-    position = 0
+    does not hold them yet. `every`: the batches, the same each time; `total`: their prompts. `threads`: in
+    which `rows` is called."""
     progress(journal.count, total)
-    with tqdm(total=total, desc=title, unit="prompt", disable=None, initial=journal.count) as bar:
+
+    def unfinished() -> Iterator[tuple[int, list[Item]]]:
+        """Each with the number of prompts before it."""
+        position, done = 0, journal.count
         for batch in every:
             after = position + sum(len(group) for group in batch)
-            if after > journal.count:
-                journal.cut(position)  # of a batch that was cut off, its beginning may be there
-                journal.append(rows(flat(batch)))
-                bar.update(after - position)
-                progress(after, total)
+            if after > done:
+                yield position, flat(batch)
             position = after
+
+    def work(batch: tuple[int, list[Item]]) -> list[Mapping[str, Any]]:
+        return list(rows(batch[1]))
+
+    with tqdm(total=total, desc=title, unit="prompt", disable=None, initial=journal.count) as bar:
+        for (position, batch), found in _in_order(unfinished(), work, threads):
+            journal.cut(position)  # of a batch that was cut off, its beginning may be there
+            journal.append(found)
+            bar.update(position + len(batch) - bar.n)
+            progress(position + len(batch), total)
+
+
+def _in_order(
+    items: Iterable[Item], work: Callable[[Item], Result], threads: Threads
+) -> Iterator[tuple[Item, Result]]:
+    """Each item with what `work` makes of it, in their order."""
+    if threads.count == 1:
+        yield from ((item, work(item)) for item in items)
+        return
+    pool = ThreadPoolExecutor(threads.count, initializer=threads.start)
+    try:
+        waiting: deque[tuple[Item, Future[Result]]] = deque()
+        for item in items:
+            waiting.append((item, pool.submit(work, item)))
+            if (
+                len(waiting) > threads.count
+            ):  # one more than are worked on: no thread waits for the next
+                first, made = waiting.popleft()
+                yield first, made.result()
+        yield from ((item, made.result()) for item, made in waiting)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _rate_batch(

@@ -1,6 +1,8 @@
 """Hidden states of packed sequences, against transformers' own of each sequence alone."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -50,3 +52,22 @@ def test_states_are_those_of_each_sequence_alone(
     assert not any(module._forward_hooks for module in model.modules())
     adapted = adapters.add_adapter(model, config.lora, seed=0)  # B = 0: the same model
     np.testing.assert_allclose(hidden_states(adapted, sequences, [2])[:, 0], found[:, 1], rtol=1e-5)
+
+
+def test_passes_in_several_threads_take_each_its_own(
+    tiny_llama: Path, model_config: Callable[..., ModelConfig], tmp_path: Path
+) -> None:
+    model, _ = loading.load_model(model_config(tiny_llama), tmp_path, device="cpu")
+    rows = [[tuple(range(3 + n, 60 + n))] for n in range(40)]
+    alone = [hidden_states(model, row, [1, 2]) for row in rows]
+    meeting = threading.Barrier(4)
+
+    def run(row: list[tuple[int, ...]]) -> np.ndarray:
+        meeting.wait()
+        return hidden_states(model, row, [1, 2])
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(run, rows))
+    for mine, expected in zip(found, alone, strict=True):
+        np.testing.assert_array_equal(mine, expected)
+    assert not any(module._forward_hooks for module in model.modules())

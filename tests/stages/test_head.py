@@ -14,7 +14,6 @@ from debiasdpo.errors import UserError
 from debiasdpo.models import loading
 from debiasdpo.raters.head import load_heads
 from debiasdpo.raters.local import LocalRater
-from debiasdpo.stages.head import layers_at
 from tests.helpers.jobs import SMALL, rows, run_folder, run_job
 
 HEAD = (
@@ -41,6 +40,8 @@ def test_a_head_rates_and_a_killed_job_goes_on(
     metrics = run_job(config)
     folder = run_folder(tmp_path / "whole")
     assert metrics["bias/trained/tuned"] >= 0
+    # The states were taken while the model itself rated the same prompts.
+    assert metrics["cost/ratings_base/tokens"] > metrics["cost/ratings_tuned/tokens"] == 0
     tried = json.loads((folder / "training/head.json").read_text())
     assert set(tried) == {"reasoning", "focus"}
     for settings in tried.values():
@@ -93,12 +94,33 @@ def test_a_head_rates_and_a_killed_job_goes_on(
     (part,) = (tmp_path / "killed/cache/states").glob("*/partial.jsonl")
     noted = part.read_text().splitlines()
     assert noted
-    run_job(job_config(*overrides("killed")))
+    resumed = run_job(job_config(*overrides("killed")))
+    assert resumed["cost/ratings_tuned/tokens"] > 0  # what was taken went with the killed job
     (states,) = (tmp_path / "killed/cache/states").glob("*/states.jsonl")
     assert states.read_text().splitlines()[: len(noted)] == noted
     again = run_folder(tmp_path / "killed")
     for name in ("ratings_tuned.jsonl", "training/head.json", "training/weights/head.safetensors"):
         assert (again / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_threads_change_no_rating(
+    job_config: Callable[..., Any], overrides: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    before = torch.get_num_threads()
+    try:
+        for cores in (1, 2):
+            torch.set_num_threads(cores)
+            run_job(job_config(*overrides(f"cores{cores}", "batching.prompts=12")))
+            assert torch.get_num_threads() == cores
+    finally:
+        torch.set_num_threads(before)
+    one, two = (run_folder(tmp_path / f"cores{cores}") for cores in (1, 2))
+    for name in ("ratings_base.jsonl", "ratings_tuned.jsonl"):
+        found, expected = rows(two / name), rows(one / name)
+        assert [r["key"] for r in found] == [r["key"] for r in expected]
+        assert [r["rating"] for r in found] == pytest.approx(
+            [r["rating"] for r in expected], abs=1e-4
+        )
 
 
 def test_a_head_teaches_the_words(
@@ -152,8 +174,3 @@ def test_what_does_not_go_with_a_head(
 ) -> None:
     with pytest.raises(UserError, match=message):
         job_config(*overrides("refused", change))
-
-
-def test_layers_are_whole_and_each_once() -> None:
-    assert layers_at((0.5, 0.75, 1.0), 24) == [12, 18, 24]
-    assert layers_at((0.1, 0.5, 0.75, 1.0), 2) == [1, 2]
