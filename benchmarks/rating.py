@@ -3,12 +3,14 @@
     python -m benchmarks.rating --repeats 3
 
 Generation by the package's forest, by transformers on a left-padded batch, and row by row; expected
-ratings from one prefix tree, and from one forward pass a prompt. Same weights, interleaved.
+ratings from one prefix tree, and from one forward pass a prompt; and on a CPU with more than one core trees
+of several documents, one after the other and as the rater runs them. Same weights, interleaved.
 """
 
 import argparse
 import statistics
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -24,10 +26,13 @@ from debiasdpo.packing.logprobs import Completion, separate_logprobs, sequence_l
 from debiasdpo.packing.memory import BatchLimit
 from debiasdpo.packing.writing import Sampling
 from debiasdpo.prompts.rendering import answer
+from debiasdpo.raters.base import ONE_THREAD, Threads
 from debiasdpo.raters.levels import expected_ratings
+from debiasdpo.raters.passes import Passes
 
 Prompts = Sequence[tuple[int, ...]]
 SCALE = Scale(1, 7)
+DOCUMENTS = 4  # rated one after the other, or several at once
 
 
 def forest(
@@ -94,6 +99,19 @@ def plain_ratings(model: Any, chat: Chat, prompts: Prompts) -> list[float]:
             logits = model(ids, use_cache=False, logits_to_keep=1).logits[0, -1]
             found.append(float(torch.softmax(logits[levels].double().cpu(), 0) @ values))
     return found
+
+
+def several_trees(
+    model: Any, chat: Chat, documents: Sequence[Prompts], attention: Attention, threads: Threads
+) -> list[float]:
+    """Expected ratings of the prompts of each document, a tree each."""
+    rate = partial(tree_ratings, model, chat, attention=attention)
+    if threads.count == 1:
+        found = list(map(rate, documents))
+    else:
+        with ThreadPoolExecutor(threads.count, initializer=threads.start) as pool:
+            found = list(pool.map(rate, documents))
+    return [rating for ratings in found for rating in ratings]
 
 
 def interleaved(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, Any]]:
@@ -190,6 +208,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         },
         args.repeats,
     )
+    threads = Passes(lambda: (ours, chat), max_tokens=1).threads()
+    trees = partial(several_trees, ours, chat, [every] * DOCUMENTS, options.attention)
+    ways: dict[str, Callable[[], Any]] = {"one tree at a time": partial(trees, ONE_THREAD)}
+    if threads.count > 1:
+        ways[f"{threads.count} at once"] = partial(trees, threads)
+    at_once = interleaved(ways, args.repeats)
 
     texts = {name: row.pop("found") for name, row in written.items()}
     known = texts["row by row"]
@@ -226,6 +250,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     columns = ["seconds", "ratio", "prompts_per_s", "peak_mb", "rating_difference"]
     header = ["", "seconds", "x tree", "prompts/s", "peak MB", "d rating"]
     print(common.table(header, [[name, *(row[c] for c in columns)] for name, row in rated.items()]))
+    print(f"\nExpected ratings of {DOCUMENTS} such documents, a tree each.\n")
+    for row in at_once.values():
+        row["prompts_per_s"] = DOCUMENTS * len(every) / row["seconds"]
+        same = ratings["tree"] * DOCUMENTS
+        row["rating_difference"] = max(
+            abs(a - b) for a, b in zip(row.pop("found"), same, strict=True)
+        )
+    header[2] = "x one at a time"
+    print(
+        common.table(header, [[name, *(row[c] for c in columns)] for name, row in at_once.items()])
+    )
     print()
     common.report(
         {
@@ -236,6 +271,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "generation": written,
             "packed_logprob_difference": packed_difference(ours, one, known, options.attention),
             "expected": rated,
+            "several_documents": at_once,
         },
         args.json,
     )
