@@ -121,6 +121,10 @@ def _compose_all(
     said = [f"{counts[state]} {state}" for state in ("finished", "at work", "to do")]
     said += [f"{counts['wrong']} wrong"] if counts["wrong"] else []
     log.info("%d job%s: %s", len(jobs), "s" if len(jobs) > 1 else "", ", ".join(said))
+    for settled in plan.once(
+        (job.title, f"model.dtype: {job.precision}") for job in jobs if job.precision
+    ):
+        log.info("%s", settled)
     return jobs
 
 
@@ -138,4 +142,4 @@ def _compose(composer: Composer, overrides: list[str], title: str, only_planned:
             state = "finished"
     except (UserError, HydraException, OmegaConfBaseException) as error:
         return SweepJob(title, overrides, "wrong", problem=command_line(error) or str(error))
-    return SweepJob(title, overrides, state, job, folder, choices)
+    return SweepJob(title, overrides, state, job, folder, choices, precision=why)

@@ -41,6 +41,7 @@ class SweepJob(NamedTuple):
     folder: Path | None = None  # that of its run
     choices: Choices | None = None
     problem: str = ""
+    precision: str | None = None  # why it computes in that of `config`, where model.dtype was auto
 
     def queued(self, **more: object) -> None:
         """Note in its run folder that the job waits."""

@@ -88,10 +88,17 @@ def test_all_failures_are_told_at_the_end_and_the_others_finish(sweeps: Sweeps, 
 
 
 @pytest.mark.slow
-def test_a_wrong_job_is_told_before_the_others_start(sweeps: Sweeps, here: Here) -> None:
-    code, _, error = here("method=none", "seed=-1,0")
+def test_a_wrong_job_is_told_before_the_others_start(
+    sweeps: Sweeps, here: Here, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "debiasdpo")
+    code, _, error = here("method=none", "seed=-1,0", "model.dtype=auto")
     assert code == 1
     assert "1 of 2 jobs failed:" in error
+    # What stands for auto in all that was submitted, and why.
+    told = [r.getMessage() for r in caplog.records if r.name == "debiasdpo.sweep.launch"]
+    (why,) = (text for text in told if "model.dtype" in text)
+    assert re.match(r"seed=0: model\.dtype: (float32|bfloat16) \(", why)
     assert "seed: must be at least 0, got -1" in error
     assert [s["state"] for s in sweeps.statuses().values()] == ["finished"]
 
