@@ -82,8 +82,7 @@ def run(
             return _fail(f"Error: {error}")
         return 0
     code = _run_hydra(arguments, before, multirun, command)
-    processes.broadcast(None)  # nothing more to rate or to train
-    processes.finish()
+    processes.end()
     return code
 
 

@@ -1,4 +1,4 @@
-"""Several processes of one machine, one a GPU, as `accelerate launch` (or torchrun) starts them.
+"""Several processes of one machine, one a GPU, as `accelerate launch` (or torchrun) starts them, or Slurm.
 
 Process 0 runs the job. The other processes wait for ratings and trainings, of which each takes its share;
 only process 0 writes and prints.
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _PATIENCE = timedelta(days=30)  # the others wait while process 0 rates documents
+
+# Where the processes of a job meet: jobs that are on one node at one time have other numbers.
+_FIRST_PORT, _PORTS = 20000, 20000
 
 
 def rank() -> int:
@@ -27,6 +30,20 @@ def local_rank() -> int:
 def size() -> int:
     """How many processes there are."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def take_place_in_slurm() -> None:
+    """Be the process that Slurm says this is of its job's, which are all on one node."""
+    slurm = os.environ
+    if slurm.get("SLURM_NTASKS", "1") == "1":
+        return
+    os.environ |= {
+        "RANK": slurm["SLURM_PROCID"],
+        "LOCAL_RANK": slurm["SLURM_LOCALID"],
+        "WORLD_SIZE": slurm["SLURM_NTASKS"],
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_FIRST_PORT + int(slurm["SLURM_JOB_ID"]) % _PORTS),
+    }
 
 
 def broadcast(value: Any) -> Any:
@@ -66,6 +83,13 @@ def finish() -> None:
 
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def end() -> None:
+    """The same when the job is over: process 0 lets those go that wait for work."""
+    if rank() == 0:
+        broadcast(None)
+    finish()
 
 
 def _start() -> None:

@@ -14,6 +14,7 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLaunche
 from omegaconf import DictConfig
 from submitit.core.utils import FailedJobError
 
+from debiasdpo.cluster import processes
 from debiasdpo.config.cluster import SlurmConfig
 from debiasdpo.errors import UserError
 
@@ -23,10 +24,12 @@ class JobFailed(Exception):
 
 
 class _Job(SlurmLauncher):  # type: ignore[misc]
-    """What submitit runs on a node, and puts back into the queue when it is told to stop."""
+    """What submitit runs in each process of a job, and puts back into the queue when it is told to stop."""
 
     def __call__(self, *arguments: Any) -> JobReturn:
+        processes.take_place_in_slurm()
         done: JobReturn = super().__call__(*arguments)
+        processes.end()
         if done.return_value is not None:
             raise JobFailed(done.return_value)
         return done
@@ -42,7 +45,8 @@ def submit(
     """submitit's handle of each job; they are queued when this returns. `UserError` if Slurm refuses them."""
     job = _Job()
     job.setup(hydra_context=context, task_function=task, config=config)
-    executor = _executor(cluster, Path(str(config.hydra.sweep.dir)))
+    count = cluster.gpus if cluster.processes is None else cluster.processes
+    executor = _executor(cluster, Path(str(config.hydra.sweep.dir)), max(1, count))
     rows = [
         (list(row), "hydra.sweep.dir", i, str(i), Singleton.get_state())
         for i, row in enumerate(overrides)
@@ -72,7 +76,8 @@ def call(
     return stop
 
 
-def _executor(cluster: SlurmConfig, folder: Path) -> Any:
+def _executor(cluster: SlurmConfig, folder: Path, count: int = 1) -> Any:
+    """`count`: processes of each job."""
     if any(shutil.which(command) is None for command in ("sbatch", "srun")):
         raise UserError(
             "cluster: there is no Slurm here (no sbatch and srun on PATH); submit from a login node, or"
@@ -94,10 +99,13 @@ def _executor(cluster: SlurmConfig, folder: Path) -> Any:
     executor.update_parameters(
         name="debiasdpo",
         timeout_min=max(1, round(cluster.hours * 60)),
+        nodes=1,
+        tasks_per_node=count,
         cpus_per_task=cluster.cpus,
         slurm_array_parallelism=cluster.array,
         slurm_signal_delay_s=cluster.signal_s,
-        slurm_setup=list(cluster.setup),
+        # Where one process of a job ends by a fault, the others would wait for it.
+        slurm_setup=["export SLURM_KILL_BAD_EXIT=1", *cluster.setup],
         slurm_additional_parameters=dict(cluster.more),
         stderr_to_stdout=True,
         **{name: value for name, value in options.items() if value is not None},

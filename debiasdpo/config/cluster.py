@@ -24,7 +24,8 @@ class SlurmConfig(Section):
     qos: Text | None
     constraint: Text | None
     gpus: Annotated[int, Field(ge=0)]  # of each job
-    cpus: Count  # of each job
+    processes: Count | None  # of each job; None: one a GPU
+    cpus: Count  # of each process
     memory_gb: Positive | None
     hours: Positive  # before Slurm stops a job, which then goes on in a new turn
     array: Count  # jobs that may run at once

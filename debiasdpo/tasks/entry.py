@@ -17,6 +17,7 @@ from debiasdpo.jobs.identity import choices_of, finished, identify
 from debiasdpo.jobs.logs import set_up_logging
 from debiasdpo.jobs.precision import settle
 from debiasdpo.redaction import mask_known
+from debiasdpo.stages.training import worker_loop
 from debiasdpo.tasks import elicitation, rubric_rating
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,9 @@ def run_job(composed: DictConfig) -> str | None:
     sweep it returns the reason instead, so that the other jobs still run."""
     surroundings.prepare()
     set_up_logging()
+    if processes.rank() > 0:  # on Slurm; `run` does it for those of this machine
+        worker_loop()
+        return None
     hydra = HydraConfig.get()
     try:
         config = build_job(composed)

@@ -127,6 +127,36 @@ def test_elicitation_finds_there_what_it_finds_here(sweeps: Sweeps, tmp_path: Pa
     assert found == alone.metrics("elicitation")
 
 
+def test_processes_of_a_job_share_all_weights(sweeps: Sweeps, tmp_path: Path) -> None:
+    """Two on one node, rating a part each and training all weights, beside the job of one."""
+    full = (
+        "train=full",
+        "train.optimizer=adamw",
+        "train.learning_rate=1e-4",
+        "model.dtype=float32",
+        "batching.prompts=8",
+    )
+    swept = sweeps.sweep(*full, "cluster.processes=2")
+    assert swept.returncode == 0, swept.stderr
+    done = sweeps.wait()
+    assert done.returncode == 0, done.stdout
+    (log,) = (sweeps.folder / "out/runs").glob("*/run.log")
+    assert "ratings_base: 2 parts, of which other processes made" in log.read_text()
+    alone = Sweeps(sweeps.slurm, sweeps.model, tmp_path / "alone")
+    alone.folder.mkdir()
+    alone.sweep(*full, cluster=())
+    found, wanted = (
+        {k: v for k, v in s.metrics("_s0_").items() if isinstance(v, float)}
+        for s in (sweeps, alone)
+    )
+    assert wanted["bias/tuned"] != wanted["bias/base"]
+    assert found == pytest.approx(wanted, rel=1e-3, abs=1e-4, nan_ok=True)
+    # A fault in one ends the job, though the other waits for work.
+    failed = sweeps.sweep(*full, "cluster.processes=2", "model.max_length=40", "cluster.wait=true")
+    assert "1 of 1 job failed:" in failed.stderr
+    assert "All 4 pairs are longer" in failed.stderr
+
+
 def test_what_slurm_refuses_is_told(sweeps: Sweeps) -> None:
     done = sweeps.sweep("cluster.partition=none")
     assert done.returncode == 1
