@@ -13,31 +13,34 @@ TILES_OF_INTEGERS = "flags\t\t: fpu amx_tile amx_int8"
 
 
 @pytest.mark.parametrize(
-    ("line", "wanted"),
+    ("line", "rates", "trains"),
     [
-        (SAPPHIRE_RAPIDS, "bfloat16"),
-        (GENOA, "float32"),
-        (TILES_OF_INTEGERS, "float32"),
-        ("", "float32"),
+        (SAPPHIRE_RAPIDS, "bfloat16", "bfloat16"),
+        (GENOA, "bfloat16", "float32"),
+        (TILES_OF_INTEGERS, "float32", "float32"),
+        ("", "float32", "float32"),
     ],
     ids=["AMX", "AVX512-BF16", "AMX of integers", "of another processor"],
 )
-def test_a_cpu_is_for_bfloat16_if_it_has_amx(
-    line: str, wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_cpu_is_for_what_its_instructions_say(
+    line: str, rates: str, trains: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{line}\n\nprocessor\t: 1\n{line}\n")
     monkeypatch.setattr(precision, "_CPU", tmp_path / "cpuinfo")
-    found, why = precision.best("cpu", trains=True)
-    assert found == wanted
-    assert "AMX" in why
+    for training, wanted in ((False, rates), (True, trains)):
+        found, why = precision.best("cpu", trains=training)
+        assert found == wanted
+        assert "this CPU" in why
 
 
 def test_this_cpu_is_as_torch_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    assert precision.has_amx() == torch.cpu._is_amx_tile_supported()
+    amx, avx = torch.cpu._is_amx_tile_supported(), torch.cpu._is_avx512_bf16_supported()
+    assert precision.best("cpu", trains=True)[0] == ("bfloat16" if amx else "float32")
+    assert precision.best("cpu", trains=False)[0] == ("bfloat16" if amx or avx else "float32")
     monkeypatch.setattr(precision, "_CPU", tmp_path / "no such file")
-    assert not precision.has_amx()
+    assert precision.best("cpu", trains=False)[0] == "float32"
 
 
 @pytest.mark.parametrize(

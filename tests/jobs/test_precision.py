@@ -72,7 +72,7 @@ def test_a_settled_job_is_the_job_of_that_precision(
     found, why = settle(job_config(*given), TINY)
     named = job_config(*given, "model.dtype=float32")
     assert found == named
-    assert why == "float32 (more exact, and without AMX a CPU trains hardly quicker in bfloat16)"
+    assert why == "float32 (this CPU has no instructions for bfloat16)"
     assert settle(named, TINY) == (named, None)
     # Begun in two, each by its name: the one that the machine is for.
     for dtype in ("float32", "bfloat16"):
