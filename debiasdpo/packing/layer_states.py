@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -14,20 +16,20 @@ class Reached(Exception):
 
 
 class LayerStates:
-    """The residual stream after some layers, to be taken from one pass over a tree (`run_tree`).
+    """The residual stream at some tokens after some layers, to be taken from a pass over a tree (`run_tree`).
 
     Layer k of N is what k decoder layers have written (1 to N), and of the last one what the model's final
     norm makes of it, as transformers numbers `hidden_states`.
     """
 
-    def __init__(self, layers: Sequence[int] | None = None, *, stop: bool = False) -> None:
-        """`layers`: which; None: all. `stop`: the pass goes no further than the deepest of them, and raises
-        `Reached` behind it, unless that is the last."""
-        self._layers, self._stop = layers, stop
+    def __init__(
+        self, places: np.ndarray, layers: Sequence[int] | None = None, *, stop: bool = False
+    ) -> None:
+        """`places`: of the tokens in the tree, (K,). `layers`: which; None: all. `stop`: the pass goes no
+        further than the deepest of them, and raises `Reached` behind it, unless that is the last."""
+        self._places, self._layers, self._stop = places, layers, stop
         self._last: int | None = None  # the model's last layer, if it is wanted
-        self.found: dict[
-            int, Tensor
-        ] = {}  # by layer: (N, hidden size), maybe with more behind them
+        self.found: dict[int, Tensor] = {}  # by layer: (K, hidden size), with grad
 
     @contextmanager
     def taken(self, causal: Any) -> Iterator[None]:
@@ -43,7 +45,7 @@ class LayerStates:
             def hook(module: object, inputs: object, output: Any) -> None:
                 if threading.get_ident() != thread:
                     return
-                self.found[layer] = (output[0] if isinstance(output, tuple) else output)[0]
+                self._take(layer, (output[0] if isinstance(output, tuple) else output)[0])
                 if self._stop and layer == deepest:
                     raise Reached
 
@@ -61,6 +63,11 @@ class LayerStates:
                 hook.remove()
 
     def returned(self, hidden: "Tensor") -> None:
-        """What the pass ended with."""
+        """What the pass ended with: (N, hidden size), maybe with more behind them."""
         if self._last is not None:
-            self.found[self._last] = hidden
+            self._take(self._last, hidden)
+
+    def _take(self, layer: int, states: "Tensor") -> None:
+        import torch
+
+        self.found[layer] = states[torch.as_tensor(self._places, device=states.device)]

@@ -95,13 +95,11 @@ def sequence_logprobs(
 
     states = states or States(())
     tree = pack_completions(completions, states.of)
-    taken = LayerStates(states.layers) if states.of else None
-    hidden = run_tree(model, tree, attention, taken=taken)
     split = sum(tree.counts[: len(completions)])
+    taken = LayerStates(tree.predictors[split:], states.layers) if states.of else None
+    hidden = run_tree(model, tree, attention, taken=taken)
     if taken is not None:
-        places = torch.as_tensor(tree.predictors[split:], device=hidden.device)
-        layers = sorted(taken.found)
-        found = torch.stack([taken.found[layer][places] for layer in layers])
+        found = torch.stack([taken.found[layer] for layer in sorted(taken.found)])
         states.found.extend(found.split(list(tree.counts[len(completions) :]), 1))
     if not completions:
         return hidden.new_zeros(0, dtype=torch.float32)

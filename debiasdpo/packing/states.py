@@ -33,12 +33,10 @@ def hidden_states(
 
     # The token that would come after the sequence is the one to predict: its predictor is the last token.
     tree = pack(sequences, [[len(sequence)] for sequence in sequences])
-    taken = LayerStates(layers, stop=True)
+    taken = LayerStates(tree.predictors, layers, stop=True)
     model.eval()
     with torch.no_grad(), contextlib.suppress(Reached):
         run_tree(model, tree, attention, taken=taken)
-    at = torch.as_tensor(tree.predictors)
-    states = (taken.found[layer] for layer in layers)
-    stacked = torch.stack([found[at.to(found.device)].float() for found in states], dim=1)
+    stacked = torch.stack([taken.found[layer].float() for layer in layers], dim=1)
     require_finite(stacked)
     return stacked.cpu().numpy()
