@@ -45,8 +45,7 @@ def submit(
     """submitit's handle of each job; they are queued when this returns. `UserError` if Slurm refuses them."""
     job = _Job()
     job.setup(hydra_context=context, task_function=task, config=config)
-    count = cluster.gpus if cluster.processes is None else cluster.processes
-    executor = _executor(cluster, Path(str(config.hydra.sweep.dir)), max(1, count))
+    executor = _executor(cluster, Path(str(config.hydra.sweep.dir)), max(1, cluster.gpus))
     rows = [
         (list(row), "hydra.sweep.dir", i, str(i), Singleton.get_state())
         for i, row in enumerate(overrides)

@@ -23,8 +23,7 @@ class SlurmConfig(Section):
     account: Text | None
     qos: Text | None
     constraint: Text | None
-    gpus: Annotated[int, Field(ge=0)]  # of each job
-    processes: Count | None  # of each job; None: one a GPU
+    gpus: Annotated[int, Field(ge=0)]  # of each job, which has a process for each
     cpus: Count  # of each process
     memory_gb: Positive | None
     hours: Positive  # before Slurm stops a job, which then goes on in a new turn

@@ -18,6 +18,7 @@ from tests.helpers.sweeps import SMALL
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
 
 SLURM = ("cluster=slurm", "cluster.gpus=0", "cluster.cpus=1", "cluster.memory_gb=null")
+PROCESSES = "cluster.more={ntasks_per_node:2}"  # as a job of two GPUs has them
 TRAINED = ("train.epochs=10",)  # 40 steps, a checkpoint each: time enough to be interrupted
 
 
@@ -136,7 +137,7 @@ def test_processes_of_a_job_share_all_weights(sweeps: Sweeps, tmp_path: Path) ->
         "model.dtype=float32",
         "batching.prompts=8",
     )
-    swept = sweeps.sweep(*full, "cluster.processes=2")
+    swept = sweeps.sweep(*full, PROCESSES)
     assert swept.returncode == 0, swept.stderr
     done = sweeps.wait()
     assert done.returncode == 0, done.stdout
@@ -152,7 +153,7 @@ def test_processes_of_a_job_share_all_weights(sweeps: Sweeps, tmp_path: Path) ->
     assert wanted["bias/tuned"] != wanted["bias/base"]
     assert found == pytest.approx(wanted, rel=1e-3, abs=1e-4, nan_ok=True)
     # A fault in one ends the job, though the other waits for work.
-    failed = sweeps.sweep(*full, "cluster.processes=2", "model.max_length=40", "cluster.wait=true")
+    failed = sweeps.sweep(*full, PROCESSES, "model.max_length=40", "cluster.wait=true")
     assert "1 of 1 job failed:" in failed.stderr
     assert "All 4 pairs are longer" in failed.stderr
 
