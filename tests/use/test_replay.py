@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -200,6 +201,20 @@ def test_what_cannot_be_served_is_said(
     monkeypatch.chdir(tables.parent)
     assert replay.main(arguments) == 1
     assert message in capsys.readouterr().err
+
+
+def test_who_is_killed_while_it_asks_counts_for_nothing(
+    tables: Path, rater: Callable[[str], EndpointRater]
+) -> None:
+    with replayed([tables]) as endpoint:
+        host, port = endpoint.url.removeprefix("http://").removesuffix("/v1").split(":")
+        with socket.create_connection((host, int(port))) as killed:
+            killed.sendall(b'POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 90\r\n\r\n{"mod')
+            killed.shutdown(socket.SHUT_WR)
+            assert killed.recv(1) == b""  # the server has hung up
+        (reply,) = ask(rater(endpoint.url), ["Who is slow?"])
+        assert reply.status == "ok"
+        assert endpoint.statuses == {200: 1}
 
 
 def test_a_port_that_is_taken_is_said(tables: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,7 +94,11 @@ def _handler(
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            length = int(self.headers.get("Content-Length") or 0)
+            raw = self.rfile.read(length)
+            if len(raw) < length:  # who asked was killed while it sent, and waits for nothing
+                self.close_connection = True
+                return
             found = self._answer(raw)
             endpoint.count(found.http)
             self._send(found)
