@@ -61,11 +61,13 @@ def test_jobs_run_side_by_side_and_can_be_cancelled(slurm: Slurm) -> None:
 
 
 def test_a_job_survives_a_crash_of_the_nodes_daemon(slurm: Slurm, tmp_path: Path) -> None:
-    go = (
-        tmp_path / "go"
-    )  # the job's step must not end while the daemon is away, however long that takes
-    job = slurm.sbatch(f"srun sh -c 'until [ -e {go} ]; do sleep 0.2; done'")
-    slurm.wait_for(job, "RUNNING")
+    # The step must not end while the daemon is away, however long that takes; nor may it be on its way to the
+    # node still, which a job that Slurm calls running may be.
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    job = slurm.sbatch(f"srun sh -c 'touch {begun}; until [ -e {go} ]; do sleep 0.2; done'")
+    while not begun.exists():
+        assert slurm.job(job)["JobState"] in ("PENDING", "RUNNING")
+        time.sleep(0.1)
     cluster.restart_slurmd(slurm.folder)
     assert slurm.run("srun", "echo", "new").endswith("new")
     go.touch()
