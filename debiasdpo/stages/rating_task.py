@@ -215,9 +215,8 @@ def _in_order(
         waiting: deque[tuple[Item, Future[Result]]] = deque()
         for item in items:
             waiting.append((item, pool.submit(work, item)))
-            if (
-                len(waiting) > threads.count
-            ):  # one more than are worked on: no thread waits for the next
+            # One more than are worked on: no thread waits for the next.
+            if len(waiting) > threads.count:
                 first, made = waiting.popleft()
                 yield first, made.result()
         yield from ((item, made.result()) for item, made in waiting)
