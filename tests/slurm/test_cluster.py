@@ -68,9 +68,11 @@ def test_a_job_survives_a_crash_of_the_nodes_daemon(slurm: Slurm, tmp_path: Path
     while not begun.exists():
         assert slurm.job(job)["JobState"] in ("PENDING", "RUNNING")
         time.sleep(0.1)
-    cluster.restart_slurmd(slurm.folder)
-    assert slurm.run("srun", "echo", "new").endswith("new")
-    go.touch()
+    try:
+        cluster.restart_slurmd(slurm.folder)
+        assert slurm.run("srun", "echo", "new").endswith("new")
+    finally:
+        go.touch()
     assert slurm.wait_for(job, "COMPLETED")["Restarts"] == "0"
 
 
