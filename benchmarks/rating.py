@@ -10,7 +10,6 @@ of several documents, one after the other and as the rater runs them. Same weigh
 import argparse
 import statistics
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -29,6 +28,7 @@ from debiasdpo.prompts.rendering import answer
 from debiasdpo.raters.base import ONE_THREAD, Threads
 from debiasdpo.raters.levels import expected_ratings
 from debiasdpo.raters.passes import Passes
+from debiasdpo.stages.rating_task import in_order
 
 Prompts = Sequence[tuple[int, ...]]
 SCALE = Scale(1, 7)
@@ -106,12 +106,7 @@ def several_trees(
 ) -> list[float]:
     """Expected ratings of the prompts of each document, a tree each."""
     rate = partial(tree_ratings, model, chat, attention=attention)
-    if threads.count == 1:
-        found = list(map(rate, documents))
-    else:
-        with ThreadPoolExecutor(threads.count, initializer=threads.start) as pool:
-            found = list(pool.map(rate, documents))
-    return [rating for ratings in found for rating in ratings]
+    return [rating for _, found in in_order(documents, rate, threads) for rating in found]
 
 
 def interleaved(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, Any]]:

@@ -120,9 +120,7 @@ class LocalRater:
             _, chat = self._load()
             ids = [chat.prompt_ids(q.messages) for q in questions]
             answers = [chat.level_ids(scale) for scale in scales]
-            ends = [
-                head + chat.before_level(scale) for head, scale in zip(ids, scales, strict=True)
-            ]
+            ends = [] if self._kept is None else self._ends(questions, ids)
             shares = self._shares(questions, ids, answers, ends)
             return [
                 Reply("", expectation(p, s), distribution=tuple(p))
@@ -163,7 +161,7 @@ class LocalRater:
         """Of each question, the hidden states after `layers` at the token before the level of its answer
         `Rating: k`: (L, hidden size) each, float32 (`packing.states`)."""
         model, chat = self._load()
-        ids = [chat.prompt_ids(q.messages) + chat.before_level(q.scale) for q in questions]
+        ids = self._ends(questions, [chat.prompt_ids(q.messages) for q in questions])
         kept = self._kept
         found = [None if kept is None else kept.of(sequence, layers) for sequence in ids]
         missing = [row for row, states in enumerate(found) if states is None]
@@ -176,6 +174,13 @@ class LocalRater:
         made = self.passes.run(keys, [ids[row] for row in missing], [0] * len(missing), work)
         computed = iter(made)
         return [next(computed) if states is None else states for states in found]
+
+    def _ends(
+        self, questions: Sequence[Question], ids: Sequence[tuple[int, ...]]
+    ) -> list[tuple[int, ...]]:
+        """`ids`, those of each question's prompt, up to the level of its answer."""
+        _, chat = self._load()
+        return [own + chat.before_level(q.scale) for own, q in zip(ids, questions, strict=True)]
 
     def threads(self, wanted: Wanted, reading: RateConfig) -> Threads:
         """More than one where nothing is generated (`passes`)."""

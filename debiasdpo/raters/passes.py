@@ -24,9 +24,8 @@ class Passes:
     def __init__(self, load: Load, max_tokens: int) -> None:
         """`max_tokens`: packed tokens of one pass."""
         self._load, self._max_tokens = load, max_tokens
-        self._together = BatchLimit(
-            sys.maxsize
-        )  # prompts in one pass; shrinks where memory runs out
+        # Prompts in one pass: fewer where memory runs out.
+        self._together = BatchLimit(sys.maxsize)
 
     def threads(self) -> Threads:
         """On a CPU two passes at once, each on half of the cores, take less time than one after the other on

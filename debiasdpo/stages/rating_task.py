@@ -196,17 +196,17 @@ def in_batches(
         return list(rows(batch[1]))
 
     with tqdm(total=total, desc=title, unit="prompt", disable=None, initial=journal.count) as bar:
-        for (position, batch), found in _in_order(unfinished(), work, threads):
+        for (position, batch), found in in_order(unfinished(), work, threads):
             journal.cut(position)  # of a batch that was cut off, its beginning may be there
             journal.append(found)
             bar.update(position + len(batch) - bar.n)
             progress(position + len(batch), total)
 
 
-def _in_order(
+def in_order(
     items: Iterable[Item], work: Callable[[Item], Result], threads: Threads
 ) -> Iterator[tuple[Item, Result]]:
-    """Each item with what `work` makes of it, in their order."""
+    """Each item with what `work` makes of it in these threads, in their order."""
     if threads.count == 1:
         yield from ((item, work(item)) for item in items)
         return
