@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from benchmarks import common, models
+from debiasdpo.cluster.threads import ONE_THREAD, Threads, for_passes, in_order
 from debiasdpo.config.model import Attention
 from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
@@ -25,10 +26,7 @@ from debiasdpo.packing.logprobs import Completion, separate_logprobs, sequence_l
 from debiasdpo.packing.memory import BatchLimit
 from debiasdpo.packing.writing import Sampling
 from debiasdpo.prompts.rendering import answer
-from debiasdpo.raters.base import ONE_THREAD, Threads
 from debiasdpo.raters.levels import expected_ratings
-from debiasdpo.raters.passes import Passes
-from debiasdpo.stages.rating_task import in_order
 
 Prompts = Sequence[tuple[int, ...]]
 SCALE = Scale(1, 7)
@@ -203,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         },
         args.repeats,
     )
-    threads = Passes(lambda: (ours, chat), max_tokens=1).threads()
+    threads = for_passes(ours)
     trees = partial(several_trees, ours, chat, [every] * DOCUMENTS, options.attention)
     ways: dict[str, Callable[[], Any]] = {"one tree at a time": partial(trees, ONE_THREAD)}
     if threads.count > 1:

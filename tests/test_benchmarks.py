@@ -8,6 +8,7 @@ import torch
 from benchmarks import audits, endpoint, precision, rating, selection, served, training
 from benchmarks.methods import METHODS
 from debiasdpo.documents.base import Document
+from tests.helpers.models import torch_threads
 
 pytestmark = pytest.mark.slow
 
@@ -88,7 +89,6 @@ def test_token_counts_are_those_of_the_sequences(all_pairs: dict[str, Any]) -> N
 
 def test_inputs_of_products_are_rounded_to_ten_bits() -> None:
     """As float16 rounds what is in its range, and is no tie; forward and backward."""
-    import torch
 
     torch.manual_seed(0)
     x, weight, grad = torch.randn(7, 5), torch.randn(3, 5), torch.randn(7, 3)
@@ -123,12 +123,8 @@ def test_marginal_cost(result: Any, what: str) -> None:
 
 
 def test_all_ways_to_rate_agree(result: Any) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
+    with torch_threads(2):
         found = result(rating, *TINY, "--new-tokens", "6")
-    finally:
-        torch.set_num_threads(before)
     for name, row in found["generation"].items():
         assert row["rows_that_differ"] == 0, name
         assert row["ratio"] > 0

@@ -5,8 +5,10 @@ again: in every epoch, and at every audit.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -20,49 +22,65 @@ if TYPE_CHECKING:
 _ROOM = 2**30  # bytes of states that are kept, at most
 
 
+class _Pass(threading.local):
+    """A pass over a tree, by the thread that makes it; others make theirs meanwhile."""
+
+    tree: bytes | None = None  # None: of no tree whose states are kept
+    known: "Tensor | None" = None  # what the layers made of it before
+
+
 class _Frozen:
     """Of one model: its lowest layers, and what the last of these has made of each tree so far."""
 
     def __init__(self, layers: "Sequence[torch.nn.Module]", room: int) -> None:
-        self.layers, self.room = layers, room
-        self.states: dict[bytes, Tensor] = {}  # (1, N, hidden size)
+        self._layers, self._room = layers, room
+        self._states: dict[bytes, Tensor] = {}  # (1, N, hidden size)
+        self._pass = _Pass()
+        self._keeping = threading.Lock()
 
     @contextmanager
-    def keeping(self, key: bytes) -> Iterator[None]:
-        """Runs the layers, and keeps what comes of it while there is room."""
-
-        def keep(module: object, inputs: object, output: Any) -> None:
-            states = (output[0] if isinstance(output, tuple) else output).detach()
-            if states.nbytes <= self.room:
-                self.room -= states.nbytes
-                self.states[key] = states
-
-        hook = self.layers[-1].register_forward_hook(keep)
-        try:
-            yield
-        finally:
-            hook.remove()
-
-    @contextmanager
-    def skipping(self, states: "Tensor") -> Iterator[None]:
-        """In place of the layers, what they made before. They stay where they are: a decoder gives each layer
-        what is meant for its place."""
-        *lower, last = self.layers
-        before = [layer.__dict__.get("forward") for layer in self.layers]
+    def standing_in(self) -> Iterator[None]:
+        """For the layers, which stay where they are: a decoder gives each what is meant for its place."""
+        *lower, last = self._layers
+        before = [layer.__dict__.get("forward") for layer in self._layers]
         for layer in lower:
-            layer.forward = _pass_on
-        last.forward = lambda hidden, *args, **rest: states
+            layer.forward = partial(self._lower, layer.forward)
+        last.forward = partial(self._last, last.forward)
         try:
             yield
         finally:
-            for layer, own in zip(self.layers, before, strict=True):
+            for layer, own in zip(self._layers, before, strict=True):
                 del layer.forward
                 if own is not None:
                     layer.forward = own
 
+    @contextmanager
+    def over(self, tree: bytes) -> Iterator[int]:
+        """In a pass of this thread over this tree: how many layers need not run."""
+        here = self._pass
+        here.tree, here.known = tree, self._states.get(tree)
+        try:
+            yield 0 if here.known is None else len(self._layers)
+        finally:
+            here.tree = here.known = None
 
-def _pass_on(hidden: "Tensor", *args: object, **rest: object) -> "Tensor":
-    return hidden
+    def _lower(self, run: Callable[..., Any], hidden: "Tensor", *args: Any, **rest: Any) -> Any:
+        return run(hidden, *args, **rest) if self._pass.known is None else hidden
+
+    def _last(self, run: Callable[..., Any], hidden: "Tensor", *args: Any, **rest: Any) -> Any:
+        if self._pass.known is not None:
+            return self._pass.known
+        found = run(hidden, *args, **rest)
+        if self._pass.tree is not None:
+            self._keep(self._pass.tree, (found[0] if isinstance(found, tuple) else found).detach())
+        return found
+
+    def _keep(self, tree: bytes, states: "Tensor") -> None:
+        """While there is room."""
+        with self._keeping:
+            if tree not in self._states and states.nbytes <= self._room:
+                self._room -= states.nbytes
+                self._states[tree] = states
 
 
 _known: "WeakKeyDictionary[torch.nn.Module, _Frozen]" = WeakKeyDictionary()
@@ -74,12 +92,15 @@ def keeping_frozen_states(model: Any, room: int = _ROOM) -> Iterator[None]:
     causal language model (without its adapter's wrapper) make of each tree, in up to `room` bytes. On a CPU
     only: a GPU's memory is better used."""
     layers = _frozen_layers(model)
-    if layers and model.device.type == "cpu":
-        _known[model] = _Frozen(layers, room)
-    try:
+    if not layers or model.device.type != "cpu":
         yield
+        return
+    _known[model] = frozen = _Frozen(layers, room)
+    try:
+        with frozen.standing_in():
+            yield
     finally:
-        _known.pop(model, None)
+        del _known[model]
 
 
 def _frozen_layers(model: Any) -> "list[torch.nn.Module]":
@@ -105,9 +126,5 @@ def frozen_layers(model: Any, tree: PrefixTree) -> Iterator[int]:
         return
     # In preorder, depths say whose child each token is.
     key = hashlib.blake2b(tree.ids.tobytes() + tree.depth.tobytes()).digest()
-    if (states := frozen.states.get(key)) is None:
-        with frozen.keeping(key):
-            yield 0
-        return
-    with frozen.skipping(states):
-        yield len(frozen.layers)
+    with frozen.over(key) as skipped:
+        yield skipped

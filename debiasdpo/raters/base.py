@@ -1,9 +1,10 @@
 """What a rater is: whatever turns prompts into replies. Nothing here is about local weights."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
+from debiasdpo.cluster.threads import ONE_THREAD, Threads
 from debiasdpo.config.rate import Format, RateConfig, Readout
 from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
@@ -116,17 +117,6 @@ class Bounded(Protocol):
 
     def too_long(self, question: Question, reading: RateConfig) -> str | None:
         """Why the question is too long for it; None if it is not."""
-
-
-@dataclass(frozen=True)
-class Threads:
-    """From how many threads a rater is asked at once, and what each of them does first."""
-
-    count: int
-    start: Callable[[], None] | None = None
-
-
-ONE_THREAD = Threads(1)
 
 
 @runtime_checkable

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from debiasdpo.cluster.threads import Threads
 from debiasdpo.config.rate import RateConfig
 from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
-from debiasdpo.raters.base import Question, Reply, Threads, Wanted
+from debiasdpo.raters.base import Question, Reply, Wanted
 from debiasdpo.raters.local import LocalRater
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from debiasdpo.cluster.threads import ONE_THREAD, Threads
 from debiasdpo.config.model import Attention
 from debiasdpo.config.rate import BatchingConfig, RateConfig
 from debiasdpo.config.scale import Scale
@@ -18,11 +19,9 @@ from debiasdpo.packing.tokens import stable_seed
 from debiasdpo.packing.writing import Generated, Held, Sampling
 from debiasdpo.prompts.rendering import Messages, Twins, answer
 from debiasdpo.raters.base import (
-    ONE_THREAD,
     Capability,
     Question,
     Reply,
-    Threads,
     Wanted,
     read_reply,
 )

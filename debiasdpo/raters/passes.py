@@ -4,12 +4,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from debiasdpo.cluster.threads import Threads, for_passes
 from debiasdpo.errors import UserError
 from debiasdpo.models.chat import Chat
 from debiasdpo.packing.finite import each_finite, overflow
 from debiasdpo.packing.memory import BatchLimit, is_out_of_memory
 from debiasdpo.packing.tokens import packed_ranges
-from debiasdpo.raters.base import ONE_THREAD, Threads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,15 +28,9 @@ class Passes:
         self._together = BatchLimit(sys.maxsize)
 
     def threads(self) -> Threads:
-        """On a CPU two passes at once, each on half of the cores, take less time than one after the other on
-        all of them (benchmarks/README.md)."""
-        import torch
-
+        """In which these passes are quickest."""
         model, _ = self._load()
-        cores = torch.get_num_threads()
-        if model.device.type != "cpu" or cores < 2:
-            return ONE_THREAD
-        return Threads(2, lambda: torch.set_num_threads(cores // 2))
+        return for_passes(model)
 
     def run(
         self,

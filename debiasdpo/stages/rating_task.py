@@ -8,15 +8,14 @@ import hashlib
 import itertools
 import json
 from array import array
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from tqdm import tqdm
 
+from debiasdpo.cluster.threads import ONE_THREAD, Threads, in_order
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.rate import RateConfig
 from debiasdpo.config.scale import Scale
@@ -24,12 +23,10 @@ from debiasdpo.costs import Cost, Meter
 from debiasdpo.prompts.contexts import Statement
 from debiasdpo.prompts.rendering import Prompt, Twins, flat, place, twins
 from debiasdpo.raters.base import (
-    ONE_THREAD,
     REASONING,
     Question,
     Rater,
     Reply,
-    Threads,
     Wanted,
     rated,
     threads_of,
@@ -40,7 +37,6 @@ from debiasdpo.storage.journal import Journal
 from debiasdpo.storage.store import OpenStage, Store
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -201,27 +197,6 @@ def in_batches(
             journal.append(found)
             bar.update(position + len(batch) - bar.n)
             progress(position + len(batch), total)
-
-
-def in_order(
-    items: Iterable[Item], work: Callable[[Item], Result], threads: Threads
-) -> Iterator[tuple[Item, Result]]:
-    """Each item with what `work` makes of it in these threads, in their order."""
-    if threads.count == 1:
-        yield from ((item, work(item)) for item in items)
-        return
-    pool = ThreadPoolExecutor(threads.count, initializer=threads.start)
-    try:
-        waiting: deque[tuple[Item, Future[Result]]] = deque()
-        for item in items:
-            waiting.append((item, pool.submit(work, item)))
-            # One more than are worked on: no thread waits for the next.
-            if len(waiting) > threads.count:
-                first, made = waiting.popleft()
-                yield first, made.result()
-        yield from ((item, made.result()) for item, made in waiting)
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _rate_batch(

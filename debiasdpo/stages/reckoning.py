@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from debiasdpo.cluster import gpus, processes
+from debiasdpo.cluster.threads import ONE_THREAD, Threads, for_passes
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import EndpointConfig, ModelConfig
 from debiasdpo.documents.corpus import SplitCorpus, open_corpus, rubrics_of, write
@@ -150,8 +151,7 @@ def fit_checkpointing(config: JobConfig, largest_pass: int) -> JobConfig:
     if config.train.gradient_checkpointing != "auto":
         return config
     _, shape = load_shape(pinned(config.local_model), cache_folder(config))
-    # A machine's memory is not the job's alone, and the estimate was counted for GPUs.
-    room = _room(config) * (0.5 if gpus.device(config.local_model.device) == "cpu" else 1.0)
+    room = _training_room(config)
     found = decide_checkpointing(config, largest_pass, shape, room, processes.size())
     every = found.train.gradient_checkpointing
     log.info(
@@ -159,6 +159,18 @@ def fit_checkpointing(config: JobConfig, largest_pass: int) -> JobConfig:
         {"False": "off", "True": "on"}.get(str(every), f"every {every} layers"), largest_pass, room / 1e9,
     )  # fmt: skip
     return found
+
+
+def passes_at_once(config: JobConfig, largest_pass: int, model: Any) -> Threads:
+    """In which threads the passes of a training step are made: more than one where the memory holds what they
+    keep, and nothing is drawn at random, which they would do in any order."""
+    train, lora = config.train, config.local_model.lora
+    threads = for_passes(model)
+    if threads.count == 1 or train.adapter == "full" or train.engine == "trl" or lora.dropout:
+        return ONE_THREAD
+    _, shape = load_shape(pinned(config.local_model), cache_folder(config))
+    taken = peak_memory(config, largest_pass, shape, at_once=threads.count)
+    return threads if taken <= _training_room(config) else ONE_THREAD
 
 
 def require_memory(config: JobConfig) -> None:
@@ -169,6 +181,12 @@ def require_memory(config: JobConfig) -> None:
     _, shape = load_shape(pinned(config.local_model), cache_folder(config))
     if problem := too_large(config, shape, _room(config), processes.size()):
         raise UserError(problem)
+
+
+def _training_room(config: JobConfig) -> float:
+    """Bytes for a training. A machine's memory is not the job's alone, and the estimates were counted for
+    GPUs."""
+    return _room(config) * (0.5 if gpus.device(config.local_model.device) == "cpu" else 1.0)
 
 
 def _room(config: JobConfig) -> float:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from debiasdpo.cluster.threads import for_passes
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
@@ -40,7 +41,7 @@ def score_reference(
             passes = plan_passes([p.for_reference() for p in known], config.train)
             score = scorer(config.train, config.local_model.attention)
             journal = stage.journal()
-            reference_logprobs(model, passes, score, journal, job.progress)
+            reference_logprobs(model, passes, score, journal, job.progress, for_passes(model))
             write_jsonl(stage.folder / "reference.jsonl", journal.rows)
             return REFERENCE.outputs
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from debiasdpo.cluster import processes
+from debiasdpo.cluster.threads import in_order
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.scale import Scale
 from debiasdpo.documents.corpus import SplitCorpus
@@ -15,12 +16,13 @@ from debiasdpo.jobs.job import Job
 from debiasdpo.jobs.raters import hold_model, local_rater
 from debiasdpo.models import adapters
 from debiasdpo.models.chat import Chat
-from debiasdpo.prompts.rendering import flat
+from debiasdpo.prompts.rendering import Prompt, flat
+from debiasdpo.raters.base import Reply
 from debiasdpo.stages import parts
 from debiasdpo.stages.asked import Groups, training_prompts
 from debiasdpo.stages.declarations import FITTING, REFERENCE, TRAINING
 from debiasdpo.stages.rating_task import batches, questions_of, rating_row
-from debiasdpo.stages.reckoning import fit_checkpointing
+from debiasdpo.stages.reckoning import fit_checkpointing, passes_at_once
 from debiasdpo.stages.reference import score_reference, token_pairs
 from debiasdpo.stages.stage import Stage
 from debiasdpo.storage.files import Progress, fingerprint, no_progress
@@ -134,10 +136,14 @@ def _validator(
 
     def validate(current: Any) -> dict[str, float]:
         rater = local_rater(config, lambda: (current, chat), identity={})
-        rows = []
-        for batch in groups:
-            replies = rater.reply(questions_of(batch, scales), "rating", expected)
-            rows += [rating_row(p, reply) for p, reply in zip(batch, replies, strict=True)]
+
+        def reply(batch: list[Prompt]) -> Sequence[Reply]:
+            return rater.reply(questions_of(batch, scales), "rating", expected)
+
+        replies = in_order(groups, reply, rater.threads("rating", expected))
+        rows = [
+            rating_row(p, r) for batch, found in replies for p, r in zip(batch, found, strict=True)
+        ]
         return validation_metrics(config, corpus.parts["validation"], rows)
 
     return validate
@@ -184,6 +190,7 @@ def run_training(
         folder=task.folder,
         attention=config.local_model.attention,
         bf16=bf16,
+        threads=passes_at_once(config, largest, model),
         audit=audit,
         choose=task.choose,
         on_log=on_log,

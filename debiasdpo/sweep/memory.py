@@ -12,9 +12,12 @@ _SPARE = 1.15  # counted peaks are up to 15 % above (tests/gpu_path)
 _NF4 = 0.52  # bytes of a weight, with the scales of its block
 
 
-def peak_memory(config: JobConfig, largest_pass: int, shape: Shape, gpus: int = 1) -> float:
+def peak_memory(
+    config: JobConfig, largest_pass: int, shape: Shape, gpus: int = 1, at_once: int = 1
+) -> float:
     """Bytes at the peak of rating or of training: weights, what is trained, activations. `gpus`: over which
-    the weights are spread where all are trained; the bytes are those of the first.
+    the weights are spread where all are trained; the bytes are those of the first. `at_once`: passes of a
+    training.
 
     What layers keep is what autograd saves of them, byte by byte, in the architectures of the paper; held
     against counted peaks by `tests/gpu_path`.
@@ -28,10 +31,8 @@ def peak_memory(config: JobConfig, largest_pass: int, shape: Shape, gpus: int = 
     kept, worked = _activations(config, shape, size)
     unpacked = size * max(a * b for a, b in chain(*shape.matrices.values())) if in_4_bits else 0
     tokens = min(largest_pass, config.train.tree.max_tokens)
-    training = (
-        training_state(config, shape, gpus)
-        + kept * tokens
-        + max(worked * tokens + unpacked, _LOGITS)
+    training = training_state(config, shape, gpus) + at_once * (
+        kept * tokens + max(worked * tokens + unpacked, _LOGITS)
     )
     if config.train.adapter == "lora":
         training += frozen

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from debiasdpo.cluster.threads import ONE_THREAD, Threads, in_order
 from debiasdpo.config.method import LossConfig
 from debiasdpo.config.model import Attention
 from debiasdpo.config.train import TrainConfig
@@ -141,11 +142,13 @@ def reference_logprobs(
     score: Scorer,
     journal: Journal,
     progress: Progress = no_progress,
+    threads: Threads = ONE_THREAD,
 ) -> None:
     """Score the sequences of every pair under the untrained model, into the journal.
 
     Goes on after what the journal already holds. `passes` are to be the same each time: the last digit
-    of a log-probability depends on the packing. `UserError` where one is not a number.
+    of a log-probability depends on the packing. `threads`: in which passes are made. `UserError` where one is
+    not a number.
     """
     import torch
     from tqdm import tqdm
@@ -163,9 +166,14 @@ def reference_logprobs(
     model.eval()
     before = len(passes) - len(missing)
     progress(before, len(passes))
-    for i, members in enumerate(tqdm(missing, desc="reference", unit="pass", disable=None), 1):
+
+    def score_pass(members: Sequence[TokenPair]) -> list[list[float]]:
         with torch.no_grad():
-            logprobs = each_finite(members, work, fault)
+            return each_finite(members, work, fault)
+
+    made = in_order(missing, score_pass, threads)
+    bar = tqdm(made, desc="reference", unit="pass", total=len(missing), disable=None)
+    for i, (members, logprobs) in enumerate(bar, 1):
         journal.append(
             {"pair": pair.key, "logprobs": values}
             for pair, values in zip(members, logprobs, strict=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from debiasdpo.cluster import processes
+from debiasdpo.cluster.threads import ONE_THREAD, Threads
 from debiasdpo.config.method import LossConfig
 from debiasdpo.config.model import Attention
 from debiasdpo.config.train import TrainConfig
@@ -31,8 +32,9 @@ from debiasdpo.training.checkpoints import (
     save_weights,
     truncated_journal,
 )
-from debiasdpo.training.data import TokenPair, assign_passes, plan_passes, plan_steps
-from debiasdpo.training.objective import TERMS
+from debiasdpo.training.data import Pass, TokenPair, assign_passes, plan_passes, plan_steps
+from debiasdpo.training.gradients import all_reduce_gradients, backward_each
+from debiasdpo.training.objective import TERMS, PairTerms
 from debiasdpo.training.ranking import Ranks, rank_step
 from debiasdpo.training.selection import Choose, select_checkpoint
 from debiasdpo.training.sharding import Shards, number, sharding_trainer
@@ -64,6 +66,7 @@ def train(
     folder: Path,
     attention: Attention = "auto",
     bf16: bool = False,
+    threads: Threads = ONE_THREAD,
     audit: Audit,
     choose: Choose | None = None,
     on_log: Log,
@@ -74,7 +77,7 @@ def train(
     In `folder`: `weights/` is the chosen adapter (or model), `steps.jsonl` what each step logged,
     `validation.jsonl` the audits, `best_step.json` which step was kept and why. A killed training goes
     on from its last whole checkpoint and ends in the same weights. `attention`: that of packed trees.
-    `bf16`: compute in bfloat16 whatever the weights are in.
+    `bf16`: compute in bfloat16 whatever the weights are in. `threads`: in which a step's passes are made.
 
     Several processes (`cluster.processes`) share the passes of every step and sum their gradients; where all
     weights are trained, these are spread over them (`training.sharding`). The first process audits, writes
@@ -148,21 +151,27 @@ def train(
                 )
             at_fault = torch.zeros(count)  # whose pass is no number, once each process has told
             sums = torch.zeros(len(_COLUMNS), dtype=torch.float64)
-            for group in assign_passes(
-                inputs["passes"], processes.rank(), processes.size(), together=shards is not None
-            ):
+            trained = [p for p in plain.parameters() if p.requires_grad]
+
+            def forward(group: Pass) -> "tuple[PairTerms, torch.Tensor]":
                 with self.accelerator.autocast():
                     terms = terms_of(plain, group.pairs, ranks)
-                if not bool(terms.loss.isfinite().all()):
-                    at_fault[[keys.index(pair.key) for pair in group.pairs]] = 1
                 # Sharded gradients are averaged over the processes, all others added.
                 times = group.counts * (processes.size() if shards else 1)
-                self.accelerator.backward(times * terms.loss.sum() / count)
+                return terms, times * terms.loss.sum() / count
+
+            mine = assign_passes(
+                inputs["passes"], processes.rank(), processes.size(), together=shards is not None
+            )
+            backward = self.accelerator.backward
+            for group, terms in backward_each(mine, forward, backward, trained, threads):
+                if not bool(terms.loss.isfinite().all()):
+                    at_fault[[keys.index(pair.key) for pair in group.pairs]] = 1
                 if group.counts:
                     columns = (*terms, (terms.margin > 0).double())
                     sums += torch.stack([c.detach().double().sum().cpu() for c in columns])
             if shards is None:
-                _all_reduce_gradients(plain)
+                all_reduce_gradients(trained)
             processes.all_reduce(sums)
             if not isfinite(sums[0]):
                 processes.all_reduce(at_fault)
@@ -301,15 +310,3 @@ def train(
     kept = f"step {best['step']}" if best["step"] else "the untrained weights"
     log.info("kept: %s: %s", kept, best["why"])
     return best
-
-
-def _all_reduce_gradients(model: "PreTrainedModel") -> None:
-    import torch
-
-    if processes.size() == 1:
-        return
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            if parameter.grad is None:  # no pass of this step was this process's
-                parameter.grad = torch.zeros_like(parameter)
-            processes.all_reduce(parameter.grad)

@@ -1,7 +1,8 @@
 """Tiny models and the sequences they score: packed, and each alone as transformers runs it."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,19 @@ Gradients = dict[str, "torch.Tensor"]
 LORA = LoraSettings(rank=4, alpha=8, dropout=0.0, targets="all-linear")
 # Pieces of a tree (see `grown`) with long segments and small subtrees, of several roots.
 LARGE = [(0, 140), (1, 1), (1, 40), (3, 20), (3, 7), (1, 140), (6, 2), (6, 20), (0, 30), (9, 0)]
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """So many for an operation, whatever the machine has."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def load_stock(folder: Path, **changes: Any) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from debiasdpo.cluster.threads import ONE_THREAD, Threads
 from debiasdpo.config.method import LossConfig
 from debiasdpo.config.model import Attention, LoraSettings, ModelConfig
 from debiasdpo.config.train import TrainConfig
@@ -79,6 +80,8 @@ def train(
     dropout: float = 0.1,
     attention: Attention = "auto",
     dtype: Dtype = "float32",
+    last_layers: int | None = None,
+    threads: Threads = ONE_THREAD,
     **changes: Any,
 ) -> dict[str, Any]:
     """`dtype`: of the model, and what adapters are computed with in."""
@@ -86,7 +89,9 @@ def train(
     model: Any
     model, chat = loading.load_model(config, folder, device="cpu")
     if adapter == "lora":
-        model = adapters.add_adapter(model, config.lora, seed=0)
+        last = {"last_layers": last_layers, "targets": ["q_proj", "down_proj"]}
+        lora = config.lora.model_copy(update=last if last_layers else {})
+        model = adapters.add_adapter(model, lora, seed=0)
     values = {
         "adapter": adapter, "nf4": False, "epochs": 3, "batch_pairs": 2, "batch_documents": 1,
         "warmup": 0.1, "engine": "tree",
@@ -113,6 +118,7 @@ def train(
         folder=folder,
         attention=attention,
         bf16=dtype == "bfloat16",
+        threads=threads,
         audit=audit,
         on_log=on_log,
     )

@@ -1,6 +1,7 @@
 """What frozen layers have made of a tree is used again, and changes nothing."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,6 +102,20 @@ def test_the_same_tokens_under_other_branches_are_another_tree(model: Any) -> No
     with keeping_frozen_states(causal_model(model)):
         for rows, right in zip((one, other, one, other), known * 2, strict=True):
             assert scored(model, rows)[0].equal(right)
+
+
+def test_passes_of_several_threads_do_not_disturb_each_other(model: Any) -> None:
+    rows = [shared_rows(seed) for seed in range(12)]
+    known = [scored(model, each)[0] for each in rows]
+
+    def score(each: list[Completion]) -> "torch.Tensor":
+        return sequence_logprobs(model, each).detach()
+
+    with keeping_frozen_states(causal_model(model)), ThreadPoolExecutor(4) as pool:
+        for _ in range(8):  # some have a tree for the first time while others skip its layers
+            rows, known = rows[5:] + rows[:5], known[5:] + known[:5]
+            for found, right in zip(pool.map(score, rows + rows), known + known, strict=True):
+                assert found.equal(right)
 
 
 def test_afterwards_all_layers_run_again(model: Any, trees: list[list[Completion]]) -> None:

@@ -15,6 +15,7 @@ from debiasdpo.models import loading
 from debiasdpo.raters.head import load_heads
 from debiasdpo.raters.local import LocalRater
 from tests.helpers.jobs import SMALL, rows, run_folder, run_job
+from tests.helpers.models import torch_threads
 
 HEAD = (
     "rate=expected", *SMALL, "method=head", "method.head.folds=3", "data.teachers=20",
@@ -106,14 +107,10 @@ def test_a_head_rates_and_a_killed_job_goes_on(
 def test_threads_change_no_rating(
     job_config: Callable[..., Any], overrides: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    before = torch.get_num_threads()
-    try:
-        for cores in (1, 2):
-            torch.set_num_threads(cores)
+    for cores in (1, 2):
+        with torch_threads(cores):
             run_job(job_config(*overrides(f"cores{cores}", "batching.prompts=12")))
             assert torch.get_num_threads() == cores
-    finally:
-        torch.set_num_threads(before)
     one, two = (run_folder(tmp_path / f"cores{cores}") for cores in (1, 2))
     for name in ("ratings_base.jsonl", "ratings_tuned.jsonl"):
         found, expected = rows(two / name), rows(one / name)

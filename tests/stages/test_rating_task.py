@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from debiasdpo.raters.base import ONE_THREAD, Threads
+from debiasdpo.cluster.threads import ONE_THREAD, Threads
 from debiasdpo.stages.rating_task import in_batches
 from debiasdpo.storage.files import no_progress
 from debiasdpo.storage.journal import Journal

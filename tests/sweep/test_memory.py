@@ -2,12 +2,14 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.models import ModelOptions, architecture
+from debiasdpo.models.loading import load_model
 from debiasdpo.models.shape import shape_of
-from debiasdpo.stages.reckoning import fit_checkpointing
+from debiasdpo.stages.reckoning import fit_checkpointing, passes_at_once
 from debiasdpo.sweep.memory import (
     decide_checkpointing,
     peak_memory,
@@ -15,6 +17,7 @@ from debiasdpo.sweep.memory import (
     training_state,
 )
 from tests.helpers.jobs import JobConfigs
+from tests.helpers.models import ModelConfigs, torch_threads
 
 AUTO = "train.gradient_checkpointing=auto"
 
@@ -60,6 +63,29 @@ def test_it_is_decided_for_this_machine_and_said(
     assert fit_checkpointing(config, 300).train.gradient_checkpointing is False
     assert "gradient checkpointing: off (auto; largest tree: 300 tokens, room: " in caplog.text
     assert fit_checkpointing(config, 10**9).train.gradient_checkpointing is True
+
+
+def test_passes_are_made_at_once_where_the_memory_holds_both(
+    tiny_llama: Path, job_config: JobConfigs, model_config: ModelConfigs, tmp_path: Path
+) -> None:
+    model, _ = load_model(model_config(tiny_llama), tmp_path, device="cpu")
+    quantised, _ = load_model(model_config(tiny_llama, nf4=True), tmp_path, device="cpu")
+
+    def at_once(*overrides: str, tokens: int = 300, of: Any = model) -> int:
+        where = (f"model.path={tiny_llama}", f"output_dir={tmp_path}", "model.device=cpu")
+        more = ("model.max_length=512", "train.tree.max_tokens=100000000000")
+        config = job_config("model=smollm2", *where, *more, *overrides)
+        return passes_at_once(config, tokens, of).count
+
+    with torch_threads(1):
+        assert at_once() == 1
+    with torch_threads(2):
+        assert at_once() == 2
+        assert at_once(tokens=10**10) == 1
+        assert at_once("model.lora.dropout=0.1") == 1
+        assert at_once("train=full") == 1
+        assert at_once("train.engine=trl") == 1
+        assert at_once(of=quantised) == 1
 
 
 def test_all_weights_of_a_large_model_need_several_gpus(job_config: JobConfigs) -> None:

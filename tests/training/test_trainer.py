@@ -5,11 +5,13 @@ import math
 import re
 import shutil
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
+from debiasdpo.cluster.threads import Threads
 from debiasdpo.config.method import PreferenceLoss
 from debiasdpo.errors import UserError
 from debiasdpo.models import adapters, loading
@@ -18,6 +20,7 @@ from tests.helpers.models import with_large_token
 from tests.helpers.trainings import (
     STEPS,
     TIMES,
+    assert_same_training,
     audit,
     audited,
     model_of,
@@ -184,6 +187,26 @@ def test_all_engines_end_in_the_same_adapter(
             assert (adapter[name] - tensor).abs().max() <= 1e-4, (engine, name)
         for row, wanted in zip(logs[engine], logs["tree"], strict=True):
             assert row == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("engine", ["tree", "separate"])
+@pytest.mark.parametrize("max_tokens", [1, 60])  # every pair, or all pairs of a document, in a pass
+def test_passes_in_two_threads_make_the_same_training(
+    engine: str, max_tokens: int, tiny_llama: Path, tmp_path: Path
+) -> None:
+    more: dict[str, Any] = {
+        "engine": engine, "batch_pairs": 5, "batch_documents": 3, "last_layers": 1,
+        "tree": {"max_tokens": max_tokens, "max_branches": 64}, "dropout": 0.0,
+    }  # fmt: skip
+    at_work = set()
+
+    def start() -> None:
+        at_work.add(threading.get_ident())
+
+    train(tmp_path / "one", tiny_llama, **more)
+    train(tmp_path / "two", tiny_llama, threads=Threads(2, start), **more)
+    assert len(at_work) > 1
+    assert_same_training(tmp_path / "two", tmp_path / "one")
 
 
 @pytest.mark.parametrize("engine", ["tree", pytest.param("trl", marks=pytest.mark.slow)])
