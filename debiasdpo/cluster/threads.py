@@ -4,7 +4,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -21,15 +24,13 @@ class Threads:
 ONE_THREAD = Threads(1)
 
 
-def for_passes(model: Any) -> Threads:
+def for_passes(model: "PreTrainedModel") -> Threads:
     """For passes of a model: on a CPU two at once, each on half of the cores, take less time than one after
     the other on all of them (benchmarks/README.md)."""
     import torch
 
     cores = torch.get_num_threads()
-    # bitsandbytes lays 4-bit weights out anew in the first pass, which no other may see half done.
-    in_4_bits = getattr(model, "is_loaded_in_4bit", False)
-    if model.device.type != "cpu" or cores < 2 or in_4_bits:
+    if model.device.type != "cpu" or cores < 2:
         return ONE_THREAD
     return Threads(2, lambda: torch.set_num_threads(cores // 2))
 

@@ -15,6 +15,7 @@ from debiasdpo.models.checks import check_model
 from debiasdpo.models.conversion import converted
 from debiasdpo.models.fused import fuse
 from debiasdpo.models.hub import GET_A_MODEL, commit_of, hub_folder, hub_source
+from debiasdpo.models.onednn import use_onednn
 from debiasdpo.models.quiet import quiet
 from debiasdpo.models.source import local_path
 from debiasdpo.models.template import Template
@@ -54,10 +55,10 @@ def load_model(
             BitsAndBytesConfig,
         )
 
-        _keep_few_kernels()
+        dtype: torch.dtype = getattr(torch, config.precision)
+        _keep_few_kernels(dtype)
         tree_attention.register()
         local = local_path(config.path)
-        dtype: torch.dtype = getattr(torch, config.precision)
         quantisation = None
         if config.nf4:
             quantisation = BitsAndBytesConfig(
@@ -101,7 +102,9 @@ def load_model(
                 f" architecture, such as {absent[0]}; download or save it again"
             )
     keep_weights_trainable(model)
-    if place != "cpu":
+    if place == "cpu":
+        use_onednn(model)
+    else:
         fuse(model)
     _only_token_ids(model)
     check_projection(model)
@@ -183,13 +186,15 @@ def _refuse_shifting_positions(architecture: Any, config: ModelConfig) -> None:
         )
 
 
-def _keep_few_kernels() -> None:
-    """Keep oneDNN, which computes bfloat16 on a CPU, from holding on to its kernels for 1,024 shapes, twice:
-    of sequences that run alone, each of a shape of its own, they would take gigabytes. Packed trees come in
-    few sizes (`packing.prefix_tree.padded`), whose kernels are all found again.
+def _keep_few_kernels(dtype: "torch.dtype") -> None:
+    """Keep oneDNN, on a CPU, from holding on to its kernels for 1,024 shapes, twice: of sequences that run
+    alone, each of a shape of its own, they would take gigabytes. In 16 bits packed trees come in few sizes
+    (`packing.prefix_tree.padded`), whose kernels are all found again. In float32 they are quickly made, and
+    those for two trees are enough.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
-    os.environ.setdefault("LRU_CACHE_CAPACITY", "256")
+    few = "256" if dtype.itemsize == 2 else "32"
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", few)
+    os.environ.setdefault("LRU_CACHE_CAPACITY", few)
 
 
 def keep_weights_trainable(model: "torch.nn.Module") -> None:
