@@ -11,6 +11,7 @@ from debiasdpo.config.model import Attention, LoraSettings, ModelConfig
 from debiasdpo.models.adapters import add_adapter
 from debiasdpo.models.fused import fuse
 from debiasdpo.models.loading import keep_weights_trainable, load_model
+from debiasdpo.models.onednn import use_onednn
 from debiasdpo.packing.logprobs import causal_model
 from debiasdpo.packing.tree_attention import NAME, register
 
@@ -134,6 +135,8 @@ def _random_model(options: ModelOptions, attention: str) -> Any:
         keep_weights_trainable(model)
     if device().type == "cuda" and attention == NAME:
         fuse(model)
+    elif attention == NAME:
+        use_onednn(model)
     return model.to(device()).eval()
 
 

@@ -1,6 +1,7 @@
 """Where the time of a training step on a CPU goes, and how much quicker it is than another checkout's.
 
     python -m benchmarks.step --profile
+    python -m benchmarks.step --documents 2 --prefix 300 --contexts 3
     git worktree add ../before COMMIT && python -m benchmarks.step --against ../before --repeats 5
 
 The step of `model=smollm2`: all pairs of one document in one prefix tree, LoRA in the last 12 of 30 layers,
@@ -29,6 +30,8 @@ from benchmarks.methods import LOSS
 from debiasdpo.models.adapters import add_adapter
 from debiasdpo.packing.frozen import keeping_frozen_states
 from debiasdpo.packing.logprobs import causal_model, sequence_logprobs
+from debiasdpo.training.data import Pass
+from debiasdpo.training.objective import PairTerms
 from debiasdpo.training.terms import Reference, pair_terms
 
 # What torch calls its operations, and what they are here; the first that fits.
@@ -99,6 +102,33 @@ class Step:
             with _timed() as later:
                 self.policy()
         return Times(reference[0], first[0], later[0])
+
+    def at_once(self, documents: int) -> dict[str, float]:
+        """Wall seconds of a step over so many documents as large as this one, from the kept states, by the
+        number of threads in which its passes are made."""
+        # Here: another checkout may not have them yet.
+        from debiasdpo.cluster.threads import ONE_THREAD, for_passes
+        from debiasdpo.training.gradients import backward_each
+
+        passes = [Pass(self.pairs, 0)] * documents
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        found = {}
+        self.model.train()
+
+        def forward(one: Pass) -> tuple[PairTerms, torch.Tensor]:
+            terms = pair_terms(
+                self.model, one.pairs, reference=self.known, loss=LOSS, score=sequence_logprobs
+            )
+            return terms, terms.loss.sum() / len(one.pairs)
+
+        with keeping_frozen_states(causal_model(self.model)):
+            forward(passes[0])
+            for threads in (ONE_THREAD, for_passes(self.model)):
+                self.model.zero_grad(set_to_none=True)
+                start = time.perf_counter()
+                list(backward_each(passes, forward, torch.Tensor.backward, trained, threads))
+                found[str(threads.count)] = time.perf_counter() - start
+        return found
 
     def outcome(self) -> dict[str, Any]:
         """Log-probabilities and gradients of the last step."""
@@ -205,6 +235,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--chosen", type=common.positive, default=100, help="tokens of chosen texts")
     found.add_argument("--rejected", type=common.positive, default=100, help="of rejected ones")
     found.add_argument("--last-layers", type=common.positive, default=12, help="that have LoRA")
+    found.add_argument(
+        "--documents", type=common.positive, help="of a step: one at a time, two at once"
+    )
     found.add_argument("--profile", action="store_true", help="shares of kinds of operations")
     found.add_argument("--against", type=Path, metavar="FOLDER", help="another checkout")
     found.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
@@ -235,6 +268,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     step = Step(options, sizes, args.last_layers)
     if args.serve:
         serve(step)
+    elif args.documents:
+        step.run()
+        runs = [step.at_once(args.documents) for _ in range(args.repeats)]
+        seconds = {n: statistics.median(run[n] for run in runs) for n in runs[0]}
+        print(common.table([f"{n} at once, s" for n in seconds], [list(seconds.values())]) + "\n")
+        common.report(result | {"seconds": seconds, "runs": runs}, args.json)
     elif args.profile:
         seconds = step.profile()
         whole = sum(seconds.values())

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import audits, endpoint, precision, rating, selection, served, training
+from benchmarks import audits, endpoint, precision, rating, selection, served, step, training
 from benchmarks.methods import METHODS
 from debiasdpo.documents.base import Document
 from tests.helpers.models import torch_threads
@@ -120,6 +120,13 @@ def test_marginal_cost(result: Any, what: str) -> None:
     assert len(line["seconds"]) == 3
     assert min(line["seconds"]) > 0
     assert 0 < line["share_of_first_passes"] < 1
+
+
+def test_a_step_s_passes_are_timed_one_at_a_time_and_at_once(result: Any) -> None:
+    with torch_threads(2):
+        found = result(step, *TINY, *COMPLETIONS, "--last-layers", "1", "--documents", "2")
+    assert found["seconds"].keys() == {"1", "2"}
+    assert min(found["seconds"].values()) > 0
 
 
 def test_all_ways_to_rate_agree(result: Any) -> None:

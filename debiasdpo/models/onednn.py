@@ -1,5 +1,5 @@
-"""Matrix products in float32 on AMD's CPUs by oneDNN, where torch takes MKL's, which there make no use of
-AVX-512: 1.07 times as fast a pass (benchmarks/README.md)."""
+"""Matrix products in float32 on AMD's CPUs by oneDNN, which is quicker there than what torch takes for them, MKL's
+(benchmarks/README.md)."""
 
 import types
 from pathlib import Path

@@ -53,3 +53,5 @@ def test_each_thread_starts_as_it_is_told_and_its_fault_is_raised(tmp_path: Path
     with pytest.raises(ValueError, match="no rating"):
         in_batches(BATCHES, 30, journal, "rows", no_progress, rows, threads)
     assert Journal(journal.path).rows == ROWS[:12]  # all that comes before it, and nothing behind
+    threads.pool.shutdown()  # nothing is left in them to wait for
+    assert len(started) == 2
