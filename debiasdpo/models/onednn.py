@@ -1,4 +1,4 @@
-"""Matrix products in float32 on AMD's CPUs by oneDNN, which is quicker there than what torch takes for them, MKL's
+"""Matrix products in float32 on AMD's CPUs by oneDNN, which is quicker there than MKL, torch's choice
 (benchmarks/README.md)."""
 
 import types
