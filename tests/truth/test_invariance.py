@@ -14,6 +14,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import debiasdpo
+from debiasdpo.config.sameness import same_name
 from debiasdpo.jobs.identity import Choices
 from debiasdpo.raters.callable import CallableRater
 from debiasdpo.tasks import rubric_rating
@@ -56,7 +57,10 @@ def new_names(draw: st.DrawFn, of: str) -> dict[str, str]:
     """Other names for all that have one of this kind."""
     old = AUDITED.names[of]
     different = st.lists(
-        NAMES, min_size=len(old), max_size=len(old), unique_by=lambda n: n.casefold().strip(" .0")
+        NAMES,
+        min_size=len(old),
+        max_size=len(old),
+        unique_by=(lambda n: n.casefold().strip(" .0"), same_name),  # -0 is 0
     )
     return dict(zip(old, draw(different), strict=True))
 
