@@ -14,7 +14,7 @@ from debiasdpo.errors import UserError
 from debiasdpo.evaluation.power import Audited
 from debiasdpo.jobs.identity import cache_folder
 from debiasdpo.models.held import model_identity
-from debiasdpo.models.shape import Shape, load_shape
+from debiasdpo.models.shape import Shape, load_shape, shape_of
 from debiasdpo.models.source import pinned, source_identity
 from debiasdpo.prompts.rendering import flat
 from debiasdpo.stages.asked import audited_prompts, head_prompts
@@ -168,8 +168,7 @@ def passes_at_once(config: JobConfig, largest_pass: int, model: Any) -> Threads:
     threads = for_passes(model)
     if threads.count == 1 or train.adapter == "full" or train.engine == "trl" or lora.dropout:
         return ONE_THREAD
-    _, shape = load_shape(pinned(config.local_model), cache_folder(config))
-    taken = peak_memory(config, largest_pass, shape, at_once=threads.count)
+    taken = peak_memory(config, largest_pass, shape_of(model.config), at_once=threads.count)
     return threads if taken <= _training_room(config) else ONE_THREAD
 
 
