@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks.models import END, SEED, SHAPES, START, ModelOptions, device, vocabulary_size
+from debiasdpo.cluster.cpu import cpuinfo
 from debiasdpo.errors import UserError
 from debiasdpo.models.chat import Chat
 from debiasdpo.packing.logprobs import Completion
@@ -275,10 +276,9 @@ def _version(package: str) -> str | None:
 
 
 def _cpu() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+    for line in cpuinfo().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
 
 

@@ -1,12 +1,10 @@
 """What this machine computes best in: the `model.dtype` that auto stands for."""
 
 from collections.abc import Set
-from pathlib import Path
 
 from debiasdpo.cluster import gpus
+from debiasdpo.cluster.cpu import cpuinfo
 from debiasdpo.config.model import Device, Precision
-
-_CPU = Path("/proc/cpuinfo")
 
 
 def best(device: Device, *, trains: bool) -> tuple[Precision, str]:
@@ -43,8 +41,5 @@ def _best_on_cpu(flags: Set[str], *, trains: bool) -> tuple[Precision, str]:
 
 def _flags() -> Set[str]:
     """Of this machine's first CPU; none where the system does not tell."""
-    try:
-        text = _CPU.read_text()
-    except OSError:  # not Linux
-        return frozenset()
-    return next((set(x.split()) for x in text.splitlines() if x.startswith("flags")), frozenset())
+    lines = cpuinfo().splitlines()
+    return next((set(x.split()) for x in lines if x.startswith("flags")), frozenset())

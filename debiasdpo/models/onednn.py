@@ -2,14 +2,14 @@
 (benchmarks/README.md)."""
 
 import types
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from debiasdpo.cluster.cpu import cpuinfo
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-_CPU = Path("/proc/cpuinfo")
 _FEWEST = 256  # rows from which on it is quicker
 
 
@@ -27,12 +27,7 @@ def use_onednn(model: "torch.nn.Module") -> None:
 def _is_amd_with_avx512() -> bool:
     import torch
 
-    if torch.backends.cpu.get_cpu_capability() != "AVX512":
-        return False
-    try:
-        return "AuthenticAMD" in _CPU.read_text()
-    except OSError:  # not Linux
-        return False
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and "AuthenticAMD" in cpuinfo()
 
 
 def _linear(module: Any, states: "Tensor") -> "Tensor":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from debiasdpo.cluster import precision
+from debiasdpo.cluster import cpu, precision
 
 # Lines of /proc/cpuinfo, shortened.
 SAPPHIRE_RAPIDS = "flags\t\t: fpu avx512_bf16 avx512_fp16 amx_tile flush_l1d amx_bf16 amx_int8"
@@ -26,7 +26,7 @@ def test_a_cpu_is_for_what_its_instructions_say(
     line: str, rates: str, trains: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{line}\n\nprocessor\t: 1\n{line}\n")
-    monkeypatch.setattr(precision, "_CPU", tmp_path / "cpuinfo")
+    monkeypatch.setattr(cpu, "_FILE", tmp_path / "cpuinfo")
     for training, wanted in ((False, rates), (True, trains)):
         found, why = precision.best("cpu", trains=training)
         assert found == wanted
@@ -39,7 +39,7 @@ def test_this_cpu_is_as_torch_finds_it(tmp_path: Path, monkeypatch: pytest.Monke
     amx, avx = torch.cpu._is_amx_tile_supported(), torch.cpu._is_avx512_bf16_supported()
     assert precision.best("cpu", trains=True)[0] == ("bfloat16" if amx else "float32")
     assert precision.best("cpu", trains=False)[0] == ("bfloat16" if amx or avx else "float32")
-    monkeypatch.setattr(precision, "_CPU", tmp_path / "no such file")
+    monkeypatch.setattr(cpu, "_FILE", tmp_path / "no such file")
     assert precision.best("cpu", trains=False)[0] == "float32"
 
 

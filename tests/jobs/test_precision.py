@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from debiasdpo.cluster import precision
+from debiasdpo.cluster import cpu
 from debiasdpo.jobs.identity import Choices, finished, identify
 from debiasdpo.jobs.precision import settle
 from debiasdpo.jobs.run_folder import RunFolder
@@ -17,7 +17,7 @@ TINY = Choices("tiny", "simulated")
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """/proc/cpuinfo of the machine that a job runs on; a GPU is not looked for."""
-    monkeypatch.setattr(precision, "_CPU", tmp_path / "cpuinfo")
+    monkeypatch.setattr(cpu, "_FILE", tmp_path / "cpuinfo")
     return tmp_path / "cpuinfo"
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from debiasdpo.cluster import cpu
 from debiasdpo.models import adapters, loading, onednn
 from debiasdpo.packing.logprobs import Completion, sequence_logprobs
 from tests.helpers.models import LORA, ModelConfigs, gradients_of, randomised
@@ -36,9 +37,9 @@ def test_it_is_used_where_it_is_quicker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
-    cpu = tmp_path / "cpuinfo"
-    cpu.write_text("vendor_id\t: " + ("AuthenticAMD" if amd else "GenuineIntel"))
-    monkeypatch.setattr(onednn, "_CPU", cpu)
+    file = tmp_path / "cpuinfo"
+    file.write_text("vendor_id\t: " + ("AuthenticAMD" if amd else "GenuineIntel"))
+    monkeypatch.setattr(cpu, "_FILE", file)
     assert used(loaded(tiny_llama, model_config, tmp_path)) is amd
     assert not used(loaded(tiny_llama, model_config, tmp_path, dtype="bfloat16"))
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
