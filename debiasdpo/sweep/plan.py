@@ -101,9 +101,9 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
     powers: list[tuple[str, str]] = []  # title and text
     configs = []
     runs_in = functools.cache(read_runs)  # once for all jobs
-    say(f"{'job':44}{'M tokens':>10}{'hours':>9}{'GPU memory':>12}{'disk':>9}")
     for job in jobs:
         if job.finished:
+            _say_head(configs, say)
             configs.append(job.config)
             say(f"{job.title[:43]:44}{'finished':>10}")
             continue
@@ -113,6 +113,7 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
             path = str(getattr(job.config.model, "path", ""))
             causes.append((job.title, path, str(error).splitlines()[0]))
             continue
+        _say_head(configs, say)
         configs.append(job.config)
         runs = runs_in(output_folder(job.config) / "runs")
         rates = _measured(job.config, runs)
@@ -146,6 +147,12 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
             " first (experiment=quick), or give plan.tokens_per_s=N"
         )
     return once(_less_models(causes))
+
+
+def _say_head(before: Sequence[JobConfig], say: Callable[[str], None]) -> None:
+    """The head of the table, with its first row: there may be none."""
+    if not before:
+        say(f"{'job':44}{'M tokens':>10}{'hours':>9}{'GPU memory':>12}{'disk':>9}")
 
 
 def _dollars(stages: Iterable[StageWork], who: Asks) -> float:

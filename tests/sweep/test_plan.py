@@ -257,6 +257,8 @@ def test_the_sums_say_that_some_jobs_are_left_out(
     assert known.startswith("data.teachers=10")
     assert "M tokens, at least " in out
     assert "1 of 2 jobs cannot be reckoned:\n  data.teachers=2: " in err
+    assert cli.main(["plan", *words, "data.teachers=2"]) == 1
+    assert capsys.readouterr().out == ""  # no table without rows
 
 
 def test_full_fine_tuning_that_cannot_fit_is_refused_before_anything_is_loaded(
