@@ -99,7 +99,7 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
     warnings: list[tuple[str, str]] = []  # title and text
     causes: list[tuple[str, str, str]] = []  # title, model, why it cannot be reckoned
     powers: list[tuple[str, str]] = []  # title and text
-    configs = []
+    configs: list[JobConfig] = []
     runs_in = functools.cache(read_runs)  # once for all jobs
     for job in jobs:
         if job.finished:
