@@ -97,8 +97,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def served(commits: dict[str, Path]) -> Iterator[Hub]:
-    """A hub that answers. One for all tests of a module, since its client keeps the first address that it is
-    told."""
+    """A hub that answers."""
     server = Hub(commits)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
@@ -111,11 +110,15 @@ def served(commits: dict[str, Path]) -> Iterator[Hub]:
 @contextlib.contextmanager
 def in_place_of_the_hub(server: Hub, cache: Path, patch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """All that is asked of the hub is asked of this one; `cache`: where downloads are kept."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, hf_api
+    from transformers.utils import hub
 
     url = f"http://127.0.0.1:{server.server_port}"
     template = constants.HUGGINGFACE_CO_URL_TEMPLATE
     patch.setattr(constants, "ENDPOINT", url)
+    # Clients keep the address of when they were made.
+    patch.setattr(hf_api.api, "endpoint", url)
+    patch.setattr(hub, "_hf_api", None, raising=False)
     patch.setattr(
         constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + template[template.index("/{repo_id}") :]
     )
