@@ -102,19 +102,18 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
     configs: list[JobConfig] = []
     runs_in = functools.cache(read_runs)  # once for all jobs
     for job in jobs:
-        if job.finished:
-            _say_head(configs, say)
-            configs.append(job.config)
-            say(f"{job.title[:43]:44}{'finished':>10}")
-            continue
         try:
-            work = reckon(job.config)
+            work = None if job.finished else reckon(job.config)
         except UserError as error:
             path = str(getattr(job.config.model, "path", ""))
             causes.append((job.title, path, str(error).splitlines()[0]))
             continue
-        _say_head(configs, say)
+        if not configs:  # without a row there is no table
+            say(f"{'job':44}{'M tokens':>10}{'hours':>9}{'GPU memory':>12}{'disk':>9}")
         configs.append(job.config)
+        if work is None:
+            say(f"{job.title[:43]:44}{'finished':>10}")
+            continue
         runs = runs_in(output_folder(job.config) / "runs")
         rates = _measured(job.config, runs)
         if work.audited is not None:
@@ -147,12 +146,6 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
             " first (experiment=quick), or give plan.tokens_per_s=N"
         )
     return once(_less_models(causes))
-
-
-def _say_head(before: Sequence[JobConfig], say: Callable[[str], None]) -> None:
-    """The head of the table, with its first row: there may be none."""
-    if not before:
-        say(f"{'job':44}{'M tokens':>10}{'hours':>9}{'GPU memory':>12}{'disk':>9}")
 
 
 def _dollars(stages: Iterable[StageWork], who: Asks) -> float:
