@@ -120,7 +120,12 @@ def test_every_method_goes_the_whole_way(
     fitted = ("debiasing_dpo", "invariance", "activation", "head_distilled")
     expected |= {"sft"} if "sft" in method or method in fitted else set()
     expected |= {"consistency"} if method == "invariance" else set()
-    own = {"sft_ranking": {"ranking"}, "bct": {"imitation"}, "activation": {"activation"}}
+    own = {
+        "sft_ranking": {"ranking"},
+        "sft_augmented_ranking": {"ranking"},
+        "bct": {"imitation"},
+        "activation": {"activation"},
+    }
     expected |= own.get(method, set())
     assert logged == {f"train/{name}" for name in expected}
     assert (folder / "reference.jsonl").exists() == prefers
