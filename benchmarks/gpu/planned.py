@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.train import TreeConfig
 from debiasdpo.jobs.checks import build_job
+from debiasdpo.models import fused
 from debiasdpo.models.shape import shape_of
 from debiasdpo.run import conf_dir
 from debiasdpo.sweep.memory import GPU_OVERHEAD, peak_memory
@@ -27,4 +28,5 @@ def trainer_bounds() -> TreeConfig:
 
 def planned_bytes(architecture: Any, tokens: int) -> float:
     """What `debiasdpo plan` says that a step on a tree of so many tokens takes, weights included."""
-    return peak_memory(job(), tokens, shape_of(architecture)) - GPU_OVERHEAD
+    shape = shape_of(architecture)
+    return peak_memory(job(), tokens, shape, fused=fused.installed()) - GPU_OVERHEAD

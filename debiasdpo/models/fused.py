@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +24,20 @@ _PACKAGE = "liger_kernel"
 KINDS = ("llama", "qwen2")  # architectures whose layers are of these parts, by transformers' names
 
 
+def fusible(architecture: "PretrainedConfig") -> bool:
+    """Whether a model of this architecture has layers that the kernels are made for."""
+    return architecture.model_type in KINDS and architecture.hidden_act == "silu"
+
+
+def installed() -> bool:
+    return importlib.util.find_spec(_PACKAGE) is not None
+
+
 def fuse(model: "PreTrainedModel") -> None:
     """Give the model the fused kernels, if there are any for its architecture. `model` is changed."""
-    if model.config.model_type not in KINDS or model.config.hidden_act != "silu":
+    if not fusible(model.config):
         return
-    if importlib.util.find_spec(_PACKAGE) is None:
+    if not installed():
         _say("torch's (pip install 'debiasdpo[fused]' for quicker ones)")
         return
     _say(f"fused kernels ({_PACKAGE})")

@@ -19,8 +19,8 @@ from debiasdpo.storage.reading import Notes, interval, note, number, read_mappin
 # Tables and figures show methods in this order; others follow, by name.
 METHODS = (
     "none", "debiasing_dpo", "invariance", "head", "head_distilled",
-    "sft", "sft_balanced", "sft_augmented", "sft_augmented_ranking", "sft_regression", "sft_soft", "sft_ranking",
-    "activation", "bct",
+    "sft", "sft_balanced", "sft_augmented", "sft_augmented_ranking", "sft_regression", "sft_soft",
+    "sft_ranking", "activation", "bct",
     "dpo_ground_truth", "dpo_self_score", "dpo_only",
     "prompt_ignore", "prompt_fairness", "prompt_think", "prompt_strip",
 )  # fmt: skip

@@ -13,6 +13,7 @@ from debiasdpo.documents.corpus import SplitCorpus, open_corpus, rubrics_of, wri
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation.power import Audited
 from debiasdpo.jobs.identity import cache_folder
+from debiasdpo.models import fused
 from debiasdpo.models.held import model_identity
 from debiasdpo.models.shape import Shape, load_shape, shape_of
 from debiasdpo.models.source import pinned, source_identity
@@ -83,8 +84,9 @@ class Reckoner:
         full = config.method.trains_weights and config.train.adapter == "full"
         memory = {}
         for count in range(1, _MOST_GPUS + 1) if full else (1,):
-            found = decide_checkpointing(config, largest, shape, room, count)
-            memory[count] = peak_memory(found, largest, shape, count)
+            fuses = fused.installed()  # and so it is for the jobs, which have the same environment
+            found = decide_checkpointing(config, largest, shape, room, count, fuses)
+            memory[count] = peak_memory(found, largest, shape, count, fused=fuses)
         if config.eliciting is not None:
             stages += elicitation_work(config.eliciting, lambda who: self._model(who)[0])
         return Work(
@@ -152,7 +154,8 @@ def fit_checkpointing(config: JobConfig, largest_pass: int) -> JobConfig:
         return config
     _, shape = load_shape(pinned(config.local_model), cache_folder(config))
     room = _training_room(config)
-    found = decide_checkpointing(config, largest_pass, shape, room, processes.size())
+    fuses = gpus.device(config.local_model.device) != "cpu" and fused.installed()
+    found = decide_checkpointing(config, largest_pass, shape, room, processes.size(), fuses)
     every = found.train.gradient_checkpointing
     log.info(
         "gradient checkpointing: %s (auto; largest tree: %d tokens, room: %.1f GB)",

@@ -1,15 +1,49 @@
-"""Gradients of a step: the sum over its passes, and over processes."""
+"""Gradients and figures of a step: sums over its passes, and over processes."""
 
 from collections.abc import Callable, Iterator, Sequence
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from debiasdpo.cluster import processes
 from debiasdpo.cluster.threads import Threads, in_order
 from debiasdpo.training.data import Pass
-from debiasdpo.training.objective import PairTerms
+from debiasdpo.training.objective import TERMS, PairTerms
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# What each step logs of its pairs' means, as far as the method has it: PairTerms, and a share.
+COLUMNS = ("loss", *TERMS, "reward_margin", "reward_accuracy")
+
+
+class Figures:
+    """Sums of a step's passes, left where they are computed, so that a GPU is waited for once a step."""
+
+    def __init__(self) -> None:
+        self._passes: list[Pass] = []
+        self._sums: list[Tensor] = []  # of each pass, (columns,)
+
+    def add(self, one: Pass, terms: PairTerms) -> None:
+        import torch
+
+        columns = (*terms, (terms.margin > 0).double())
+        self._passes.append(one)
+        self._sums.append(torch.stack([c.detach().double().sum() for c in columns]))
+
+    def collect(self) -> "tuple[Tensor, list[Pass]]":
+        """(columns,) float64 on the CPU, the sums over all pairs of the passes that count; and the passes
+        whose loss is no number."""
+        import torch
+
+        total = torch.zeros(len(COLUMNS), dtype=torch.float64)
+        at_fault = []
+        rows = torch.stack(self._sums).cpu() if self._sums else ()
+        for one, row in zip(self._passes, rows, strict=True):
+            if one.counts:
+                total += row
+            if not isfinite(row[0]):
+                at_fault.append(one)
+        return total, at_fault
 
 
 def backward_each(

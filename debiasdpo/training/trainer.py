@@ -33,8 +33,13 @@ from debiasdpo.training.checkpoints import (
     truncated_journal,
 )
 from debiasdpo.training.data import Pass, TokenPair, assign_passes, plan_passes, plan_steps
-from debiasdpo.training.gradients import all_reduce_gradients, backward_each
-from debiasdpo.training.objective import TERMS, PairTerms
+from debiasdpo.training.gradients import (
+    COLUMNS,
+    Figures,
+    all_reduce_gradients,
+    backward_each,
+)
+from debiasdpo.training.objective import PairTerms
 from debiasdpo.training.ranking import Ranks, rank_step
 from debiasdpo.training.selection import Choose, select_checkpoint
 from debiasdpo.training.sharding import Shards, number, sharding_trainer
@@ -49,8 +54,6 @@ Audit = Callable[["PreTrainedModel"], dict[str, float]]
 
 _OPTIMIZERS = {"adamw": "adamw_torch", "paged_adamw_8bit": "paged_adamw_8bit"}
 _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
-# What each step logs of its pairs' means, as far as the method has it: PairTerms, and a share.
-_COLUMNS = ("loss", *TERMS, "reward_margin", "reward_accuracy")
 _MAX_GRAD_NORM = 1.0  # longer gradients are shortened to it
 
 
@@ -149,8 +152,7 @@ def train(
                 ranks = rank_step(
                     plain, step, config=config, score=score, temperature=loss.temperature
                 )
-            at_fault = torch.zeros(count)  # whose pass is no number, once each process has told
-            sums = torch.zeros(len(_COLUMNS), dtype=torch.float64)
+            figures = Figures()
             trained = [p for p in plain.parameters() if p.requires_grad]
 
             def forward(group: Pass) -> "tuple[PairTerms, torch.Tensor]":
@@ -165,15 +167,15 @@ def train(
             )
             backward = self.accelerator.backward
             for group, terms in backward_each(mine, forward, backward, trained, threads):
-                if not bool(terms.loss.isfinite().all()):
-                    at_fault[[keys.index(pair.key) for pair in group.pairs]] = 1
-                if group.counts:
-                    columns = (*terms, (terms.margin > 0).double())
-                    sums += torch.stack([c.detach().double().sum().cpu() for c in columns])
+                figures.add(group, terms)
             if shards is None:
                 all_reduce_gradients(trained)
+            sums, faulty = figures.collect()
             processes.all_reduce(sums)
             if not isfinite(sums[0]):
+                at_fault = torch.zeros(count)  # of each pair, once all processes have told
+                for group in faulty:
+                    at_fault[[keys.index(pair.key) for pair in group.pairs]] = 1
                 processes.all_reduce(at_fault)
                 members = [pair for pair, fault in zip(step, at_fault, strict=True) if fault]
                 key = processes.broadcast(self.at_fault(members, ranks))
@@ -184,9 +186,7 @@ def train(
             seconds = time.perf_counter() - started
             means = (sums / count).tolist()
             self.terms = {
-                **{
-                    name: mean for name, mean in zip(_COLUMNS, means, strict=True) if name in logged
-                },
+                **{name: mean for name, mean in zip(COLUMNS, means, strict=True) if name in logged},
                 "tokens_per_s": sum(group.tokens for group in inputs["passes"]) / seconds,
                 "pairs_per_s": count / seconds,
             }

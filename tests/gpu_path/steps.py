@@ -35,6 +35,7 @@ from triton.runtime.jit import JITFunction
 
 from benchmarks import common, models
 from benchmarks.methods import LOSS
+from debiasdpo.cluster.threads import ONE_THREAD
 from debiasdpo.models import fused
 from debiasdpo.models.adapters import without_casts
 from debiasdpo.packing import tree_attention
@@ -43,6 +44,9 @@ from debiasdpo.packing.logprobs import packed_tokens, run_tree, sequence_logprob
 from debiasdpo.packing.prefix_tree import pack
 from debiasdpo.packing.tree_attention import Kept
 from debiasdpo.packing.writing import Rows, Sampling
+from debiasdpo.training.data import Pass
+from debiasdpo.training.gradients import Figures, backward_each
+from debiasdpo.training.objective import PairTerms
 from debiasdpo.training.terms import pair_terms
 
 SIZES = common.Sizes(
@@ -253,16 +257,25 @@ def step(
         watch.begin()
         model.train()
         known = {pair.key: (0.0, 0.0) for pair in pairs}
-        with without_casts(model, models.in_16_bits(model)):
+        trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        figures = Figures()
+
+        def forward(one: Pass) -> tuple[PairTerms, torch.Tensor]:
             with torch.autocast("cuda", torch.bfloat16, enabled=models.in_16_bits(model)):
                 terms = pair_terms(
-                    model, pairs, reference=known, loss=LOSS, score=sequence_logprobs
+                    model, one.pairs, reference=known, loss=LOSS, score=sequence_logprobs
                 )
-            row["logprobs"] = str(terms.loss.dtype)
-            (terms.loss.sum() / len(pairs)).backward()
+            return terms, terms.loss.sum() / len(pairs)
+
+        with without_casts(model, models.in_16_bits(model)):
+            passes = [Pass(pairs, row["tokens"])]
+            for one, terms in backward_each(
+                passes, forward, torch.Tensor.backward, [*trained.values()], ONE_THREAD
+            ):
+                row["logprobs"] = str(terms.loss.dtype)
+                figures.add(one, terms)
         row["policy"] = watch.counts()
         row["products"] = dict(watch.products)
-        trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
         row["trained"] = sum(p.numel() for p in trained.values())
         row["wrong gradients"] = [
             name
@@ -333,7 +346,11 @@ def main(folder: Path) -> None:
     with fake_gpu((9, 0)), replaced():
         rows = [step(shape, checkpointing, LAYERS) for shape in SHAPES for checkpointing in (1, 0)]
         rows.append(step(SHAPES[2], 2, LAYERS))
-        rows += [step(shape, 0, LAYERS, fuses=True) for shape in FUSED]
+        rows += [
+            step(shape, checkpointing, LAYERS, fuses=True)
+            for shape in FUSED
+            for checkpointing in (1, 0)
+        ]
         rows.append(step(SHAPES[-1], 0, 2 * LAYERS))
         steps = [
             decoding(shape, LAYERS, sampling)

@@ -52,19 +52,27 @@ def test_the_host_does_not_wait_for_the_gpu(steps: Any, part: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "checkpointing"),
-    [*((shape, layers) for shape in SHAPES for layers in (1, 0)), ("llama8b", 2)],
+    ("shape", "checkpointing", "fused"),
+    [
+        *((shape, layers, False) for shape in SHAPES for layers in (1, 0)),
+        ("llama8b", 2, False),
+        *((shape, layers, True) for shape in FUSED for layers in (1, 0)),
+    ],
 )
 def test_a_plan_foresees_the_memory(
-    steps: Any, shape: str, checkpointing: int, job_config: JobConfigs
+    steps: Any, shape: str, checkpointing: int, fused: bool, job_config: JobConfigs
 ) -> None:
     """What a step takes beside the weights, and with them, within 15 %."""
-    row = next(r for r in steps if (r["shape"], r["checkpointing"]) == (shape, checkpointing))
+    row = next(
+        r
+        for r in steps
+        if (r["shape"], r["checkpointing"], r["fused"]) == (shape, checkpointing, fused)
+    )
     config = job_config(
         f"model={shape}", f"train.gradient_checkpointing={checkpointing or 'false'}"
     )
     size = shape_of(architecture(ModelOptions(shape, layers=row["layers"])))
-    planned = peak_memory(config, row["tokens"], size) - GPU_OVERHEAD
+    planned = peak_memory(config, row["tokens"], size, fused=fused) - GPU_OVERHEAD
     # The optimiser's part comes after the first step.
     planned -= optimizer_bytes(config) * row["trained"]
     assert planned == pytest.approx(row["policy"]["peak"], rel=0.15)
