@@ -109,8 +109,8 @@ def _activations(config: JobConfig, shape: Shape, size: int, fused: bool) -> tup
         layer += size * numbers / layers
     else:  # each matrix has its input, in the dtype of computation
         layer += size * sum(a for sizes in shape.matrices.values() for a, _ in sizes) / layers
-    # Gradients: of the widest matrix's input, its adapter's and their sum, of which fused kernels write one in
-    # place; of hidden states around it.
+    # Gradients: of the widest matrix's input, its adapter's and their sum, of which fused kernels write one
+    # in place; of hidden states around it.
     worked = size * ((2 if fused else 3) * shape.mlp + 3 * shape.width)
     every = config.train.gradient_checkpointing
     if every is False:

@@ -17,6 +17,7 @@ from debiasdpo.raters.base import Rater
 from debiasdpo.stages.eliciting import load_prompts
 from debiasdpo.stages.judging import check_judge
 from debiasdpo.stages.learning import learn
+from debiasdpo.stages.reckoning import require_memory
 from debiasdpo.stages.resisting import before_and_after
 from debiasdpo.stages.safety import conclude
 
@@ -25,6 +26,7 @@ def run(config: JobConfig, choices: Choices, rater: Rater | None = None) -> dict
     """One way through the data flow. Returns the metrics, which metrics.json holds too. `rater`: answers in
     place of the configured model."""
     with open_job(config, choices, rater) as job:
+        require_memory(job.config)
         elicited = load_prompts(job)
         judge = check_judge(job)
         weights: Path | None = None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from debiasdpo.cluster import gpus
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation.resistance import elicited_verdict
 from debiasdpo.jobs.finished import open_run
@@ -142,6 +143,20 @@ def test_pairs_of_replies_are_trained_on_and_what_is_held_out_is_asked_before_an
     again = elicitation.run(other, CHOICES)
     assert again["safety"] == metrics["safety"]
     assert again[key] != metrics[key]
+
+
+def test_what_the_device_cannot_hold_is_refused_before_anything_is_asked(
+    told: list[str],
+    job_config: JobConfigs,
+    judge: Judge,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gpus, "memory", lambda _: 100_000)
+    with pytest.raises(UserError, match=r"train\.adapter: weights, gradients and optimiser of all"):
+        elicitation.run(job_config(*told, "train=full"), CHOICES)
+    assert not [*(tmp_path / "out").rglob("*.jsonl")]
+    assert not judge.bodies
 
 
 def test_a_job_that_rates_elicits_before_and_after_it_is_trained(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from debiasdpo.cluster import gpus
 from debiasdpo.errors import UserError
 from debiasdpo.models import held
 from debiasdpo.prompts.contexts import statements
@@ -171,6 +172,16 @@ def test_full_fine_tuning(job_config: JobConfigs, tiny_qwen2: Path, tmp_path: Pa
     weights = run_folder(tmp_path) / "training/weights"
     assert (weights / "model.safetensors").is_file()
     assert not (weights / "adapter_config.json").exists()
+
+
+def test_what_the_device_cannot_hold_is_refused_before_anything_is_rated(
+    job_config: JobConfigs, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpus, "memory", lambda _: 100_000)
+    job = job_config(*options("llama3b", tiny_llama, tmp_path, "train=full"))
+    with pytest.raises(UserError, match=r"train\.adapter: weights, gradients and optimiser of all"):
+        run_job(job)
+    assert not [*tmp_path.rglob("*.jsonl")]
 
 
 def test_an_audit_without_training(
