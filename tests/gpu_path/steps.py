@@ -10,10 +10,12 @@ has them; flex attention allocates what its compiled kernels do.
 
 from tests.helpers.fake_gpu import fake_gpu  # isort: skip (before torch)
 
+import contextlib
 import json
 import sys
 import weakref
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -215,11 +217,9 @@ def apply(module: Any, function: Any, recurse: bool = True) -> Any:
     return module
 
 
-def step(
-    shape: str, checkpointing: int, layers: int, fuses: bool = False, sizes: common.Sizes = SIZES
-) -> dict[str, Any]:
-    """One document's pairs in one tree, as the trainer runs them. `checkpointing`: every so manieth layer; 0:
-    none. `fuses`: with liger-kernel."""
+@contextlib.contextmanager
+def watched(fuses: bool) -> Iterator[Watch]:
+    """What is called in the block, on tensors without contents. `fuses`: with liger-kernel."""
     watch = Watch()
     generator = mock.Mock()  # there is none for a GPU: `manual_seed` gives None
     generator.return_value.manual_seed.return_value = None
@@ -232,6 +232,15 @@ def step(
         mock.patch.object(modeling_qwen2, ROTARY, getattr(modeling_qwen2, ROTARY)),
         mock.patch.object(JITFunction, "run", lambda *given, **_: watch.launch(*given)),
     ):
+        yield watch
+
+
+def step(
+    shape: str, checkpointing: int, layers: int, fuses: bool = False, sizes: common.Sizes = SIZES
+) -> dict[str, Any]:
+    """One document's pairs in one tree, as the trainer runs them. `checkpointing`: every so manieth layer; 0:
+    none. `fuses`: with liger-kernel."""
+    with watched(fuses) as watch:
         options = models.ModelOptions(
             shape, layers=layers, dtype="bfloat16", nf4=True, checkpointing=checkpointing > 0
         )
@@ -285,17 +294,9 @@ def step(
     return row
 
 
-def decoding(shape: str, layers: int, sampling: Sampling) -> dict[str, Any]:
+def decoding(shape: str, layers: int, sampling: Sampling, fuses: bool = False) -> dict[str, Any]:
     """Two tokens of generation, after those before: 32 rows behind prompts of one document."""
-    watch = Watch()
-    generator = mock.Mock()
-    generator.return_value.manual_seed.return_value = None
-    with (
-        FakeTensorMode(allow_non_fake_inputs=True),
-        watch,
-        torch.no_grad(),
-        mock.patch.object(torch, "Generator", generator),
-    ):
+    with watched(fuses) as watch, torch.no_grad():
         options = models.ModelOptions(shape, layers=layers, dtype="bfloat16")
         model = models.base_model(options)
         rubrics = common.prompts(PROMPTS, models.vocabulary_size(model))
@@ -317,7 +318,10 @@ def decoding(shape: str, layers: int, sampling: Sampling) -> dict[str, Any]:
             watch.begin()
             rows.write()
             tokens.append(list(watch.calls))
-    row = {"shape": shape, "layers": layers, "kernels": watch.kernels, "traffic": watch.traffic}
+    row = {
+        "shape": shape, "layers": layers, "fused": fuses,
+        "kernels": watch.kernels, "traffic": watch.traffic,
+    }  # fmt: skip
     row["same calls"] = tokens[0] == tokens[1]
     return row | {"copies": dict(watch.copies), "held": watch.now}
 
@@ -357,6 +361,7 @@ def main(folder: Path) -> None:
             for shape in DECODED
             for sampling in (Sampling(0.0, 1.0), Sampling(1.0, 0.9))
         ]
+        steps += [decoding(shape, LAYERS, Sampling(0.0, 1.0), fuses=True) for shape in DECODED]
     (folder / "steps.json").write_text(json.dumps({"training": rows, "decoding": steps}))
 
 
