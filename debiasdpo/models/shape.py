@@ -33,9 +33,9 @@ class Shape:
     other: int  # of embeddings, norms, the output projection
     cache: int  # numbers that a token keeps for those after it, in all layers
     mlp: int  # inner size of a layer's feed-forward block
-    fusible: bool  # its layers may run by the kernels of `models.fused`
     attention: int  # numbers of a token's queries, keys, values and attention output in a layer
     matrices: Mapping[str, tuple[tuple[int, int], ...]]  # name -> inputs and outputs in each layer
+    fusible: bool  # its layers may run by the kernels of `models.fused`
 
     def lora(self, settings: LoraSettings) -> int:
         """Parameters of the adapters."""
@@ -112,7 +112,7 @@ def shape_of(architecture: "PretrainedConfig") -> Shape:
         other=sum(p.numel() for p in model.parameters()) - linear,
         cache=2 * layers * kv_heads * head_size,
         mlp=getattr(text, "intermediate_size", 4 * width),
-        fusible=fusible(architecture),
         attention=2 * head_size * (heads + kv_heads),
         matrices={name: tuple(sizes) for name, sizes in matrices.items()},
+        fusible=fusible(architecture),
     )

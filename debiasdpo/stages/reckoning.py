@@ -83,8 +83,8 @@ class Reckoner:
         room = 1e9 * (config.plan.gpu_memory_gb or 0)
         full = config.method.trains_weights and config.train.adapter == "full"
         memory = {}
+        fuses = fused.installed()  # for the jobs too, which have the same environment
         for count in range(1, _MOST_GPUS + 1) if full else (1,):
-            fuses = fused.installed()  # and so it is for the jobs, which have the same environment
             found = decide_checkpointing(config, largest, shape, room, count, fuses)
             memory[count] = peak_memory(found, largest, shape, count, fused=fuses)
         if config.eliciting is not None:
