@@ -28,5 +28,5 @@ def trainer_bounds() -> TreeConfig:
 
 def planned_bytes(architecture: Any, tokens: int) -> float:
     """What `debiasdpo plan` says that a step on a tree of so many tokens takes, weights included."""
-    shape = shape_of(architecture)
-    return peak_memory(job(), tokens, shape, fused=fused.installed()) - GPU_OVERHEAD
+    shape = shape_of(architecture, fused.installed())
+    return peak_memory(job(), tokens, shape) - GPU_OVERHEAD

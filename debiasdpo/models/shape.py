@@ -35,7 +35,7 @@ class Shape:
     mlp: int  # inner size of a layer's feed-forward block
     attention: int  # numbers of a token's queries, keys, values and attention output in a layer
     matrices: Mapping[str, tuple[tuple[int, int], ...]]  # name -> inputs and outputs in each layer
-    fusible: bool  # its layers may run by the kernels of `models.fused`
+    fused: bool  # its layers run by the kernels of `models.fused`
 
     def lora(self, settings: LoraSettings) -> int:
         """Parameters of the adapters."""
@@ -59,8 +59,9 @@ class Shape:
         }
 
 
-def load_shape(config: ModelConfig, cache: Path) -> tuple[Chat, Shape]:
-    """The model's chat, and how large the model is; `UserError` where neither can be had."""
+def load_shape(config: ModelConfig, cache: Path, fused: bool = False) -> tuple[Chat, Shape]:
+    """The model's chat, and how large the model is; `UserError` where neither can be had. `fused`: see
+    `shape_of`."""
     problems = check_model(config)
     if problems:
         raise UserError("\n".join(problems))
@@ -74,7 +75,7 @@ def load_shape(config: ModelConfig, cache: Path) -> tuple[Chat, Shape]:
             source, where = found or _unconverted(local, cache) or load_source(config, local, cache)
             architecture = AutoConfig.from_pretrained(source, **where)
             chat = Chat(AutoTokenizer.from_pretrained(source, **where), config.path)
-            return chat, shape_of(architecture)
+            return chat, shape_of(architecture, fused)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(cannot_load(config, local, error)) from error
 
@@ -87,8 +88,8 @@ def _unconverted(local: Path | None, cache: Path) -> tuple[str, dict[str, str]] 
     return str(local.parent), {"gguf_file": local.name}
 
 
-def shape_of(architecture: "PretrainedConfig") -> Shape:
-    """By making the model without weights."""
+def shape_of(architecture: "PretrainedConfig", fused: bool = False) -> Shape:
+    """By making the model without weights. `fused`: with fused kernels, where there are any for it."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -114,5 +115,5 @@ def shape_of(architecture: "PretrainedConfig") -> Shape:
         mlp=getattr(text, "intermediate_size", 4 * width),
         attention=2 * head_size * (heads + kv_heads),
         matrices={name: tuple(sizes) for name, sizes in matrices.items()},
-        fusible=fusible(architecture),
+        fused=fused and fusible(architecture),
     )

@@ -83,10 +83,9 @@ class Reckoner:
         room = 1e9 * (config.plan.gpu_memory_gb or 0)
         full = config.method.trains_weights and config.train.adapter == "full"
         memory = {}
-        fuses = fused.installed()  # for the jobs too, which have the same environment
         for count in range(1, _MOST_GPUS + 1) if full else (1,):
-            found = decide_checkpointing(config, largest, shape, room, count, fuses)
-            memory[count] = peak_memory(found, largest, shape, count, fused=fuses)
+            found = decide_checkpointing(config, largest, shape, room, count)
+            memory[count] = peak_memory(found, largest, shape, count)
         if config.eliciting is not None:
             stages += elicitation_work(config.eliciting, lambda who: self._model(who)[0])
         return Work(
@@ -141,7 +140,8 @@ class Reckoner:
         key = fingerprint([model.path, model.revision])
         if key not in self._models:
             try:
-                found = load_shape(pinned(model), cache)
+                # The jobs have the same environment.
+                found = load_shape(pinned(model), cache, fused.installed())
                 self._models[key] = *found, source_identity(model.path, model.revision, cache)
             except UserError as error:
                 self._models[key] = error
@@ -152,10 +152,10 @@ def fit_checkpointing(config: JobConfig, largest_pass: int) -> JobConfig:
     """The job with `train.gradient_checkpointing` decided for this device, with the reason in the log."""
     if config.train.gradient_checkpointing != "auto":
         return config
-    _, shape = load_shape(pinned(config.local_model), cache_folder(config))
-    room = _training_room(config)
     fuses = gpus.device(config.local_model.device) != "cpu" and fused.installed()
-    found = decide_checkpointing(config, largest_pass, shape, room, processes.size(), fuses)
+    _, shape = load_shape(pinned(config.local_model), cache_folder(config), fuses)
+    room = _training_room(config)
+    found = decide_checkpointing(config, largest_pass, shape, room, processes.size())
     every = found.train.gradient_checkpointing
     log.info(
         "gradient checkpointing: %s (auto; largest tree: %d tokens, room: %.1f GB)",

@@ -13,16 +13,11 @@ _NF4 = 0.52  # bytes of a weight, with the scales of its block
 
 
 def peak_memory(
-    config: JobConfig,
-    largest_pass: int,
-    shape: Shape,
-    gpus: int = 1,
-    at_once: int = 1,
-    fused: bool = False,
+    config: JobConfig, largest_pass: int, shape: Shape, gpus: int = 1, at_once: int = 1
 ) -> float:
     """Bytes at the peak of rating or of training: weights, what is trained, activations. `gpus`: over which
     the weights are spread where all are trained; the bytes are those of the first. `at_once`: passes of a
-    training. `fused`: by the kernels of `models.fused`, where the architecture has them.
+    training.
 
     What layers keep is what autograd saves of them, byte by byte, in the architectures of the paper; held
     against counted peaks by `tests/gpu_path`.
@@ -33,7 +28,7 @@ def peak_memory(
     rating = frozen + max(shape.cache * size * largest_pass, _LOGITS)
     if not config.method.trains_weights:
         return rating + GPU_OVERHEAD
-    kept, worked = _activations(config, shape, size, fused and shape.fusible)
+    kept, worked = _activations(config, shape, size)
     unpacked = size * max(a * b for a, b in chain(*shape.matrices.values())) if in_4_bits else 0
     tokens = min(largest_pass, config.train.tree.max_tokens)
     training = training_state(config, shape, gpus) + at_once * (
@@ -45,12 +40,7 @@ def peak_memory(
 
 
 def decide_checkpointing(
-    config: JobConfig,
-    largest_pass: int,
-    shape: Shape,
-    room: float,
-    gpus: int = 1,
-    fused: bool = False,
+    config: JobConfig, largest_pass: int, shape: Shape, room: float, gpus: int = 1
 ) -> JobConfig:
     """The job with `train.gradient_checkpointing` decided: with auto, in as few layers as let a step on a
     tree of so many tokens fit into `room` bytes, with some to spare for what the estimate is off."""
@@ -59,7 +49,7 @@ def decide_checkpointing(
     for layers in _CHECKPOINTED:
         train = config.train.model_copy(update={"gradient_checkpointing": layers})
         decided = config.model_copy(update={"train": train})
-        if _SPARE * peak_memory(decided, largest_pass, shape, gpus, fused=fused) <= room:
+        if _SPARE * peak_memory(decided, largest_pass, shape, gpus) <= room:
             break
     return decided
 
@@ -94,13 +84,13 @@ def too_large(config: JobConfig, shape: Shape, room: float, gpus: int = 1) -> st
     )
 
 
-def _activations(config: JobConfig, shape: Shape, size: int, fused: bool) -> tuple[float, float]:
+def _activations(config: JobConfig, shape: Shape, size: int) -> tuple[float, float]:
     """Bytes that a packed token leaves for the backward pass, and that this works with at its peak."""
     layers = shape.layers  # through which gradients go
     # Of a layer: its norms' inputs in float32; queries, keys, values and attention output; the feed-forward
     # block's two inner outputs and what its activation makes of one. Fused kernels keep a norm's input as it
     # is, and make the last again.
-    norm, inner = (size, 2) if fused else (4, 3)
+    norm, inner = (size, 2) if shape.fused else (4, 3)
     layer: float = 2 * norm * shape.width + size * (shape.attention + inner * shape.mlp)
     if config.train.adapter == "lora":
         lora = config.local_model.lora
@@ -111,7 +101,7 @@ def _activations(config: JobConfig, shape: Shape, size: int, fused: bool) -> tup
         layer += size * sum(a for sizes in shape.matrices.values() for a, _ in sizes) / layers
     # Gradients: of the widest matrix's input, its adapter's and their sum, of which fused kernels write one
     # in place; of hidden states around it.
-    worked = size * ((2 if fused else 3) * shape.mlp + 3 * shape.width)
+    worked = size * ((2 if shape.fused else 3) * shape.mlp + 3 * shape.width)
     every = config.train.gradient_checkpointing
     if every is False:
         return layers * layer, worked

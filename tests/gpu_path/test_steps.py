@@ -32,6 +32,11 @@ def steps(counted: Any) -> Any:
     return counted["training"]
 
 
+def first(rows: Any, **what: Any) -> Any:
+    """The first row that has these values."""
+    return next(row for row in rows if what.items() <= row.items())
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_step_goes_through_in_the_dtypes_it_should(steps: Any, shape: str) -> None:
     rows = [row for row in steps if row["shape"] == shape]
@@ -46,7 +51,7 @@ def test_the_host_does_not_wait_for_the_gpu(steps: Any, part: str) -> None:
     """No number comes back to the host, and what goes to the GPU is copied once, not by every layer."""
     assert not any("to the host" in row[part] for row in steps)
     many = steps[-1]
-    few = next(r for r in steps if (r["shape"], r["checkpointing"]) == (many["shape"], 0))
+    few = first(steps, shape=many["shape"], checkpointing=0, fused=False)
     assert 2 * few["layers"] == many["layers"]
     assert few[part]["to the GPU"] == many[part]["to the GPU"] < 40
 
@@ -63,16 +68,12 @@ def test_a_plan_foresees_the_memory(
     steps: Any, shape: str, checkpointing: int, fused: bool, job_config: JobConfigs
 ) -> None:
     """What a step takes beside the weights, and with them, within 15 %."""
-    row = next(
-        r
-        for r in steps
-        if (r["shape"], r["checkpointing"], r["fused"]) == (shape, checkpointing, fused)
-    )
+    row = first(steps, shape=shape, checkpointing=checkpointing, fused=fused)
     config = job_config(
         f"model={shape}", f"train.gradient_checkpointing={checkpointing or 'false'}"
     )
-    size = shape_of(architecture(ModelOptions(shape, layers=row["layers"])))
-    planned = peak_memory(config, row["tokens"], size, fused=fused) - GPU_OVERHEAD
+    size = shape_of(architecture(ModelOptions(shape, layers=row["layers"])), fused)
+    planned = peak_memory(config, row["tokens"], size) - GPU_OVERHEAD
     # The optimiser's part comes after the first step.
     planned -= optimizer_bytes(config) * row["trained"]
     assert planned == pytest.approx(row["policy"]["peak"], rel=0.15)
@@ -83,17 +84,14 @@ def test_a_plan_foresees_the_memory(
 def test_adapters_make_no_copies_of_activations(steps: Any) -> None:
     """Under autocast they take what comes in bfloat16. Norms alone, two a layer, copy to float32 and back."""
     many = steps[-1]
-    few = next(r for r in steps if (r["shape"], r["checkpointing"]) == (many["shape"], 0))
+    few = first(steps, shape=many["shape"], checkpointing=0, fused=False)
     layers = many["layers"] - few["layers"]
     assert many["policy"]["casts"] - few["policy"]["casts"] == 2 * COPIES_OF_A_NORM * layers
 
 
 @pytest.mark.parametrize("shape", FUSED)
 def test_fused_kernels_move_and_keep_less(steps: Any, shape: str) -> None:
-    stock, fused = (
-        next(r for r in steps if (r["shape"], r["checkpointing"], r["fused"]) == (shape, 0, fuses))
-        for fuses in (False, True)
-    )
+    stock, fused = (first(steps, shape=shape, checkpointing=0, fused=f) for f in (False, True))
     for part in ("reference", "policy"):
         assert fused[part]["traffic"] < 0.8 * stock[part]["traffic"]
         assert fused[part]["kernels"] < stock[part]["kernels"]
@@ -118,10 +116,7 @@ def test_a_token_reads_the_prompts_keys_once(counted: Any) -> None:
 
 def test_fused_kernels_start_less_for_a_token(counted: Any) -> None:
     for shape in FUSED:
-        stock, fused = (
-            next(r for r in counted["decoding"] if (r["shape"], r["fused"]) == (shape, fuses))
-            for fuses in (False, True)
-        )
+        stock, fused = (first(counted["decoding"], shape=shape, fused=f) for f in (False, True))
         assert fused["kernels"] <= stock["kernels"] - 15 * stock["layers"]
         assert fused["traffic"] < stock["traffic"]
 
