@@ -99,11 +99,11 @@ along:
    x86-64 and this Python; for another: `make wheels ARGS="--python-version 3.12"`.
 2. Take the checkout along, `wheels/` in it.
 3. There: `make gpu` (`PYTHON=/path/to/python` where that with torch is another). It installs the wheels,
-   half a minute before the eight begin, and writes `gpu.json` and the tables below. A part that misses
-   a package says so. Without `wheels/`, `make venv` comes first.
+   which took half a minute and is not in the eight, and writes `gpu.json` and the tables below. A part
+   that misses a package says so. Without `wheels/`, `make venv` comes first.
+4. With `gpu.json` carried back: `python -m benchmarks.gpu --show gpu.json --write benchmarks/README.md`.
 
 A Python 3.11 with nothing but torch ran all parts from the wheels with `--small`, on a CPU.
-4. With `gpu.json` carried back: `python -m benchmarks.gpu --show gpu.json --write benchmarks/README.md`.
 """
 
 
