@@ -21,7 +21,7 @@ from benchmarks.models import ModelOptions
 from debiasdpo.config.model import Attention
 from debiasdpo.packing import cuda_graph
 from debiasdpo.packing.logprobs import Completion, Scorer, separate_logprobs, sequence_logprobs
-from debiasdpo.packing.tree_attention import choose
+from debiasdpo.packing.tree_attention import choose, head_size
 from debiasdpo.training.data import TokenPair
 from debiasdpo.training.terms import pair_terms
 
@@ -61,7 +61,9 @@ def compare(options: ModelOptions, precision: str, small: bool) -> dict[str, Any
     sizes = Sizes(40, 2, 8, 2, 8, 6, 6) if small else Sizes(900, 3, 40, 2, 30, 60, 60)
     pairs = common.pairs(sizes, models.vocabulary_size(ours))
     known = measured(oracle, pairs, alone)
-    attention: Attention = choose("auto", models.device())
+    attention: Attention = choose(
+        "auto", models.device(), getattr(torch, low), head_size(models.architecture(options))
+    )
     ways: dict[str, Scorer] = {
         kind: partial(sequence_logprobs, attention=kind)
         for kind in dict.fromkeys((attention, "dense"))

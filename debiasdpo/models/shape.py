@@ -14,6 +14,7 @@ from debiasdpo.models.fused import fusible
 from debiasdpo.models.loading import cannot_load, load_source
 from debiasdpo.models.quiet import quiet
 from debiasdpo.models.source import local_path
+from debiasdpo.packing.tree_attention import head_size
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -105,15 +106,14 @@ def shape_of(architecture: "PretrainedConfig", fused: bool = False) -> Shape:
     text = architecture.get_text_config()
     layers, width = text.num_hidden_layers, text.hidden_size
     heads, kv_heads = text.num_attention_heads, text.num_key_value_heads
-    head_size = getattr(text, "head_dim", None) or width // heads
     return Shape(
         layers=layers,
         width=width,
         linear=linear,
         other=sum(p.numel() for p in model.parameters()) - linear,
-        cache=2 * layers * kv_heads * head_size,
+        cache=2 * layers * kv_heads * head_size(text),
         mlp=getattr(text, "intermediate_size", 4 * width),
-        attention=2 * head_size * (heads + kv_heads),
+        attention=2 * head_size(text) * (heads + kv_heads),
         matrices={name: tuple(sizes) for name, sizes in matrices.items()},
         fused=fused and fusible(architecture),
     )

@@ -20,7 +20,14 @@ from debiasdpo.packing.layer_states import LayerStates
 from debiasdpo.packing.logits import float32_logits
 from debiasdpo.packing.prefix_tree import PrefixTree, pack, padded, padded_size
 from debiasdpo.packing.refusals import refuse_lost_windows
-from debiasdpo.packing.tree_attention import NAME, Kept, TreeAttention, choose, register
+from debiasdpo.packing.tree_attention import (
+    NAME,
+    Kept,
+    TreeAttention,
+    choose,
+    head_size,
+    register,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -156,11 +163,13 @@ def run_tree(
     import torch
 
     costs.count_tokens(len(tree.ids))
-    device = next(model.parameters()).device
-    if _sizes_cost(causal_model(model).get_input_embeddings().weight):
-        tree = padded(tree)
-    attend = TreeAttention(tree, choose(attention, device), device, kept)
     causal = causal_model(model)
+    config, embeddings = causal.config.get_text_config(), causal.get_input_embeddings().weight
+    if _sizes_cost(embeddings):
+        tree = padded(tree)
+    device = embeddings.device
+    kind = choose(attention, device, embeddings.dtype, head_size(config))
+    attend = TreeAttention(tree, kind, device, kept)
     needs_all = kept is not None or taken is not None
     with (
         nullcontext(0) if needs_all else frozen_layers(causal, tree) as skipped,
@@ -176,7 +185,6 @@ def run_tree(
         taken.returned(hidden)
     if skipped:  # the same tree has gone through all layers, and was checked
         return hidden
-    config = causal.config.get_text_config()
     if len(attend.windows) != config.num_hidden_layers:
         raise UserError(
             f"model.path: {len(attend.windows)} of {config.num_hidden_layers} layers of"

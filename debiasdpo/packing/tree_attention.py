@@ -24,6 +24,7 @@ from debiasdpo.packing.prefix_tree import PrefixTree, pack
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+    from transformers import PretrainedConfig
 
 log = logging.getLogger(__name__)
 
@@ -154,8 +155,17 @@ class TreeAttention:
         )
 
 
-def choose(choice: Attention, device: "torch.device") -> Kind:
-    """The way to compute attention on this device, with the reason in the log, once."""
+def head_size(config: "PretrainedConfig") -> int:
+    """Numbers of a head, of a language model's configuration."""
+    size: int = getattr(config, "head_dim", None) or (
+        config.hidden_size // config.num_attention_heads
+    )
+    return size
+
+
+def choose(choice: Attention, device: "torch.device", dtype: "torch.dtype", size: int) -> Kind:
+    """The way to compute attention on this device, for heads of `size` numbers in this dtype, with the reason
+    in the log, once."""
     if choice == "segments" and device.type != "cpu":
         raise UserError(
             f"model.attention: segments has kernels for a CPU only, not for {device.type};"
@@ -170,7 +180,7 @@ def choose(choice: Attention, device: "torch.device") -> Kind:
     if device.type != "cuda":
         _say("dense", f"neither of the others runs on {device.type}")
         return "dense"
-    if problem := _flex_problem(device):
+    if problem := _flex_problem(device, dtype, size):
         _say("dense", f"a GPU, but flex fails: {problem}")
         return "dense"
     _say("flex", "a GPU; blocks without a common ancestor are skipped")
@@ -178,10 +188,11 @@ def choose(choice: Attention, device: "torch.device") -> Kind:
 
 
 @functools.cache
-def _flex_problem(device: "torch.device") -> str | None:
+def _flex_problem(device: "torch.device", dtype: "torch.dtype", size: int) -> str | None:
     """Why flex does not run on this GPU, by trying it forward and backward on a few tokens; None if it does.
 
-    It is compiled here, which takes a C compiler and Python's headers: better to know before hours of rating.
+    It is compiled here, which takes a C compiler and Python's headers, and for such heads, for which it may
+    take more of the GPU's shared memory than there is: better to know before hours of rating.
     """
     import torch
 
@@ -189,7 +200,7 @@ def _flex_problem(device: "torch.device") -> str | None:
         return f"{torch.cuda.get_device_name(device)} does not compute in bfloat16"
     tree = pack([(0, 1), (0, 2)], [[2], [2]])
     try:
-        states = torch.zeros(1, 2, len(tree.ids), 16, device=device, dtype=torch.bfloat16)
+        states = torch.zeros(1, 2, len(tree.ids), size, device=device, dtype=dtype)
         q, k, v = (states.clone().requires_grad_() for _ in range(3))
         with torch.enable_grad():  # rating, which comes first, has none
             TreeAttention(tree, "flex", device)(q, k, v, 1.0, None).sum().backward()
@@ -257,13 +268,17 @@ def _flex(
         raise UserError(
             "model.attention: flex has no gradients on a CPU; set model.attention=auto or segments"
         )
+    # Under 128 tokens torch would take its decoding kernel, which cannot be compiled for lengths that
+    # vary (NoValidChoicesError; torch 2.11 on an H100).
+    options: dict[str, Any] = {"FORCE_USE_FLEX_ATTENTION": True}
+    if query.dtype == torch.float32:
+        # With torch's three, heads of 128 take 129 KB of shared memory; an A10 or RTX 4090 has 99.
+        options["fwd_num_stages"] = 2
     kernel = _flex_kernel(query.device.type != "cpu")
     out: Tensor = kernel(
         query, key, value, block_mask=block_mask, scale=scale,
         enable_gqa=query.shape[1] > key.shape[1],  # heads of keys serve several of queries, as they are
-        # Under 128 tokens torch would take its decoding kernel, which cannot be compiled for
-        # lengths that vary (NoValidChoicesError; torch 2.11 on an H100).
-        kernel_options={"FORCE_USE_FLEX_ATTENTION": True},
+        kernel_options=options,
     )  # fmt: skip
     return out
 

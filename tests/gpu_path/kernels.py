@@ -35,6 +35,7 @@ GPU = torch.device("cuda", 0)
 # Attention heads, and heads of keys and values; all are of 128 numbers.
 MODELS = {"llama8b": (32, 8), "qwen7b": (28, 4), "llama3b": (24, 8), "qwen3b": (16, 2)}
 
+CAPABILITIES = ((8, 0), (8, 6), (8, 9), (9, 0))  # A100, A10, RTX 4090, H100
 
 # Tensors of a block mask.
 MASK = (
@@ -76,12 +77,16 @@ def attend(
 
 
 def machine_code() -> list[dict[str, Any]]:
-    """What Triton and ptxas make of it for three generations of cards."""
+    """What Triton and ptxas make of it for cards of four kinds, in 16 bits and, as the model's loading leaves
+    it, in 32."""
     rows: list[dict[str, Any]] = []
-    for capability in ((8, 0), (8, 9), (9, 0)):
-        with on(capability):
-            attend(answers_tree(300, 3, 50), MODELS["llama8b"])
-        rows += [{"card": capability, **kernel._asdict()} for kernel in compiled]
+    use_tensor_cores()
+    for capability in CAPABILITIES:
+        for dtype in ("bfloat16", "float32"):
+            with on(capability):
+                attend(answers_tree(300, 3, 50), MODELS["llama8b"], dtype=getattr(torch, dtype))
+            rows += [{"card": capability, "dtype": dtype, **k._asdict()} for k in compiled]
+    torch.set_float32_matmul_precision("highest")
     return rows
 
 
@@ -102,7 +107,7 @@ def fused_code() -> list[dict[str, Any]]:
         return torch.randn(size, device=GPU, dtype=torch.bfloat16, requires_grad=True)
 
     rows: list[dict[str, Any]] = []
-    for capability in ((8, 0), (8, 9), (9, 0)):
+    for capability in CAPABILITIES:
         with on(capability), mock.patch.object(JITFunction, "run", compile_only):
             weight = made(4096).detach()
             LigerRMSNormFunction.apply(made(300, 4096), weight, 1e-6).sum().backward()
@@ -114,17 +119,11 @@ def fused_code() -> list[dict[str, Any]]:
     return rows
 
 
-def of_float32() -> list[int]:
-    """Instructions of tensor cores in the kernels for float32: as torch is, and as the model's loading leaves
-    it."""
-    found = []
-    for prepare in (lambda: None, use_tensor_cores):
-        prepare()
-        with on((9, 0)):
-            attend(answers_tree(300, 3, 50), MODELS["llama8b"], dtype=torch.float32, grad=False)
-        found.append(sum(kernel.tensor_cores for kernel in compiled))
-    torch.set_float32_matmul_precision("highest")
-    return found
+def of_float32() -> int:
+    """Instructions of tensor cores in the kernels for float32, as torch is without `use_tensor_cores`."""
+    with on((9, 0)):
+        attend(answers_tree(300, 3, 50), MODELS["llama8b"], dtype=torch.float32, grad=False)
+    return sum(kernel.tensor_cores for kernel in compiled)
 
 
 def write_calls(folder: Path) -> None:
@@ -207,23 +206,26 @@ def graphs() -> dict[str, int]:
 
 
 def choices() -> dict[str, list[str]]:
-    """What is chosen, and what the log says: on a card that can, on one that cannot, without a compiler."""
+    """What is chosen, and what the log says: on a card that can, on one that cannot, without a compiler, and
+    for heads whose kernels take more memory than a processor of the card has."""
     said: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
     tree_attention.log.addHandler(handler)
     tree_attention.log.setLevel(logging.INFO)
     found = {}
-    for name, capability, path in (
-        ("H100", (9, 0), os.environ["PATH"]),
-        ("T4", (7, 5), os.environ["PATH"]),
-        ("no compiler", (9, 0), "/nowhere"),
+    here = os.environ["PATH"]
+    for name, capability, path, size in (
+        ("H100", (9, 0), here, 128),
+        ("T4", (7, 5), here, 128),
+        ("no compiler", (9, 0), "/nowhere", 128),
+        ("A10, heads of 256", (8, 6), here, 256),
     ):
         said.clear()
         # Without gradients: the first to choose is a rating.
         with on(capability), mock.patch.dict(os.environ, PATH=path), torch.no_grad():
             os.environ.pop("CC", None)
-            found[name] = [choose("auto", GPU), *said]
+            found[name] = [choose("auto", GPU, torch.bfloat16, size), *said]
     return found
 
 

@@ -141,6 +141,7 @@ def fake_gpu(capability: Capability = (9, 0)) -> Iterator[None]:
     import torch._inductor.runtime.triton_helpers
     import torch._inductor.runtime.triton_heuristics as heuristics
     import torch._subclasses.fake_tensor
+    from triton.compiler.compiler import max_shared_mem
     from triton.runtime.driver import driver
 
     card = CARDS[capability]
@@ -219,6 +220,7 @@ def fake_gpu(capability: Capability = (9, 0)) -> Iterator[None]:
     ]  # fmt: skip
     # What they know of another card.
     torch._inductor.utils.clear_caches()
+    max_shared_mem.cache_clear()
     torch._inductor.runtime.hints.DeviceProperties.create.__func__.cache_clear()  # type: ignore[attr-defined]
     active: Any = driver
     active.set_active(_Driver(capability))

@@ -200,7 +200,7 @@ def test_auto_says_once_what_it_took_and_why() -> None:
         "import logging, torch; logging.basicConfig(level=logging.INFO)\n"
         "from debiasdpo.packing.tree_attention import choose\n"
         "for device in ('cpu', 'cpu', 'mps'):\n"
-        "    print(choose('auto', torch.device(device)))\n"
+        "    print(choose('auto', torch.device(device), torch.float32, 64))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["segments", "segments", "dense"]
@@ -213,10 +213,11 @@ def test_auto_says_once_what_it_took_and_why() -> None:
 def test_a_choice_is_kept_or_refused(caplog: pytest.LogCaptureFixture) -> None:
     cpu: Any = SimpleNamespace(type="cpu")
     cuda: Any = SimpleNamespace(type="cuda")
+    dtype: Any = "bfloat16"
     with caplog.at_level(logging.INFO):
-        assert [choose(kind, cpu) for kind in ("dense", "segments", "flex")] == [
+        assert [choose(kind, cpu, dtype, 64) for kind in ("dense", "segments", "flex")] == [
             "dense", "segments", "flex",
         ]  # fmt: skip
-        assert choose("dense", cuda) == "dense"
+        assert choose("dense", cuda, dtype, 64) == "dense"
     with pytest.raises(UserError, match=r"model\.attention: segments .* not for cuda"):
-        choose("segments", cuda)
+        choose("segments", cuda, dtype, 64)
