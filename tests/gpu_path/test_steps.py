@@ -9,6 +9,7 @@ from benchmarks.models import ModelOptions, architecture
 from debiasdpo.models.shape import shape_of
 from debiasdpo.sweep.memory import GPU_OVERHEAD, optimizer_bytes, peak_memory
 from tests.helpers.jobs import JobConfigs
+from tests.helpers.layers import extended, whole
 
 pytestmark = [
     pytest.mark.gpu_path,
@@ -32,9 +33,13 @@ def steps(counted: Any) -> Any:
     return counted["training"]
 
 
+def having(rows: Any, **what: Any) -> list[Any]:
+    """The rows that have these values."""
+    return [row for row in rows if what.items() <= row.items()]
+
+
 def first(rows: Any, **what: Any) -> Any:
-    """The first row that has these values."""
-    return next(row for row in rows if what.items() <= row.items())
+    return having(rows, **what)[0]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -50,8 +55,7 @@ def test_a_step_goes_through_in_the_dtypes_it_should(steps: Any, shape: str) -> 
 def test_the_host_does_not_wait_for_the_gpu(steps: Any, part: str) -> None:
     """No number comes back to the host, and what goes to the GPU is copied once, not by every layer."""
     assert not any("to the host" in row[part] for row in steps)
-    many = steps[-1]
-    few = first(steps, shape=many["shape"], checkpointing=0, fused=False)
+    few, many, _ = having(steps, shape="qwen7b", checkpointing=0, fused=False)
     assert 2 * few["layers"] == many["layers"]
     assert few[part]["to the GPU"] == many[part]["to the GPU"] < 40
 
@@ -83,8 +87,7 @@ def test_a_plan_foresees_the_memory(
 
 def test_adapters_make_no_copies_of_activations(steps: Any) -> None:
     """Under autocast they take what comes in bfloat16. Norms alone, two a layer, copy to float32 and back."""
-    many = steps[-1]
-    few = first(steps, shape=many["shape"], checkpointing=0, fused=False)
+    few, many, _ = having(steps, shape="qwen7b", checkpointing=0, fused=False)
     layers = many["layers"] - few["layers"]
     assert many["policy"]["casts"] - few["policy"]["casts"] == 2 * COPIES_OF_A_NORM * layers
 
@@ -127,3 +130,28 @@ def test_a_token_may_be_a_cuda_graph(counted: Any) -> None:
     for row in counted["decoding"]:
         assert row["same calls"]
         assert row["copies"] == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("training", {"shape": "qwen7b", "checkpointing": 0, "fused": False}),
+        ("training", {"shape": "llama8b", "checkpointing": 1, "fused": True}),
+        *(("decoding", {"shape": shape, "fused": True}) for shape in FUSED),
+    ],
+)
+def test_counts_of_few_layers_tell_those_of_more(
+    counted: Any, kind: str, what: dict[str, Any]
+) -> None:
+    """Every number that `python -m tests.gpu_path.counted` extends, to the last byte."""
+    two, four, six = having(counted[kind], **what)
+    assert [row["layers"] for row in (two, four, six)] == [2, 4, 6]
+    assert two != six
+    assert extended(two, four, 6) == six
+
+
+def test_a_model_has_all_of_its_layers() -> None:
+    def count(layers: int) -> dict[str, Any]:
+        return {"shape": "llama8b", "layers": layers, "policy": {"peak": 3 + 5 * layers}}
+
+    assert whole(count) == {"shape": "llama8b", "layers": 32, "policy": {"peak": 163}}
