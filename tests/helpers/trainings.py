@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from debiasdpo.cluster import processes
 from debiasdpo.cluster.threads import ONE_THREAD, Threads
 from debiasdpo.config.method import LossConfig
 from debiasdpo.config.model import Attention, LoraSettings, ModelConfig
@@ -84,7 +85,7 @@ def train(
     threads: Threads = ONE_THREAD,
     **changes: Any,
 ) -> dict[str, Any]:
-    """`dtype`: of the model, and what adapters are computed with in."""
+    """`dtype`: of the model, and what is trained is computed with in."""
     config = model_of(source, dropout, dtype)
     model: Any
     model, chat = loading.load_model(config, folder, device="cpu")
@@ -92,6 +93,8 @@ def train(
         last = {"last_layers": last_layers, "targets": ["q_proj", "down_proj"]}
         lora = config.lora.model_copy(update=last if last_layers else {})
         model = adapters.add_adapter(model, lora, seed=0)
+    elif processes.size() == 1:  # else shards are
+        model = model.float()
     values = {
         "adapter": adapter, "nf4": False, "epochs": 3, "batch_pairs": 2, "batch_documents": 1,
         "warmup": 0.1, "engine": "tree",

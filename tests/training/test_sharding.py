@@ -12,7 +12,7 @@ import pytest
 
 from debiasdpo.errors import UserError
 from tests.helpers.jobs import ROOT, JobConfigs
-from tests.helpers.sharded import CHANGES
+from tests.helpers.sharded import CHANGES, IN_16_BITS
 from tests.helpers.trainings import rows, train
 
 pytestmark = [
@@ -32,7 +32,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def folder(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`one`: the training by one process; `through` and `resumed`: by two."""
+    """`one`, `one in bfloat16`: the training by one process; `through`, `resumed`, `bfloat16`: by two."""
     folder = tmp_path_factory.mktemp("sharding")
     shared = {
         "WORLD_SIZE": str(PROCESSES), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
@@ -48,6 +48,7 @@ def folder(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]  # fmt: skip
     try:
         train(folder / "one", tiny_llama, adapter="full", **CHANGES)
+        train(folder / "one in bfloat16", tiny_llama, adapter="full", **IN_16_BITS)
         said = [process.communicate()[0] for process in started]
     finally:
         for process in started:
@@ -80,6 +81,15 @@ def test_steps_and_weights_are_those_of_one_process(
         assert (tensor - before[weight]).abs().max() > 1e-4, weight  # Adam moves each by its rate
 
 
+def test_in_16_bits_steps_are_those_of_one_process_within_rounding(folder: Path) -> None:
+    mine, theirs = folder / "one in bfloat16", folder / "bfloat16"
+    found, wanted, exact = (rows(f / "steps.jsonl") for f in (theirs, mine, folder / "one"))
+    assert len(found) == 3
+    for row, expected, in_32 in zip(found, wanted, exact[:3], strict=True):
+        assert row == pytest.approx(expected, rel=0.02, abs=0.01)
+        assert abs(row["train/sft"] - in_32["train/sft"]) > 1e-4
+
+
 def test_what_cannot_be_sharded_is_refused_before_anything_runs(
     tiny_llama: Path, job_config: JobConfigs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,11 +102,13 @@ def test_what_cannot_be_sharded_is_refused_before_anything_runs(
         job_config(*job, *no_tree)
 
 
-def test_each_process_writes_its_part_of_a_checkpoint_once(folder: Path) -> None:
-    """Weights in float32, with two names for tied embeddings, and Adam's two numbers for each weight."""
+@pytest.mark.parametrize("name", ["through", "bfloat16"])
+def test_each_process_writes_its_part_of_a_checkpoint_once(folder: Path, name: str) -> None:
+    """Weights in float32, also where they are computed with in 16 bits, in which small steps would be lost;
+    with two names for tied embeddings, and Adam's two numbers for each weight."""
     kept = weights(folder / "one/weights")
     numbers = sum(3 * t.numel() for t in kept.values()) + kept["model.embed_tokens.weight"].numel()
-    *_, last = sorted((folder / "through/checkpoints").iterdir())
+    *_, last = sorted((folder / name / "checkpoints").iterdir())
     parts = [path.stat().st_size for path in (last / "shards").glob("*.distcp")]
     assert len(parts) == PROCESSES
     assert sum(parts) == pytest.approx(4 * numbers, rel=0.01)
