@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,11 +15,17 @@ import pytest
 from debiasdpo import run
 from debiasdpo.cluster.states import state_of
 from debiasdpo.jobs.identity import Choices
+from tests.helpers.endpoint_server import served
 from tests.helpers.jobs import ROOT, JobConfigs
 from tests.helpers.sweeps import Sweeps, pretend_finished
 
 TINY = Choices("tiny_llama", "simulated")
 
+ASKED = (
+    "model=endpoint", "model.name=served-2026-01-01", "model.concurrency=2", "method=none", "rate=text",
+    "model.prices={input: 1, cached: 0.5, output: 2}", "data.teachers=20", "data.words=30",
+    "data.limit.test=6", "audit.categories=[education,placebo]", "audit.resamples=100",
+)  # fmt: skip
 
 Here = Callable[..., tuple[int, str, str]]
 
@@ -116,6 +123,18 @@ def test_sweeps_that_make_no_sense_are_told(here: Here) -> None:
         assert "Traceback" not in error
 
 
+def test_a_sweep_may_also_be_told_by_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/sweep.yaml").write_text("# @package _global_\nhydra: {mode: MULTIRUN}\n")
+    for told in (["hydra.mode=MULTIRUN"], ["--config-dir", str(tmp_path), "+mine=sweep"]):
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # `run` sets it
+        assert run.main([*told, "seed=range(0)"]) == 1
+        assert "The sweep has no jobs" in capfd.readouterr().err
+
+
 def test_jobs_that_wait_are_queued_until_their_process_is_gone(sweeps: Sweeps) -> None:
     process = sweeps.start("seed=0,1", "train.epochs=50")
     while not any(s["state"] == "running" for s in sweeps.statuses().values()):
@@ -129,18 +148,35 @@ def test_jobs_that_wait_are_queued_until_their_process_is_gone(sweeps: Sweeps) -
 
 
 @pytest.mark.slow
-def test_a_killed_process_takes_no_other_job_with_it(sweeps: Sweeps, tiny_llama: Path) -> None:
-    process = sweeps.start("cluster.jobs=2", "seed=0,1", "train.epochs=3")
-    while not (at := [s for s in sweeps.statuses().values() if s.get("stage") == "training"]):
-        assert process.poll() is None
-        time.sleep(0.1)
-    os.kill(at[0]["pid"], signal.SIGKILL)
-    _, error = process.communicate()
-    assert process.returncode == 0, error
+def test_a_killed_process_takes_no_other_job_with_it(
+    sweeps: Sweeps, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs that ask an endpoint, so that no process has to import torch."""
+    monkeypatch.chdir(sweeps.folder)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # `run` sets it
+    unbroken = Sweeps(tiny_llama, sweeps.folder / "unbroken")
+    with served() as server:
+        jobs = (*ASKED, f"model.base_url={server.url}", "seed=0,1")
+        assert run.main(["-m", *jobs, f"output_dir={unbroken.folder / 'out'}"]) == 0
+        wanted = Counter(server.answered)
+        server.answered.clear()
+        server.delay_s = 0.1
+        sweeps.options = (*jobs, f"output_dir={sweeps.folder / 'out'}")
+        process = sweeps.start("cluster.jobs=2")
+        while not (
+            len(at := [s for s in sweeps.statuses().values() if s.get("stage") == "ratings_base"])
+            == 2
+            and server.answered.total() > 8
+        ):
+            assert process.poll() is None
+            time.sleep(0.1)
+        os.kill(at[0]["pid"], signal.SIGKILL)
+        server.delay_s = 0.0
+        _, error = process.communicate()
+        assert process.returncode == 0, error
+        assert (server.answered - wanted).total() <= 4  # that were under way in either process
     assert "a process was killed" in error
     assert {s["state"] for s in sweeps.statuses().values()} == {"finished"}
-    unbroken = Sweeps(tiny_llama, sweeps.folder / "unbroken")
-    assert unbroken.run("seed=0,1", "train.epochs=3")[0] == 0
     assert unbroken.metrics() == sweeps.metrics()
 
 
