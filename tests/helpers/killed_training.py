@@ -1,4 +1,5 @@
-"""Run as a script: trains in child processes and kills them with SIGKILL (see `kill`)."""
+"""Run as a script: trains in child processes and kills them with SIGKILL (see `kill`), an adapter after the
+other, each in a folder of its name."""
 
 import json
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 from tests.helpers.trainings import train
 
 
-def kill(folder: Path, source: Path, adapter: str) -> None:
+def kill(folder: Path, source: Path, adapter: str) -> dict[str, int]:
     """Train once whole, and once killed again and again: in the first audit, while a checkpoint is
     written, and soon after a step. Children are forked, so that none has to import torch anew."""
     import peft  # noqa: F401
@@ -74,8 +75,10 @@ def kill(folder: Path, source: Path, adapter: str) -> None:
                 break
             time.sleep(0.0005)
     wait(start("killed"))
-    sys.stdout.write(json.dumps(report) + "\n")
+    return report
 
 
 if __name__ == "__main__":
-    kill(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    target, model, *adapters = sys.argv[1:]
+    found = {name: kill(Path(target) / name, Path(model), name) for name in adapters}
+    sys.stdout.write(json.dumps(found) + "\n")
