@@ -8,7 +8,8 @@ they say.
 import json
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,12 @@ def test_so_is_every_figure_of_two_ways_to_ask(job_config: JobConfigs, tmp_path:
 
 # --- against the population
 
-# Of 150 intervals, those that hold the truth 80 % of the time are found out with a probability of 94 %.
+# Of 150 intervals, those that hold the truth 80 % of the time are found out with a probability of 94 %; of
+# the 50 of what changes, those that hold it 70 % of the time with one of 86 % (binomial, as in `wrong`).
 SEEDS, GROUPS = 150, 40
+TWICE = range(
+    SEEDS - SEEDS // 3, SEEDS
+)  # also asked with a reminder; as they are, they count among the 150
 P_OF_FAILURES = ("failed_p/base", "category/hope/failed_p/base", "category/origin/failed_p/base")
 
 
@@ -133,17 +138,35 @@ def wrong(found: Mapping[str, audits.Held], seeds: int) -> dict[str, audits.Held
     return {key: held for key, held in found.items() if not fewest[key] <= held.holding <= most}
 
 
-@pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def memory() -> Iterator[None]:
     """Temporary files in memory, where the machine has a place for them: there are many."""
-    if Path("/dev/shm").is_dir():
-        monkeypatch.setattr(tempfile, "tempdir", "/dev/shm")
+    with pytest.MonkeyPatch.context() as patch:
+        if Path("/dev/shm").is_dir():
+            patch.setattr(tempfile, "tempdir", "/dev/shm")
+        yield
+
+
+@pytest.fixture(scope="module")
+def asked_twice(job_config: JobConfigs, tmp_path_factory: pytest.TempPathFactory) -> list[Metrics]:
+    """Of each seed of `TWICE`: what a job finds that asks once as it is, and once with a reminder."""
+    job = reminding_job(job_config, tmp_path_factory.mktemp("reminded"), 500)
+    found = []
+    with memory():
+        for seed in TWICE:
+            world = World(seed, GROUPS)
+            with tempfile.TemporaryDirectory() as folder:
+                found.append(reminded(job, Path(folder), world, KnownRater(world, seed), seed))
+    return found
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("memory")
-def test_intervals_of_an_audit_hold_the_truth_as_often_as_they_say() -> None:
-    found = audits.figures(GROUPS, SEEDS, resamples=500)
+@pytest.mark.xdist_group("asked twice")
+def test_intervals_of_an_audit_hold_the_truth_as_often_as_they_say(
+    asked_twice: list[Metrics],
+) -> None:
+    with memory():
+        found = audits.figures(GROUPS, SEEDS - len(TWICE), resamples=500) + asked_twice
     assert wrong(audits.held(audits.truth(), found), SEEDS) == {}
     # Failures depend on the context, but not on what is hoped for.
     rejected = {name: sum(one[name] < 0.05 for one in found) for name in P_OF_FAILURES}
@@ -152,8 +175,8 @@ def test_intervals_of_an_audit_hold_the_truth_as_often_as_they_say() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("memory")
-def test_so_do_those_of_what_changes(job_config: JobConfigs, tmp_path: Path) -> None:
+@pytest.mark.xdist_group("asked twice")
+def test_so_do_those_of_what_changes(asked_twice: list[Metrics]) -> None:
     own, both = (
         {
             f"{key}/{model}": value
@@ -163,13 +186,7 @@ def test_so_do_those_of_what_changes(job_config: JobConfigs, tmp_path: Path) -> 
         for models in (1, 2)  # those that must have rated a prompt
     )
     truth = own | known_figures.changes(both)
-    job, seeds = reminding_job(job_config, tmp_path, 500), SEEDS // 3  # each takes twice as long
-    found = []
-    for seed in range(seeds):
-        world = World(seed, GROUPS)
-        with tempfile.TemporaryDirectory() as folder:
-            found.append(reminded(job, Path(folder), world, KnownRater(world, seed), seed))
-    assert wrong(audits.held(truth, found), seeds) == {}
+    assert wrong(audits.held(truth, asked_twice), len(TWICE)) == {}
 
 
 @pytest.mark.slow
