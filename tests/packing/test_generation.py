@@ -73,7 +73,7 @@ def forest(seed: int, documents: int = 3, length: int = 40) -> list[Ids]:
     rng = random.Random(seed)
 
     def ids(low: int, high: int) -> Ids:
-        return tuple(rng.randrange(100, 49000) for _ in range(rng.randint(low, high)))
+        return tuple(rng.randrange(100, 8000) for _ in range(rng.randint(low, high)))
 
     header = ids(1, 4)
     prompts = [ids(3, 20)]

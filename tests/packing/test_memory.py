@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from debiasdpo.packing.memory import BatchLimit, memory_message
+from tests.helpers.models import Tiny
 
 SCARCE = """
 import resource, sys
@@ -37,9 +38,9 @@ print(rows.size)
 
 
 @pytest.mark.slow
-def test_generation_goes_on_with_half_where_memory_really_runs_out(tiny_llama: Path) -> None:
+def test_generation_goes_on_with_half_where_memory_really_runs_out(tiny: Tiny) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SCARCE, str(tiny_llama)], capture_output=True, text=True,
+        [sys.executable, "-c", SCARCE, str(tiny("llama wide"))], capture_output=True, text=True,
         cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -78,9 +79,9 @@ for i in range(91):  # each tree has a size of its own
 
 @pytest.mark.slow
 def test_many_trees_take_no_more_memory_than_few(
-    tiny_llama: Path, model_config: Callable[..., Any], tmp_path: Path
+    tiny: Tiny, model_config: Callable[..., Any], tmp_path: Path
 ) -> None:
-    config = model_config(tiny_llama, max_length=1024, dtype="bfloat16").model_dump_json()
+    config = model_config(tiny("llama wide"), max_length=1024, dtype="bfloat16").model_dump_json()
     done = subprocess.run(
         [sys.executable, "-c", MANY, str(tmp_path), config], capture_output=True, text=True,
         cwd=Path(__file__).parents[2],

@@ -32,7 +32,7 @@ def method(**keys: Any) -> MethodConfig:
 @pytest.fixture
 def loaded(tiny_llama: Path, loaded_copy: LoadedCopy) -> tuple[Any, Any]:
     base, chat = loaded_copy(tiny_llama)
-    return adapted(base, 0.05), chat
+    return adapted(base, 0.2), chat
 
 
 # --- by hand

@@ -111,7 +111,8 @@ def test_each_process_writes_its_part_of_a_checkpoint_once(folder: Path, name: s
     *_, last = sorted((folder / name / "checkpoints").iterdir())
     parts = [path.stat().st_size for path in (last / "shards").glob("*.distcp")]
     assert len(parts) == PROCESSES
-    assert sum(parts) == pytest.approx(4 * numbers, rel=0.01)
+    # What describes them takes as much whatever their size; the smallest copy of anything large is 2 MB.
+    assert sum(parts) == pytest.approx(4 * numbers, abs=400_000)
     assert max(parts) / min(parts) < 1.01
     assert not list(last.glob("*.safetensors"))
     marked = json.loads((last / "complete.json").read_text())

@@ -113,10 +113,11 @@ def test_the_self_check_says_how_far_each_document_moves(
     more = rate(run, documents, "--self-check", "--statements", "2")
     assert "by chance 100% at most" in capsys.readouterr().out  # 6 statements: 6 / 5
     assert [r["rating"] for r in more] == pytest.approx([r["rating"] for r in found], abs=ROUNDING)
-    # The first document is asked about the same statement of each category, and one more.
-    for before, after in list(zip(found, more, strict=True))[:2]:
-        assert before["document"] == after["document"] == found[0]["document"]
-        assert abs(after["largest_shift"]) >= abs(before["largest_shift"]) - 2 * ROUNDING
+    # Of its first rubric, the first document is asked about the same statements, and one more of each category.
+    before, after = found[0], more[0]
+    assert (before["document"], before["rubric"]) == (after["document"], after["rubric"])
+    for shift in ("largest_shift", "placebo_shift"):
+        assert abs(after[shift]) >= abs(before[shift]) - 2 * ROUNDING
 
 
 def test_every_kind_of_table_and_any_shards_give_the_same(
