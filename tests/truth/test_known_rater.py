@@ -120,9 +120,8 @@ def test_so_is_every_figure_of_two_ways_to_ask(job_config: JobConfigs, tmp_path:
 # Of 150 intervals, those that hold the truth 80 % of the time are found out with a probability of 94 %; of
 # the 50 of what changes, those that hold it 70 % of the time with one of 86 % (binomial, as in `wrong`).
 SEEDS, GROUPS = 150, 40
-TWICE = range(
-    SEEDS - SEEDS // 3, SEEDS
-)  # also asked with a reminder; as they are, they count among the 150
+# Also asked with a reminder; as they are without it, they count among the 150.
+TWICE = range(SEEDS - SEEDS // 3, SEEDS)
 P_OF_FAILURES = ("failed_p/base", "category/hope/failed_p/base", "category/origin/failed_p/base")
 
 

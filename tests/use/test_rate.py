@@ -113,7 +113,7 @@ def test_the_self_check_says_how_far_each_document_moves(
     more = rate(run, documents, "--self-check", "--statements", "2")
     assert "by chance 100% at most" in capsys.readouterr().out  # 6 statements: 6 / 5
     assert [r["rating"] for r in more] == pytest.approx([r["rating"] for r in found], abs=ROUNDING)
-    # Of its first rubric, the first document is asked about the same statements, and one more of each category.
+    # Of its first rubric, the first document is asked about the same statements, and one more a category.
     before, after = found[0], more[0]
     assert (before["document"], before["rubric"]) == (after["document"], after["rubric"])
     for shift in ("largest_shift", "placebo_shift"):
