@@ -156,6 +156,14 @@ def tiny_llama(shared_folder: Path, small_tokenizer: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def wide_llama(shared_folder: Path, smollm2_tokenizer: Path) -> Path:
+    """The same with all 49,152 tokens: its logits take memory; and what tests need of weights drawn at
+    random, that a little training helps or that some replies end, holds of these."""
+    folder = shared_folder / "wide_llama"
+    return _random_model(folder, smollm2_tokenizer, "LlamaConfig", vocab_size=49152)
+
+
+@pytest.fixture(scope="session")
 def tiny_qwen2(shared_folder: Path, small_tokenizer: Path) -> Path:
     """The same as Qwen2, which has biases at its queries, keys and values."""
     return _random_model(shared_folder / "tiny_qwen2", small_tokenizer, "Qwen2Config")
@@ -186,7 +194,6 @@ _MIXED = {
 # More of them, by name: the class of the configuration, and what it has beside the usual.
 _TINY: dict[str, tuple[str, dict[str, object]]] = {
     "llama": ("LlamaConfig", {}),
-    "llama wide": ("LlamaConfig", {"vocab_size": 49152}),  # its logits take memory
     "qwen2": ("Qwen2Config", {}),
     "mistral window": ("MistralConfig", {"sliding_window": 24, "head_dim": 16}),  # in all layers
     "qwen2 windows": ("Qwen2Config", _MIXED),
@@ -223,12 +230,12 @@ _TINY: dict[str, tuple[str, dict[str, object]]] = {
 
 @pytest.fixture(scope="session")
 def tiny(shared_folder: Path, small_tokenizer: Path) -> Callable[[str], Path]:
-    """`tiny(name)`: a model of `_TINY`, with 512 tokens unless it says otherwise."""
+    """`tiny(name)`: a model of `_TINY`, with 512 tokens."""
 
     def folder(name: str) -> Path:
         kind, changes = _TINY[name]
         path = shared_folder / f"tiny {name}"
-        return _random_model(path, small_tokenizer, kind, **{"vocab_size": 512, **changes})
+        return _random_model(path, small_tokenizer, kind, vocab_size=512, **changes)
 
     return folder
 

@@ -51,12 +51,12 @@ def training(output: Path) -> tuple[list[dict[str, Any]], dict[str, Any], Any]:
 
 
 def test_two_processes_train_as_one(
-    job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
+    job_config: JobConfigs, wide_llama: Path, tmp_path: Path
 ) -> None:
     import torch
 
-    run_job(job_config(*overrides(tiny_llama, tmp_path / "one")))
-    two = run(*overrides(tiny_llama, tmp_path / "two"))
+    run_job(job_config(*overrides(wide_llama, tmp_path / "one")))
+    two = run(*overrides(wide_llama, tmp_path / "two"))
     assert two.returncode == 0, two.stderr
     steps, metrics, weights = training(tmp_path / "one")
     assert len(steps) >= 5

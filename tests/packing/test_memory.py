@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from debiasdpo.packing.memory import BatchLimit, memory_message
-from tests.helpers.models import Tiny
 
 SCARCE = """
 import resource, sys
@@ -38,9 +37,9 @@ print(rows.size)
 
 
 @pytest.mark.slow
-def test_generation_goes_on_with_half_where_memory_really_runs_out(tiny: Tiny) -> None:
+def test_generation_goes_on_with_half_where_memory_really_runs_out(wide_llama: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SCARCE, str(tiny("llama wide"))], capture_output=True, text=True,
+        [sys.executable, "-c", SCARCE, str(wide_llama)], capture_output=True, text=True,
         cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -79,9 +78,9 @@ for i in range(91):  # each tree has a size of its own
 
 @pytest.mark.slow
 def test_many_trees_take_no_more_memory_than_few(
-    tiny: Tiny, model_config: Callable[..., Any], tmp_path: Path
+    wide_llama: Path, model_config: Callable[..., Any], tmp_path: Path
 ) -> None:
-    config = model_config(tiny("llama wide"), max_length=1024, dtype="bfloat16").model_dump_json()
+    config = model_config(wide_llama, max_length=1024, dtype="bfloat16").model_dump_json()
     done = subprocess.run(
         [sys.executable, "-c", MANY, str(tmp_path), config], capture_output=True, text=True,
         cwd=Path(__file__).parents[2],

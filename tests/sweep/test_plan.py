@@ -17,7 +17,6 @@ from debiasdpo.models.shape import load_shape
 from debiasdpo.stages.reckoning import Reckoner
 from debiasdpo.sweep import plan
 from tests.helpers.jobs import SMALL, JobConfigs, Metrics, run_folder, run_job, stages
-from tests.helpers.models import Tiny
 from tests.helpers.run_folders import read, write
 
 Command = Callable[..., list[str]]
@@ -188,13 +187,13 @@ def test_a_stage_that_two_jobs_share_is_the_same(
 @pytest.mark.slow
 def test_stages_that_are_planned_once_are_made_once(
     options: tuple[str, ...],
-    tiny: Tiny,
+    wide_llama: Path,
     job_config: JobConfigs,
     reckon: Reckoner,
     tmp_path: Path,
 ) -> None:
-    # Of the tiny ones, this model ends some of what it rewrites: else nothing of its own is rated.
-    options = (*options, f"model.path={tiny('llama wide')}")
+    # Of the small models, this one ends some of what it rewrites: else nothing of its own is rated.
+    options = (*options, f"model.path={wide_llama}")
     changes = (
         "seed=0", "model.lora.rank=2", "audit.resamples=200", "method=none", "method=prompt_strip",
         "method=sft", "audit.statements=2",

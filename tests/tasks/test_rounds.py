@@ -15,10 +15,10 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_second_round_goes_on_from_the_first(
-    job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
+    job_config: JobConfigs, wide_llama: Path, tmp_path: Path
 ) -> None:
     config = job_config(
-        "method=debiasing_dpo", "method.rounds=2", f"model.path={tiny_llama}",
+        "method=debiasing_dpo", "method.rounds=2", f"model.path={wide_llama}",
         f"output_dir={tmp_path}", "model.max_length=1024", "model.lora.last_layers=null",
         "data.teachers=10", "data.lessons_per_teacher=1", "data.words=30",
         "rate.max_new_tokens=6", "data.limit={train:4,validation:4,test:3}", "audit.resamples=100",
