@@ -86,7 +86,7 @@ def test_in_16_bits_steps_are_those_of_one_process_within_rounding(folder: Path)
     found, wanted, exact = (rows(f / "steps.jsonl") for f in (theirs, mine, folder / "one"))
     assert len(found) == 3
     for row, expected, in_32 in zip(found, wanted, exact[:3], strict=True):
-        assert row == pytest.approx(expected, rel=0.02, abs=0.01)
+        assert row == pytest.approx(expected, rel=0.02, abs=0.03)
         assert abs(row["train/sft"] - in_32["train/sft"]) > 1e-4
 
 
@@ -113,7 +113,7 @@ def test_each_process_writes_its_part_of_a_checkpoint_once(folder: Path, name: s
     assert len(parts) == PROCESSES
     # What describes them takes as much whatever their size; the smallest copy of anything large is 2 MB.
     assert sum(parts) == pytest.approx(4 * numbers, abs=400_000)
-    assert max(parts) / min(parts) < 1.01
+    assert max(parts) - min(parts) < 100_000
     assert not list(last.glob("*.safetensors"))
     marked = json.loads((last / "complete.json").read_text())
     assert {f"shards/{path.name}" for path in (last / "shards").iterdir()} < set(marked)
