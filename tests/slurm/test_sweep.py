@@ -128,8 +128,11 @@ def test_elicitation_finds_there_what_it_finds_here(sweeps: Sweeps, tmp_path: Pa
     assert found == alone.metrics("elicitation")
 
 
-def test_processes_of_a_job_share_all_weights(sweeps: Sweeps, tmp_path: Path) -> None:
+def test_processes_of_a_job_share_all_weights(
+    sweeps: Sweeps, wide_llama: Path, tmp_path: Path
+) -> None:
     """Two on one node, rating a part each and training all weights, beside the job of one."""
+    sweeps = Sweeps(sweeps.slurm, wide_llama, tmp_path)
     full = (
         "train=full",
         "train.optimizer=adamw",
