@@ -8,7 +8,7 @@ from debiasdpo.models.shape import Shape
 GPU_OVERHEAD = 1.5e9  # CUDA, kernels, and what the allocator cannot use
 _LOGITS = 0.95e9  # the largest block of logits, with what is made of it (docs/engine.md)
 _CHECKPOINTED = (False, 4, 3, 2, True)  # no layer, every fourth ... every one: less and less memory
-_SPARE = 1.15  # counted peaks are up to 15 % above (tests/gpu_path)
+_SPARE = 1.15  # a plan is within 6 % of counted peaks (tests/gpu_path), and no card has told
 _NF4 = 0.52  # bytes of a weight, with the scales of its block
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.models import SHAPES as SIZES
 from benchmarks.models import ModelOptions, architecture
 from debiasdpo.models.shape import shape_of
 from debiasdpo.sweep.memory import GPU_OVERHEAD, optimizer_bytes, peak_memory
@@ -45,10 +46,18 @@ def first(rows: Any, **what: Any) -> Any:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_step_goes_through_in_the_dtypes_it_should(steps: Any, shape: str) -> None:
     rows = [row for row in steps if row["shape"] == shape]
-    assert [row["checkpointing"] for row in rows[:2]] == [1, 0]
+    assert {row["checkpointing"] for row in rows} >= {1, 0}
     for row in rows:
         assert row["wrong gradients"] == []
+        assert {*row["logits"], *row["logits with grad"]} == {"torch.float32"}
         assert row["logprobs"] == "torch.float32"
+
+
+def test_the_vocabulary_is_read_a_few_times(steps: Any) -> None:
+    """Once for each chunk of 512 MiB. Llama's logits of 2,114 tokens take 1.1 GB, Qwen's 1.3."""
+    for row in steps:
+        assert sum(row["logits"].values()) <= 3
+        assert sum(row["logits with grad"].values()) <= 3
 
 
 @pytest.mark.parametrize("part", ["reference", "policy"])
@@ -71,18 +80,20 @@ def test_the_host_does_not_wait_for_the_gpu(steps: Any, part: str) -> None:
 def test_a_plan_foresees_the_memory(
     steps: Any, shape: str, checkpointing: int, fused: bool, job_config: JobConfigs
 ) -> None:
-    """What a step takes beside the weights, and with them, within 15 %."""
-    row = first(steps, shape=shape, checkpointing=checkpointing, fused=fused)
+    """Of a step of the whole model, within 6 %; of what it takes beside the weights, within 17 %."""
+    few, many, *_ = having(steps, shape=shape, checkpointing=checkpointing, fused=fused)
+    layers = SIZES[shape].layers
+    row = extended(few, many, layers)
     config = job_config(
         f"model={shape}", f"train.gradient_checkpointing={checkpointing or 'false'}"
     )
-    size = shape_of(architecture(ModelOptions(shape, layers=row["layers"])), fused)
+    size = shape_of(architecture(ModelOptions(shape, layers=layers)), fused)
     planned = peak_memory(config, row["tokens"], size) - GPU_OVERHEAD
     # The optimiser's part comes after the first step.
     planned -= optimizer_bytes(config) * row["trained"]
-    assert planned == pytest.approx(row["policy"]["peak"], rel=0.15)
+    assert planned == pytest.approx(row["policy"]["peak"], rel=0.06)
     weights = row["weights"]
-    assert planned - weights == pytest.approx(row["policy"]["peak"] - weights, rel=0.15)
+    assert planned - weights == pytest.approx(row["policy"]["peak"] - weights, rel=0.17)
 
 
 def test_adapters_make_no_copies_of_activations(steps: Any) -> None:

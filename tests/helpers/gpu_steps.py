@@ -6,7 +6,7 @@ Import this after fake_gpu.py, in a process as that asks for, and call within `f
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 from unittest import mock
@@ -139,6 +139,11 @@ def watched(fuses: bool) -> Iterator[Watch]:
         yield watch
 
 
+def of_width(size: int, products: Mapping[tuple[int, str], int]) -> dict[str, int]:
+    """How many products of so many columns there were, by dtype."""
+    return {dtype: count for (width, dtype), count in products.items() if width == size}
+
+
 def step(
     shape: str, checkpointing: int, layers: int, fuses: bool = False, sizes: common.Sizes = SIZES
 ) -> dict[str, Any]:
@@ -167,6 +172,7 @@ def step(
         with torch.no_grad(), model.disable_adapter():
             sequence_logprobs(model, [c for pair in pairs for c in pair.preference])
         row["reference"] = watch.counts()
+        row["logits"] = of_width(models.vocabulary_size(model), watch.products)
         watch.begin()
         model.train()
         known = {pair.key: (0.0, 0.0) for pair in pairs}
@@ -188,7 +194,7 @@ def step(
                 row["logprobs"] = str(terms.loss.dtype)
                 figures.add(one, terms)
         row["policy"] = watch.counts()
-        row["products"] = dict(watch.products)
+        row["logits with grad"] = of_width(models.vocabulary_size(model), watch.products)
         row["trained"] = sum(p.numel() for p in trained.values())
         row["wrong gradients"] = [
             name

@@ -24,7 +24,7 @@ class Watch(TorchDispatchMode):
         self.calls: list[str] = []  # of all operations, with what they are given
         self.copies: Counter[str] = Counter()
         self.casts = 0  # copies of activations into another dtype
-        self.products: Counter[str] = Counter()  # by the dtype of what comes out
+        self.products: Counter[tuple[int, str]] = Counter()  # by columns and dtype of the result
 
     def begin(self) -> None:
         self.peak = self.now
@@ -68,7 +68,7 @@ class Watch(TorchDispatchMode):
             self.casts += 1
         devices = {t.device.type for t in (*given, *made) if t.numel()}
         if name == "mm":
-            self.products[str(made[0].dtype)] += 1
+            self.products[made[0].shape[-1], str(made[0].dtype)] += 1
         if name in ("_local_scalar_dense", "nonzero") and "cuda" in devices:
             self.copies["to the host"] += 1
         elif name in ("_to_copy", "copy_") and len(devices) == 2:
