@@ -14,32 +14,27 @@ from pathlib import Path
 
 from debiasdpo.packing.writing import Sampling
 from tests.helpers.gpu_steps import decoding, replaced, step
-from tests.helpers.layers import FEW, MANY
+from tests.helpers.layers import FEW, FUSED, MANY, STEPS
 
-SHAPES = ("llama3b", "qwen3b", "llama8b", "qwen7b")
-FUSED = DECODED = ("llama8b", "qwen7b")
 MORE = 6  # layers, which tell whether those of FEW and MANY tell all
 
 
 def main(folder: Path) -> None:
     with fake_gpu((9, 0)), replaced():
-        kinds = [(shape, checkpointing, False) for shape in SHAPES for checkpointing in (1, 0)]
-        kinds.append((SHAPES[2], 2, False))
-        kinds += [(shape, checkpointing, True) for shape in FUSED for checkpointing in (1, 0)]
         rows = [
             step(shape, checkpointing, layers, fuses)
-            for shape, checkpointing, fuses in kinds
+            for shape, checkpointing, fuses in STEPS
             for layers in (FEW, MANY)
         ]
-        rows += [step(SHAPES[-1], 0, MORE), step(FUSED[0], 1, MORE, fuses=True)]
+        rows += [step("qwen7b", 0, MORE), step("llama8b", 1, MORE, fuses=True)]
         steps = [
             decoding(shape, FEW, sampling)
-            for shape in DECODED
+            for shape in FUSED
             for sampling in (Sampling(0.0, 1.0), Sampling(1.0, 0.9))
         ]
         steps += [
             decoding(shape, layers, Sampling(0.0, 1.0), fuses=True)
-            for shape in DECODED
+            for shape in FUSED
             for layers in (FEW, MANY, MORE)
         ]
     (folder / "steps.json").write_text(json.dumps({"training": rows, "decoding": steps}))

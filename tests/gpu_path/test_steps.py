@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.models import SHAPES as SIZES
-from benchmarks.models import ModelOptions, architecture
+from benchmarks.models import SHAPES, ModelOptions, architecture
 from debiasdpo.models.shape import shape_of
 from debiasdpo.sweep.memory import GPU_OVERHEAD, optimizer_bytes, peak_memory
 from tests.helpers.jobs import JobConfigs
-from tests.helpers.layers import extended, whole
+from tests.helpers.layers import FUSED, STEPS, THE_PAPERS, extended, whole
 
 pytestmark = [
     pytest.mark.gpu_path,
@@ -19,8 +18,6 @@ pytestmark = [
     pytest.mark.xdist_group("gpu steps"),
 ]
 
-SHAPES = ("llama3b", "qwen3b", "llama8b", "qwen7b")
-FUSED = ("llama8b", "qwen7b")
 COPIES_OF_A_NORM = 4  # to float32 and back, forward and backward
 
 
@@ -43,7 +40,7 @@ def first(rows: Any, **what: Any) -> Any:
     return having(rows, **what)[0]
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", THE_PAPERS)
 def test_a_step_goes_through_in_the_dtypes_it_should(steps: Any, shape: str) -> None:
     rows = [row for row in steps if row["shape"] == shape]
     assert {row["checkpointing"] for row in rows} >= {1, 0}
@@ -69,20 +66,13 @@ def test_the_host_does_not_wait_for_the_gpu(steps: Any, part: str) -> None:
     assert few[part]["to the GPU"] == many[part]["to the GPU"] < 40
 
 
-@pytest.mark.parametrize(
-    ("shape", "checkpointing", "fused"),
-    [
-        *((shape, layers, False) for shape in SHAPES for layers in (1, 0)),
-        ("llama8b", 2, False),
-        *((shape, layers, True) for shape in FUSED for layers in (1, 0)),
-    ],
-)
+@pytest.mark.parametrize(("shape", "checkpointing", "fused"), STEPS)
 def test_a_plan_foresees_the_memory(
     steps: Any, shape: str, checkpointing: int, fused: bool, job_config: JobConfigs
 ) -> None:
     """Of a step of the whole model, within 6 %; of what it takes beside the weights, within 17 %."""
     few, many, *_ = having(steps, shape=shape, checkpointing=checkpointing, fused=fused)
-    layers = SIZES[shape].layers
+    layers = SHAPES[shape].layers
     row = extended(few, many, layers)
     config = job_config(
         f"model={shape}", f"train.gradient_checkpointing={checkpointing or 'false'}"

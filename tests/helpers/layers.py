@@ -7,6 +7,16 @@ from benchmarks.models import SHAPES
 
 FEW, MANY = 2, 4  # layers that are counted
 
+THE_PAPERS = ("llama3b", "qwen3b", "llama8b", "qwen7b")
+FUSED = ("llama8b", "qwen7b")  # counted with fused kernels too
+# Steps that are counted: of which model, with gradient checkpointing in every so manieth layer (0: in none),
+# and whether with fused kernels.
+STEPS = [
+    *((shape, layers, False) for shape in THE_PAPERS for layers in (1, 0)),
+    ("llama8b", 2, False),
+    *((shape, layers, True) for shape in FUSED for layers in (1, 0)),
+]
+
 Row = dict[str, Any]
 
 

@@ -6,7 +6,7 @@ import re
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import pytest
 
@@ -35,9 +35,6 @@ from debiasdpo.training.terms import Reference, pair_terms, reference_logprobs
 from tests.helpers import trainings
 from tests.helpers.models import VOCABULARY, LoadedCopy, adapted, randomised, with_large_token
 from tests.helpers.objectives import assert_equal_gradients, gradients, loss_config, text_pairs
-
-if TYPE_CHECKING:
-    pass
 
 METHOD = MethodConfig(name="debiasing_dpo", chosen="reasoning", sft=("neutral",))
 PREFERENCES = get_args(PreferenceLoss)
