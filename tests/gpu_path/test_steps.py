@@ -43,7 +43,7 @@ def first(rows: Any, **what: Any) -> Any:
 @pytest.mark.parametrize("shape", THE_PAPERS)
 def test_a_step_goes_through_in_the_dtypes_it_should(steps: Any, shape: str) -> None:
     rows = [row for row in steps if row["shape"] == shape]
-    assert {row["checkpointing"] for row in rows} >= {1, 0}
+    assert [row["checkpointing"] for row in rows[:4]] == [1, 1, 0, 0]
     for row in rows:
         assert row["wrong gradients"] == []
         assert {*row["logits"], *row["logits with grad"]} == {"torch.float32"}
@@ -70,20 +70,24 @@ def test_the_host_does_not_wait_for_the_gpu(steps: Any, part: str) -> None:
 def test_a_plan_foresees_the_memory(
     steps: Any, shape: str, checkpointing: int, fused: bool, job_config: JobConfigs
 ) -> None:
-    """Of a step of the whole model, within 6 %; of what it takes beside the weights, within 17 %."""
+    """Of a step of two layers, and of what it takes beside the weights, within 15 %; of a step of the whole
+    model within 6 and 17 %."""
     few, many, *_ = having(steps, shape=shape, checkpointing=checkpointing, fused=fused)
-    layers = SHAPES[shape].layers
-    row = extended(few, many, layers)
     config = job_config(
         f"model={shape}", f"train.gradient_checkpointing={checkpointing or 'false'}"
     )
-    size = shape_of(architecture(ModelOptions(shape, layers=layers)), fused)
-    planned = peak_memory(config, row["tokens"], size) - GPU_OVERHEAD
-    # The optimiser's part comes after the first step.
-    planned -= optimizer_bytes(config) * row["trained"]
-    assert planned == pytest.approx(row["policy"]["peak"], rel=0.06)
-    weights = row["weights"]
-    assert planned - weights == pytest.approx(row["policy"]["peak"] - weights, rel=0.17)
+    for layers, of_all, of_the_rest in (
+        (few["layers"], 0.15, 0.15),
+        (SHAPES[shape].layers, 0.06, 0.17),
+    ):
+        row = extended(few, many, layers)
+        size = shape_of(architecture(ModelOptions(shape, layers=layers)), fused)
+        planned = peak_memory(config, row["tokens"], size) - GPU_OVERHEAD
+        # The optimiser's part comes after the first step.
+        planned -= optimizer_bytes(config) * row["trained"]
+        assert planned == pytest.approx(row["policy"]["peak"], rel=of_all)
+        weights = row["weights"]
+        assert planned - weights == pytest.approx(row["policy"]["peak"] - weights, rel=of_the_rest)
 
 
 def test_adapters_make_no_copies_of_activations(steps: Any) -> None:
