@@ -174,9 +174,7 @@ def test_a_killed_process_takes_no_other_job_with_it(
         server.delay_s = 0.0
         _, error = process.communicate()
         assert process.returncode == 0, error
-        # Two that were under way in either process; and one request that a probe makes twice, which two jobs
-        # make where both begin before either has found what the endpoint takes.
-        assert (server.answered - wanted).total() <= 2 * 2 + 1
+        assert (server.answered - wanted).total() <= 2 * 2  # under way in either process
     assert "a process was killed" in error
     assert {s["state"] for s in sweeps.statuses().values()} == {"finished"}
     assert unbroken.metrics() == sweeps.metrics()

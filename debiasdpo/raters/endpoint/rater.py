@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from filelock import FileLock
+
 from debiasdpo.config.model import EndpointConfig
 from debiasdpo.config.rate import RateConfig
 from debiasdpo.costs import count_tokens
@@ -110,15 +112,10 @@ class EndpointRater:
         file = self._folder / "probes" / f"{known}.json"
         found = load(file)
         if found is None:
-
-            def make(dialect: Dialect, question: Question, repeat: int) -> Request:
-                return request(
-                    self._served, dialect, question, "rating", reading, self._seed, repeat
-                )
-
-            if self._adapter is not None:
-                self._require_adapter(self._adapter, least[1])
-            found = probe(self._asking(), make, self._config, reading, least[1], most[1], file)
+            asker = self._asking()
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(file.with_suffix(".lock")):  # jobs that begin at once pay for one probe
+                found = load(file) or self._probe(asker, reading, least[1], most[1], file)
         self._found[known] = found
 
     def reply(
@@ -170,6 +167,16 @@ class EndpointRater:
         if self._server is not None:
             self._server.stop()
         self._asker = self._batches = self._server = None
+
+    def _probe(
+        self, asker: Asker, reading: RateConfig, least: Question, most: Question, file: Path
+    ) -> Found:
+        def make(dialect: Dialect, question: Question, repeat: int) -> Request:
+            return request(self._served, dialect, question, "rating", reading, self._seed, repeat)
+
+        if self._adapter is not None:
+            self._require_adapter(self._adapter, least)
+        return probe(asker, make, self._config, reading, least, most, file)
 
     def _asked_by(self, reading: RateConfig) -> str:
         """By what a probe is found again."""

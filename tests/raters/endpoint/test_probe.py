@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,13 @@ def test_the_shortest_and_the_longest_are_asked_and_their_replies_count(
         "context": "the longest prompt fits, 4500 bytes at 4.0 a token",
     }
     assert "limit of tokens           max_completion_tokens, taken" in caplog.text
+
+
+def test_jobs_that_begin_at_once_ask_for_one_probe(server: EndpointServer, rater: Raters) -> None:
+    server.delay_s = 0.2
+    with ThreadPoolExecutor(2) as jobs:
+        list(jobs.map(check, [rater(), rater()]))
+    assert len(server.bodies) == 3
 
 
 def test_what_decides_no_reply_is_left_out_where_it_is_refused(
