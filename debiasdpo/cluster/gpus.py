@@ -42,12 +42,16 @@ def device(choice: Device = "auto") -> str:
 
     if torch.cuda.is_available():
         return f"cuda:{processes.local_rank()}"
-    if choice == "auto" and not _there():
-        return "cpu"
-    found = "this machine has a GPU" if _there() else "no GPU is seen here"
+    if not seen():
+        if choice == "auto":
+            return "cpu"
+        raise UserError(
+            "model.device: cuda needs a GPU of NVIDIA's, and none is seen here; set model.device=auto, which"
+            " takes one where there is one, or model.device=cpu"
+        )
     raise UserError(
-        f"model.device: {found}, and torch {torch.__version__} cannot use one: {_reason()} Install a"
-        " build of torch for the CUDA version that nvidia-smi names, or set model.device=cpu"
+        f"model.device: this machine has a GPU, and torch {torch.__version__} cannot use it: {_reason()}"
+        " Install a build of torch for the CUDA version that nvidia-smi names, or set model.device=cpu"
     )
 
 
@@ -61,8 +65,8 @@ def memory(choice: Device = "auto") -> int:
     return int(torch.cuda.get_device_properties(place).total_memory)
 
 
-def _there() -> bool:
-    """Whether a GPU is there and not hidden from this process."""
+def seen() -> bool:
+    """Whether a GPU is there and not hidden from this process; torch is not asked."""
     hidden = os.environ.get(_VISIBLE, "all").strip() in ("", "-1", "NoDevFiles", "none")
     return not hidden and any(_FILES.glob("nvidia[0-9]*"))
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from debiasdpo.config.cluster import ClusterConfig
     from debiasdpo.config.job import Task
     from debiasdpo.config.method import MethodConfig
     from debiasdpo.config.model import AnyModelConfig, AnyWriterConfig
@@ -24,6 +25,24 @@ def _trainable_model(
         yield (
             "model.nf4: full fine-tuning cannot train 4-bit weights;"
             " set model.nf4=false, or train=qlora"
+        )
+
+
+def _precision(
+    model: "AnyModelConfig", method: "MethodConfig", cluster: "ClusterConfig"
+) -> Iterable[str]:
+    if model.kind != "local":
+        return
+    if model.dtype == "auto" and cluster.kind != "local":
+        yield (
+            "model.dtype: auto asks the machine at which the job begins, and with"
+            f" cluster={cluster.kind} that is not the one where it runs; set model.dtype=bfloat16, or"
+            " float32 for GPUs and CPUs without bfloat16 (docs/cluster.md, Which GPU)"
+        )
+    if model.dtype == "float16" and method.trains_weights:
+        yield (
+            "model.dtype: float16 is too narrow to train in: losses are not scaled, and small gradients"
+            " would be lost; set model.dtype=bfloat16, or float32 for GPUs and CPUs without bfloat16"
         )
 
 
@@ -89,6 +108,7 @@ def _asked_of_endpoints(
 
 MODEL_CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
     _trainable_model,
+    _precision,
     _writer,
     _asked_of_endpoints,
 )

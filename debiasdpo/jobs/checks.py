@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from debiasdpo.cluster import processes
+from debiasdpo.cluster import gpus, processes
 from debiasdpo.config.build import Check, build
 from debiasdpo.config.checks import grammar_problems
 from debiasdpo.config.elicitation import AnyJudgeConfig, LocalJudge, PromptsConfig
@@ -28,6 +28,7 @@ from debiasdpo.raters.endpoint.adapter import open_adapter
 from debiasdpo.storage.files import user_path
 
 if TYPE_CHECKING:
+    from debiasdpo.config.cluster import ClusterConfig
     from debiasdpo.config.context import ContextConfig
     from debiasdpo.config.data import AnyDataConfig
     from debiasdpo.config.elicitation import AnyPromptsConfig, ElicitationConfig
@@ -40,9 +41,11 @@ def build_job(
     composed: DictConfig, *, rater_given: bool = False, only_planned: bool = False
 ) -> JobConfig:
     """The checked job. Raises `UserError` with all problems found. `rater_given`: a rater from Python rates
-    in place of the configured model. `only_planned`: nothing is sent, so that no key is needed."""
+    in place of the configured model. `only_planned`: nothing is sent, so that no key is needed, nor a GPU."""
     checks = CHECKS if rater_given else (*CHECKS, _can_rate)
-    return build(composed, checks if only_planned else (*checks, _has_key))
+    if not only_planned:
+        checks = (*checks, _has_key) if rater_given else (*checks, _has_key, _device_here)
+    return build(composed, checks)
 
 
 def _can_rate(model: AnyModelConfig) -> Iterable[str]:
@@ -120,6 +123,26 @@ def _has_key(role: str, asked: AnyModelConfig) -> Iterable[str]:
             f"{role}.api_key_env: the environment has no {name}; export it with the key of"
             f" {asked.base_url}, or set {role}.api_key_env=null where none is needed"
         )
+
+
+def _device_here(
+    cluster: "ClusterConfig",
+    task: "Task",
+    model: AnyModelConfig,
+    judge: AnyJudgeConfig,
+    elicitation: "ElicitationConfig",
+    writer: AnyWriterConfig,
+) -> Iterable[str]:
+    """Of jobs that run on this machine. Torch, whose import takes seconds, is asked only where a GPU is
+    wanted or seen."""
+    if cluster.kind != "local" or importlib.util.find_spec("torch") is None:
+        return
+    for role, asked in _roles(task, model, judge, elicitation, writer):
+        if isinstance(asked, ModelConfig) and (asked.device == "cuda" or gpus.seen()):
+            try:
+                gpus.device(asked.device)
+            except UserError as error:
+                yield _of_role(role, str(error))
 
 
 def _of_role(role: str, problem: str) -> str:

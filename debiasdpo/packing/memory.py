@@ -48,8 +48,13 @@ class BatchLimit:
 _REFUSED = ("Cannot allocate memory", "failed to map segment from shared object")
 
 # How a GPU's libraries put it, beside torch.OutOfMemoryError: CUDA ("CUDA error: out of memory", an
-# AcceleratorError), Triton, NCCL; cuBLAS, whose handle and workspace find no room.
-_GPU_REFUSED = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED")
+# AcceleratorError), Triton, NCCL; cuBLAS, cuDNN and cuSOLVER, whose handles and workspaces find no room.
+_GPU_REFUSED = (
+    "out of memory",
+    "_STATUS_ALLOC_FAILED",
+    "HOST_ALLOCATION_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -181,7 +181,9 @@ def require_memory(config: JobConfig) -> None:
     if not (config.method.trains_weights and config.train.adapter == "full"):
         return
     _, shape = load_shape(pinned(config.local_model), cache_folder(config))
-    if problem := too_large(config, shape, _room(config), processes.size()):
+    on_cpu = gpus.device(config.local_model.device) == "cpu"
+    device = "process without a GPU" if on_cpu else "GPU"
+    if problem := too_large(config, shape, _room(config), processes.size(), device):
         raise UserError(problem)
 
 

@@ -134,7 +134,7 @@ def _compose(composer: Composer, overrides: list[str], title: str, only_planned:
         job = build_job(composed, only_planned=only_planned)
         choices = choices_of(options, overrides, job)
         job, why = settle(job, choices)
-        if why:  # for all nodes that the jobs may run on
+        if why:  # for all processes that the jobs may run in
             overrides = [*overrides, f"model.dtype={job.local_model.precision}"]
         folder = identify(job, choices).folder
         state = "at work" if at_work(read_status(folder)) else "to do"

@@ -69,13 +69,15 @@ def training_state(config: JobConfig, shape: Shape, gpus: int = 1) -> float:
     return state / gpus + size * (parameters + gathered)
 
 
-def too_large(config: JobConfig, shape: Shape, room: float, gpus: int = 1) -> str | None:
+def too_large(
+    config: JobConfig, shape: Shape, room: float, gpus: int = 1, device: str = "GPU"
+) -> str | None:
     """Why devices of `room` bytes each cannot train all weights, whatever the batches; None if they may."""
     full = config.method.trains_weights and config.train.adapter == "full"
     if not full or (needed := training_state(config, shape, gpus)) <= room:
         return None
     billions = trained_parameters(config, shape) / 1e9
-    where = "one GPU" if gpus == 1 else f"each of {gpus} GPUs"
+    where = f"one {device}" if gpus == 1 else f"each of {gpus} {device}s"
     return (
         f"train.adapter: weights, gradients and optimiser of all {billions:.1f} billion parameters take"
         f" {needed / 1e9:.0f} GB on {where} before anything runs, and there are {room / 1e9:.0f} GB; spread"

@@ -126,7 +126,7 @@ def show(jobs: Iterable[PlannedJob], reckon: Reckon, say: Callable[[str], None])
         bill = {who: _dollars(new, who) for who in _ASKED}
         say(
             f"{job.title[:43]:44}{mine / 1e6:>10.2f}{'?' if own is None else f'{own:.2f}':>9}"
-            f"{work.memory[1] / 1e9:>9.1f} GB{work.disk / 1e9:>6.2f} GB{_money(bill, '   ')}"
+            f"{work.memory[1] / 1e9:>9.1f} GB {work.disk / 1e9:>5.2f} GB{_money(bill, '   ')}"
         )
         tokens, disk, hours = tokens + mine, disk + work.disk, hours + (own or 0.0)
         paid = {who: paid[who] + bill[who] for who in _ASKED}
@@ -243,18 +243,30 @@ def _sums(
 
 def _warnings(config: JobConfig, work: Work, hours: float | None) -> Iterator[str]:
     room = config.plan.gpu_memory_gb
+    trains = config.method.trains_weights
+    if room is None and trains and config.train.gradient_checkpointing == "auto":
+        yield (
+            "train.gradient_checkpointing=auto keeps as much as the GPU has room for, and GPU memory is shown"
+            " with every layer checkpointed, the least that it takes; plan.gpu_memory_gb=80 shows what it"
+            " takes of a GPU of 80 GB"
+        )
     if room is not None and work.memory[1] / 1e9 > room:
-        full = config.method.trains_weights and config.train.adapter == "full"
+        full = trains and config.train.adapter == "full"
         spread = (
             f"run it on {count} GPUs with accelerate launch (docs/cluster.md), {memory / 1e9:.0f} GB each;"
             " or "
             for count, memory in work.memory.items()
             if memory / 1e9 <= room
         )
+        cure = (  # what is trained takes most of it, whatever the batches
+            "set train=qlora, or choose a smaller model"
+            if full
+            else "set model.nf4=true, train.gradient_checkpointing=true, or lower train.tree.max_tokens and"
+            " batching.max_tokens"
+        )
         yield (
-            f"needs about {work.memory[1] / 1e9:.0f} GB, and the GPU has {room:g}: {next(spread, '')}set"
-            f" {'train=qlora' if full else 'model.nf4=true'}, train.gradient_checkpointing=true, or lower"
-            " train.tree.max_tokens and batching.max_tokens"
+            f"needs about {work.memory[1] / 1e9:.0f} GB, and the GPU has {room:g}:"
+            f" {next(spread, '')}{cure}"
         )
     for who in _ASKED:
         if any(stage.dollars is None for stage in work.stages if stage.asks == who):

@@ -48,7 +48,7 @@ def test_a_gpu_that_torch_cannot_use_is_no_reason_for_a_cpu(
 def test_a_gpu_that_is_hidden_is_not_there(hidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
     assert gpus.device("auto") == "cpu"
-    with pytest.raises(UserError, match="no GPU is seen here"):
+    with pytest.raises(UserError, match="none is seen here"):
         gpus.device("cuda")
 
 
@@ -59,6 +59,22 @@ def test_without_a_gpu_it_is_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         pytest.skip("there is one")
     monkeypatch.setattr(gpus, "_FILES", tmp_path)
     assert gpus.device("auto") == "cpu"
+
+
+@pytest.mark.usefixtures("a_gpu_is_there")
+def test_a_job_is_told_before_it_starts(
+    job_config: JobConfigs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = ("task=elicitation", "model=openai", "judge=smollm2")
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    with pytest.raises(UserError, match=r"model\.device: this machine has a GPU, and torch"):
+        job_config()
+    with pytest.raises(UserError, match=r"judge\.device: this machine has a GPU, and torch"):
+        job_config(*judge)
+    monkeypatch.setattr(gpus, "_FILES", tmp_path / "none")
+    with pytest.raises(UserError, match=r"judge\.device: cuda needs a GPU of NVIDIA's, and none"):
+        job_config(*judge, "judge.device=cuda")
+    job_config("model.device=cuda", "cluster=slurm")  # the nodes may have one
 
 
 @pytest.mark.parametrize(
@@ -137,7 +153,17 @@ def test_more_jobs_than_gpus_are_refused(
         [launchers.SweepJob(str(i), [], "to do", job_config(f"model.device={d}")) for i in range(3)]
         for d in ("auto", "cpu")
     )
+    judged = [
+        job._replace(
+            config=job_config("task=elicitation", "model=ollama", "model.name=x", "judge=smollm2")
+        )
+        for job in on_cpu
+    ]
     monkeypatch.setattr(launchers, "visible", lambda: ["0", "1"])
+    with pytest.raises(
+        UserError, match=r"cluster\.jobs: 3 jobs at once"
+    ):  # of which each judges here
+        launchers.LAUNCHERS["local"](given, LocalConfig(kind="local", jobs=4), judged)
     with pytest.raises(UserError, match=r"cluster\.jobs: 3 jobs at once .* has 2; set"):
         launchers.LAUNCHERS["local"](given, LocalConfig(kind="local", jobs=4), on_gpus)
     ran: list[Any] = []

@@ -1,15 +1,16 @@
 """The files of what a step asks of a GPU that is not there: gpu_counted.csv, gpu_step.csv and gpu_pairs.csv.
 
-    python -m tests.gpu_path.counted [FOLDER]
+    python -m tests.gpu_path.counted FOLDER
 
-Written to FOLDER, or to benchmarks/results (CPU, about a minute; takes g++): counted with 2 and 4 layers, and
-extended to all that a model has. Today's code cannot count the column "before" of gpu_counted.csv, nor the
-waits in a step of 4 passes and in 16 tokens, which were read in the code: these stay as they are in
-benchmarks/results. GB are 10^9 bytes.
+Written to FOLDER, which may be benchmarks/results (CPU, about a minute; takes g++): counted with 2 and 4
+layers, and extended to all that a model has. Today's code cannot count the column "before" of
+gpu_counted.csv, nor the waits in a step of 4 passes and in 16 tokens, which were read in the code: these stay
+as they are in benchmarks/results. GB are 10^9 bytes.
 """
 
 from tests.helpers.fake_gpu import GUARD, build_guard, fake_gpu  # isort: skip (before torch)
 
+import argparse
 import csv
 import os
 import subprocess
@@ -133,4 +134,12 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.gpu_path.counted", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("folder", type=Path, help="an existing folder")
+    given = parser.parse_args().folder
+    if not given.is_dir():
+        parser.error(f"{given} is no folder")
+    main(given)

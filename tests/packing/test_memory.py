@@ -121,6 +121,12 @@ def test_a_smaller_batch_is_kept_and_order_too() -> None:
         ),
         ("RuntimeError", "NCCL Error 1: unhandled cuda error, Cuda failure 2 'out of memory'"),
         ("RuntimeError", "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED."),
+        ("RuntimeError", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        ("RuntimeError", "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED"),
+        (
+            "RuntimeError",
+            "cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate`",
+        ),
     ],
 )
 def test_a_gpu_without_memory_has_many_words_for_it(kind: str, text: str) -> None:

@@ -291,6 +291,14 @@ def test_full_fine_tuning_that_cannot_fit_is_refused_before_anything_is_loaded(
     )
 
 
+def test_what_auto_leaves_open_is_said(options: tuple[str, ...], command: Command) -> None:
+    auto = "train.gradient_checkpointing=auto"
+    said = "shown with every layer checkpointed, the least that it takes"
+    assert said in "".join(command(*options, auto))
+    assert said not in "".join(command(*options, auto, "plan.gpu_memory_gb=80"))
+    assert said not in "".join(command(*options, auto, "method=none"))
+
+
 @pytest.mark.slow
 def test_the_shape_is_that_of_the_loaded_model(
     tiny_llama: Path, model_config: Callable[..., ModelConfig], tmp_path: Path
