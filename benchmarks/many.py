@@ -33,6 +33,14 @@ OPTIONS = (
 )  # fmt: skip
 
 
+def _caches(kernels: int) -> dict[str, str]:
+    """Of oneDNN, and of torch for oneDNN, which does not work without any."""
+    return {
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY": str(kernels),
+        "LRU_CACHE_CAPACITY": str(max(kernels, 1)),
+    }
+
+
 def rate(base: Path, documents: int, shards: int, kernels: int = KEPT) -> Path:
     """The run folder of a job that rated so many."""
     output = base / f"{documents}-{shards}-{kernels}"
@@ -41,9 +49,8 @@ def rate(base: Path, documents: int, shards: int, kernels: int = KEPT) -> Path:
             sys.executable, "-m", "debiasdpo.run", *OPTIONS, f"data.teachers={documents // PER_TEACHER}",
             f"batching.shards={shards}", f"model.path={base / 'model'}", f"output_dir={output}",
         ],
-        env={
-            **os.environ, "OMP_NUM_THREADS": "1", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": str(kernels)
-        }, capture_output=True, text=True, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **_caches(kernels)},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (folder,) = (output / "runs").iterdir()
