@@ -198,7 +198,8 @@ def test_what_is_carried_along_is_all_that_a_job_needs_but_torch() -> None:
 
 
 def test_make_gpu_lays_the_wheels_over_the_machines_own_python(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels/a.whl").touch()
 
@@ -209,7 +210,7 @@ def test_make_gpu_lays_the_wheels_over_the_machines_own_python(tmp_path: Path) -
         )  # fmt: skip
         return done.stdout
 
-    own = "\n.venv/bin/python -m benchmarks.gpu"
+    own = ".venv/bin/python -m benchmarks.gpu"
     assert own in told("-n")  # not all of them are there
     (tmp_path / "wheels/complete").touch()
     said = told("-n")
