@@ -60,9 +60,13 @@ def test_a_wrong_computation_is_not_called_right(
     assert next(rows)["right"] is False
 
 
-def test_training_is_timed() -> None:
+def test_training_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In trees within the trainer's bounds, here of two pairs."""
+    bounds = trainer_bounds().model_copy(update={"max_branches": 6})
+    monkeypatch.setattr(training, "trainer_bounds", lambda: bounds)
     one, more = training.rows("llama8b", True, math.inf)
-    assert (one["trees"], one["pairs"], more["pairs"]) == (1, 2, 4)
+    assert (one["pairs"], more["pairs"]) == (2, 4)
+    assert (one["trees"], more["trees"]) == (1, 2)
     for row in (one, more):
         assert min(row["pairs_per_s"], row["share_of_rate"], row["planned_mb"]) > 0
     assert one["methods"]["tree"]["gradient_difference"] < 1e-3
