@@ -33,16 +33,17 @@ def _precision(
 ) -> Iterable[str]:
     if model.kind != "local":
         return
+    cure = "set model.dtype=bfloat16, or float32 for GPUs and CPUs without bfloat16"
     if model.dtype == "auto" and cluster.kind != "local":
         yield (
             "model.dtype: auto asks the machine at which the job begins, and with"
-            f" cluster={cluster.kind} that is not the one where it runs; set model.dtype=bfloat16, or"
-            " float32 for GPUs and CPUs without bfloat16 (docs/cluster.md, Which GPU)"
+            f" cluster={cluster.kind} that is not the one where it runs; {cure}"
+            " (docs/cluster.md, Which GPU)"
         )
     if model.dtype == "float16" and method.trains_weights:
         yield (
             "model.dtype: float16 is too narrow to train in: losses are not scaled, and small gradients"
-            " would be lost; set model.dtype=bfloat16, or float32 for GPUs and CPUs without bfloat16"
+            f" would be lost; {cure}"
         )
 
 

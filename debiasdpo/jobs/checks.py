@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from debiasdpo.cluster import gpus, processes
 from debiasdpo.config.build import Check, build
@@ -28,7 +28,6 @@ from debiasdpo.raters.endpoint.adapter import open_adapter
 from debiasdpo.storage.files import user_path
 
 if TYPE_CHECKING:
-    from debiasdpo.config.cluster import ClusterConfig
     from debiasdpo.config.context import ContextConfig
     from debiasdpo.config.data import AnyDataConfig
     from debiasdpo.config.elicitation import AnyPromptsConfig, ElicitationConfig
@@ -44,8 +43,15 @@ def build_job(
     in place of the configured model. `only_planned`: nothing is sent, so that no key is needed, nor a GPU."""
     checks = CHECKS if rater_given else (*CHECKS, _can_rate)
     if not only_planned:
-        checks = (*checks, _has_key) if rater_given else (*checks, _has_key, _device_here)
+        checks = (*checks, _has_key)
+        if not rater_given and _runs_here(composed):
+            checks = (*checks, _device)
     return build(composed, checks)
+
+
+def _runs_here(composed: DictConfig) -> bool:
+    kind = OmegaConf.select(composed, "cluster.kind", throw_on_resolution_failure=False)
+    return bool(kind == "local")
 
 
 def _can_rate(model: AnyModelConfig) -> Iterable[str]:
@@ -56,7 +62,7 @@ def _can_rate(model: AnyModelConfig) -> Iterable[str]:
         )
 
 
-def _roles(
+def roles(
     task: "Task",
     model: AnyModelConfig,
     judge: AnyJudgeConfig,
@@ -84,7 +90,7 @@ def _of_each_role(problems: Callable[[str, AnyModelConfig], Iterable[str]]) -> C
         elicitation: "ElicitationConfig",
         writer: AnyWriterConfig,
     ) -> Iterable[str]:
-        for role, asked in _roles(task, model, judge, elicitation, writer):
+        for role, asked in roles(task, model, judge, elicitation, writer):
             yield from problems(role, asked)
 
     return check
@@ -125,24 +131,16 @@ def _has_key(role: str, asked: AnyModelConfig) -> Iterable[str]:
         )
 
 
-def _device_here(
-    cluster: "ClusterConfig",
-    task: "Task",
-    model: AnyModelConfig,
-    judge: AnyJudgeConfig,
-    elicitation: "ElicitationConfig",
-    writer: AnyWriterConfig,
-) -> Iterable[str]:
-    """Of jobs that run on this machine. Torch, whose import takes seconds, is asked only where a GPU is
-    wanted or seen."""
-    if cluster.kind != "local" or importlib.util.find_spec("torch") is None:
+@_of_each_role
+def _device(role: str, asked: AnyModelConfig) -> Iterable[str]:
+    """Torch, whose import takes seconds, is asked only where a GPU is wanted or seen."""
+    if not isinstance(asked, ModelConfig) or importlib.util.find_spec("torch") is None:
         return
-    for role, asked in _roles(task, model, judge, elicitation, writer):
-        if isinstance(asked, ModelConfig) and (asked.device == "cuda" or gpus.seen()):
-            try:
-                gpus.device(asked.device)
-            except UserError as error:
-                yield _of_role(role, str(error))
+    if asked.device == "cuda" or gpus.seen():
+        try:
+            gpus.device(asked.device)
+        except UserError as error:
+            yield _of_role(role, str(error))
 
 
 def _of_role(role: str, problem: str) -> str:

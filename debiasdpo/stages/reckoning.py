@@ -182,7 +182,7 @@ def require_memory(config: JobConfig) -> None:
         return
     _, shape = load_shape(pinned(config.local_model), cache_folder(config))
     on_cpu = gpus.device(config.local_model.device) == "cpu"
-    device = "process without a GPU" if on_cpu else "GPU"
+    device = "CPU" if on_cpu else "GPU"
     if problem := too_large(config, shape, _room(config), processes.size(), device):
         raise UserError(problem)
 

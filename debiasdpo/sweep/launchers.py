@@ -18,6 +18,7 @@ from debiasdpo.cluster.states import at_work, slurm_queue, state_of
 from debiasdpo.config.cluster import LocalConfig, RayConfig, SlurmConfig
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import ModelConfig
+from debiasdpo.jobs.checks import roles
 from debiasdpo.jobs.identity import Choices
 from debiasdpo.jobs.run_folder import STATUS, RunFolder
 from debiasdpo.storage.files import read_json
@@ -99,10 +100,10 @@ def _joblib(given: Given, cluster: LocalConfig, jobs: Sequence[SweepJob]) -> lis
 
 
 def _may_use_a_gpu(job: SweepJob) -> bool:
-    assert job.config is not None
-    judge = job.config.eliciting and job.config.of_judge
-    asked = [job.config.model] + ([] if judge is None else [judge.model])
-    return any(isinstance(one, ModelConfig) and one.device != "cpu" for one in asked)
+    config = job.config
+    assert config is not None
+    asked = roles(config.task, config.model, config.judge, config.elicitation, config.writer)
+    return any(isinstance(model, ModelConfig) and model.device != "cpu" for _, model in asked)
 
 
 def _joblib_tries(given: Given, cluster: LocalConfig, jobs: Sequence[SweepJob]) -> list[str | None]:

@@ -160,9 +160,8 @@ def test_more_jobs_than_gpus_are_refused(
         for job in on_cpu
     ]
     monkeypatch.setattr(launchers, "visible", lambda: ["0", "1"])
-    with pytest.raises(
-        UserError, match=r"cluster\.jobs: 3 jobs at once"
-    ):  # of which each judges here
+    # Each of these judges here.
+    with pytest.raises(UserError, match=r"cluster\.jobs: 3 jobs at once"):
         launchers.LAUNCHERS["local"](given, LocalConfig(kind="local", jobs=4), judged)
     with pytest.raises(UserError, match=r"cluster\.jobs: 3 jobs at once .* has 2; set"):
         launchers.LAUNCHERS["local"](given, LocalConfig(kind="local", jobs=4), on_gpus)

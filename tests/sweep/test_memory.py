@@ -93,6 +93,7 @@ def test_all_weights_of_a_large_model_need_several_gpus(job_config: JobConfigs) 
     assert taken == {1: 145, 2: 83, 3: 62, 4: 51, 8: 35}
     assert "take 145 GB on one GPU" in str(too_large(config, shape, 80e9))
     assert "take 83 GB on each of 2 GPUs" in str(too_large(config, shape, 80e9, 2))
+    assert "take 83 GB on each of 2 CPUs" in str(too_large(config, shape, 80e9, 2, "CPU"))
     assert too_large(config, shape, 80e9, 3) is None
     for method in ("model.nf4=true train=qlora", "method=none"):
         assert too_large(job_config("model=llama8b", *method.split()), shape, 80e9) is None
