@@ -129,11 +129,11 @@ def failed(key: str, label: str, rows: Rows) -> Metric:
 
 _GAIN = Change(
     "gain", "gain", metrics.gain, "more", "Spearman of the base model is 0.05 or less",
-    shown=("console", "main"), metric="accuracy",
+    shown=("main",), metric="accuracy",
 )  # fmt: skip
 _DIFFERENCE = Change(
     "difference", "Spearman: change", lambda base, tuned: tuned - base, "more", format="signed",
-    shown=("accuracy", "dashboard"),
+    shown=("console", "accuracy", "dashboard"),
 )  # fmt: skip
 
 _SHIFT = of_shifts(metrics.mean_absolute_shift)

@@ -139,15 +139,16 @@ def _shown_changes(metric: Metric) -> list[Change]:
 
 
 def _changed(metrics: Mapping[str, Any], change: Change, key: str) -> str:
-    """A reduction as what it takes away, with its interval; others by their names."""
+    """A reduction as what it takes away, others as they are, with the interval."""
     value = metrics[key]
-    if change.of != "reduction":
-        return f"{change.of} {'undefined' if value is None else f'{value:+z.0%}'}"
     if value is None:
         return "undefined"
-    interval = metrics.get(interval_key(key)) or [None, None]
-    bounds = "" if None in interval else f" [{-interval[1]:+z.0%}, {-interval[0]:+z.0%}]"
-    return f"{-value:+z.0%}{bounds}"
+    bounds = metrics.get(interval_key(key)) or [None, None]
+    if change.of == "reduction":
+        value, bounds = -value, [None if bound is None else -bound for bound in reversed(bounds)]
+    form = "+z.0%" if change.format == "percent" else "+z.2f"
+    interval = "" if None in bounds else f" [{bounds[0]:{form}}, {bounds[1]:{form}}]"
+    return f"{value:{form}}{interval}"
 
 
 def _interval(metrics: Mapping[str, Any], key: str) -> str:
