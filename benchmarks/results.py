@@ -2,10 +2,11 @@
 
     python -m benchmarks.results check README.md experiments/*/README.md
     python -m benchmarks.results write README.md
-    python -m benchmarks.results table results/main.csv method bias_trained[] reduction_trained[]% mae
+    python -m benchmarks.results table results/main.csv method bias_trained[] reduction_trained[sd]% mae
 
 The first prints what is on a page and in none of the files that it names; the second puts the files' texts
-into the page's blocks; the third prints a table of these columns, `[]` with the interval, `%` as percentages.
+into the page's blocks; the third prints a table of these columns, `[]` with the interval, `[sd]` with the
+standard deviation over seeds beside it, `%` as percentages.
 A page names its files, relative to itself:
 
     <!-- results: results/main.csv -->  before a table, each row of which agrees with one of the file's
@@ -170,17 +171,22 @@ def _plain(cell: str) -> str:
 
 
 def table(file: Path, columns: Sequence[str]) -> str:
-    """Some columns of a CSV file as Markdown: `key`, `key[]` with its interval, `key[]%` in percent."""
+    """Some columns of a CSV file as Markdown: `key`, `key[]` with its interval, `key[sd]` with the standard
+    deviation over seeds too, `key[]%` in percent."""
     lines = (line for line in file.read_text(encoding="utf-8").splitlines() if line[:1] != "#")
     rows = list(csv.DictReader(lines))
     return common.table(
-        [column.rstrip("[]%") for column in columns],
+        [_key(column) for column in columns],
         [[_shown(row, column) for column in columns] for row in rows],
     )
 
 
+def _key(column: str) -> str:
+    return column.rstrip("%").partition("[")[0]
+
+
 def _shown(row: dict[str, str], column: str) -> str:
-    key, percent = column.rstrip("[]%"), column.endswith("%")
+    key, percent = _key(column), column.endswith("%")
 
     def written(name: str) -> str:
         try:
@@ -189,14 +195,20 @@ def _shown(row: dict[str, str], column: str) -> str:
             return row[name]
         if row[name].isdigit():
             return row[name]
-        return f"{100 * value:.0f}" if percent else f"{value:.2f}"
+        return f"{100 * value:z.0f}" if percent else f"{value:z.2f}"
 
-    text = written(key)
-    if not text or not re.search(r"\d", text):
+    def shown(name: str) -> str:
+        text = written(name)
+        return f"{text} %" if percent and re.search(r"\d", text) else text
+
+    text = shown(key)
+    if not re.search(r"\d", text):
         return text
-    text += " %" if percent else ""
-    interval = [written(f"{key}_{end}") for end in ("low", "high")] if "[]" in column else []
-    return f"{text} [{', '.join(interval)}]" if all(interval) and interval else text
+    interval = [written(f"{key}_{end}") for end in ("low", "high")] if "[" in column else []
+    if all(interval) and interval:
+        text += f" [{', '.join(interval)}]"
+    sd = shown(f"{key}_sd") if "[sd]" in column else ""
+    return f"{text}, sd {sd}" if sd else text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -212,7 +224,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     tables = commands.add_parser("table", help="print columns of a CSV file as Markdown")
     tables.add_argument("file", type=Path)
     tables.add_argument(
-        "columns", nargs="+", help="key, key[] with its interval, key[]%% in percent"
+        "columns",
+        nargs="+",
+        help="key, key[] with its interval, key[sd] over seeds, key[]%% in percent",
     )
     args = parser.parse_args(argv)
     if args.command == "table":

@@ -17,9 +17,9 @@ PAGES = [
 
 MAIN = """\
 # of a page that is gone
-model,method,bias,bias_low,bias_high,reduction,reduction_low,reduction_high,p,seeds,n
-tiny,base model,0.5791,0.5301,0.6388,,,,1.0,3,7511
-tiny,sft,0.1912,0.1609,0.2188,-0.4949,-0.6512,-0.3466,0.0196,3,1024
+model,method,bias,bias_low,bias_high,reduction,reduction_low,reduction_high,reduction_sd,p,seeds,n
+tiny,base model,0.5791,0.5301,0.6388,,,,,1.0,3,7511
+tiny,sft,0.1912,0.1609,0.2188,-0.4949,-0.6512,-0.3466,0.0731,0.0196,3,1024
 """
 PAGE = """\
 # A page
@@ -125,9 +125,10 @@ def test_tables_and_blocks_are_made_of_the_files(
     page: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main = str(page.parent / "results/main.csv")
-    assert results.main(["table", main, "method", "bias[]", "reduction[]%", "p", "n"]) == 0
+    assert results.main(["table", main, "method", "bias[]", "reduction[sd]%", "p", "n"]) == 0
     table = capsys.readouterr().out
-    assert "| sft        | 0.19 [0.16, 0.22] | -49 % [-65, -35] | 0.02 | 1024 |" in table
+    assert "| sft        | 0.19 [0.16, 0.22] | -49 % [-65, -35], sd 7 % | 0.02 | 1024 |" in table
+    assert re.search(r"\| base model \| 0.58 \[0.53, 0.64\] \| +\| 1.00 \| 7511 \|", table)
     page.write_text(
         f"<!-- results: results/main.csv -->\n{table}\n{PAGE.replace('bias 0.579', '?')}"
     )
