@@ -117,7 +117,9 @@ def _cell(metrics: Mapping[str, Any], key: str) -> str:
     if key not in metrics:
         return ""
     value = metrics[key]
-    return "undefined" if value is None else f"{value:z.2f}{_interval(metrics, key)}"
+    if value is None:
+        return "undefined"
+    return f"{value:z.2f}{_interval(_bounds(metrics, key), 'z.2f')}"
 
 
 def _change(metrics: Mapping[str, Any], metric: Metric, name: str) -> str:
@@ -143,14 +145,17 @@ def _changed(metrics: Mapping[str, Any], change: Change, key: str) -> str:
     value = metrics[key]
     if value is None:
         return "undefined"
-    bounds = metrics.get(interval_key(key)) or [None, None]
+    bounds = _bounds(metrics, key)
     if change.of == "reduction":
-        value, bounds = -value, [None if bound is None else -bound for bound in reversed(bounds)]
+        value, bounds = -value, bounds and (-bounds[1], -bounds[0])
     form = "+z.0%" if change.format == "percent" else "+z.2f"
-    interval = "" if None in bounds else f" [{bounds[0]:{form}}, {bounds[1]:{form}}]"
-    return f"{value:{form}}{interval}"
+    return f"{value:{form}}{_interval(bounds, form)}"
 
 
-def _interval(metrics: Mapping[str, Any], key: str) -> str:
+def _bounds(metrics: Mapping[str, Any], key: str) -> tuple[float, float] | None:
     low, high = metrics.get(interval_key(key)) or [None, None]
-    return "" if low is None or high is None else f" [{low:z.2f}, {high:z.2f}]"
+    return None if low is None or high is None else (low, high)
+
+
+def _interval(bounds: tuple[float, float] | None, form: str) -> str:
+    return f" [{bounds[0]:{form}}, {bounds[1]:{form}}]" if bounds else ""
