@@ -29,7 +29,8 @@ class Knots(NamedTuple):
     def __call__(self, ratings: npt.ArrayLike) -> Floats:
         """(...) -> (...); NaN stays NaN."""
         values = np.asarray(ratings, dtype=np.float64)
-        return np.asarray(np.interp(values, self.ratings, self.scores))
+        # Of one knot, np.interp makes a number of NaN too.
+        return np.where(np.isnan(values), np.nan, np.interp(values, self.ratings, self.scores))
 
 
 def fit_linear(ratings: npt.ArrayLike, scores: npt.ArrayLike, low: float, high: float) -> Knots:

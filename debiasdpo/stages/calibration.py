@@ -2,6 +2,7 @@
 ratings of the training documents."""
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from debiasdpo.jobs.job import Job
 from debiasdpo.metrics import Knots, fit_calibration
 from debiasdpo.stages.stage import Stage
 from debiasdpo.storage.files import JsonlFile, digest, fingerprint_all, read_json, write_json
+
+log = logging.getLogger(__name__)
 
 
 def calibrate(job: Job, corpus: SplitCorpus, declared: Stage, ratings: Path, neutral: Path) -> Path:
@@ -33,7 +36,7 @@ def calibrate(job: Job, corpus: SplitCorpus, declared: Stage, ratings: Path, neu
             known = load_calibration(stage.folder / file)
             with (stage.folder / name).open("w", encoding="utf-8") as out:
                 for row in JsonlFile(ratings):
-                    out.write(json.dumps(_calibrated(row, known), ensure_ascii=False) + "\n")
+                    out.write(json.dumps(calibrated(row, known), ensure_ascii=False) + "\n")
             return declared.outputs
 
         job.make(declared.title, stage, work)
@@ -50,14 +53,28 @@ def _fit(job: Job, corpus: SplitCorpus, rows: Iterable[Mapping[str, Any]]) -> di
     assert kind != "none"
     scores = {d.id: d.scores for d in corpus.parts["train"]}
     pairs: dict[str, list[tuple[float, float]]] = {name: [] for name in corpus.rubrics}
+    unread = dict.fromkeys(corpus.rubrics, 0)
     for row in rows:
-        pairs[row["rubric"]].append((row["rating"], scores[row["document"]][row["rubric"]]))
+        if row["rating"] is None:
+            unread[row["rubric"]] += 1
+        else:
+            pairs[row["rubric"]].append((row["rating"], scores[row["document"]][row["rubric"]]))
     for rubric, known in pairs.items():
+        asked = len(known) + unread[rubric]
         if not known:
-            raise UserError(
-                f"rate.calibration: no training document has a score on {rubric}; give more documents, or set"
-                " rate.calibration=none"
+            why = (
+                f"none of the {asked} ratings of training documents on {rubric} could be read"
+                if asked
+                else f"no training document has a score on {rubric}"
             )
+            raise UserError(
+                f"rate.calibration: {why}; give more documents, or set rate.calibration=none"
+            )
+        if unread[rubric]:
+            log.warning(
+                "calibration of %s: without %d of %d ratings of training documents, which could not be read",
+                rubric, unread[rubric], asked,
+            )  # fmt: skip
     found = {}
     for rubric, known in pairs.items():
         ratings, of_experts = zip(*known, strict=True)
@@ -66,5 +83,9 @@ def _fit(job: Job, corpus: SplitCorpus, rows: Iterable[Mapping[str, Any]]) -> di
     return found
 
 
-def _calibrated(row: Mapping[str, Any], known: Mapping[str, Knots]) -> dict[str, Any]:
-    return {**row, "raw": row["rating"], "rating": float(known[row["rubric"]](row["rating"]))}
+def calibrated(row: Mapping[str, Any], known: Mapping[str, Knots]) -> dict[str, Any]:
+    """The row of a rating with the calibrated one, beside the rating as it was (`raw`). One that could not be
+    read stays so; without calibrations all stay as they are."""
+    raw = row["rating"]
+    rating = raw if raw is None or not known else float(known[row["rubric"]](raw))
+    return {**row, "raw": raw, "rating": rating}

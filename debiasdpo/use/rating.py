@@ -11,6 +11,7 @@ from debiasdpo.jobs.identity import cache_folder
 from debiasdpo.prompts.audit import RatingPrompts
 from debiasdpo.prompts.rendering import Prompt
 from debiasdpo.raters.base import Reply
+from debiasdpo.stages.calibration import calibrated
 from debiasdpo.stages.rating_task import RatingTask, index_prompts, make_part, rating_row
 from debiasdpo.storage.files import JsonlFile, no_progress
 from debiasdpo.storage.store import Store
@@ -77,7 +78,7 @@ def answers(
     maps = chosen.calibration
     by_document = itertools.groupby(rows, key=lambda row: (row["document"], row["rubric"]))
     for (document, rubric), group in by_document:
-        of_both = [_calibrated(row, maps) for row in group]
+        of_both = [calibrated(row, maps) for row in group]
         plain = next(row for row in of_both if row["statement"] is None)
         shares = plain["distribution"]
         levels = map(points, scales[rubric].levels)
@@ -91,9 +92,3 @@ def answers(
             **{name: plain[name] for name in ("text", "thoughts", "status", "reason")},
         }
         yield found if limits is None else {**found, **checked(plain, of_both, limits[rubric])}
-
-
-def _calibrated(row: Row, maps: Mapping[str, Any]) -> dict[str, Any]:
-    if not maps or row["rating"] is None:
-        return {**row, "raw": row["rating"]}
-    return {**row, "raw": row["rating"], "rating": float(maps[row["rubric"]](row["rating"]))}

@@ -1,5 +1,6 @@
 """`rate.calibration` from the command's configuration to ratings, against numpy and scikit-learn."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,10 @@ import pytest
 from sklearn.isotonic import IsotonicRegression
 
 from debiasdpo.errors import UserError
+from debiasdpo.jobs.identity import Choices
+from debiasdpo.raters.callable import CallableRater
 from debiasdpo.stages.calibration import load_calibration
+from debiasdpo.tasks import rubric_rating
 from tests.helpers.jobs import SMALL, rows, run_folder, run_job
 
 OPTIONS = (
@@ -107,6 +111,63 @@ def test_a_trained_model_is_calibrated_as_trained(
     assert [row["key"] for row in base] == [row["key"] for row in tuned]
     for name in ("calibration_base.json", "calibration_tuned.json"):
         assert set(load_calibration(folder / name)) == {"reasoning", "focus"}
+
+
+class Expected(CallableRater):
+    """What the function returns is taken for an expected rating."""
+
+    capabilities = frozenset({"expected"})
+
+
+def audit_of_some(job_config: Any, folder: Path, kind: str, fails: Callable[[int], bool]) -> Any:
+    """The metrics of a rater who says half of each score, and half a point more under a statement, of 40
+    documents; nothing of those that fail."""
+    folder.mkdir(exist_ok=True)
+    table = folder / "t.csv"
+    scores = [1 + i % 7 for i in range(40)]
+    lines = [f"d{i},g{i},Number {i} is worth {s}.,{s}" for i, s in enumerate(scores)]
+    table.write_text("\n".join(["id,group,text,clarity", *lines]))
+
+    def rate(messages: list[dict[str, str]]) -> float | None:
+        text = messages[-1]["content"]
+        number, score = map(int, re.findall(r"Number (\d+) is worth (\d)", text)[0])
+        more = 0.5 if "teacher" in text else 0.0
+        return None if fails(number) else score / 2 + 1 + more
+
+    config = job_config(
+        "rate=expected", f"rate.calibration={kind}", "method=none", "data=table", f"data.path={table}",
+        "data.rubrics={clarity: {question: Clear?, low: 1, high: 7}}", f"output_dir={folder / 'out'}",
+        "data.split={train: 0.5, validation: 0, test: 0.5}", "audit.categories=[race]",
+        "audit.resamples=100",
+    )  # fmt: skip
+    return rubric_rating.run(config, Choices("half", "t"), Expected(rate, "half", "1"))
+
+
+@pytest.mark.parametrize("kind", ["linear", "isotonic"])
+def test_what_could_not_be_read_is_no_rating_and_decides_no_calibration(
+    job_config: Any, tmp_path: Path, kind: str
+) -> None:
+    whole = audit_of_some(job_config, tmp_path / "whole", kind, lambda number: False)
+    some = audit_of_some(job_config, tmp_path / "some", kind, lambda number: number % 9 == 4)
+    assert some["parse_rate/base"] < 1 == whole["parse_rate/base"]
+    maps = []
+    for part in ("whole", "some"):
+        folder = run_folder(tmp_path / part / "out")
+        maps.append(load_calibration(folder / "calibration_base.json")["clarity"])
+        audited = rows(folder / "ratings_base.jsonl")
+        assert {row["rating"] for row in audited if row["raw"] is None} <= {None}
+    grid = np.linspace(1.5, 4.5, 7)
+    assert maps[1](grid) == pytest.approx(maps[0](grid))
+    assert some["bias/base"] == pytest.approx(whole["bias/base"])
+    unread = sum(row["raw"] is None for row in audited)
+    assert unread == some["failures/no rating was given/base"] > 0
+
+
+def test_a_rater_of_whom_nothing_could_be_read_is_not_calibrated(
+    job_config: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="none of the 20 ratings of training documents on clarity"):
+        audit_of_some(job_config, tmp_path, "linear", lambda number: True)
 
 
 @pytest.mark.parametrize(
