@@ -1,6 +1,6 @@
 """Which head to take: its layers and penalties, by training groups alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,8 +37,9 @@ def choose_head(
     fold: npt.NDArray[np.intp],
     settings: Sequence[Setting],
     seed: int,
-) -> tuple[Head, list[Tried]]:
-    """The head of one rubric, and all that was tried for it.
+) -> tuple[Head, list[Tried], npt.NDArray[np.float64]]:
+    """The head of one rubric, all that was tried for it, and the ratings (n,) that it gives documents when it
+    is fitted without their groups.
 
     `states`: the documents' at each candidate, which is one layer or several; groups and fold (n,): of each
     document. Of the candidates and settings whose out-of-fold Spearman is within one standard error (of a
@@ -77,7 +78,25 @@ def choose_head(
     (line,) = fit(states[tried[chosen].layers], [setting])
     line = calibrated(line, rated[chosen], scores)
     tried[chosen] = tried[chosen]._replace(chosen=True)
-    return Head(tried[chosen].layers, *line), tried
+    at_their_scale = calibrated(_AS_IT_IS, rated[chosen], scores).rate(rated[chosen][:, None])
+    return Head(tried[chosen].layers, *line), tried, at_their_scale
+
+
+def together(groups: Sequence[Hashable], texts: Sequence[Hashable]) -> list[str]:
+    """The group of each document, (n,), where those that share a text are of one group too: a head that was
+    fitted on a text has seen it, whoever's it is."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    first: dict[object, int] = {}
+    links = [
+        (i, first.setdefault((kind, of[i]), i))
+        for kind, of in (("group", groups), ("text", texts))
+        for i in range(len(groups))
+    ]
+    rows, columns = zip(*links, strict=True)
+    graph = coo_matrix((np.ones(len(links)), (rows, columns)), shape=(len(groups),) * 2)
+    return [str(number) for number in connected_components(graph, directed=False)[1]]
 
 
 def folds(groups: Sequence[str], count: int, seed: int) -> npt.NDArray[np.intp]:

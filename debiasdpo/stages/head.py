@@ -9,31 +9,34 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from debiasdpo.config.sameness import same_text
 from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.errors import UserError
-from debiasdpo.evaluation.head_choice import Tried, choose_head, folds
+from debiasdpo.evaluation.head_choice import Tried, choose_head, folds, together
 from debiasdpo.jobs.job import Job
 from debiasdpo.jobs.raters import local_rater
 from debiasdpo.packing.kept_states import layers_at
 from debiasdpo.prompts.rendering import Prompt
-from debiasdpo.raters.head import Head, load_heads, save_heads
+from debiasdpo.raters.head import Head, save_heads
 from debiasdpo.stages.declarations import HEAD, STATES
 from debiasdpo.stages.rating_task import batches, in_batches, index_prompts, questions_of
-from debiasdpo.storage.files import JsonlFile, digest, fingerprint_all, write_json
+from debiasdpo.storage.files import JsonlFile, digest, fingerprint_all, read_json, write_json
 from debiasdpo.training.head import Examples, grid
 
 log = logging.getLogger(__name__)
 
 
 class Fitted(NamedTuple):
-    """What `fit_heads` made: the folder of the heads' weights, and the states that they were fitted on."""
+    """What `fit_heads` made: the folder of the heads' weights, and what they say of the training part out of
+    fold: by rubric and document, in points."""
 
     weights: Path
-    states: Path
+    out_of_fold: Path
 
 
 def fit_heads(job: Job, corpus: SplitCorpus) -> Fitted:
-    """weights/head.safetensors, the head of each rubric, and head.json, what was tried for each: in
+    """weights/head.safetensors, the head of each rubric; head.json, what was tried for each; and
+    out_of_fold.json, what each says of a training document when it is fitted without that one's group: in
     training/, or in head/ where training goes on from them."""
     config = job.config
     settings = config.method.head
@@ -46,30 +49,30 @@ def fit_heads(job: Job, corpus: SplitCorpus) -> Fitted:
         def work() -> list[str]:
             heads: dict[str, Head] = {}
             tried: dict[str, list[dict[str, Any]]] = {}
+            out: dict[str, dict[str, float]] = {}
             for rubric in sorted(corpus.rubrics, key=lambda name: corpus.rubrics[name].asks):
-                heads[rubric], found = _fit(job, corpus, states, rubric)
+                heads[rubric], found, out[rubric] = _fit(job, corpus, states, rubric)
                 tried[rubric] = [t._asdict() for t in found]
                 _tell(rubric, next(t for t in found if t.chosen))
             save_heads(heads, stage.folder / "weights")
             write_json(stage.folder / "head.json", tried)
-            return ["weights/head.safetensors", "head.json"]
+            write_json(stage.folder / "out_of_fold.json", out)
+            return ["weights/head.safetensors", "head.json", "out_of_fold.json"]
 
         into = "head" if config.method.trains_weights else "training"
         job.make(HEAD.title, stage, work, into=into)
-        return Fitted(stage.folder / "weights", states)
+        return Fitted(stage.folder / "weights", stage.folder / "out_of_fold.json")
 
 
-def teach(job: Job, corpus: SplitCorpus, fitted: Fitted) -> SplitCorpus:
+def teach(corpus: SplitCorpus, fitted: Fitted) -> SplitCorpus:
     """The corpus with the heads' ratings of the training part in place of the experts' scores: targets for
-    the model's words (distillation, Hinton et al. 2015, arXiv 1503.02531)."""
-    heads = load_heads(fitted.weights)
-    taught: dict[str, dict[str, float]] = {}
-    for row in JsonlFile(fitted.states):
-        if row["category"] is None:
-            rubric = row["rubric"]
-            rating = heads[rubric].rating(_states(row), row["layers"], corpus.scales[rubric])
-            taught.setdefault(row["document"], {})[rubric] = rating
-    train = [replace(d, scores=taught[d.id]) for d in corpus.parts["train"]]
+    the model's words (distillation, Hinton et al. 2015, arXiv 1503.02531). Each is of a head that was fitted
+    without the document's group: of documents that it was fitted on, it says little but their scores."""
+    known = read_json(fitted.out_of_fold)
+    train = [
+        replace(d, scores={name: known[name][d.id] for name in d.scores})
+        for d in corpus.parts["train"]
+    ]
     return replace(corpus, parts={**corpus.parts, "train": train})
 
 
@@ -140,12 +143,14 @@ def _states(row: Mapping[str, Any]) -> np.ndarray:
     return values.reshape(len(row["layers"]), -1)
 
 
-def _fit(job: Job, corpus: SplitCorpus, file: Path, rubric: str) -> tuple[Head, list[Tried]]:
-    """The head of one rubric."""
+def _fit(
+    job: Job, corpus: SplitCorpus, file: Path, rubric: str
+) -> tuple[Head, list[Tried], dict[str, float]]:
+    """The head of one rubric, what was tried for it, and its ratings out of fold, by document."""
     settings = job.config.method.head
     assert settings is not None
     documents = [d for d in corpus.parts["train"] if rubric in d.scores]
-    groups = [d.group for d in documents]
+    groups = together([d.group for d in documents], [same_text(d.text) for d in documents])
     scores = np.array([d.scores[rubric] for d in documents], dtype=np.float64)
     if len(set(groups)) < settings.folds or not np.ptp(scores) > 0:
         raise UserError(
@@ -157,7 +162,10 @@ def _fit(job: Job, corpus: SplitCorpus, file: Path, rubric: str) -> tuple[Head, 
     layers = _examples(rows, [d.id for d in documents], scores)
     fold = folds(groups, settings.folds, job.config.seed)
     tried = list(grid(settings.invariance, settings.penalty))
-    return choose_head(layers, groups, fold, tried, job.config.seed)
+    head, found, out = choose_head(layers, groups, fold, tried, job.config.seed)
+    scale = corpus.scales[rubric]
+    clipped = np.clip(out, scale.low, scale.high).tolist()
+    return head, found, dict(zip((d.id for d in documents), clipped, strict=True))
 
 
 def _examples(

@@ -33,7 +33,7 @@ def run(config: JobConfig, choices: Choices, rater: Rater | None = None) -> dict
         weights: Path | None = None
         fitted = None if config.method.head is None else fit_heads(job, corpus)
         if config.method.trains_weights:
-            taught = corpus if fitted is None else teach(job, corpus, fitted)
+            taught = corpus if fitted is None else teach(corpus, fitted)
             first = fit_scores(job, taught) if config.method.rounds == 2 else None
             pairs, counts = pair_up(job, taught, first)
             weights = train(job, taught, pairs, first)

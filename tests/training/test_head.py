@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import linregress
 
-from debiasdpo.evaluation.head_choice import choose_head, folds
+from debiasdpo.evaluation.head_choice import choose_head, folds, together
 from debiasdpo.training.head import Examples, Line, Setting, calibrated, fit, out_of_fold
 
 
@@ -97,6 +97,21 @@ def test_folds_are_of_whole_groups_and_about_equal(sizes: list[int], count: int,
     assert folds(renamed, count, seed).tolist() == fold.tolist()
 
 
+def test_a_text_and_its_copies_are_in_one_fold() -> None:
+    texts = [f"text {i}" for i in range(20)]
+    # Each of ten groups copies a text of the next one; two groups stand alone.
+    groups = [f"g{i // 2}" for i in range(20)] + ["alone", "too"]
+    copied = [*texts[:8], *(texts[2 * (i // 2) - 8] for i in range(8, 16)), *texts[16:], "a", "b"]
+    found = together(groups, copied)
+    assert len(set(found)) == 4 + 2 + 2  # g0 with g4, ..., g3 with g7; g8, g9; and those alone
+    fold = folds(found, 3, 0)
+    for key in (groups, copied):
+        assert len({(k, f) for k, f in zip(key, fold, strict=True)}) == len(set(key))
+    # Where no text comes twice, groups are as they were.
+    apart = together(groups[:20], texts)
+    assert folds(apart, 3, 0).tolist() == folds(groups[:20], 3, 0).tolist()
+
+
 def test_calibration_is_a_regression_on_out_of_fold_ratings() -> None:
     draw = np.random.default_rng(0)
     out, line = draw.normal(3, 0.2, size=40), Line(np.array([2.0, -1.0]), 0.5)
@@ -124,7 +139,7 @@ def test_of_settings_as_accurate_the_least_biased_is_taken() -> None:
         (2,): Examples(neutral, 4 + quality, moved, np.arange(n)),
     }
     settings_tried = [Setting(0.0, 0.1), Setting(100.0, 0.1)]
-    head, tried = choose_head(states, groups, folds(groups, 5, 0), settings_tried, seed=0)
+    head, tried, _ = choose_head(states, groups, folds(groups, 5, 0), settings_tried, seed=0)
     (taken,) = (t for t in tried if t.chosen)
     assert (taken.layers, taken.invariance) == ((2,), 100.0)
     assert taken.spearman == pytest.approx(max(t.spearman for t in tried), abs=0.05)
