@@ -14,7 +14,7 @@ def paragraph(group: Group) -> str:
     version = run.content.get("debiasdpo")
     said = [
         _documents(group),
-        _ratings(run.config),
+        _ratings(run),
         _statements(group),
         _method(group, run) if group.after == "tuned" else "",
         _intervals(run.config),
@@ -37,12 +37,25 @@ def _documents(group: Group) -> str:
     return f"{group.model}{at} rated{of} {group.data} for {_and(scales)}."
 
 
-def _ratings(config: Mapping[str, Any]) -> str:
+def _ratings(run: Run) -> str:
+    config = run.config
     readout = _at(config, "rate", "readout")
     if readout == "expected":
-        return (
-            "A rating is the expected value over the model's probabilities of the scale's levels."
+        expected = (
+            "A rating is the expected value over the model's probabilities of the scale's levels"
         )
+        calibration = _at(config, "rate", "calibration")
+        if calibration not in (None, "none"):
+            expected += (
+                f", brought onto the experts' scale by {calibration} regression of their scores of training"
+                " documents on it"
+            )
+        if _fitted(run):
+            expected += (
+                "; after the method it is that of a linear regression of the experts' scores on the model's"
+                " hidden states"
+            )
+        return f"{expected}."
     if readout != "text":
         return ""
     temperature = _at(config, "rate", "temperature")
@@ -69,9 +82,8 @@ def _statements(group: Group) -> str:
 
 def _method(group: Group, run: Run) -> str:
     """What was done about bias, by what the run left behind."""
-    training = run.folder / "training"
     on = f" with statements on {_and(group.trained)}" if group.trained else ""
-    if (training / "steps.jsonl").is_file():
+    if (run.folder / "training/steps.jsonl").is_file():
         full = _at(run.config, "train", "adapter") == "full"
         details = {
             "rank": None if full else _at(run.config, "model", "lora", "rank"),
@@ -84,12 +96,17 @@ def _method(group: Group, run: Run) -> str:
             f"We trained {what} by the method {group.method}{on}{f' ({how})' if how else ''}, on other"
             " documents."
         )
-    if training.is_dir():
+    if _fitted(run):
         return (
             f"We fitted the method {group.method}{on} to the scores of other documents; the model's weights"
             " stayed as they were."
         )
     return f"We changed the prompts by the method {group.method}; nothing was trained."
+
+
+def _fitted(run: Run) -> bool:
+    """Whether there is a head, and no training of weights."""
+    return (run.folder / "training/head.json").is_file()
 
 
 def _intervals(config: Mapping[str, Any]) -> str:

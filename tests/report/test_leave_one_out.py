@@ -78,6 +78,22 @@ def test_generated_statements_make_a_method_of_their_own() -> None:
     assert {row[4] for row in table.rows} == {Value(2), None}
 
 
+def test_categories_left_out_by_other_trainings_are_no_mean() -> None:
+    def trained_at(rate: float, left: str) -> Run:
+        trained = tuple(name for name in SOCIAL if name != left)
+        return one(trained, [rate] * 6, elsewhere={"train": {"learning_rate": rate}})
+
+    rates = {"age": 0.1, "race": 0.9, "role": 0.9}
+    table = leave_one_out_table(group_runs(trained_at(rate, left) for left, rate in rates.items()))
+    assert [(row[2], row[3]) for row in table.rows] == [
+        *(("sft, train.learning_rate=0.9", left) for left in ("race", "role", ALL)),
+        ("sft, train.learning_rate=0.1", "age"),
+    ]
+    mean = table.rows[2][5]
+    assert isinstance(mean, Value)
+    assert mean.mean == pytest.approx(0.9)
+
+
 def test_what_is_undefined_in_a_row_is_undefined_in_the_mean() -> None:
     undefined = one(("age", "role"), [1.0] * 6)
     undefined.metrics["relative_bias/unseen/tuned"] = None  # type: ignore[index]

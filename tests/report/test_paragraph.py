@@ -38,12 +38,15 @@ def test_it_says_what_was_trained_by_what_is_there(
     config |= {
         "train": {"adapter": "lora", "epochs": 2},
         "model": {**config["model"], "lora": {"rank": 8}},
+        "rate": {**config["rate"], "readout": "expected", "calibration": "linear"},
     }
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     (group,) = group_runs(find_runs([tmp_path / "runs"]))
     text = paragraph(group)
     assert says in text
     assert ("LoRA" in text) == (files == ("steps.jsonl",))
+    assert ("linear regression of the experts' scores" in text) == (files == ("head.json",))
+    assert "brought onto the experts' scale by linear regression" in text
     assert "Seed: 0." in text
     assert "with a placebo that says nothing social" in text
     assert "None" not in text
