@@ -367,6 +367,9 @@ DATA = (
     Case("nothing to validate on", TABLE,
          ("validation part has no document with a score", "data.split.validation"),
          table("".join(f"a{i},g{i},text {i},{'' if i == 1 else 3}\n" for i in range(6)))),  # by seed 0
+    Case("nothing to choose a step by", TABLE,
+         ("1 document(s) of the validation part", "have one score", "data.limit.validation"),
+         table("".join(f"a{i},g{i},text {i},3\n" for i in range(6)))),
     Case("half a character", f"data=table data.path={{here}}/t.jsonl {RUBRIC}",
          ("{here}/t.jsonl, line 1", "half a character"),
          file("t.jsonl", '{"id": 1, "group": 1, "text": "cut \\ud83d", "clarity": 3}')),

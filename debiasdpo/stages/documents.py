@@ -38,4 +38,18 @@ def load_documents(job: Job) -> SplitCorpus:
                 f"data: the {part} part has no document with a score, and {what} needs it; raise"
                 f" data.split.{part}, or give more documents"
             )
+    if job.config.method.trains_weights and not _tells_steps_apart(corpus):
+        raise UserError(
+            f"data: on each rubric the {len(corpus.parts['validation'])} document(s) of the validation part"
+            " have one score, and which step of a training is kept is decided by how they are ordered; raise"
+            " data.limit.validation or data.split.validation, or give more documents"
+        )
     return corpus
+
+
+def _tells_steps_apart(corpus: SplitCorpus) -> bool:
+    """Whether the validation part has two scores on any rubric."""
+    return any(
+        len({d.scores[name] for d in corpus.parts["validation"] if name in d.scores}) > 1
+        for name in corpus.rubrics
+    )

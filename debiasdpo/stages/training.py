@@ -67,7 +67,13 @@ def _watch(job: Job, declared: Stage, corpus: SplitCorpus, choose: Choose | None
     validation = declared.prompts(job.config, corpus)
     config = job.config.first_round if declared is FITTING else job.config
     return Watch(
-        fingerprint([[p.key, p.messages] for p in flat(validation)]),
+        fingerprint(
+            {
+                "prompts": [[p.key, p.messages] for p in flat(validation)],
+                "scores": [[d.id, dict(d.scores)] for d in corpus.parts["validation"]],
+                "scales": {name: list(scale) for name, scale in corpus.scales.items()},
+            }
+        ),
         lambda chat: _validator(config, corpus, validation, chat),
         choose,
     )
@@ -144,7 +150,7 @@ def _validator(
         rows = [
             rating_row(p, r) for batch, found in replies for p, r in zip(batch, found, strict=True)
         ]
-        return validation_metrics(config, corpus.parts["validation"], rows)
+        return validation_metrics(config, corpus.parts["validation"], corpus.rubrics, rows)
 
     return validate
 

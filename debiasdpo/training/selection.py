@@ -30,6 +30,8 @@ def select_checkpoint(audits: Sequence[Audit], target: float) -> Choice:
     Bias is that over trained and placebo contexts, both weighing the same: the paper's loss can remove
     the trained bias and make another. Unseen contexts do not count, or they would not be unseen.
     """
+    if all(math.isnan(audit["spearman"]) for audit in audits):
+        return Choice(0, "Spearman is undefined at every step")
     base = audits[0]
     usable = [i for i, audit in enumerate(audits) if _is_defined(audit)]
     reached = [

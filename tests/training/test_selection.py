@@ -69,6 +69,11 @@ def test_a_constant_rater_is_never_kept() -> None:
     assert kept(audit(1.0, NAN), audit(0.5, -0.3), audit(0.9, 0.4)) == 1
 
 
+def test_where_no_step_can_be_told_from_another_it_says_so() -> None:
+    unordered = select_checkpoint([audit(1.0, NAN), audit(0.05, NAN)], 0.84)
+    assert unordered == (0, "Spearman is undefined at every step")
+
+
 def test_removing_one_bias_does_not_pay_for_another() -> None:
     # As seen on SmolLM2: the trained bias falls while the placebo's goes from 0.06 to 3.4.
     runaway = audit(0.0, 0.5, unseen=0.0, placebo=3.4)
