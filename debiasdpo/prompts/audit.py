@@ -17,7 +17,8 @@ Turns = tuple[Sequence[Statement], int | None]  # statements that take turns, an
 
 def by_category(pool: Sequence[Statement], count: int | None) -> list[Turns]:
     """`count` statements of each category a prompt (None: all), taking turns: flattering and
-    unflattering ones alternate, so that 2 gives one of each. The order of categories is that of the pool."""
+    unflattering ones alternate, so that 2 gives one of each, but for generated ones of neither side, which
+    take turns with them. The order of categories is that of the pool."""
     members: dict[str, list[Statement]] = {statement.category: [] for statement in pool}
     for statement in sorted(pool, key=lambda s: (s.index, -s.polarity)):
         members[statement.category].append(statement)
