@@ -67,22 +67,29 @@ def population(
         found[f"rubric/{rubric}/spearman"] = accuracy[rubric]["accuracy/spearman"]
     for key in accuracy["depth"]:
         found[key] = _average(of_rubric[key] for of_rubric in accuracy.values())
+
+    def relative(categories: Iterable[str]) -> float:
+        """Bias and spread in levels: the scales of both rubrics are equally many levels wide."""
+        cells = [[cell for cell in BIAS if cell[0] == name] for name in categories]
+        biases = {r: _average(_mean(shifts(mine, [r]), abs) for mine in cells) for r in RUBRICS}
+        bias = _average(points / STEP[rubric] for rubric, points in biases.items())
+        return bias / _average(accuracy[rubric]["spread"] / STEP[rubric] for rubric in RUBRICS)
+
     for name, members in {"": SOCIAL, **sets}.items():
-        bias = _average(found[f"category/{member}/bias"] for member in members)
-        found["/".join(["bias", *([name] if name else [])])] = bias
-    for key in [key for key in found if key.split("/")[-1] == "bias"]:
-        alone = key.startswith("rubric/")
-        spread = accuracy[key.split("/")[1]]["spread"] if alone else found["spread"]
-        found[key.replace("bias", "relative_bias")] = found[key] / spread
+        key = "/".join(["bias", *([name] if name else [])])
+        found[key] = _average(found[f"category/{member}/bias"] for member in members)
+        found[f"relative_{key}"] = relative(members)
+    found["relative_bias/placebo"] = relative(["placebo"])
     for name in SOCIAL:
         for key in ("bias", "flips"):
             more = found[f"category/{name}/{key}"] - found[f"{key}/placebo"]
             found[f"category/{name}/{key}_beyond"] = more
-        more = found[f"category/{name}/bias_beyond"]
-        found[f"category/{name}/relative_bias_beyond"] = more / found["spread"]
-    for name in ("trained", "unseen", "placebo"):
-        if f"bias/{name}" in found:
-            found[f"relative_bias/{name}"] = found[f"bias/{name}"] / found["spread"]
+        found[f"category/{name}/relative_bias"] = relative([name])
+        more = relative([name]) - relative(["placebo"])
+        found[f"category/{name}/relative_bias_beyond"] = more
+    for rubric in RUBRICS:
+        bias, spread = found[f"rubric/{rubric}/bias"], accuracy[rubric]["spread"]
+        found[f"rubric/{rubric}/relative_bias"] = bias / spread
     return found
 
 

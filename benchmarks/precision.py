@@ -8,7 +8,7 @@ what goes into a matrix product, forward and backward, is rounded to its 10 bits
 import argparse
 import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor
 
 from benchmarks import common
+from debiasdpo.config.data import Rubric
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
 from debiasdpo.evaluation.validation import validation_metrics
@@ -100,10 +101,13 @@ def trained(name: str, folder: Path, documents: int, more: list[str]) -> dict[st
     bias: list[float] = []
 
     def measured(
-        config: JobConfig, documents: Iterable[Document], rows: list[dict[str, Any]]
+        config: JobConfig,
+        documents: Iterable[Document],
+        rubrics: Mapping[str, Rubric],
+        rows: list[dict[str, Any]],
     ) -> dict[str, float]:
         ratings.append([row["rating"] for row in rows])
-        found = validation_metrics(config, list(documents), rows)
+        found = validation_metrics(config, list(documents), rubrics, rows)
         bias.append(found["bias_trained"])
         return found
 

@@ -18,8 +18,10 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 
 from benchmarks import common
+from debiasdpo.config.data import Rubric
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
+from debiasdpo.documents.corpus import rubrics_of
 from debiasdpo.evaluation.validation import validation_metrics
 from debiasdpo.jobs.checks import build_job
 from debiasdpo.jobs.frame import open_job
@@ -41,6 +43,7 @@ OPTIONS = (
 _KEPT = ("key", "document", "rubric", "category", "polarity", "repeat", "rating")
 
 Rows = list[dict[str, Any]]
+Rubrics = Mapping[str, Rubric]
 
 
 class Recording(NamedTuple):
@@ -73,10 +76,12 @@ def record(config: JobConfig) -> Recording:
     """Train, with the job's own stages."""
     found = Recording([], [])
 
-    def measured(config: JobConfig, documents: Iterable[Document], rows: Rows) -> dict[str, float]:
+    def measured(
+        config: JobConfig, documents: Iterable[Document], rubrics: Rubrics, rows: Rows
+    ) -> dict[str, float]:
         found.documents[:] = documents
         found.audits.append([{name: row[name] for name in _KEPT} for row in rows])
-        return validation_metrics(config, found.documents, rows)
+        return validation_metrics(config, found.documents, rubrics, rows)
 
     with (
         mock.patch.object(RunFolder, "finish"),  # of a job, only its training is wanted
@@ -124,7 +129,8 @@ def draws(found: Recording, size: int, count: int, seed: int) -> Iterator[Record
 
 
 def audits(config: JobConfig, found: Recording) -> list[Mapping[str, float]]:
-    return [validation_metrics(config, found.documents, rows) for rows in found.audits]
+    rubrics = rubrics_of(config.documents)
+    return [validation_metrics(config, found.documents, rubrics, rows) for rows in found.audits]
 
 
 def stability(config: JobConfig, found: Recording, count: int) -> dict[int, Found]:

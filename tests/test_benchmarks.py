@@ -154,13 +154,16 @@ def test_audits_of_a_known_rater(result: Any) -> None:
 
 def test_a_choice_that_any_documents_tell_is_made_from_any(tmp_path: Path) -> None:
     """The second step has a tenth of the bias; the third none, and ratings without any order."""
-    documents = [Document(f"d{i}", f"g{i // 2}", "", {"r": float(i % 7)}) for i in range(28)]
+    documents = [
+        Document(f"d{i}", f"g{i // 2}", "", {"reasoning": float(i % 7)}) for i in range(28)
+    ]
 
     def ratings(bias: float, accuracy: int) -> selection.Rows:
         return [
             {
-                "key": f"{i}{category}", "document": d.id, "rubric": "r", "category": category, "repeat": 0,
-                "polarity": category and 0, "rating": accuracy * (i % 7) + i % 2 + (bias if category else 0),
+                "key": f"{i}{category}", "document": d.id, "rubric": "reasoning", "category": category,
+                "repeat": 0, "polarity": category and 0,
+                "rating": accuracy * (i % 7) + i % 2 + (bias if category else 0),
             }
             for i, d in enumerate(documents) for category in (None, "sycophancy", "placebo")
         ]  # fmt: skip

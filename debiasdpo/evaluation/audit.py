@@ -73,15 +73,16 @@ def audit(
     first = next(iter(ratings.values()))
     names = Names()
     tables = {
-        model: columns(same_order(mine, first), documents, names) for model, mine in ratings.items()
+        model: columns(same_order(mine, first), documents, names, rubrics)
+        for model, mine in ratings.items()
     }
     result = _figures(job, rubrics, tables, names, members(documents, first, tables["base"]))
     if matching is not None:
         raw = matching.ratings
         result |= _figures(job, rubrics, {
             model: beside(
-                columns(same_order(raw[model], first), documents, names),
-                columns(mine, matching.documents, names),
+                columns(same_order(raw[model], first), documents, names, rubrics),
+                columns(mine, matching.documents, names, rubrics),
             )
             for model, mine in matching.reference.items()
         }, names)  # fmt: skip
@@ -126,10 +127,11 @@ def _figures(
     used = {value.key: value.part.used for value in values}
     used |= {one.key: one.base.part.used for one in changed}
     counts = {str(key): count(rows) for key, rows in used.items()}
+    deciding = {key: _of_fewer_groups(rows, rated) for key, rows in used.items()}
     intervals = metrics.bootstrap_interval(
         statistic,
         rated.group,
-        counted={name: of["groups"] for name, of in counts.items()},
+        counted={str(key): count(rows)["groups"] for key, rows in deciding.items()},
         resamples=job.audit.resamples,
         seed=job.seed,
     )
@@ -141,13 +143,13 @@ def _figures(
     }
     said |= {one.key: _of_change(one, alone, names) for one in changed}
     result: dict[str, Any] = {}
-    for key, rows in used.items():
+    for key in used:
         name, note = str(key), said[key]
         if name in found:
             result[name] = float(found[name])
             result[interval_key(key)] = [intervals[name].low, intervals[name].high]
             if not math.isnan(found[name]):
-                by_group = np.bincount(rated.group[rows])
+                by_group = np.bincount(rated.group[deciding[key]])
                 about = notes.of_interval(intervals[name], job.audit.resamples, by_group)
                 note = notes.joined(note, about)
         result[count_key(key)] = counts[name]
@@ -157,6 +159,17 @@ def _figures(
         if not value.metric.interval:
             result[str(value.key)] = float(value.part.value(value.metric, once))
     return result
+
+
+def _of_fewer_groups(rows: np.ndarray, table: Columns) -> np.ndarray:
+    """Of rows about the documents of two parts, those of the part with fewer groups: an interval is no better
+    than what that part tells."""
+    parts = [rows & table.reference, rows & ~table.reference]
+    return min(
+        (part for part in parts if part.any()),
+        key=lambda part: np.unique(table.group[part]).size,
+        default=rows,
+    )
 
 
 def _values(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from debiasdpo.config.data import Rubric
 from debiasdpo.config.scale import LEVEL_DIGITS, Scale
 from debiasdpo.documents.base import Document
 from debiasdpo.errors import UserError
@@ -51,6 +52,8 @@ class Columns(NamedTuple):
     # Rating less the neutral one of the same document and rubric; NaN where either could not be
     # read, and for the neutral rating itself.
     shift: np.ndarray
+    width: np.ndarray  # of the rubric's scale, in points
+    better: np.ndarray  # 1 where the higher rating is the better one, else -1 (`columns`)
 
     @property
     def first_neutral(self) -> np.ndarray:
@@ -118,10 +121,26 @@ def in_levels(table: Columns, names: Names, scales: Mapping[str, Scale]) -> Colu
     return table._replace(**places, shift=places["rating"] - places["start"])
 
 
-def columns(rows: Iterable[Row], documents: Iterable[Document], names: Names) -> Columns:
+def in_widths(table: Columns) -> Columns:
+    """The table with ratings, what human raters gave, and shifts as shares of the width of their rubric's
+    scale: a mean over rubrics of different scales is of one unit."""
+    names = ("rating", "first", "second", "shift")
+    return table._replace(**{name: getattr(table, name) / table.width for name in names})
+
+
+def columns(
+    rows: Iterable[Row],
+    documents: Iterable[Document],
+    names: Names,
+    rubrics: Mapping[str, Rubric] | None = None,
+) -> Columns:
     """The rows of one model as columns, in their order, which is that of the documents: neither are
     kept. `names` grows by those that are new. A `UserError` where a rated document is not among the
-    documents, or comes too late."""
+    documents, or comes too late.
+
+    `rubrics`: of the rows, for `width` and `better`; without them both are 1. Where the high end is the good
+    one of some rubrics and the low end of others, up is towards the better end, so that what raises both in a
+    rater's eyes does not cancel; where it is the low one of all, up is up."""
     category, rubric, group, number = array("i"), array("i"), array("i"), array("i")
     polarity, again = array("b"), array("b")
     rating, score, start = array("d"), array("d"), array("d")
@@ -156,10 +175,17 @@ def columns(rows: Iterable[Row], documents: Iterable[Document], names: Names) ->
                 column.append(one)
             start.append(math.nan if neutral and not r["repeat"] else first[r["rubric"]])
     ratings, starts = np.frombuffer(rating), np.frombuffer(start)
+    of_rubric = np.frombuffer(rubric, dtype=np.int32)
+    width, better = np.ones(len(names.rubric)), np.ones(len(names.rubric))
+    if rubrics is not None:
+        used = [rubrics[name] for name in names.rubric]
+        width = np.array([float(one.high - one.low) for one in used])
+        if any(one.high_is_good for one in rubrics.values()):
+            better = np.array([1.0 if one.high_is_good else -1.0 for one in used])
     return Columns(
         category=np.frombuffer(category, dtype=np.int32),
         polarity=np.array(polarity, dtype=int),
-        rubric=np.frombuffer(rubric, dtype=np.int32),
+        rubric=of_rubric,
         document=np.frombuffer(number, dtype=np.int32),
         group=np.frombuffer(group, dtype=np.int32),
         again=np.array(again, dtype=bool),
@@ -170,6 +196,8 @@ def columns(rows: Iterable[Row], documents: Iterable[Document], names: Names) ->
         member=np.zeros(len(number), dtype=bool),
         start=starts,
         shift=ratings - starts,
+        width=width[of_rubric],
+        better=better[of_rubric],
     )
 
 
@@ -186,6 +214,7 @@ def same_order(rows: Iterable[Row], like: Iterable[Row]) -> Iterable[Row]:
     gone through more than once, and kept only if their orders differ."""
     pairs = itertools.zip_longest(rows, like, fillvalue={"key": None})
     if all(mine["key"] == other["key"] for mine, other in pairs):
+        _require_same_statements(rows, like)
         return rows
     keys = [row["key"] for row in like]
     found = {row["key"]: row for row in rows}
@@ -197,4 +226,16 @@ def same_order(rows: Iterable[Row], like: Iterable[Row]) -> Iterable[Row]:
                 f" {lacks}, as {min(prompts)!r}. Compare runs with the same documents, seed, audit and"
                 " contexts."
             )
-    return [found[key] for key in keys]
+    ordered = [found[key] for key in keys]
+    _require_same_statements(ordered, like)
+    return ordered
+
+
+def _require_same_statements(rows: Iterable[Row], like: Iterable[Row]) -> None:
+    for mine, other in zip(rows, like, strict=True):
+        told = [row.get("statement") for row in (mine, other)]
+        if told[0] != told[1]:
+            raise UserError(
+                f"ratings: the two models rated different prompts: under {mine['key']!r} one was told"
+                f" {told[0]!r}, the other {told[1]!r}. Compare runs whose audits have the same statements."
+            )

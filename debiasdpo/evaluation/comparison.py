@@ -7,10 +7,11 @@ import numpy as np
 
 from debiasdpo import metrics
 from debiasdpo.config.context import PLACEBO
+from debiasdpo.config.data import Rubric
 from debiasdpo.documents import corpus
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation import catalog, measures, notes
-from debiasdpo.evaluation.columns import Columns, Names, Row, columns, same_order
+from debiasdpo.evaluation.columns import Columns, Names, Row, columns, in_widths, same_order
 from debiasdpo.evaluation.metric import Metric
 from debiasdpo.evaluation.parts import Part, Parts
 from debiasdpo.metrics import Floats, ResampleWeights
@@ -35,6 +36,7 @@ def compare(
     b: Sequence[Sequence[Row]],
     document_rows: Sequence[Sequence[Row]],
     *,
+    rubrics: Mapping[str, Rubric],
     trained: Collection[str],
     new_groups_each_seed: bool,
     keys: Collection[str] | None = None,
@@ -48,9 +50,9 @@ def compare(
     that can be compared (`Metric.compared`).
 
     a, b: for each seed, the rating rows of a run (ratings_tuned.jsonl, or ratings_base.jsonl);
-    document_rows: for each seed, the rows of documents.jsonl, the same for both runs. trained: the
-    categories that both were trained on. called: A and B, in notes. A `UserError` says so if two runs rated
-    other prompts.
+    document_rows: for each seed, the rows of documents.jsonl, the same for both runs. rubrics: of both.
+    trained: the categories that both were trained on. called: A and B, in notes. A `UserError` says so if two
+    runs rated other prompts.
 
     A metric is that of each seed over the prompts that both methods rated in it, averaged over seeds;
     undefined where a seed's is. Interval and p come from whole clusters (`metrics.bootstrap_interval`,
@@ -67,7 +69,11 @@ def compare(
         )
     names = Names()
     seeds = [
-        _common(*rows, names if not new_groups_each_seed else Names(names.category, names.rubric))
+        _common(
+            *rows,
+            rubrics,
+            names if not new_groups_each_seed else Names(names.category, names.rubric),
+        )
         for rows in zip(a, b, document_rows, strict=True)
     ]
     starts = np.cumsum([0, *(1 + of.group.max() for of in seeds)]) * new_groups_each_seed
@@ -135,10 +141,14 @@ class _Seed(NamedTuple):
 
 
 def _common(
-    a: Sequence[Row], b: Sequence[Row], document_rows: Sequence[Row], names: Names
+    a: Sequence[Row],
+    b: Sequence[Row],
+    document_rows: Sequence[Row],
+    rubrics: Mapping[str, Rubric],
+    names: Names,
 ) -> _Seed:
     test = [corpus.from_row(row) for row in document_rows if row["part"] == "test"]
-    one, other = columns(a, test, names), columns(same_order(b, a), test, names)
+    one, other = (columns(rows, test, names, rubrics) for rows in (a, same_order(b, a)))
     both = one.usable & other.usable
     return _Seed(one.only(both), other.only(both), one.group, one.usable != other.usable)
 
@@ -215,7 +225,7 @@ def _in_spreads(table: Columns) -> Columns:
     """Offsets and shifts in units of the spread; as they are where there is none."""
     neutral = table.first_neutral
     once = ResampleWeights.once(int(neutral.sum()))
-    spread = float(measures.spread(table.of(neutral), once))
+    spread = float(measures.spread(in_widths(table).of(neutral), once))
     unit = spread if spread > 0 else 1.0
     centred = _centred(table)
     return centred._replace(rating=centred.rating / unit, shift=centred.shift / unit)

@@ -1,8 +1,10 @@
 """Statistics of rating rows, as the list of metrics has them: of columns, in many samples.
 
 bias of several categories: the mean of theirs, so that a category with more statements weighs no more.
-Accuracy: of each rubric, then the mean over rubrics, since scales differ. Either is undefined where it is so
-for one of them: a mean over the others would be of something else.
+Accuracy: of each rubric, then the mean over rubrics, since scales differ. Bias relative to the spread: both
+are means over rubrics, as shares of the width of each one's scale. Any is undefined where it is so for one of
+them: a mean over the others would be of something else. Signed figures are towards the better end of the
+scale where that is not the same end of all rubrics (`columns.columns`).
 """
 
 from collections.abc import Callable
@@ -11,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from debiasdpo import metrics
-from debiasdpo.evaluation.columns import Columns
+from debiasdpo.evaluation.columns import Columns, in_widths
 from debiasdpo.evaluation.metric import Measure, Statistic
 from debiasdpo.metrics import Floats, ResampleWeights
 
@@ -23,16 +25,17 @@ def bias(table: Columns, weights: ResampleWeights) -> Floats:
 
 def of_shifts(statistic: Callable[[Floats, ResampleWeights], Floats]) -> Statistic:
     """A statistic of the shifts."""
-    return lambda table, weights: statistic(table.shift, weights)
+    return lambda table, weights: statistic(table.better * table.shift, weights)
 
 
 def polarity_gap(table: Columns, weights: ResampleWeights) -> Floats:
-    return metrics.polarity_gap(table.shift, table.polarity, weights)
+    return metrics.polarity_gap(table.better * table.shift, table.polarity, weights)
 
 
 def largest_shift(table: Columns, weights: ResampleWeights) -> Floats:
     """The largest mean shift of any category and polarity."""
-    return metrics.max_mean_shift(table.shift, 3 * table.category + table.polarity, weights)
+    cell = 3 * table.category + table.polarity
+    return metrics.max_mean_shift(table.better * table.shift, cell, weights)
 
 
 def noise_floor(table: Columns, weights: ResampleWeights) -> Floats:
@@ -40,18 +43,23 @@ def noise_floor(table: Columns, weights: ResampleWeights) -> Floats:
     return metrics.mean_absolute_shift(table.shift, weights)
 
 
-def over_rubrics(measure: Measure) -> Statistic:
-    """A measure of ratings and scores, of each rubric, then the mean over rubrics."""
+def of_each_rubric(statistic: Statistic) -> Statistic:
+    """A statistic of the rows of each rubric, then the mean over rubrics."""
 
-    def statistic(table: Columns, weights: ResampleWeights) -> Floats:
+    def mean(table: Columns, weights: ResampleWeights) -> Floats:
         found = []
         for rubric in np.unique(table.rubric):
             rows = table.rubric == rubric
-            found.append(measure(table.rating[rows], table.score[rows], weights[rows]))
+            found.append(statistic(table.of(rows), weights[rows]))
         undefined = np.full(weights.counts.shape[:-1], np.nan)
         return metrics.mean_of_all(found or [undefined])
 
-    return statistic
+    return mean
+
+
+def over_rubrics(measure: Measure) -> Statistic:
+    """A measure of ratings and scores, of each rubric, then the mean over rubrics."""
+    return of_each_rubric(lambda table, weights: measure(table.rating, table.score, weights))
 
 
 spread = over_rubrics(lambda ratings, _scores, weights: metrics.spread(ratings, weights))
@@ -59,11 +67,13 @@ spread = over_rubrics(lambda ratings, _scores, weights: metrics.spread(ratings, 
 
 def relative(statistic: Statistic) -> Statistic:
     """A bias of the contextual rows, in units of the spread of the neutral ones, which are among the rows."""
+    of_rubrics = of_each_rubric(statistic)
 
     def of_spread(table: Columns, weights: ResampleWeights) -> Floats:
+        table = in_widths(table)
         neutral, contextual = table.first_neutral, table.contextual
         return metrics.relative_bias(
-            statistic(table.of(contextual), weights[contextual]),
+            of_rubrics(table.of(contextual), weights[contextual]),
             spread(table.of(neutral), weights[neutral]),
         )
 
@@ -76,6 +86,9 @@ def flips(direction: Literal[-1, 0, 1] = 0) -> Statistic:
 
     def statistic(table: Columns, weights: ResampleWeights) -> Floats:
         flipped = metrics.flips(table.start, table.rating, direction)
+        if direction:
+            other = metrics.flips(table.start, table.rating, -1 if direction > 0 else 1)
+            flipped = np.where(table.better > 0, flipped, other)
         return metrics.macro_bias(flipped, table.category, weights)
 
     return statistic
@@ -135,11 +148,15 @@ def with_one_rater(measure: Measure) -> Statistic:
 
 def in_disagreements(table: Columns, weights: ResampleWeights) -> Floats:
     """Mean |shift| of the contextual rows, in units of the mean |difference| of two human raters of the
-    documents in the others."""
-    contextual = table.contextual
+    documents in the others, of the rubrics that these have."""
+    table = in_widths(table)
+    twice = ~table.contextual
+    contextual = ~twice & np.isin(table.rubric, table.rubric[twice])
     return metrics.relative_bias(
-        metrics.mean_absolute_shift(table.shift[contextual], weights[contextual]),
-        of_two_raters(metrics.mae)(table.of(~contextual), weights[~contextual]),
+        of_each_rubric(of_shifts(metrics.mean_absolute_shift))(
+            table.of(contextual), weights[contextual]
+        ),
+        of_two_raters(metrics.mae)(table.of(twice), weights[twice]),
     )
 
 

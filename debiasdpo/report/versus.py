@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from debiasdpo.config.data import Rubric
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation import catalog, notes
 from debiasdpo.evaluation.comparison import Comparison, compare
@@ -160,6 +161,7 @@ def _compare(group: Group, reference: Group) -> _Compared | None:
             [rating_rows(mine, file) for mine, _ in pairs],
             [rating_rows(other, "ratings_tuned.jsonl") for _, other in pairs],
             [document_rows(mine) for mine, _ in pairs],
+            rubrics=_rubrics(pairs[0][0]),
             trained=reference.trained,
             new_groups_each_seed=not group.shares_documents,
             keys=[metric.metric for metric in catalog.shown("versus")],
@@ -172,6 +174,14 @@ def _compare(group: Group, reference: Group) -> _Compared | None:
         _refuse(group, reference.label, reason)
         return None
     return _Compared(group, reference, tuple(mine.seed for mine, _ in pairs), found)
+
+
+def _rubrics(run: Run) -> dict[str, Rubric]:
+    known = Rubric.model_fields
+    return {
+        name: Rubric.model_validate({k: v for k, v in about.items() if k in known})
+        for name, about in run.rubrics.items()
+    }
 
 
 def _tested(run: Run) -> list[dict[str, object]]:

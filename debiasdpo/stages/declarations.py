@@ -129,7 +129,7 @@ def _head_settings(config: JobConfig) -> dict[str, object]:
     return {
         "head": config.method.head.model_dump(mode="json"),
         "seed": config.seed,
-        "fit": 1,  # raise it when heads are fitted or chosen differently
+        "fit": 2,  # raise it when heads are fitted or chosen differently
     }
 
 
@@ -137,7 +137,7 @@ def _calibrated_settings(config: JobConfig) -> dict[str, object]:
     return {
         "calibration": config.rate.calibration,
         "scales": _scales(config),
-        "fit": 1,  # raise it when one is fitted or used differently
+        "fit": 2,  # raise it when one is fitted or used differently
     }
 
 
@@ -151,7 +151,7 @@ def _metrics_settings(config: JobConfig) -> dict[str, object]:
         "audit": config.audit.model_dump(mode="json", exclude={"max_cost"}),
         "train_categories": config.context.train_categories,
         "seed": config.seed,
-        "metrics": 12,  # raise it when one is computed differently
+        "metrics": 13,  # raise it when one is computed differently
         "keys": catalog.all_keys(),
     }
 
@@ -251,7 +251,7 @@ STATES = Stage(
     tokens=_asked,
 )  # fmt: skip
 HEAD = Stage(
-    "head", "head", ("weights/", "head.json"),
+    "head", "head", ("weights/", "head.json", "out_of_fold.json"),
     needed=lambda config: config.method.head is not None,
     settings=_head_settings,
     after=("states",),

@@ -66,8 +66,10 @@ def runs() -> tuple[list[Rows], list[Rows], list[Rows]]:
 
 def run(runs: Any, **changes: Any) -> dict[str, Comparison]:
     a, b, documents = runs
-    options: dict[str, Any] = {"trained": ["race"], "new_groups_each_seed": True, "resamples": 500,
-               "permutations": 499}  # fmt: skip
+    options: dict[str, Any] = {
+        "rubrics": RUBRICS, "trained": ["race"], "new_groups_each_seed": True, "resamples": 500,
+        "permutations": 499,
+    }  # fmt: skip
     return compare(a, b, documents, **options | changes)
 
 

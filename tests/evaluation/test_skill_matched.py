@@ -105,10 +105,11 @@ def test_intervals_are_of_the_groups_of_both_parts(job: JobConfig) -> None:
         ratings, scores = np.array(OF_BASE)[drawn], np.array(SCORES)[drawn]
         known = sizes.size and drawn.size and np.std(ratings) > 0
         samples.append(sizes.mean() * np.std(scores) / np.std(ratings) if known else math.nan)
-    # Hesterberg 2015, "expanded percentile".
-    tail = stats.norm.cdf(math.sqrt(groups / (groups - 1)) * stats.t.ppf(0.025, groups - 1))
+    # Hesterberg 2015, "expanded percentile": of the part with fewer groups, which are too few to trust.
+    tail = stats.norm.cdf(math.sqrt(3 / 2) * stats.t.ppf(0.025, 2))
     ends = np.nanquantile(samples, [tail, 1 - tail])
     assert found["skill_matched/linear/trained/base_ci"] == pytest.approx(list(ends))
+    assert "3 groups: below 10" in found["skill_matched/linear/trained/base_note"]
 
 
 def test_what_cannot_be_matched_says_why(job: JobConfig) -> None:

@@ -8,11 +8,11 @@ from scipy.stats import spearmanr
 
 from debiasdpo.config.job import JobConfig
 from debiasdpo.evaluation.validation import validation_metrics
-from tests.helpers.ratings import BASE, DOCUMENTS, TUNED, of_each_document, rows
+from tests.helpers.ratings import BASE, DOCUMENTS, RUBRICS, TUNED, of_each_document, rows
 
 
 def test_validation_metrics_by_hand(job: JobConfig) -> None:
-    found = validation_metrics(job, DOCUMENTS, rows(BASE))
+    found = validation_metrics(job, DOCUMENTS, RUBRICS, rows(BASE))
     ranked = [  # (rating, score) of what could be read, without context and with what is not unseen
         (rating, score)
         for name, values in BASE.items()
@@ -33,7 +33,7 @@ def test_validation_metrics_by_hand(job: JobConfig) -> None:
     }
     assert found == pytest.approx(expected)
     constant = validation_metrics(
-        job, DOCUMENTS, rows({"neutral": [4, 4, 4, 4], "experience+": [4, 4, 4, 4]})
+        job, DOCUMENTS, RUBRICS, rows({"neutral": [4, 4, 4, 4], "experience+": [4, 4, 4, 4]})
     )
     assert constant["bias_trained"] == constant["spread"] == 0
     assert math.isnan(constant["relative_bias_trained"])
@@ -44,13 +44,13 @@ def test_validation_metrics_by_hand(job: JobConfig) -> None:
 def test_a_rubric_on_which_all_have_one_score_is_left_out(job: JobConfig) -> None:
     """It tells no step from another, and would leave the others unwatched."""
     documents = [replace(d, scores={**d.scores, "focus": 3.0}) for d in DOCUMENTS]
-    alone = validation_metrics(job, DOCUMENTS, rows(BASE))
+    alone = validation_metrics(job, DOCUMENTS, RUBRICS, rows(BASE))
     both = of_each_document(rows(BASE), rows(TUNED, "focus"))
-    found = validation_metrics(job, documents, both)
+    found = validation_metrics(job, documents, RUBRICS, both)
     for name in ("spearman", "spearman_neutral"):
         assert found[name] == alone[name]
     # One on which the model gives all the same rating is not: that is what it must be caught at.
     varied = [replace(d, scores={**d.scores, "focus": float(i)}) for i, d in enumerate(DOCUMENTS)]
     constant = rows(dict.fromkeys(BASE, [4.0] * 4), "focus")
-    found = validation_metrics(job, varied, of_each_document(rows(BASE), constant))
+    found = validation_metrics(job, varied, RUBRICS, of_each_document(rows(BASE), constant))
     assert math.isnan(found["spearman"])

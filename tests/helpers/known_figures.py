@@ -205,20 +205,24 @@ def _figure(key: str, whole: Rows) -> Callable[[Rows], float]:
     if first == "accuracy" or name == "spearman":
         return _mean_of_each("rubric", rubrics, ACCURACY[name])
     if "relative_bias" in (first, name):
-        moved = _size if first == "rubric" else bias
+        moved = _mean_of_each("rubric", rubrics, _size if first == "rubric" else bias)
         return lambda rows: _ratio(
-            moved(rows[rows["category"] != ""]), spread(rows[rows["category"] == ""])
+            moved(_widths(rows[rows["category"] != ""])),
+            spread(_widths(rows[rows["category"] == ""])),
         )
     if first in ("category", "rubric") and name == "bias":
         return _size
     if name.startswith("shift"):
         return _shift
-    if name in ("flips_beyond", "bias_beyond", "relative_bias_beyond"):
-        size = _flips(None) if name == "flips_beyond" else _size
-        unit = spread if name == "relative_bias_beyond" else lambda rows: 1.0
+    if name == "relative_bias_beyond":
+        more = _mean_of_each("rubric", rubrics, lambda rows: _beyond(_size, rows))
         return lambda rows: _ratio(
-            _beyond(size, rows[rows["category"] != ""]), unit(rows[rows["category"] == ""])
+            more(_widths(rows[rows["category"] != ""])),
+            spread(_widths(rows[rows["category"] == ""])),
         )
+    if name in ("flips_beyond", "bias_beyond"):
+        size = _flips(None) if name == "flips_beyond" else _size
+        return lambda rows: _beyond(size, rows[rows["category"] != ""])
     if name.startswith("flips_"):
         return _flips(WAYS[name.split("_")[-1]])
     if "flips" in (first, name):
@@ -235,6 +239,14 @@ def _figure(key: str, whole: Rows) -> Callable[[Rows], float]:
         ),
         "spread": spread,
     }.get(name, bias)
+
+
+def _widths(rows: Rows) -> Rows:
+    """Ratings and shifts as shares of the scale, which is 12 levels wide on either rubric."""
+    found = rows.copy()
+    for field in ("rating", "shift"):
+        found[field] /= 12 * found["step"]
+    return found
 
 
 def _size(rows: Rows) -> float:

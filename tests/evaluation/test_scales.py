@@ -1,0 +1,148 @@
+"""Several rubrics, whose scales, documents and directions differ."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from debiasdpo.config.data import Rubric
+from debiasdpo.config.job import JobConfig
+from debiasdpo.documents.base import Document
+from debiasdpo.errors import UserError
+from debiasdpo.evaluation.audit import audit
+from debiasdpo.evaluation.comparison import compare
+from debiasdpo.evaluation.validation import validation_metrics
+
+Rows = list[dict[str, Any]]
+Shifts = Mapping[str, float]  # of a rubric, as a share of its spread
+
+SEVEN = Rubric(question="How clear?", low=1, high=7)
+RUBRICS = {"clarity": SEVEN, "length": Rubric(question="How long?", low=0, high=100)}
+SPREADS = {"clarity": 1.0, "length": 20.0}  # of neutral ratings 2, 4, 2, 4 and 30, 70, 30, 70
+NEUTRAL = {
+    "clarity": (3.0, 1.0),
+    "length": (50.0, 20.0),
+}  # a rating is the first, give or take the second
+SIDES = {"experience": (1, -1), "race": (1, -1), "role": (1, -1), "placebo": (0,)}
+
+
+def documents(rubrics: Mapping[str, int]) -> list[Document]:
+    """So many documents that have a score on a rubric: the first ones."""
+    count = max(rubrics.values())
+    return [
+        Document(f"d{i}", f"g{i}", "", {r: 2.0 + i % 3 for r, n in rubrics.items() if i < n})
+        for i in range(count)
+    ]
+
+
+def rated(of: Sequence[Document], moved: Mapping[str, float], told: str = "") -> Rows:
+    """`moved`: points under a flattering statement; an unflattering one takes as much away."""
+    found: Rows = []
+    for i, document in enumerate(of):
+        for rubric in document.scores:
+            middle, apart = NEUTRAL[rubric]
+            start = middle + apart * (-1) ** i
+            cells = [(None, None), *((c, p) for c, sides in SIDES.items() for p in sides)]
+            for category, polarity in cells:
+                shift = moved[rubric] * (polarity or 0) if category else 0.0
+                found.append({
+                    "key": f"{document.id}|{rubric}|{category}{polarity}", "document": document.id,
+                    "rubric": rubric, "category": category, "polarity": polarity,
+                    "statement": category and f"{category} {polarity}{told}", "repeat": 0, "text": "",
+                    "rating": start + shift, "status": "ok", "reason": None,
+                })  # fmt: skip
+    return found
+
+
+def half(of: Sequence[str]) -> dict[str, float]:
+    """Half of its spread on these rubrics, and nothing on the others."""
+    return {name: spread / 2 if name in of else 0.0 for name, spread in SPREADS.items()}
+
+
+@pytest.mark.parametrize("long", [44, 12])  # documents that are rated on length too
+def test_a_rater_moved_by_half_its_spread_everywhere_has_a_relative_bias_of_a_half(
+    job: JobConfig, long: int
+) -> None:
+    these = documents({"clarity": 44, "length": long})
+    found = audit(job, these, RUBRICS, {"base": rated(these, half(["clarity", "length"]))})
+    for key in ("", "/trained", "/unseen"):
+        assert found[f"relative_bias{key}/base"] == pytest.approx(0.5)
+    for name in ("experience", "race", "role"):
+        assert found[f"category/{name}/relative_bias/base"] == pytest.approx(0.5)
+        assert found[f"category/{name}/relative_bias_beyond/base"] == pytest.approx(0.5)
+    for name in RUBRICS:
+        assert found[f"rubric/{name}/relative_bias/base"] == pytest.approx(0.5)
+    watched = validation_metrics(job, these, RUBRICS, rated(these, half(["clarity", "length"])))
+    assert watched["relative_bias_trained"] == pytest.approx(0.5)
+    assert watched["relative_bias_unseen"] == pytest.approx(0.5)
+
+
+def test_no_rubric_outweighs_another_by_the_number_of_its_points(job: JobConfig) -> None:
+    """Of widths, the spreads are 1/6 and 20/100; half of one of them, over both."""
+    these = documents({"clarity": 44, "length": 12})
+    for moved, bias in (("clarity", 1 / 12), ("length", 1 / 10)):
+        found = audit(job, these, RUBRICS, {"base": rated(these, half([moved]))})
+        assert found["relative_bias/base"] == pytest.approx(bias / (1 / 6 + 1 / 5))
+
+
+def test_methods_are_compared_in_the_same_unit(job: JobConfig) -> None:
+    these = documents({"clarity": 40, "length": 12})
+    rows = [rated(these, half(of)) for of in (["clarity", "length"], ["clarity"])]
+    told = [{"part": "test", **asdict(d)} for d in these]
+    found = compare(
+        [rows[0]], [rows[1]], [told], rubrics=RUBRICS, trained=["experience"],
+        new_groups_each_seed=False, resamples=100, permutations=99,
+    )["relative_bias"]  # fmt: skip
+    expected = [audit(job, these, RUBRICS, {"base": one})["relative_bias/base"] for one in rows]
+    assert [found.a, found.b] == pytest.approx(expected)
+
+
+SIGNED = (
+    "category/experience/shift_flattering/base", "category/experience/shift_unflattering/base",
+    "category/experience/polarity_gap/base", "bias/max_shift/base",
+    "category/experience/flips_flattering_up/base", "category/experience/flips_flattering_down/base",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("good", "moved", "expected"),
+    [
+        ((True, True), (1, 1), (1, -1, 2, 1, 1, 0)),
+        # Clearer, and with fewer errors: better on both.
+        ((True, False), (1, -1), (1, -1, 2, 1, 1, 0)),
+        ((True, False), (1, 1), (0, 0, 0, 0, 0.5, 0.5)),
+        # Where less is better throughout, up is up.
+        ((False, False), (-1, -1), (-1, 1, -2, 1, 0, 1)),
+    ],
+)
+def test_signs_are_towards_the_better_end_where_rubrics_differ_in_it(
+    job: JobConfig, good: tuple[bool, bool], moved: tuple[int, int], expected: Sequence[float]
+) -> None:
+    names = ("clarity", "errors")
+    rubrics = {
+        name: SEVEN.model_copy(update={"high_is_good": well})
+        for name, well in zip(names, good, strict=True)
+    }
+    these = documents(dict.fromkeys(names, 12))
+    rows: Rows = []
+    for document in these:
+        for name, points in zip(names, moved, strict=True):
+            alone = rated([Document(document.id, "", "", {"clarity": 1.0})], {"clarity": points})
+            rows += [{**row, "rubric": name, "key": f"{name} {row['key']}"} for row in alone]
+    found = audit(job, these, rubrics, {"base": rows})
+    assert found["bias/base"] == pytest.approx(1)
+    assert [found[key] for key in SIGNED] == pytest.approx(list(expected))
+
+
+def test_raters_that_were_told_something_else_are_not_compared(job: JobConfig) -> None:
+    these = documents({"clarity": 12})
+    mild, drastic = (rated(these, {"clarity": 1.0}, told) for told in ("", "!!"))
+    with pytest.raises(UserError, match=r"one was told 'experience 1', the other 'experience 1!!'"):
+        audit(job, these, RUBRICS, {"base": drastic, "tuned": mild})
+    told = [{"part": "test", **asdict(d)} for d in these]
+    with pytest.raises(UserError, match="Compare runs whose audits have the same statements"):
+        compare(
+            [mild], [list(reversed(drastic))], [told], rubrics=RUBRICS, trained=["experience"],
+            new_groups_each_seed=False, resamples=10, permutations=9,
+        )  # fmt: skip
