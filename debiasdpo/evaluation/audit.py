@@ -127,11 +127,13 @@ def _figures(
     used = {value.key: value.part.used for value in values}
     used |= {one.key: one.base.part.used for one in changed}
     counts = {str(key): count(rows) for key, rows in used.items()}
-    deciding = {key: _of_fewer_groups(rows, rated) for key, rows in used.items()}
+    by_group = {
+        key: np.bincount(rated.group[_of_fewer_groups(rows, rated)]) for key, rows in used.items()
+    }
     intervals = metrics.bootstrap_interval(
         statistic,
         rated.group,
-        counted={str(key): count(rows)["groups"] for key, rows in deciding.items()},
+        counted={str(key): int(np.count_nonzero(rows)) for key, rows in by_group.items()},
         resamples=job.audit.resamples,
         seed=job.seed,
     )
@@ -149,8 +151,7 @@ def _figures(
             result[name] = float(found[name])
             result[interval_key(key)] = [intervals[name].low, intervals[name].high]
             if not math.isnan(found[name]):
-                by_group = np.bincount(rated.group[deciding[key]])
-                about = notes.of_interval(intervals[name], job.audit.resamples, by_group)
+                about = notes.of_interval(intervals[name], job.audit.resamples, by_group[key])
                 note = notes.joined(note, about)
         result[count_key(key)] = counts[name]
         if note:

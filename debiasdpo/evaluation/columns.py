@@ -212,9 +212,7 @@ def _number_of(name: str, known: dict[str, int]) -> int:
 def same_order(rows: Iterable[Row], like: Iterable[Row]) -> Iterable[Row]:
     """`rows`, in the order of `like`; a `UserError` where they do not rate the same prompts. Both are
     gone through more than once, and kept only if their orders differ."""
-    pairs = itertools.zip_longest(rows, like, fillvalue={"key": None})
-    if all(mine["key"] == other["key"] for mine, other in pairs):
-        _require_same_statements(rows, like)
+    if _alike(itertools.zip_longest(rows, like, fillvalue={"key": None})):
         return rows
     keys = [row["key"] for row in like]
     found = {row["key"]: row for row in rows}
@@ -227,15 +225,19 @@ def same_order(rows: Iterable[Row], like: Iterable[Row]) -> Iterable[Row]:
                 " contexts."
             )
     ordered = [found[key] for key in keys]
-    _require_same_statements(ordered, like)
+    _alike(zip(ordered, like, strict=True))
     return ordered
 
 
-def _require_same_statements(rows: Iterable[Row], like: Iterable[Row]) -> None:
-    for mine, other in zip(rows, like, strict=True):
+def _alike(pairs: Iterable[tuple[Row, Row]]) -> bool:
+    """Whether the keys of all pairs are the same; a `UserError` where the statements of one key are not."""
+    for mine, other in pairs:
+        if mine["key"] != other["key"]:
+            return False
         told = [row.get("statement") for row in (mine, other)]
         if told[0] != told[1]:
             raise UserError(
                 f"ratings: the two models rated different prompts: under {mine['key']!r} one was told"
                 f" {told[0]!r}, the other {told[1]!r}. Compare runs whose audits have the same statements."
             )
+    return True

@@ -85,10 +85,10 @@ def flips(direction: Literal[-1, 0, 1] = 0) -> Statistic:
     given; of several categories the mean of theirs."""
 
     def statistic(table: Columns, weights: ResampleWeights) -> Floats:
-        flipped = metrics.flips(table.start, table.rating, direction)
-        if direction:
-            other = metrics.flips(table.start, table.rating, -1 if direction > 0 else 1)
-            flipped = np.where(table.better > 0, flipped, other)
+        up = table.better > 0
+        before = np.where(up, table.start, table.rating)
+        after = np.where(up, table.rating, table.start)
+        flipped = metrics.flips(before, after, direction)
         return metrics.macro_bias(flipped, table.category, weights)
 
     return statistic

@@ -48,8 +48,10 @@ def load_documents(job: Job) -> SplitCorpus:
 
 
 def _tells_steps_apart(corpus: SplitCorpus) -> bool:
-    """Whether the validation part has two scores on any rubric."""
+    """Whether the validation part has two scores on any rubric: as a rule its first documents tell."""
+    first: dict[str, float] = {}
     return any(
-        len({d.scores[name] for d in corpus.parts["validation"] if name in d.scores}) > 1
-        for name in corpus.rubrics
+        first.setdefault(name, score) != score
+        for document in corpus.parts["validation"]
+        for name, score in document.scores.items()
     )

@@ -15,15 +15,11 @@ from debiasdpo.evaluation.comparison import compare
 from debiasdpo.evaluation.validation import validation_metrics
 
 Rows = list[dict[str, Any]]
-Shifts = Mapping[str, float]  # of a rubric, as a share of its spread
 
 SEVEN = Rubric(question="How clear?", low=1, high=7)
 RUBRICS = {"clarity": SEVEN, "length": Rubric(question="How long?", low=0, high=100)}
-SPREADS = {"clarity": 1.0, "length": 20.0}  # of neutral ratings 2, 4, 2, 4 and 30, 70, 30, 70
-NEUTRAL = {
-    "clarity": (3.0, 1.0),
-    "length": (50.0, 20.0),
-}  # a rating is the first, give or take the second
+# A neutral rating is the first, give or take the second, which is their spread: 2, 4, 2, 4; 30, 70, 30, 70.
+NEUTRAL = {"clarity": (3.0, 1.0), "length": (50.0, 20.0)}
 SIDES = {"experience": (1, -1), "race": (1, -1), "role": (1, -1), "placebo": (0,)}
 
 
@@ -57,7 +53,7 @@ def rated(of: Sequence[Document], moved: Mapping[str, float], told: str = "") ->
 
 def half(of: Sequence[str]) -> dict[str, float]:
     """Half of its spread on these rubrics, and nothing on the others."""
-    return {name: spread / 2 if name in of else 0.0 for name, spread in SPREADS.items()}
+    return {name: spread / 2 if name in of else 0.0 for name, (_, spread) in NEUTRAL.items()}
 
 
 @pytest.mark.parametrize("long", [44, 12])  # documents that are rated on length too
