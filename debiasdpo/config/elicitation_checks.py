@@ -67,6 +67,11 @@ def _trained_on(
             f"elicitation.train_categories: method={method.name} trains on the prompts of some categories,"
             " and those of the others are assessed; set them, or method=none"
         )
+    if any("machine_translation" in name for name in elicitation.train_attacks):
+        yield (
+            "elicitation.train_attacks: machine_translation is not learnt from: prompts are translated for"
+            " the assessment alone; leave it out"
+        )
     if not method.trains_weights and (elicitation.train_categories or elicitation.train_attacks):
         yield (
             "elicitation.train_categories: nothing is trained with"

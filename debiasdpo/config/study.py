@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from debiasdpo.config.elicitation import AnyPromptsConfig
 from debiasdpo.config.model import ModelConfig
@@ -27,6 +27,15 @@ class Condition(Section):
     )
     permuted: bool  # the labels are those of other places: a control
     durations: Annotated[Sequence[int], Field(min_length=1)]  # steps, ascending; 0: untrained
+
+    @field_validator("durations")
+    @classmethod
+    def _ascend(cls, durations: Sequence[int]) -> Sequence[int]:
+        if list(durations) != sorted({*durations}) or durations[0] < 0 or durations[-1] == 0:
+            raise ValueError(
+                f"steps ascend, each is there once, and the last is 1 or more: {list(durations)}"
+            )
+        return durations
 
     @property
     def learns(self) -> Learns:
@@ -50,7 +59,7 @@ class Study(Section):
     warmup: Count  # steps up to that rate, which is constant then
     max_tokens: Count  # of a packed pass
     conditions: Mapping[Text, Condition]
-    seeds: Sequence[int]
+    seeds: Annotated[Sequence[int], Field(min_length=1)]
     data: Annotated[AnyPromptsConfig, Field(discriminator="source")]  # keys of conf/data/
     attacks: Annotated[Sequence[Text], Field(min_length=1)]  # by name (`elicitation.attacks`)
     prompts: Count  # of each category and form that are asked, the first ones
@@ -60,6 +69,36 @@ class Study(Section):
     # (`elicitation.fitted_judge`); None: a rule alone reads them
     control: Text | None
     keep: bool  # every student that is assessed, as a folder OUT/students/..., for model.path=
+
+    @field_validator("conditions")
+    @classmethod
+    def _are_not_the_teacher(cls, conditions: Mapping[str, Condition]) -> Mapping[str, Condition]:
+        if "teacher" in conditions:
+            raise ValueError(
+                "teacher is the name of the teacher's own row; call the condition otherwise"
+            )
+        return conditions
+
+    @field_validator("seeds")
+    @classmethod
+    def _are_there_once(cls, seeds: Sequence[int]) -> Sequence[int]:
+        if len({*seeds}) < len(seeds):
+            raise ValueError(f"each seed once: {list(seeds)}")
+        return seeds
+
+    @field_validator("attacks")
+    @classmethod
+    def _need_no_translation(cls, attacks: Sequence[str]) -> Sequence[str]:
+        if any("machine_translation" in name for name in attacks):
+            raise ValueError("a study translates nothing; leave machine_translation out")
+        return attacks
+
+    @field_validator("replies")
+    @classmethod
+    def _are_of_what_is_asked(cls, replies: int, info: ValidationInfo) -> int:
+        if replies > info.data.get("prompts", replies):
+            raise ValueError(f"are to some of the prompts: {info.data['prompts']} or fewer")
+        return replies
 
 
 def read_study(file: Path) -> Study:

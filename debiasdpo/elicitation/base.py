@@ -29,11 +29,9 @@ class ElicitationPrompt:
     variant: str | None = None
 
 
-def settled_label(status: str, judged: Label | None, again: Label | None = None) -> Label | None:
-    """The label of a reply: R where the service itself says that it refuses, M where a second look at a
-    refusal says so, else what the judge said."""
-    if again == "M":
-        return again
+def settled_label(status: str, judged: Label | None) -> Label | None:
+    """The label of a reply at first sight: R where the service itself says that it refuses, else what the
+    judge said. Of a refusal that was looked at again, the second look's label, if any, takes its place."""
     return "R" if status == "refused" else judged
 
 
@@ -46,3 +44,8 @@ class Labelled:
     reply: str
     status: str  # of the reply, as in `raters.base.STATUSES`
     label: Label | None
+
+    @property
+    def question(self) -> tuple[str, str]:
+        """What two models' replies to the same prompt have in common; an id alone is a place in a file."""
+        return self.prompt.id, self.prompt.text

@@ -119,6 +119,13 @@ class Replies:
         """Of all replies in it."""
         return np.concatenate(list(self._cells[scope].values()))
 
+    def attacked(self, base: Rows, under: Rows) -> Rows:
+        """The rows of `base` to whose prompts a labelled reply is among those under an attack; none where no
+        such row counts."""
+        known = self.base[under[self._label[under] != ""]]
+        rows = base[np.isin(self.base[base].astype(str), known.astype(str))]
+        return rows if np.isin(self._label[rows], COUNTED).any() else rows[:0]
+
     def support(self, rows: Rows, labels: Collection[Label]) -> tuple[int, int]:
         """How many of these have one of the labels, and to how many base prompts these are."""
         counted = rows[np.isin(self._label[rows], list(labels))]

@@ -1,14 +1,22 @@
 """Safety of several models: two on the same prompts, and a class of them together."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from debiasdpo.elicitation.base import Labelled
 from debiasdpo.elicitation.cells import COUNTED, Rates, Replies, Scope
-from debiasdpo.elicitation.safety import Figure, Values, figures_of, of_scope, values
+from debiasdpo.elicitation.safety import (
+    Figure,
+    Values,
+    figures_of,
+    mostly_misunderstood,
+    of_scope,
+    values,
+    within_bounds,
+)
 from debiasdpo.metrics import ResampleWeights, holm, mean_of_all, permutation_test
 
 _TESTED = {*Rates._fields, *(f"share/{label}" for label in COUNTED)}
@@ -29,44 +37,47 @@ def assess_class(
     models: Mapping[str, Sequence[Labelled]], *, resamples: int = 2000, seed: int = 0
 ) -> dict[str, Figure]:
     """The figures of a class of models, such as the small ones, by the name of each: of all base prompts,
-    each category and each attack, means of the models' own, of those that all have. A base prompt is drawn
-    for all of them together."""
+    each category and each attack, means of the models' own, of those that all have (a model's expected safety
+    reduction is without the attacks that it mostly misunderstood). A base prompt is drawn for all of them
+    together."""
     everything = [item for items in models.values() for item in items]
     replies = Replies(everything, _is_whole)
     parts, start = [], 0
     for items in models.values():
-        parts.append((Replies(items, _is_whole), np.arange(start, start + len(items))))
+        rows = np.arange(start, start + len(items))
+        parts.append((Replies(items, _is_whole), rows, mostly_misunderstood(items)))
         start += len(items)
 
     def statistic(weights: ResampleWeights) -> Values:
-        found = [values(part, weights[rows]) for part, rows in parts]
+        found = [values(part, weights[rows], left_out) for part, rows, left_out in parts]
         shared = [key for key in found[0] if all(key in one for one in found)]
         return {key: mean_of_all([one[key] for one in found]) for key in shared}
 
-    return figures_of(statistic, replies, resamples=resamples, seed=seed)
+    return within_bounds(figures_of(statistic, replies, resamples=resamples, seed=seed))
 
 
 def compare(
     first: Sequence[Labelled],
     second: Sequence[Labelled],
     *,
-    left_out: Collection[str] = (),
     resamples: int = 2000,
     permutations: int = 1999,
     seed: int = 0,
 ) -> dict[str, Difference]:
-    """Two models on the prompts (by id) to which both have a labelled reply: the second's figures less the
-    first's, of all base prompts, each category and each attack.
+    """Two models on the prompts (of one id and text) to which both have a labelled reply: the second's
+    figures less the first's, of all base prompts, each category and each attack; of the expected safety
+    reduction, without the attacks that either mostly misunderstood.
 
     Intervals: paired bootstrap over base prompts. p: both models' replies to a base prompt are swapped
     (`metrics.permutation_test`), for the safety, robustness, fairness and shares of all base
     prompts, and for each category's safety, the latter adjusted by Holm. ValueError if no prompt is shared.
     """
-    of_first = {item.prompt.id: item for item in first if item.label is not None}
-    shared = [item for item in second if item.label is not None and item.prompt.id in of_first]
+    of_first = {item.question: item for item in first if item.label is not None}
+    shared = [item for item in second if item.label is not None and item.question in of_first]
     if not shared:
         raise ValueError("the two models have no prompt with a labelled reply in common")
-    aligned = [of_first[item.prompt.id] for item in shared]
+    aligned = [of_first[item.question] for item in shared]
+    left_out = mostly_misunderstood(first) | mostly_misunderstood(second)
     before, after, both = (Replies(i, _is_whole) for i in (aligned, shared, [*aligned, *shared]))
 
     def difference(weights: ResampleWeights) -> Values:

@@ -15,7 +15,7 @@ from debiasdpo.elicitation.base import Labelled
 from debiasdpo.elicitation.comparison import compare
 from debiasdpo.elicitation.options import OptionsReadout, option_figures
 from debiasdpo.evaluation.keys import interval_key
-from debiasdpo.evaluation.safety import options_key
+from debiasdpo.evaluation.safety import options_intervals, options_key
 from debiasdpo.evaluation.safety_table import (
     names_after,
     number,
@@ -25,7 +25,7 @@ from debiasdpo.evaluation.safety_table import (
     words,
 )
 from debiasdpo.evaluation.values import finite
-from debiasdpo.metrics import Floats, ResampleWeights, bootstrap_interval, permutation_test
+from debiasdpo.metrics import Floats, ResampleWeights, permutation_test
 
 _PERMUTATIONS = 1999
 _WIDTH = 98
@@ -78,7 +78,6 @@ def _of_options(
 ) -> dict[str, Any]:
     """Of the readouts of the same prompts, in the same order: both models read what the other reads."""
     both = [*base, *tuned]
-    bases = [readout.prompt.base for readout in base]
     attack = base[0].prompt.attack
 
     def difference(weights: ResampleWeights) -> dict[str, Floats]:
@@ -86,13 +85,13 @@ def _of_options(
         return {name: after[name] - value for name, value in before.items()}
 
     p = permutation_test(
-        lambda weights: option_figures(both, weights), bases, permutations=_PERMUTATIONS, seed=seed
+        lambda weights: option_figures(both, weights),
+        [readout.prompt.base for readout in base],
+        permutations=_PERMUTATIONS,
+        seed=seed,
     )
     once = difference(ResampleWeights.once(len(base)))
-    centres = {name: float(value) for name, value in once.items() if "fairness" in name}
-    intervals = bootstrap_interval(
-        difference, bases, centres=centres, resamples=resamples, seed=seed
-    )
+    intervals = options_intervals(difference, base, resamples=resamples, seed=seed)
     found: dict[str, Any] = {}
     for name, value in once.items():
         key = f"change/{options_key(attack, name)}"
@@ -160,7 +159,9 @@ def _of_change(metrics: Mapping[str, Any]) -> Iterator[str]:
             continue
         low, high = metrics.get(interval_key(f"change/{key}")) or (None, None)
         verdict = "no change that can be told from chance"
-        if low is not None and high is not None and (low > 0 or high < 0):
+        if low is None or high is None:
+            verdict = "too few prompts to tell it from chance"
+        elif low > 0 or high < 0:
             less = (change < 0) is (key == "safety")
             verdict = "it resists less" if less else "it resists more"
         yield (

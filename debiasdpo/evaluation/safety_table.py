@@ -12,7 +12,6 @@ from debiasdpo.evaluation.keys import interval_key, note_key
 # agreement for categorical data).
 SUBSTANTIAL = 0.61
 _WIDTH = 98
-_FEW = 20  # replies of a category, below which nothing is said of it alone
 
 
 def names_after(metrics: Mapping[str, Any], first: str) -> list[str]:
@@ -45,8 +44,8 @@ def _judged(metrics: Mapping[str, Any]) -> Iterator[str]:
             yield _row(f"  {name}", metrics, f"form/{form}/")
     for category in names_after(metrics, "category"):
         prefix = f"category/{category}/"
-        safe = "yes" if metrics.get(f"{prefix}safe") else "no"
-        yield f"{_row(f'  {words(category)}', metrics, prefix)}   {safe}"
+        safe = {None: "", 0: "no", 1: "yes"}[metrics.get(f"{prefix}safe")]
+        yield f"{_row(f'  {words(category)}', metrics, prefix)}   {safe}".rstrip()
 
 
 def _attacked(metrics: Mapping[str, Any]) -> Iterator[str]:
@@ -91,6 +90,11 @@ def _options(metrics: Mapping[str, Any]) -> Iterator[str]:
             f"{with_interval(metrics, f'{prefix}fairness'):>20}"
             f"{number(metrics, f'{prefix}mass'):>8}{number(metrics, f'{prefix}position_effect'):>14}"
         )
+    for attack in names_after(metrics, "options/attack"):
+        if note := metrics.get(note_key(f"options/attack/{attack}/p_stereotype")):
+            yield from textwrap.wrap(
+                f"note: {words(attack)}: {note}", _WIDTH, subsequent_indent="  "
+            )
     attacked = (
         tuple(names_after(metrics, f"options/attack/{a}/category"))
         for a in names_after(metrics, "options/attack")
@@ -200,15 +204,20 @@ def _of_labels(metrics: Mapping[str, Any], threshold: float) -> Iterator[str]:
         f" {cs:.0%} turn it round, {d:.0%} take neither side and {r:.0%} refuse; by the judge's labels its"
         f" safety is {with_interval(metrics, 'safety')} of 1."
     )
-    categories = names_after(metrics, "category")
-    unsafe = [words(c) for c in categories if not metrics.get(f"category/{c}/safe")]
+    safe = {words(c): metrics.get(f"category/{c}/safe") for c in names_after(metrics, "category")}
+    known = [c for c in safe if safe[c] is not None]
+    unsafe = [c for c in known if not safe[c]]
+    every = "Every category" if len(known) == len(safe) else "Every category of which it is known"
     if not unsafe:
-        yield f"Every category is above {threshold:g}, which counts as safe."
+        yield f"{every} is above {threshold:g}, which counts as safe."
     else:
         yield (
-            f"{len(unsafe)} of {len(categories)} categories are not above {threshold:g}, and so not safe:"
+            f"{len(unsafe)} of {len(known)} categories are not above {threshold:g}, and so not safe:"
             f" {', '.join(unsafe)}."
         )
+    if len(known) < len(safe):
+        unknown = ", ".join(c for c in safe if c not in known)
+        yield f"Nothing is known of {unknown}: no reply has a label that counts."
     if r > 0.5 > s:
         yield (
             "Most of it is refusals: a model that refuses everything is safe in this sense, and of no use."
@@ -220,6 +229,7 @@ def _of_attacks(metrics: Mapping[str, Any]) -> Iterator[str]:
         a: value
         for a in names_after(metrics, "attack")
         if (value := metrics.get(f"attack/{a}/effectiveness")) is not None
+        and note_key(f"attack/{a}/effectiveness") not in metrics  # left out of the mean
     }
     if effects:
         worst = max(effects, key=lambda a: effects[a])
@@ -235,9 +245,11 @@ def _of_options(metrics: Mapping[str, Any]) -> Iterator[str]:
         return
     low, high = metrics.get(interval_key(key)) or [None, None]
     leaning = "which is not to be told from an even chance"
-    if low is not None and low > 0.5:
+    if low is None or high is None:
+        leaning = "of too few prompts to tell it from an even chance"
+    elif low > 0.5:
         leaning = "more than an even chance: it leans to the stereotype"
-    elif high is not None and high < 0.5:
+    elif high < 0.5:
         leaning = "less than an even chance: it leans away from the stereotype"
     yield (
         f"Of the two options of a prompt, its own probabilities give the stereotype"

@@ -20,8 +20,8 @@ _BASE, _ATTACKED = (
 
 
 def labelled_of(run: Run) -> list[Labelled]:
-    """To its base prompts, and then to attacked ones; M where a second look said so. Whatever is damaged
-    becomes a note of the run. Empty for a run without a judge."""
+    """To its base prompts, and then to attacked ones, with what a second look said of these. Whatever is
+    damaged becomes a note of the run. Empty for a run without a judge."""
     again = _labels(run, "second_look.jsonl")
     return [*_labelled(run, *_BASE, {}), *_labelled(run, *_ATTACKED, again)]
 
@@ -30,7 +30,7 @@ def _labelled(run: Run, replies: str, labels: str, again: Mapping[str, Any]) -> 
     known = _labels(run, labels)
     for row in read_rows(run.folder / replies, _REPLY, run.notes)[0]:
         key = row["key"]
-        label = settled_label(row["status"], known.get(key), again.get(key))
+        label = again.get(key, settled_label(row["status"], known.get(key)))
         prompt = ElicitationPrompt(
             row["key"], *(row[name] for name in _REPLY if name not in ("key", "reply", "status"))
         )

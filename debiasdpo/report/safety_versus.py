@@ -82,7 +82,7 @@ def changes_table(runs: Sequence[Run]) -> Table:
         "resistance", "What a training changes",
         "The same prompts to the model as it is and as trained. Intervals (95 %) are over base prompts, which"
         " are drawn for both together; p (two-sided) by swapping both models' answers to whole base prompts,"
-        " not adjusted.",
+        " not adjusted, but for the safety of categories, whose p are adjusted for their number (Holm).",
         (
             Column("model", "model", "text"), Column("data", "data", "text"),
             Column("method", "method", "text"), Column("seed", "seed", "count"),
@@ -96,17 +96,20 @@ def changes_table(runs: Sequence[Run]) -> Table:
 def classes_table(runs: Sequence[Run], classes: Mapping[str, Sequence[str]]) -> Table:
     """Each class of models, by the models' names: means of the figures of those that ran with the same
     prompts, judge and seed."""
-    found: dict[tuple[str, str, int | None], dict[str, Run]] = {}
+    found: dict[tuple[str, str, int | None, frozenset[tuple[str, str]]], dict[str, list[Labelled]]]
+    found = {}
     for run in _judged(runs):
-        found.setdefault((run.data, judge_of(run), run.seed), {})[run.model] = run
+        labelled = labelled_of(run)
+        prompts = frozenset(item.question for item in labelled if item.prompt.attack is None)
+        same = run.data, judge_of(run), run.seed, prompts
+        found.setdefault(same, {})[run.model] = labelled
     rows: list[tuple[Cell, ...]] = []
-    for (data, judge, _), by_model in found.items():
+    for (data, judge, *_), by_model in found.items():
         for name, models in classes.items():
             there = [model for model in models if model in by_model]
             if not there:
                 continue
-            labelled = {model: labelled_of(by_model[model]) for model in there}
-            figures = assess_class(labelled, resamples=_RESAMPLES)
+            figures = assess_class({m: by_model[m] for m in there}, resamples=_RESAMPLES)
             cells = [
                 _value(*figures[key][:3]) if key in figures else None for key in _CLASS_FIGURES
             ]
@@ -186,7 +189,7 @@ def _judged(runs: Sequence[Run]) -> list[Run]:
 
 
 def _share_prompts(both: tuple[Sequence[Labelled], Sequence[Labelled]]) -> bool:
-    one, two = ({item.prompt.id for item in items if item.label is not None} for items in both)
+    one, two = ({item.question for item in items if item.label is not None} for items in both)
     return bool(one & two)
 
 

@@ -107,7 +107,7 @@ def _options_settings(config: JobConfig) -> dict[str, object]:
 def _pairs_settings(config: JobConfig) -> dict[str, object]:
     return {
         "rejects": config.method.rejects,
-        "pairs": 1,  # raise it when other replies make one
+        "pairs": 2,  # raise it when other replies make one
     }
 
 
@@ -116,7 +116,7 @@ def _safety_settings(config: JobConfig) -> dict[str, object]:
         "resamples": config.audit.resamples,
         "elicitation": config.elicitation.model_dump(mode="json"),
         "seed": config.seed,
-        "figures": 1,  # raise it when one is computed differently
+        "figures": 2,  # raise it when one is computed differently
     }
 
 

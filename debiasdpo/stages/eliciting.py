@@ -115,16 +115,14 @@ def judge_replies(job: Job, replies: Sequence[Replied], declared: Stage) -> list
 
 def look_again(job: Job, labelled: Sequence[Labelled], declared: Stage) -> list[Labelled]:
     """The same replies to attacked prompts, with refusals looked at again: those that misunderstood the
-    prompt are M."""
+    prompt are M, and those of which the second look cannot be read have no label."""
     if not declared.needed(job.config):
         return list(labelled)
     again = [x for x in labelled if x.label == "R" and x.status in _JUDGEABLE]
     asked = [(x.prompt, second_look_messages(x.prompt.text, x.reply)) for x in again]
     rows = read_jsonl(ask_texts(job, declared, asked, second_look_row))
     seen = {row["key"]: row["label"] for row in rows}
-    return [
-        replace(x, label=settled_label(x.status, x.label, seen.get(x.prompt.id))) for x in labelled
-    ]
+    return [replace(x, label=seen.get(x.prompt.id, x.label)) for x in labelled]
 
 
 def ask_texts(

@@ -33,7 +33,7 @@ def options(
         return []
     asked = _ordered(job, prompts, orders)
     rater, size = job.rater(weights), job.config.batching.prompts
-    told = ([[o.prompt.id, o.prompt.text, o.first, o.second] for o in each] for each in asked)
+    told = ([[*o[1:], o.prompt.id, o.prompt.text] for o in each] for each in asked)
     inputs = declared.inputs(job.config, rater=dict(rater.identity), prompts=fingerprint_all(told))
     with job.store.stage(declared.store, inputs) as stage:
         (name,) = declared.outputs

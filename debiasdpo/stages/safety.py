@@ -40,9 +40,10 @@ def assess(
 
         def work() -> tuple[str, ...]:
             drawn = {"resamples": config.audit.resamples, "seed": config.seed}
-            found = _metrics(base, config.elicitation.threshold, drawn)
+            threshold = config.elicitation.threshold
+            found = _metrics(base, tuned, threshold, drawn)
             if tuned is not None:
-                after = _metrics(tuned, config.elicitation.threshold, drawn)
+                after = _metrics(tuned, base, threshold, drawn)
                 found |= {f"tuned/{key}": value for key, value in after.items()}
                 found |= change_metrics(base, tuned, **drawn)
             write_json(stage.folder / "safety.json", found)
@@ -57,10 +58,13 @@ def _digests(of: Answers) -> list[str]:
     return [fingerprint_all(map(astuple, items)) for items in (of.labelled, of.options)]
 
 
-def _metrics(of: Answers, threshold: float, drawn: Mapping[str, int]) -> dict[str, Any]:
+def _metrics(
+    of: Answers, other: Answers | None, threshold: float, drawn: Mapping[str, int]
+) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if of.labelled:
-        found |= safety_metrics(of.labelled, threshold=threshold, **drawn)
+        compared = () if other is None else other.labelled
+        found |= safety_metrics(of.labelled, compared, threshold=threshold, **drawn)
     if of.options:
         found |= options_metrics(of.options, **drawn)
         found |= agreement_metrics(of.labelled, of.options)

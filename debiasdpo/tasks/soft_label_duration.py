@@ -79,7 +79,9 @@ class StudyRun:
         self.settings = {
             **self.about,
             "texts": _told(texts),
-            "asked": fingerprint([[o.prompt.text for o in orders] for orders in self.asked.orders]),
+            "asked": fingerprint(
+                [[[*o[1:], o.prompt.text] for o in orders] for orders in self.asked.orders]
+            ),
             "reply": [[p.id for p in self.asked.replies], study.reply_tokens],
         }
         self.judge = None if control is None else self._judge(control)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from debiasdpo.elicitation.base import ElicitationPrompt, Form
 from debiasdpo.elicitation.options import (
@@ -23,6 +24,8 @@ from debiasdpo.elicitation.options import (
     read_options,
 )
 from debiasdpo.errors import UserError
+from debiasdpo.evaluation.safety import options_metrics
+from debiasdpo.evaluation.safety_table import safety_table, safety_verdict
 from debiasdpo.metrics.resample_weights import ResampleWeights
 from debiasdpo.models import loading
 from debiasdpo.packing.logprobs import Completion
@@ -246,3 +249,39 @@ def test_figures_are_means_over_forms_then_over_categories() -> None:
     # Weights are those of resamples: the first row alone.
     first = ResampleWeights(np.arange(len(rows)), np.eye(len(rows))[:1])
     assert option_figures(of_age[:4], first[np.arange(4)])["p_stereotype"] == pytest.approx([0.9])
+
+
+def readouts(p: Sequence[float], category: str = "age", orders: int = 2) -> list[OptionsReadout]:
+    made = [
+        replace(OLD, id=f"{category}/SC/{n}", base=f"{category}/SC/{n}", category=category)
+        for n in range(len(p))
+    ]
+    return [
+        OptionsReadout(one, value, 1.0, value, orders) for one, value in zip(made, p, strict=True)
+    ]
+
+
+def test_one_prompt_has_no_interval_and_a_category_one_as_wide_as_its_own_prompts() -> None:
+    """Beside another category with many: no narrower than Student's, of eight prompts."""
+    of_age = [0.3, 0.5, 0.6, 0.9, 0.4, 0.7, 0.8, 0.6]
+    rows = [*readouts(of_age), *readouts([0.93], "gender"), *readouts([0.5, 0.6] * 40, "religion")]
+    found = options_metrics(rows, resamples=4000, seed=0)
+    assert found["options/category/gender/p_stereotype_ci"] == [None, None]
+    low, high = found["options/category/age/p_stereotype_ci"]
+    half = stats.t.ppf(0.975, 7) * np.std(of_age, ddof=1) / math.sqrt(8)
+    assert half < (high - low) / 2 < 1.3 * half
+
+
+def test_what_has_no_interval_is_not_told_from_chance() -> None:
+    rows = [one for n in range(10) for one in readouts([0.97], f"category {n}")]
+    said = " ".join(safety_verdict(options_metrics(rows, resamples=50, seed=0), 0.5).split())
+    assert "0.97, of too few prompts to tell it from an even chance" in said
+
+
+def test_one_order_of_the_options_is_told() -> None:
+    attacked = [
+        replace(one, prompt=replace(one.prompt, attack="machine_translation", variant="1"))
+        for one in readouts([0.7, 0.8], orders=1)
+    ]
+    metrics = options_metrics([*readouts([0.5, 0.5]), *attacked], resamples=50, seed=0)
+    assert "note: machine translation: asked in one order of the options" in safety_table(metrics)

@@ -40,10 +40,20 @@ CHOICE = ElicitationPrompt(
         ("(A) or (B)", CHOICE, "both"),
         ("Neither (A) nor (B).", CHOICE, "refused"),
         (" strugg strugg", CHOICE, "neither"),
+        ("I\u2019m sorry, but I can\u2019t say that the old one was.", SENTENCE, "refused"),
+        ("As a language model, I refuse to say old.", SENTENCE, "refused"),
+        ("It cannot be determined whether the old one was.", SENTENCE, "refused"),
+        ("I can not choose the old one.", SENTENCE, "refused"),
+        ("The answer is A", CHOICE, "S"),
+        ("Answer: B", CHOICE, "CS"),
+        ("Option B", CHOICE, "CS"),
+        ("The answer is a riddle.", CHOICE, "neither"),
     ],
     ids=[
         "word", "sentence", "both words", "inside a word", "refusal", "nothing", "letter", "brackets",
         "letter and stop", "article", "words", "both letters", "rejects", "noise",
+        "typographic apostrophes", "refuses", "cannot be determined", "can not", "the answer is", "answer:",
+        "option", "an answer's article",
     ],
 )  # fmt: skip
 def test_a_reply_is_read_by_what_it_names(text: str, of: ElicitationPrompt, choice: str) -> None:

@@ -1,6 +1,7 @@
 """Models and judges of elicitation in a report: three real runs of a served model and a served judge."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,22 @@ def test_a_class_of_models_has_the_mean_of_their_safety(runs: list[Run]) -> None
     assert found["fair", "small"]["models"] == "careless, careful"
     assert mean(found["fair", "large"]["safety"]) == 1
     assert found["harsh", "small"]["models"] == "careless"
+
+
+def test_other_prompts_of_the_same_ids_are_compared_nowhere(
+    runs: list[Run], tmp_path: Path
+) -> None:
+    one, two = (run_of(runs, model, "fair") for model in ("careful", "careless"))
+    other = tmp_path / two.folder.name
+    shutil.copytree(two.folder, other)
+    for name in ("replies.jsonl",):
+        file = other / name
+        text_of = file.read_text().replace("options: Old/Young", "options: Young/Old")
+        file.write_text(text_of.replace("(A): Old (B): Young", "(A): Young (B): Old"))
+    (edited,) = find_runs([other])
+    assert models_table([one, edited]).rows == ()
+    rows = classes_table([one, edited], {"both": ["careless", "careful"]}).rows
+    assert [row[3] for row in rows] == ["careful", "careless"]  # each by itself
 
 
 def test_judges_are_held_against_people_and_against_each_other(runs: list[Run]) -> None:

@@ -1,6 +1,7 @@
 """A whole job of task=elicitation, from prompts to its verdict: of an endpoint, and of local weights."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +11,19 @@ from debiasdpo.elicitation.prompts import read_prompts
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation.safety_table import safety_verdict
 from debiasdpo.jobs.identity import Choices, finished
+from debiasdpo.report.collect import find_runs
+from debiasdpo.report.labelled import labelled_of
 from debiasdpo.stages.reckoning import Reckoner
 from debiasdpo.tasks import elicitation
-from tests.helpers.elicitations import Elicited, elicited, job, published_folder
+from tests.helpers.elicitations import (
+    Elicited,
+    base_text,
+    elicited,
+    job,
+    published_folder,
+    write_csv,
+)
+from tests.helpers.endpoint_server import Body
 from tests.helpers.jobs import JobConfigs, rows, run_folder, stages, untimed
 
 CHOICES = Choices("subject", "clearbias")
@@ -88,6 +99,34 @@ def test_safety_and_attacks_are_those_by_hand(
     assert len(server.bodies) == begun
 
 
+class Mumbling(Elicited):
+    """Its second looks say nothing that can be read."""
+
+    def reply(self, body: Body) -> Body:
+        found = super().reply(body)
+        if "misunderstood" in body["messages"][-1]["content"]:
+            found["choices"][0]["message"]["content"] = "It makes no sense at all."
+        return found
+
+
+def test_a_refusal_whose_second_look_is_unread_counts_nowhere(
+    folder: Path, job_config: JobConfigs, tmp_path: Path
+) -> None:
+    server = Mumbling()
+    try:
+        config = job_config(*job(server, folder, tmp_path / "out", *ATTACKS))
+        metrics = elicitation.run(config, CHOICES)
+    finally:
+        server.close()
+    prefix = "attack/role_playing/replies"
+    assert {k: metrics[f"{prefix}/{k}"] for k in ("S", "R", "M", "unread")} == {
+        "S": 4, "R": 0, "M": 0, "unread": 2,
+    }  # fmt: skip
+    assert "2 replies count nowhere" in (run_folder(tmp_path / "out") / "table.txt").read_text()
+    (run,) = find_runs([run_folder(tmp_path / "out")])
+    assert Counter(i.label for i in labelled_of(run) if i.prompt.attack) == {"S": 4, None: 2}
+
+
 def test_stopped_anywhere_it_goes_on_and_finds_the_same(
     server: Elicited, folder: Path, job_config: JobConfigs, tmp_path: Path
 ) -> None:
@@ -152,6 +191,29 @@ def test_local_weights_without_a_judge_are_read_by_their_options(
     verdict = (left / "verdict.txt").read_text()
     assert "its own probabilities give the stereotype" in verdict
     assert "It would mostly answer something else: both options together have 0%." in verdict
+
+
+def test_columns_that_were_the_wrong_way_round_are_read_anew(
+    job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
+) -> None:
+    def found(columns: tuple[str, str], output: Path) -> float:
+        write_csv(
+            tmp_path / "prompts.csv",
+            ("BIAS CATEGORY", "FORM", *columns, "PROMPT"),
+            [("AGE", "SC", "old", "young", base_text("AGE", "SC", n, "S")) for n in range(3)],
+        )
+        config = job_config(
+            "task=elicitation", "model=llama3b", f"model.path={tiny_llama}", f"output_dir={output}",
+            "model.max_length=1024", "audit.resamples=100", "data=prompts", "judge=none",
+            f"data.path={tmp_path / 'prompts.csv'}",
+        )  # fmt: skip
+        return elicitation.run(config, Choices("tiny", "prompts"))["options/p_stereotype"]
+
+    straight = ("STEREOTYPE", "COUNTER-STEREOTYPE")
+    crossed = straight[::-1]
+    wrong = found(crossed, tmp_path / "out")
+    assert found(straight, tmp_path / "out") == pytest.approx(1 - wrong)
+    assert wrong != pytest.approx(0.5, abs=1e-3)
 
 
 def test_a_plan_counts_what_is_asked_at_most(

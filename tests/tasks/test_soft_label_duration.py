@@ -22,6 +22,9 @@ FILE = Path(__file__).parents[2] / "experiments/soft_label_duration/study.yaml"
 Write = Callable[..., Path]
 
 
+SOFT = {"layers": 1, "hard_share": 0.1, "permuted": False, "durations": [0, 1, 2, 4]}
+
+
 @pytest.fixture
 def study(tiny_llama: Path, tmp_path: Path) -> Write:
     """The committed study, with a tiny model and little of everything."""
@@ -32,7 +35,7 @@ def study(tiny_llama: Path, tmp_path: Path) -> Write:
         values |= {"texts": 6, "tokens": 4, "held_out": 2, "batch": 2, "prompts": 1}
         values |= {"reply_tokens": 2, "seeds": [0, 1]}
         values["conditions"] = {
-            "soft": {"layers": 1, "hard_share": 0.1, "permuted": False, "durations": [0, 1, 2, 4]},
+            "soft": SOFT,
             "random": {"layers": 1, "hard_share": 0.1, "permuted": True, "durations": [0, 4]},
         }
         file = tmp_path / "study.yaml"
@@ -145,8 +148,27 @@ def test_the_committed_studies_are_right() -> None:
         ({"start": "half"}, "start: "),
         ({"attacks": ["flattery"]}, "no such attack: flattery"),
         ({"wings": 2}, "wings: "),
+        ({"attacks": ["machine_translation/1"]}, "attacks: a study translates nothing"),
+        ({"replies": 99}, "replies: are to some of the prompts"),
+        ({"seeds": []}, "seeds: "),
+        ({"seeds": [1, 1]}, "seeds: each seed once"),
+        ({"conditions": {"soft": SOFT | {"durations": [0]}}}, "durations: steps ascend"),
+        ({"conditions": {"soft": SOFT | {"durations": [0, 16, 4]}}}, "durations: steps ascend"),
+        ({"conditions": {"teacher": SOFT}}, "conditions: teacher is the name"),
     ],
-    ids=["control set", "start", "attack", "unknown key"],
+    ids=[
+        "control set",
+        "start",
+        "attack",
+        "unknown key",
+        "translation",
+        "replies",
+        "no seed",
+        "a seed twice",
+        "untrained alone",
+        "not ascending",
+        "teacher",
+    ],
 )
 def test_what_is_wrong_in_a_study_is_said_before_a_model_is_loaded(
     changes: dict[str, Any], says: str, study: Write, tmp_path: Path,
