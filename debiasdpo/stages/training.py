@@ -124,8 +124,8 @@ def make_weights(
             return [*weights, *(name for name in declared.outputs if not name.endswith("/"))]
 
         job.make(declared.title, stage, work, into=declared.title)
-        # Only now: all is committed.
-        shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
+        for name in ("checkpoints", "kept"):  # only now: all is committed
+            shutil.rmtree(stage.folder / name, ignore_errors=True)
         if not live:  # made by an earlier job: the tracker is shown what it logged
             replay(stage.folder, on_log)
         return stage.folder / "weights"

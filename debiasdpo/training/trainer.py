@@ -23,14 +23,16 @@ from debiasdpo.packing.finite import overflow
 from debiasdpo.packing.frozen import keeping_frozen_states
 from debiasdpo.packing.logprobs import causal_model
 from debiasdpo.storage.files import Progress, no_progress, read_json, write_json
+from debiasdpo.storage.journal import Journal
 from debiasdpo.training.checkpoints import (
+    KeptWeights,
     Log,
+    cut_after,
     last_whole_checkpoint,
     mark_complete,
-    replace_weights,
     replay,
     save_weights,
-    truncated_journal,
+    step_of,
 )
 from debiasdpo.training.data import Pass, TokenPair, assign_passes, plan_passes, plan_steps
 from debiasdpo.training.gradients import (
@@ -113,18 +115,22 @@ def train(
         )
     else:
         terms_of = partial(pair_terms, reference=reference, loss=loss, score=score)
-    by_bias = partial(select_checkpoint, target=config.target_reduction)
+    chosen = choose or partial(select_checkpoint, target=config.target_reduction)
     logged = {"loss", *present_terms(pairs[0])}
     first = processes.rank() == 0
-    resume = processes.broadcast(last_whole_checkpoint(checkpoints) if first else None)
+    resume = None
     if first:
-        done = int(resume.name.split("-")[1]) if resume else 0
+        kept = KeptWeights(folder)
+        history, audits = (Journal(folder / f"{name}.jsonl") for name in ("steps", "validation"))
+        resume = last_whole_checkpoint(checkpoints, lambda s: kept.has_best(audits, s, chosen))
+        done = step_of(resume) if resume else 0
         progress(done, len(steps))
-        history = truncated_journal(folder / "steps.jsonl", done)
-        audits = truncated_journal(folder / "validation.jsonl", done)
+        for journal in (history, audits):
+            cut_after(journal, done)
         if resume:
             log.info("training goes on after step %d of %d", done, len(steps))
         replay(folder, on_log)  # a tracker sees the whole run, also what a killed job logged
+    resume = processes.broadcast(resume)
 
     class PairTrainer(sharding_trainer()):  # type: ignore[misc]
         """One dataset item is one optimiser step; its passes are accumulated in `training_step`."""
@@ -240,6 +246,7 @@ def train(
             processes.wait_for_all()
             if first:
                 mark_complete(checkpoints / f"checkpoint-{state.global_step}")
+                kept.forget_all_but(read_json(folder / "best_step.json")["step"], checkpoints)
 
         def _audit(self, step: int) -> None:
             model = whole()
@@ -252,10 +259,10 @@ def train(
             on_log({f"validation/{k}": v for k, v in metrics.items()}, step)
             if metrics:
                 self._tell(step, metrics)
-            kept, why = (choose or by_bias)(audits.rows)
-            if kept == len(audits.rows) - 1:
-                replace_weights(model, folder / "weights")
-            write_json(folder / "best_step.json", {**audits.rows[kept], "why": why})
+            best, why = chosen(audits.rows)
+            if best == len(audits.rows) - 1:
+                kept.save(model, step)
+            write_json(folder / "best_step.json", {**audits.rows[best], "why": why})
 
         def _tell(self, step: int, metrics: dict[str, float]) -> None:
             log.info(
@@ -307,6 +314,7 @@ def train(
     if not first:
         return {}
     best: dict[str, Any] = read_json(folder / "best_step.json")
-    kept = f"step {best['step']}" if best["step"] else "the untrained weights"
-    log.info("kept: %s: %s", kept, best["why"])
+    kept.settle(best["step"])
+    named = f"step {best['step']}" if best["step"] else "the untrained weights"
+    log.info("kept: %s: %s", named, best["why"])
     return best

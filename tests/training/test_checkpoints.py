@@ -1,18 +1,29 @@
 """Training that is killed at any moment ends as if it had not been."""
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.helpers.jobs import ROOT
-from tests.helpers.trainings import STEPS, assert_same_training, audit, rows, train
+from tests.helpers.trainings import (
+    AUDIT_EVERY,
+    STEPS,
+    assert_same_training,
+    audit,
+    audited,
+    rows,
+    train,
+)
 
 
 class Interrupted(Exception):
@@ -125,6 +136,44 @@ def test_training_by_trl_goes_on_as_if_it_had_not_been_interrupted(
     for name in ("interrupted", "unbroken"):
         train(tmp_path / name, tiny_llama, **trl)
     assert_same_training(tmp_path / "interrupted", tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize(
+    ("save_every", "biases", "step"),
+    [(4, (1.0, 0.5, 0.2), 3), (8, (1.0, 0.5, 0.4, 0.2, 0.7), 6)],
+    ids=["stopped behind the best step", "all but committed"],
+)
+def test_kept_weights_are_those_of_the_step_that_is_named(
+    tiny_llama: Path, tmp_path: Path, save_every: int, biases: Sequence[float], step: int
+) -> None:
+    """The best step lies behind the checkpoint gone on from; measured again, as a GPU may, it is not the
+    best."""
+    weights: list[dict[str, Any]] = []
+
+    def audits(*biases: float) -> Callable[[Any], dict[str, float]]:
+        left = list(biases)
+
+        def audit(model: Any) -> dict[str, float]:
+            trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+            weights.append({name: p.detach().clone() for name, p in trained.items()})
+            if not left:
+                raise Interrupted
+            return audited(left.pop(0))
+
+        return audit
+
+    with contextlib.suppress(Interrupted):
+        train(tmp_path, tiny_llama, audit=audits(*biases), save_every=save_every)
+    for checkpoint in (tmp_path / "checkpoints").glob("checkpoint-*"):
+        if checkpoint.name != f"checkpoint-{save_every}":
+            shutil.rmtree(checkpoint)
+    wanted = weights[step // AUDIT_EVERY]
+    best = train(tmp_path, tiny_llama, audit=audits(*[0.9] * 9), save_every=save_every)
+    assert best["step"] == step
+    (file,) = (tmp_path / "weights").glob("*.safetensors")
+    kept = {n.replace(".weight", ".default.weight"): value for n, value in load_file(file).items()}
+    assert kept.keys() == wanted.keys()
+    assert all(torch.equal(kept[name], value) for name, value in wanted.items())
 
 
 @pytest.mark.slow
