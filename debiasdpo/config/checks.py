@@ -118,6 +118,9 @@ def _one_way(method: "MethodConfig") -> Iterable[str]:
             "method.rejects: false fits what the model said without context, which"
             f" method.chosen={method.chosen or 'null'} is not; set method.chosen=reasoning"
         )
+    for key, names in (("sft", method.sft), ("fit", method.fit)):
+        if len({*names}) < len(names):
+            yield f"method.{key}: names {', '.join(names)}; name each once"
     if method.balanced and not method.sft:
         yield "method.balanced: weighs the SFT term, which method.sft=[] leaves out; set method.sft=[neutral]"
     if method.fit != ("cross_entropy",) and not method.sft:
@@ -134,6 +137,12 @@ def _weights(method: "MethodConfig", loss: "LossConfig") -> Iterable[str]:
     if names and not any(getattr(loss, name) for name in names):
         are = {1: "is", 2: "are both"}.get(len(names), "are all")
         yield f"loss: {' and '.join(names)} {are} 0: nothing would be trained; use method=none"
+    first = [f"w_{term}" for term in method.scores_alone.terms] if method.rounds == 2 else []
+    if first and not any(getattr(loss, name) for name in first):
+        yield (
+            f"loss: {' and '.join(first)} must be above 0: the first of two rounds (method.rounds) trains"
+            " with nothing else; set method.rounds=1"
+        )
 
 
 def _training_categories(method: "MethodConfig", context: "ContextConfig") -> Iterable[str]:

@@ -67,6 +67,11 @@ def _trained_on(
             f"elicitation.train_categories: method={method.name} trains on the prompts of some categories,"
             " and those of the others are assessed; set them, or method=none"
         )
+    if method.weigh_by_shift or method.min_shift > 0:
+        yield (
+            "method: weigh_by_shift and min_shift are about shifts of ratings, which replies to prompts that"
+            " elicit have none of; set method.weigh_by_shift=false and method.min_shift=0"
+        )
     if any("machine_translation" in name for name in elicitation.train_attacks):
         yield (
             "elicitation.train_attacks: machine_translation is not learnt from: prompts are translated for"

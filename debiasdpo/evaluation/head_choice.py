@@ -88,6 +88,8 @@ def together(groups: Sequence[Hashable], texts: Sequence[Hashable]) -> list[str]
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
+    if not groups:
+        return []
     first: dict[object, int] = {}
     links = [
         (i, first.setdefault((kind, of[i]), i))

@@ -1,7 +1,7 @@
 """LoRA adapters: put on a model, saved and loaded, as safetensors only."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,11 @@ def add_adapter(model: "PreTrainedModel", settings: LoraSettings, seed: int) -> 
 
     check_targets(model, settings)
     targets = settings.targets if isinstance(settings.targets, str) else list(settings.targets)
+    if (
+        isinstance(targets, str) and settings.last_layers is not None
+    ):  # which peft takes with names alone
+        head = model.get_output_embeddings()
+        targets = _last_parts(name for name, module in _linear(model).items() if module is not head)
     lora = LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.rank,
@@ -42,17 +47,24 @@ def add_adapter(model: "PreTrainedModel", settings: LoraSettings, seed: int) -> 
 def check_targets(model: "PreTrainedModel", settings: LoraSettings) -> None:
     """Raise `UserError` where `targets` names a layer that the model lacks: peft minds only if all
     are missing."""
-    import torch
-
     if isinstance(settings.targets, str):
         return
-    linear = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
+    linear = _linear(model)
     for target in settings.targets:
         if not any(f".{name}".endswith(f".{target}") for name in linear):
-            known = sorted({name.rpartition(".")[2] for name in linear})
-            raise UserError(
-                f"model.lora.targets: the model has no {target}; it has {', '.join(known)}"
-            )
+            known = ", ".join(_last_parts(linear))
+            raise UserError(f"model.lora.targets: the model has no {target}; it has {known}")
+
+
+def _linear(model: "PreTrainedModel") -> dict[str, object]:
+    """All linear layers, by name."""
+    import torch
+
+    return {n: module for n, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+
+
+def _last_parts(names: Iterable[str]) -> list[str]:
+    return sorted({name.rpartition(".")[2] for name in names})
 
 
 def _last_layers(model: "PreTrainedModel", count: int | None) -> list[int] | None:

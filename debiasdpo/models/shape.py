@@ -52,7 +52,7 @@ class Shape:
         return sum(a for sizes in inputs.values() for a, _ in sizes)
 
     def _adapted(self, settings: LoraSettings) -> dict[str, Sequence[tuple[int, int]]]:
-        first = self.layers - (settings.last_layers or self.layers)
+        first = max(0, self.layers - (settings.last_layers or self.layers))
         return {
             name: sizes[first:]
             for name, sizes in self.matrices.items()
@@ -105,7 +105,8 @@ def shape_of(architecture: "PretrainedConfig", fused: bool = False) -> Shape:
     linear = sum(a * b for sizes in matrices.values() for a, b in sizes)
     text = architecture.get_text_config()
     layers, width = text.num_hidden_layers, text.hidden_size
-    heads, kv_heads = text.num_attention_heads, text.num_key_value_heads
+    heads = text.num_attention_heads
+    kv_heads = getattr(text, "num_key_value_heads", None) or heads  # none of its own in older ones
     return Shape(
         layers=layers,
         width=width,

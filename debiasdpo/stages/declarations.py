@@ -97,6 +97,8 @@ def _training_settings(config: JobConfig) -> dict[str, object]:
         "seed": config.seed,
         "max_length": config.local_model.max_length,
     }
+    if config.method.balanced or config.method.weigh_by_shift:
+        found["weights"] = 2  # raise it when pairs are weighed differently
     packages = {
         "accelerate": True,
         "peft": config.train.adapter == "lora",
@@ -110,7 +112,8 @@ def _training_settings(config: JobConfig) -> dict[str, object]:
 def _fitted(config: JobConfig, work: Workload, stage: Stage) -> float:
     first = Workload(config.first_round, work.corpus, work.chat)
     tokens = first.training(watched_prompts(config, work.sample))
-    work.largest_pass = max(work.largest_pass, first.largest_pass)
+    work.largest_rated = max(work.largest_rated, first.largest_rated)
+    work.largest_tree = max(work.largest_tree, first.largest_tree)
     return tokens
 
 

@@ -52,7 +52,9 @@ class Reckoner:
         self._corpora: dict[str, SplitCorpus | UserError] = {}
         self._counts: dict[str, Audited] = {}  # of the documents of an audit
         self._models: dict[str, Any] = {}  # Chat, Shape and source identity, or a UserError
-        self._tokens: dict[str, tuple[float, int]] = {}  # and the largest pass, by a stage's key
+        self._tokens: dict[
+            str, tuple[float, int, int]
+        ] = {}  # and the largest passes, by a stage's key
 
     def __call__(self, config: JobConfig) -> Work:
         """Estimate one job. `UserError` where its documents or its model's shape cannot be had."""
@@ -65,7 +67,7 @@ class Reckoner:
         work = Workload(config, self._corpus(config, documents), chat)
         rater = model_identity(config.local_model, source)
         keys = {LOAD.title: documents}
-        stages, largest = [], 0
+        stages, rated, tree = [], 0, 0
         for stage in rating_stages(config):
             if stage is LOAD:
                 continue
@@ -73,19 +75,20 @@ class Reckoner:
             keys[stage.title] = key
             if stage.tokens is not None:
                 if key not in self._tokens:
-                    work.largest_pass = 0
-                    self._tokens[key] = stage.tokens(config, work, stage), work.largest_pass
-                tokens, largest_pass = self._tokens[key]
+                    work.largest_rated = work.largest_tree = 0
+                    tokens = stage.tokens(config, work, stage)
+                    self._tokens[key] = tokens, work.largest_rated, work.largest_tree
+                tokens, of_rating, of_training = self._tokens[key]
                 stages.append(
                     StageWork(stage.title, key, tokens, trains=stage in (FITTING, TRAINING))
                 )
-                largest = max(largest, largest_pass)
+                rated, tree = max(rated, of_rating), max(tree, of_training)
         room = 1e9 * (config.plan.gpu_memory_gb or 0)
         full = config.method.trains_weights and config.train.adapter == "full"
         memory = {}
         for count in range(1, _MOST_GPUS + 1) if full else (1,):
-            found = decide_checkpointing(config, largest, shape, room, count)
-            memory[count] = peak_memory(found, largest, shape, count)
+            found = decide_checkpointing(config, tree, shape, room, count, rated)
+            memory[count] = peak_memory(found, tree, shape, count, largest_rated=rated)
         if config.eliciting is not None:
             stages += elicitation_work(config.eliciting, lambda who: self._model(who)[0])
         return Work(
@@ -103,7 +106,12 @@ class Reckoner:
         judge = config.of_judge
         models = [config] + ([] if judge is None or judge.model == config.model else [judge])
         memory = sum(
-            peak_memory(who, config.batching.max_tokens, self._model(who)[1])
+            peak_memory(
+                who,
+                who.train.tree.max_tokens,
+                self._model(who)[1],
+                largest_rated=config.batching.max_tokens,
+            )
             for who in models
             if isinstance(who.model, ModelConfig)
         )

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from debiasdpo.cluster.threads import for_passes
@@ -57,13 +58,7 @@ def token_pairs(
     limit, method = config.local_model.max_length, config.method
     if not config.learns_prompts:  # a neutral wording is no prompt less a statement
         _check_twins(chat, pairs)
-    even = [1.0] * len(pairs)
-    of_levels = level_weights(pairs, scales) if method.balanced else even
-    of_shifts = shift_weights(pairs) if method.weigh_by_shift else even
-    known = [
-        tokenize(pair, chat, method, scales[pair.rubric], *weights)
-        for pair, *weights in zip(pairs, of_levels, of_shifts, strict=True)
-    ]
+    known = [tokenize(pair, chat, method, scales[pair.rubric]) for pair in pairs]
     fitting = [pair for pair in known if pair.length <= limit]
     if len(fitting) < len(known):
         log.warning(
@@ -75,7 +70,15 @@ def token_pairs(
             f"All {len(known)} pairs are longer than model.max_length={limit} tokens (the shortest:"
             f" {min(p.length for p in known)}). Raise model.max_length or shorten the documents."
         )
-    return fitting
+    # What is left out has no part in them.
+    kept = [of for of, pair in zip(pairs, known, strict=True) if pair.length <= limit]
+    even = [1.0] * len(kept)
+    of_levels = level_weights(kept, scales) if method.balanced else even
+    of_shifts = shift_weights(kept) if method.weigh_by_shift else even
+    return [
+        replace(pair, weight=by_level, preference_weight=by_shift)
+        for pair, by_level, by_shift in zip(fitting, of_levels, of_shifts, strict=True)
+    ]
 
 
 def _check_twins(chat: Chat, pairs: Sequence[Pair]) -> None:

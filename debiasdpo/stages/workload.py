@@ -34,7 +34,7 @@ class Passes(NamedTuple):
 
 
 class Workload:
-    """Tokens of a job's stages, and its largest pass.
+    """Tokens of a job's stages, and its largest passes.
 
     Generated texts count with their greatest length.
     """
@@ -43,7 +43,7 @@ class Workload:
         self.config, self.corpus, self.chat = config, corpus, chat
         self.sample = sampled(corpus)
         self.text = " word" * config.rate.max_new_tokens
-        self.largest_pass = 0  # tokens of it
+        self.largest_rated = self.largest_tree = 0  # tokens of passes of ratings, of trainings
 
     def whole(self, part: str | None, of_sample: float) -> float:
         """The number for all documents of the part, given that for its sample."""
@@ -75,7 +75,7 @@ class Workload:
             heads, extra = [ids for ids, _ in rows], [more for _, more in rows]
             for members in packed_ranges(heads, extra, self.config.batching.max_tokens):
                 tokens = packed_size([heads[i] for i in members]) + sum(extra[i] for i in members)
-                self.largest_pass = max(self.largest_pass, tokens)
+                self.largest_rated = max(self.largest_rated, tokens)
                 total += tokens
         return self.whole(part, float(total))
 
@@ -117,7 +117,7 @@ class Workload:
         audits = 1 + math.ceil(steps / train.audit_every)
         expected = self.config.rate.model_copy(update={"readout": "expected"})
         watched = self.rating(flat(validation), "rating", expected, "validation")
-        self.largest_pass = max(self.largest_pass, self.passes.largest)
+        self.largest_tree = max(self.largest_tree, self.passes.largest)
         return train.epochs * self.passes.policy + audits * watched
 
     def pairs(self) -> float:

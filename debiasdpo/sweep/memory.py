@@ -13,11 +13,17 @@ _NF4 = 0.52  # bytes of a weight, with the scales of its block
 
 
 def peak_memory(
-    config: JobConfig, largest_pass: int, shape: Shape, gpus: int = 1, at_once: int = 1
+    config: JobConfig,
+    largest_tree: int,
+    shape: Shape,
+    gpus: int = 1,
+    at_once: int = 1,
+    largest_rated: int = 0,
 ) -> float:
-    """Bytes at the peak of rating or of training: weights, what is trained, activations. `gpus`: over which
-    the weights are spread where all are trained; the bytes are those of the first. `at_once`: passes of a
-    training.
+    """Bytes at the peak of rating or of training: weights, what is trained, activations. `largest_tree`:
+    tokens of the largest pass of a training, which one pair may make larger than `train.tree.max_tokens`;
+    `largest_rated`: of a rating, where that is more. `gpus`: over which the weights are spread where all are
+    trained; the bytes are those of the first. `at_once`: passes of a training.
 
     What layers keep is what autograd saves of them, byte by byte, in the architectures of the paper; held
     against counted peaks by `tests/gpu_path`.
@@ -25,14 +31,13 @@ def peak_memory(
     size = _number_bytes(config)
     in_4_bits = config.local_model.nf4 and config.train.adapter != "full"
     frozen = shape.linear * (_NF4 if in_4_bits else size) + shape.other * size
-    rating = frozen + max(shape.cache * size * largest_pass, _LOGITS)
+    rating = frozen + max(shape.cache * size * max(largest_tree, largest_rated), _LOGITS)
     if not config.method.trains_weights:
         return rating + GPU_OVERHEAD
     kept, worked = _activations(config, shape, size)
     unpacked = size * max(a * b for a, b in chain(*shape.matrices.values())) if in_4_bits else 0
-    tokens = min(largest_pass, config.train.tree.max_tokens)
     training = training_state(config, shape, gpus) + at_once * (
-        kept * tokens + max(worked * tokens + unpacked, _LOGITS)
+        kept * largest_tree + max(worked * largest_tree + unpacked, _LOGITS)
     )
     if config.train.adapter == "lora":
         training += frozen
@@ -40,7 +45,12 @@ def peak_memory(
 
 
 def decide_checkpointing(
-    config: JobConfig, largest_pass: int, shape: Shape, room: float, gpus: int = 1
+    config: JobConfig,
+    largest_tree: int,
+    shape: Shape,
+    room: float,
+    gpus: int = 1,
+    largest_rated: int = 0,
 ) -> JobConfig:
     """The job with `train.gradient_checkpointing` decided: with auto, in as few layers as let a step on a
     tree of so many tokens fit into `room` bytes, with some to spare for what the estimate is off."""
@@ -49,7 +59,8 @@ def decide_checkpointing(
     for layers in _CHECKPOINTED:
         train = config.train.model_copy(update={"gradient_checkpointing": layers})
         decided = config.model_copy(update={"train": train})
-        if _SPARE * peak_memory(decided, largest_pass, shape, gpus) <= room:
+        needed = peak_memory(decided, largest_tree, shape, gpus, largest_rated=largest_rated)
+        if _SPARE * needed <= room:
             break
     return decided
 
@@ -96,7 +107,7 @@ def _activations(config: JobConfig, shape: Shape, size: int) -> tuple[float, flo
     layer: float = 2 * norm * shape.width + size * (shape.attention + inner * shape.mlp)
     if config.train.adapter == "lora":
         lora = config.local_model.lora
-        layers = lora.last_layers or layers
+        layers = min(layers, lora.last_layers or layers)
         numbers = shape.adapter_inputs(lora) + lora.rank * len(shape.adapted(lora))
         layer += size * numbers / layers
     else:  # each matrix has its input, in the dtype of computation

@@ -73,16 +73,8 @@ class Pass(NamedTuple):
     counts: bool = True  # False: run by a process that has none left, while others gather weights
 
 
-def tokenize(
-    pair: Pair,
-    chat: Chat,
-    method: MethodConfig,
-    scale: Scale,
-    weight: float = 1.0,
-    preference_weight: float = 1.0,
-) -> TokenPair:
-    """The sequences of the terms that `method` has. `scale`: of the rubric; the weights: of the SFT and of
-    the preference term."""
+def tokenize(pair: Pair, chat: Chat, method: MethodConfig, scale: Scale) -> TokenPair:
+    """The sequences of the terms that `method` has. `scale`: of the rubric."""
     contextual = chat.prompt_ids(pair.contextual_prompt)
     neutral = chat.prompt_ids(pair.neutral_prompt)
     # Where the model reasons first, it answers after its own neutral reasoning.
@@ -121,8 +113,6 @@ def tokenize(
         imitated=own if method.imitates else (),
         behind=_behind(neutral, contextual, chat.level_ids(scale)) if method.activation else (),
         shares=tuple(shares.values()),
-        weight=weight,
-        preference_weight=preference_weight,
         levels=tuple(in_standard_units(scale, level) for level in scale.levels),
         score=in_standard_units(scale, pair.score),
         regressed=regressed,

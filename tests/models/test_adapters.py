@@ -85,3 +85,15 @@ def test_adapter_is_saved_and_loaded(
     unknown = LoraSettings(rank=4, alpha=8, dropout=0.0, targets=["q_proj", "c_attn"])
     with pytest.raises(UserError, match=r"no c_attn; it has .*gate_proj.*q_proj"):
         adapters.add_adapter(load(), unknown, 0)
+
+
+def test_all_linear_layers_of_the_last_ones(
+    tiny_llama: Path, model_config: ModelConfigs, tmp_path: Path
+) -> None:
+    model, _ = loading.load_model(model_config(tiny_llama), tmp_path, device="cpu")
+    settings = LoraSettings(rank=2, alpha=4, dropout=0.0, targets="all-linear", last_layers=1)
+    trained = {
+        n for n, p in adapters.add_adapter(model, settings, 0).named_parameters() if p.requires_grad
+    }
+    assert len(trained) == 2 * 7
+    assert all(".layers.1." in name for name in trained)

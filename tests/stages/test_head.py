@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from debiasdpo.errors import UserError
-from debiasdpo.evaluation.head_choice import folds
+from debiasdpo.evaluation.head_choice import folds, together
 from debiasdpo.models import loading
 from debiasdpo.raters.head import load_heads
 from debiasdpo.raters.local import LocalRater
@@ -189,6 +189,7 @@ def test_too_few_groups_are_refused(
     config = job_config(*overrides("few", "data.limit.train=2"))
     with pytest.raises(UserError, match=r"2 documents of 2 groups.*method\.head\.folds"):
         run_job(config)
+    assert together([], []) == []  # of a rubric that nobody scored there
 
 
 @pytest.mark.parametrize(

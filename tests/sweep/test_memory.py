@@ -97,3 +97,32 @@ def test_all_weights_of_a_large_model_need_several_gpus(job_config: JobConfigs) 
     assert too_large(config, shape, 80e9, 3) is None
     for method in ("model.nf4=true train=qlora", "method=none"):
         assert too_large(job_config("model=llama8b", *method.split()), shape, 80e9) is None
+
+
+def test_a_pair_that_is_larger_than_a_tree_may_be_is_planned_with(job_config: JobConfigs) -> None:
+    """It is a pass of its own; ratings of so many tokens are none of a training's."""
+    kept = "train.gradient_checkpointing=false"
+    config = job_config("model=llama3b", "train.nf4=false", kept, "train.tree.max_tokens=4096")
+    shape = shape_of(architecture(ModelOptions("llama3b")))
+    small, large = (peak_memory(config, tokens, shape) for tokens in (4_096, 8_192))
+    assert large > 1.5 * small
+    assert peak_memory(config, 4_096, shape, largest_rated=8_192) == pytest.approx(small)
+    assert peak_memory(config, 0, shape, largest_rated=80_192) > small / 2
+
+
+def test_layers_that_a_model_does_not_have_are_not_counted(job_config: JobConfigs) -> None:
+    shape = shape_of(architecture(ModelOptions("tiny")))
+    all_of_them, more = (
+        job_config("model=llama8b", f"model.lora.last_layers={n}", "train.nf4=false")
+        for n in (shape.layers, shape.layers + 3)
+    )
+    assert shape.lora(more.local_model.lora) == shape.lora(all_of_them.local_model.lora)
+    assert peak_memory(more, 300, shape) == peak_memory(all_of_them, 300, shape)
+
+
+@pytest.mark.parametrize("kind", ["gpt_neox", "opt"])
+def test_a_model_without_shared_keys_has_as_many_heads_of_them(kind: str) -> None:
+    from transformers import AutoConfig
+
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100}
+    assert shape_of(AutoConfig.for_model(kind, **sizes)).cache == 2 * 2 * 64

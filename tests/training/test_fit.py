@@ -14,11 +14,13 @@ from debiasdpo.config.train import TrainConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models import loading
 from debiasdpo.packing.logprobs import separate_logprobs, sequence_logprobs
+from debiasdpo.stages.reference import token_pairs
 from debiasdpo.training.data import TokenPair, pack_passes, tokenize
 from debiasdpo.training.objective import expected_rating, ranking_loss, squared_error
 from debiasdpo.training.pairs import Pair
 from debiasdpo.training.ranking import rank_step
 from debiasdpo.training.terms import pair_terms, present_terms
+from tests.helpers.jobs import JobConfigs
 from tests.helpers.models import LoadedCopy, adapted, with_large_token
 from tests.helpers.objectives import assert_equal_gradients, gradients, loss_config, text_pairs
 
@@ -109,7 +111,8 @@ def test_regression_is_that_of_separate_forward_passes(loaded: tuple[Any, Any], 
     fits = ("cross_entropy", "squared_error") if fit == "both" else ("squared_error",)
     fitting = method(sft=("neutral", "contextual"), fit=fits)
     tokens = [
-        tokenize(p, chat, fitting, SCALE, w) for p, w in zip(pairs, (1, 2.5, 0.5), strict=True)
+        replace(tokenize(p, chat, fitting, SCALE), weight=w)
+        for p, w in zip(pairs, (1, 2.5, 0.5), strict=True)
     ]
     loss = loss_config(w_sft=0.5)
     terms = pair_terms(model, tokens, reference={}, loss=loss, score=sequence_logprobs)
@@ -248,3 +251,30 @@ def test_without_ranking_nothing_is_run(loaded: tuple[Any, Any]) -> None:
         rank_step(model, [pair], config=train_config(), score=sequence_logprobs, temperature=1.0)
         == {}
     )
+
+
+def test_pairs_that_are_too_long_have_no_part_in_the_weights(
+    job_config: JobConfigs, loaded: tuple[Any, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Six on one level and six on another, of which five are left out: both levels count the same."""
+    config = job_config(
+        "method=sft_balanced", "method.chosen=reasoning", "method.weigh_by_shift=true",
+        "model=llama8b", "model.max_length=200",
+    )  # fmt: skip
+    pair = text_pairs()[0]
+    words = " word" * 300
+    prompt = tuple(
+        {**message, "content": message["content"] + words} for message in pair.neutral_prompt
+    )
+    long = replace(pair, neutral_prompt=prompt, contextual_prompt=prompt)
+    pairs = [
+        replace(long if n > 6 else pair, key=str(n), score=4.0 if n < 6 else 6.0, shift=1.0 + n)
+        for n in range(12)
+    ]
+    tokens = token_pairs(
+        config.model_copy(update={"task": "elicitation"}), loaded[1], {pair.rubric: SCALE}, pairs
+    )
+    assert "5 of 12 pairs are longer" in caplog.text
+    weights = [token.weight for token in tokens]
+    assert (sum(weights[:6]), weights[6]) == pytest.approx((3.5, 3.5))
+    assert sum(token.preference_weight for token in tokens) / 7 == pytest.approx(1)

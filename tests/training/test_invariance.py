@@ -137,7 +137,8 @@ def test_imitation_is_the_cross_entropy_of_the_neutral_reasoning_under_context(
 def test_a_pair_s_weight_multiplies_its_preference_loss_alone(loaded: tuple[Any, Any]) -> None:
     model, chat = loaded
     method = MethodConfig(name="m", chosen="reasoning", sft=("neutral",))
-    tokens = [tokenize(text_pairs()[0], chat, method, SCALE, 1.0, w) for w in (1.0, 2.5)]
+    once = tokenize(text_pairs()[0], chat, method, SCALE)
+    tokens = [once, replace(once, preference_weight=2.5)]
     reference = {t.key: (-40.0, -60.0) for t in tokens}
     terms = pair_terms(
         model, tokens, reference=reference, loss=loss_config(), score=sequence_logprobs

@@ -394,8 +394,8 @@ def test_a_weight_counts_in_the_sft_term_alone(loaded: tuple[Any, Any]) -> None:
     model, chat = loaded
     loss = loss_config(w_dpo=1.0, w_sft=1.0, w_consistency=1.0, beta=0.1)
     pair = text_pairs()[0]
-    tokens = [tokenize(pair, chat, INVARIANCE, Scale(1, 7), weight) for weight in (1.0, 2.5)]
-    tokens = [replace(t, preference=()) for t in tokens]
+    once = replace(tokenize(pair, chat, INVARIANCE, Scale(1, 7)), preference=())
+    tokens = [once, replace(once, weight=2.5)]
     terms = pair_terms(model, tokens, reference={}, loss=loss, score=sequence_logprobs)
     assert terms.sft[1].item() == pytest.approx(2.5 * terms.sft[0].item())
     assert terms.consistency[0].item() == pytest.approx(terms.consistency[1].item())
