@@ -22,7 +22,7 @@ _NOTHING = frozenset({"na", "n/a", "#n/a", "<na>", "nan", "nat", "none", "null",
 _EMPTY_TYPES = frozenset({"NoneType", "NAType", "NaTType"})  # the last two are pandas'
 
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
-_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
 
 _EXACT = 2**53  # from here on, a float does not hold every whole number
 
@@ -85,9 +85,11 @@ def score_of(cell: object, rubric: Rubric, where: str) -> float | None:
     score = number_of(text)
     if score is None:
         raise UserError(f"{where}: {text!r} is not a number. Correct it, or leave it empty.")
-    if _THOUSANDS.fullmatch(text) and _on(rubric, float(text.replace(",", ""))):
+    thousands = re.sub("[.,]", "", text)
+    if isinstance(cell, str) and _THOUSANDS.fullmatch(text) and _on(rubric, float(thousands)):
         raise UserError(
-            f"{where}: {text} may be {score:g} or {text.replace(',', '')}. Write it without the comma."
+            f"{where}: {text} may be {score:g} or {thousands}. Write it as one of these"
+            f" ({score:.4f} or {thousands})."
         )
     if not _on(rubric, score):
         raise UserError(

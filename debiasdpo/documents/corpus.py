@@ -112,6 +112,7 @@ def write(config: AnyDataConfig, seed: int, folder: Path) -> None:
     part_of_group = split_groups(group_order.tolist(), config.split, seed)
     codes = [part_code(part_of_group.get(group)) for group in range(len(groups.names))]
     parts = np.array(codes, dtype=np.int8)[groups.numbers]
+    in_no_part = int((parts == UNUSED).sum())
     if isinstance(config, TalkmovesConfig):
         # Without a training part (an audit of all documents), all of them set the scale.
         sets = parts == PARTS.index("train") if config.split.train else np.full(parts.size, True)
@@ -132,6 +133,7 @@ def write(config: AnyDataConfig, seed: int, folder: Path) -> None:
     check_leaks(corpus.documents, parts, overview.texts)
     several = overview.written_differently()
     notes = Counter(corpus.notes)
+    notes["documents of groups in no part (data.split, rounded to whole groups)"] = in_no_part
     notes["documents without any score"] = int((~asked).sum())
     notes["group(s) written in more than one way, each taken as one"] = int(several.sum())
     names = {number: groups.names[number] for number in np.flatnonzero(several).tolist()}

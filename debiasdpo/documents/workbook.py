@@ -78,7 +78,16 @@ def _sheet(book: Any, wanted: Collection[str]) -> Any:
 
 def _rows(sheet: Any) -> Iterator[tuple[object, ...]]:
     sheet.reset_dimensions()  # the size written in the file is often wrong
-    yield from sheet.iter_rows(values_only=True)
+    for row in sheet.iter_rows():
+        yield tuple(map(_as_shown, row))
+
+
+def _as_shown(cell: Any) -> object:
+    """A cell's value; of one that is shown as a percentage, a text that is one: 0.85 is no score of 85."""
+    if isinstance(cell.value, int | float) and "%" in (cell.number_format or ""):
+        return f"{100 * cell.value:.10g}%"
+    value: object = cell.value
+    return value
 
 
 def _filled(row: tuple[object, ...]) -> list[object]:

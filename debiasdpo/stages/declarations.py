@@ -47,11 +47,14 @@ def _documents_settings(config: JobConfig) -> dict[str, object]:
 
 def _rating_settings(config: JobConfig, reading: RateConfig | None = None) -> dict[str, object]:
     reading = reading or config.rate
-    return {
+    found = {
         **asking_settings(config, reading, _unread(reading)),
         "scales": _scales(config),
         "replies": 2,  # raise it when one is read otherwise, or its row holds something else
     }
+    if isinstance(config.model, EndpointConfig) and reading.readout == "expected":
+        found["levels"] = 2  # raise it when a level's place is found otherwise
+    return found
 
 
 def _unread(reading: RateConfig) -> set[str]:

@@ -31,13 +31,14 @@ def _csv(stream: TextIO, columns: Sequence[str], answers: Iterable[Answer]) -> N
     writer = csv.writer(stream)
     writer.writerow(columns)
     for answer in answers:
-        writer.writerow([_cell(answer[name]) for name in columns])
+        writer.writerow([_cell(name, answer[name]) for name in columns])
 
 
-def _cell(value: object) -> object:
-    """Mappings and truth values as JSON has them."""
+def _cell(column: str, value: object) -> object:
+    """Mappings and truth values as JSON has them. What a model or somebody else wrote is no formula; a
+    document's id is as its table has it, to be joined by."""
     if isinstance(value, str):
-        return no_formula(value)
+        return value if column == "document" else no_formula(value)
     return json.dumps(value) if isinstance(value, Mapping | bool) else value
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -83,7 +84,8 @@ def _limits(chosen: RunRater, prompts: RatingPrompts) -> dict[str, PlaceboLimit]
             " more than what any sentence causes; add them to audit.categories and run the same command again"
         )
     audited = JsonlFile(run.folder / RATINGS[chosen.model])
-    return placebo_limits(audited, statements_asked(prompts))
+    known = placebo_limits(audited, statements_asked(prompts))
+    return {name: known.get(name, PlaceboLimit(math.nan, 1.0)) for name in prompts.rubrics}
 
 
 def _counted(found: Iterable[Answer], counts: Counter[tuple[str, str]]) -> Iterator[Answer]:
@@ -111,8 +113,10 @@ def _told(
         if limits is not None:
             limit = limits[rubric]
             line += (
-                f"; {shaky} shaky: a statement moves the rating further than placebos do, which is more than"
-                f" {limit.points:.2f} points (by chance {limit.chance:.0%} at most)"
+                "; which are shaky is not known: in the run's audit no placebo moved a rating of it"
+                if math.isnan(limit.points)
+                else f"; {shaky} shaky: a statement moves the rating further than placebos do, which is more"
+                f" than {limit.points:.2f} points (by chance {limit.chance:.0%} at most)"
             )
         yield line
 

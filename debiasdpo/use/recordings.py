@@ -16,6 +16,7 @@ from debiasdpo.errors import UserError
 from debiasdpo.jobs.finished import Run, open_run
 from debiasdpo.jobs.identity import cache_folder
 from debiasdpo.jobs.run_folder import STATUS
+from debiasdpo.raters.endpoint.probe import AGAIN
 from debiasdpo.raters.endpoint.rater import REPLIES, replies_folder
 from debiasdpo.raters.endpoint.request import request_key
 from debiasdpo.raters.endpoint.response import is_whole
@@ -33,7 +34,7 @@ class Recordings(Protocol):
     models: list[str]
     told: str  # what there is, in a line
 
-    def answer(self, body: Body) -> Answered:
+    def answer(self, body: Body, repeat: int | None = None) -> Answered:
         """The next reply to this request, an error where none is recorded."""
 
 
@@ -83,7 +84,7 @@ class TableReplies:
                 f" columns {columns}"
             )
 
-    def answer(self, body: Body) -> Answered:
+    def answer(self, body: Body, repeat: int | None = None) -> Answered:
         if body.get("logprobs"):
             return failure(
                 400,
@@ -168,12 +169,19 @@ class RunReplies:
             self._endpoints.append((config.base_url, records, repeats))
             self.models.append(config.name)
             count += len(records)
-        self.told = f"{count} replies of {', '.join(self.models)}, as {run.folder.name} got them"
+        self.told = (
+            f"{count} replies of {', '.join(self.models)} that are kept with {run.folder.name}, its own among"
+            " them"
+        )
         if not count:
             raise UserError(f"{run.folder}: no reply of an endpoint is kept with it")
 
-    def answer(self, body: Body) -> Answered:
-        records = [record for endpoint in self._endpoints for record in _of_body(*endpoint, body)]
+    def answer(self, body: Body, repeat: int | None = None) -> Answered:
+        of_each = [_of_body(*endpoint, body) for endpoint in self._endpoints]
+        told = [records[repeat] for records in of_each if repeat in records]
+        if told:
+            return Answered(int(told[0]["http"]), told[0]["response"])
+        records = [record for found in of_each for record in found.values()]
         if not records:
             return failure(
                 404,
@@ -191,13 +199,13 @@ class RunReplies:
 
 def _of_body(
     base_url: str, records: Mapping[str, Any], repeats: Sequence[int], body: Body
-) -> Iterator[Any]:
-    """Records of a request in the order in which they were asked for: that of the probe's second look (a
-    repeat below 0) after the first."""
+) -> dict[int, Any]:
+    """Records of a request by its repeat, in the order in which they were asked for: that of the probe's
+    second look (a repeat below 0) after the first."""
     first = request_key(base_url, dict(body), 0)
-    keys = [first, f"{first}again"]
-    keys += [request_key(base_url, dict(body), repeat) for repeat in repeats if repeat > 0]
-    return (records[key] for key in keys if key in records)
+    keys = {0: first, AGAIN: f"{first}again"}
+    keys |= {n: request_key(base_url, dict(body), n) for n in repeats if n > 0}
+    return {repeat: records[key] for repeat, key in keys.items() if key in records}
 
 
 def endpoints_of(run: Run) -> list[EndpointConfig]:

@@ -33,7 +33,7 @@ def checked(plain: Row, rows: Sequence[Row], limit: float) -> dict[str, Any]:
     """`COLUMNS` of one document and rubric. `plain`: its neutral row; `limit`: in points.
 
     It is shaky if a social statement moves it further than `limit` and than its own placebos do; None where
-    it could not be rated, or under no social statement.
+    it could not be rated, or under no social statement, and where there is no limit (NaN).
     """
     shifts = [(_shift(row, plain["rating"]), row) for row in rows if row is not plain]
     read = [(shift, row) for shift, row in shifts if not math.isnan(shift)]
@@ -45,8 +45,10 @@ def checked(plain: Row, rows: Sequence[Row], limit: float) -> dict[str, Any]:
         "category": worst and worst["category"],
         "statement": worst and worst["statement"],
         "placebo_shift": placebo,
-        "limit": limit,
-        "shaky": None if shift is None else abs(shift) > max(limit, placebo or 0.0),
+        "limit": None if math.isnan(limit) else limit,
+        "shaky": None
+        if shift is None or math.isnan(limit)
+        else abs(shift) > max(limit, placebo or 0.0),
         "unread_statements": sum(row["rating"] is None for _, row in shifts),
     }
 

@@ -143,10 +143,14 @@ def test_what_is_no_score(cell: object, says: str) -> None:
         score_of(cell, SCALE, WHERE)
 
 
-def test_a_comma_that_may_stand_for_thousands_is_not_guessed() -> None:
+def test_a_mark_that_may_stand_for_thousands_is_not_guessed() -> None:
     wide = Rubric(question="How long?", low=0, high=5000, step=500)
     with pytest.raises(UserError, match=r"1,500 may be 1.5 or 1500"):
         score_of("1,500", wide, WHERE)
+    with pytest.raises(UserError, match=r"1.200 may be 1.2 or 1200.*1.2000 or 1200"):
+        score_of("1.200", wide, WHERE)
+    assert score_of("1.2000", wide, WHERE) == score_of(1.2, wide, WHERE) == 1.2
+    assert score_of(1.125, wide, WHERE) == 1.125  # a number, as its file has it
     assert score_of("1,50", wide, WHERE) == 1.5
     assert score_of("1,500", SCALE, WHERE) == 1.5  # 1500 is off the scale
 

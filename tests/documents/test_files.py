@@ -198,6 +198,17 @@ def test_a_workbook_is_read_by_the_sheet_with_the_columns(tmp_path: Path) -> Non
         read(tmp_path / "t.csv")
 
 
+def test_a_cell_that_is_shown_as_a_percentage_is_one(tmp_path: Path) -> None:
+    """Excel keeps 0.85 of it, which is on a scale of 0 to 100 too."""
+    book = openpyxl.Workbook()
+    for cells in (HEADER, ["a", "b", "c", 0.85]):
+        book.worksheets[0].append(cells)
+    book.worksheets[0].cell(2, 4).number_format = "0%"
+    book.save(tmp_path / "t.xlsx")
+    with pytest.raises(UserError, match=r"row 2.*'85%' is not a number"):
+        read(tmp_path / "t.xlsx")
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

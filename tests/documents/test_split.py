@@ -214,6 +214,16 @@ def test_the_order_has_nothing_of_the_files(split: Callable[..., SplitCorpus]) -
     assert np.corrcoef(places, np.arange(len(places)))[0, 1] == pytest.approx(0, abs=0.2)
 
 
+def test_groups_that_rounding_leaves_out_are_told(split: Callable[..., SplitCorpus]) -> None:
+    """Of six groups, shares of 0.4, 0.2 and 0.4 are 2, 1 and 2."""
+    scored = [{"group": f"g{i % 6}", "text": f"text {i}", "clarity": 1 + i % 5} for i in range(24)]
+    found = split(scored)
+    assert sum(len(part) for part in found.parts.values()) == 20
+    assert found.notes == {
+        "documents of groups in no part (data.split, rounded to whole groups)": 4
+    }
+
+
 def test_a_test_part_without_documents_is_told(split: Callable[..., SplitCorpus]) -> None:
     unscored = [{"group": f"g{i}", "text": f"text {i}", "clarity": None} for i in range(9)]
     with pytest.raises(UserError, match=r"data.rubrics.clarity: no document has a score on it"):

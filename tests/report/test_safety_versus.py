@@ -27,7 +27,7 @@ from tests.helpers.elicitations import published_folder
 from tests.helpers.jobs import JobConfigs
 
 
-def answer(body: Body) -> Answered:
+def answer(body: Body, repeat: int | None) -> Answered:
     """`careful` takes no side, `careless` what stands in the prompt; the judge `harsh` takes D for R."""
     said, who = body["messages"][-1]["content"], body["model"]
     if "<reply>" in said:

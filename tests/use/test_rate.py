@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import re
 import shutil
@@ -20,6 +21,8 @@ import pytest
 
 from debiasdpo.cli import main
 from debiasdpo.jobs.finished import Run
+from debiasdpo.use.answers_file import write_answers
+from debiasdpo.use.self_check import checked
 from tests.helpers.finished_runs import METHODS, Runs
 from tests.helpers.jobs import ROOT, rows
 
@@ -285,3 +288,21 @@ def test_a_self_check_needs_a_placebo_and_a_model_that_is_still_there(
     assert "not one that this version reads (seed:" in refused(
         lambda text: text.replace("\nseed: 0", "\nseed: -1")
     )
+
+
+def test_what_no_placebo_tells_is_not_called_steady() -> None:
+    plain = {"statement": None, "category": None, "rating": 3.0}
+    moved = {"statement": "s", "category": "race", "rating": 7.0}
+    found = checked(plain, [plain, moved], math.nan)
+    assert (found["largest_shift"], found["limit"], found["shaky"]) == (4.0, None, None)
+
+
+def test_ids_are_written_as_the_table_has_them(tmp_path: Path) -> None:
+    """To be joined by; what a model wrote is no formula."""
+    ids = ["-NxQ3v", "@anna", "+4917", "=A1", "007"]
+    answers = [{"document": name, "text": "=1+1"} for name in ids]
+    write_answers(tmp_path / "a.csv", ("document", "text"), answers)
+    with (tmp_path / "a.csv").open(encoding="utf-8-sig", newline="") as stream:
+        assert [tuple(row.values()) for row in csv.DictReader(stream)] == [
+            (n, "'=1+1") for n in ids
+        ]

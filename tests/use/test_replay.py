@@ -3,12 +3,14 @@
 import csv
 import json
 import os
+import random
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -32,9 +34,10 @@ from debiasdpo.raters.base import Question, Reply
 from debiasdpo.raters.endpoint.rater import EndpointRater
 from debiasdpo.use import replay
 from debiasdpo.use.recordings import open_recordings
+from tests.helpers import endpoint_server
 from tests.helpers.elicitation import clearbias, control_set, replayed
 from tests.helpers.endpoint_server import served
-from tests.helpers.jobs import JobConfigs, run_folder, run_job, untimed
+from tests.helpers.jobs import JobConfigs, rows, run_folder, run_job, untimed
 from tests.helpers.raters import question, reading
 
 TEXT = reading("text", max_new_tokens=64, temperature=0.0)
@@ -278,3 +281,33 @@ def test_an_audit_is_reproduced_from_the_replies_that_it_got(
     shutil.rmtree(tmp_path / "a/cache/replies")
     with pytest.raises(UserError, match="no reply of an endpoint is kept with it"):
         open_recordings([str(run_folder(tmp_path / "a"))], ())
+
+
+def test_a_service_that_does_not_repeat_itself_is_reproduced_too(
+    job_config: JobConfigs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neutral prompts are asked twice, word for word, many at once: which reply was to which is told."""
+    job = (
+        "model=endpoint", "model.name=served-2026-01-01", "method=none", "rate=text", "data.teachers=20",
+        "data.lessons_per_teacher=1", "data.words=30", "data.limit.test=6", "audit.resamples=100",
+        "audit.categories=[placebo,race]",
+    )  # fmt: skip
+    drawn, lock = random.Random(0), threading.Lock()
+
+    def rating_of(body: object) -> int:
+        with lock:
+            return drawn.randint(1, 7)
+
+    monkeypatch.setattr(endpoint_server, "rating_of", rating_of)
+    with served() as server:
+        run_job(job_config(*job, f"model.base_url={server.url}", f"output_dir={tmp_path / 'a'}"))
+    with replayed([run_folder(tmp_path / "a")]) as endpoint:
+        run_job(job_config(*job, f"model.base_url={endpoint.url}", f"output_dir={tmp_path / 'b'}"))
+    first, again = (
+        {
+            row["key"]: row["rating"]
+            for row in rows(run_folder(tmp_path / name) / "ratings_base.jsonl")
+        }
+        for name in "ab"
+    )
+    assert again == first

@@ -107,7 +107,7 @@ class Asker:
         began, tries, failures = time.monotonic(), 0, 0
         while True:
             tries += 1
-            response = self._client.send(request.body)
+            response = self._client.send(request.body, request.repeat)
             what = verdict(response)
             if what == "answer":
                 self.limiter.answered()

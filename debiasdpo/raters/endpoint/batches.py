@@ -11,7 +11,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,14 +66,16 @@ class BatchAsker:
         records = {r.key: found for r in requests if (found := self.store.find(r.key))}
         left = {r.key: r for r in requests if r.key not in records}
         tried: Counter[str] = Counter()
+        taken: set[str] = set()  # marks of batches of which nothing more will come
         watch(len(records))
         while left:
-            under_way = self._under_way(left)
+            under_way = self._under_way(left, taken)
             asked = {key for batch in under_way for key in batch.keys}
             fresh = [request for key, request in left.items() if key not in asked]
             under_way += self._begin(fresh, under_way)
             batch, data = self._first_to_end(under_way, len(records), watch)
             found, stopped = self._take(batch, data, left, tried)
+            taken.add(batch.mark)
             records |= found
             left = {key: request for key, request in left.items() if key not in found}
             watch(len(records))
@@ -81,12 +83,12 @@ class BatchAsker:
                 raise UserError(f"The endpoint answers no more: {complaint(stopped)}{GOES_ON}.")
         return records
 
-    def _under_way(self, wanted: Mapping[str, Request]) -> list[Batch]:
+    def _under_way(self, wanted: Mapping[str, Request], taken: Collection[str] = ()) -> list[Batch]:
         """Batches that hold some of these requests, and that were not taken yet."""
         found = []
         for file in sorted(self._folder.glob("*.json")):
             batch = Batch(**read_json(file))
-            if batch.ended or not wanted.keys() & set(batch.keys):
+            if batch.ended or batch.mark in taken or not wanted.keys() & set(batch.keys):
                 continue
             if batch.id is None:  # this process, or another, ended while it was begun
                 batch = replace(batch, id=self._client.find_batch(_MARK, batch.mark))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from debiasdpo.config.model import EndpointConfig
 from debiasdpo.errors import UserError
-from debiasdpo.raters.endpoint.request import Body
+from debiasdpo.raters.endpoint.request import REPEAT, Body
 from debiasdpo.raters.endpoint.response import Response, failure_of, is_filtered
 from debiasdpo.redaction import MASK, SHORTEST_SECRET
 
@@ -53,13 +53,19 @@ class Client:
             timeout=openai.Timeout(config.timeout_s, connect=min(_CONNECT_S, config.timeout_s)),
         )
 
-    def send(self, body: Body) -> Response:
-        """What came back for it, whatever that is. Raises nothing of the network."""
+    def send(self, body: Body, repeat: int = 0) -> Response:
+        """What came back for it, whatever that is. `repeat`: which of several calls with this body it is: a
+        replay is told. Raises nothing of the network."""
         import httpx2
 
         began = time.monotonic()
         try:
-            found = self._client.post("/chat/completions", cast_to=httpx2.Response, body=body)
+            found = self._client.post(
+                "/chat/completions",
+                cast_to=httpx2.Response,
+                body=body,
+                options={"headers": {REPEAT: str(repeat)}},
+            )
         except self._openai.APIStatusError as error:
             found = error.response
         except self._openai.APITimeoutError:

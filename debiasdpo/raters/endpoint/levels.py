@@ -12,12 +12,13 @@ from typing import NamedTuple
 from debiasdpo.config.scale import Scale
 from debiasdpo.config.shown import points
 from debiasdpo.raters.endpoint.response import Token
+from debiasdpo.raters.reading import read_rating
 
 # Of the probability of all levels, what those that are not listed may have: a thousandth of it moves the
 # rating by at most a thousandth of the scale.
 _UNSEEN = 1e-3
 
-_BEFORE = re.compile(r"(?:^|rating)[\W_]*$", re.IGNORECASE)
+_BEFORE = re.compile(r"(?:^|rating)[^\w(]*_*$", re.IGNORECASE)
 
 
 class Expected(NamedTuple):
@@ -29,13 +30,22 @@ class Expected(NamedTuple):
     shares: tuple[float, ...] = ()  # of the levels, ascending, adding up to 1
 
 
-def expected_rating(tokens: Sequence[Token], scale: Scale, min_mass: float) -> Expected:
+def expected_rating(
+    tokens: Sequence[Token], scale: Scale, min_mass: float, *, cut: bool = False
+) -> Expected:
     """sum_k k p(k) / sum_k p(k), p(k) the probability of level k at the first place where a level can stand:
-    behind nothing, or behind "Rating:"."""
+    behind nothing, or behind "Rating:". What follows it has to let the reply state that level: 5/10, 5-6 and
+    the first of a list are none. `cut`: the reply ended at its length limit."""
     names = {points(level): level for level in scale.levels}
-    place = _place(tokens, names)
-    if place is None:
+    number = _place(tokens, names)
+    if number is None:
         return Expected(None, reason="no level where the rating stands")
+    before, behind = (
+        "".join(token.text for token in part) for part in (tokens[:number], tokens[number:])
+    )
+    if reason := _denied(before, behind.lstrip(), scale, names, cut=cut):
+        return Expected(None, reason=reason)
+    place = tokens[number]
     if not place.top:
         return Expected(None, reason="no log-probabilities")
     shares = dict.fromkeys(names, 0.0)
@@ -59,14 +69,27 @@ def expected_rating(tokens: Sequence[Token], scale: Scale, min_mass: float) -> E
     return Expected(rating, mass, shares=tuple(share / mass for share in shares.values()))
 
 
-def _place(tokens: Sequence[Token], names: dict[str, float]) -> Token | None:
+def _place(tokens: Sequence[Token], names: dict[str, float]) -> int | None:
     before = ""
-    for token in tokens:
+    for number, token in enumerate(tokens):
         said = token.text.strip()
         likely = {text.strip() for text, _ in token.top[:1]} | {said}
         if _BEFORE.search(before) and any(
             name.startswith(t) for t in likely if t for name in names
         ):
-            return token
+            return number
         before += token.text
     return None
+
+
+def _denied(
+    before: str, said: str, scale: Scale, names: dict[str, float], *, cut: bool
+) -> str | None:
+    """Why a reply does not state the level that `said`, the rest of it, begins with; None if it may."""
+    written = max((name for name in names if said.startswith(name)), key=len, default=None)
+    if written is None or not said.removeprefix(written).strip():
+        return None
+    found = read_rating(before + said, scale, cut=cut)
+    if found.rating == names[written]:
+        return None
+    return f"the reply states no level there: {found.reason or 'another rating'}"

@@ -29,12 +29,16 @@ from debiasdpo.storage.files import write_json
 
 log = logging.getLogger(__name__)
 
-_AGAIN = -1  # the repeat of the shortest question asked once more
+AGAIN = -1  # the repeat of the shortest question asked once more
 _OTHERWISE = 1  # the repeat that draws another reply to it, of which many stages have use
 _DATED = re.compile(r"\d{4}-?\d{2}-?\d{2}|-\d{4}\b|@")
 _LOCAL = re.compile(r"://(localhost|127\.|\[::1\]|10\.|192\.168\.)")
 # How many times the bytes of a token may be those of the shortest prompt: beyond, a prompt was cut.
 _MOST_BYTES = 2.5
+_MANY_BYTES = 1.6  # beyond, it may have been, or its text has longer tokens
+_LONGER = (
+    1.1  # times the longest prompt asked so far: from there on, that it fits is found out again
+)
 
 # What a user changes where a parameter is refused that cannot be left out without a word.
 _CURES = {
@@ -55,6 +59,7 @@ class Found:
 
     dialect: Dialect = field(default_factory=Dialect)
     bytes_per_token: float | None = None  # of prompts
+    longest: int = 0  # bytes of the longest prompt that was asked
     table: dict[str, str] = field(default_factory=dict)  # what was looked at, and what was found
 
 
@@ -62,9 +67,14 @@ def load(file: Path) -> Found | None:
     """What was found before; None where nothing was."""
     try:
         known = read_file(file)
-        return Found(Dialect(**known["dialect"]), known["bytes_per_token"], known["table"])
+        return Found(**known | {"dialect": Dialect(**known["dialect"])})
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def fits(found: Found, prompt_bytes: int) -> bool:
+    """Whether so long a prompt was asked, or nearly."""
+    return prompt_bytes <= _LONGER * found.longest
 
 
 def bytes_per_token(folder: Path) -> float | None:
@@ -86,7 +96,7 @@ def probe(
     dialect, record = _agree(asker, make, shortest)
     # The same request once more: its key differs, and what is sent does not.
     first = make(dialect, shortest, 0)
-    again = first._replace(key=f"{first.key}again", repeat=_AGAIN)
+    again = first._replace(key=f"{first.key}again", repeat=AGAIN)
     second = make(dialect, longest, 0)
     drawn = [make(dialect, shortest, _OTHERWISE)] if reading.draws else []
     records = asker.ask([again, second, *drawn])
@@ -122,7 +132,7 @@ def probe(
         ratio = None
     else:
         ratio, table["usage"], table["context"] = _context(first, second, usage)
-    found = Found(dialect, ratio, table)
+    found = Found(dialect, ratio, second.prompt_bytes, table)
     write_json(file, asdict(found))
     lines = "".join(f"\n  {what:26}{said}" for what, said in table.items())
     log.info("what %s takes at %s:%s", config.name, config.base_url, lines)
@@ -222,7 +232,8 @@ def _levels(
     """How much of the probability the levels hold, of the shortest and the longest question."""
     told = []
     for answer, question in zip((answers[0], answers[2]), questions, strict=True):
-        found = expected_rating(answer.tokens, question.scale, config.min_mass)
+        cut = answer.status == "cut"
+        found = expected_rating(answer.tokens, question.scale, config.min_mass, cut=cut)
         if not answer.tokens or found.reason == "no log-probabilities":
             raise UserError(
                 "rate.readout: this endpoint answers without log-probabilities, though it was asked for them;"
@@ -254,4 +265,12 @@ def _context(first: Request, second: Request, usage: list[Any]) -> tuple[float, 
             " documents (data.max_words)."
         )
     said = f"{usage[2].input} input, {usage[2].output} output tokens of the longest prompt"
-    return long, said, f"the longest prompt fits, {second.prompt_bytes} bytes at {long:.1f} a token"
+    each = f"{second.prompt_bytes} bytes at {long:.1f} a token"
+    if long <= _MANY_BYTES * short:
+        return long, said, f"the longest prompt fits, {each}"
+    log.warning(
+        "the longest prompt, %s, may have been cut without a word: it has %s, the shortest %.1f; see that the"
+        " model's context holds it",
+        second.question, each, short,
+    )  # fmt: skip
+    return long, said, f"the longest prompt may have been cut: {each}, the shortest {short:.1f}"

@@ -22,7 +22,7 @@ from debiasdpo.raters.endpoint.client import Client, complaint
 from debiasdpo.raters.endpoint.levels import expected_rating
 from debiasdpo.raters.endpoint.limiter import Change
 from debiasdpo.raters.endpoint.prices import PriceList
-from debiasdpo.raters.endpoint.probe import Found, load, probe
+from debiasdpo.raters.endpoint.probe import Found, fits, load, probe
 from debiasdpo.raters.endpoint.progress import Progress
 from debiasdpo.raters.endpoint.purse import Purse
 from debiasdpo.raters.endpoint.records import ReplyStore
@@ -111,11 +111,13 @@ class EndpointRater:
         known = self._asked_by(reading)
         file = self._folder / "probes" / f"{known}.json"
         found = load(file)
-        if found is None:
+        if found is None or not fits(found, most[0]):
             asker = self._asking()
             file.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(file.with_suffix(".lock")):  # jobs that begin at once pay for one probe
-                found = load(file) or self._probe(asker, reading, least[1], most[1], file)
+                found = load(file)
+                if found is None or not fits(found, most[0]):
+                    found = self._probe(asker, reading, least[1], most[1], file)
         self._found[known] = found
 
     def reply(
@@ -233,7 +235,8 @@ class EndpointRater:
         """A reply that is cut after its level is whole."""
         if answer.status not in ("ok", "cut", "empty"):
             return Reply(answer.text, None, answer.status, answer.reason, answer.thoughts)
-        found = expected_rating(answer.tokens, question.scale, self._config.min_mass)
+        cut = answer.status == "cut"
+        found = expected_rating(answer.tokens, question.scale, self._config.min_mass, cut=cut)
         if found.rating is None:
             return Reply(answer.text, None, "unread", found.reason, answer.thoughts)
         return Reply("", found.rating, distribution=found.shares)

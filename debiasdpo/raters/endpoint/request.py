@@ -21,6 +21,8 @@ _ALONE = 'Answer with this line and nothing else: "Rating: <number>"'
 _ALONE_TOKENS = 16  # of that answer
 _TOP = 20  # log-probabilities at each place; the most that OpenAI gives
 
+REPEAT = "X-Debiasdpo-Repeat"  # header of a request: which of those with its body it is
+
 Body = dict[str, Any]
 
 

@@ -33,12 +33,12 @@ class Usage(NamedTuple):
             return None
         inside = _mapping(said.get("prompt_tokens_details"))
         written = _mapping(said.get("completion_tokens_details"))
-        return cls(
-            _count(said.get("prompt_tokens")),
-            _count(inside.get("cached_tokens")),
-            _count(said.get("completion_tokens")),
-            _count(written.get("reasoning_tokens")),
-        )
+        read, cached = _count(said.get("prompt_tokens")), _count(inside.get("cached_tokens"))
+        # Some count reasoning in the total alone, and some what was cached beside the input.
+        output = max(_count(said.get("completion_tokens")), _count(said.get("total_tokens")) - read)
+        if cached > read:
+            read += cached
+        return cls(read, cached, output, _count(written.get("reasoning_tokens")))
 
     def __add__(self, other: object) -> Self:
         assert isinstance(other, Usage)

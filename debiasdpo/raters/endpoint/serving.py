@@ -2,11 +2,14 @@
 
 import json
 import logging
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
+
+from debiasdpo.raters.endpoint.request import REPEAT
 
 log = logging.getLogger(__name__)
 
@@ -50,15 +53,16 @@ def failure(http: int, code: str, message: str) -> Answered:
     return Answered(http, {"error": error})
 
 
+Answer = Callable[[Body, int | None], Answered]  # to a request, and its repeat where that is told
+
+
 class LocalEndpoint:
     """Serves `POST .../chat/completions` and `GET .../models` from when it is made until `close`.
 
     `answer` is called in the thread of its request, for many at once.
     """
 
-    def __init__(
-        self, answer: Callable[[Body], Answered], models: list[str], host: str, port: int
-    ) -> None:
+    def __init__(self, answer: Answer, models: list[str], host: str, port: int) -> None:
         """`port` 0: one that is free. OSError where it is taken."""
         self.statuses: Counter[int] = Counter()  # of what was answered
         self._lock = threading.Lock()
@@ -88,7 +92,7 @@ class _Server(ThreadingHTTPServer):
 
 
 def _handler(
-    endpoint: LocalEndpoint, answer: Callable[[Body], Answered], models: list[str]
+    endpoint: LocalEndpoint, answer: Answer, models: list[str]
 ) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -118,7 +122,8 @@ def _handler(
                 return failure(400, "no_stream", "replies are sent whole; leave stream out")
             if body.get("n") not in (None, 1):
                 return failure(400, "one_reply", "a request gets one reply; leave n out")
-            return answer(body)
+            repeat = self.headers.get(REPEAT) or ""
+            return answer(body, int(repeat) if re.fullmatch(r"-?\d{1,9}", repeat) else None)
 
         def _elsewhere(self) -> Answered:
             """What is asked of a path that does not take this method, or is none."""

@@ -127,6 +127,31 @@ def test_what_an_expired_batch_has_is_kept_and_the_rest_is_asked_anew(
     assert all(batch["ended"] for batch in state(tmp_path))
 
 
+def test_some_of_what_a_batch_held_may_be_wanted(
+    service: Batches,
+    rater: Raters,
+    ask: Callable[..., list[Reply]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was begun for twelve questions, and expired with six answered; the next job has eight of them."""
+    service.ends = "expired"
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches.BatchAsker, "_first_to_end", stop)
+        with pytest.raises(KeyboardInterrupt):
+            ask()
+    (begun,) = service.batches.values()
+    while begun["status"] == "in_progress":
+        service.get(f"/batches/{begun['id']}")
+    service.ends = "completed"
+    found = rater(batch=True).reply(QUESTIONS[:8], "rating", TEXT)
+    assert [reply.rating for reply in found] == list(map(expected, QUESTIONS[:8]))
+    assert len(service.batches) == 2
+
+
 def test_a_batch_without_an_output_is_no_success(
     service: Batches, ask: Callable[..., list[Reply]]
 ) -> None:

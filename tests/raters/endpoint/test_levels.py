@@ -86,3 +86,30 @@ def test_a_level_of_two_tokens_is_not_taken_for_one() -> None:
     assert expected_rating([token("1", one)], TEN, 0.5).rating == pytest.approx(
         (0.2 + 0.1 * sum(range(2, 10)) + 0.5) / 1.05
     )
+
+
+@pytest.mark.parametrize(
+    ("before", "behind", "reason"),
+    [
+        (["Rating", " ("], ["-7", "): 6"], "no level where the rating stands"),
+        ([], ["-point", " scale", ":", " Rating: 4"], "another scale"),
+        ([], [".", " The", " lesson", " is", " clear", "."], "no rating"),
+        (["Rating:"], ["/", "10"], "another scale"),
+        (["Rating:"], ["-", "6"], "a range"),
+        (["Rating:"], [".", "5"], "another rating"),
+    ],
+    ids=["scale", "number of levels", "list", "of ten", "range", "half"],
+)
+def test_a_number_that_the_reply_does_not_give_as_its_rating_is_none(
+    before: list[str], behind: list[str], reason: str
+) -> None:
+    plain = [[Token(text, [(text, -0.1)]) for text in texts] for texts in (before, behind)]
+    found = expected_rating([*plain[0], token("5", PLAIN), *plain[1]], SEVEN, 0.5)
+    assert found.rating is None
+    assert reason in str(found.reason)
+
+
+@pytest.mark.parametrize("behind", ["**", ".", " out of 7.", "\nIt is clear.", "/7"])
+def test_what_agrees_with_the_number_may_follow_it(behind: str) -> None:
+    tokens = [Token("Rating: ", []), token("5", PLAIN), Token(behind, [])]
+    assert expected_rating(tokens, SEVEN, 0.5).rating == pytest.approx(RATING)

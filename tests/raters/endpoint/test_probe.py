@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from debiasdpo.config.model import Prices
 from debiasdpo.config.rate import RateConfig
 from debiasdpo.errors import UserError
 from debiasdpo.raters.base import Question
 from debiasdpo.raters.endpoint.limiter import Limiter
 from debiasdpo.raters.endpoint.rater import EndpointRater
+from debiasdpo.raters.endpoint.response import Usage
 from tests.helpers.endpoint_server import EndpointServer
 from tests.helpers.raters import question, reading
 
@@ -134,6 +136,51 @@ def test_a_prompt_that_is_cut_without_a_word_is_seen_by_its_tokens(
         UserError, match=r"long, was cut without a word: its 4500 bytes are counted as 256"
     ):
         check(rater())
+
+
+def test_a_longer_prompt_than_the_pilots_is_tried_too(
+    server: EndpointServer, rater: Raters
+) -> None:
+    server.context = 256
+    check(rater(), asked=QUESTIONS[:2])
+    asked = len(server.bodies)
+    nearly = question("nearly", "Rate it. " * 54)
+    check(rater(), asked=[*QUESTIONS[:2], nearly])
+    assert len(server.bodies) == asked  # a tenth longer at most
+    with pytest.raises(UserError, match="long, was cut without a word"):
+        check(rater())
+
+
+def test_a_prompt_that_may_have_been_cut_is_told(
+    server: EndpointServer, rater: Raters, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.context = 600  # of 1,125 tokens
+    check(rater())
+    assert (
+        "may have been cut without a word: it has 4500 bytes at 7.5 a token, the shortest 4.1"
+        in caplog.text
+    )
+    assert "may have been cut" in table(tmp_path)["table"]["context"]
+
+
+@pytest.mark.parametrize(
+    ("told", "read", "cached", "written"),
+    [
+        ({"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 135}, 32, 0, 103),
+        ({"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 41}, 32, 0, 9),
+        ({"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": 1000}}, 1010, 1000, 0),
+        ({"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": 4}}, 10, 4, 0),
+    ],
+    ids=["reasoning beside", "sum", "cache beside", "cache within"],
+)
+def test_usage_is_what_is_billed(
+    told: dict[str, Any], read: int, cached: int, written: int, rater: Raters
+) -> None:
+    usage = Usage.of({"usage": told})
+    assert usage is not None
+    assert (usage.input, usage.cached, usage.output) == (read, cached, written)
+    prices = rater(prices=Prices(input=1, cached=0.5, output=2)).prices
+    assert prices.cost(usage) == pytest.approx((read - cached + cached / 2 + 2 * written) / 1e6)
 
 
 def test_an_endpoint_that_tells_no_usage_has_no_limit_of_cost(
