@@ -25,12 +25,22 @@ class Accuracy(NamedTuple):
     def no_better_than_chance(self) -> bool:
         return self.rho.low is not None and self.rho.low <= 0
 
-    def beats(self, other: "Accuracy") -> bool:
-        """Whether it ranks better than chance, better than the other, and is less far off."""
-        mine, others = (self.rho.mean, self.mae.mean), (other.rho.mean, other.mae.mean)
-        if self.no_better_than_chance or None in mine or None in others:
+    @property
+    def no_order(self) -> bool:
+        """Whether experts' scores differ, and its own ratings, of a rubric, do not."""
+        return self.rho.mean is None and bool(self.constant.mean) and self.mae.mean is not None
+
+    @property
+    def useless(self) -> bool:
+        """Whether nobody should use it, swayed or not."""
+        return self.no_better_than_chance or self.no_order
+
+    def beats(self, other: "Accuracy", gain: Figure) -> bool:
+        """Whether it ranks better than chance, better than the other by more than other documents would
+        change (`gain`: the difference of the correlations), and is less far off."""
+        if self.useless or None in (self.rho.mean, self.mae.mean, other.mae.mean, gain.low):
             return False
-        return mine[0] > others[0] and mine[1] < others[1]  # type: ignore[operator]
+        return gain.low > 0 and self.mae.mean < other.mae.mean  # type: ignore[operator]
 
     @property
     def short(self) -> str:
@@ -44,7 +54,9 @@ class Accuracy(NamedTuple):
             return ""
         less = round(100 * (1 - self.mae.mean / self.constant.mean))
         how = f"{less}% less than" if less > 0 else f"{-less}% more than" if less else "as far as"
-        ranks = "; its order of documents is of more use than its points" if less <= 0 else ""
+        ranks = ""
+        if less <= 0 and self.rho.low is not None and self.rho.low > 0:
+            ranks = "; its order of documents is of more use than its points"
         return (
             f"It is off by {self.mae.mean:.2f} points on average, {how} the same best rating for every"
             f" document would be ({self.constant.mean:.2f}){ranks}."
@@ -62,6 +74,10 @@ def accuracy_sentence(evidence: Evidence, model: str) -> str:
             chance = f", {'worse' if (rho.high or 0) < 0 else 'no better'} than chance"
         parts.append(
             f"Spearman's rank correlation with the experts {signed(rho, signs=False)}{chance}"
+        )
+    if accuracy.no_order:
+        parts.append(
+            "Spearman's rank correlation with the experts is undefined, as it gives all documents one rating"
         )
     if mae.mean is not None and constant.mean is not None:
         parts.append(

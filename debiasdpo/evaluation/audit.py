@@ -144,6 +144,7 @@ def _figures(
         for value in values
     }
     said |= {one.key: _of_change(one, alone, names) for one in changed}
+    said = {key: notes.joined(note, _of_rubrics(key, rubrics)) for key, note in said.items()}
     result: dict[str, Any] = {}
     for key in used:
         name, note = str(key), said[key]
@@ -160,6 +161,17 @@ def _figures(
         if not value.metric.interval:
             result[str(value.key)] = float(value.part.value(value.metric, once))
     return result
+
+
+def _of_rubrics(key: Key, rubrics: Mapping[str, Rubric]) -> str:
+    """What is to be known of a figure over rubrics whose ends or scales differ."""
+    ends = {rubric.high_is_good for rubric in rubrics.values()}
+    if len(ends) > 1 and key.metric.startswith(
+        ("shift_", "polarity_gap", "flips_flat", "flips_unfl")
+    ):
+        return notes.TOWARDS_BETTER
+    widths = {rubric.high - rubric.low for rubric in rubrics.values()}
+    return notes.OF_SCALES if len(widths) > 1 and key.metric == "spread" else ""
 
 
 def _of_fewer_groups(rows: np.ndarray, table: Columns) -> np.ndarray:

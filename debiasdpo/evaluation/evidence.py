@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from debiasdpo.evaluation.keys import count_key, interval_key
+from debiasdpo.evaluation.keys import count_key, interval_key, note_key
 
 
 class Figure(NamedTuple):
@@ -29,6 +29,7 @@ class Evidence:
 
     figure: Callable[[str], Figure]  # by key
     count: Callable[[str], Count]
+    note: Callable[[str], str] = lambda key: ""  # what is to be known of a figure
 
     @classmethod
     def of(cls, metrics: Mapping[str, Any]) -> "Evidence":
@@ -42,14 +43,20 @@ class Evidence:
             of = metrics.get(count_key(key)) or {}
             return Count(*(of.get(name) for name in Count._fields))
 
-        return cls(figure, count)
+        def note(key: str) -> str:
+            return str(metrics.get(note_key(key)) or "")
+
+        return cls(figure, count, note)
 
 
-def rise_and_fall(up: float, down: float, count: Count) -> str:
+def rise_and_fall(up: float, down: float, count: Count, better: bool = False) -> str:
     """`5 of 12 ratings rise`, `4 of 12 ratings rise and 1 falls`; of several seeds, `42% of the ratings
-    rise`."""
+    rise`. `better`: up is towards the better end, whichever that is."""
     parts: list[str] = []
-    for share, verb in ((up, "rise"), (down, "fall")):
+    for share, verb in (
+        (up, "improve" if better else "rise"),
+        (down, "worsen" if better else "fall"),
+    ):
         if not share:
             continue
         number = (
@@ -63,18 +70,17 @@ def rise_and_fall(up: float, down: float, count: Count) -> str:
     return " and ".join(parts) or "no rating changes"
 
 
-def moved_by(shift: float | None, count: Count) -> str:
+_WAYS = (("up", "down"), ("better", "worse"))
+
+
+def moved_by(shift: float | None, count: Count, better: bool = False) -> str:
     """By how much all ratings move on average, those included that do not reach another level: that may be
     the other way than those that do."""
     if shift is None:
         return ""
     of = "all" if count.prompts is None else f"all {count.prompts}"
     points = round(shift, 2)
-    way = (
-        f"{'up' if points > 0 else 'down'} by {abs(points):.2f} points"
-        if points
-        else "no difference"
-    )
+    way = f"{_WAYS[better][points < 0]} by {abs(points):.2f} points" if points else "no difference"
     return f" (on average over {of}: {way})"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from debiasdpo import metrics
 from debiasdpo.evaluation import notes
-from debiasdpo.evaluation.columns import NEUTRAL, Columns, Names, Row
+from debiasdpo.evaluation.columns import Columns, Names, Row
 from debiasdpo.evaluation.keys import (
     MODELS,
     Key,
@@ -76,12 +76,11 @@ def _tested(
     asked = [name for name in categories if name in known.category]
     if not failed.any() or not asked:
         return {}
-    sums, category, side = _by_prompt(table, failed, [known.category[name] for name in asked])
 
-    def test(prompts: np.ndarray) -> tuple[metrics.Exchanged, int]:
-        mine = sums[:, prompts]
-        groups = int(np.count_nonzero(np.ptp(mine, axis=1)))
-        return metrics.exchange_test(mine, side[prompts], seed=seed), groups
+    def test(names: Sequence[str]) -> tuple[metrics.Exchanged, int]:
+        sums, side = _by_prompt(table, failed, [known.category[name] for name in names])
+        groups = int(np.count_nonzero(np.ptp(sums, axis=1)))
+        return metrics.exchange_test(sums, side, seed=seed), groups
 
     found: dict[str, Any] = {}
 
@@ -90,9 +89,9 @@ def _tested(
         if few := notes.of_failing(least, groups):
             found[note_key(key)] = few
 
-    (together, least), groups = test(np.ones(category.size, dtype=bool))
+    (together, least), groups = test(asked)
     add(Key(metric, model), together, least, groups)
-    each = [test(np.isin(category, [NEUTRAL, known.category[name]])) for name in asked]
+    each = [test([name]) for name in asked]
     alone = np.array([one.p for one, _ in each])
     for name, (one, groups), adjusted in zip(asked, each, metrics.holm(alone), strict=True):
         comparisons = np.count_nonzero(alone >= one.p)  # what Holm's method takes this p times
@@ -103,24 +102,29 @@ def _tested(
 
 def _by_prompt(
     table: Columns, failed: np.ndarray, categories: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How often each prompt failed in each group, (groups, prompts); and each prompt's category and side,
-    (prompts,). A prompt is known by these and its place among those about the same document and rubric. Where
-    sides take turns, so that not all documents have prompts of both, a category has one side."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """How often each prompt failed in each group, (groups, prompts), and each prompt's side, (prompts,). A
+    prompt is known by its category, its side and its place among those about the same document and rubric.
+    Where sides take turns, so that not all documents have prompts of both, a category has one side. Documents
+    that are not asked all of them, since nothing is known of them that a statement says, have no part in
+    this: what was not asked did not succeed."""
     rows = np.flatnonzero(table.first_neutral | np.isin(table.category, categories))
     category = table.category[rows]
     asked = table.document[rows].astype(np.int64) * (table.rubric.max(initial=0) + 1)
     asked += table.rubric[rows]
+    kept = -1
     for side in (3 * category + table.polarity[rows], 3 * category):
         place = _places(asked, side)
         prompts, prompt = np.unique(np.stack([category, side, place]), axis=1, return_inverse=True)
-        if np.all(np.unique(asked, return_counts=True)[1] == prompts.shape[1]):
-            break
-    groups, group = np.unique(table.group[rows], return_inverse=True)
-    sums = np.zeros((groups.size, prompts.shape[1]), dtype=np.int64)
-    mine = failed[rows]
-    np.add.at(sums, (group[mine], prompt[mine]), 1)
-    return sums, prompts[0], prompts[1]
+        _, about, count = np.unique(asked, return_inverse=True, return_counts=True)
+        whole = (count == prompts.shape[1])[about]
+        if np.count_nonzero(whole) > kept:
+            kept, sides = int(np.count_nonzero(whole)), prompts[1]
+            mine, number = rows[whole], prompt[whole]
+    groups, group = np.unique(table.group[mine], return_inverse=True)
+    sums = np.zeros((groups.size, sides.size), dtype=np.int64)
+    np.add.at(sums, (group[failed[mine]], number[failed[mine]]), 1)
+    return sums, sides
 
 
 def _places(*columns: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ def pilot(config: JobConfig, metrics: Mapping[str, Any], other: Mapping[str, Any
     plain = config.model_dump(mode="json")
     same = (
         ("model", ("path", "name", "base_url", "kind")),
-        ("rate", ("readout",)),
+        ("rate", ("readout", "format", "temperature", "calibration")),
         ("data", ("rubrics",)),
     )
     for section, keys in same:

@@ -26,6 +26,7 @@ from debiasdpo.evaluation.evidence import (
     signed,
 )
 from debiasdpo.evaluation.keys import MODELS, Key, names
+from debiasdpo.evaluation.notes import OF_SCALES, TOWARDS_BETTER
 from debiasdpo.metrics import groups_needed
 
 # The share of the spread from which on a difference between two raters, or between people and a machine, is
@@ -106,8 +107,9 @@ def verdict(
 
 def _from(evidence: Evidence, model: str) -> str:
     """The bound in points, as each rater has its own."""
-    spread = evidence.figure(str(Key("spread", model))).mean
-    if not spread:
+    key = str(Key("spread", model))
+    spread = evidence.figure(key).mean
+    if not spread or OF_SCALES in evidence.note(key):
         return ""
     return f" For this rater, large is from about {LARGE * spread:.2f} points on ({LARGE} of its spread)."
 
@@ -140,7 +142,7 @@ def verdict_text(metrics: Mapping[str, Any], categories: Mapping[str, Category])
     lines: list[str] = []
     for model in models:
         to_rate = ""
-        if model == "tuned" and not Accuracy.of(evidence, model).no_better_than_chance:
+        if model == "tuned" and not Accuracy.of(evidence, model).useless:
             to_rate = f"{RATE} (RUN: this run's folder)."
         one = verdict(
             evidence, model, asked, called[model], to_rate, better=better and model == "tuned"
@@ -156,10 +158,13 @@ def verdict_text(metrics: Mapping[str, Any], categories: Mapping[str, Category])
     return "".join(f"{one_line(line)}\n" for line in lines)
 
 
+GAIN = str(Key("accuracy/spearman", "difference"))  # in rank correlation, of what a method made
+
+
 def beats_base(evidence: Evidence) -> bool:
     """Whether the rater after the method is a better one than the model as it is."""
     base, tuned = (Accuracy.of(evidence, model) for model in MODELS)
-    return tuned.beats(base)
+    return tuned.beats(base, evidence.figure(GAIN))
 
 
 def _audited(metrics: Mapping[str, Any]) -> set[str]:
@@ -218,8 +223,10 @@ def _flips(
         if up is not None and down is not None:
             count = evidence.count(keys[0])
             moved = evidence.figure(str(Key(f"shift_{side}", model, "category", name))).mean
+            better = TOWARDS_BETTER in evidence.note(keys[0])
             parts.append(
-                f"if {says[side]}, {rise_and_fall(up, down, count)}{moved_by(moved, count)}"
+                f"if {says[side]}, {rise_and_fall(up, down, count, better)}"
+                f"{moved_by(moved, count, better)}"
             )
     together = evidence.figure(str(Key("flips", model, "category", name)))
     if not parts or together.mean is None:
@@ -285,12 +292,12 @@ def _advice(
 ) -> str:
     """What to do about it, as docs/reading.md has it."""
     accuracy = Accuracy.of(evidence, model)
-    if accuracy.no_better_than_chance:
+    if accuracy.useless:
         instead = beside or "Try another model or prompt, or train it (debiasdpo run)."
-        return (
-            "Do not use this rater: it tells good from poor no better than chance, swayed or not."
-            f" {instead}"
-        )
+        why = "it tells good from poor no better than chance"
+        if accuracy.no_order:
+            why = "it does not tell good from poor"
+        return f"Do not use this rater: {why}, swayed or not. {instead}"
     parts = []
     if large := sizes["large"]:
         parts.append(

@@ -105,12 +105,12 @@ def build(
         drawing for m, d, found in by_data for drawing in transfer.transfer(m, d, found)
     )
     chosen = sorted(groups, key=lambda g: g.method != against)[:_DETAILED]
-    asked = [
+    asked = prompts.named_apart(
         made
         for group in chosen
         for run in group.runs[:_PROMPTED]
         if (made := prompts.prompt_page(run))
-    ]
+    )
     detailed = [_detail(group, asked) for group in chosen]
     main_picture = _some(map(details.shifts, chosen))
     left = len(groups) - len(chosen)
@@ -207,7 +207,7 @@ def build(
         ),
         figures=tuple(drawings),
         page=page.render(sections, runs, title),
-        prompts=tuple(asked),
+        prompts=asked,
     )
 
 

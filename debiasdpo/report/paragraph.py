@@ -5,6 +5,7 @@ from typing import Any
 
 from debiasdpo.report.collect import Run
 from debiasdpo.report.groups import Group
+from debiasdpo.storage.reading import read_mapping
 
 
 def paragraph(group: Group) -> str:
@@ -82,7 +83,7 @@ def _statements(group: Group) -> str:
 
 def _method(group: Group, run: Run) -> str:
     """What was done about bias, by what the run left behind."""
-    on = f" with statements on {_and(group.trained)}" if group.trained else ""
+    on = f" with statements on {_and(group.trained)}" if group.trained and _reads(run) else ""
     if (run.folder / "training/steps.jsonl").is_file():
         full = _at(run.config, "train", "adapter") == "full"
         details = {
@@ -94,7 +95,7 @@ def _method(group: Group, run: Run) -> str:
         what = "all weights" if full else "a LoRA adapter"
         return (
             f"We trained {what} by the method {group.method}{on}{f' ({how})' if how else ''}, on other"
-            " documents."
+            f" documents.{_untrained(group)}"
         )
     if _fitted(run):
         return (
@@ -102,6 +103,31 @@ def _method(group: Group, run: Run) -> str:
             " stayed as they were."
         )
     return f"We changed the prompts by the method {group.method}; nothing was trained."
+
+
+def _reads(run: Run) -> bool:
+    """Whether the training showed the model statements: of scores of neutral prompts alone it does not."""
+    of = _at(run.config, "method") or {}
+    shown = ("chosen", "consistency", "activation")
+    return (
+        _fitted(run) or any(of.get(name) for name in shown) or "contextual" in (of.get("sft") or ())
+    )
+
+
+def _untrained(group: Group) -> str:
+    """Of which seeds no trained step was kept."""
+    kept = (
+        (run.seed, read_mapping(run.folder / "training/best_step.json", [])) for run in group.runs
+    )
+    seeds = [str(seed) for seed, best in kept if best.get("step") == 0]
+    if not seeds:
+        return ""
+    which = (
+        "No"
+        if len(seeds) == group.seeds
+        else f"In {'seeds' if len(seeds) > 1 else 'seed'} {_and(seeds)} no"
+    )
+    return f" {which} trained step was kept, so that the figures are the untrained model's there."
 
 
 def _fitted(run: Run) -> bool:

@@ -2,8 +2,9 @@
 
 import heapq
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -67,6 +68,19 @@ def prompt_page(run: Run) -> PromptPage | None:
         script=script, data=json.dumps(data, ensure_ascii=False).replace("<", "\\u003c"),
     )  # fmt: skip
     return PromptPage(run, f"{run.folder.name}.html", len(rows), html)
+
+
+def named_apart(pages: Iterable[PromptPage]) -> tuple[PromptPage, ...]:
+    """With a number in the names of later ones that are called like another: runs of two output folders may
+    be."""
+    seen: Counter[str] = Counter()
+    found = []
+    for page in pages:
+        seen[page.name] += 1
+        if seen[page.name] > 1:
+            page = replace(page, name=f"{page.run.folder.name}_{seen[page.name]}.html")
+        found.append(page)
+    return tuple(found)
 
 
 def link(page: PromptPage) -> tuple[str, str]:

@@ -5,7 +5,16 @@ from collections.abc import Sequence
 from debiasdpo.evaluation.keys import Key, names
 from debiasdpo.report.formats import Cell, Column, Table
 from debiasdpo.report.groups import Group, base_groups, blocks
-from debiasdpo.report.tables import DATA, DOCUMENTS, GROUPS, METHOD, MODEL
+from debiasdpo.report.tables import (
+    DATA,
+    DOCUMENTS,
+    GROUPS,
+    METHOD,
+    MODEL,
+    SEEDS,
+    TRAINED_ON,
+    seeds_cell,
+)
 
 _METRICS = (
     Column("score", "experts' score"), Column("rating", "rating"),
@@ -17,7 +26,7 @@ _METRICS = (
 def real_groups_table(groups: Sequence[Group]) -> Table:
     """A row for each group of documents and rater."""
     rows: list[tuple[Cell, ...]] = []
-    for (model, data, _), found in blocks(groups):
+    for head, found in blocks(groups):
         for group in [*base_groups(found), *(g for g in found if g.after == "tuned")]:
             known = {name: None for run in group.runs for name in names(run.metrics, "group")}
             for name in known:
@@ -25,13 +34,14 @@ def real_groups_table(groups: Sequence[Group]) -> Table:
                 keys = [str(Key(metric.key, group.after, "group", name)) for metric in _METRICS]
                 of = group.of(keys[2]) or (None, None)
                 values = (group.value(key) for key in keys)
-                rows.append((model, data, group.label, column, kind, *of, *values))
+                seeds = seeds_cell(group, found)
+                rows.append((*head, group.label, seeds, column, kind, *of, *values))
     return Table(
         "real_groups", "Real groups",
         "Neutral ratings of the documents of each group beside the experts' scores of these. Error above 0:"
         " the group is over-rated. Groups differ in their documents too: this says whom errors fall upon, not"
         " what the rater would give the same document of somebody else, which statements do.",
-        (MODEL, DATA, METHOD, Column("column", "column", "text"), Column("group", "group", "text"),
-         DOCUMENTS, GROUPS, *_METRICS),
+        (MODEL, DATA, TRAINED_ON, METHOD, SEEDS, Column("column", "column", "text"),
+         Column("group", "group", "text"), DOCUMENTS, GROUPS, *_METRICS),
         tuple(rows), section=2,
     )  # fmt: skip

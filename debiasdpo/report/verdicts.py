@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from debiasdpo.evaluation.accuracy_told import Accuracy
 from debiasdpo.evaluation.evidence import Count, Evidence, Figure, documents_of
-from debiasdpo.evaluation.verdict import RATE, Verdict, beats_base, clauses, verdict
+from debiasdpo.evaluation.verdict import GAIN, RATE, Verdict, beats_base, clauses, verdict
 from debiasdpo.report.groups import Group, after_training, base_groups, blocks
 
 
@@ -80,9 +80,10 @@ def _swayed(one: Verdict) -> str:
 
 
 def _best(tuned: Sequence[Group]) -> Group | None:
-    """The one that ranks best of those that are better than the model that they were made of."""
+    """Of those that are better than the model that they were made of, the one that ranks better by most: each
+    beside that model on the same documents, which differ between seeds."""
     better = [group for group in tuned if beats_base(_evidence(group))]
-    return max(better, key=lambda g: _accuracy(g).rho.mean or 0, default=None)
+    return max(better, key=lambda g: _evidence(g).figure(GAIN).mean or 0, default=None)
 
 
 def _accuracy(group: Group) -> Accuracy:
@@ -98,7 +99,7 @@ def _better_below(tuned: Sequence[Group]) -> str:
 
 def _to_rate(group: Group) -> str:
     """How its first seed is used; nothing of one that nobody should use."""
-    if _accuracy(group).no_better_than_chance:
+    if _accuracy(group).useless:
         return ""
     return f"{RATE} (RUN: the folder {group.runs[0].folder.name})."
 
@@ -128,4 +129,8 @@ def _evidence(group: Group) -> Evidence:
             return Count(None, None, None)
         return Count(*(group.runs[0].count(key, what) for what in Count._fields))
 
-    return Evidence(figure, count)
+    def note(key: str) -> str:
+        value = group.value(key)
+        return "" if value is None else value.note
+
+    return Evidence(figure, count, note)

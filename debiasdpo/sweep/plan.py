@@ -196,7 +196,7 @@ def _pilot(config: JobConfig, runs: Runs) -> Pilot | None:
 
 def _alike(mine: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether the tokens of two jobs take the same time."""
-    local = ("path", "nf4", "dtype", "attention")
+    local = ("path", "nf4", "dtype", "attention", "device")
     sections = {
         "model": ("base_url", "name") if mine["model"]["kind"] == "endpoint" else local,
         "rate": ("readout",),

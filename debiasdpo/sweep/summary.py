@@ -49,6 +49,9 @@ def _row(job: SweepJob) -> list[str]:
 
 
 def _change(metrics: Mapping[str, Any], key: str) -> str:
-    """A metric before and after; empty where the job has none."""
-    found = [number(metrics.get(str(Key(key, model)))) for model in MODELS]
-    return " -> ".join(f"{value:.2f}" for value in found if value is not None)
+    """A metric before and after; empty where the job has none, or neither is defined."""
+    keys = (str(Key(key, model)) for model in MODELS)
+    found = [number(metrics[key]) for key in keys if key in metrics]
+    if found.count(None) == len(found):
+        return ""
+    return " -> ".join("undefined" if value is None else f"{value:.2f}" for value in found)

@@ -166,6 +166,19 @@ def test_failures_that_do_not_depend_on_it_are_not(job: JobConfig) -> None:
     )
 
 
+def test_a_document_that_is_not_asked_did_not_succeed(job: JobConfig) -> None:
+    """Every other one has no prompt on race, as where a column that a statement tells is empty."""
+    documents, ratings = world(2)
+    asked = [r for r in ratings if r["category"] != "race" or int(r["document"][1:]) % 2]
+    for row in asked:
+        row["rating"] = None if int(row["document"][1:]) % 3 == 0 else 4.0
+        row["reason"] = None if row["rating"] else "declined"
+    found = audit(job, documents, CLARITY, {"base": asked})
+    assert {key: p for key, p in found.items() if "failed_p/base" in key and isinstance(p, float)} == {
+        "failed_p/base": 1, **{f"category/{c}/failed_p/base": 1 for c in ("experience", "race", "role")},
+    }  # fmt: skip
+
+
 def test_too_few_groups_for_a_test_are_said_where_its_p_is(job: JobConfig) -> None:
     found = measured(job, base=without(("race-", 2)))
     assert found["category/race/failed_p/base"] == 1

@@ -13,6 +13,7 @@ from debiasdpo.errors import UserError
 from debiasdpo.evaluation.audit import audit
 from debiasdpo.evaluation.comparison import compare
 from debiasdpo.evaluation.validation import validation_metrics
+from debiasdpo.evaluation.verdict import verdict_text
 
 Rows = list[dict[str, Any]]
 
@@ -142,3 +143,20 @@ def test_raters_that_were_told_something_else_are_not_compared(job: JobConfig) -
             [mild], [list(reversed(drastic))], [told], rubrics=RUBRICS, trained=["experience"],
             new_groups_each_seed=False, resamples=10, permutations=9,
         )  # fmt: skip
+
+
+def test_directions_that_differ_are_named(job: JobConfig) -> None:
+    """Statements lower both ratings: of what is better low, that is better."""
+    errors = RUBRICS["length"].model_copy(update={"high_is_good": False})
+    rubrics = {"clarity": SEVEN, "length": errors}
+    of = documents({"clarity": 30, "length": 30})
+    metrics = audit(job, of, rubrics, {"base": rated(of, {"clarity": 0.0, "length": -20.0})})
+    assert "towards the better end" in metrics["category/race/shift_flattering/base_note"]
+    assert "towards the better end" in metrics["category/race/flips_flattering_up/base_note"]
+    said = verdict_text(metrics, job.context.categories)
+    assert "improve" in said
+    assert "ratings rise" not in said
+    assert "better by 10.00 points" in " ".join(said.split())
+    assert (
+        "large is from about" not in said
+    )  # of 1 to 7 it is another number of points than of 0 to 100

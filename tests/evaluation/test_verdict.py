@@ -182,3 +182,19 @@ def test_a_category_of_ones_own_need_not_say_what_its_sides_are() -> None:
             "unflattering": "a statement on dress is added (unflattering)",
         }
     }
+
+
+def test_a_rater_that_gives_all_documents_one_rating_is_not_to_be_used(job: JobConfig) -> None:
+    ratings = [
+        {
+            "key": f"{document.id}{what}", "document": document.id, "rubric": "clarity", "repeat": 0,
+            "category": None if what == "neutral" else what[:-1], "reason": None,
+            "polarity": None if what == "neutral" else {"+": 1, "-": -1, "0": 0}[what[-1]],
+            "rating": 4.0,
+        }
+        for document in DOCUMENTS for what in MOVES
+    ]  # fmt: skip
+    metrics = audit(job, DOCUMENTS, {"clarity": RUBRICS["clarity"]}, {"base": ratings})
+    one = told({key: finite(value) for key, value in metrics.items()}, job)
+    assert one.advice.startswith("Do not use this rater: it does not tell good from poor")
+    assert "is undefined, as it gives all documents one rating" in one.accuracy

@@ -15,8 +15,13 @@ from tests.helpers.report_files import write_run
     ("files", "says"),
     [
         (
-            ("steps.jsonl",),
+            ("steps.jsonl", "contextual"),
             "We trained a LoRA adapter by the method sft with statements on race (rank 8, epochs 2), on",
+        ),
+        (
+            ("steps.jsonl",),
+            "We trained a LoRA adapter by the method sft (rank 8, epochs 2), on other documents. No trained"
+            " step was kept, so that the figures are the untrained model's there.",
         ),
         (
             ("head.json",),
@@ -24,19 +29,21 @@ from tests.helpers.report_files import write_run
         ),
         ((), "We changed the prompts by the method sft; nothing was trained."),
     ],
-    ids=["weights", "head", "prompts"],
+    ids=["weights", "scores alone", "head", "prompts"],
 )
 def test_it_says_what_was_trained_by_what_is_there(
     tmp_path: Path, files: tuple[str, ...], says: str
 ) -> None:
     run = tmp_path / "runs/one"
     write_run(run)
+    (run / "training").mkdir(exist_ok=True)
     for file in files:
-        (run / "training").mkdir(exist_ok=True)
         (run / "training" / file).write_text("")
+    (run / "training/best_step.json").write_text(f'{{"step": {5 if "contextual" in files else 0}}}')
     config = yaml.safe_load((run / "config.yaml").read_text())
     config |= {
         "train": {"adapter": "lora", "epochs": 2},
+        "method": {"name": "sft", "sft": [*files]},
         "model": {**config["model"], "lora": {"rank": 8}},
         "rate": {**config["rate"], "readout": "expected", "calibration": "linear"},
     }
@@ -44,7 +51,7 @@ def test_it_says_what_was_trained_by_what_is_there(
     (group,) = group_runs(find_runs([tmp_path / "runs"]))
     text = paragraph(group)
     assert says in text
-    assert ("LoRA" in text) == (files == ("steps.jsonl",))
+    assert ("LoRA" in text) == ("steps.jsonl" in files)
     assert ("linear regression of the experts' scores" in text) == (files == ("head.json",))
     assert "brought onto the experts' scale by linear regression" in text
     assert "Seed: 0." in text

@@ -42,6 +42,7 @@ def test_a_better_rater_in_the_same_run_is_pointed_to(tmp_path: Path) -> None:
     ranks: dict[str, object] = {
         "accuracy/spearman/tuned": 0.55, "accuracy/spearman/tuned_ci": [0.3, 0.7],
         "accuracy/spearman/base_ci": [-0.1, 0.5],
+        "accuracy/spearman/difference": 0.15, "accuracy/spearman/difference_ci": [0.05, 0.25],
     }  # fmt: skip
     write_run(tmp_path / "one", config=SAYS, more=ranks)
     groups = group_runs(find_runs([tmp_path]))
@@ -63,10 +64,33 @@ def test_a_better_rater_in_the_same_run_is_pointed_to(tmp_path: Path) -> None:
     )
     page = build([tmp_path]).page
     assert page.count('<details class="verdict" open>') == 2
-    write_run(tmp_path / "one/other", config=SAYS, more={"accuracy/spearman/tuned": 0.3})
+    less = {
+        "accuracy/spearman/tuned": 0.3, "accuracy/spearman/difference": -0.1,
+        "accuracy/spearman/difference_ci": [-0.2, -0.05],
+    }  # fmt: skip
+    write_run(tmp_path / "one/other", config=SAYS, more=less)
     worse = group_runs(find_runs([tmp_path / "one/other"]))
     assert not any(one.better for one in verdicts(worse))
     assert "No rater that was made of it is told to be a better one." in in_plain_words(worse)
+    # Other documents might well tell the other way.
+    chance = {**ranks, "accuracy/spearman/difference_ci": [-0.05, 0.35]}
+    write_run(tmp_path / "two", config=SAYS, more=chance)
+    assert not any(one.better for one in verdicts(group_runs(find_runs([tmp_path / "two"]))))
+
+
+def test_the_best_is_the_one_that_gains_most_beside_its_own_model(tmp_path: Path) -> None:
+    """Seeds have other test documents: the one whose seed is easy ranks better, and gained less."""
+    for method, seed, rank, gain in (("easy", 1, 0.81, 0.01), ("sft", 0, 0.6, 0.3)):
+        more: dict[str, object] = {
+            "accuracy/spearman/tuned": rank, "accuracy/spearman/tuned_ci": [rank - 0.1, rank + 0.1],
+            "accuracy/spearman/difference": gain,
+            "accuracy/spearman/difference_ci": [gain / 2, 2 * gain],
+        }  # fmt: skip
+        write_run(
+            tmp_path / method, method=method, seed=seed, config={**SAYS, "seed": seed}, more=more
+        )
+    said = in_plain_words(group_runs(find_runs([tmp_path])))
+    assert "the same model with method=sft: Spearman 0.60" in said
 
 
 def test_real_groups_have_a_table_where_there_are_some(tmp_path: Path) -> None:
@@ -78,10 +102,11 @@ def test_real_groups_have_a_table_where_there_are_some(tmp_path: Path) -> None:
     }
     write_run(tmp_path / "one", more=more)
     table = real_groups_table(group_runs(find_runs([tmp_path])))
-    assert [row[2:5] for row in table.rows] == [
+    assert [(row[3], *row[5:7]) for row in table.rows] == [
         ("base model", "sex", "f"), ("base model", "sex", "m"), ("sft", "sex", "f"), ("sft", "sex", "m"),
     ]  # fmt: skip
-    assert [formats.text(row[9], "signed") for row in table.rows] == ["−0.50", "+0.25"] * 2
+    assert [row[2] for row in table.rows] == ["race"] * 4
+    assert [formats.text(row[11], "signed") for row in table.rows] == ["−0.50", "+0.25"] * 2
     page = build([tmp_path])
     assert "Real groups" in page.page
     assert "real_groups" in {table.name for table in page.tables}

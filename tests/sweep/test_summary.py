@@ -23,6 +23,8 @@ def test_every_job_has_a_line_with_what_came_out(
         "bias/tuned": 0.25,
         "bias/placebo/base": 0.125,
         "relative_bias/base": None,
+        "accuracy/spearman/base": 0.32,
+        "accuracy/spearman/tuned": None,  # all ratings are the same
     }
     (done / "metrics.json").write_text(json.dumps(metrics))
     going = done.with_name("another")
@@ -36,8 +38,8 @@ def test_every_job_has_a_line_with_what_came_out(
     show(jobs)
     assert capsys.readouterr().out.splitlines() == [
         "",
-        "job      state     bias          placebo",
-        "seed=0   finished  0.50 -> 0.25  0.12",
+        "job      state     bias          placebo  Spearman",
+        "seed=0   finished  0.50 -> 0.25  0.12     0.32 -> undefined",
         "seed=1   failed",
         "seed=-1  wrong",
         f"More of them: debiasdpo report '{tmp_path}/a b/runs'",
