@@ -47,14 +47,13 @@ def _documents_settings(config: JobConfig) -> dict[str, object]:
 
 def _rating_settings(config: JobConfig, reading: RateConfig | None = None) -> dict[str, object]:
     reading = reading or config.rate
-    found = {
+    levels = isinstance(config.model, EndpointConfig) and reading.readout == "expected"
+    return {
         **asking_settings(config, reading, _unread(reading)),
         "scales": _scales(config),
-        "replies": 2,  # raise it when one is read otherwise, or its row holds something else
+        "replies": 2
+        + levels,  # raise it when one is read otherwise, or its row holds something else
     }
-    if isinstance(config.model, EndpointConfig) and reading.readout == "expected":
-        found["levels"] = 2  # raise it when a level's place is found otherwise
-    return found
 
 
 def _unread(reading: RateConfig) -> set[str]:
@@ -108,15 +107,13 @@ def _training_settings(config: JobConfig) -> dict[str, object]:
         "bitsandbytes": config.train.optimizer == "paged_adamw_8bit",
         "trl": config.train.engine == "trl",
     }
-    found["versions"] = installed(*(name for name, used in packages.items() if used))
-    return found
+    return found | {"versions": installed(*(name for name, used in packages.items() if used))}
 
 
 def _fitted(config: JobConfig, work: Workload, stage: Stage) -> float:
     first = Workload(config.first_round, work.corpus, work.chat)
     tokens = first.training(watched_prompts(config, work.sample))
-    work.largest_rated = max(work.largest_rated, first.largest_rated)
-    work.largest_tree = max(work.largest_tree, first.largest_tree)
+    work.largest_rated, work.largest_tree = first.largest_rated, first.largest_tree
     return tokens
 
 
