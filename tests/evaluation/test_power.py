@@ -94,6 +94,7 @@ def test_another_model_or_scale_is_no_pilot(job: JobConfig) -> None:
     changes: tuple[tuple[str, str, Any], ...] = (
         ("model", "path", "other"),
         ("rate", "readout", "text"),
+        ("rate", "calibration", "isotonic"),
         ("data", "rubrics", {}),
     )
     for section, key, value in changes:

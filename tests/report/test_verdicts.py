@@ -119,3 +119,14 @@ def test_of_several_seeds_shares_are_told(tmp_path: Path) -> None:
     assert base.about == "tiny, essays: base model"
     race = next(one for one in base.judgements if one.category == "race")
     assert race.text.startswith("If it is <b>so</b>, 40% of the ratings rise and 40% fall")
+
+
+def test_pages_of_prompts_of_two_folders_of_one_name_are_two(tmp_path: Path) -> None:
+    """Two output folders, and data that differ."""
+    for where, text in (("a", "Essay one."), ("b", "Essay two.")):
+        write_run(tmp_path / where / "runs/same", data=where, text=text)
+    asked = build([tmp_path]).prompts
+    assert [page.name for page in asked] == ["same.html", "same_2.html"]
+    assert [("one." in page.html, "two." in page.html) for page in asked] in (
+        [(True, False), (False, True)], [(False, True), (True, False)],
+    )  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from debiasdpo import cli
 from debiasdpo.config.job import JobConfig
@@ -109,6 +110,12 @@ def test_time_is_that_of_finished_jobs_of_the_same_model(
     write(file, {**read(file), "cost/ratings_base/tokens": 2})
     _, faster, *_ = command(*words, "seed=1")
     assert float(faster.split()[-5]) == pytest.approx(float(known.split()[-5]) / 2)
+    there = file.with_name("config.yaml")  # as if it had run elsewhere
+    told = yaml.safe_load(there.read_text())
+    told["model"]["device"] = "cuda"
+    there.write_text(yaml.safe_dump(told))
+    _, unknown, *_ = command(*words, "seed=1")
+    assert unknown.split()[-5] == "?"
 
 
 def test_an_audit_is_planned_of_all_documents(
