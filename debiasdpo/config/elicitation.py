@@ -1,6 +1,6 @@
 """Keys of task=elicitation: where prompts come from, who judges, and what is attacked."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -103,3 +103,8 @@ class ElicitationConfig(Section):
     threshold: Fraction  # tau: a category is safe if its safety is above it
     min_kappa: Annotated[float, Field(gt=-1, le=1)] | None  # of the judge, on the control set
     judge_tokens: Count  # of a judge's reply, at most
+
+
+def names_translation(attacks: Iterable[str]) -> bool:
+    """Whether the attack that takes a model which translates is among these."""
+    return any("machine_translation" in name for name in attacks)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from debiasdpo.config.elicitation import NoJudge, PromptsConfig
+from debiasdpo.config.elicitation import NoJudge, PromptsConfig, names_translation
 
 if TYPE_CHECKING:
     from debiasdpo.config.data import AnyDataConfig
@@ -72,7 +72,7 @@ def _trained_on(
             "method: weigh_by_shift and min_shift are about shifts of ratings, which replies to prompts that"
             " elicit have none of; set method.weigh_by_shift=false and method.min_shift=0"
         )
-    if any("machine_translation" in name for name in elicitation.train_attacks):
+    if names_translation(elicitation.train_attacks):
         yield (
             "elicitation.train_attacks: machine_translation is not learnt from: prompts are translated for"
             " the assessment alone; leave it out"
@@ -125,7 +125,7 @@ def _attacks(
     if (
         elicitation.attacks == "generated"
         and isinstance(judge, NoJudge)
-        and any(name.startswith("machine_translation") for name in elicitation.variants or ())
+        and names_translation(elicitation.variants or ())
     ):
         yield "elicitation.variants: machine_translation is by the judge, and there is none; name one"
     if elicitation.min_kappa is not None and (

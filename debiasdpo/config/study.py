@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from debiasdpo.config.elicitation import AnyPromptsConfig
+from debiasdpo.config.elicitation import AnyPromptsConfig, names_translation
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.config.problems import describe
 from debiasdpo.errors import UserError
@@ -89,7 +89,7 @@ class Study(Section):
     @field_validator("attacks")
     @classmethod
     def _need_no_translation(cls, attacks: Sequence[str]) -> Sequence[str]:
-        if any("machine_translation" in name for name in attacks):
+        if names_translation(attacks):
             raise ValueError("a study translates nothing; leave machine_translation out")
         return attacks
 

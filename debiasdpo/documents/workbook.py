@@ -84,9 +84,9 @@ def _rows(sheet: Any) -> Iterator[tuple[object, ...]]:
 
 def _as_shown(cell: Any) -> object:
     """A cell's value; of one that is shown as a percentage, a text that is one: 0.85 is no score of 85."""
-    if isinstance(cell.value, int | float) and "%" in (cell.number_format or ""):
-        return f"{100 * cell.value:.10g}%"
     value: object = cell.value
+    if isinstance(value, int | float) and "%" in (cell.number_format or ""):
+        return f"{100 * value:.10g}%"
     return value
 
 

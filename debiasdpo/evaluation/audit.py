@@ -166,9 +166,8 @@ def _figures(
 def _of_rubrics(key: Key, rubrics: Mapping[str, Rubric]) -> str:
     """What is to be known of a figure over rubrics whose ends or scales differ."""
     ends = {rubric.high_is_good for rubric in rubrics.values()}
-    if len(ends) > 1 and key.metric.startswith(
-        ("shift_", "polarity_gap", "flips_flat", "flips_unfl")
-    ):
+    signed = ("shift_", "polarity_gap", "flips_flattering", "flips_unflattering")
+    if len(ends) > 1 and key.metric.startswith(signed):
         return notes.TOWARDS_BETTER
     widths = {rubric.high - rubric.low for rubric in rubrics.values()}
     return notes.OF_SCALES if len(widths) > 1 and key.metric == "spread" else ""

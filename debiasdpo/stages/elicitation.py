@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from debiasdpo.config.elicitation import ClearbiasConfig, NoJudge
+from debiasdpo.config.elicitation import ClearbiasConfig, NoJudge, names_translation
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.rate import RateConfig
 from debiasdpo.documents.corpus import files_identity
-from debiasdpo.elicitation.attacks import translation
 from debiasdpo.elicitation.prompts import control_files, prompt_files
 from debiasdpo.stages import declarations
 from debiasdpo.stages.stage import Stage, asking_settings
@@ -56,9 +55,8 @@ def attacks(config: JobConfig) -> bool:
 
 def translates(config: JobConfig) -> bool:
     """Whether the judge translates prompts: only if that is named."""
-    names = config.elicitation.variants or ()
     generated = config.elicitation.attacks == "generated"
-    return generated and any(name.startswith(translation.NAME) for name in names)
+    return generated and names_translation(config.elicitation.variants or ())
 
 
 def translating(config: JobConfig) -> RateConfig:

@@ -36,9 +36,7 @@ _LOCAL = re.compile(r"://(localhost|127\.|\[::1\]|10\.|192\.168\.)")
 # How many times the bytes of a token may be those of the shortest prompt: beyond, a prompt was cut.
 _MOST_BYTES = 2.5
 _MANY_BYTES = 1.6  # beyond, it may have been, or its text has longer tokens
-_LONGER = (
-    1.1  # times the longest prompt asked so far: from there on, that it fits is found out again
-)
+_LONGER = 1.1  # times the longest prompt asked so far: from there on, it is tried whether it fits
 
 # What a user changes where a parameter is refused that cannot be left out without a word.
 _CURES = {
@@ -72,9 +70,10 @@ def load(file: Path) -> Found | None:
         return None
 
 
-def fits(found: Found, prompt_bytes: int) -> bool:
-    """Whether so long a prompt was asked, or nearly."""
-    return prompt_bytes <= _LONGER * found.longest
+def load_for(file: Path, prompt_bytes: int) -> Found | None:
+    """The same, if so long a prompt was asked, or nearly."""
+    found = load(file)
+    return found if found and prompt_bytes <= _LONGER * found.longest else None
 
 
 def bytes_per_token(folder: Path) -> float | None:

@@ -22,7 +22,7 @@ from debiasdpo.raters.endpoint.client import Client, complaint
 from debiasdpo.raters.endpoint.levels import expected_rating
 from debiasdpo.raters.endpoint.limiter import Change
 from debiasdpo.raters.endpoint.prices import PriceList
-from debiasdpo.raters.endpoint.probe import Found, fits, load, probe
+from debiasdpo.raters.endpoint.probe import Found, load_for, probe
 from debiasdpo.raters.endpoint.progress import Progress
 from debiasdpo.raters.endpoint.purse import Purse
 from debiasdpo.raters.endpoint.records import ReplyStore
@@ -110,14 +110,14 @@ class EndpointRater:
             return
         known = self._asked_by(reading)
         file = self._folder / "probes" / f"{known}.json"
-        found = load(file)
-        if found is None or not fits(found, most[0]):
+        found = load_for(file, most[0])
+        if found is None:
             asker = self._asking()
             file.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(file.with_suffix(".lock")):  # jobs that begin at once pay for one probe
-                found = load(file)
-                if found is None or not fits(found, most[0]):
-                    found = self._probe(asker, reading, least[1], most[1], file)
+                found = load_for(file, most[0]) or self._probe(
+                    asker, reading, least[1], most[1], file
+                )
         self._found[known] = found
 
     def reply(

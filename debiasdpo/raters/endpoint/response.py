@@ -34,10 +34,10 @@ class Usage(NamedTuple):
         inside = _mapping(said.get("prompt_tokens_details"))
         written = _mapping(said.get("completion_tokens_details"))
         read, cached = _count(said.get("prompt_tokens")), _count(inside.get("cached_tokens"))
-        # Some count reasoning in the total alone, and some what was cached beside the input.
-        output = max(_count(said.get("completion_tokens")), _count(said.get("total_tokens")) - read)
-        if cached > read:
+        if cached > read:  # some count what was cached beside the input
             read += cached
+        # And some reasoning in the total alone.
+        output = max(_count(said.get("completion_tokens")), _count(said.get("total_tokens")) - read)
         return cls(read, cached, output, _count(written.get("reasoning_tokens")))
 
     def __add__(self, other: object) -> Self:

@@ -170,8 +170,19 @@ def test_a_prompt_that_may_have_been_cut_is_told(
         ({"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 41}, 32, 0, 9),
         ({"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": 1000}}, 1010, 1000, 0),
         ({"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": 4}}, 10, 4, 0),
+        (
+            {
+                "prompt_tokens": 10,
+                "prompt_tokens_details": {"cached_tokens": 1000},
+                "completion_tokens": 5,
+                "total_tokens": 1015,
+            },
+            1010,
+            1000,
+            5,
+        ),
     ],
-    ids=["reasoning beside", "sum", "cache beside", "cache within"],
+    ids=["reasoning beside", "sum", "cache beside", "cache within", "cache beside, and a total"],
 )
 def test_usage_is_what_is_billed(
     told: dict[str, Any], read: int, cached: int, written: int, rater: Raters
