@@ -41,9 +41,10 @@ def fit_linear(ratings: npt.ArrayLike, scores: npt.ArrayLike, low: float, high: 
     """
     rated, scored = np.asarray(ratings, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     centred = rated - rated.mean()
-    variance = float(centred @ centred)
-    slope = float(centred @ scored) / variance if variance > 0 else 0.0
     mean = float(scored.mean())
+    slope = 0.0
+    if np.ptp(rated) > _ALIKE:  # the mean of equal ratings may be off by a rounding
+        slope = float(centred @ (scored - mean)) / float(centred @ centred)
     if slope <= 0:
         return Knots(np.array([rated.mean()]), np.array([mean]))
     ends = np.array([low, high], dtype=np.float64)

@@ -140,7 +140,7 @@ def _calibrated_settings(config: JobConfig) -> dict[str, object]:
     return {
         "calibration": config.rate.calibration,
         "scales": _scales(config),
-        "fit": 2,  # raise it when one is fitted or used differently
+        "fit": 3,  # raise it when one is fitted or used differently
     }
 
 

@@ -33,6 +33,17 @@ def test_a_line_is_that_of_least_squares_and_ends_with_the_scale(
         assert found(asked) == pytest.approx(np.full(33, scores.mean()))
 
 
+@pytest.mark.parametrize(("kind", "noise"), [("linear", 0), ("linear", 1e-15), ("isotonic", 0)])
+def test_a_rater_that_says_the_same_of_all_is_given_the_mean_score(
+    kind: Kind, noise: float
+) -> None:
+    scores = np.arange(30) % 7 + 1.0
+    # Of some numbers the mean of so many is not the number itself.
+    for rating in np.arange(100, 700) / 100:
+        found = fit_calibration(kind, rating + noise * (scores > 6), scores, 1, 7)
+        assert found(rating) == pytest.approx(scores.mean())
+
+
 @given(pairs)
 def test_steps_are_those_of_scikit_learn(known: list[tuple[float, int]]) -> None:
     ratings, scores = np.array(known, dtype=float).T
