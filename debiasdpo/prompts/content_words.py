@@ -35,7 +35,8 @@ _FUNCTION_WORDS = frozenset(
 
 def content_words(text: str) -> frozenset[str]:
     """The stems of a text's words that are no function words; `{best}` and `{worst}` are words too."""
-    words = re.findall(r"\{\w+\}|[^\W_]+", text.casefold().replace("\u2019", "'").replace("'s", ""))
+    plain = re.sub(r"(?<=\w)'s\b", "", text.casefold().replace("\u2019", "'"))
+    words = re.findall(r"\{\w+\}|[^\W_]+", plain)
     return frozenset(_stem(word) for word in words if word not in _FUNCTION_WORDS)
 
 

@@ -298,6 +298,7 @@ def test_content_words_by_hand() -> None:
         "teache", "licens", "{best}",
     }  # fmt: skip
     assert content_words("It was so.") == frozenset()
+    assert content_words("a 'strict' one") == content_words("a strict one") == {"strict"}
     texts = [["A small class."], ["Small rooms."], ["The class ended."], ["Rain."], ["Class 5."]]
     assert common_words(texts) == {"class"}
     assert common_words(texts[:2]) == {"small"}
