@@ -36,8 +36,17 @@ _FUNCTION_WORDS = frozenset(
 def content_words(text: str) -> frozenset[str]:
     """The stems of a text's words that are no function words; `{best}` and `{worst}` are words too."""
     plain = re.sub(r"(?<=\w)'s\b", "", text.casefold().replace("\u2019", "'"))
-    words = re.findall(r"\{\w+\}|[^\W_]+", plain)
-    return frozenset(_stem(word) for word in words if word not in _FUNCTION_WORDS)
+    return frozenset(_stem(word) for word in _words(plain) if word not in _FUNCTION_WORDS)
+
+
+def holds(text: str, part: str) -> bool:
+    """Whether a text says all that `part` says, word for word, whatever stands around it."""
+    whole, sought = (" ".join(["", *_words(t.casefold()), ""]) for t in (text, part))
+    return sought in whole
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\{\w+\}|[^\W_]+", text)
 
 
 def _stem(word: str) -> str:

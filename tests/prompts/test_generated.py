@@ -225,6 +225,17 @@ def test_a_grammar_gives_all_that_is_apart_and_nothing_else() -> None:
         trained(small(15), 0)
 
 
+def test_a_test_statement_of_common_words_is_not_trained_on_either() -> None:
+    """Both categories speak of towering and giant: no content word is left to tell the test statement by."""
+    height, wealth = (dict(SMALL["categories"][name]) for name in ("height", "wealth"))
+    height["flattering"] = {"train": ["Is giant."], "test": ["A towering one!"]}
+    wealth["flattering"] = {"train": ["Towering and giant."], "test": ["One of stocks."]}
+    context = small(20, categories={"height": height, "wealth": wealth})
+    found = [s.text.casefold() for s in trained(context, 0) if s.index]
+    assert not [text for text in found if "a towering one" in text]
+    assert [text for text in found if "towering" in text]
+
+
 @pytest.mark.parametrize(
     ("frames", "says"),
     [
