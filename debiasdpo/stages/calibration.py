@@ -62,13 +62,9 @@ def _fit(job: Job, corpus: SplitCorpus, rows: Iterable[Mapping[str, Any]]) -> di
     for rubric, known in pairs.items():
         asked = len(known) + unread[rubric]
         if not known:
-            why = (
-                f"none of the {asked} ratings of training documents on {rubric} could be read"
-                if asked
-                else f"no training document has a score on {rubric}"
-            )
             raise UserError(
-                f"rate.calibration: {why}; give more documents, or set rate.calibration=none"
+                f"rate.calibration: none of the {asked} ratings of training documents on {rubric} could be"
+                " read; give more documents, or set rate.calibration=none"
             )
         if unread[rubric]:
             log.warning(

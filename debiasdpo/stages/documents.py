@@ -7,6 +7,7 @@ from debiasdpo.documents.split import PARTS
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.job import Job
 from debiasdpo.stages.declarations import CALIBRATION_BASE, LOAD
+from debiasdpo.stages.head import check_documents
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,15 @@ def load_documents(job: Job) -> SplitCorpus:
             " have one score, and which step of a training is kept is decided by how they are ordered; raise"
             " data.limit.validation or data.split.validation, or give more documents"
         )
+    if job.config.method.head is not None:
+        check_documents(corpus, job.config.method.head)
+    if CALIBRATION_BASE.needed(job.config):
+        scored = {name for document in corpus.parts["train"] for name in document.scores}
+        if without := [name for name in corpus.rubrics if name not in scored]:
+            raise UserError(
+                f"rate.calibration: no training document has a score on {', '.join(without)}; give more"
+                " documents, or set rate.calibration=none"
+            )
     return corpus
 
 

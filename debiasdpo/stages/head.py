@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from debiasdpo.config.method import HeadConfig
 from debiasdpo.config.sameness import same_text
+from debiasdpo.documents.base import Document
 from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation.head_choice import Tried, choose_head, folds, together
@@ -143,12 +145,16 @@ def _states(row: Mapping[str, Any]) -> np.ndarray:
     return values.reshape(len(row["layers"]), -1)
 
 
-def _fit(
-    job: Job, corpus: SplitCorpus, file: Path, rubric: str
-) -> tuple[Head, list[Tried], dict[str, float]]:
-    """The head of one rubric, what was tried for it, and its ratings out of fold, by document."""
-    settings = job.config.method.head
-    assert settings is not None
+def check_documents(corpus: SplitCorpus, settings: HeadConfig) -> None:
+    """`UserError` where the training part has too little for the head of any rubric."""
+    for rubric in corpus.rubrics:
+        _scored(corpus, rubric, settings)
+
+
+def _scored(
+    corpus: SplitCorpus, rubric: str, settings: HeadConfig
+) -> tuple[list[Document], list[str], np.ndarray]:
+    """The training documents with a score on the rubric, the group of each, and their scores."""
     documents = [d for d in corpus.parts["train"] if rubric in d.scores]
     groups = together([d.group for d in documents], [same_text(d.text) for d in documents])
     scores = np.array([d.scores[rubric] for d in documents], dtype=np.float64)
@@ -158,6 +164,16 @@ def _fit(
             f" score on {rubric}, of {len(set(scores))} different values; a head needs {settings.folds}"
             " groups (method.head.folds) and two values. Give more documents, or raise data.limit.train"
         )
+    return documents, groups, scores
+
+
+def _fit(
+    job: Job, corpus: SplitCorpus, file: Path, rubric: str
+) -> tuple[Head, list[Tried], dict[str, float]]:
+    """The head of one rubric, what was tried for it, and its ratings out of fold, by document."""
+    settings = job.config.method.head
+    assert settings is not None
+    documents, groups, scores = _scored(corpus, rubric, settings)
     rows = (row for row in JsonlFile(file) if row["rubric"] == rubric)
     layers = _examples(rows, [d.id for d in documents], scores)
     fold = folds(groups, settings.folds, job.config.seed)

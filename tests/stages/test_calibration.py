@@ -163,6 +163,24 @@ def test_what_could_not_be_read_is_no_rating_and_decides_no_calibration(
     assert unread == some["failures/no rating was given/base"] > 0
 
 
+def test_a_rubric_without_scores_to_calibrate_by_is_told_before_anything_is_rated(
+    job_config: Any, tmp_path: Path
+) -> None:
+    table = tmp_path / "t.csv"
+    lines = [f"d{i},g{i},Text {i}.,{1 + i % 3},{2 if i == 3 else ''}" for i in range(6)]
+    table.write_text("\n".join(["id,group,text,clarity,depth", *lines]))
+    scale = "low: 1, high: 3"
+    config = job_config(
+        "rate=expected", "rate.calibration=linear", "method=none", "data=table", f"data.path={table}",
+        f"data.rubrics={{clarity: {{question: Clear?, {scale}}}, depth: {{question: Deep?, {scale}}}}}",
+        "data.split={train: 0.5, validation: 0, test: 0.5}", f"output_dir={tmp_path / 'out'}",
+    )  # fmt: skip
+    asked = list[Any]()
+    with pytest.raises(UserError, match="no training document has a score on depth;"):
+        rubric_rating.run(config, Choices("never", "t"), Expected(asked.append, "never", "1"))
+    assert not asked
+
+
 def test_a_rater_of_whom_nothing_could_be_read_is_not_calibrated(
     job_config: Any, tmp_path: Path
 ) -> None:

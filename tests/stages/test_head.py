@@ -16,7 +16,7 @@ from debiasdpo.evaluation.head_choice import folds, together
 from debiasdpo.models import loading
 from debiasdpo.raters.head import load_heads
 from debiasdpo.raters.local import LocalRater
-from tests.helpers.jobs import SMALL, rows, run_folder, run_job
+from tests.helpers.jobs import SMALL, rows, run_folder, run_job, stages
 from tests.helpers.models import torch_threads
 
 HEAD = (
@@ -183,12 +183,13 @@ def test_a_head_teaches_the_words(
     assert (folder / "training/weights/adapter_model.safetensors").exists()
 
 
-def test_too_few_groups_are_refused(
-    job_config: Callable[..., Any], overrides: Callable[..., list[str]]
+def test_too_few_groups_are_refused_before_anything_is_rated(
+    job_config: Callable[..., Any], overrides: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     config = job_config(*overrides("few", "data.limit.train=2"))
     with pytest.raises(UserError, match=r"2 documents of 2 groups.*method\.head\.folds"):
         run_job(config)
+    assert stages(tmp_path / "few").keys() == {"documents"}
     assert together([], []) == []  # of a rubric that nobody scored there
 
 
