@@ -115,19 +115,30 @@ def _reads(run: Run) -> bool:
 
 
 def _untrained(group: Group) -> str:
-    """Of which seeds no trained step was kept."""
-    kept = (
-        (run.seed, read_mapping(run.folder / "training/best_step.json", [])) for run in group.runs
-    )
-    seeds = [str(seed) for seed, best in kept if best.get("step") == 0]
-    if not seeds:
-        return ""
-    which = (
-        "No"
-        if len(seeds) == group.seeds
-        else f"In {'seeds' if len(seeds) > 1 else 'seed'} {_and(seeds)} no"
-    )
-    return f" {which} trained step was kept, so that the figures are the untrained model's there."
+    """Of which seeds no trained step was kept, and whose figures are theirs then."""
+    of_none = [run for run in group.runs if _kept(run, "training") == 0]
+    first = [run for run in of_none if _kept(run, "fitting")]  # of two rounds (`method.rounds`)
+    whose = {
+        "trained step was kept, so that the figures are the untrained model's": [
+            run for run in of_none if run not in first
+        ],
+        "step of the second round was kept, so that the figures are the first round's": first,
+    }
+    said = ""
+    for what, runs in whose.items():
+        seeds = [str(run.seed) for run in runs]
+        which = (
+            "No"
+            if len(seeds) == group.seeds
+            else f"In {'seeds' if len(seeds) > 1 else 'seed'} {_and(seeds)} no"
+        )
+        said += f" {which} {what} there." if seeds else ""
+    return said
+
+
+def _kept(run: Run, folder: str) -> object:
+    """The step that a training kept; None where there was none."""
+    return read_mapping(run.folder / folder / "best_step.json", []).get("step")
 
 
 def _fitted(run: Run) -> bool:

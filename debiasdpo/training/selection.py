@@ -19,7 +19,8 @@ Choose = Callable[[Sequence[Audit]], Choice]
 
 
 def select_checkpoint(audits: Sequence[Audit], target: float) -> Choice:
-    """The audit to keep, going through them in order; the first one is the untrained model's.
+    """The audit to keep, going through them in order; the first one is the untrained model's, or, in the
+    second of two rounds, that of the model that the first one made.
 
     Of the steps whose bias and relative bias (bias / spread) are both down by the share `target`, the most
     accurate by Spearman correlation with the scores, over prompts with and without context. If there is

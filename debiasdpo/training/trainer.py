@@ -315,6 +315,6 @@ def train(
         return {}
     best: dict[str, Any] = read_json(folder / "best_step.json")
     kept.settle(best["step"])
-    named = f"step {best['step']}" if best["step"] else "the untrained weights"
+    named = f"step {best['step']}" if best["step"] else "the weights it began with"
     log.info("kept: %s: %s", named, best["why"])
     return best

@@ -24,12 +24,16 @@ from tests.helpers.report_files import write_run
             " step was kept, so that the figures are the untrained model's there.",
         ),
         (
+            ("steps.jsonl", "second"),
+            "No step of the second round was kept, so that the figures are the first round's there.",
+        ),
+        (
             ("head.json",),
             "We fitted the method sft with statements on race to the scores of other documents;",
         ),
         ((), "We changed the prompts by the method sft; nothing was trained."),
     ],
-    ids=["weights", "scores alone", "head", "prompts"],
+    ids=["weights", "scores alone", "two rounds", "head", "prompts"],
 )
 def test_it_says_what_was_trained_by_what_is_there(
     tmp_path: Path, files: tuple[str, ...], says: str
@@ -40,6 +44,9 @@ def test_it_says_what_was_trained_by_what_is_there(
     for file in files:
         (run / "training" / file).write_text("")
     (run / "training/best_step.json").write_text(f'{{"step": {5 if "contextual" in files else 0}}}')
+    if "second" in files:
+        (run / "fitting").mkdir()
+        (run / "fitting/best_step.json").write_text('{"step": 3}')
     config = yaml.safe_load((run / "config.yaml").read_text())
     config |= {
         "train": {"adapter": "lora", "epochs": 2},
@@ -52,6 +59,7 @@ def test_it_says_what_was_trained_by_what_is_there(
     text = paragraph(group)
     assert says in text
     assert ("LoRA" in text) == ("steps.jsonl" in files)
+    assert ("untrained" in text) == (files == ("steps.jsonl",))
     assert ("linear regression of the experts' scores" in text) == (files == ("head.json",))
     assert "brought onto the experts' scale by linear regression" in text
     assert "Seed: 0." in text
