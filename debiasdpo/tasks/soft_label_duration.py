@@ -68,6 +68,7 @@ class StudyRun:
         self.study, self.out = study, out
         self.store = Store(out / "cache")
         self.teacher, self.chat = load_model(study.teacher, out / "cache")
+        _check_sizes(study, self.teacher.config)
         self.about = {
             "teacher": source_identity(study.teacher.path, study.teacher.revision, out / "cache"),
             "dtype": study.teacher.precision,
@@ -108,7 +109,7 @@ class StudyRun:
         shape = {"layers": condition.layers, "start": study.start}
         inputs = {
             **self.settings, **shape, **recipe._asdict(), "top": study.top, "seed": seed,
-            "permuted": condition.permuted,
+            "permuted": condition.permuted, **({"kept": True} if study.keep else {}),
         }  # fmt: skip
 
         def assess(student: Any, step: int) -> dict[str, Any]:
@@ -230,6 +231,18 @@ class StudyRun:
                 make(stage)
                 stage.commit(outputs, NO_COST)
             return stage.folder
+
+
+def _check_sizes(study: Study, teacher: Any) -> None:
+    """`UserError` where the teacher, of this configuration, has less than is asked for."""
+    depth = teacher.num_hidden_layers
+    for name, condition in study.conditions.items():
+        if condition.layers > depth:
+            raise UserError(
+                f"conditions.{name}.layers: {condition.layers} are more than the teacher's {depth}"
+            )
+    if study.top > teacher.vocab_size:
+        raise UserError(f"top: {study.top} are more tokens than the teacher's {teacher.vocab_size}")
 
 
 def _control(folder: str) -> list[ControlItem]:

@@ -132,6 +132,39 @@ def test_a_study_is_made_goes_on_after_a_kill_and_is_found_again(
     assert soft_label_duration.main([str(file), "--out", str(tmp_path / "whole")]) == 0
 
 
+def test_students_that_were_not_kept_are_trained_again_to_be_kept(
+    study: Write, tmp_path: Path
+) -> None:
+    few = {"seeds": [0], "conditions": {"soft": SOFT | {"durations": [0, 1]}}}
+    command = [str(study(**few)), "--out", str(tmp_path / "out")]
+    assert soft_label_duration.main(command) == 0
+    assert not (tmp_path / "out/students").exists()
+    study(**few, keep=True)
+    assert soft_label_duration.main(command) == 0
+    kept = {folder.name for folder in (tmp_path / "out/students").iterdir()}
+    assert kept == {"soft-0-0", "soft-0-1"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"conditions": {"soft": SOFT | {"layers": 99}}},
+            "conditions.soft.layers: 99 are more than",
+        ),
+        ({"top": 10**6}, "top: 1000000 are more tokens than the teacher's"),
+    ],
+    ids=["layers", "top"],
+)
+def test_what_the_teacher_does_not_have_is_said_before_it_writes(
+    changes: dict[str, Any], says: str, study: Write, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert soft_label_duration.main([str(study(**changes)), "--out", str(tmp_path / "out")]) == 1
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out/cache/study_texts").exists()
+
+
 def test_the_committed_studies_are_right() -> None:
     for file in (FILE, FILE.with_name("depths.yaml"), FILE.with_name("gpu.yaml")):
         conditions = read_study(file).conditions.values()
