@@ -88,7 +88,7 @@ def test_the_sample_that_is_planned_finds_what_it_says(job: JobConfig) -> None:
     assert f"takes {needed} groups, {2 * needed} documents" in power_text(Audited(60, 30), known)
 
 
-def test_another_model_or_scale_is_no_pilot(job: JobConfig) -> None:
+def test_another_model_or_scale_or_other_statements_are_no_pilot(job: JobConfig) -> None:
     metrics, plain = measured(job, 0), job.model_dump(mode="json")
     assert isinstance(pilot(job, metrics, plain), Pilot)
     changes: tuple[tuple[str, str, Any], ...] = (
@@ -96,6 +96,7 @@ def test_another_model_or_scale_is_no_pilot(job: JobConfig) -> None:
         ("rate", "readout", "text"),
         ("rate", "calibration", "isotonic"),
         ("data", "rubrics", {}),
+        ("audit", "statements", None),
     )
     for section, key, value in changes:
         other = {**plain, section: {**plain[section], key: value}}
