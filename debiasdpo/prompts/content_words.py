@@ -6,9 +6,12 @@ that "licensed" and "licensing" are one.
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+
+from debiasdpo.config.sameness import same_text
 
 _STEM = 6  # letters that are compared
 
@@ -35,18 +38,21 @@ _FUNCTION_WORDS = frozenset(
 
 def content_words(text: str) -> frozenset[str]:
     """The stems of a text's words that are no function words; `{best}` and `{worst}` are words too."""
-    plain = re.sub(r"(?<=\w)'s\b", "", text.casefold().replace("\u2019", "'"))
+    plain = re.sub(r"(?<=\w)'s\b", "", text.replace("\u2019", "'"), flags=re.IGNORECASE)
     return frozenset(_stem(word) for word in _words(plain) if word not in _FUNCTION_WORDS)
 
 
-def holds(text: str, part: str) -> bool:
-    """Whether a text says all that `part` says, word for word, whatever stands around it."""
-    whole, sought = (" ".join(["", *_words(t.casefold()), ""]) for t in (text, part))
-    return sought in whole
+def said(text: str) -> str:
+    """All words of a text, with a space on either side of each: whoever says no more is a part of it."""
+    return f" {' '.join(_words(text))} "
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"\{\w+\}|[^\W_]+", text)
+    """In small letters, without the marks that make no letter of their own, as vowel signs of Hindi."""
+    plain = same_text(text).casefold()
+    if not plain.isascii():
+        plain = "".join(c for c in plain if not unicodedata.category(c).startswith("M"))
+    return re.findall(r"\{\w+\}|[^\W_]+", plain)
 
 
 def _stem(word: str) -> str:

@@ -15,7 +15,7 @@ from debiasdpo.config.context import POLARITIES, ContextConfig
 from debiasdpo.config.grammar import CLAIM, OPPOSITE, OTHER, WHO
 from debiasdpo.config.sameness import same_text
 from debiasdpo.errors import UserError
-from debiasdpo.prompts.content_words import Apart, common_words, content_words, holds
+from debiasdpo.prompts.content_words import Apart, common_words, content_words, said
 from debiasdpo.prompts.contexts import Statement, statements
 from debiasdpo.prompts.grammar import expand, sentences
 
@@ -74,7 +74,7 @@ class _Generator:
         # In the order of what they say: what a category is called decides nothing.
         names = dict.fromkeys(statement.category for statement in written)
         self._apart = apart_from(config, names)
-        self._tests = [s.text for s in statements(config, config.categories, "test")]
+        self._tests = [said(s.text) for s in statements(config, config.categories, "test")]
         self._rules: dict[_Side, Texts] = {}
         for name in names:
             category = config.categories[name]
@@ -111,7 +111,8 @@ class _Generator:
             if text is None or same_text(text) in self._seen:
                 continue
             # One of common words alone is not told by its content words.
-            if any(holds(text, test) for test in self._tests):
+            words = said(text)
+            if any(test in words for test in self._tests):
                 continue
             near = self._apart.too_near(text)
             refused.update(near)

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
 from debiasdpo.errors import UserError
 from debiasdpo.prompts.audit import audit_prompts, by_category, validation_prompts
-from debiasdpo.prompts.content_words import Apart, common_words, content_words
+from debiasdpo.prompts.content_words import Apart, common_words, content_words, said
 from debiasdpo.prompts.contexts import Statement, statements
 from debiasdpo.prompts.generated import train_statements
 from debiasdpo.prompts.grammar import expand, sentences
@@ -313,6 +314,15 @@ def test_content_words_by_hand() -> None:
     texts = [["A small class."], ["Small rooms."], ["The class ended."], ["Rain."], ["Class 5."]]
     assert common_words(texts) == {"class"}
     assert common_words(texts[:2]) == {"small"}
+
+
+@pytest.mark.parametrize("text", ["Une école privée", "A strict rule", "शिक्षक अनुभवी है"])
+def test_how_a_text_is_coded_makes_no_other_words_of_it(text: str) -> None:
+    found = content_words(text)
+    assert len(found) == len([word for word in text.split() if word != "A"])
+    apart = unicodedata.normalize("NFD", text).replace("t", "t\u00ad")
+    assert content_words(apart) == content_words(text.upper()) == found
+    assert said(text) in said(f"({apart})")
 
 
 @pytest.mark.parametrize(
