@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 from debiasdpo.config.data import DataConfig
 from debiasdpo.config.elicitation import ITSELF, NO_JUDGE, LocalJudge, NoJudge, SelfJudge
 from debiasdpo.config.job import JobConfig
-from debiasdpo.config.model import EndpointConfig, ModelConfig, SelfWriter
+from debiasdpo.config.model import AnyModelConfig, EndpointConfig, ModelConfig, SelfWriter
 from debiasdpo.documents.corpus import files_identity, source_files
 from debiasdpo.elicitation.prompts import prompt_files
 from debiasdpo.jobs.run_folder import RunFolder
 from debiasdpo.models.source import pinned, source_identity
+from debiasdpo.raters.endpoint.adapter import open_adapter
 from debiasdpo.redaction import mask_known, redact
 from debiasdpo.storage.files import fingerprint, user_path
 from debiasdpo.version import __version__
@@ -143,17 +144,29 @@ def finished(config: JobConfig, choices: Choices) -> Path | None:
 
 def sources(config: JobConfig) -> dict[str, object]:
     """What stands where the configuration says: name and SHA-256 of the documents' files, and the
-    `source_identity` of local weights (what an endpoint or a Python function is called is in the
-    configuration)."""
-    model = None
-    if isinstance(config.model, ModelConfig):
-        path, revision = config.model.path, config.model.revision
-        model = source_identity(path, revision, cache_folder(config))
-    found: dict[str, object] = {"data": files_identity(data_files(config)), "model": model}
-    if config.eliciting is not None and isinstance(config.judge, LocalJudge):
-        judge = config.judge
-        found["judge"] = source_identity(judge.path, judge.revision, cache_folder(config))
+    `model_source` of what is asked."""
+    cache = cache_folder(config)
+    found: dict[str, object] = {
+        "data": files_identity(data_files(config)),
+        "model": model_source(config.model, cache),
+    }
+    judge = config.judge
+    if config.eliciting is not None:
+        if isinstance(judge, LocalJudge):
+            found["judge"] = source_identity(judge.path, judge.revision, cache)
+        elif isinstance(judge, EndpointConfig) and judge.adapter is not None:
+            found["judge"] = model_source(judge, cache)
     return found
+
+
+def model_source(model: AnyModelConfig, cache: Path) -> dict[str, Any] | None:
+    """The `source_identity` of local weights, and the name, by its files, of an adapter that an endpoint
+    serves; None where the configuration says all (what an endpoint or a Python function is called)."""
+    if isinstance(model, ModelConfig):
+        return source_identity(model.path, model.revision, cache)
+    if isinstance(model, EndpointConfig) and model.adapter is not None:
+        return {"adapter": open_adapter(user_path(model.adapter)).name}
+    return None
 
 
 def data_files(config: JobConfig) -> list[Path]:

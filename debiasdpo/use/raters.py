@@ -11,10 +11,9 @@ from debiasdpo.documents.base import Document
 from debiasdpo.documents.corpus import SplitCorpus, rubrics_of
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.finished import Model, Run
-from debiasdpo.jobs.identity import cache_folder
+from debiasdpo.jobs.identity import cache_folder, model_source
 from debiasdpo.jobs.raters import configured_rater, hold_model
 from debiasdpo.metrics import Knots
-from debiasdpo.models.source import source_identity
 from debiasdpo.prompts.audit import RatingPrompts
 from debiasdpo.prompts.rendering import Twins
 from debiasdpo.raters.base import Bounded, Question, Rater, Reply, Wanted
@@ -128,8 +127,7 @@ def rater_of(run: Run, model: Model, max_cost: float | None = None) -> RunRater:
             " debiasdpo.audit (docs/python.md)"
         )
     cache = cache_folder(config)
-    if isinstance(config.model, ModelConfig):
-        require_model(run)
+    require_model(run)
     weights = run.weights if model == "tuned" else None
     if max_cost is not None:
         audit = config.audit.model_copy(update={"max_cost": max_cost})
@@ -139,11 +137,12 @@ def rater_of(run: Run, model: Model, max_cost: float | None = None) -> RunRater:
 
 
 def require_model(run: Run) -> None:
-    """`UserError` unless the local model that the run began with is there, as it was."""
-    config = run.config.local_model
-    found = source_identity(config.path, config.revision, cache_folder(run.config))
-    if found != run.versions.get("model"):
+    """`UserError` unless the local model that the run began with is there, as it was, or the adapter that its
+    endpoint serves."""
+    model = run.config.model
+    if model_source(model, cache_folder(run.config)) != run.versions.get("model"):
+        key = "path" if isinstance(model, ModelConfig) else "adapter"
         raise UserError(
-            f"model.path: {config.path} is another model than when the run was made; put the files back that"
-            " it had, or run the same command again"
+            f"model.{key}: {getattr(model, key)} is another model than when the run was made; put the files"
+            " back that it had, or run the same command again"
         )

@@ -58,6 +58,25 @@ def test_a_job_is_not_finished_if_anything_changed(
     assert finished(config, TINY) is None
 
 
+@pytest.mark.parametrize("of", ["model", "judge"])
+def test_a_job_is_not_finished_if_the_adapter_of_an_endpoint_changed(
+    of: str, job_config: JobConfigs, tmp_path: Path
+) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text('{"r": 4}')
+    (adapter / "adapter_model.safetensors").write_bytes(b"one")
+    served = f"serve=[vllm,serve,base]|name=base|adapter={adapter}".split("|")
+    task = ["method=none"] if of == "model" else ["task=elicitation", "judge=vllm", "method=none"]
+    config = job_config(
+        f"{of}=vllm", *task, *(f"{of}.{key}" for key in served), f"output_dir={tmp_path / 'out'}"
+    )
+    folder = pretend_finished(config, TINY)
+    assert finished(config, TINY) == folder
+    (adapter / "adapter_model.safetensors").write_bytes(b"two")  # trained anew, in the same place
+    assert finished(config, TINY) is None
+
+
 @pytest.mark.parametrize("change", ["data", "model"])
 def test_what_changed_under_the_same_name_is_told_apart(
     change: str, job_config: JobConfigs, tiny_llama: Path, tmp_path: Path

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from debiasdpo.cli import main
+from debiasdpo.errors import UserError
 from debiasdpo.jobs.finished import Run, open_run
+from debiasdpo.jobs.identity import sources
+from debiasdpo.storage.files import write_json
+from debiasdpo.use.raters import rater_of
 from tests.helpers.endpoint_server import served
 from tests.helpers.jobs import JobConfigs, rows, run_folder, run_job
 
@@ -49,3 +53,21 @@ def test_new_documents_are_asked_about_and_known_ones_are_not(
         assert main(command) == 0
         assert len(server.bodies) == paid + 2  # two rubrics
         assert [row["document"] for row in rows(out)[-2:]] == ["one more"] * 2
+
+
+def test_a_run_is_not_gone_on_with_by_another_adapter(
+    job_config: JobConfigs, tmp_path: Path
+) -> None:
+    adapter = tmp_path / "adapter"
+    write_json(adapter / "adapter_config.json", {"r": 4})
+    (adapter / "adapter_model.safetensors").write_bytes(b"one")
+    config = job_config(
+        "model=vllm", "model.name=base", "method=none", f"model.adapter={adapter}",
+        f"output_dir={tmp_path / 'out'}",
+    )  # fmt: skip
+    run = Run(tmp_path / "run", config)
+    write_json(run.folder / "versions.json", sources(config))
+    assert rater_of(run, "base").rater.identity
+    (adapter / "adapter_model.safetensors").write_bytes(b"two")
+    with pytest.raises(UserError, match=r"model.adapter: .* is another model than when the run"):
+        rater_of(run, "base")
