@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from debiasdpo.storage.files import read_jsonl
 
 log = logging.getLogger(__name__)
+
+_HALF = re.compile("[\ud800-\udfff]")  # of a character, as a text ends in that others cut
 
 
 class Journal:
@@ -44,8 +47,10 @@ class Journal:
         return read_jsonl(self.path) if self.count else []
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Add rows that are finished together: one write, on disk when this returns."""
-        lines = [json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows]
+        """Add rows that are finished together: one write, on disk when this returns. Half a character, which
+        no file takes, is kept as the mark for one that is lost (U+FFFD)."""
+        texts = (json.dumps(dict(row), ensure_ascii=False) for row in rows)
+        lines = [_HALF.sub("\ufffd", text) + "\n" for text in texts]
         with self.path.open("ab") as stream:
             stream.write("".join(lines).encode())
             stream.flush()

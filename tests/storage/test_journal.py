@@ -53,3 +53,10 @@ def test_a_journal_that_was_cut_off_says_so(
     (tmp_path / "journal.jsonl").write_text('{"a": 1}\n{"a"')
     Journal(tmp_path / "journal.jsonl")
     assert "was cut off; 1 finished rows are kept" in caplog.text
+
+
+def test_half_a_character_of_a_reply_ends_no_work(tmp_path: Path) -> None:
+    """JSON can say it (`\\ud83d`), as some services cut an emoji in two, and UTF-8 cannot."""
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.append([{"text": "Well \ud83d"}, {"text": "done \U0001f600"}])
+    assert journal.rows == [{"text": "Well \ufffd"}, {"text": "done \U0001f600"}]
