@@ -39,10 +39,10 @@ def redact(
 ) -> dict[str, object]:
     """Copy `mapping` into plain dicts and lists with every secret masked.
 
-    Masked are values whose key names a secret (`api_key`, `hf_token`, `password`, not
-    `max_tokens`), the values of environment variables with such names wherever they occur, also
-    inside longer text, `key=value` text with such a key, passwords in URLs and text shaped like a
-    known provider's key. `environ` defaults to this process's environment.
+    Masked are values whose key, or option of a command, names a secret (`api_key`, `--api-key`, `hf_token`,
+    `password`, not `max_tokens`), the values of environment variables with such names wherever they occur,
+    also inside longer text, `key=value` text with such a key, passwords in URLs and text shaped like a known
+    provider's key. `environ` defaults to this process's environment.
     """
     secrets = secret_values(os.environ if environ is None else environ)
     return {key: _masked(value, str(key), secrets) for key, value in mapping.items()}
@@ -61,11 +61,20 @@ def _masked(value: object, key: str, secrets: Sequence[str]) -> object:
             for inner, item in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset):
-        return [_masked(item, "", secrets) for item in value]
+        items = list(value)
+        return [
+            _masked(item, _option(before), secrets)
+            for before, item in zip(["", *items], items, strict=False)
+        ]
     if isinstance(value, str | Path):
         return mask_text(str(value), secrets)
     # YAML may have read a password of digits as a number.
     return MASK if str(value) in secrets else value
+
+
+def _option(before: object) -> str:
+    """What an item of a command is the value of, as of [vllm, serve, --api-key, VALUE]; else empty."""
+    return before if isinstance(before, str) and re.fullmatch(r"--[\w-]+", before) else ""
 
 
 def mask_text(text: str, secrets: Sequence[str]) -> str:

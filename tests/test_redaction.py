@@ -17,6 +17,7 @@ def test_redact() -> None:
         "headers": ["Authorization: Bearer abcdefghijklmnop"],
         "overrides": ("model.api_key=xyz", "rate.max_tokens=5", "model.api_key=null"),
         "path": Path("/data/hf-value-123/x"),
+        "serve": ["vllm", "serve", "--api-key", "e", "--max-tokens", "5"],
     }
     kept = {
         "api_key_env": "OPENAI_API_KEY",
@@ -43,5 +44,6 @@ def test_redact() -> None:
         "headers": [f"Authorization: Bearer {MASK}"],
         "overrides": [f"model.api_key={MASK}", "rate.max_tokens=5", "model.api_key=null"],
         "path": f"/data/{MASK}/x",
+        "serve": ["vllm", "serve", "--api-key", MASK, "--max-tokens", "5"],
     }
     assert config["api_key"] == "a"  # the original stays

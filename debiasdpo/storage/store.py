@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from debiasdpo.costs import NO_COST, Cost
+from debiasdpo.redaction import redact
 from debiasdpo.storage.files import digest, fingerprint, link_or_copy, read_json, write_json
 from debiasdpo.storage.journal import Journal
 from debiasdpo.version import __version__
@@ -137,7 +138,7 @@ class Store:
         stage.verify()
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "inputs.json").exists():
-            write_json(folder / "inputs.json", _versioned(inputs))
+            write_json(folder / "inputs.json", redact(_versioned(inputs)))  # for people
         return stage
 
     def folder(self, name: str, inputs: Mapping[str, object]) -> Path:

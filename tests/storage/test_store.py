@@ -44,6 +44,19 @@ def test_a_finished_stage_is_found_by_equal_inputs_only(tmp_path: Path) -> None:
     assert read_json(first / "inputs.json") == {"debiasdpo": debiasdpo.__version__, "x": 1, "y": 2}
 
 
+def test_what_a_stage_says_of_its_inputs_holds_no_secret_and_tells_them_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVER_TOKEN", "planted-secret")
+    made: list[str] = []
+    first, second = (
+        make(Store(tmp_path), made, {"endpoint": {"extra_body": {"user": user}}})
+        for user in ("planted-secret", "***")
+    )
+    assert first != second
+    assert "planted-secret" not in (first / "inputs.json").read_text()
+
+
 def test_what_a_killed_process_spent_on_a_stage_counts(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with store.stage("thing", {}) as stage:
