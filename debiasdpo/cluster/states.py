@@ -18,22 +18,32 @@ _TIMEOUT_S = 20.0  # for Slurm's answer
 def state_of(status: Mapping[str, Any]) -> str:
     """One of `STATES`; killed: its status says running, but its process is gone; unknown: nothing readable.
 
-    A job of Slurm's is looked for in its queue. Of processes on other machines without Slurm nothing
-    is known, and what they said last counts.
+    A job of Slurm's is looked for in its queue; within that job itself, of which Slurm says that it is
+    running, for its process. Of processes on other machines without Slurm nothing is known, and what they
+    said last counts.
     """
     state = status.get("state")
     if state not in STATES:
         return "unknown"
     if state not in ("queued", "running"):
         return str(state)
-    job = status.get("slurm")
-    if isinstance(job, str) and (queue := slurm_queue()) is not None:
+    job, here = status.get("slurm"), status.get("host") in (None, platform.node())
+    ours = isinstance(job, str) and job == slurm_job()
+    if isinstance(job, str) and not ours and (queue := slurm_queue()) is not None:
         return {"": "killed", "PENDING": "queued", "REQUEUED": "queued"}.get(
             queue.get(job, ""), "running"
         )
-    if status.get("host") not in (None, platform.node()):
-        return str(state)
+    if (
+        not here
+    ):  # a job that was put back into the queue may have gone on on another node than before
+        return "killed" if ours and os.environ.get("SLURM_JOB_NUM_NODES") == "1" else str(state)
     return str(state) if process_is(status.get("pid"), status.get("pid_start")) else "killed"
+
+
+def slurm_job() -> str | None:
+    """Slurm's id of the job that this process belongs to, as squeue shows it; None elsewhere."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID") or None
 
 
 def at_work(status: Mapping[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from debiasdpo.cluster.states import process_start
+from debiasdpo.cluster.states import process_start, slurm_job
 from debiasdpo.storage.files import link_or_copy, read_json, write_json
 from debiasdpo.storage.store import OpenStage, file_entry
 
@@ -37,13 +37,6 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
-def scheduler_job() -> dict[str, str]:
-    """Slurm's id of the job that this process belongs to, as squeue shows it; {} elsewhere."""
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    job = f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
-    return {"slurm": job} if job else {}
-
-
 class RunFolder:
     """What one job leaves behind for people: configuration, status, and the files of its stages."""
 
@@ -66,7 +59,7 @@ class RunFolder:
                 "pid": os.getpid(),
                 "pid_start": process_start(os.getpid()),
                 "host": platform.node(),
-                **scheduler_job(),
+                **({"slurm": job} if (job := slurm_job()) else {}),
                 **more,
             },
         )

@@ -154,7 +154,8 @@ def _killed_by(status: dict[str, Any]) -> str:
     job = status.get("slurm")
     if isinstance(job, str):
         ended = slurm_end(job)
-        return _ENDED_BY_SLURM.get(ended or "", "no longer in Slurm's queue")
+        if ended != "RUNNING":  # it goes on, without this process of it
+            return _ENDED_BY_SLURM.get(ended or "", "no longer in Slurm's queue")
     return "its process is gone"
 
 
