@@ -51,6 +51,15 @@ def at_work(status: Mapping[str, Any]) -> bool:
     return state_of(status) in ("queued", "running")
 
 
+def elsewhere(status: Mapping[str, Any]) -> str | None:
+    """Of a job at work, the machine that alone knows whether its process is still there; None where that is
+    known here."""
+    job, host = status.get("slurm"), status.get("host")
+    if not at_work(status) or host in (None, platform.node()):
+        return None
+    return None if isinstance(job, str) and (job == slurm_job() or slurm_queue()) else str(host)
+
+
 def process_is(pid: object, start: object) -> bool:
     """Whether this machine has the process, and not another one that got its id later."""
     if not isinstance(pid, int) or isinstance(pid, bool) or pid <= 0:

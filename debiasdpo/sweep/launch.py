@@ -15,13 +15,14 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from debiasdpo.cluster.packages import missing_package
-from debiasdpo.cluster.states import at_work
+from debiasdpo.cluster.states import at_work, elsewhere
 from debiasdpo.errors import JobsFailed, UserError
 from debiasdpo.jobs.checks import build_job
 from debiasdpo.jobs.failures import command_line
 from debiasdpo.jobs.identity import choices_of, finished, identify
 from debiasdpo.jobs.logs import set_up_logging
 from debiasdpo.jobs.precision import settle
+from debiasdpo.jobs.run_folder import STATUS
 from debiasdpo.sweep import plan, summary
 from debiasdpo.sweep.compose import Composer
 from debiasdpo.sweep.launchers import LAUNCHERS, Given, SweepJob, Task, read_status
@@ -125,6 +126,13 @@ def _compose_all(
         (job.title, f"model.dtype: {job.precision}") for job in jobs if job.precision
     ):
         log.info("%s", settled)
+    for job in jobs:
+        if job.folder and (host := elsewhere(read_status(job.folder))):
+            log.warning(
+                "%s: left to %s, where it was at work when it last wrote %s; if that machine is gone, as a"
+                " container that was ended, remove this file, and the same command takes it up",
+                job.title, host, job.folder / STATUS,
+            )  # fmt: skip
     return jobs
 
 

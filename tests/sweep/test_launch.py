@@ -14,7 +14,8 @@ import pytest
 
 from debiasdpo import run
 from debiasdpo.cluster.states import state_of
-from debiasdpo.jobs.identity import Choices
+from debiasdpo.jobs.identity import Choices, identify
+from debiasdpo.storage.files import write_json
 from tests.helpers.endpoint_server import served
 from tests.helpers.jobs import ROOT, JobConfigs
 from tests.helpers.sweeps import Sweeps, pretend_finished
@@ -76,6 +77,17 @@ def test_a_finished_job_is_shown_without_importing_torch(
     )  # fmt: skip
     assert done.stdout.startswith("a table\n")
     assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
+def test_a_job_that_only_another_machine_knows_of_is_named(
+    job_config: JobConfigs, sweeps: Sweeps, here: Here, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of a container that was ended: a sweep in the next one would else leave it out without a word."""
+    file = identify(job_config(*sweeps.options), TINY).folder / "status.json"
+    write_json(file, {"state": "running", "host": "3f2a9c", "pid": 1})
+    assert here()[0] == 0
+    (told,) = (r.getMessage() for r in caplog.records if r.levelname == "WARNING")
+    assert f"left to 3f2a9c, where it was at work when it last wrote {file}; if that" in told
 
 
 @pytest.mark.slow
