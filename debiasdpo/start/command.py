@@ -4,9 +4,13 @@ import argparse
 import re
 import shlex
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from debiasdpo.cluster import surroundings
 from debiasdpo.config.data import TableConfig
@@ -36,9 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _init(options: argparse.Namespace) -> Iterator[str]:
     """What was found and written, and how to go on."""
     folder, file = user_path(options.folder), user_path(options.source)
-    name = options.name or re.sub(r"\W+", "_", file.stem.lower()).strip("_") or "documents"
+    name = options.name or _named_as(file)
     if not re.fullmatch(r"\w+", name):
         raise UserError(f"--name: {name} may have letters, digits and _ only")
+    if not _is_text(name):
+        raise UserError(
+            f"--name: behind data=, {name} is not read as a text; begin it with a letter, of a to z alone"
+        )
     check_name(folder, name)
     seen = look(options.source, "--from")
     asks = input if sys.stdin.isatty() and sys.stdout.isatty() else None
@@ -56,6 +64,21 @@ def _init(options: argparse.Namespace) -> Iterator[str]:
     for path in write(folder, name, domain, values):
         yield f"written: {path}"
     yield from _next(folder, file, name, documents, trains=not config.unscored)
+
+
+def _named_as(file: Path) -> str:
+    """A name like the table's, which can stand behind data=."""
+    plain = unicodedata.normalize("NFKD", file.stem.lower()).encode("ascii", "ignore").decode()
+    name = re.sub(r"\W+", "_", plain).strip("_") or "documents"
+    return name if _is_text(name) else f"table_{name}"
+
+
+def _is_text(name: str) -> bool:
+    """Whether Hydra reads a name as one: not 2023, 1e3 or null, nor letters beyond a to z."""
+    try:
+        return OverridesParser.create().parse_override(f"data={name}").value() == name
+    except HydraException:
+        return False
 
 
 def _summary(config: TableConfig) -> tuple[int, list[str]]:

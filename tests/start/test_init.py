@@ -92,6 +92,21 @@ def test_without_a_terminal_all_that_is_missing_is_named_at_once(
     assert job(tmp_path / "a", "t").documents.rubrics["deep"].low == 0
 
 
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [("2023", "table_2023"), ("1e3", "table_1e3"), ("true", "table_true"), ("été 2", "ete_2"),
+     ("論文", "documents"), ("2023_essays", "2023_essays")],
+)  # fmt: skip
+def test_a_table_of_any_name_has_one_that_can_stand_behind_data(
+    stem: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / f"{stem}.csv"
+    file.write_bytes(ESSAYS.read_bytes())
+    out = told(capsys, tmp_path / "a", "--from", file, "--domain", "essays", "--yes")
+    assert f"debiasdpo audit --config-dir conf data={name}\n" in out
+    assert job(tmp_path / "a", name).documents.about
+
+
 def test_without_scores_bias_alone_is_audited(
     tmp_path: Path, tiny_llama: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -291,12 +306,15 @@ def test_scores_by_rubric_in_json_lines(tmp_path: Path, capsys: pytest.CaptureFi
         (["--scale", "1:4"], "5 is off the scale of 1 to 4"),
         (["--scale", "1:5", "--name", "table"], "--name: table is an option that comes with the project"),
         (["--scale", "1:5", "--name", "a/b"], "--name: a/b may have letters, digits and _ only"),
+        (["--scale", "1:5", "--name", "2023"], "--name: behind data=, 2023 is not read as a text"),
+        (["--scale", "1:5", "--name", "null"], "--name: behind data=, null is not read as a text"),
         (["--scale", "1:5", "--id", "writer"], "id 'writer-01' is already that of"),
         (["--scale", "1:5", "--scale", "style=1:7"], "style: no such rubric; there are clarity, argument"),
         (["--scale", "1:5", "--score", "grade"], "no column 'grade', only"),
         (["--scale", "1:5", "--score", "essay"], "scores would be read from the column 'essay'"),
     ],
-    ids=["column", "domain", "form", "off", "taken", "slash", "id", "rubric", "score", "text"],
+    ids=["column", "domain", "form", "off", "taken", "slash", "number", "null", "id", "rubric", "score",
+         "text"],
 )  # fmt: skip
 def test_what_does_not_fit_is_told_and_nothing_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str
