@@ -13,6 +13,7 @@ from debiasdpo.report.collect import find_runs, read_run
 from debiasdpo.report.rows import RATING
 from debiasdpo.report.values import Value
 from debiasdpo.storage.reading import read_rows
+from debiasdpo.sweep import status
 from tests.helpers.run_folders import Runs, write
 
 
@@ -38,6 +39,14 @@ def test_a_run_counts_once_however_it_is_given(runs: Runs, monkeypatch: pytest.M
     assert len(find_runs([one])) == 1
     monkeypatch.chdir(one.parent)
     assert len(find_runs([Path(one.name), one, runs.folder, runs.folder.parent])) == 5
+
+
+def test_runs_of_several_disks_are_found_by_links(runs: Runs, tmp_path: Path) -> None:
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all/here").symlink_to(runs.folder)
+    (tmp_path / "all/again").symlink_to(tmp_path / "all")  # goes round
+    assert len(find_runs([tmp_path / "all"])) == 5
+    assert len(status.collect([tmp_path / "all"])) == 5
 
 
 def test_nothing_there_is_one_clear_error(tmp_path: Path) -> None:
