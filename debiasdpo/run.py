@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from debiasdpo.cluster import surroundings
 from debiasdpo.errors import JobsFailed, UserError
+from debiasdpo.redaction import mask_known
 from debiasdpo.version import __version__
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def _prepared(override: str) -> str:
 
 def _fail(message: str) -> int:
     if message:
-        print(message, file=sys.stderr)
+        print(mask_known(message), file=sys.stderr)
     return 1
 
 

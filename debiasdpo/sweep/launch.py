@@ -23,6 +23,7 @@ from debiasdpo.jobs.identity import choices_of, finished, identify
 from debiasdpo.jobs.logs import set_up_logging
 from debiasdpo.jobs.precision import settle
 from debiasdpo.jobs.run_folder import STATUS
+from debiasdpo.redaction import mask_known
 from debiasdpo.sweep import plan, summary
 from debiasdpo.sweep.compose import Composer
 from debiasdpo.sweep.launchers import LAUNCHERS, Given, SweepJob, Task, read_status
@@ -116,7 +117,7 @@ def _compose_all(
     composer = Composer(context, config)
     jobs = []
     for overrides in job_overrides:
-        title = " ".join(o for o in overrides if o not in common) or "(as given)"
+        title = mask_known(" ".join(o for o in overrides if o not in common)) or "(as given)"
         jobs.append(_compose(composer, list(overrides), title, only_planned))
     counts = Counter(job.state for job in jobs)
     said = [f"{counts[state]} {state}" for state in ("finished", "at work", "to do")]

@@ -10,15 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 
 
 class Sweeper(BasicSweeper):
-    """Hydra's own, but for its check that every job can be composed, which the launcher does."""
+    """Hydra's own, but for its check that every job can be composed, which the launcher does, and for its
+    file of the whole configuration, in which nothing would be masked."""
 
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Composing takes as long as all else that a finished job needs; once is enough."""
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        given = [*self._parse_config(), *arguments]
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        self.overrides = self.split_arguments(parser.parse_overrides(given), self.max_batch_size)
+        returns: list[Sequence[JobReturn]] = []
+        while not self.is_done():
+            batch, first = self.get_job_batch(), sum(map(len, returns))
+            returns.append(self.launcher.launch(batch, initial_job_idx=first))
+        return returns
 
 
 class SweepLauncher(Launcher):

@@ -79,6 +79,21 @@ def test_a_finished_job_is_shown_without_importing_torch(
     assert done.stdout.splitlines()[-1] == "heavy: []"
 
 
+@pytest.mark.parametrize("how", ["run", "plan"])
+def test_no_secret_is_in_what_a_sweep_says_and_leaves(
+    how: str, sweeps: Sweeps, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVICE_TOKEN", "planted-in-a-sweep")
+    wrong = "rate.readout=planted-in-a-sweep,other"
+    more = ["hydra/launcher=plan"] if how == "plan" else []
+    code, out, error = here("method=none", wrong, *more)
+    assert code == 1
+    assert "rate.readout=***: The configuration has 1 problem:" in error
+    assert "planted" not in out + error
+    files = [file for file in sweeps.folder.rglob("*") if file.is_file()]
+    assert not [file for file in files if b"planted" in file.read_bytes()]
+
+
 def test_a_job_that_only_another_machine_knows_of_is_named(
     job_config: JobConfigs, sweeps: Sweeps, here: Here, caplog: pytest.LogCaptureFixture
 ) -> None:
