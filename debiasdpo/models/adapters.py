@@ -37,6 +37,7 @@ def add_adapter(model: "PreTrainedModel", settings: LoraSettings, seed: int) -> 
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=targets,
+        exclude_modules=_elsewhere(model),
         layers_to_transform=_last_layers(model, settings.last_layers),
     )
     with torch.random.fork_rng(), quiet():
@@ -57,10 +58,28 @@ def check_targets(model: "PreTrainedModel", settings: LoraSettings) -> None:
 
 
 def _linear(model: "PreTrainedModel") -> dict[str, object]:
-    """All linear layers, by name."""
+    """All linear layers through which texts go, by name."""
     import torch
 
-    return {n: module for n, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    of_texts = {model.get_output_embeddings(), *model.get_decoder().modules()}
+    return {
+        n: module
+        for n, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module in of_texts
+    }
+
+
+def _elsewhere(model: "PreTrainedModel") -> list[str] | None:
+    """Names of all other linear layers: those that only see pictures, and would have adapters that learn
+    nothing; None where there are none."""
+    import torch
+
+    of_texts = _linear(model)
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and name not in of_texts
+    ] or None
 
 
 def _last_parts(names: Iterable[str]) -> list[str]:
@@ -68,7 +87,7 @@ def _last_parts(names: Iterable[str]) -> list[str]:
 
 
 def _last_layers(model: "PreTrainedModel", count: int | None) -> list[int] | None:
-    total: int = model.config.num_hidden_layers
+    total: int = model.config.get_text_config().num_hidden_layers
     return None if count is None else list(range(max(0, total - count), total))
 
 

@@ -73,7 +73,7 @@ def load_model(
             refuse_unpackable(
                 architecture, MODEL_FOR_CAUSAL_LM_MAPPING.get(type(architecture), None)
             )
-            longest = getattr(architecture, "max_position_embeddings", None)
+            longest = getattr(architecture.get_text_config(), "max_position_embeddings", None)
             if longest is not None and config.max_length > longest:
                 raise UserError(
                     f"model.max_length: {config.path} takes at most {longest} tokens, not"

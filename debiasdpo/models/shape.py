@@ -96,10 +96,10 @@ def shape_of(architecture: "PretrainedConfig", fused: bool = False) -> Shape:
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(architecture)
-    head = model.get_output_embeddings()
     matrices: dict[str, list[tuple[int, int]]] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear) and module is not head:
+    # Not those of an encoder of pictures beside it, through which no text goes.
+    for name, module in model.get_decoder().named_modules():
+        if isinstance(module, torch.nn.Linear):
             size = module.in_features, module.out_features
             matrices.setdefault(name.rpartition(".")[2], []).append(size)
     linear = sum(a * b for sizes in matrices.values() for a, b in sizes)
