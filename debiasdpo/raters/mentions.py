@@ -89,6 +89,9 @@ _I_WOULD = re.compile(
 _CONDITION = re.compile(r"[^.!?\n]{0,80}\b(?:if|unless|were|had it|wenn|falls|si|se)\b")
 _MARKED = r"[ *_\"']*+"
 _FIRST_AFTER = re.compile(rf"[ ,(]*{words.FIRST_AFTER}")
+_UNWILLING, _IS_BESIDE, _FOR = map(re.compile, (words.UNWILLING, words.BESIDE, words.FOR))
+_NOT_GIVEN_OF = re.compile(rf"{_MARKED},?{_MARKED}(?:{words.NOT_GIVEN_OF})")
+_ASKED_FOR = re.compile(rf"{_MARKED}{words.ASKED_FOR}")
 _MEANS = re.compile(rf"{_MARKED}(?:{words.MEANS})")
 _EQUALS = re.compile(rf"{_MARKED}[=(]\s*[^\W\d_]")
 _TOO = re.compile(rf"{_MARKED}(?:{words.TOO})")
@@ -213,6 +216,8 @@ def _not_meant(text: str, start: int, line: str, end: int, *, of: bool) -> Reaso
         return "hypothetical"
     if _MEANS.match(text, end):
         return "no rating"
+    if _ASKED_FOR.match(text, end) or (of and _NOT_GIVEN_OF.match(text, end)):
+        return "hypothetical"
     sentence = _SO.split(_SENTENCE_END.split(line)[-1])[-1]
     if not _NOT.search(sentence) and not _CONDITION.match(text, end):
         sentence = _I_WOULD.sub(" i give ", sentence)
@@ -225,6 +230,8 @@ def _not_meant(text: str, start: int, line: str, end: int, *, of: bool) -> Reaso
         return "negated"
     others = re.findall(r"[^\W\d_]+", _ARTICLES.sub("", clause))
     if len(others) > (0 if of else _MOST_WORDS) and not _GIVEN_BY.search(clause):
+        return "hypothetical"
+    if of and (_UNWILLING.search(clause) or _IS_BESIDE.search(clause) or _FOR.search(sentence)):
         return "hypothetical"
     if _PERHAPS.search(sentence) or _WOULD.search(clause) or _EXAMPLE.search(sentence[-40:]):
         return "hypothetical"

@@ -55,6 +55,9 @@ _TOKEN = re.compile(
     | (?P<mark>[{}\[\]:,]) | (?P<space>\s++) | [^\s{}\[\]:,"']++ | ['"]""",
     re.VERBOSE,
 )
+# Behind a comma in an object, what is no key: in 4,5 it is a decimal mark, or there are two numbers.
+_NO_KEY = re.compile(r"\s*[\d.]")
+_END = re.compile(r"\s*+\Z")
 _RULE = re.compile(r"\s*:?[-–=]+:?\s*")
 _LABEL = re.compile(rf"{RATING}")
 _RANK = re.compile(rf"{FINAL}|{FIRST}")
@@ -106,8 +109,11 @@ def _object(text: str, start: int) -> tuple[str, int]:
         elif mark == ":" and levels[-1][0] == "{" and not levels[-1][1]:
             levels[-1] = ("{", "".join(value).strip().replace("_", " "), [])
             value.clear()
+        elif mark == "," and levels[-1][1] and value and _NO_KEY.match(text, token.end()):
+            value.append(mark)
         elif mark == ",":
-            close_member()
+            cut = levels[-1][0] == "{" and _END.match(text, token.end())
+            close_member("" if cut else "\n")
         elif mark in ("}", "]"):
             close_member()
             _, _, members = levels.pop()

@@ -57,6 +57,8 @@ FIRST_AFTER = _whole(
 # ... and with such a word it is something else than a rating by the one who answers.
 OTHER = _whole(
     "confidence certainty max maximum min minimum highest lowest top possible average mean median typical",
+    "requested desired wanted hoped hoped_for target threshold passing perfect full placeholder default",
+    "supervisor's principal's inspector's coach's mentor's",
     "expected peers? self human (?:expert|user|author|colleague|reviewer|parent|writer)s?(?:'s)? critics?",
     "others? public online konfidenz maximale? minimale? durchschnittliche? höchste niedrigste moyenne",
     "maximale promedio máxim[ao] media massimo",
@@ -73,6 +75,43 @@ SAID_BY_OTHERS = (
     )
     + r"(?:\W+(?:that|for|an?|the|it|this|me|to|give|deserves?|should|gets?|is|be|worth|of|would|you|he|she"
     r"|they|i|with|as|lesson|essay|text|write|say|answer|end)\b){0,8}\W*$"
+)
+# A "rating of 7" is that with which something is compared, or for which something is still wanted.
+BESIDE = (
+    _whole(
+        "than above below beyond near nearer under over shy_of close_to closer_to needed_for required_for",
+        "necessary_for",
+    )
+    + r"(?: an?| the)? *$"
+)
+FOR = r"^\W*for (?:an?|the) *$"
+# What a "rating of 7" does, or what is said of it, where it is not given.
+NOT_GIVEN_OF = (
+    _whole(
+        "cannot can't can_only won't must doesn't didn't demands calls_for takes_more",
+        "(?:goes_to|describes)_(?:an?|lessons|essays|texts|those|work)",
+        "lies_(?:beyond|outside|out) (?:can|may)_be_given_(?:only|if)",
+        "(?:was|is|has_been|had_been|were)_(?:requested|expected|suggested|asked|hoped|wanted|proposed|desired)",
+    )
+    + "|"
+    + _whole("is was seems feels looks sounds appears")
+    + r" *(?:a bit |a little |rather |quite |very |somewhat |overly )?"
+    + _whole(
+        "generous harsh high low off wrong unfair excessive inflated undeserved unwarranted unjustified",
+        "lenient kind strict severe steep optimistic pessimistic ambitious a_stretch out_of_reach beyond",
+    )
+)
+# Behind a rating, in brackets: that it is none of one's own.
+ASKED_FOR = (
+    r"\((?:as |per |just |only |merely |an? )*(?:"
+    + _whole(
+        "requested suggested kidding joking",
+        "you_(?:suggest|ask|hop|want|request|expect|said|mention|wish)\\w*",
+        "your_(?:suggestion|request|hope|wish|rating|score|expectation)",
+    )
+    + "|"
+    + _whole("example placeholder")
+    + r" *\))"
 )
 # What adds nothing before "rating of 5".
 ARTICLES = _whole("an? the my our this its with for so and final overall total solid")
@@ -105,6 +144,19 @@ GIVE = _whole(
     "give gives giving gave assign award say call rate justify deserves? warrant support merit recommend",
     "choose put settle write assigned awarded decided? settled chosen chose go(?:ing)?",
     "earning geben gebe donne doy otorgo dou atribuo даю ставлю vergeben donner dar dare geef geven",
+)
+# "I am told to give a", "I hesitate to give a", "I almost gave a" (rating of 7)
+UNWILLING = (
+    r"\b(?:i|we)(?:'m|'d)?(?: (?:am|was|were|have|had|been|being|feel|felt|do|did|really|rather|quite|some"
+    r"|very|a bit))* "
+    + _whole(
+        "hesitat\\w* reluctan\\w* tempted pressur\\w* wish wished want wanted like supposed once",
+        "told asked expected instructed urged invited almost nearly",
+    )
+    + r"(?:(?: by)?(?: an?| the)? *$|(?:\W+(?!and\b|but\b)\w+){0,3}?\W+"
+    + GIVE
+    + ")|"
+    + _whole("last_year last_time")
 )
 SO = _whole(
     "so thus therefore hence accordingly consequently daher deshalb also donc por_lo_tanto quindi portanto",
@@ -196,7 +248,7 @@ TOO = (
 )
 MEANS = (
     _whole("being means bedeutet heißt signifie significa")
-    + r"|(?:is|ist|est)\s+(?!(?:my|our|what|the (?:rating|score|answer|final|right|best|one)"
+    + r"|(?:is|ist|est)\s+(?!(?:my|our|what (?:i|we)|the (?:rating|score|answer|final|right|best|one)"
     r"|appropriate|fair|justified|warranted|deserved|reasonable|fitting|accurate|right)\b)"
 )
 

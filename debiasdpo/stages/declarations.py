@@ -51,8 +51,7 @@ def _rating_settings(config: JobConfig, reading: RateConfig | None = None) -> di
     return {
         **asking_settings(config, reading, _unread(reading)),
         "scales": _scales(config),
-        "replies": 2
-        + levels,  # raise it when one is read otherwise, or its row holds something else
+        "replies": 3 + levels,  # raise it when one is read otherwise, or its row holds other things
     }
 
 
@@ -75,7 +74,7 @@ def _pairs_settings(config: JobConfig) -> dict[str, object]:
         "rejects": method.rejects,
         "min_shift": method.min_shift,
         "reasoning": method.holds_reasoning(config.rate.readout),
-        "sentences": 1,  # raise it when another part of a reply is its reasoning
+        "sentences": 2,  # raise it when another part of a reply is its reasoning
     }
 
 

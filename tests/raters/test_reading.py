@@ -98,6 +98,8 @@ def test_thoughts_are_kept_apart() -> None:
         ('{"rating": 5', None),
         ('{"rating": "5', None),
         ("| Rating | 5", None),
+        ('{"rating": 4,', None),
+        ('{"rating": 4, "clarity"', 4),
         ("| Part | Rating |\n|---|---|\n| Start | 5 |", None),
         ("\\boxed{5}", None),
         ("Bewertung: 5", None),
