@@ -130,6 +130,8 @@ class Chat:
         mark = self._encoding.mark(text)
         text = self._encoding.as_text(text, mark)
         prompt, lead = self.template.prompt, self.template.lead
+        if not before:  # what a model wrote begins with the lead: it is there once
+            text = text.removeprefix(lead)
         head = self._encoding.ids(prompt + lead + before if before else prompt)
         whole = self._encoding.ids(prompt + lead + before + text, mark)
         if whole[: len(head)] != head:

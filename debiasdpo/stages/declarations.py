@@ -85,7 +85,7 @@ def _reference_settings(config: JobConfig) -> dict[str, object]:
     }
     if config.train.engine != "tree":
         found["engine"] = "separate"
-    return found
+    return found | ({"texts": 1} if config.rate.readout == "text" else {})  # as in training
 
 
 def _training_settings(config: JobConfig) -> dict[str, object]:
@@ -100,6 +100,8 @@ def _training_settings(config: JobConfig) -> dict[str, object]:
     }
     if config.method.balanced or config.method.weigh_by_shift:
         found["weights"] = 2  # raise it when pairs are weighed differently
+    if config.rate.readout == "text":
+        found["texts"] = 1  # raise it when a whole text that a model wrote becomes other tokens
     packages = {
         "accelerate": True,
         "peft": config.train.adapter == "lora",
@@ -307,10 +309,8 @@ METRICS = Stage(
     "metrics", "metrics", ("audit.json",),
     needed=lambda config: True,
     settings=_metrics_settings,
-    after=(
-        "ratings_base", "calibrated_base", "matching_base",
-        "ratings_tuned", "calibrated_tuned", "matching_tuned",
-    ),
+    after=("ratings_base", "calibrated_base", "matching_base",
+           "ratings_tuned", "calibrated_tuned", "matching_tuned"),
 )  # fmt: skip
 ALL: Sequence[Stage] = (
     LOAD, RATINGS_BASE, CALIBRATION_BASE, CALIBRATED_BASE, MATCHING_BASE, FITTING, REASONING, PAIRS,

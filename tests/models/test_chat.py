@@ -178,6 +178,29 @@ def test_white_space_at_the_beginning_of_an_answer_stays_there(blank: str, text:
         assert chat.text_ids(blank + text) == tuple(alone)
 
 
+@pytest.mark.parametrize(
+    ("template", "lead"),
+    [
+        ("{% for m in messages %}{{ m.role + ': ' + m.content + '</s>' }}{% endfor %}", " "),
+        ("{% for m in messages %}{{ m.role + ':\n' + m.content + '</s>' }}{% endfor %}", "\n"),
+    ],
+)
+def test_what_a_model_wrote_is_tokenised_as_it_wrote_it(template: str, lead: str) -> None:
+    """Also where the template leaves the blank before an answer to the model."""
+    template += "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
+    chat = chat_of("open end", chat_template=template)
+    assert chat.template.lead == lead
+    text = "The lesson is good.\nRating: 5"
+    prompt, written = chat.prompt_ids(asked("How good?")), chat.answer_ids(text)
+    whole = chat.template.render(
+        [*asked("How good?"), {"role": "assistant", "content": text}], answered=True
+    )
+    assert prompt + written == tuple(chat.tokenizer(whole)["input_ids"])
+    assert chat.read(written) == lead + text
+    assert chat.answer_ids(chat.read(written)) == written
+    assert chat.text_ids(lead + text) == written[: -len(chat.end)]
+
+
 def test_tags_of_thoughts_are_read_and_other_control_tokens_are_not() -> None:
     chat = known("DeepSeek-R1")
     ids = chat.tokenizer("So 4.\n</think>\n\nRating: 4" + FAMILIES["DeepSeek-R1"].end)["input_ids"]
