@@ -1,6 +1,8 @@
-"""What is wrong with a model's configuration, as far as it shows without loading anything."""
+"""What is wrong with a model: its configuration, as far as it shows without loading it, and its weights."""
 
 import importlib.util
+from collections.abc import Mapping
+from typing import Any
 
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.errors import UserError
@@ -38,3 +40,14 @@ def check_model(config: ModelConfig) -> list[str]:
                 f"model: {feature} needs a package: pip install {package.replace('_', '-')}"
             )
     return problems
+
+
+def require_whole(report: Mapping[str, Any], name: str, cure: str) -> None:
+    """Raise `UserError` where weights lack tensors of their architecture: transformers fills them at random,
+    with a warning. `report`: its loading info."""
+    absent = sorted([*report["missing_keys"], *map(str, report["mismatched_keys"])])
+    if absent:
+        raise UserError(
+            f"model.path: the weights of {name} lack {len(absent)} tensors of its architecture, such as"
+            f" {absent[0]}; {cure}"
+        )

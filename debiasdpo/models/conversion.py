@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+from debiasdpo.models.checks import require_whole
 from debiasdpo.models.source import source_identity
 from debiasdpo.storage.files import fingerprint
 from debiasdpo.storage.packages import installed
@@ -43,7 +44,7 @@ def conversion_folder(file: Path, cache: Path) -> Path:
     """Where `converted` keeps it; not there before."""
     identity = source_identity(str(file), None, cache)
     versions = installed("gguf", "transformers")
-    return cache / "models" / fingerprint({"conversion": 1, "versions": versions, **identity})
+    return cache / "models" / fingerprint({"conversion": 2, "versions": versions, **identity})
 
 
 def _convert(file: Path, folder: Path) -> None:
@@ -53,9 +54,13 @@ def _convert(file: Path, folder: Path) -> None:
 
     # transformers reads the file three times, and makes a table of all names for each module of the model.
     with _remembering(gguf, "GGUFReader", "get_tensor_name_map"):
-        loaded = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32
+        loaded, report = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
         )
+        require_whole(
+            report, str(file), "give a file that holds all of it; merge a model in several files"
+            " (llama-gguf-split --merge)",
+        )  # fmt: skip
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     # What comes from GGUF counts as quantised and refuses to be saved: an equal model does not.
     settings = loaded.config.to_dict()

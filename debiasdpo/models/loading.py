@@ -11,7 +11,7 @@ from debiasdpo.cluster import gpus
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models.chat import Chat
-from debiasdpo.models.checks import check_model
+from debiasdpo.models.checks import check_model, require_whole
 from debiasdpo.models.conversion import converted
 from debiasdpo.models.fused import fuse
 from debiasdpo.models.hub import GET_A_MODEL, commit_of, hub_folder, hub_source
@@ -95,12 +95,7 @@ def load_model(
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise UserError(cannot_load(config, local, error)) from error
         model, report = loaded
-        absent = sorted([*report["missing_keys"], *map(str, report["mismatched_keys"])])
-        if absent:  # transformers would fill them at random, with a warning
-            raise UserError(
-                f"model.path: the weights of {config.path} lack {len(absent)} tensors of its"
-                f" architecture, such as {absent[0]}; download or save it again"
-            )
+        require_whole(report, config.path, "download or save it again")
     keep_weights_trainable(model)
     if place == "cpu":
         use_onednn(model)

