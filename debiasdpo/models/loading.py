@@ -96,6 +96,12 @@ def load_model(
             raise UserError(cannot_load(config, local, error)) from error
         model, report = loaded
         require_whole(report, config.path, "download or save it again")
+        if model._hf_peft_config_loaded:
+            raise UserError(
+                f"model.path: {config.path} has an adapter (adapter_config.json) beside its weights, with"
+                " which transformers would rate, maybe on another base; give a folder without it, or merge"
+                " the two"
+            )
     keep_weights_trainable(model)
     if place == "cpu":
         use_onednn(model)

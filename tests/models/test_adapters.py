@@ -1,6 +1,7 @@
 """Adapters: made, saved, loaded, refused."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,18 @@ def test_adapter_is_saved_and_loaded(
     unknown = LoraSettings(rank=4, alpha=8, dropout=0.0, targets=["q_proj", "c_attn"])
     with pytest.raises(UserError, match=r"no c_attn; it has .*gate_proj.*q_proj"):
         adapters.add_adapter(load(), unknown, 0)
+
+
+def test_an_adapter_beside_the_weights_of_a_model_is_refused(
+    tiny_llama: Path, model_config: ModelConfigs, tmp_path: Path
+) -> None:
+    """transformers would put it on the model; then a new one would be trained in its place, from the weights
+    without it."""
+    folder = shutil.copytree(tiny_llama, tmp_path / "model")
+    model, _ = loading.load_model(model_config(folder), tmp_path, device="cpu")
+    adapters.save_adapter(randomised(adapters.add_adapter(model, LORA, 0)), folder)
+    with pytest.raises(UserError, match=r"model has an adapter .* beside its weights"):
+        loading.load_model(model_config(folder), tmp_path, device="cpu")
 
 
 def test_all_linear_layers_of_the_last_ones(
