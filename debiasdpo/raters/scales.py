@@ -33,6 +33,8 @@ _END = re.compile(
     rf"{_N}{_LEVEL}(?:the |very )?(?:best|excellent|perfect|highest|maximum|outstanding|worst|lowest|terrible"
     r"|minimum)\b"
 )
+# "Rating: 6: excellent" says what the rating is, and nothing about the scale.
+_RATED = re.compile(rf"{words.RATING}[\s*_]*[:=][\s*_]*$")
 _ENDS = re.compile(rf"[(\[]{_N}{_LEVEL}[^()\[\]\d\n]{{1,30}}{_N}{_LEVEL}[^()\[\]\d\n]{{1,30}}[)\]]")
 
 
@@ -56,6 +58,9 @@ def own_scale(text: str, scale: Scale) -> tuple[str, bool]:
     text = _SCALE.sub(blank, text)
     same &= scale.high == 100 or not _PERCENT.search(text)
     ends = {scale.low, scale.high}
-    same &= all(float(level[1]) in ends for level in _END.finditer(text))
+    same &= all(
+        float(level[1]) in ends or _RATED.search(text[max(0, level.start() - 40) : level.start()])
+        for level in _END.finditer(text)
+    )
     same &= all({float(levels[1]), float(levels[2])} == ends for levels in _ENDS.finditer(text))
     return text, same
