@@ -207,6 +207,13 @@ _TINY: dict[str, tuple[str, dict[str, object]]] = {
             "first_k_dense_replace": 2, "n_routed_experts": 2, "num_experts_per_tok": 1,
         },
     ),
+    "laguna": (  # its layers have as many heads of queries as they like
+        "LagunaConfig",
+        {
+            "head_dim": 16, "num_attention_heads_per_layer": [4, 8], "mlp_layer_types": ["dense"] * 2,
+            "layer_types": ["full_attention"] * 2,
+        },
+    ),
     "gemma2": ("Gemma2Config", {"head_dim": 16}),
     "gpt_oss": ("GptOssConfig", {"head_dim": 16, "num_local_experts": 2}),
     "doge": ("DogeConfig", {}),

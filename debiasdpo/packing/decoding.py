@@ -31,12 +31,9 @@ class DecodingAttention:
         kept: Sequence[Kept],
         leaves: np.ndarray,
         max_new_tokens: int,
-        queries: int,
     ) -> None:
-        """`leaves`: packed index of each row's last prompt token, ascending. `queries`: attention
-        heads that share a head of keys and values."""
+        """`leaves`: packed index of each row's last prompt token, ascending."""
         self.tree, self.kept, self.leaves = tree, kept, leaves
-        self.queries = queries
         self.layer = 0
         self.length = 0  # generated tokens a row, the current one included
         # Of each layer: keys and values of the rows' own tokens, (rows, kv heads, tokens, size)
@@ -47,7 +44,9 @@ class DecodingAttention:
             )
             for of in kept
         ]
-        self._plans: dict[object, list[Rectangle]] = {}
+        # By the heads that share one of keys and values, of which layers may have different numbers, and by
+        # the window and the length, where there is one.
+        self._plans: dict[tuple[int, object], list[Rectangle]] = {}
 
     def keep(self, rows: Sequence[int]) -> None:
         """Forget all rows but these."""
@@ -76,16 +75,18 @@ class DecodingAttention:
         out, lse = partial_attention(
             grouped, own_keys[:, :, recent], own_values[:, :, recent], None, scale
         )
-        attend_together(out, lse, grouped, kept.keys, kept.values, self._plan(window), scale)
+        plan = self._plan(window, grouped.shape[2])
+        attend_together(out, lse, grouped, kept.keys, kept.values, plan, scale)
         return out.to(query.dtype).flatten(1, 2).transpose(0, 1)[None]
 
-    def _plan(self, window: int | None) -> list[Rectangle]:
-        """Rectangles that hold what the rows attend to of the forest."""
+    def _plan(self, window: int | None, queries: int) -> list[Rectangle]:
+        """Rectangles that hold what the rows attend to of the forest. `queries`: attention heads that share a
+        head of keys and values."""
         tree, leaves = self.tree, self.leaves
         on_cpu = self.kept[0].keys.device.type == "cpu"
         if window is not None and int(tree.depth[leaves].max()) + self.length < window:
             window = None
-        key = None if window is None else (window, self.length)
+        key = queries, None if window is None else (window, self.length)
         if key in self._plans:
             return self._plans[key]
         plan: list[Rectangle] = []
@@ -93,13 +94,13 @@ class DecodingAttention:
             pass  # the prompts lie behind it
         elif window is not None or not on_cpu:  # one large call is quicker on a GPU than many small
             rows, columns = slice(0, len(leaves)), slice(0, len(tree.ids))
-            plan.append((rows, columns, self._mask(rows, columns, window)))
+            plan.append((rows, columns, self._mask(rows, columns, window, queries)))
         else:
             plan = [
-                (rows, columns, self._mask(rows, columns, None) if masked else None)
+                (rows, columns, self._mask(rows, columns, None, queries) if masked else None)
                 for rows, columns, masked in self._rectangles()
             ]
-        self._plans = {**{k: v for k, v in self._plans.items() if k is None}, key: plan}
+        self._plans = {**{k: v for k, v in self._plans.items() if k[1] is None}, key: plan}
         return plan
 
     def _rectangles(self) -> list[tuple[slice, slice, bool]]:
@@ -125,7 +126,7 @@ class DecodingAttention:
             found.append((slice(first, last), slice(start, end), True))
         return found
 
-    def _mask(self, rows: slice, columns: slice, window: int | None) -> "Tensor":
+    def _mask(self, rows: slice, columns: slice, window: int | None, queries: int) -> "Tensor":
         """(rows x queries of a kv head, columns): 0 where the row attends, else -inf."""
         import torch
 
@@ -137,7 +138,7 @@ class DecodingAttention:
         keys = self.kept[0].keys
         mask = torch.zeros(attends.shape, dtype=keys.dtype, device=keys.device)
         mask.masked_fill_(torch.as_tensor(~attends, device=keys.device), -torch.inf)
-        return mask.repeat_interleave(self.queries, dim=0)
+        return mask.repeat_interleave(queries, dim=0)
 
 
 def attend_together(

@@ -17,7 +17,7 @@ from debiasdpo.config.model import Attention
 from debiasdpo.packing.cuda_graph import Replayed
 from debiasdpo.packing.decoding import DecodingAttention
 from debiasdpo.packing.fixed_decoding import FixedAttention
-from debiasdpo.packing.logprobs import causal_model, run_tree
+from debiasdpo.packing.logprobs import run_tree
 from debiasdpo.packing.memory import BatchLimit
 from debiasdpo.packing.prefix_tree import PrefixTree, pack
 from debiasdpo.packing.tree_attention import Kept
@@ -114,11 +114,9 @@ def _decode(
     import torch
 
     leaves = tree.predictors[list(members)]
-    heads = causal_model(model).config.get_text_config().num_attention_heads
     attend: DecodingAttention | FixedAttention
     if ragged := way == "ragged":
-        groups = heads // kept[0].keys.shape[1]
-        attend = DecodingAttention(tree, kept, leaves, max_new_tokens, groups)
+        attend = DecodingAttention(tree, kept, leaves, max_new_tokens)
     else:
         attend = FixedAttention(tree, kept, leaves, max_new_tokens)
     depth = torch.as_tensor(tree.depth[leaves], device=hidden.device)

@@ -335,10 +335,13 @@ def test_attention_by_matrix_products_is_that_of_the_kernel() -> None:
         torch.testing.assert_close(found, partial_attention(query, key, value, given, 0.3))
 
 
-def test_values_may_be_narrower_than_keys(tiny: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize("name", ["deepseek", "laguna"])
+def test_values_may_be_narrower_than_keys_and_heads_of_queries_other_in_each_layer(
+    name: str, tiny: Callable[[str], Path]
+) -> None:
     from transformers import AutoModelForCausalLM
 
-    folder = tiny("deepseek")
+    folder = tiny(name)
     model = AutoModelForCausalLM.from_pretrained(folder)
     prompts = [tuple(range(3, 3 + n)) for n in (9, 14, 20)]
     expected = alone(folder, prompts)
