@@ -57,7 +57,7 @@ FIRST_AFTER = _whole(
 # ... and with such a word it is something else than a rating by the one who answers.
 OTHER = _whole(
     "confidence certainty max maximum min minimum highest lowest top possible average mean median typical",
-    "requested desired wanted hoped hoped_for target threshold passing perfect full placeholder default",
+    r"(?<!the\s)(?<!my\s)requested desired wanted hoped hoped_for target threshold passing placeholder",
     "supervisor's principal's inspector's coach's mentor's",
     "expected peers? self human (?:expert|user|author|colleague|reviewer|parent|writer)s?(?:'s)? critics?",
     "others? public online konfidenz maximale? minimale? durchschnittliche? höchste niedrigste moyenne",
@@ -103,11 +103,9 @@ NOT_GIVEN_OF = (
 )
 # Behind a rating, in brackets: that it is none of one's own.
 ASKED_FOR = (
-    r"\((?:as |per |just |only |merely |an? )*(?:"
+    r"\((?:just |only |merely |an? )*(?:"
     + _whole(
-        "requested suggested kidding joking",
-        "you_(?:suggest|ask|hop|want|request|expect|said|mention|wish)\\w*",
-        "your_(?:suggestion|request|hope|wish|rating|score|expectation)",
+        "requested suggested kidding joking your_(?:suggestion|request|hope|wish|rating|score|expectation)",
     )
     + "|"
     + _whole("example placeholder")
@@ -150,7 +148,7 @@ UNWILLING = (
     r"\b(?:i|we)(?:'m|'d)?(?: (?:am|was|were|have|had|been|being|feel|felt|do|did|really|rather|quite|some"
     r"|very|a bit))* "
     + _whole(
-        "hesitat\\w* reluctan\\w* tempted pressur\\w* wish wished want wanted like supposed once",
+        "hesitat\\w* reluctan\\w* tempted pressur\\w* wish wished wanted like supposed once",
         "told asked expected instructed urged invited almost nearly",
     )
     + r"(?:(?: by)?(?: an?| the)? *$|(?:\W+(?!and\b|but\b)\w+){0,3}?\W+"
