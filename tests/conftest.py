@@ -214,6 +214,14 @@ _TINY: dict[str, tuple[str, dict[str, object]]] = {
             "layer_types": ["full_attention"] * 2,
         },
     ),
+    "gemma4 windows": (  # heads of layers without a window are larger
+        "Gemma4TextConfig",
+        {
+            "sliding_window": 24, "layer_types": ["sliding_attention", "full_attention"],
+            "head_dim": 16, "global_head_dim": 32, "hidden_size_per_layer_input": 8,
+            "vocab_size_per_layer_input": 512, "num_kv_shared_layers": 0,
+        },
+    ),
     "gemma2": ("Gemma2Config", {"head_dim": 16}),
     "gpt_oss": ("GptOssConfig", {"head_dim": 16, "num_local_experts": 2}),
     "doge": ("DogeConfig", {}),

@@ -104,17 +104,23 @@ def shape_of(architecture: "PretrainedConfig", fused: bool = False) -> Shape:
             matrices.setdefault(name.rpartition(".")[2], []).append(size)
     linear = sum(a * b for sizes in matrices.values() for a, b in sizes)
     text = architecture.get_text_config()
-    layers, width = text.num_hidden_layers, text.hidden_size
-    heads = text.num_attention_heads
-    kv_heads = getattr(text, "num_key_value_heads", None) or heads  # none of its own in older ones
+    keys, attended = zip(*map(_kept, text.per_layer_config), strict=True)  # which may differ
     return Shape(
-        layers=layers,
-        width=width,
+        layers=text.num_hidden_layers,
+        width=text.hidden_size,
         linear=linear,
         other=sum(p.numel() for p in model.parameters()) - linear,
-        cache=2 * layers * kv_heads * head_size(text),
-        mlp=getattr(text, "intermediate_size", 4 * width),
-        attention=2 * head_size(text) * (heads + kv_heads),
+        cache=2 * sum(keys),
+        mlp=getattr(text, "intermediate_size", 4 * text.hidden_size),
+        attention=2 * max(attended),
         matrices={name: tuple(sizes) for name, sizes in matrices.items()},
         fused=fused and fusible(architecture),
     )
+
+
+def _kept(layer: "PretrainedConfig") -> tuple[int, int]:
+    """Numbers of a token's keys in a layer, and of its keys and queries."""
+    heads = layer.num_attention_heads
+    kv_heads = getattr(layer, "num_key_value_heads", None) or heads  # none of its own in older ones
+    size = head_size(layer)
+    return size * kv_heads, size * (heads + kv_heads)

@@ -286,7 +286,7 @@ def test_rows_are_halved_where_memory_runs_out(
     assert f"out of memory with {len(prompts)} prompts together" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["mistral window", "qwen3 windows"])
+@pytest.mark.parametrize("name", ["mistral window", "qwen3 windows", "gemma4 windows"])
 @pytest.mark.parametrize("length", [16, 60])
 @pytest.mark.slow
 def test_sliding_windows_move_on_while_decoding(

@@ -128,7 +128,7 @@ def test_what_is_shared_runs_once_and_what_differs_shows(pair: Pair, grown: Grow
         "mistral window",
         *(
             pytest.param(name, marks=pytest.mark.slow)
-            for name in ("qwen2 windows", "qwen3 windows", "exaone4 windows")
+            for name in ("qwen2 windows", "qwen3 windows", "exaone4 windows", "gemma4 windows")
         ),
     ],
 )
