@@ -58,9 +58,10 @@ def _convert(file: Path, folder: Path) -> None:
     # transformers reads the file three times, and makes a table of all names for each module of the model.
     with _remembering(gguf, "GGUFReader", "get_tensor_name_map"):
         _refuse_scaled_positions(gguf.GGUFReader(file), file)
-        loaded, report = AutoModelForCausalLM.from_pretrained(
+        found: Any = AutoModelForCausalLM.from_pretrained(
             file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
         )
+        loaded, report = found
         require_whole(
             report, str(file), "give a file that holds all of it; merge a model in several files"
             " (llama-gguf-split --merge)",

@@ -158,10 +158,11 @@ class TreeAttention:
 def head_size(config: "PretrainedConfig") -> int:
     """Numbers of a head, of a language model's configuration; of the largest, where layers differ."""
     layers = config.per_layer_config if config.is_heterogeneous else [config]
-    return max(
+    size: int = max(
         getattr(layer, "head_dim", None) or layer.hidden_size // layer.num_attention_heads
         for layer in layers
     )
+    return size
 
 
 def choose(choice: Attention, device: "torch.device", dtype: "torch.dtype", size: int) -> Kind:
