@@ -303,6 +303,18 @@ def test_true_statements_are_held_against_false_ones() -> None:
         )
 
 
+def test_a_category_of_which_nothing_could_be_asked_is_no_other_audits(tmp_path: Path) -> None:
+    """The one document that says a sex has no score, and is not rated: all audits have the same ratings."""
+    other = {"id": "c1", "group": "c", "text": "Not read yet.", "sex": "F"}
+    frame = pd.DataFrame([*({**d, "sex": None} for d in DOCUMENTS), other])
+    for more in ({"own_sex": OWN_SEX}, {}, {"own_sex": OWN_SEX, "author": AUTHOR}):
+        found = debiasdpo.audit(
+            rate, frame, RUBRICS, {"author": AUTHOR, "placebo": PLACEBO, **more},
+            group_columns=["sex"], save=tmp_path, version="1",
+        )  # fmt: skip
+        assert any("own_sex" in key for key in found.metrics) == ("own_sex" in more)
+
+
 def test_what_is_asked_can_be_set() -> None:
     rater = Counted()
     rubrics = {

@@ -153,7 +153,7 @@ def _metrics_settings(config: JobConfig) -> dict[str, object]:
     return {
         "rubrics": {n: r.model_dump(mode="json") for n, r in rubrics_of(config.documents).items()},
         "audit": config.audit.model_dump(mode="json", exclude={"max_cost"}),
-        "train_categories": config.context.train_categories,
+        "categories": [config.audit_categories, config.context.train_categories],
         "seed": config.seed,
         "metrics": 14,  # raise it when one is computed differently
         "keys": catalog.all_keys(),
