@@ -45,12 +45,19 @@ def open_job(config: JobConfig, choices: Choices, rater: Rater | None = None) ->
     log.info("run folder: %s", run.folder)
     if why:
         log.info("model.dtype: %s", why)
+    before = run.content()
     try:
         _write_config(run, plain)
         run.status("running", stage="start", config=key)
         config = pinned_job(config)
         write_json(run.folder / "versions.json", {**versions(), **sources(config)})
         content = contents(config)
+        if others := [what for what, known in before.items() if content.get(what) != known]:
+            log.warning(
+                "the results in this run folder were of the same configuration and another state of: %s. They"
+                " are replaced; to keep such results, give each an output_dir of its own",
+                ", ".join(others),
+            )
         with open_tracker(
             config.tracker,
             run_id=key,

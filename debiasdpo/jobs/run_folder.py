@@ -91,6 +91,14 @@ class RunFolder:
             return None
         return status if whole else None
 
+    def content(self) -> Mapping[str, str]:
+        """What the results that are here are of, as `finish` was told; {} where there are none."""
+        try:
+            status: dict[str, Any] = read_json(self.folder / STATUS)
+            return dict(status["content"]) if status["state"] == "finished" else {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
     def keep(self, stage: OpenStage, names: Iterable[str], into: str = "") -> None:
         """Put a stage's files here too."""
         for name in names:

@@ -39,6 +39,31 @@ KEYS = {
 }  # fmt: skip
 
 
+def test_results_of_other_data_are_not_replaced_without_a_word(
+    job_config: JobConfigs,
+    tiny_llama: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The same command in two projects, with one output_dir."""
+    for project in ("one", "two"):
+        (tmp_path / project).mkdir()
+        monkeypatch.chdir(tmp_path / project)
+        table = [f"d{i},g{i},Essay {i} of project {project}.,{1 + i % 5}" for i in range(3)]
+        Path("t.csv").write_text("\n".join(["id,group,text,clarity", *table]))
+        for again in range(2):
+            caplog.clear()
+            run_job(job_config(
+                f"model.path={tiny_llama}", "rate=expected", "method=none", "data=table", "data.path=t.csv",
+                "data.rubrics={clarity:{question:Clear?,low:1,high:5}}", f"output_dir={tmp_path / 'out'}",
+                "data.split={train: 0.0, validation: 0.0, test: 1.0}", "audit.categories=[race]",
+                "audit.resamples=100", "model.max_length=1024",
+            ))  # fmt: skip
+            told = "another state of: data. They are replaced" in caplog.text
+            assert told == (project == "two" and not again)
+
+
 def assert_complete(metrics: Metrics, output: Path, pairs: int) -> None:
     assert set(metrics) >= KEYS
     assert metrics["pairs/made"] == pairs
