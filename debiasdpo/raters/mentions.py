@@ -89,6 +89,7 @@ _I_WOULD = re.compile(
 _CONDITION = re.compile(r"[^.!?\n]{0,80}\b(?:if|unless|were|had it|wenn|falls|si|se)\b")
 _MARKED = r"[ *_\"']*+"
 _FIRST_AFTER = re.compile(rf"[ ,(]*{words.FIRST_AFTER}")
+_WANTED = re.compile(words.WANTED)
 _UNWILLING, _IS_BESIDE, _FOR = map(re.compile, (words.UNWILLING, words.BESIDE, words.FOR))
 _NOT_GIVEN_OF = re.compile(rf"{_MARKED},?{_MARKED}(?:{words.NOT_GIVEN_OF})")
 _ASKED_FOR = re.compile(rf"{_MARKED}{words.ASKED_FOR}")
@@ -141,7 +142,7 @@ def _mention(text: str, label: re.Match[str], scale: Scale) -> Mention | None:
     beside = _BESIDE.search(line, max(0, len(line) - 60))
     qualifier = beside[0] if beside else ""
     last_word = qualifier.rstrip(' *_"').split(" ")[-1] + " "
-    if _OTHER.search(qualifier):
+    if _OTHER.search(qualifier) or _WANTED.search(qualifier):
         return None
     place = _Place(label.end(), "sign") if label["boxed"] else _place(text, label.end(), scale)
     if place.by == "nothing" and re.search(r"\w[ ,(]*$", line[: len(line) - len(qualifier)]):

@@ -57,11 +57,17 @@ FIRST_AFTER = _whole(
 # ... and with such a word it is something else than a rating by the one who answers.
 OTHER = _whole(
     "confidence certainty max maximum min minimum highest lowest top possible average mean median typical",
-    r"(?<!the\s)(?<!my\s)requested desired wanted hoped hoped_for target threshold passing placeholder",
-    "supervisor's principal's inspector's coach's mentor's",
     "expected peers? self human (?:expert|user|author|colleague|reviewer|parent|writer)s?(?:'s)? critics?",
     "others? public online konfidenz maximale? minimale? durchschnittliche? höchste niedrigste moyenne",
     "maximale promedio máxim[ao] media massimo",
+)
+# Directly before its name, these make it another one, too.
+WANTED = (
+    _whole(
+        r"(?<!the\s)(?<!my\s)requested desired wanted hoped_for target threshold passing placeholder default",
+        "supervisor's principal's inspector's coach's mentor's",
+    )
+    + r"[ *_\"]*$"
 )
 SAID_BY_OTHERS = (
     _whole(
