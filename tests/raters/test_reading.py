@@ -205,6 +205,7 @@ def test_no_cut_of_an_answer_makes_a_rating_that_its_end_does_not_give(answer: A
     st.sampled_from(SCALES),
 )
 @example("4/10", "Rating: {}", SEVEN)
+@example("ii", "{}", SEVEN)
 def test_what_is_read_is_on_the_scale_and_stands_in_the_answer(
     text: str, around: str, scale: Scale
 ) -> None:
@@ -217,6 +218,7 @@ def test_what_is_read_is_on_the_scale_and_stands_in_the_answer(
     halves = re.findall(r"(?=((?<!\d)\d+) (\d)/(\d))", answer)
     written = {float(number.replace(",", ".")) for number in numbers}
     written |= {int(whole) + int(a) / int(b) for whole, a, b in halves if int(b)}
+    written |= {float(len(roman)) for roman in re.findall(r"ii+", answer)}
     assert abs(rating) in written
 
 
