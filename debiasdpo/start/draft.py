@@ -150,7 +150,12 @@ def _scored(
         for said in flags.scores:
             rubric, equals, rest = said.partition("=")
             mine = some_of(columns, "column")(rest if equals else said)
-            named |= {guess.rubric_name(rubric): tuple(mine)} if equals else guess.by_rubric(mine)
+            if equals and (name := guess.rubric_name(rubric)) in named:
+                raise UserError(
+                    f"--score: {name} is there already; give the columns of its raters in one, with commas"
+                )
+            new = {name: tuple(mine)} if equals else guess.by_rubric(mine)
+            named |= {guess.apart(name, named): of_raters for name, of_raters in new.items()}
     else:
         guessed = guess.score_columns(seen, taken)
         flat = [column for mine in guessed.values() for column in mine]

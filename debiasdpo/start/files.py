@@ -12,7 +12,7 @@ from debiasdpo.config.quoting import literal
 from debiasdpo.errors import UserError
 from debiasdpo.run import conf_dir
 from debiasdpo.start.draft import DOMAINS
-from debiasdpo.start.guess import rubric_name
+from debiasdpo.start.guess import apart, rubric_name
 from debiasdpo.storage.files import write_text
 
 _STATEMENTS = Path(__file__).parent / "statements"
@@ -81,9 +81,9 @@ def _statements(domain: str, columns: Sequence[str]) -> str:
     shared = file.read_text(encoding="utf-8") if file.exists() else ""
     if columns and not shared:
         shared = "defaults: [all]\n"
-    own = {
-        f"own_{rubric_name(column)}": _own(DOMAINS[domain]["whom"], column) for column in columns
-    }
+    own: dict[str, dict[str, Any]] = {}
+    for column in columns:
+        own[apart(f"own_{rubric_name(column)}", own)] = _own(DOMAINS[domain]["whom"], column)
     added = yaml.safe_dump(_literal(own), allow_unicode=True, sort_keys=False, width=100)
     return f"{shared}\n{_OWN}{added}" if own else shared
 

@@ -133,10 +133,18 @@ def by_rubric(columns: Iterable[str]) -> dict[str, tuple[str, ...]]:
     several = {name: tuple(mine) for name, mine in raters.items() if len(mine) > 1}
     alone += [mine[0] for mine in raters.values() if len(mine) == 1]
     said = [set(words_of(name)) - _SCORED for name in several]
-    single = {
-        rubric_name(n): (n,) for n in alone if not several or set(words_of(n)) - _SCORED not in said
-    }
-    return several | single
+    found = dict(several)
+    for name in alone:
+        if not several or set(words_of(name)) - _SCORED not in said:
+            found[apart(rubric_name(name), found)] = (name,)
+    return found
+
+
+def apart(name: str, taken: Iterable[str]) -> str:
+    """The name, with a number where it is taken, in whatever case: tone and Tone_2 of `tone+` and `Tone-`."""
+    known = {other.casefold() for other in taken}
+    names = (name, *(f"{name}_{number}" for number in range(2, len(known) + 2)))
+    return next(n for n in names if n.casefold() not in known)
 
 
 def _rated_by_one(column: str) -> str | None:

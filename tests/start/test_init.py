@@ -233,10 +233,11 @@ def test_columns_as_published_corpora_call_them_are_found(tmp_path: Path) -> Non
         (["clarity r1", "clarity r2", "depth r1"],
          {"clarity": ("clarity r1", "clarity r2"), "depth_r1": ("depth r1",)}),
         (["item_1", "item_2"], {"item_1": ("item_1",), "item_2": ("item_2",)}),
+        (["tone+", "tone-", "Tone"], {"tone": ("tone+",), "tone_2": ("tone-",), "Tone_3": ("Tone",)}),
         (["score1", "score2", "score"], {"score": ("score1", "score2")}),
         (["first language", "no"], {"first_language": ("first language",), "no": ("no",)}),
     ],
-    ids=["numbered", "letters", "one of a rubric", "items", "settled", "spaces"],
+    ids=["numbered", "letters", "one of a rubric", "items", "alike", "settled", "spaces"],
 )  # fmt: skip
 def test_raters_of_one_rubric_are_told_by_their_columns(
     columns: list[str], rubrics: dict[str, tuple[str, ...]]
@@ -310,11 +311,12 @@ def test_scores_by_rubric_in_json_lines(tmp_path: Path, capsys: pytest.CaptureFi
         (["--scale", "1:5", "--name", "null"], "--name: behind data=, null is not read as a text"),
         (["--scale", "1:5", "--id", "writer"], "id 'writer-01' is already that of"),
         (["--scale", "1:5", "--scale", "style=1:7"], "style: no such rubric; there are clarity, argument"),
+        (["--scale", "1:5", "--score", "q=clarity", "--score", "q=argument"], "--score: q is there already"),
         (["--scale", "1:5", "--score", "grade"], "no column 'grade', only"),
         (["--scale", "1:5", "--score", "essay"], "scores would be read from the column 'essay'"),
     ],
-    ids=["column", "domain", "form", "off", "taken", "slash", "number", "null", "id", "rubric", "score",
-         "text"],
+    ids=["column", "domain", "form", "off", "taken", "slash", "number", "null", "id", "rubric", "twice",
+         "score", "text"],
 )  # fmt: skip
 def test_what_does_not_fit_is_told_and_nothing_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str
