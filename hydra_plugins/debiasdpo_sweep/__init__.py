@@ -20,6 +20,8 @@ class Sweeper(BasicSweeper):
     file of the whole configuration, in which nothing would be masked."""
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        assert self.hydra_context is not None
+        assert self.launcher is not None
         given = [*self._parse_config(), *arguments]
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         self.overrides = self.split_arguments(parser.parse_overrides(given), self.max_batch_size)
