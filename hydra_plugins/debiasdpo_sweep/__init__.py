@@ -22,13 +22,23 @@ class Sweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         assert self.hydra_context is not None
         assert self.launcher is not None
+        from debiasdpo.errors import JobsFailed
+
         given = [*self._parse_config(), *arguments]
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         self.overrides = self.split_arguments(parser.parse_overrides(given), self.max_batch_size)
         returns: list[Sequence[JobReturn]] = []
+        failed: list[str] = []
+        first = 0
         while not self.is_done():
-            batch, first = self.get_job_batch(), sum(map(len, returns))
-            returns.append(self.launcher.launch(batch, initial_job_idx=first))
+            batch = self.get_job_batch()
+            try:
+                returns.append(self.launcher.launch(batch, initial_job_idx=first))
+            except JobsFailed as error:  # which ends no other batch
+                failed.append(str(error))
+            first += len(batch)
+        if failed:
+            raise JobsFailed("\n".join(failed))
         return returns
 
 

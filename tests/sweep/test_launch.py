@@ -150,6 +150,13 @@ def test_sweeps_that_make_no_sense_are_told(here: Here) -> None:
         assert "Traceback" not in error
 
 
+def test_a_batch_that_fails_ends_no_other(here: Here) -> None:
+    code, _, error = here("method=none", "seed=-1,-2", "hydra.sweeper.max_batch_size=1")
+    assert code == 1
+    assert error.count("1 of 1 job failed") == 2
+    assert "got -2" in error
+
+
 def test_a_sweep_may_also_be_told_by_a_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
