@@ -22,11 +22,14 @@ class Sweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         assert self.hydra_context is not None
         assert self.launcher is not None
+        assert self.config is not None
         from debiasdpo.errors import JobsFailed
 
         given = [*self._parse_config(), *arguments]
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         self.overrides = self.split_arguments(parser.parse_overrides(given), self.max_batch_size)
+        # Of a folder that cannot be, once for all jobs.
+        Path(self.config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
         returns: list[Sequence[JobReturn]] = []
         failed: list[str] = []
         first = 0
