@@ -208,7 +208,8 @@ def test_a_killed_process_takes_no_other_job_with_it(
         server.delay_s = 0.0
         _, error = process.communicate()
         assert process.returncode == 0, error
-        assert (server.answered - wanted).total() <= 2 * 2  # under way in either process
+        # Which job's prompt is the probe is chance; no more are asked than those under way in either process.
+        assert server.answered.total() - wanted.total() <= 2 * 2
     assert "a process was killed" in error
     assert {s["state"] for s in sweeps.statuses().values()} == {"finished"}
     assert unbroken.metrics() == sweeps.metrics()
