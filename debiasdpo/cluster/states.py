@@ -33,9 +33,8 @@ def state_of(status: Mapping[str, Any]) -> str:
         return {"": "killed", "PENDING": "queued", "REQUEUED": "queued"}.get(
             queue.get(job, ""), "running"
         )
-    if (
-        not here
-    ):  # a job that was put back into the queue may have gone on on another node than before
+    if not here:
+        # A job that was put back into the queue may have gone on on another node than before.
         return "killed" if ours and os.environ.get("SLURM_JOB_NUM_NODES") == "1" else str(state)
     return str(state) if process_is(status.get("pid"), status.get("pid_start")) else "killed"
 

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from debiasdpo.config.data import DataConfig
-from debiasdpo.config.elicitation import ITSELF, NO_JUDGE, LocalJudge, NoJudge, SelfJudge
+from debiasdpo.config.elicitation import (
+    ITSELF,
+    NO_JUDGE,
+    AnyJudgeConfig,
+    LocalJudge,
+    NoJudge,
+    SelfJudge,
+)
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import AnyModelConfig, EndpointConfig, ModelConfig, SelfWriter
 from debiasdpo.documents.corpus import files_identity, source_files
@@ -150,19 +157,15 @@ def sources(config: JobConfig) -> dict[str, object]:
         "data": files_identity(data_files(config)),
         "model": model_source(config.model, cache),
     }
-    judge = config.judge
-    if config.eliciting is not None:
-        if isinstance(judge, LocalJudge):
-            found["judge"] = source_identity(judge.path, judge.revision, cache)
-        elif isinstance(judge, EndpointConfig) and judge.adapter is not None:
-            found["judge"] = model_source(judge, cache)
+    if config.eliciting is not None and (judge := model_source(config.judge, cache)) is not None:
+        found["judge"] = judge
     return found
 
 
-def model_source(model: AnyModelConfig, cache: Path) -> dict[str, Any] | None:
+def model_source(model: AnyModelConfig | AnyJudgeConfig, cache: Path) -> dict[str, Any] | None:
     """The `source_identity` of local weights, and the name, by its files, of an adapter that an endpoint
     serves; None where the configuration says all (what an endpoint or a Python function is called)."""
-    if isinstance(model, ModelConfig):
+    if isinstance(model, ModelConfig | LocalJudge):
         return source_identity(model.path, model.revision, cache)
     if isinstance(model, EndpointConfig) and model.adapter is not None:
         return {"adapter": open_adapter(user_path(model.adapter)).name}

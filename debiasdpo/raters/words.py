@@ -111,7 +111,8 @@ NOT_GIVEN_OF = (
 ASKED_FOR = (
     r"\((?:just |only |merely |an? )*(?:"
     + _whole(
-        "requested suggested kidding joking your_(?:suggestion|request|hope|wish|rating|score|expectation)",
+        "requested suggested kidding joking",
+        "your_(?:suggestion|request|hope|wish|rating|score|expectation)",
     )
     + "|"
     + _whole("example placeholder")

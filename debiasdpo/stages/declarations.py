@@ -31,6 +31,10 @@ from debiasdpo.stages.stage import Stage, asking_settings
 from debiasdpo.stages.workload import Workload
 from debiasdpo.storage.packages import installed
 
+_TOKENS = {
+    "text": {"texts": 1}
+}  # raise it when a whole text that a model wrote becomes other tokens
+
 
 def _scales(config: JobConfig) -> dict[str, list[float]]:
     return {name: list(r.scale) for name, r in rubrics_of(config.documents).items()}
@@ -85,7 +89,7 @@ def _reference_settings(config: JobConfig) -> dict[str, object]:
     }
     if config.train.engine != "tree":
         found["engine"] = "separate"
-    return found | ({"texts": 1} if config.rate.readout == "text" else {})  # as in training
+    return found | _TOKENS.get(config.rate.readout, {})
 
 
 def _training_settings(config: JobConfig) -> dict[str, object]:
@@ -100,8 +104,7 @@ def _training_settings(config: JobConfig) -> dict[str, object]:
     }
     if config.method.balanced or config.method.weigh_by_shift:
         found["weights"] = 2  # raise it when pairs are weighed differently
-    if config.rate.readout == "text":
-        found["texts"] = 1  # raise it when a whole text that a model wrote becomes other tokens
+    found |= _TOKENS.get(config.rate.readout, {})
     packages = {
         "accelerate": True,
         "peft": config.train.adapter == "lora",

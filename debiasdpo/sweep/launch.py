@@ -128,7 +128,7 @@ def _compose_all(
     ):
         log.info("%s", settled)
     for job in jobs:
-        if job.folder and (host := elsewhere(read_status(job.folder))):
+        if job.state == "at work" and job.folder and (host := elsewhere(read_status(job.folder))):
             log.warning(
                 "%s: left to %s, where it was at work when it last wrote %s; if that machine is gone, as a"
                 " container that was ended, remove this file, and the same command takes it up",
