@@ -31,9 +31,7 @@ from debiasdpo.stages.stage import Stage, asking_settings
 from debiasdpo.stages.workload import Workload
 from debiasdpo.storage.packages import installed
 
-_TOKENS = {
-    "text": {"texts": 1}
-}  # raise it when a whole text that a model wrote becomes other tokens
+_TOKENS = {"text": {"texts": 1}}  # raise it when a text that a model wrote becomes other tokens
 
 
 def _scales(config: JobConfig) -> dict[str, list[float]]:
