@@ -57,7 +57,7 @@ def _convert(file: Path, folder: Path) -> None:
 
     # transformers reads the file three times, and makes a table of all names for each module of the model.
     with _remembering(gguf, "GGUFReader", "get_tensor_name_map"):
-        _refuse_scaled_positions(gguf.GGUFReader(file), file)
+        _refuse_scaled_positions(gguf.GGUFReader(str(file)), file)  # as transformers names it
         found: Any = AutoModelForCausalLM.from_pretrained(
             file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
         )
