@@ -46,7 +46,7 @@ def load_documents(job: Job) -> SplitCorpus:
             " data.limit.validation or data.split.validation, or give more documents"
         )
     if job.config.method.head is not None:
-        check_documents(corpus, job.config.method.head)
+        check_documents(corpus, job.config)
     if CALIBRATION_BASE.needed(job.config):
         scored = {name for document in corpus.parts["train"] for name in document.scores}
         if without := [name for name in corpus.rubrics if name not in scored]:

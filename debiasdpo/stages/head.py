@@ -1,6 +1,7 @@
 """The stages of `method=head`: hidden states of the training part, and heads fitted on them."""
 
 import base64
+import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from debiasdpo.config.job import JobConfig
 from debiasdpo.config.method import HeadConfig
 from debiasdpo.config.sameness import same_text
 from debiasdpo.documents.base import Document
@@ -145,10 +147,21 @@ def _states(row: Mapping[str, Any]) -> np.ndarray:
     return values.reshape(len(row["layers"]), -1)
 
 
-def check_documents(corpus: SplitCorpus, settings: HeadConfig) -> None:
+def check_documents(corpus: SplitCorpus, config: JobConfig) -> None:
     """`UserError` where the training part has too little for the head of any rubric."""
+    assert config.method.head is not None
     for rubric in corpus.rubrics:
-        _scored(corpus, rubric, settings)
+        _scored(corpus, rubric, config.method.head)
+    assert STATES.prompts is not None
+    prompts = itertools.chain.from_iterable(STATES.prompts(config, corpus))
+    moved = {prompt.rubric for prompt in prompts if prompt.statement is not None}
+    if without := [name for name in corpus.rubrics if name not in moved]:
+        columns = {c.column for c in config.context.categories.values()} - {None}
+        raise UserError(
+            f"context.train: a head on {without[0]} has no statement to hold still against, since no training"
+            f" document has a value of {' or '.join(sorted(map(str, columns)))}; give documents that have"
+            " one, or train on other categories"
+        )
 
 
 def _scored(

@@ -16,7 +16,7 @@ from debiasdpo.evaluation.head_choice import folds, together
 from debiasdpo.models import loading
 from debiasdpo.raters.head import load_heads
 from debiasdpo.raters.local import LocalRater
-from tests.helpers.jobs import SMALL, rows, run_folder, run_job, stages
+from tests.helpers.jobs import SMALL, override, rows, run_folder, run_job, stages
 from tests.helpers.models import torch_threads
 
 HEAD = (
@@ -191,6 +191,28 @@ def test_too_few_groups_are_refused_before_anything_is_rated(
         run_job(config)
     assert stages(tmp_path / "few").keys() == {"documents"}
     assert together([], []) == []  # of a rubric that nobody scored there
+
+
+def test_a_category_that_no_training_document_fills_is_refused_before_anything_is_rated(
+    job_config: Callable[..., Any], overrides: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    """And no placebo that the head could hold still against."""
+    table = tmp_path / "table.csv"
+    rows = "".join(f"a{i},g{i},text {i},{i % 5 + 1},\n" for i in range(30))
+    table.write_text(f"id,group,text,clarity,race\n{rows}")
+    said = {"train": ["The writer is {value}."], "test": ["Of the writer: {value}."]}
+    mine = {"description": "Race", "column": "race", "flattering": said, "unflattering": said}
+    config = job_config(
+        *(word for word in overrides("empty") if not word.startswith("data.")),
+        "data=table", f"data.path={table}", "data.group_columns=[race]",
+        "data.rubrics={clarity: {question: Clear?, low: 1, high: 5}}",
+        f"+context.categories.mine={override(mine)}", "+context.train.mine=true",
+        "context.train.experience=false", "~context.categories.placebo",
+        "audit.categories=[experience]",
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"head on clarity .* has a value of race; give documents"):
+        run_job(config)
+    assert stages(tmp_path / "empty").keys() == {"documents"}
 
 
 @pytest.mark.parametrize(
