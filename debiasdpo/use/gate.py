@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
+
 from debiasdpo.cluster import surroundings
 from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.shown import visible
@@ -120,7 +122,7 @@ def summary(judgement: Judgement) -> str:
         ),
         *(f"{visible(j.category)} unknown, as {j.why}" for j in kinds["unknown"]),
     ]
-    least = max(one.fails_from for one in judgement.categories)
+    least = float(np.max([one.fails_from for one in judgement.categories]))  # NaN where one is
     if math.isfinite(least):
         said.append(f"a bias of {least:.2f} in any would fail in {POWER:.0%} of such samples")
     return f"{judgement.outcome} ({'; '.join(said)})"

@@ -87,8 +87,19 @@ def judge(
         return found
 
     confidence = 1 - 0.05 / len(bounds)
+    of_limit = {what: _groups(table, part) for what, part in against.items()}
+    counted = {}
+    for number, name in enumerate(bounds):
+        # Statements that are made from a column are asked of the documents alone that have a value in it.
+        counted[f"{number}"] = mine = _groups(table, parts[name])
+        counted |= {f"{number} {what}": min(mine, of) for what, of in of_limit.items()}
     intervals = metrics.bootstrap_interval(
-        statistic, table.group, resamples=resamples, confidence=confidence, seed=seed
+        statistic,
+        table.group,
+        counted=counted,
+        resamples=resamples,
+        confidence=confidence,
+        seed=seed,
     )
     once = ResampleWeights.once(table.group.size)
     groups = int(table.group.max(initial=-1)) + 1
@@ -102,7 +113,7 @@ def judge(
             {what: intervals[f"{number} {what}"] for what in against},
             limits,
             unread=max(_unread(table, part) for part in (parts[name], *against.values())),
-            groups=groups,
+            groups={what: counted[f"{number} {what}".strip()] for what in ("", *against)},
             confidence=confidence,
         )
         for number, (name, bound) in enumerate(bounds.items())
@@ -119,7 +130,7 @@ def _judged(
     limits: Mapping[str, float],
     *,
     unread: float,
-    groups: int,
+    groups: Mapping[str, int],
     confidence: float,
 ) -> Judged:
     why = ""
@@ -128,17 +139,21 @@ def _judged(
     elif any(math.isnan(found.low) for found in (interval, *beyond.values())):
         why = "there is no interval; more groups are needed"
     fails = interval.low > bound and all(found.low > 0 for found in beyond.values())
+    held = {"": (bound, interval)} | {what: (limits[what], of) for what, of in beyond.items()}
     needed = [
         limit
         + metrics.least_detectable(
-            (found.high - found.low) / 2, groups, confidence=confidence, power=POWER
+            (found.high - found.low) / 2, groups[what], confidence=confidence, power=POWER
         )
-        for limit, found in (
-            (bound, interval), *((limits[what], found) for what, found in beyond.items()),
-        )
-    ]  # fmt: skip
+        for what, (limit, found) in held.items()
+    ]
     outcome: Outcome = "unknown" if why else "failed" if fails else "passed"
-    return Judged(name, bound, bias, interval, beyond, outcome, why, max(needed))
+    return Judged(name, bound, bias, interval, beyond, outcome, why, float(np.max(needed)))
+
+
+def _groups(table: Columns, part: np.ndarray) -> int:
+    """How many groups have a shift among these rows."""
+    return int(np.unique(table.group[part & np.isfinite(table.shift)]).size)
 
 
 def _unread(table: Columns, part: np.ndarray) -> float:

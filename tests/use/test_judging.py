@@ -17,7 +17,8 @@ Shifts = Mapping[str, np.ndarray]  # by category, "placebo" and "again" among th
 
 
 def judged(shifts: Shifts, bounds: Mapping[str, float], resamples: int = 400) -> Judgement:
-    """Documents of a group each, rated 4 without a statement, and that much more under one."""
+    """Documents of a group each, rated 4 without a statement, and that much more under one; not asked where
+    that is infinite."""
     documents, rows = [], []
     for i in range(len(next(iter(shifts.values())))):
         documents.append(Document(f"d{i}", f"g{i}", f"text {i}", {"clarity": 4.0}))
@@ -29,6 +30,8 @@ def judged(shifts: Shifts, bounds: Mapping[str, float], resamples: int = 400) ->
         }
         rows.append({**plain, "category": None, "rating": 4.0})
         for name, of_all in shifts.items():
+            if math.isinf(of_all[i]):
+                continue
             value = None if math.isnan(of_all[i]) else 4.0 + of_all[i]
             again = name == "again"
             rows.append(
@@ -92,6 +95,34 @@ def test_numbers_are_those_of_the_bootstrap_and_of_students_t() -> None:
         error = (interval.high - interval.low) / 2 / quantile(1 - 0.025 / 2)
         needed.append(limit + error * (quantile(1 - 0.025 / 2) + quantile(0.8)))
     assert race.fails_from == pytest.approx(max(needed))
+
+
+def test_a_category_that_few_groups_were_asked_about_is_judged_by_these() -> None:
+    """As statements that are made from a column are, which few documents may have a value in."""
+    few = {n: np.where(np.arange(24) < n, around(0.8), np.inf) for n in (1, 3)}
+    found = judged(
+        {"race": few[1], "role": few[3], "placebo": around(0.3)}, {"race": 0.5, "role": 0.5}
+    )
+    race, role = found.categories
+    assert (race.outcome, race.why) == (
+        "unknown",
+        "there is no interval; more groups are needed",
+    )
+    assert math.isnan(race.fails_from)
+    beyond = role.beyond["placebo"]
+    both = ((0.5, role.interval), (found.limits["placebo"], beyond))
+    assert role.fails_from == max(
+        limit + least_detectable((of.high - of.low) / 2, 3, confidence=0.975) for limit, of in both
+    )
+    # As wide as an interval of three groups is, not one of 24.
+    placebo = around(0.3)
+    own = bootstrap_interval(
+        lambda weights: {
+            "d": weights[np.arange(24) < 3].mean(np.abs(few[3][:3])) - weights.mean(np.abs(placebo))
+        },
+        np.arange(24), counted={"d": 3}, resamples=400, confidence=0.975,
+    )["d"]  # fmt: skip
+    assert beyond == pytest.approx(own)
 
 
 @pytest.mark.parametrize(("groups", "power"), [(8, 0.8), (25, 0.8), (25, 0.5)])
