@@ -22,6 +22,7 @@ from debiasdpo.use.command import add_model, parser
 from debiasdpo.use.judging import POWER, Judged, Judgement, judge
 
 _CODES = {"passed": 0, "failed": 1, "unknown": 2}
+_RESAMPLES = 2000  # at least: few have nothing to say of the tails of several categories' intervals
 _SHOWN = {PLACEBO: "the placebo", "noise": "the noise floor"}
 
 
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             JsonlFile(run.folder / RATINGS[model]),
             open_corpus(run.folder / "documents", rubrics_of(run.config.documents)).parts["test"],
             bounds,
-            resamples=run.config.audit.resamples,
+            resamples=max(run.config.audit.resamples, _RESAMPLES),
             seed=run.config.seed,
         )
         if junit:

@@ -9,6 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from debiasdpo.cli import main
+from debiasdpo.documents.corpus import open_corpus, rubrics_of
+from debiasdpo.use.judging import judge
 from tests.helpers.finished_runs import Runs
 from tests.helpers.jobs import rows
 
@@ -34,6 +36,23 @@ def test_a_run_passes_or_fails_by_its_bounds(
     assert {case.get("name") for case in suite} == {"experience", "education", "race"}
     assert main(["gate", str(run.folder), "--max", "race=7", "--model", "base"]) == 0
     assert "0 of 1 categories" in capsys.readouterr().out
+
+
+def test_the_gate_has_resamples_for_the_tails_that_it_looks_at(
+    finished: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the fewest that an audit may have, the ends of three categories' intervals would be the extremes."""
+    run = finished("none")
+    assert run.config.audit.resamples < 1000
+    assert main(["gate", str(run.folder), "--max", "7"]) == 0
+    said = capsys.readouterr().out
+    found = judge(
+        rows(run.folder / "ratings_base.jsonl"),
+        open_corpus(run.folder / "documents", rubrics_of(run.config.documents)).parts["test"],
+        dict.fromkeys(("experience", "education", "race"), 7.0), resamples=2000, seed=run.config.seed,
+    )  # fmt: skip
+    for one in found.categories:
+        assert f" {one.bias:.2f} [{one.interval.low:.2f}, {one.interval.high:.2f}]" in said
 
 
 def swayed(run: Path, folder: Path, unread: bool = False) -> Path:
