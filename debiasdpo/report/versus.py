@@ -130,7 +130,7 @@ def _pairs(groups: Sequence[Group], against: str) -> Iterable[tuple[Group, Group
         mine = alike.asked(group.runs[0].settings)
         alike_ones = [r for r in same if alike.asked(r.runs[0].settings) == mine]
         if alike_ones:
-            yield group, next((r for r in alike_ones if r.variant == group.variant), alike_ones[0])
+            yield group, min(alike_ones, key=lambda r: _apart(group, r))
             continue
         apart = alike.differing([mine, *(alike.asked(r.runs[0].settings) for r in same)])
         _refuse(
@@ -138,6 +138,19 @@ def _pairs(groups: Sequence[Group], against: str) -> Iterable[tuple[Group, Group
             against,
             f"no run of it has {alike.named((k, mine.get(k)) for k in sorted(apart))}",
         )
+
+
+def _apart(group: Group, reference: Group) -> tuple[int, bool, int]:
+    """How little a reference is one for the group: in how many settings beside training they differ, so that
+    another model or other documents would be compared; whether in any that set groups apart; and the fewer
+    seeds they have in common, the less."""
+    both = [group.runs[0].settings, reference.runs[0].settings]
+    mine, other = ({run.seed for run in one.runs} for one in (group, reference))
+    return (
+        len(alike.differing(both, in_training=False)),
+        reference.variant != group.variant,
+        -len(mine & other),
+    )
 
 
 def _refuse(group: Group, reference: str, why: str) -> None:

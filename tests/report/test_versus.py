@@ -147,3 +147,20 @@ def test_seeds_that_only_one_has_are_told(tmp_path: Path) -> None:
     assert [row[5] for row in table.rows] == [
         Value(2), Value(1, note="seed 1 alone, which both have"),
     ]  # fmt: skip
+
+
+def test_a_method_is_compared_with_the_reference_of_its_own_model_and_documents(
+    tmp_path: Path,
+) -> None:
+    """Of several settings of the reference, of which none is called as the method is."""
+    for limit, documents in ((5, FIVE), (6, tuple("abcdef"))):
+        config = {"data": {"source": "table", "rubrics": RUBRICS, "limit": {"test": limit}}}
+        for beta in (0.1, 0.5):
+            of_reference = {**config, "loss": {"beta": beta}}
+            write_run(tmp_path / f"{limit}{beta}", documents=documents, config=of_reference)
+        write_run(tmp_path / f"{limit}", documents=documents, method="dpo_only", config=config)
+    table, remarks = compared(tmp_path)
+    assert not remarks
+    assert [row[3:5] for row in table.rows if str(row[3]).startswith("dpo_only")] == [
+        (f"dpo_only (data.limit.test={n})", f"sft (data.limit.test={n}, loss.beta=0.1)") for n in (5, 6)
+    ]  # fmt: skip
