@@ -19,11 +19,20 @@ _KINDS = {
 }
 _RELATION = {"adapter": "adapter", "model": "finetune", "head": "adapter"}
 
+# As `normal_text` has it.
+_PLAIN = '''
+def plain(text):
+    """A document in the form in which the rater was asked about those that it was measured on."""
+    lines = text.replace("\\r\\n", "\\n").replace("\\r", "\\n").replace("\\ufeff", "")
+    return unicodedata.normalize("NFC", lines).strip()
+
+'''
 _EXPECTED = '''
 def rate(rubric, document):
     """The mean of the levels by their probabilities, after `Rating: `."""
     asked = prompts["rubrics"][rubric]
-    prompt = tokenizer(asked["text"].replace("{document}", document), add_special_tokens=False)["input_ids"]
+    text = asked["text"].replace("{document}", plain(document))
+    prompt = tokenizer(text, add_special_tokens=False)["input_ids"]
     scores = []
     for answer in asked["levels"].values():
         ids = torch.tensor([prompt + answer], device=model.device)
@@ -36,7 +45,7 @@ def rate(rubric, document):
 _TEXT = '''
 def rate(rubric, document):
     """What the model writes; its rating stands after `Rating: `."""
-    text = prompts["rubrics"][rubric]["text"].replace("{document}", document)
+    text = prompts["rubrics"][rubric]["text"].replace("{document}", plain(document))
     ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").to(model.device)
     with torch.no_grad():
         found = model.generate(**ids, do_sample=False, max_new_tokens=prompts["rate"]["max_new_tokens"])
@@ -169,11 +178,12 @@ def _use(run: Run, base: Base, form: Form, gguf: str | None) -> Iterator[str]:
     expected = run.config.rate.readout == "expected"
     yield from ("```python", *_loading(base, form))
     if form.kind != "head":
-        yield (_EXPECTED if expected else _TEXT).rstrip()
+        yield (_PLAIN + (_EXPECTED if expected else _TEXT)).rstrip()
     yield from ("```", "")
     yield (
         "`prompts.json` has the prompt of each rubric, as messages and as the text that the chat template"
-        " makes of them, with `{document}` where the document stands. Figures are of these prompts."
+        " makes of them, with `{document}` where the document stands. Figures are of these prompts, with"
+        " documents that have no white space around them, lines that end in LF, and composed accents (NFC)."
     )
     if run.config.rate.calibration != "none":
         yield (
@@ -208,7 +218,7 @@ def _loading(base: Base, form: Form) -> Iterator[str]:
             f'rater = Rater({base.loading}, dtype="float32")', "rate = rater.rate",
         )  # fmt: skip
         return
-    yield from ("import json", "", "import torch")
+    yield from ("import json", "import unicodedata", "", "import torch")
     yield from ["from peft import PeftModel"] if form.kind == "adapter" else []
     yield from ("from transformers import AutoModelForCausalLM, AutoTokenizer", "")
     yield 'prompts = json.load(open("prompts.json", encoding="utf-8"))'

@@ -8,6 +8,7 @@ behind the other, at the token before the level in its answer `Rating: k`.
 """
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,12 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 HERE = Path(__file__).parent
+
+
+def plain(text: str) -> str:
+    """A document in the form in which the rater was asked about those that it was measured on."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufeff", "")
+    return unicodedata.normalize("NFC", lines).strip()
 
 
 class Rater:
@@ -36,7 +43,7 @@ class Rater:
     def rate(self, rubric: str, document: str) -> float:
         """In points, not calibrated."""
         asked, head = self.asked[rubric], self.heads[rubric]
-        text = asked["text"].replace("{document}", document)
+        text = asked["text"].replace("{document}", plain(document))
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"] + asked["before_level"]
         batch = torch.tensor([ids], device=self.model.device)
         with torch.no_grad():

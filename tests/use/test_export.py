@@ -44,12 +44,14 @@ def as_the_card_says(folder: Path, base: Path | None, patch: pytest.MonkeyPatch)
 
 
 def assert_alike(rate: Rate, run: Run, tolerance: float) -> None:
-    """As the run rated its own test documents, before calibration."""
+    """As the run rated its own test documents, before calibration; also where they come as a file of another
+    system has them."""
     texts = {d["id"]: d["text"] for d in rows(run.folder / "documents/documents.jsonl")}
     neutral = [r for r in rows(run.folder / "ratings_tuned.jsonl") if r["statement"] is None]
     assert neutral
     for row in neutral:
-        found = rate(row["rubric"], texts[row["document"]])
+        text = texts[row["document"]].replace("\n", "\r\n")
+        found = rate(row["rubric"], f"\ufeff{text}\r\n\r\n")
         if run.config.rate.readout == "text":
             assert found.strip() == row["text"].strip()
         else:
