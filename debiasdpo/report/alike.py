@@ -8,8 +8,10 @@ Setting = tuple[str, ...]  # the parts of its key
 Settings = Mapping[Setting, str]
 
 # What changes where and how a job runs, and not what it finds.
+_WHERE = ("api_key_env", "batch", "concurrency", "device", "timeout_s")  # of a model
 _FREE = (("seed",), ("output_dir",), ("tracker",), ("cluster",), ("gpu_hour_price",), ("plan",),
-         ("batching", "shards"))  # fmt: skip
+         ("batching", "shards"), ("audit", "max_cost"),
+         *((of, name) for of in ("model", "writer", "judge") for name in _WHERE))  # fmt: skip
 # What only training sees.
 _TRAINING = (
     ("method",),

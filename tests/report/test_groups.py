@@ -144,6 +144,21 @@ def test_where_a_job_ran_makes_no_difference() -> None:
     assert [g.seeds for g in group_runs([one, other])] == [2]
 
 
+@pytest.mark.parametrize(
+    ("section", "name"),
+    [
+        ("audit", "max_cost"),
+        ("model", "batch"), ("model", "concurrency"), ("model", "device"), ("model", "timeout_s"),
+        ("model", "api_key_env"), ("writer", "device"),
+    ],
+)  # fmt: skip
+def test_what_does_not_tell_jobs_apart_does_not_tell_seeds_apart(section: str, name: str) -> None:
+    """A seed that was run on a GPU, or with more dollars, is of the same setting: with the same seed it would
+    be the same job."""
+    runs = [run(f, i, elsewhere={section: {name: f, "path": "m"}}) for i, f in enumerate("ab")]
+    assert [(g.variant, g.seeds) for g in group_runs(runs)] == [("", 2)]
+
+
 def test_long_settings_make_short_labels_that_differ() -> None:
     texts = [f"{'the same beginning ' * 5}{end}" for end in "ab"]
     groups = group_runs([run(t[-1], loss={"text": t}) for t in texts])
