@@ -48,8 +48,13 @@ def _rate(options: argparse.Namespace) -> Iterator[str]:
         id_column=options.id_column or names[0],
         text_column=options.text_column or names[1],
     )
-    if out.exists() and out.samefile(user_path(options.documents)):
+    table = user_path(options.documents)
+    if out.exists() and out.samefile(table):
         raise UserError(f"--out: {out} is the table of the documents; give another file")
+    if table.resolve() in out.resolve().parents:
+        raise UserError(
+            f"--out: {out} is in the folder of the documents, of which it would be one; give another folder"
+        )
     if problem := folder_problem(cache_folder(run.config)):
         raise UserError(f"{run.folder}: unfinished work is kept beside its runs: {problem}")
     for what, count in documents.notes.items():

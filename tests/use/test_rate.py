@@ -257,6 +257,21 @@ def test_what_cannot_be_done_is_told(
     assert message.format(here=tmp_path) in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("out", ["a.csv", "ratings.csv", "below/ratings.csv"])
+def test_ratings_are_not_written_among_the_documents(
+    finished: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    """One of them would be lost, or the next command would rate the ratings."""
+    folder = tmp_path / "essays"
+    folder.mkdir()
+    (folder / "a.csv").write_text("id,text\na,One.\n")
+    assert (
+        main(["rate", str(finished("none").folder), str(folder), "--out", str(folder / out)]) == 1
+    )
+    assert "is in the folder of the documents" in capsys.readouterr().err
+    assert [file.read_text() for file in folder.iterdir()] == ["id,text\na,One.\n"]
+
+
 def test_a_self_check_needs_a_placebo_and_a_model_that_is_still_there(
     finished: Runs, own_documents: Documents, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
