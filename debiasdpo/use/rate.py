@@ -21,7 +21,7 @@ from debiasdpo.prompts.audit import RatingPrompts
 from debiasdpo.storage.files import JsonlFile, user_path
 from debiasdpo.use.answers_file import Answer, check_out, write_answers
 from debiasdpo.use.command import add_model, parser, tell
-from debiasdpo.use.raters import RunRater, rater_of, statements_asked
+from debiasdpo.use.raters import RunRater, categories_asked, rater_of, statements_asked
 from debiasdpo.use.rating import Shard, answers, rate
 from debiasdpo.use.self_check import COLUMNS, placebo_limits
 
@@ -77,6 +77,15 @@ def _rate(options: argparse.Namespace) -> Iterator[str]:
     )
     write_answers(out, columns, _counted(answers(chosen, rows, scales, points), counts))
     yield from _told(counts, limits, chosen)
+    asked = categories_asked(prompts)
+    left = [
+        name for name in run.config.audit_categories if options.self_check and name not in asked
+    ]
+    if left:
+        yield (
+            f"not tried: {', '.join(left)}: these statements are made from a column, and of new documents"
+            " nothing but their text is known"
+        )
     yield str(out)
 
 
@@ -85,8 +94,9 @@ def _limits(chosen: RunRater, prompts: RatingPrompts) -> dict[str, PlaceboLimit]
     run = chosen.run
     if PLACEBO not in run.config.audit_categories or not statements_asked(prompts):
         raise UserError(
-            f"{run.folder}: its audit needs the placebo and a category beside it, or no shift is known to be"
-            " more than what any sentence causes; add them to audit.categories and run the same command again"
+            f"{run.folder}: its audit needs the placebo and a category beside it (with statements that are"
+            " not made from a column), or no shift is known to be more than what any sentence causes; add"
+            " them to audit.categories and run the same command again"
         )
     audited = JsonlFile(run.folder / RATINGS[chosen.model])
     known = placebo_limits(audited, statements_asked(prompts))

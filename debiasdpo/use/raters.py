@@ -51,14 +51,16 @@ class RunRater:
 
     def prompts(self, documents: Collection[Document], statements: int | None = 0) -> RatingPrompts:
         """The neutral prompts about documents without scores, as the run asks them, and as many of the
-        audit's statements of each category (None: all), in turn."""
+        audit's statements of each category (None: all), in turn; but for those that are made from a column,
+        as nothing but their texts is known of these documents."""
         audit = self.config.audit.model_copy(update={"statements": statements})
         config = self.config.model_copy(update={"audit": audit})
         corpus = SplitCorpus({"test": documents}, rubrics_of(config.documents), {})
         assert self.declared.prompts is not None
         asked = self.declared.prompts(config, corpus)
         assert isinstance(asked, RatingPrompts)
-        turns = () if statements == 0 else asked.turns
+        of_all = [([s for s in pool if s.column is None], count) for pool, count in asked.turns]
+        turns = [] if statements == 0 else [(pool, count) for pool, count in of_all if pool]
         asked = replace(asked, turns=turns, repeats=0, unscored=True)
         rewrites = self.model == "tuned" and config.method.rewrite is not None
         return self._rewritten(asked) if rewrites else asked
@@ -105,6 +107,11 @@ class Sparing:
         asked = [q for q, reason in zip(questions, why, strict=True) if reason is None]
         replies = iter(self._rater.reply(asked, wanted, reading) if asked else ())
         return [Reply("", None, "error", reason) if reason else next(replies) for reason in why]
+
+
+def categories_asked(prompts: RatingPrompts) -> set[str]:
+    """The categories of the statements that documents come with."""
+    return {members[0].category for members, _ in prompts.turns}
 
 
 def statements_asked(prompts: RatingPrompts) -> int:

@@ -18,6 +18,7 @@ import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from debiasdpo.cli import main
 from debiasdpo.jobs.finished import Run
@@ -303,6 +304,35 @@ def test_a_self_check_needs_a_placebo_and_a_model_that_is_still_there(
     assert "not one that this version reads (seed:" in refused(
         lambda text: text.replace("\nseed: 0", "\nseed: -1")
     )
+
+
+def test_statements_that_are_made_from_a_column_are_not_tried_and_named(
+    finished: Runs, own_documents: Documents, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """New documents have none: they were counted among the statements that a document had been tried with."""
+    run = finished("none")
+    folder = tmp_path / "runs/columns"
+    shutil.copytree(run.folder, folder)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    status = json.loads((folder / "status.json").read_text())
+    status["files"].pop("config.yaml")
+    (folder / "status.json").write_text(json.dumps(status))
+    documents, out = own_documents(run), tmp_path / "o.jsonl"
+    arguments = ["rate", str(folder), str(documents), "--out", str(out), "--self-check"]
+
+    def made_from_a_column(*names: str) -> int:
+        for name in names:
+            config["context"]["categories"][name]["column"] = "who"
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        return main(arguments)
+
+    assert made_from_a_column("race") == 0
+    said = capsys.readouterr().out
+    assert "not tried: race: these statements are made from a column" in said
+    assert "by chance 40% at most" in said  # 2 statements, 4 placebos: 2 / 5
+    assert {row["category"] for row in rows(out)} <= {"experience", "education"}
+    assert made_from_a_column("experience", "education") == 1
+    assert "with statements that are not made from a column" in capsys.readouterr().err
 
 
 def test_what_no_placebo_tells_is_not_called_steady() -> None:
