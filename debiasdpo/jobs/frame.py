@@ -60,7 +60,8 @@ def open_job(config: JobConfig, choices: Choices, rater: Rater | None = None) ->
             )
         with open_tracker(
             config.tracker,
-            run_id=key,
+            # What it shows of one state of data and model does not go on with what another state gives.
+            run_id=inputs_key(key, content),
             name=run.folder.name,
             group=group_name(choices.model, choices.data, config.context.train_categories),
             tags=[

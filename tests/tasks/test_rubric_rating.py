@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from debiasdpo.cluster import gpus
+from debiasdpo.config.tracker import TrackerConfig
 from debiasdpo.errors import UserError
+from debiasdpo.jobs import frame
 from debiasdpo.models import held
 from debiasdpo.prompts.contexts import statements
+from debiasdpo.tracking.tracker import Tracker
 from tests.helpers.jobs import (
     Finished,
     JobConfigs,
@@ -47,6 +50,13 @@ def test_results_of_other_data_are_not_replaced_without_a_word(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The same command in two projects, with one output_dir."""
+    tracked: list[str] = []
+
+    def no_tracker(config: TrackerConfig, run_id: str, **_: object) -> Tracker:
+        tracked.append(run_id)
+        return Tracker()
+
+    monkeypatch.setattr(frame, "open_tracker", no_tracker)
     for project in ("one", "two"):
         (tmp_path / project).mkdir()
         monkeypatch.chdir(tmp_path / project)
@@ -62,6 +72,8 @@ def test_results_of_other_data_are_not_replaced_without_a_word(
             ))  # fmt: skip
             told = "another state of: data. They are replaced" in caplog.text
             assert told == (project == "two" and not again)
+    # A tracker goes on with the same results, and does not add others to them.
+    assert [tracked.index(one) for one in tracked] == [0, 0, 2, 2]
 
 
 def assert_complete(metrics: Metrics, output: Path, pairs: int) -> None:
