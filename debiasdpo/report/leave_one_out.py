@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from debiasdpo.config.context import PLACEBO
 from debiasdpo.evaluation import catalog
 from debiasdpo.evaluation.keys import Key
 from debiasdpo.report import alike
@@ -27,8 +28,9 @@ def leave_one_out_table(groups: Sequence[Group]) -> Table:
     )  # fmt: skip
     methods: dict[tuple[str, str, str], list[tuple[str, Group]]] = defaultdict(list)
     for group in groups:
-        left = set(group.categories()) - set(group.trained)
-        if group.after == "tuned" and len(left) == 1 and len(group.categories()) > 2:
+        left = _not_trained_on(group)
+        audited = group.categories()
+        if group.after == "tuned" and len(left) == 1 and left <= set(audited) and len(audited) > 2:
             methods[group.model, group.data, group.label].append((left.pop(), group))
     rows: list[tuple[Cell, ...]] = []
     strong = set()
@@ -51,6 +53,14 @@ def leave_one_out_table(groups: Sequence[Group]) -> Table:
            " to go the same way, as they are of the same documents." if strong else ""),
         columns, tuple(rows), section=3, strong=frozenset(strong),
     )  # fmt: skip
+
+
+def _not_trained_on(group: Group) -> set[str]:
+    """Of the social categories that the configuration knows, be they audited or not."""
+    context = group.runs[0].config.get("context")
+    known = context.get("categories") if isinstance(context, dict) else None
+    every = {*group.categories(), *(known if isinstance(known, dict) else ())}
+    return every - {PLACEBO, *group.trained}
 
 
 def _apart(

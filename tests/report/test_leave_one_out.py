@@ -104,3 +104,11 @@ def test_what_is_undefined_in_a_row_is_undefined_in_the_mean() -> None:
 
 def test_there_is_no_table_where_nothing_was_left_out_alone() -> None:
     assert not leave_one_out_table(group_runs([one(("race",), [1.0] * 6)])).rows
+
+
+def test_a_category_that_was_not_audited_is_left_out_too() -> None:
+    """Of four, two were trained on, and the audit had three: nobody foresaw two."""
+    for known, count in ((("tenure",), 0), ((), 1)):
+        categories = {name: {} for name in (*SOCIAL, *known, "placebo")}
+        found = one(("age", "race"), [1.0] * 6, elsewhere={"context": {"categories": categories}})
+        assert len(leave_one_out_table(group_runs([found])).rows) == count
