@@ -88,6 +88,13 @@ def build(
     if against is not None and against not in methods:
         there = ", ".join(f"method={method}" for method in methods)
         raise UserError(f"--against {against}: no run has this method; the runs have {there}")
+    rated = [run for run in runs if run.method == against and run.metrics and not run.elicits]
+    if rated and not any(run.changed for run in rated):
+        raise UserError(
+            f"--against {against}: this method changes no ratings. The base model stands beside every method"
+            " in the main table, with the change from it; give a method that changes them, or leave --against"
+            " out"
+        )
     _require_models(classes, runs)
     against = against or _REFERENCE
     groups = group_runs(runs)

@@ -305,6 +305,15 @@ def test_a_reference_that_nobody_ran_is_refused(runs: Runs) -> None:
         build([runs.folder], "sft")
 
 
+def test_a_reference_that_changes_no_ratings_is_refused(tmp_path: Path) -> None:
+    """It has none of its own, and a report without any comparison would not say why."""
+    write_run(tmp_path / "runs/sft")
+    folder = write_run(tmp_path / "runs/none", method="none")
+    put(folder / "metrics.json", {"bias/base": 0.5, "accuracy/spearman/base": 0.1})
+    with pytest.raises(UserError, match="--against none: this method changes no ratings"):
+        build([tmp_path / "runs"], "none")
+
+
 def test_what_is_missing_is_said_with_its_reason(tmp_path: Path) -> None:
     """In the page, in CSV and LaTeX, in figures, and in the head of a group; no mark without its note."""
     flat, few = "no rating varies: 100% are <4>", "1 group: an interval needs 2 or more"
