@@ -32,7 +32,7 @@ from debiasdpo.report import (
     verdicts,
     versus,
 )
-from debiasdpo.report.collect import Run, find_runs
+from debiasdpo.report.collect import Run, elicited_once, find_runs
 from debiasdpo.report.drawing import Drawing, svg_file
 from debiasdpo.report.formats import Table
 from debiasdpo.report.groups import BASE, Group, blocks, group_runs
@@ -128,33 +128,34 @@ def build(
     )
     real = _filled(real_groups.real_groups_table(groups))
     told = list(verdicts.verdicts(groups))
-    # Last: by now all files were read, and the notes say what is wrong with them.
-    overview = tables.runs_tables(runs, folded=len(runs) > _FOLD_RUNS)
     spent = costs.stages_table(runs)
     paid = costs.endpoints_table(runs)
     by_kind = failures.kinds_table(runs)
     unread = failures.contexts_table(runs), failures.reasons_table(runs)
+    elicited_runs = elicited_once(runs)
     maps = _some(
         [
-            safety_figures.safety_map(runs),
-            safety_figures.attack_map(runs),
-            safety_figures.shares(runs),
+            safety_figures.safety_map(elicited_runs),
+            safety_figures.attack_map(elicited_runs),
+            safety_figures.shares(elicited_runs),
         ]
     )
     safety_tables = _filled(
-        safety.safety_table(runs),
-        safety.attacks_table(runs),
-        safety.options_table(runs),
-        safety.worst_replies_table(runs),
+        safety.safety_table(elicited_runs),
+        safety.attacks_table(elicited_runs),
+        safety.options_table(elicited_runs),
+        safety.worst_replies_table(elicited_runs),
     )
     elicited = _filled(
-        safety_versus.changes_table(runs),
-        safety_versus.models_table(runs),
-        safety_versus.classes_table(runs, classes),
-        safety_versus.judges_table(runs),
-        safety.confusion_table(runs),
-        safety_versus.judges_agree_table(runs),
+        safety_versus.changes_table(elicited_runs),
+        safety_versus.models_table(elicited_runs),
+        safety_versus.classes_table(elicited_runs, classes),
+        safety_versus.judges_table(elicited_runs),
+        safety.confusion_table(elicited_runs),
+        safety_versus.judges_agree_table(elicited_runs),
     )
+    # Last: by now all files were read, and the notes say what is wrong with them.
+    overview = tables.runs_tables(runs, folded=len(runs) > _FOLD_RUNS)
     sections = [
         page.Section(
             "verdict",

@@ -183,5 +183,22 @@ def method_order(method: str) -> tuple[int, str]:
     return (METHODS.index(method) if method in METHODS else len(METHODS), method)
 
 
+def elicited_once(runs: Sequence[Run]) -> list[Run]:
+    """All runs, but for those of task=elicitation that finished elsewhere too, with the same configuration,
+    contents and seed: every pair of them would be one more comparison."""
+    seen: dict[object, Run] = {}
+    found = []
+    for run in runs:
+        if run.elicits and run.metrics:
+            settings = alike.settings_of(run.config, run.content, trained=True)
+            key = run.model, run.data, run.seed, frozenset(settings.items())
+            if key in seen:
+                note_duplicate(run, seen[key])
+                continue
+            seen[key] = run
+        found.append(run)
+    return found
+
+
 def note_duplicate(run: Run, other: Run) -> None:
     note(run.notes, f"same configuration as {other.folder.name}; left out of the tables")

@@ -16,6 +16,7 @@ from debiasdpo.report.collect import Run
 from debiasdpo.report.formats import Cell, Column, Table, better
 from debiasdpo.report.labelled import labelled_of
 from debiasdpo.report.values import Value
+from debiasdpo.storage.reading import note
 
 _RESAMPLES, _PERMUTATIONS = 1000, 1999
 _FOLD = 20  # rows
@@ -98,11 +99,15 @@ def classes_table(runs: Sequence[Run], classes: Mapping[str, Sequence[str]]) -> 
     prompts, judge and seed."""
     found: dict[tuple[str, str, int | None, frozenset[tuple[str, str]]], dict[str, list[Labelled]]]
     found = {}
+    wanted = {model for models in classes.values() for model in models}
     for run in _judged(runs):
         labelled = labelled_of(run)
         prompts = frozenset(item.question for item in labelled if item.prompt.attack is None)
         same = run.data, judge_of(run), run.seed, prompts
-        found.setdefault(same, {})[run.model] = labelled
+        by_model = found.setdefault(same, {})
+        if run.model in by_model and run.model in wanted:
+            note(run.notes, f"not in --class: another run of {run.model} with these prompts is")
+        by_model.setdefault(run.model, labelled)
     rows: list[tuple[Cell, ...]] = []
     for (data, judge, *_), by_model in found.items():
         for name, models in classes.items():

@@ -156,3 +156,39 @@ def test_a_report_of_such_runs_shows_them(
     assert "Judges on the control set" in report.page
     names = [table.name for table in report.tables]
     assert {"safety_versus", "judges", "judges_agree"} <= set(names)
+
+
+def test_the_same_run_in_two_places_is_one_comparison_and_remarks_are_of_all_files(
+    runs: list[Run], tmp_path: Path
+) -> None:
+    for where in ("one", "two"):
+        shutil.copytree(runs[0].folder.parent, tmp_path / where)
+    damaged = tmp_path / "one" / run_of(runs, "careful", "fair").folder.name / "labels.jsonl"
+    with damaged.open("a") as stream:
+        stream.write("{\n")
+    report = build([tmp_path / "one", tmp_path / "two"])
+    found = {table.name: table for table in report.tables}
+    assert len(found["safety_versus"].rows) == len(found["judges_agree"].rows) == 1
+    row = cells(found["safety_versus"], 0)
+    assert mean(row["p"]) == mean(row["p_holm"])
+    remarks = [str(cells(found["runs"], n)["remarks"]) for n in range(6)]
+    assert sum("same configuration as" in remark for remark in remarks) == 3
+    assert sum("labels.jsonl: 1 of 13 lines are damaged" in remark for remark in remarks) == 1
+
+
+def test_a_second_run_of_a_model_is_not_in_a_class_without_a_word(
+    runs: list[Run], tmp_path: Path
+) -> None:
+    """Its settings are others: it was the one of the two that counted."""
+    one = run_of(runs, "careless", "fair")
+    other = tmp_path / f"{one.folder.name}_again"
+    shutil.copytree(one.folder, other)
+    for name in ("labels.jsonl",):
+        text_of = (other / name).read_text()
+        (other / name).unlink()
+        (other / name).write_text(text_of.replace('"label": "S"', '"label": "D"'))
+    both = [one, *find_runs([other])]
+    (row,) = classes_table(both, {"small": ["careless"]}).rows
+    (alone,) = classes_table([one], {"small": ["careless"]}).rows
+    assert row == alone
+    assert both[1].notes == ["not in --class: another run of careless with these prompts is"]
