@@ -48,7 +48,10 @@ def rate(rubric, document):
     text = prompts["rubrics"][rubric]["text"].replace("{document}", plain(document))
     ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").to(model.device)
     with torch.no_grad():
-        found = model.generate(**ids, do_sample=False, max_new_tokens=prompts["rate"]["max_new_tokens"])
+        found = model.generate(
+            **ids, do_sample=False, repetition_penalty=1.0, no_repeat_ngram_size=0,
+            max_new_tokens=prompts["rate"]["max_new_tokens"],
+        )  # whatever the base model has in its generation_config.json, which the run did not heed
     return tokenizer.decode(found[0, ids["input_ids"].shape[1]:], skip_special_tokens=True)
 '''
 

@@ -138,6 +138,9 @@ def modelfile(run: Run, base: Base, form: Form, gguf: str | None) -> str:
         ]
     lines += [
         f"PARAMETER temperature {points(rate.temperature or 0.0)}",
+        f"PARAMETER top_p {points(rate.top_p)}",
+        "PARAMETER top_k 0",  # Ollama draws from 40 tokens, and penalises repetition, unless told
+        "PARAMETER repeat_penalty 1",
         f"PARAMETER num_ctx {model.max_length}",
         f"PARAMETER num_predict {rate.max_new_tokens}",
     ]
@@ -153,7 +156,9 @@ def vllm_line(run: Run, base: Base, form: Form, folder: str) -> str:
     rank = next((r for r in _LORA_RANKS if r >= model.lora.rank), model.lora.rank)
     source = f"{base.name} --revision {base.revision}" if base.kind == "hub" else "PATH/TO/THE/BASE"
     lora = f"--enable-lora --lora-modules rater={folder} --max-lora-rank {rank}"
-    return f"vllm serve {source} --dtype {model.dtype} {lora} {length}"
+    # The base model's own settings would hold, such as Qwen2.5's penalty of repetition.
+    decoding = """--override-generation-config '{"repetition_penalty": 1.0}'"""
+    return f"vllm serve {source} --dtype {model.dtype} {lora} {length} {decoding}"
 
 
 def files_of(folder: Path) -> Sequence[str]:

@@ -13,6 +13,7 @@ import yaml
 from debiasdpo.cli import main
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.finished import Run, open_run
+from debiasdpo.storage.files import read_json, write_json
 from debiasdpo.use import gguf
 from debiasdpo.use.bases import base_of
 from tests.helpers.finished_runs import Runs
@@ -88,6 +89,13 @@ def test_each_form_rates_as_the_run_did(
     for file in folder.iterdir():  # no path of this machine
         assert str(base).encode() not in file.read_bytes(), file
         assert str(run.folder.parent).encode() not in file.read_bytes(), file
+    if "Modelfile" in there:  # as the run decodes, and not as Ollama does unless told
+        model_file = (folder / "Modelfile").read_text().splitlines()
+        told = ("temperature 0", "top_p 1", "top_k 0", "repeat_penalty 1")
+        assert set(model_file) >= {f"PARAMETER {one}" for one in told}
+    if name == "full":  # as the base of an adapter may have them, which is loaded with its own
+        decoding = read_json(folder / "generation_config.json")
+        write_json(folder / "generation_config.json", {**decoding, "repetition_penalty": 5.0})
     assert_alike(as_the_card_says(folder, base, monkeypatch), run, tolerance)
     card = (folder / "README.md").read_text()
     assert (run.folder / "table.txt").read_text().strip() in card
@@ -145,6 +153,7 @@ def test_an_adapter_of_a_hub_model_is_loaded_by_its_name_and_commit_alone(
     folder = export(moved, tmp_path / "rater", "--push", "mine/rater")
     said = capsys.readouterr().out
     assert f"vllm serve good/model --revision {FIRST} " in said
+    assert """--override-generation-config '{"repetition_penalty": 1.0}'""" in said
     assert "--max-lora-rank 8 " in said  # of rank 4: vLLM takes no less
     assert f"http://127.0.0.1:{hub.server_port}/mine/rater" in said
     sent = hub.pushed["mine/rater"]
