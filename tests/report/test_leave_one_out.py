@@ -109,6 +109,6 @@ def test_there_is_no_table_where_nothing_was_left_out_alone() -> None:
 def test_a_category_that_was_not_audited_is_left_out_too() -> None:
     """Of four, two were trained on, and the audit had three: nobody foresaw two."""
     for known, count in ((("tenure",), 0), ((), 1)):
-        categories = {name: {} for name in (*SOCIAL, *known, "placebo")}
+        categories: dict[str, Any] = {name: {} for name in (*SOCIAL, *known, "placebo")}
         found = one(("age", "race"), [1.0] * 6, elsewhere={"context": {"categories": categories}})
         assert len(leave_one_out_table(group_runs([found])).rows) == count
