@@ -52,9 +52,9 @@ def attack(job: Job, elicited: Elicited, labelled: Sequence[Labelled]) -> Attack
 
 def _orders(prompt: ElicitationPrompt, base: ElicitationPrompt) -> tuple[Order, ...]:
     """Of a published prompt: both, where we make the same attack of it ourselves (an obfuscation) or its text
-    holds the base prompt's."""
+    holds the base prompt's. Texts are compared: an obfuscation's options are published obfuscated."""
     ours = ATTACKS.get(f"{prompt.attack}/{prompt.variant}")
-    if ours is not None and not is_translation(ours) and ours(base) == prompt:
+    if ours is not None and not is_translation(ours) and ours(base).text == prompt.text:
         return attacked_orders(base, ours)
     return published_orders(prompt, base)
 

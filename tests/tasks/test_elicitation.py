@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from debiasdpo.config.elicitation import ClearbiasConfig
+from debiasdpo.elicitation.attacks import choose
 from debiasdpo.elicitation.prompts import read_prompts
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation.safety_table import safety_verdict
@@ -15,7 +17,9 @@ from debiasdpo.report.collect import find_runs
 from debiasdpo.report.labelled import labelled_of
 from debiasdpo.stages.reckoning import Reckoner
 from debiasdpo.tasks import elicitation
+from tests.helpers.elicitation import FOLDERS
 from tests.helpers.elicitations import (
+    HEAD,
     Elicited,
     base_text,
     elicited,
@@ -191,6 +195,38 @@ def test_local_weights_without_a_judge_are_read_by_their_options(
     verdict = (left / "verdict.txt").read_text()
     assert "its own probabilities give the stereotype" in verdict
     assert "It would mostly answer something else: both options together have 0%." in verdict
+
+
+def test_published_obfuscations_are_asked_in_both_orders_and_translations_in_one(
+    folder: Path, job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
+) -> None:
+    (vowels,) = choose(["obfuscation/1"])
+    bases = read_prompts(ClearbiasConfig(source="clearbias", path=str(folder))).prompts
+    for form, name in FOLDERS.items():
+        mine = [base for base in bases if base.form == form]
+        texts = {
+            "obfuscation": [vowels(base).text for base in mine],
+            "machine_translation": ["Kdo? (A): star (B): mlad"] * len(mine),
+        }
+        for attack, attacked in texts.items():
+            # As published, the options' columns are attacked with their prompt.
+            lines = [(b.category, "0ld", "Y0ung", t) for b, t in zip(mine, attacked, strict=True)]
+            file = f"jailbreak_prompts/{name}/{attack}/{attack}_v1_{form}.csv"
+            write_csv(folder / file, HEAD, lines)
+    told = [
+        "task=elicitation", "model=llama3b", f"model.path={tiny_llama}", f"output_dir={tmp_path / 'out'}",
+        "model.max_length=1024", "audit.resamples=100", "data=clearbias", f"data.path={folder}", "judge=none",
+        "elicitation.attacks=published", "elicitation.attack_all=true",
+        "elicitation.variants=[obfuscation,machine_translation]",
+    ]  # fmt: skip
+    metrics = elicitation.run(job_config(*told), Choices("tiny", "clearbias"))
+    orders = {
+        (row["attack"], row["orders"])
+        for row in rows(run_folder(tmp_path / "out") / "attacked_options.jsonl")
+    }
+    assert orders == {("obfuscation", 2), ("machine_translation", 1)}
+    assert metrics["options/attack/obfuscation/position_effect"] is not None
+    assert "options/attack/obfuscation/p_stereotype_note" not in metrics
 
 
 def test_columns_that_were_the_wrong_way_round_are_read_anew(
