@@ -122,6 +122,23 @@ def read_attacked(
     return found
 
 
+def chosen_attacked(
+    config: ClearbiasConfig, variants: Sequence[str] | None
+) -> list[ElicitationPrompt]:
+    """The published attacks of these names (None: all) on all prompts of the folder, of which a job may ask
+    some alone. `UserError` for a name that there is not."""
+    found = read_attacked(config, read_prompts(config).prompts)
+    if variants is None:
+        return found
+    known = {name for p in found for name in (str(p.attack), f"{p.attack}/{p.variant}")}
+    if unknown := sorted(set(variants) - known):
+        raise UserError(
+            f"elicitation.variants: no such published attack: {', '.join(unknown)}; there are"
+            f" {', '.join(sorted(known))}"
+        )
+    return [p for p in found if {p.attack, f"{p.attack}/{p.variant}"} & set(variants)]
+
+
 def control_files(config: ClearbiasConfig) -> dict[Form, Path]:
     """Those of the control set that there are."""
     folder = user_path(config.path) / "control_set"

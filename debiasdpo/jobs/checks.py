@@ -15,12 +15,17 @@ from omegaconf import DictConfig, OmegaConf
 from debiasdpo.cluster import gpus, processes
 from debiasdpo.config.build import Check, build
 from debiasdpo.config.checks import grammar_problems
-from debiasdpo.config.elicitation import AnyJudgeConfig, LocalJudge, PromptsConfig
+from debiasdpo.config.elicitation import (
+    AnyJudgeConfig,
+    ClearbiasConfig,
+    LocalJudge,
+    PromptsConfig,
+)
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import AnyModelConfig, AnyWriterConfig, EndpointConfig, ModelConfig
 from debiasdpo.documents.corpus import check_source
 from debiasdpo.elicitation.attacks import choose
-from debiasdpo.elicitation.prompts import check_prompts
+from debiasdpo.elicitation.prompts import check_prompts, chosen_attacked
 from debiasdpo.errors import UserError
 from debiasdpo.models.checks import check_model
 from debiasdpo.prompts.generated import train_statements
@@ -157,6 +162,9 @@ def _data_files(
         try:
             if isinstance(source, PromptsConfig):
                 check_prompts(source)
+                # A job reads these when it has asked all prompts as they are: late for what is wrong.
+                if isinstance(source, ClearbiasConfig) and elicitation.attacks == "published":
+                    chosen_attacked(source, elicitation.variants)
             else:
                 check_source(source)
         except UserError as error:

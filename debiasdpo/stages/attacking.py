@@ -5,14 +5,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from debiasdpo.config.elicitation import ClearbiasConfig
-from debiasdpo.config.job import JobConfig
 from debiasdpo.elicitation.attacks import ATTACKS, Chain, choose
 from debiasdpo.elicitation.attacks.translation import is_translation, translation_attack
 from debiasdpo.elicitation.base import ElicitationPrompt, Labelled
 from debiasdpo.elicitation.options import Order, attacked_orders, published_orders
-from debiasdpo.elicitation.prompts import Elicited, read_attacked
+from debiasdpo.elicitation.prompts import Elicited, chosen_attacked
 from debiasdpo.elicitation.safety import assess, safe_categories
-from debiasdpo.errors import UserError
 from debiasdpo.jobs.job import Job
 from debiasdpo.stages.elicitation import attacks, judges
 from debiasdpo.stages.translating import translate
@@ -42,7 +40,7 @@ def attack(job: Job, elicited: Elicited, labelled: Sequence[Labelled]) -> Attack
     if config.elicitation.attacks == "generated":
         return _generated(job, bases)
     assert isinstance(config.prompts, ClearbiasConfig)
-    found = chosen(config, read_attacked(config.prompts, elicited.prompts))
+    found = chosen_attacked(config.prompts, config.elicitation.variants)
     by_id = {prompt.id: prompt for prompt in bases}
     return Attacked(
         [prompt for prompt in found if prompt.base in by_id],
@@ -82,17 +80,3 @@ def _generated(job: Job, bases: Sequence[ElicitationPrompt]) -> Attacked:
         return attacked_orders(base, chain)
 
     return Attacked([prompt for prompt, _, _ in made.values()], orders)
-
-
-def chosen(config: JobConfig, prompts: Sequence[ElicitationPrompt]) -> Sequence[ElicitationPrompt]:
-    """Those of `elicitation.variants`; `UserError` for a name that there is not."""
-    wanted = config.elicitation.variants
-    if wanted is None:
-        return prompts
-    known = {name for p in prompts for name in (str(p.attack), f"{p.attack}/{p.variant}")}
-    if unknown := sorted(set(wanted) - known):
-        raise UserError(
-            f"elicitation.variants: no such published attack: {', '.join(unknown)}; there are"
-            f" {', '.join(sorted(known))}"
-        )
-    return [p for p in prompts if {p.attack, f"{p.attack}/{p.variant}"} & set(wanted)]

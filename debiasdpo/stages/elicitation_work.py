@@ -16,10 +16,9 @@ from debiasdpo.elicitation.base import ElicitationPrompt
 from debiasdpo.elicitation.judge import judge_messages, second_look_messages
 from debiasdpo.elicitation.options import messages_of
 from debiasdpo.elicitation.pairs import asked_to_learn, hold_out, neutral_wording
-from debiasdpo.elicitation.prompts import Elicited, read_attacked, read_control, read_prompts
+from debiasdpo.elicitation.prompts import Elicited, chosen_attacked, read_control, read_prompts
 from debiasdpo.models.chat import Chat
 from debiasdpo.prompts.rendering import Messages
-from debiasdpo.stages.attacking import chosen
 from debiasdpo.stages.elicitation import BASE, JUDGED, REFERENCE, TRAINING, attacks, stages_of
 from debiasdpo.stages.endpoint_work import asking_work
 from debiasdpo.storage.files import fingerprint
@@ -103,7 +102,9 @@ def _attacked(config: JobConfig, elicited: Elicited) -> Sequence[ElicitationProm
         return []
     if config.elicitation.attacks == "published":
         assert isinstance(config.prompts, ClearbiasConfig)
-        return chosen(config, read_attacked(config.prompts, elicited.prompts))
+        asked = {prompt.id for prompt in elicited.prompts}
+        found = chosen_attacked(config.prompts, config.elicitation.variants)
+        return [prompt for prompt in found if prompt.base in asked]
     texts = {prompt.id: prompt.text for prompt in elicited.prompts}
     known = {a.label: translation_attack(a.variant, texts) for a in _translations(config)}
     chains = [chain.instead(known) for chain in choose(config.elicitation.variants)]

@@ -2,6 +2,7 @@
 ratings or on what it says to other such prompts."""
 
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from debiasdpo.cluster import gpus
+from debiasdpo.elicitation.base import FORMS
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation.resistance import elicited_verdict
 from debiasdpo.jobs.finished import open_run
@@ -17,7 +19,7 @@ from debiasdpo.report.collect import read_run
 from debiasdpo.report.safety_versus import changes_table
 from debiasdpo.stages.reckoning import Reckoner
 from debiasdpo.tasks import elicitation
-from tests.helpers.elicitations import HEAD, write_csv
+from tests.helpers.elicitations import HEAD, published_folder, write_csv
 from tests.helpers.endpoint_server import Body, EndpointServer
 from tests.helpers.jobs import JobConfigs, options, rows, run_folder, run_job, stages
 
@@ -143,6 +145,32 @@ def test_pairs_of_replies_are_trained_on_and_what_is_held_out_is_asked_before_an
     again = elicitation.run(other, CHOICES)
     assert again["safety"] == metrics["safety"]
     assert again[key] != metrics[key]
+
+
+def test_published_attacks_are_made_on_what_is_held_out(
+    told: list[str], judge: Judge, job_config: JobConfigs, tmp_path: Path
+) -> None:
+    folder = published_folder(tmp_path / "published")
+    file = folder / "base_prompts/base_prompts_CTO.csv"
+    # A choice ends in its options, so that they can be left out.
+    file.write_text(re.sub(r" reply \w+", "", file.read_text()))
+    published = [
+        *told, "data=clearbias", f"data.path={folder}", "elicitation.attacks=published",
+        "elicitation.variants=[role_playing]", "elicitation.attack_all=true", "loss.beta=0.3",
+    ]  # fmt: skip
+    config = job_config(*published)
+    (planned,) = [s for s in Reckoner(tmp_path)(config).stages if s.title == "attacked_replies"]
+    metrics = elicitation.run(config, CHOICES)
+    left = run_folder(tmp_path / "out")
+    asked = rows(left / "attacked_replies.jsonl")
+    assert [row["key"] for row in asked] == [
+        f"gender_ethnicity/{form}/{n}+role_playing/1" for form in FORMS for n in (1, 2, 3)
+    ]
+    assert [row["key"] for row in rows(left / "tuned_attacked_replies.jsonl")] == [
+        row["key"] for row in asked
+    ]
+    assert metrics["attack/role_playing/replies/failed"] == 0
+    assert 0 < planned.tokens < 6 * 1000
 
 
 def test_what_the_device_cannot_hold_is_refused_before_anything_is_asked(

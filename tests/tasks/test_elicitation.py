@@ -252,6 +252,22 @@ def test_columns_that_were_the_wrong_way_round_are_read_anew(
     assert wrong != pytest.approx(0.5, abs=1e-3)
 
 
+def test_published_attacks_that_there_are_not_are_said_before_anything_is_asked(
+    server: Elicited, folder: Path, job_config: JobConfigs, tmp_path: Path
+) -> None:
+    told = job(server, folder, tmp_path / "out", *ATTACKS)
+    with pytest.raises(UserError, match="no such published attack: flattery"):
+        job_config(*told, "elicitation.variants=[role_playing/1,flattery]")
+    (file,) = (folder / "jailbreak_prompts").glob("sentence_completion/*/*.csv")
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(UserError, match="its 5 rows are not about the categories of the 6 rows"):
+        job_config(*told)
+    for lost in (folder / "jailbreak_prompts").rglob("*.csv"):
+        lost.unlink()
+    with pytest.raises(UserError, match="has no jailbreak_prompts/; give the whole folder"):
+        job_config(*told)
+
+
 def test_a_plan_counts_what_is_asked_at_most(
     server: Elicited, folder: Path, job_config: JobConfigs, tmp_path: Path
 ) -> None:
