@@ -27,12 +27,13 @@ def run(config: JobConfig, choices: Choices, rater: Rater | None = None) -> dict
     place of the configured model."""
     with open_job(config, choices, rater) as job:
         require_memory(job.config)
-        elicited = load_prompts(job)
+        elicited, learnt = load_prompts(job), None
+        if config.learns_prompts:
+            learnt, elicited = hold_out(elicited, config.elicitation.train_categories or ())
         judge = check_judge(job)
         weights: Path | None = None
         counts: dict[str, int] = {}
-        if config.learns_prompts:
-            learnt, elicited = hold_out(elicited, config.elicitation.train_categories or ())
+        if learnt is not None:
             weights, counts = learn(job, learnt)
         metrics, found = before_and_after(job, elicited, weights, judge)
         return conclude(job, {**metrics, **counts}, found.labelled, weights)

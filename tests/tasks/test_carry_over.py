@@ -225,8 +225,19 @@ def test_a_job_that_rates_elicits_before_and_after_it_is_trained(
 
 
 def test_categories_to_train_on_are_there_and_leave_some(
-    told: list[str], job_config: JobConfigs
+    told: list[str], judge: Judge, job_config: JobConfigs, tmp_path: Path
 ) -> None:
+    # The judge is not asked for its labels of the control set before that is known.
+    folder = published_folder(tmp_path / "published")
+    with pytest.raises(UserError, match="no such category: colour"):
+        elicitation.run(
+            job_config(
+                *told, "data=clearbias", f"data.path={folder}",
+                "elicitation.train_categories=[age,colour]",
+            ),
+            CHOICES,
+        )  # fmt: skip
+    assert not judge.bodies
     for names, why in (
         ("[age,colour]", "no such category: colour"),
         ("[age,ethnicity,gender]", "none is held out"),
