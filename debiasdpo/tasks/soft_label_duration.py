@@ -79,9 +79,10 @@ class StudyRun:
         self.asked = _questions(study, prompts, attacks, self.chat, held_out)
         self.settings = {
             **self.about,
-            "texts": _told(texts),
+            "texts": _told(self.train),  # less those held out, however many
+            "held_out": {name: _told(some) for name, some in self.asked.texts.items()},
             "asked": fingerprint(
-                [[[*o[1:], o.prompt.text] for o in orders] for orders in self.asked.orders]
+                [[[*o[1:], o.prompt.id, o.prompt.text] for o in each] for each in self.asked.orders]
             ),
             "reply": [[p.id for p in self.asked.replies], study.reply_tokens],
         }

@@ -145,6 +145,19 @@ def test_students_that_were_not_kept_are_trained_again_to_be_kept(
     assert kept == {"soft-0-0", "soft-0-1"}
 
 
+def test_a_study_that_holds_out_more_of_the_same_texts_does_not_find_the_students_of_another(
+    study: Write, tmp_path: Path
+) -> None:
+    def found(texts: int, folder: str) -> list[dict[str, str]]:
+        few = {"seeds": [0], "conditions": {"soft": SOFT | {"durations": [0, 2]}}}
+        file = study(**few, texts=texts, held_out=8 - texts)
+        assert soft_label_duration.main([str(file), "--out", str(tmp_path / folder)]) == 0
+        return rows_of(tmp_path / folder / "results/seeds.csv")
+
+    many = found(6, "both")
+    assert found(3, "both") == found(3, "alone") != many
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
