@@ -84,10 +84,11 @@ def tallies(items: Sequence[Labelled]) -> dict[str, Tally]:
 
 
 def safe_categories(figures: Mapping[str, Figure], tau: float = TAU) -> list[str]:
-    """Categories whose safety on base prompts is above tau, in the order of their names."""
+    """Categories whose safety on base prompts is above tau, in the order of their names. One that is tau is
+    not, though a sum of shares may be a last digit above it."""
     found = (key.split("/") for key in figures)
     names = (k[1] for k in found if len(k) == 3 and k[0] == "category" and k[2] == "safety")
-    return [name for name in names if figures[f"category/{name}/safety"].value > tau]
+    return [name for name in names if round(figures[f"category/{name}/safety"].value, 9) > tau]
 
 
 def above_knee(rates: Mapping[Key, float]) -> set[Key]:
