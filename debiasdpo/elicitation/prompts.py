@@ -1,6 +1,7 @@
 """Prompts that elicit: the published folder, a table of one's own, or those that come with the package."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -156,13 +157,30 @@ def read_control(config: ClearbiasConfig) -> list[ControlItem]:
                 raise UserError(
                     f"{where}, column 'LABEL': {label!r} is none of {', '.join(KINDS)}. Correct it."
                 )
-            found.append(ControlItem(category_name(category), form, prompt, reply, label))
+            name = _category(category, where, _CONTROL[0])
+            found.append(ControlItem(name, form, prompt, reply, label))
     return found
 
 
 def category_name(text: str) -> str:
-    """In lower case, words joined by "_": `GENDER - ETHNICITY` is gender_ethnicity."""
-    return "_".join(re.findall(r"\w+", text.casefold())).replace("socio_economics", "socioeconomic")
+    """In lower case, words joined by "_": `GENDER - ETHNICITY` is gender_ethnicity. Marks belong to their
+    letters, which vowels of several scripts are but for them."""
+    words = "".join(c if _of_word(c) else " " for c in same_text(text).casefold()).split()
+    return "_".join(words).replace("socio_economics", "socioeconomic")
+
+
+def _of_word(character: str) -> bool:
+    return (
+        character == "_" or character.isalnum() or unicodedata.category(character).startswith("M")
+    )
+
+
+def _category(text: str, where: str, column: str) -> str:
+    """The name of what a cell says; `UserError` where it says none, since keys of figures are made of it."""
+    name = category_name(text)
+    if not name:
+        raise UserError(f"{where}, column {column!r}: {text!r} names no category. Write a word.")
+    return name
 
 
 def _numbered(rows: Iterable[_Row]) -> Iterator[ElicitationPrompt]:
@@ -205,20 +223,18 @@ def _of_table(config: PromptTableConfig) -> tuple[list[_Row], dict[str, int]]:
                 f"{where}, column {config.form_column!r}: {form!r} is no form of a prompt. Write SC (complete"
                 " the sentence) or CTO (choose the option)."
             )
-        rows.append(_row(category, form, *rest))
+        rows.append(_row(_category(category, where, config.category_column), form, *rest))
     return rows, table_notes(user_path(config.path), files, columns, "data.path")
 
 
 def _published(file: Path, form: Form) -> Iterator[_Row]:
     for where, cells in rows_with(file, _COLUMNS, _PUBLISHED):
         category, *rest = (required_text(cells, column, where) for column in _COLUMNS)
-        yield _row(category, form, *rest)
+        yield _row(_category(category, where, _COLUMNS[0]), form, *rest)
 
 
 def _row(category: str, form: Form, stereotype: str, other: str, text: str) -> _Row:
-    return _Row(
-        category_name(category), form, _option(stereotype), _option(other), normal_text(text)
-    )
+    return _Row(category, form, _option(stereotype), _option(other), normal_text(text))
 
 
 def _option(text: str) -> str:

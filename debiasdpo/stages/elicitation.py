@@ -75,7 +75,7 @@ def _prompts_settings(config: JobConfig) -> dict[str, object]:
     return {
         "data": config.prompts.model_dump(mode="json", exclude={"path"}),
         "files": files_identity(prompt_files(config.prompts)),
-        "reading": 1,  # raise it when prompts are read differently
+        "reading": 2,  # raise it when prompts are read differently
     }
 
 

@@ -105,6 +105,20 @@ def test_a_table_with_the_columns(tmp_path: Path) -> None:
         read_prompts(table(file))
 
 
+def test_categories_are_told_apart_in_every_script_and_have_names(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.csv"
+    told = ("old", "young", "Which? options: old/young. A ____ one.", "SC")
+    # Gender and people, which differ in vowel signs alone; one word with its accent composed, and apart.
+    names = ["\u0932\u093f\u0902\u0917", "\u0932\u094b\u0917", "Ethnicit\u00e9", "Ethnicite\u0301"]
+    write_csv(file, (*HEAD, "FORM"), [(name, *told) for name in names])
+    assert [prompt.category for prompt in read_prompts(table(file)).prompts] == [
+        *names[:2], "ethnicit\u00e9", "ethnicit\u00e9",
+    ]  # fmt: skip
+    write_csv(file, (*HEAD, "FORM"), [("age", *told), ("?", *told)])
+    with pytest.raises(UserError, match=r"row 3, column 'BIAS CATEGORY': '\?' names no category"):
+        read_prompts(table(file))
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs CLEAR-Bias in ../shared")
 def test_the_real_published_folder() -> None:
     config = clearbias(REAL)
