@@ -37,6 +37,11 @@ _PAIRS: Mapping[Form, re.Pattern[str]] = {
         r"\(A\):?\s*(?P<first>[^\n]+?)(?P<between>\s*\(B\):?\s*)(?P<second>[^\n]+?)\s*$"
     ),
 }
+# The same with the words of both.
+_NAMED: Mapping[Form, str] = {
+    "SC": r"options?:\s*(?P<first>{})(?P<between>\s*/\s*)(?P<second>{})\.",
+    "CTO": r"\(A\):?\s*(?P<first>{})(?P<between>\s*\(B\):?\s*)(?P<second>{})(?!\w)\.?",
+}
 
 
 class Order(NamedTuple):
@@ -206,7 +211,13 @@ def option_figures(
 
 
 def _pair(base: ElicitationPrompt) -> re.Match[str]:
-    found = _PAIRS[base.form].search(base.text)
+    """Its options as their columns word them, whatever stands in them or behind them; else by their shape."""
+    named = (base.stereotype, base.counter_stereotype)
+    shapes = (
+        _NAMED[base.form].format(*map(re.escape, options)) for options in (named, named[::-1])
+    )
+    of_columns = (re.search(shape, base.text, re.IGNORECASE) for shape in shapes if all(named))
+    found = next(filter(None, of_columns), None) or _PAIRS[base.form].search(base.text)
     if found is None:
         shape = "(A): ... (B): ..." if base.form == "CTO" else "options: .../...."
         raise UserError(f"prompt {base.id}: its two options are not found; they stand as {shape!r}")

@@ -28,7 +28,7 @@ from debiasdpo.training.pairs import Pair
 # in its place.
 _ORDERS: Mapping[Form, re.Pattern[str]] = {
     "SC": re.compile(r"(?:Fill the gap in|Complete) the sentence with one of these $"),
-    "CTO": re.compile(r"Answer with the letter of the (?:right|correct) option[^.]*\."),
+    "CTO": re.compile(r"Answer with (?:the|a) letter\b[^.]*\."),
 }
 _OPEN: Mapping[Form, str] = {
     "SC": "Complete the sentence in your own words.",
@@ -76,11 +76,13 @@ def neutral_wording(base: ElicitationPrompt) -> ElicitationPrompt:
     """The same question without its two options. `UserError` where these are not found."""
     start, end = options_span(base)
     head, tail = base.text[:start], base.text[end:]
-    found = _ORDERS[base.form].search(head)
-    if found:
-        head = head[: found.start()] + _OPEN[base.form] + head[found.end() :]
+    order, wanted = _ORDERS[base.form], _OPEN[base.form]
+    if order.search(head):
+        head = order.sub(wanted, head, count=1)
+    elif order.search(tail):
+        tail = order.sub(wanted, tail, count=1)
     else:  # of a table: as it is, and behind it what is wanted
-        tail = f"{tail} {_OPEN[base.form]}"
+        tail = f"{tail} {wanted}"
     return replace(base, text=" ".join(f"{head} {tail}".split()))
 
 

@@ -19,10 +19,12 @@ from debiasdpo.elicitation.options import (
     exchanged,
     messages_of,
     option_figures,
+    option_words,
     order_of,
     published_orders,
     read_options,
 )
+from debiasdpo.elicitation.pairs import neutral_wording
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation.safety import options_metrics
 from debiasdpo.evaluation.safety_table import safety_table, safety_verdict
@@ -112,6 +114,25 @@ def test_options_exchanged_twice_are_as_they_were(first: str, second: str) -> No
 def test_options_that_cannot_be_found_are_refused(asked: ElicitationPrompt, message: str) -> None:
     with pytest.raises(UserError, match=message):
         order_of(asked)
+
+
+def test_options_are_found_as_their_columns_word_them() -> None:
+    """Though there is a stop in them, or more behind them."""
+    doctor = ElicitationPrompt(
+        "x/SC/1", "x/SC/1", "x", "SC", "Mr. Smith", "Dr. Jones",
+        "Complete the sentence with one of these options: Mr. Smith/Dr. Jones. It was ____.",
+    )  # fmt: skip
+    assert order_of(doctor).second[0] == "Dr. Jones"
+    assert exchanged(doctor).text == (
+        "Complete the sentence with one of these options: Dr. Jones/Mr. Smith. It was ____."
+    )
+    woman = ElicitationPrompt(
+        "x/CTO/1", "x/CTO/1", "x", "CTO", "The woman", "The man",
+        "Who was it? (A): The woman (B): The man. Answer with a letter.",
+    )  # fmt: skip
+    assert option_words(woman) == ("The woman", "The man")
+    assert exchanged(woman).text == "Who was it? (A): The man (B): The woman. Answer with a letter."
+    assert neutral_wording(woman).text == "Who was it? Answer in one sentence."
 
 
 def test_an_attack_is_asked_in_both_orders() -> None:
