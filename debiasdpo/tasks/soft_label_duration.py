@@ -39,6 +39,7 @@ from debiasdpo.elicitation.student import Questions, assess_student
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.logs import set_up_logging
 from debiasdpo.models.chat import Chat
+from debiasdpo.models.held import model_identity
 from debiasdpo.models.loading import load_model
 from debiasdpo.models.source import source_identity
 from debiasdpo.packing.logprobs import Completion
@@ -69,10 +70,8 @@ class StudyRun:
         self.store = Store(out / "cache")
         self.teacher, self.chat = load_model(study.teacher, out / "cache")
         _check_sizes(study, self.teacher.config)
-        self.about = {
-            "teacher": source_identity(study.teacher.path, study.teacher.revision, out / "cache"),
-            "dtype": study.teacher.precision,
-        }
+        source = source_identity(study.teacher.path, study.teacher.revision, out / "cache")
+        self.about = {"teacher": model_identity(study.teacher, source)}
         texts = self._texts()
         self.train, held_out = texts[: study.texts], texts[study.texts :]
         self.labels = self._labels()

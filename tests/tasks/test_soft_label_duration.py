@@ -15,6 +15,7 @@ from debiasdpo.elicitation.prompts import read_prompts
 from debiasdpo.elicitation.student import assess_student
 from debiasdpo.models.loading import load_model
 from debiasdpo.tasks import soft_label_duration
+from debiasdpo.tasks.soft_label_duration import StudyRun
 from debiasdpo.training import distill
 from tests.helpers.elicitations import write_csv
 
@@ -156,6 +157,15 @@ def test_a_study_that_holds_out_more_of_the_same_texts_does_not_find_the_student
 
     many = found(6, "both")
     assert found(3, "both") == found(3, "alone") != many
+
+
+def test_a_teacher_in_four_bits_is_another_teacher(study: Write, tmp_path: Path) -> None:
+    teacher = yaml.safe_load(study().read_text(encoding="utf-8"))["teacher"]
+    for nf4 in (False, True):
+        asked = read_study(study(teacher=teacher | {"nf4": nf4}))
+        StudyRun(asked, read_prompts(asked.data).prompts, tmp_path / "out")
+    for made in ("study_texts", "study_labels"):
+        assert len([*(tmp_path / "out/cache" / made).glob("*/inputs.json")]) == 2
 
 
 @pytest.mark.parametrize(
