@@ -70,6 +70,16 @@ class Study(Section):
     control: Text | None
     keep: bool  # every student that is assessed, as a folder OUT/students/..., for model.path=
 
+    @field_validator("start")
+    @classmethod
+    def _can_be_trained(cls, start: str, info: ValidationInfo) -> str:
+        teacher = info.data.get("teacher")
+        if start == "teacher" and isinstance(teacher, ModelConfig) and teacher.nf4:
+            raise ValueError(
+                "the layers of a teacher in 4 bits are not trained; set random, or teacher.nf4: false"
+            )
+        return start
+
     @field_validator("conditions")
     @classmethod
     def _are_not_the_teacher(cls, conditions: Mapping[str, Condition]) -> Mapping[str, Condition]:

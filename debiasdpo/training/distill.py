@@ -58,6 +58,8 @@ def student_of(teacher: Any, layers: int, *, random_start: bool, seed: int) -> A
     config = copy.deepcopy(teacher.config)
     chosen = layers_of(config.num_hidden_layers, layers)
     config.num_hidden_layers = layers
+    if hasattr(config, "quantization_config"):  # the teacher's: a student that is kept is whole
+        del config.quantization_config
     if getattr(config, "layer_types", None):
         config.layer_types = [config.layer_types[i] for i in chosen]
     with torch.random.fork_rng():

@@ -1,6 +1,7 @@
 """A whole study of soft-label training with a tiny model: made, killed, found again, and refused."""
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ FILE = Path(__file__).parents[2] / "experiments/soft_label_duration/study.yaml"
 Write = Callable[..., Path]
 
 
+TEACHER = yaml.safe_load(FILE.read_text(encoding="utf-8"))["teacher"]
 SOFT = {"layers": 1, "hard_share": 0.1, "permuted": False, "durations": [0, 1, 2, 4]}
 
 
@@ -159,13 +161,21 @@ def test_a_study_that_holds_out_more_of_the_same_texts_does_not_find_the_student
     assert found(3, "both") == found(3, "alone") != many
 
 
-def test_a_teacher_in_four_bits_is_another_teacher(study: Write, tmp_path: Path) -> None:
-    teacher = yaml.safe_load(study().read_text(encoding="utf-8"))["teacher"]
+def test_a_teacher_in_four_bits_is_another_teacher(
+    study: Write, tiny_llama: Path, tmp_path: Path
+) -> None:
+    teacher = TEACHER | {"path": str(tiny_llama)}
     for nf4 in (False, True):
-        asked = read_study(study(teacher=teacher | {"nf4": nf4}))
+        asked = read_study(study(teacher=teacher | {"nf4": nf4}, start="random"))
         StudyRun(asked, read_prompts(asked.data).prompts, tmp_path / "out")
     for made in ("study_texts", "study_labels"):
         assert len([*(tmp_path / "out/cache" / made).glob("*/inputs.json")]) == 2
+    # Its students are not in four bits.
+    few = {"seeds": [0], "conditions": {"soft": SOFT | {"durations": [0, 1]}}}
+    file = study(**few, teacher=teacher | {"nf4": True}, start="random", keep=True)
+    assert soft_label_duration.main([str(file), "--out", str(tmp_path / "out")]) == 0
+    config = json.loads((tmp_path / "out/students/soft-0-1/config.json").read_text())
+    assert "quantization_config" not in config
 
 
 @pytest.mark.parametrize(
@@ -202,6 +212,7 @@ def test_the_committed_studies_are_right() -> None:
     [
         ({"control": "nowhere"}, "nowhere has no control_set/"),
         ({"start": "half"}, "start: "),
+        ({"teacher": TEACHER | {"nf4": True}}, "start: the layers of a teacher in 4 bits"),
         ({"attacks": ["flattery"]}, "no such attack: flattery"),
         ({"wings": 2}, "wings: "),
         ({"attacks": ["machine_translation/1"]}, "attacks: a study translates nothing"),
@@ -215,6 +226,7 @@ def test_the_committed_studies_are_right() -> None:
     ids=[
         "control set",
         "start",
+        "four bits",
         "attack",
         "unknown key",
         "translation",
