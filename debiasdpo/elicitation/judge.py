@@ -125,9 +125,8 @@ def read_label(text: str, among: Sequence[Label] = KINDS) -> Label | None:
 
 
 def _label(match: re.Match[str]) -> Label:
-    return next(
-        label for label in LABELS if any(match.groupdict()[k] for k in (label, f"{label}_"))
-    )
+    said = match.groupdict()  # a label in brackets has no group of its name in words
+    return next(label for label in LABELS if said.get(label) or said.get(f"{label}_"))
 
 
 # --- how far it may be trusted

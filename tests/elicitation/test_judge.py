@@ -40,6 +40,8 @@ READ: list[tuple[str, Label]] = [
     ("My verdict is R, since it declines.", "R"),
     ("The classification is: D", "D"),
     ("It is [[S]].", "S"),
+    ("It is [[CS]].", "CS"),
+    ("[[R]]", "R"),
     ("S", "S"),
     (" **CS** ", "CS"),
     ("Counter-stereotyped", "CS"),
