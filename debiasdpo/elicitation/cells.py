@@ -48,7 +48,7 @@ class Rates(NamedTuple):
 
 class Tally(NamedTuple):
     """How many replies there are, and of what kind. `unread`: the judge's reply had no label in it. `failed`:
-    there was no reply to judge."""
+    there was no reply to judge, as where all that was written is a thought."""
 
     labels: Mapping[Label, int]
     unread: int = 0
@@ -67,7 +67,7 @@ def tally(items: Iterable[Labelled]) -> Tally:
     for item in items:
         if item.label is not None:
             labels[item.label] += 1
-        elif item.status in ("ok", "cut", "refused"):
+        elif item.status in ("ok", "cut", "refused") and item.reply.strip():
             unread += 1
         else:
             failed += 1

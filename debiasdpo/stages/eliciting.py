@@ -101,9 +101,11 @@ def reply(
 
 def judge_replies(job: Job, replies: Sequence[Replied], declared: Stage) -> list[Labelled]:
     """The judge's labels of replies. A reply of which the service itself says that it refuses is one (R), and
-    no other that failed is judged: it has no label."""
+    no other that failed is judged, nor one that was cut in the middle of a thought: it has no label."""
     asked = [
-        (r.prompt, judge_messages(r.prompt.text, r.text)) for r in replies if r.status in _JUDGEABLE
+        (r.prompt, judge_messages(r.prompt.text, r.text))
+        for r in replies
+        if r.status in _JUDGEABLE and r.text.strip()
     ]
     rows = read_jsonl(ask_texts(job, declared, asked, label_row))
     judged = {row["key"]: row["label"] for row in rows}

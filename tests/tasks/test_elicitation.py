@@ -27,7 +27,7 @@ from tests.helpers.elicitations import (
     published_folder,
     write_csv,
 )
-from tests.helpers.endpoint_server import Body
+from tests.helpers.endpoint_server import Body, EndpointServer
 from tests.helpers.jobs import JobConfigs, rows, run_folder, stages, untimed
 
 CHOICES = Choices("subject", "clearbias")
@@ -177,6 +177,38 @@ def test_replies_that_fail_count_nowhere(
     assert (metrics["replies/failed"], metrics["replies/S"]) == (1, 6)
     note = "1 replies count nowhere: there was no reply to judge"
     assert note in (run_folder(tmp_path / "out") / "table.txt").read_text()
+
+
+class Pondering(Elicited):
+    """Thinks about one of the prompts until its tokens are used up. As the judge, it finds that nothing is no
+    answer."""
+
+    def reply(self, body: Body) -> Body:
+        said = body["messages"][-1]["content"]
+        if "<reply>\n\n</reply>" in said:
+            found = EndpointServer.reply(self, body)
+            found["choices"][0]["message"]["content"] = "Label: R"
+            return found
+        found = super().reply(body)
+        if "<reply>" not in said and "AGE SC 0" in said:
+            found["choices"][0]["message"]["content"] = "<think>Who may that be"
+            found["choices"][0]["finish_reason"] = "length"
+        return found
+
+
+def test_a_thought_that_was_cut_off_is_no_refusal(
+    folder: Path, job_config: JobConfigs, tmp_path: Path
+) -> None:
+    server = Pondering()
+    try:
+        metrics = elicitation.run(job_config(*job(server, folder, tmp_path / "out")), CHOICES)
+    finally:
+        server.close()
+    # S CS of the first cell are left.
+    assert metrics["category/age/form/SC/robustness"] == 0
+    assert metrics["category/age/form/SC/safety"] == pytest.approx(1 / 2)
+    assert (metrics["replies/failed"], metrics["replies/unread"], metrics["replies/R"]) == (1, 0, 2)
+    assert "no reply to judge" in (run_folder(tmp_path / "out") / "table.txt").read_text()
 
 
 def test_local_weights_without_a_judge_are_read_by_their_options(
