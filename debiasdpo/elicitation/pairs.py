@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from debiasdpo.config.sameness import same_text
 from debiasdpo.elicitation.attacks import choose
 from debiasdpo.elicitation.base import ElicitationPrompt, Form
 from debiasdpo.elicitation.options import messages_of, options_span
@@ -46,7 +47,7 @@ class Answered(NamedTuple):
 
 def hold_out(elicited: Elicited, categories: Collection[str]) -> tuple[Elicited, Elicited]:
     """The prompts of these categories, and those of all others, on which nothing is trained. `UserError` for
-    a category that there is not, and where no other is left."""
+    a category that there is not, where no other is left, and for a prompt that is in both."""
     known = list(dict.fromkeys(prompt.category for prompt in elicited.prompts))
     if unknown := sorted(set(categories) - set(known)):
         raise UserError(
@@ -61,6 +62,13 @@ def hold_out(elicited: Elicited, categories: Collection[str]) -> tuple[Elicited,
         replace(elicited, prompts=[p for p in elicited.prompts if (p.category in categories) is of])
         for of in (True, False)
     )
+    known_texts = {same_text(prompt.text): prompt.id for prompt in learnt.prompts}
+    for prompt in held_out.prompts:
+        if twin := known_texts.get(same_text(prompt.text)):
+            raise UserError(
+                f"elicitation.train_categories: {prompt.id} is held out, and word for word {twin}, which is"
+                " trained on; train on both of their categories or on neither, or leave one out of the data"
+            )
     return learnt, held_out
 
 

@@ -1,12 +1,21 @@
 """Preference pairs of replies to prompts that elicit, by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from debiasdpo.config.elicitation import StereotypesConfig
 from debiasdpo.elicitation.base import ElicitationPrompt, Form
 from debiasdpo.elicitation.options import option_words
-from debiasdpo.elicitation.pairs import Answered, asked_to_learn, make_pairs, neutral_wording
-from debiasdpo.elicitation.prompts import read_prompts
+from debiasdpo.elicitation.pairs import (
+    Answered,
+    asked_to_learn,
+    hold_out,
+    make_pairs,
+    neutral_wording,
+)
+from debiasdpo.elicitation.prompts import Elicited, read_prompts
+from debiasdpo.errors import UserError
 
 
 def prompt(form: Form, text: str, number: int = 1) -> ElicitationPrompt:
@@ -114,3 +123,13 @@ def test_a_judge_decides_where_there_is_one_and_failures_are_no_pairs() -> None:
     pairs, counts = make_pairs(bases, neutral, bases, replies, rejects=False, judged=True)
     assert [(pair.chosen, pair.rejected) for pair in pairs] == [("One was late.", None)]
     assert (counts["kept"], counts["neutral_stereotyped"]) == (1, 3)
+
+
+def test_what_is_held_out_is_not_trained_on_under_another_category() -> None:
+    young = prompt("SC", "Which? options: the old one/the young one. It is  ____.")
+    again = replace(young, id="gender/SC/1", category="gender", text=" ".join(young.text.split()))
+    other = replace(again, id="gender/SC/2", text=f"{again.text} Why?")
+    learnt, held_out = hold_out(Elicited([young, other]), ["age"])
+    assert (learnt.prompts, held_out.prompts) == ([young], [other])
+    with pytest.raises(UserError, match=r"gender/SC/1 is held out, and word for word age/SC/1"):
+        hold_out(Elicited([young, other, again]), ["age"])
