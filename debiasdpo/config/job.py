@@ -1,7 +1,7 @@
 """One job: every section of its configuration."""
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,15 @@ from debiasdpo.config.rate import BatchingConfig, PromptConfig, RateConfig
 from debiasdpo.config.tracker import TrackerConfig
 from debiasdpo.config.train import TrainConfig
 from debiasdpo.schema import Count, NonNegative, Positive, Section, Text
+
+_WHERE = {"api_key_env", "batch", "concurrency", "device", "timeout_s"}  # a model is run
+# What changes where and how a job runs, and not what it finds, in the form of pydantic's `exclude`.
+NO_MATTER: Mapping[str, Any] = {
+    **dict.fromkeys(("output_dir", "tracker", "cluster", "gpu_hour_price", "plan"), True),
+    "batching": {"shards"},
+    "audit": {"max_cost"},
+    **dict.fromkeys(("model", "writer", "judge"), _WHERE),
+}
 
 
 class AuditConfig(Section):

@@ -14,7 +14,7 @@ from debiasdpo.config.elicitation import (
     NoJudge,
     SelfJudge,
 )
-from debiasdpo.config.job import JobConfig
+from debiasdpo.config.job import NO_MATTER, JobConfig
 from debiasdpo.config.model import AnyModelConfig, EndpointConfig, ModelConfig, SelfWriter
 from debiasdpo.documents.corpus import files_identity, source_files
 from debiasdpo.elicitation.prompts import prompt_files
@@ -25,19 +25,10 @@ from debiasdpo.redaction import mask_known, redact
 from debiasdpo.storage.files import fingerprint, user_path
 from debiasdpo.version import __version__
 
-# What changes where and how a job runs, and not what it finds.
-_NO_MATTER: Any = {
-    **dict.fromkeys(("output_dir", "tracker", "cluster", "gpu_hour_price", "plan"), True),
-    "batching": {"shards"},
-    "audit": {"max_cost"},
-    "model": {"api_key_env", "batch", "concurrency", "device", "timeout_s"},
-}
-_NO_MATTER["writer"] = _NO_MATTER["model"]
-_NO_MATTER_TO_BOTH: Any = {**_NO_MATTER, "judge": _NO_MATTER["model"]}
-# The same, and sections that belong to the other task.
-_NO_MATTER_TO_RATING: Any = {**_NO_MATTER, "judge": True, "elicitation": True}
+# `NO_MATTER`, and sections that belong to the other task.
+_NO_MATTER_TO_RATING: Any = {**NO_MATTER, "judge": True, "elicitation": True}
 _NO_MATTER_TO_ELICITING: Any = {
-    **_NO_MATTER_TO_BOTH,
+    **NO_MATTER,
     **dict.fromkeys(("context", "prompt", "writer"), True),
     "audit": {"categories", "max_cost", "skill_matched", "statements"},
 }
@@ -126,7 +117,7 @@ def _decisive(config: JobConfig) -> dict[str, Any]:
         case True, True, _:
             unread = _NO_MATTER_TO_ELICITING
         case False, _, True:
-            unread = _NO_MATTER_TO_BOTH
+            unread = NO_MATTER
         case _:
             unread = _NO_MATTER_TO_RATING
     if isinstance(config.writer, SelfWriter):  # which jobs had before there was a choice

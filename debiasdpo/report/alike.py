@@ -4,14 +4,15 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from debiasdpo.config.job import NO_MATTER
+
 Setting = tuple[str, ...]  # the parts of its key
 Settings = Mapping[Setting, str]
 
-# What changes where and how a job runs, and not what it finds.
-_WHERE = ("api_key_env", "batch", "concurrency", "device", "timeout_s")  # of a model
-_FREE = (("seed",), ("output_dir",), ("tracker",), ("cluster",), ("gpu_hour_price",), ("plan",),
-         ("batching", "shards"), ("audit", "max_cost"),
-         *((of, name) for of in ("model", "writer", "judge") for name in _WHERE))  # fmt: skip
+# A seed may differ in these from the others of its setting.
+_FREE: set[Setting] = {("seed",)}
+for _section, _keys in NO_MATTER.items():
+    _FREE |= {(_section,)} if _keys is True else {(_section, key) for key in _keys}
 # What only training sees.
 _TRAINING = (
     ("method",),

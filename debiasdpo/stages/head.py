@@ -1,7 +1,6 @@
 """The stages of `method=head`: hidden states of the training part, and heads fitted on them."""
 
 import base64
-import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from debiasdpo.jobs.raters import local_rater
 from debiasdpo.packing.kept_states import layers_at
 from debiasdpo.prompts.rendering import Prompt
 from debiasdpo.raters.head import Head, save_heads
+from debiasdpo.stages.asked import head_prompts
 from debiasdpo.stages.declarations import HEAD, STATES
 from debiasdpo.stages.rating_task import batches, in_batches, index_prompts, questions_of
 from debiasdpo.storage.files import JsonlFile, digest, fingerprint_all, read_json, write_json
@@ -152,9 +152,8 @@ def check_documents(corpus: SplitCorpus, config: JobConfig) -> None:
     assert config.method.head is not None
     for rubric in corpus.rubrics:
         _scored(corpus, rubric, config.method.head)
-    assert STATES.prompts is not None
-    prompts = itertools.chain.from_iterable(STATES.prompts(config, corpus))
-    moved = {prompt.rubric for prompt in prompts if prompt.statement is not None}
+    requests = (request for group in head_prompts(config, corpus) for request in group.requests)
+    moved = {request.rubric for request in requests if request.statement is not None}
     if without := [name for name in corpus.rubrics if name not in moved]:
         columns = {c.column for c in config.context.categories.values()} - {None}
         raise UserError(

@@ -1,10 +1,12 @@
 """The model card of an export: what it is, its data, method and figures, and its limits."""
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
+from debiasdpo.config.sameness import normal_text
 from debiasdpo.config.shown import joined, points
 from debiasdpo.documents.corpus import SPLIT, rubrics_of
 from debiasdpo.jobs.finished import Run
@@ -19,19 +21,11 @@ _KINDS = {
 }
 _RELATION = {"adapter": "adapter", "model": "finetune", "head": "adapter"}
 
-# As `normal_text` has it.
-_PLAIN = '''
-def plain(text):
-    """A document in the form in which the rater was asked about those that it was measured on."""
-    lines = text.replace("\\r\\n", "\\n").replace("\\r", "\\n").replace("\\ufeff", "")
-    return unicodedata.normalize("NFC", lines).strip()
-
-'''
 _EXPECTED = '''
 def rate(rubric, document):
     """The mean of the levels by their probabilities, after `Rating: `."""
     asked = prompts["rubrics"][rubric]
-    text = asked["text"].replace("{document}", plain(document))
+    text = asked["text"].replace("{document}", normal_text(document))
     prompt = tokenizer(text, add_special_tokens=False)["input_ids"]
     scores = []
     for answer in asked["levels"].values():
@@ -45,7 +39,7 @@ def rate(rubric, document):
 _TEXT = '''
 def rate(rubric, document):
     """What the model writes; its rating stands after `Rating: `."""
-    text = prompts["rubrics"][rubric]["text"].replace("{document}", plain(document))
+    text = prompts["rubrics"][rubric]["text"].replace("{document}", normal_text(document))
     ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").to(model.device)
     with torch.no_grad():
         found = model.generate(
@@ -181,7 +175,8 @@ def _use(run: Run, base: Base, form: Form, gguf: str | None) -> Iterator[str]:
     expected = run.config.rate.readout == "expected"
     yield from ("```python", *_loading(base, form))
     if form.kind != "head":
-        yield (_PLAIN + (_EXPECTED if expected else _TEXT)).rstrip()
+        yield from ("", inspect.getsource(normal_text))
+        yield (_EXPECTED if expected else _TEXT).rstrip()
     yield from ("```", "")
     yield (
         "`prompts.json` has the prompt of each rubric, as messages and as the text that the chat template"

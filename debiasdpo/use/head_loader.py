@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 HERE = Path(__file__).parent
 
 
-def plain(text: str) -> str:
+def normal_text(text: str) -> str:
     """A document in the form in which the rater was asked about those that it was measured on."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufeff", "")
     return unicodedata.normalize("NFC", lines).strip()
@@ -43,7 +43,7 @@ class Rater:
     def rate(self, rubric: str, document: str) -> float:
         """In points, not calibrated."""
         asked, head = self.asked[rubric], self.heads[rubric]
-        text = asked["text"].replace("{document}", plain(document))
+        text = asked["text"].replace("{document}", normal_text(document))
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"] + asked["before_level"]
         batch = torch.tensor([ids], device=self.model.device)
         with torch.no_grad():
