@@ -14,6 +14,7 @@ from typing import Any
 
 from debiasdpo.errors import UserError
 from debiasdpo.models.checks import require_whole
+from debiasdpo.models.quiet import without_gguf_bar
 from debiasdpo.models.source import source_identity
 from debiasdpo.storage.files import fingerprint
 from debiasdpo.storage.packages import installed
@@ -56,7 +57,7 @@ def _convert(file: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     # transformers reads the file three times, and makes a table of all names for each module of the model.
-    with _remembering(gguf, "GGUFReader", "get_tensor_name_map"):
+    with _remembering(gguf, "GGUFReader", "get_tensor_name_map"), without_gguf_bar():
         _refuse_scaled_positions(gguf.GGUFReader(str(file)), file)  # as transformers names it
         found: Any = AutoModelForCausalLM.from_pretrained(
             file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True

@@ -21,9 +21,7 @@ def quiet() -> Iterator[None]:
         return "Failed to load CPU gemm_4bit_forward" not in record.getMessage()
 
     backend = logging.getLogger("bitsandbytes.backends.cpu.ops")
-    gguf: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
-    hook, bar = bars.set_tqdm_hook(hidden), gguf.tqdm
-    gguf.tqdm = functools.partial(bar, disable=True)
+    hook = bars.set_tqdm_hook(hidden)
     backend.addFilter(relevant)
     try:
         with warnings.catch_warnings():  # peft asks for an attribute by its old name
@@ -31,5 +29,17 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         backend.removeFilter(relevant)
-        gguf.tqdm = bar
         bars.set_tqdm_hook(hook)
+
+
+@contextlib.contextmanager
+def without_gguf_bar() -> Iterator[None]:
+    """Hide the bar over a GGUF file's tensors, out of `quiet`'s reach. Not part of it: importing what
+    shows the bar takes half a second, which no other model needs."""
+    gguf: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
+    bar = gguf.tqdm
+    gguf.tqdm = functools.partial(bar, disable=True)
+    try:
+        yield
+    finally:
+        gguf.tqdm = bar

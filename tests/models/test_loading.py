@@ -89,7 +89,7 @@ def test_a_gguf_file_with_a_part_of_the_weights_is_refused(
 
 @pytest.mark.slow
 def test_a_gguf_file_that_scales_positions_is_refused(
-    model_config: ModelConfigs, tmp_path: Path
+    model_config: ModelConfigs, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """transformers reads none of the ways in which files say so."""
 
@@ -100,6 +100,7 @@ def test_a_gguf_file_that_scales_positions_is_refused(
 
     once = {"type": "linear", "factor": 1.0}
     assert load("unscaled", scaling=once, frequencies=[1.0] * 32) == 2
+    assert "%|" not in capfd.readouterr().err  # no bar of a moment
     with pytest.raises(UserError, match=r"positions \(llama\.rope\.scaling\.type: linear\)"):
         load("gemma", scaling={"type": "linear", "factor": 8.0})
     with pytest.raises(
