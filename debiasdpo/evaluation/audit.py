@@ -28,6 +28,12 @@ from debiasdpo.evaluation.metric import Change, Metric
 from debiasdpo.evaluation.parts import Part, Parts
 from debiasdpo.metrics import Floats, ResampleWeights
 
+# How metrics begin that are in points of the rubrics' scales, and over several rubrics a mean of such.
+_IN_POINTS = (
+    "bias", "shift_", "polarity_gap", "spread", "skill_matched", "accuracy/mae", "accuracy/rmse",
+    "agreement/mae", "score", "rating", "error", "mae",
+)  # fmt: skip
+
 
 class _Value(NamedTuple):
     """One metric of one model."""
@@ -165,12 +171,16 @@ def _figures(
 
 def _of_rubrics(key: Key, rubrics: Mapping[str, Rubric]) -> str:
     """What is to be known of a figure over rubrics whose ends or scales differ."""
+    found = []
     ends = {rubric.high_is_good for rubric in rubrics.values()}
     signed = ("shift_", "polarity_gap", "flips_flattering", "flips_unflattering")
     if len(ends) > 1 and key.metric.startswith(signed):
-        return notes.TOWARDS_BETTER
+        found.append(notes.TOWARDS_BETTER)
     widths = {rubric.high - rubric.low for rubric in rubrics.values()}
-    return notes.OF_SCALES if len(widths) > 1 and key.metric == "spread" else ""
+    pooled = key.each != "rubric" and key.metric != "bias_in_disagreements"
+    if len(widths) > 1 and pooled and key.metric.startswith(_IN_POINTS):
+        found.append(notes.OF_SCALES)
+    return notes.joined(*found)
 
 
 def _of_fewer_groups(rows: np.ndarray, table: Columns) -> np.ndarray:

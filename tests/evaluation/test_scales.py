@@ -1,5 +1,6 @@
 """Several rubrics, whose scales, documents and directions differ."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -93,6 +94,28 @@ def test_methods_are_compared_in_the_same_unit(job: JobConfig) -> None:
     )["relative_bias"]  # fmt: skip
     expected = [audit(job, these, RUBRICS, {"base": one})["relative_bias/base"] for one in rows]
     assert [found.a, found.b] == pytest.approx(expected)
+
+
+def test_a_mean_of_points_of_different_scales_says_so(job: JobConfig) -> None:
+    """Those of the wider one decide it; what is in units of a spread, in ranks or of one rubric is free."""
+    these = documents({"clarity": 44, "length": 44})
+    rows = rated(these, half(["clarity", "length"]))
+
+    def noted(rubrics: Mapping[str, Rubric]) -> set[str]:
+        ratings = {"base": rows, "tuned": rows}
+        found = audit(job, these, rubrics, ratings)
+        return {key.removesuffix("_note") for key, note in found.items() if "scales" in str(note)}
+
+    different = noted(RUBRICS)
+    assert different >= {
+        "bias/base", "bias/trained/tuned", "bias/unseen/reduction", "bias/placebo/base",
+        "category/race/bias/tuned", "category/race/shift_flattering/base", "spread/tuned",
+        "accuracy/mae/base",
+    }  # fmt: skip
+    assert not {
+        key for key in different if re.search("relative|spearman|qwk|flips|parse|rubric/", key)
+    }
+    assert noted(dict.fromkeys(RUBRICS, SEVEN)) == set()
 
 
 SIGNED = (
