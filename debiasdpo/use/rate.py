@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _rate(options: argparse.Namespace) -> Iterator[str]:
     """What there is to say of the ratings, once they are written."""
+    if options.statements and not options.self_check:
+        raise UserError("--statements: those of the self-check; add --self-check")
     out = user_path(options.out)
     check_out(out)
     run = open_run(options.run)
@@ -172,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     found.add_argument(
         "--statements", type=_count, metavar="N",
-        help="of each category for each document (default: as in the run's audit)",
+        help="with --self-check, of each category for each document (default: as in the run's audit)",
     )  # fmt: skip
     found.add_argument(
         "--shards", type=_shard, default=Shard(1, 1), metavar="I/N",

@@ -227,6 +227,7 @@ def test_a_killed_command_goes_on(finished: Runs, own_documents: Documents, tmp_
     [
         (("{run}", "{here}/new.jsonl", "--out", "{here}/o.xls"), "ends in .xls; give a .csv or .jsonl"),
         (("{run}", "{here}/new.jsonl", "--out", "{here}/new.jsonl"), "is the table of the documents"),
+        (("{run}", "{here}/new.jsonl", "--out", "{here}/o.csv", "--statements", "2"), "add --self-check"),
         (("{run}", "{here}/none.csv", "--out", "{here}/o.csv"), "DOCUMENTS: {here}/none.csv does not exist"),
         (("{run}", "{here}/new.jsonl", "--out", "{here}/o.csv", "--text-column", "essay"),
          "no column 'essay'; the columns are: id, text. Rename it, or change --text-column."),
@@ -236,7 +237,9 @@ def test_a_killed_command_goes_on(finished: Runs, own_documents: Documents, tmp_
         (("{here}/failed", "{here}/new.jsonl", "--out", "{here}/o.csv"), "not finished: failed (of old age)"),
         (("{here}/changed", "{here}/new.jsonl", "--out", "{here}/o.csv"), "were changed or removed since"),
     ],
-    ids=["out", "same", "no file", "column", "model", "twice", "no run", "failed", "changed"],
+    ids=[
+        "out", "same", "statements", "no file", "column", "model", "twice", "no run", "failed", "changed",
+    ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_told(
     finished: Runs,
