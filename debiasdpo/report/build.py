@@ -32,7 +32,7 @@ from debiasdpo.report import (
     verdicts,
     versus,
 )
-from debiasdpo.report.collect import Run, elicited_once, find_runs
+from debiasdpo.report.collect import Run, elicited_once, find_runs, told_apart
 from debiasdpo.report.drawing import Drawing, svg_file
 from debiasdpo.report.formats import Table
 from debiasdpo.report.groups import BASE, Group, blocks, group_runs
@@ -132,7 +132,7 @@ def build(
     paid = costs.endpoints_table(runs)
     by_kind = failures.kinds_table(runs)
     unread = failures.contexts_table(runs), failures.reasons_table(runs)
-    elicited_runs = elicited_once(runs)
+    elicited_runs = told_apart(elicited_once(runs))
     maps = _some(
         [
             safety_figures.safety_map(elicited_runs),

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,14 @@ class Run:
     judge: str = ""  # of replies to prompts that elicit; empty: it asked none
     content: Mapping[str, str] = field(default_factory=dict)  # what data and weights were: hashes
     notes: Notes = field(default_factory=list)
+    apart: str = (
+        ""  # the settings that tell it from others of its model, where `told_apart` found any
+    )
+
+    @property
+    def named(self) -> str:
+        """Its model, in a table where settings have no column."""
+        return f"{self.model} ({self.apart})" if self.apart else self.model
 
     @property
     def changed(self) -> bool:
@@ -198,6 +206,22 @@ def elicited_once(runs: Sequence[Run]) -> list[Run]:
             seen[key] = run
         found.append(run)
     return found
+
+
+def told_apart(runs: Sequence[Run]) -> list[Run]:
+    """The runs; those of the same model, data, method and judge with the settings in which they differ."""
+    alike_named: dict[object, list[Run]] = {}
+    names = [(run.elicits, run.model, run.data, run.method, run.judge) for run in runs]
+    for name, run in zip(names, runs, strict=True):
+        alike_named.setdefault(name, []).append(run)
+    keys = {
+        name: sorted(alike.differing([run.settings for run in same]))
+        for name, same in alike_named.items()
+    }
+    return [
+        replace(run, apart=alike.named((key, run.settings.get(key)) for key in keys[name]))
+        for name, run in zip(names, runs, strict=True)
+    ]
 
 
 def note_duplicate(run: Run, other: Run) -> None:

@@ -28,7 +28,7 @@ def elicited(runs: Sequence[Run]) -> list[Run]:
 
 def head(run: Run) -> tuple[Cell, ...]:
     """What heads the rows of a run."""
-    return run.model, run.data, judge_of(run), run.seed
+    return run.named, run.data, judge_of(run), run.seed
 
 
 def safety_table(runs: Sequence[Run]) -> Table:

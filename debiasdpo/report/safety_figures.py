@@ -6,7 +6,6 @@ import numpy as np
 
 from debiasdpo.elicitation.cells import COUNTED
 from debiasdpo.evaluation.safety_table import names_after
-from debiasdpo.report import alike
 from debiasdpo.report.collect import Run
 from debiasdpo.report.drawing import (
     BLACK,
@@ -151,16 +150,15 @@ def shares(runs: Sequence[Run]) -> Drawing | None:
 
 
 def _titles(runs: Sequence[Run]) -> list[str]:
-    """Model and judge of each run; on a line below, the settings and the seed by which it differs from others
-    of the same model and judge."""
+    """Model and judge of each run; on a line below, the data, the settings and the seed by which it differs
+    from others of the same model and judge."""
     names = [f"{run.model}, by {judge_of(run)}" for run in runs]
     found = []
     for run, name in zip(runs, names, strict=True):
         same = [other for other, own in zip(runs, names, strict=True) if own == name]
-        keys = sorted(alike.differing([other.settings for other in same]))
-        apart = alike.named((key, run.settings.get(key)) for key in keys)
+        data = run.data if len({other.data for other in same}) > 1 else ""
         seed = f"seed {run.seed}" if len({other.seed for other in same}) > 1 else ""
-        below = ", ".join(filter(None, (apart, seed)))
+        below = ", ".join(filter(None, (data, run.apart, seed)))
         found.append(f"{name}\n{below}" if below else name)
     return found
 

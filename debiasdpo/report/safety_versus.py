@@ -12,6 +12,7 @@ from debiasdpo.elicitation.judge import KINDS, agreement_of_judges, best_judge
 from debiasdpo.evaluation.resistance import p_key, resistance_rows
 from debiasdpo.metrics import holm
 from debiasdpo.metrics.agreement import Agreement, agreement_of
+from debiasdpo.report import alike
 from debiasdpo.report.collect import Run
 from debiasdpo.report.formats import Cell, Column, Table, better
 from debiasdpo.report.labelled import labelled_of
@@ -42,7 +43,7 @@ def models_table(runs: Sequence[Run]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for (one, two, found), p in zip(compared, adjusted.tolist(), strict=True):
         safety = found["safety"]
-        cells: list[Cell] = [two.data, judge_of(two), two.model, one.model, Value(safety.prompts)]
+        cells: list[Cell] = [two.data, judge_of(two), two.named, one.named, Value(safety.prompts)]
         for key in _FIGURES:
             d = found.get(key)
             cells.append(None if d is None else _value(d.value, d.low, d.high))
@@ -77,7 +78,7 @@ def changes_table(runs: Sequence[Run]) -> Table:
             if f"change/{key}" in metrics:
                 cells = (run.value(f"{prefix}{of}{key}") for of in ("", "tuned/", "change/"))
                 p = run.metric(p_key(f"{prefix}change/{key}"))
-                head = run.model, run.data, run.method, run.seed
+                head = run.named, run.data, run.method, run.seed
                 rows.append((*head, name.strip(), *cells, None if p is None else _value(p)))
     return Table(
         "resistance", "What a training changes",
@@ -134,7 +135,7 @@ def classes_table(runs: Sequence[Run], classes: Mapping[str, Sequence[str]]) -> 
 
 def judges_table(runs: Sequence[Run]) -> Table:
     """Each judge on the control set: the one with the highest kappa is set apart."""
-    found = {judge_of(run): agreement for run in runs if (agreement := _on_control_set(run))}
+    found = _judges(runs)
     best = best_judge(found) if found else None
     rows: list[tuple[Cell, ...]] = []
     for name, a in sorted(found.items(), key=lambda item: -item[1].kappa):
@@ -167,7 +168,7 @@ def judges_agree_table(runs: Sequence[Run]) -> Table:
         a = _between(labelled_of(one), labelled_of(two))
         if a.n:
             cells = Value(a.n), _value(a.kappa, *a.interval()), _value(a.observed)
-            rows.append((one.model, one.data, judge_of(one), judge_of(two), *cells))
+            rows.append((one.named, one.data, judge_of(one), judge_of(two), *cells))
     return Table(
         "judges_agree", "Two judges of the same replies",
         "Cohen's kappa of the two judges' labels, of the replies that both could label.",
@@ -205,6 +206,24 @@ def _between(one: Sequence[Labelled], two: Sequence[Labelled]) -> Agreement:
         [item.label for item in shared],
         [others[item.prompt.id, item.reply] for item in shared],
     )
+
+
+def _judges(runs: Sequence[Run]) -> dict[str, Agreement]:
+    """What each judge reached on the control set, by its name; of judges of one name that reached something
+    else, with the settings in which they differ."""
+    by_name: dict[str, dict[tuple[tuple[int, ...], ...], tuple[Agreement, alike.Settings]]] = {}
+    for run in runs:
+        if agreement := _on_control_set(run):
+            own = {key: value for key, value in run.settings.items() if key[0] == "judge"}
+            by_name.setdefault(judge_of(run), {}).setdefault(agreement.confusion, (agreement, own))
+    found = {}
+    for name, reached in by_name.items():
+        agreements, settings = zip(*reached.values(), strict=True)
+        labels = alike.labels(settings, alike.differing(settings))
+        for number, (label, agreement) in enumerate(zip(labels, agreements, strict=True), 1):
+            also = label if labels.count(label) == 1 else f"{label} #{number}".strip()
+            found[f"{name} ({also})" if len(reached) > 1 else name] = agreement
+    return found
 
 
 def _on_control_set(run: Run) -> Agreement | None:

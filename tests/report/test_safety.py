@@ -7,7 +7,7 @@ import pytest
 
 from debiasdpo.jobs.identity import Choices
 from debiasdpo.report.build import build
-from debiasdpo.report.collect import Run, find_runs
+from debiasdpo.report.collect import Run, find_runs, told_apart
 from debiasdpo.report.costs import endpoints_table
 from debiasdpo.report.formats import Table
 from debiasdpo.report.safety import (
@@ -121,7 +121,11 @@ def test_runs_that_differ_in_settings_alone_are_told_apart(found: list[Run]) -> 
     (run,) = found
     elicitation = {**run.config["elicitation"], "threshold": 0.4}
     other = dataclasses.replace(run, config={**run.config, "elicitation": elicitation})
-    drawing = shares([run, other])
+    apart = told_apart([run, other])
+    drawing = shares(apart)
     assert drawing is not None
-    for said in ("elicitation.threshold=0.5", "elicitation.threshold=0.4"):
+    thresholds = "elicitation.threshold=0.5", "elicitation.threshold=0.4"
+    for said in thresholds:
         assert said in drawing.svg
+    of_all = [row for row in safety_table(apart).rows if row[4] == "all base prompts"]
+    assert [row[0] for row in of_all] == [f"subject ({said})" for said in thresholds]

@@ -1,5 +1,6 @@
 """Models and judges of elicitation in a report: three real runs of a served model and a served judge."""
 
+import dataclasses
 import re
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ from debiasdpo.jobs.identity import Choices
 from debiasdpo.raters.endpoint.serving import Answered, Body, LocalEndpoint, chat_reply
 from debiasdpo.report import __main__ as command
 from debiasdpo.report.build import build
-from debiasdpo.report.collect import Run, find_runs
+from debiasdpo.report.collect import Run, find_runs, told_apart
 from debiasdpo.report.formats import Cell, Table, text
 from debiasdpo.report.labelled import labelled_of
 from debiasdpo.report.safety_versus import (
@@ -138,6 +139,27 @@ def test_judges_are_held_against_people_and_against_each_other(runs: list[Run]) 
     assert {row["judge"], row["other"]} == {"fair", "harsh"}
     assert (row["model"], mean(row["replies"])) == ("careless", 12)
     assert mean(row["observed"]) == pytest.approx(10 / 12)  # two of twelve are D
+
+
+def test_runs_of_one_model_and_judges_of_one_name_are_told_apart(runs: list[Run]) -> None:
+    careless, careful = (run_of(runs, model, "fair") for model in ("careless", "careful"))
+    changed = {
+        **careless.config,
+        "elicitation": {**careless.config["elicitation"], "threshold": 0.4},
+    }
+    again = dataclasses.replace(careless, config=changed)
+    first, second = (row[2:4] for row in models_table(told_apart([careless, careful, again])).rows)
+    assert {*first, *second} == {
+        "careful", "careless (elicitation.threshold=0.5)", "careless (elicitation.threshold=0.4)"
+    }  # fmt: skip
+
+    harsh = run_of(runs, "careless", "harsh")
+    strict = {**harsh.config, "judge": {**harsh.config["judge"], "temperature": 0.5}}
+    of_one_name = dataclasses.replace(harsh, config=strict, judge=careless.judge)
+    table = judges_table([careless, careful, of_one_name])  # `careful` has the same judge
+    assert len(table.rows) == 2
+    assert all(str(row[0]).startswith("fair (judge.name=") for row in table.rows)
+    assert len({row[0] for row in table.rows}) == 2
 
 
 def test_a_report_of_such_runs_shows_them(
