@@ -82,7 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--against", metavar="METHOD",
-        help="the method that all others are compared with (default: debiasing_dpo)",
+        help="the method that all others are compared with (default: debiasing_dpo), or one of its settings,"
+        " as tables name it: 'debiasing_dpo (loss.beta=0.1)'",
     )  # fmt: skip
     parser.add_argument(
         "--class", action="append", default=[], dest="classes", metavar="NAME=MODEL,..",

@@ -81,12 +81,16 @@ def build(
     classes: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Report:
     """The report of all runs at or below `paths`; methods are compared with `against`, which some run must
-    have, or with the paper's, where there is one. `classes`: names of classes of models, with the models."""
+    have, or with the paper's, where there is one. It may also be a method in one of its settings, as tables
+    name it. `classes`: names of classes of models, with the models."""
     check_packages()
     runs = find_runs(paths)
+    groups = group_runs(runs)
     methods = sorted({run.method for run in runs})
-    if against is not None and against not in methods:
+    labels = sorted({group.label for group in groups if group.after == "tuned"} - set(methods))
+    if against is not None and against not in [*methods, *labels]:
         there = ", ".join(f"method={method}" for method in methods)
+        there += f"; of one in several settings, give one as {labels[0]!r}" if labels else ""
         raise UserError(f"--against {against}: no run has this method; the runs have {there}")
     rated = [run for run in runs if run.method == against and run.metrics and not run.elicits]
     if rated and not any(run.changed for run in rated):
@@ -97,7 +101,6 @@ def build(
         )
     _require_models(classes, runs)
     against = against or _REFERENCE
-    groups = group_runs(runs)
     log.info("%d runs, of which %d count", len(runs), sum(group.seeds for group in groups))
     main, accuracy = tables.main_table(groups), tables.accuracy_table(groups)
     reductions, shifts = tables.transfer_table(groups), tables.shift_table(groups)
@@ -111,7 +114,7 @@ def build(
     matrices = _some(
         drawing for m, d, found in by_data for drawing in transfer.transfer(m, d, found)
     )
-    chosen = sorted(groups, key=lambda g: g.method != against)[:_DETAILED]
+    chosen = sorted(groups, key=lambda g: not g.is_called(against))[:_DETAILED]
     asked = prompts.named_apart(
         made
         for group in chosen

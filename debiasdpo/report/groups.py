@@ -47,6 +47,10 @@ class Group:
         """Name and variant: what tells groups of one model, data set and context apart."""
         return f"{self.name} ({self.variant})" if self.variant else self.name
 
+    def is_called(self, name: str) -> bool:
+        """Whether a name is that of its method, or of its method in its settings."""
+        return name in (self.method, self.label)
+
     @property
     def title(self) -> str:
         label = self.label if self.after == "tuned" else replace(self, base=True).label

@@ -40,7 +40,8 @@ class _Compared:
 
 
 def versus_table(groups: Sequence[Group], against: str) -> Table:
-    """Each method less the method `against`, of the same model, data and training context.
+    """Each method less the method `against`, of the same model, data and training context. It may also be
+    the label of one group: its method in other settings is compared with it too.
 
     p values are adjusted for all comparisons of the table together.
     """
@@ -116,16 +117,15 @@ def _seeds_cell(one: _Compared) -> Value:
 
 def _pairs(groups: Sequence[Group], against: str) -> Iterable[tuple[Group, Group]]:
     """Each group with its reference; the base model, as the reference runs rated it, comes first."""
-    for reference in groups:
-        if reference.method == against and reference.after == "tuned":
-            yield replace(reference, base=True), reference
+    references = [g for g in groups if g.is_called(against) and g.after == "tuned"]
+    for reference in references:
+        yield replace(reference, base=True), reference
     for group in groups:
         same = [
-            r for r in groups
-            if (r.method, r.model, r.data, r.trained) == (against, group.model, group.data, group.trained)
-            and r.after == "tuned"
+            r for r in references
+            if (r.model, r.data, r.trained) == (group.model, group.data, group.trained)
         ]  # fmt: skip
-        if group.method == against or group.after != "tuned" or not same:
+        if group.is_called(against) or group.after != "tuned" or not same:
             continue
         mine = alike.asked(group.runs[0].settings)
         alike_ones = [r for r in same if alike.asked(r.runs[0].settings) == mine]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from debiasdpo.errors import UserError
 from debiasdpo.report.build import build, write
 from debiasdpo.report.collect import find_runs
 from debiasdpo.report.formats import Table
@@ -164,3 +165,19 @@ def test_a_method_is_compared_with_the_reference_of_its_own_model_and_documents(
     assert [row[3:5] for row in table.rows if str(row[3]).startswith("dpo_only")] == [
         (f"dpo_only (data.limit.test={n})", f"sft (data.limit.test={n}, loss.beta=0.1)") for n in (5, 6)
     ]  # fmt: skip
+
+
+def test_settings_of_a_method_are_compared_with_one_of_them(tmp_path: Path) -> None:
+    for beta in (0.1, 0.5, 1.0):
+        write_run(tmp_path / f"{beta}", documents=FIVE, config={"loss": {"beta": beta}})
+    write_run(tmp_path / "other", documents=FIVE, method="dpo_only", config={"loss": {"beta": 0.5}})
+    groups = group_runs(find_runs([tmp_path]))
+    one = "sft (loss.beta=0.5)"
+    table = versus_table(groups, one)
+    assert [row[3:5] for row in table.rows] == [
+        ("base model (loss.beta=0.5)", one), ("sft (loss.beta=0.1)", one), ("sft (loss.beta=1.0)", one),
+        ("dpo_only", one),
+    ]  # fmt: skip
+    assert build([tmp_path], one).tables
+    with pytest.raises(UserError, match=r"in several settings, give one as '\w+ \(loss\.beta="):
+        build([tmp_path], "sft (loss.beta=7)")
