@@ -1,8 +1,9 @@
 """A job's metrics as the table that the console shows."""
 
+import math
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from debiasdpo.config.shown import one_line, points
@@ -24,6 +25,7 @@ from debiasdpo.evaluation.metric import Change, Metric
 # First parts of keys; then all others.
 _SECTIONS = ("bias", "relative_bias", "skill_matched", "spread", "accuracy")
 _WIDTH = 98
+_LEVELS = 20  # of a scale, one by one
 _NAMED = 3  # of the metrics that a note is of
 _NOISE_FLOOR = "bias/noise_floor"
 _COUNTS = re.compile(r"\d[\d.,]*(?= (of|groups?|prompts|resamples|ratings)\b)|(?<=count as )[\d.]+")
@@ -103,14 +105,23 @@ def _below(metrics: Mapping[str, Any]) -> list[str]:
         if (key := f"{_NOISE_FLOOR}/{model}") in metrics
     ]
     notes = [f"noise floor (neutral prompt rated twice): {', '.join(floors)}"] if floors else []
-    levels: dict[str, list[str]] = {}
+    levels: dict[str, list[tuple[str, int]]] = {}
     for key, count in metrics.items():
         if score := parse_score(key):
-            levels.setdefault(score[0], []).append(f"{points(score[1])}: {count}")
+            levels.setdefault(score[0], []).append((points(score[1]), count))
     for rubric, counts in levels.items():
-        text = f"expert scores of {rubric}: {', '.join(counts)}"
+        text = f"expert scores of {rubric}: {', '.join(_counted(counts))}"
         notes += textwrap.wrap(text, _WIDTH, subsequent_indent="  ")
     return notes
+
+
+def _counted(levels: Sequence[tuple[str, int]]) -> Iterator[str]:
+    """How many scores each level has; of a fine scale, such as 0 to 100, each of up to ten parts of it."""
+    size = 1 if len(levels) <= _LEVELS else math.ceil(len(levels) / 10)
+    for first in range(0, len(levels), size):
+        part = levels[first : first + size]
+        ends = dict.fromkeys((part[0][0], part[-1][0]))
+        yield f"{' to '.join(ends)}: {sum(count for _, count in part)}"
 
 
 def _cell(metrics: Mapping[str, Any], key: str) -> str:

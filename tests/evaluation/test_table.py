@@ -73,6 +73,17 @@ def test_no_name_turns_a_line_or_speaks_to_the_terminal() -> None:
     assert len(table.splitlines()) == 5
 
 
+def test_a_fine_scale_is_shown_in_ten_parts() -> None:
+    of_part = (
+        "7 to 13: 7, 14 to 20: 7, 21 to 27: 7, 28 to 34: 7, 35 to 41: 7, 42 to 48: 7, 49 to 55: 7"
+    )
+    lines = results_table({f"scores/length/{n}": 1 for n in range(64)}).splitlines()
+    assert " ".join(lines[-2:]).replace("   ", " ") == (
+        f"expert scores of length: 0 to 6: 7, {of_part}, 56 to 62: 7, 63: 1"
+    )
+    assert "1: 1, 1.5: 1" in results_table({f"scores/length/{1 + n / 2}": 1 for n in range(20)})
+
+
 def test_a_change_of_nothing_has_no_sign(job: JobConfig) -> None:
     same = rows(BASE)
     lines = printed(job, base=same, tuned=same)
