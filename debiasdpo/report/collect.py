@@ -48,9 +48,7 @@ class Run:
     judge: str = ""  # of replies to prompts that elicit; empty: it asked none
     content: Mapping[str, str] = field(default_factory=dict)  # what data and weights were: hashes
     notes: Notes = field(default_factory=list)
-    apart: str = (
-        ""  # the settings that tell it from others of its model, where `told_apart` found any
-    )
+    apart: str = ""  # the settings that tell it from others of its model; see `told_apart`
 
     @property
     def named(self) -> str:
