@@ -160,6 +160,7 @@ def asked_twice(job_config: JobConfigs, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.xdist_group("asked twice")
 def test_intervals_of_an_audit_hold_the_truth_as_often_as_they_say(
     asked_twice: list[Metrics],
