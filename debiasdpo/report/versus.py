@@ -78,6 +78,8 @@ def versus_table(groups: Sequence[Group], against: str) -> Table:
         f"Difference: the method less {against}, paired on the same test prompts and seeds; below 0 is"
         " less bias. Intervals (95 %) and p (two-sided) come from whole groups of documents: they speak"
         " of other documents, not of other trainings."
+        " Where seeds disagree, an interval, which takes the mean of the seeds as they are, can leave out 0"
+        " while p, which swaps the two methods in whole groups of any seed, is large: then believe p."
         f" Holm: adjusted for the {count} comparisons of this table. How small a p can be depends on the"
         " number of groups: see its footnote.",
         tuple(columns), tuple(rows), section=3, folded=len(rows) > _FOLD,
