@@ -1,12 +1,13 @@
 """GGUF files as folders that transformers loads, each converted once."""
 
 import functools
+import importlib
 import logging
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +15,6 @@ from typing import Any
 
 from debiasdpo.errors import UserError
 from debiasdpo.models.checks import require_whole
-from debiasdpo.models.quiet import without_gguf_bar
 from debiasdpo.models.source import source_identity
 from debiasdpo.storage.files import fingerprint
 from debiasdpo.storage.packages import installed
@@ -56,8 +56,13 @@ def _convert(file: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    # transformers reads the file three times, and makes a table of all names for each module of the model.
-    with _remembering(gguf, "GGUFReader", "get_tensor_name_map"), without_gguf_bar():
+    reading = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
+    # transformers reads the file three times, makes a table of all names for each module of the model, and
+    # shows a bar that `quiet` leaves: what shows it takes half a second to import.
+    with (
+        _wrapped(functools.cache, gguf, "GGUFReader", "get_tensor_name_map"),
+        _wrapped(lambda bar: functools.partial(bar, disable=True), reading, "tqdm"),
+    ):
         _refuse_scaled_positions(gguf.GGUFReader(str(file)), file)  # as transformers names it
         found: Any = AutoModelForCausalLM.from_pretrained(
             file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
@@ -102,11 +107,11 @@ def _refuse_scaled_positions(reader: Any, file: Path) -> None:
 
 
 @contextmanager
-def _remembering(module: ModuleType, *names: str) -> Iterator[None]:
-    """What these functions of a module return is returned again where they are called with the same."""
+def _wrapped(wrap: Callable[[Any], Any], module: ModuleType, *names: str) -> Iterator[None]:
+    """These functions of a module are what `wrap` makes of them."""
     own = {name: getattr(module, name) for name in names}
     for name, function in own.items():
-        setattr(module, name, functools.cache(function))
+        setattr(module, name, wrap(function))
     try:
         yield
     finally:

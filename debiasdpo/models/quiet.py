@@ -1,8 +1,6 @@
 """Keep harmless noise of the libraries off the console."""
 
 import contextlib
-import functools
-import importlib
 import logging
 import warnings
 from collections.abc import Iterator
@@ -30,16 +28,3 @@ def quiet() -> Iterator[None]:
     finally:
         backend.removeFilter(relevant)
         bars.set_tqdm_hook(hook)
-
-
-@contextlib.contextmanager
-def without_gguf_bar() -> Iterator[None]:
-    """Hide the bar over a GGUF file's tensors, out of `quiet`'s reach. Not part of it: importing what
-    shows the bar takes half a second, which no other model needs."""
-    gguf: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
-    bar = gguf.tqdm
-    gguf.tqdm = functools.partial(bar, disable=True)
-    try:
-        yield
-    finally:
-        gguf.tqdm = bar

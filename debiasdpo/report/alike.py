@@ -72,6 +72,11 @@ def labels(found: Sequence[Settings], keys: Iterable[Setting]) -> list[str]:
     return [known[tuple(one.get(name) for name in names)] for one in found]
 
 
+def apart(found: Sequence[Settings]) -> list[str]:
+    """What each has of the settings in which they differ; empty where they differ in none."""
+    return labels(found, differing(found))
+
+
 def named(values: Iterable[tuple[Setting, str | None]]) -> str:
     """`loss.beta=0.1, loss.w_sft=1`: the first few, and how many more there are."""
     said = [f"{'.'.join(key)}={_short(value)}" for key, value in values]

@@ -208,18 +208,16 @@ def elicited_once(runs: Sequence[Run]) -> list[Run]:
 
 def told_apart(runs: Sequence[Run]) -> list[Run]:
     """The runs; those of the same model, data, method and judge with the settings in which they differ."""
-    alike_named: dict[object, list[Run]] = {}
-    names = [(run.elicits, run.model, run.data, run.method, run.judge) for run in runs]
-    for name, run in zip(names, runs, strict=True):
-        alike_named.setdefault(name, []).append(run)
-    keys = {
-        name: sorted(alike.differing([run.settings for run in same]))
-        for name, same in alike_named.items()
-    }
-    return [
-        replace(run, apart=alike.named((key, run.settings.get(key)) for key in keys[name]))
-        for name, run in zip(names, runs, strict=True)
-    ]
+    places: dict[object, list[int]] = {}
+    for place, run in enumerate(runs):
+        name = run.elicits, run.model, run.data, run.method, run.judge
+        places.setdefault(name, []).append(place)
+    found = list(runs)
+    for same in places.values():
+        labels = alike.apart([runs[place].settings for place in same])
+        for place, label in zip(same, labels, strict=True):
+            found[place] = replace(runs[place], apart=label)
+    return found
 
 
 def note_duplicate(run: Run, other: Run) -> None:

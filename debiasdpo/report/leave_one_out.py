@@ -74,7 +74,7 @@ def _apart(
             for _, group in found
         ]
         alike_ones: dict[str, list[tuple[str, Group]]] = defaultdict(list)
-        for said, one in zip(alike.labels(settings, alike.differing(settings)), found, strict=True):
+        for said, one in zip(alike.apart(settings), found, strict=True):
             alike_ones[said].append(one)
         for said, members in alike_ones.items():
             yield (model, data, f"{label}, {said}" if said else label), members

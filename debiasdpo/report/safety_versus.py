@@ -219,7 +219,7 @@ def _judges(runs: Sequence[Run]) -> dict[str, Agreement]:
     found = {}
     for name, reached in by_name.items():
         agreements, settings = zip(*reached.values(), strict=True)
-        labels = alike.labels(settings, alike.differing(settings))
+        labels = alike.apart(settings)
         for number, (label, agreement) in enumerate(zip(labels, agreements, strict=True), 1):
             also = label if labels.count(label) == 1 else f"{label} #{number}".strip()
             found[f"{name} ({also})" if len(reached) > 1 else name] = agreement
