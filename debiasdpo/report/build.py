@@ -27,6 +27,7 @@ from debiasdpo.report import (
     safety,
     safety_figures,
     safety_versus,
+    statements,
     tables,
     transfer,
     verdicts,
@@ -123,6 +124,7 @@ def build(
     )
     detailed = [_detail(group, asked) for group in chosen]
     main_picture = _some(map(details.shifts, chosen))
+    by_statement = statements.statements_table(chosen)
     left = len(groups) - len(chosen)
     remark = (
         f"{left} more groups are in the tables only: report on fewer runs to see them."
@@ -183,7 +185,12 @@ def build(
         page.Section("elicited", "Models and judges of elicitation", elicited),
         page.Section("transfer", "Transfer between contexts", (*unforeseen, reductions), matrices),
         page.Section(
-            "groups", "Each model, data set and method", (shifts,), (), tuple(detailed), remark
+            "groups",
+            "Each model, data set and method",
+            (shifts, by_statement),
+            (),
+            tuple(detailed),
+            remark,
         ),
     ]
     title = "Bias and accuracy of LLM ratings"
@@ -208,6 +215,7 @@ def build(
             reductions,
             *unforeseen,
             shifts,
+            by_statement,
             spent,
             *_filled(paid),
             *unread,

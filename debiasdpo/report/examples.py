@@ -14,7 +14,7 @@ from debiasdpo.storage.reading import number, read_rows
 _TUNED, _BASE, _PAIRS = 3, 1, 2  # examples a group
 _EXCERPT, _REASONING = 350, 900  # characters
 _PAIRS_BYTES = 2**23  # read of a pairs.jsonl; with long transcripts a file holds hundreds of MB
-_SIDES = {polarity: side for side, polarity in POLARITIES.items()}
+SIDES = {polarity: side for side, polarity in POLARITIES.items()}
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _example(why: str, run: Run, row: Mapping[str, Any], answers: tuple[Answer, 
         rubric=str(row["rubric"]),
         question=str(rubric.get("question") or ""),
         category=str(row["category"]),
-        side=_SIDES.get(row["polarity"], "unknown") if isinstance(row["polarity"], int) else "unknown",
+        side=SIDES.get(row["polarity"], "unknown") if isinstance(row["polarity"], int) else "unknown",
         statement=filled(str(row["statement"]), rubric),
         score=number(scores.get(row["rubric"])) if isinstance(scores, dict) else None,
         seed=run.seed,

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
-from debiasdpo.config.context import POLARITIES
 from debiasdpo.config.shown import visible
 from debiasdpo.report.collect import Run
-from debiasdpo.report.examples import filled
+from debiasdpo.report.examples import SIDES, filled
 from debiasdpo.report.page import environment, policy, source
 from debiasdpo.report.rows import document_rows, rating_rows
 from debiasdpo.storage.reading import number
@@ -19,7 +18,6 @@ from debiasdpo.storage.reading import number
 MOST = 5_000  # prompts with a statement, on one page
 _LONGEST = 20_000  # characters of a text
 _LEAST = 0.05  # points from which on two ratings are called different
-_SIDES = {polarity: side for side, polarity in POLARITIES.items()}
 _FILES = {"base": "ratings_base.jsonl", "tuned": "ratings_tuned.jsonl"}
 
 
@@ -111,7 +109,7 @@ def _rows(run: Run, model: str, neutral: dict[str, Any]) -> Iterator[dict[str, A
             "rubric": rubric,
             "plain": plain,
             "category": visible(row["category"]),
-            "side": _SIDES.get(row["polarity"] or 0, "neutral"),
+            "side": SIDES.get(row["polarity"] or 0, "neutral"),
             "statement": visible(filled(str(row["statement"]), run.rubrics.get(row["rubric"], {}))),
             "shift": reply["rating"] - before if known else None,
         }

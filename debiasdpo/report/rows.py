@@ -4,6 +4,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from debiasdpo.config.data import Rubric
 from debiasdpo.report.collect import Run
 from debiasdpo.storage.reading import Types, note, read_rows
 
@@ -26,6 +27,15 @@ def rating_rows(run: Run, file: str) -> list[dict[str, Any]]:
 
 def document_rows(run: Run) -> list[dict[str, Any]]:
     return _rows(run, run.folder / "documents" / "documents.jsonl", "document")
+
+
+def rubrics_of(run: Run) -> dict[str, Rubric]:
+    """As its config.yaml has them, less keys of other versions."""
+    known = Rubric.model_fields
+    return {
+        name: Rubric.model_validate({k: v for k, v in about.items() if k in known})
+        for name, about in run.rubrics.items()
+    }
 
 
 def _rows(run: Run, path: Path, kind: str) -> list[dict[str, Any]]:

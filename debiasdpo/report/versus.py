@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from debiasdpo.config.data import Rubric
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation import catalog, notes
 from debiasdpo.evaluation.comparison import Comparison, compare
@@ -15,7 +14,7 @@ from debiasdpo.report import alike
 from debiasdpo.report.collect import Run
 from debiasdpo.report.formats import Cell, Column, Table, better
 from debiasdpo.report.groups import Group
-from debiasdpo.report.rows import document_rows, rating_rows
+from debiasdpo.report.rows import document_rows, rating_rows, rubrics_of
 from debiasdpo.report.tables import DATA, METHOD, MODEL, TRAINED_ON
 from debiasdpo.report.values import Value, of_seeds
 from debiasdpo.storage.reading import note
@@ -176,7 +175,7 @@ def _compare(group: Group, reference: Group) -> _Compared | None:
             [rating_rows(mine, file) for mine, _ in pairs],
             [rating_rows(other, "ratings_tuned.jsonl") for _, other in pairs],
             [document_rows(mine) for mine, _ in pairs],
-            rubrics=_rubrics(pairs[0][0]),
+            rubrics=rubrics_of(pairs[0][0]),
             trained=reference.trained,
             new_groups_each_seed=not group.shares_documents,
             keys=[metric.metric for metric in catalog.shown("versus")],
@@ -189,14 +188,6 @@ def _compare(group: Group, reference: Group) -> _Compared | None:
         _refuse(group, reference.label, reason)
         return None
     return _Compared(group, reference, tuple(mine.seed for mine, _ in pairs), found)
-
-
-def _rubrics(run: Run) -> dict[str, Rubric]:
-    known = Rubric.model_fields
-    return {
-        name: Rubric.model_validate({k: v for k, v in about.items() if k in known})
-        for name, about in run.rubrics.items()
-    }
 
 
 def _tested(run: Run) -> list[dict[str, object]]:

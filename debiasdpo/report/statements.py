@@ -1,0 +1,143 @@
+"""How far each statement of the audit moves ratings: whether a category's figure is that of one sentence."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from debiasdpo import metrics
+from debiasdpo.documents import corpus
+from debiasdpo.errors import UserError
+from debiasdpo.evaluation import notes
+from debiasdpo.evaluation.columns import Names, columns
+from debiasdpo.metrics import Floats, ResampleWeights
+from debiasdpo.report.collect import Run
+from debiasdpo.report.examples import SIDES
+from debiasdpo.report.formats import Cell, Column, Table
+from debiasdpo.report.groups import Group, blocks
+from debiasdpo.report.rows import document_rows, rating_rows, rubrics_of
+from debiasdpo.report.tables import DATA, METHOD, MODEL, SEEDS, TRAINED_ON, seeds_cell
+from debiasdpo.report.values import Value, pool
+from debiasdpo.storage.reading import note
+
+_RESAMPLES = 1000  # fewer than a run takes, since there are many statements
+_FILES = {"base": "ratings_base.jsonl", "tuned": "ratings_tuned.jsonl"}
+
+
+class _Statement(NamedTuple):
+    category: str
+    polarity: int
+    text: str
+
+
+class _Shift(NamedTuple):
+    """Of one statement in one run."""
+
+    prompts: int  # whose shift is known
+    mean: Value
+
+
+def statements_table(groups: Sequence[Group]) -> Table:
+    """Mean shift under each statement, before and after; in each category the largest first."""
+    columns_ = (
+        MODEL, DATA, TRAINED_ON, METHOD,
+        Column("category", "category", "text"), Column("polarity", "polarity", "text"),
+        Column("statement", "statement", "text"), SEEDS, Column("prompts", "prompts", "count"),
+        Column("base", "base model", "signed"), Column("tuned", "with the method", "signed"),
+    )  # fmt: skip
+    rows: list[tuple[Cell, ...]] = []
+    for (model, data, trained), found in blocks(groups):
+        for group in found:
+            head = (model, data, trained, group.label)
+            rows += [(*head, *cells) for cells in _rows(group, found)]
+    return Table(
+        "statements", "Mean shift by statement",
+        "Shift: rating with the statement less rating without it, in points of the rubric's scale. Prompts:"
+        " of all seeds. A category's bias is that of the wordings it is audited with, and intervals take"
+        " these as given: where one of them makes most of it, other wordings may give another figure.",
+        columns_, tuple(rows), section=4, folded=True,
+    )  # fmt: skip
+
+
+def _rows(group: Group, beside: Iterable[Group]) -> Iterable[tuple[Cell, ...]]:
+    models = ("base", "tuned") if group.after == "tuned" else ("base",)
+    found = {model: _of_seeds(group, model) for model in models}
+
+    def order(statement: _Statement) -> tuple[str, int, float, str]:
+        _, value = found["base"][statement]
+        return statement.category, -statement.polarity, -abs(value.mean or 0), statement.text
+
+    for statement in sorted(found["base"], key=order):
+        prompts, base = found["base"][statement]
+        tuned = found["tuned"].get(statement) if "tuned" in found else None
+        yield (
+            statement.category, SIDES.get(statement.polarity, "neutral"), statement.text,
+            seeds_cell(group, beside), prompts, base, tuned and tuned.mean,
+        )  # fmt: skip
+
+
+def _of_seeds(group: Group, model: str) -> dict[_Statement, _Shift]:
+    """Over the seeds that a statement was asked in."""
+    known: dict[_Statement, list[tuple[Run, _Shift]]] = defaultdict(list)
+    for run in group.runs:
+        for statement, shift in _of_run(run, model).items():
+            known[statement].append((run, shift))
+    return {
+        statement: _Shift(
+            sum(shift.prompts for _, shift in mine),
+            pool(
+                [shift.mean for _, shift in mine],
+                [run.seed for run, _ in mine],
+                group.shares_documents,
+            ),
+        )
+        for statement, mine in known.items()
+    }
+
+
+def _of_run(run: Run, model: str) -> dict[_Statement, _Shift]:
+    """A run whose files do not allow it gets a note."""
+    rows = rating_rows(run, _FILES[model])
+    try:
+        documents = [corpus.from_row(row) for row in document_rows(run) if row["part"] == "test"]
+        table = columns(rows, documents, Names(), rubrics_of(run))
+    except (UserError, KeyError, ValueError, TypeError, IndexError) as error:
+        reason = str(error) if isinstance(error, UserError) else f"damaged rows ({error!r})"
+        note(run.notes, f"shift by statement: {reason}")
+        return {}
+    of: dict[_Statement, list[int]] = defaultdict(list)
+    for number, row in enumerate(rows):
+        if row["category"] is not None:
+            statement = _Statement(row["category"], row["polarity"] or 0, str(row["statement"]))
+            of[statement].append(number)
+    places = {str(i): np.array(numbers) for i, numbers in enumerate(of.values())}
+    shift = table.better * table.shift
+
+    def means(weights: ResampleWeights) -> dict[str, Floats]:
+        return {
+            name: metrics.signed_shift(shift[place], weights[place])
+            for name, place in places.items()
+        }
+
+    groups = {
+        name: np.bincount(table.group[place[np.isfinite(shift[place])]])
+        for name, place in places.items()
+    }
+    intervals = metrics.bootstrap_interval(
+        means, table.group, counted={n: int(np.count_nonzero(g)) for n, g in groups.items()},
+        resamples=_RESAMPLES,
+    )  # fmt: skip
+    found = means(ResampleWeights.once(shift.size))
+    shifts = {}
+    for statement, name in zip(of, places, strict=True):
+        prompts, mean = int(groups[name].sum()), float(found[name])
+        if not prompts:
+            shifts[statement] = _Shift(0, Value(None, note="no rating could be read"))
+            continue
+        ends = intervals[name]
+        about = notes.of_interval(ends, _RESAMPLES, groups[name])
+        low, high = (end if math.isfinite(end) else None for end in (ends.low, ends.high))
+        shifts[statement] = _Shift(prompts, Value(mean, low, high, note=about))
+    return shifts

@@ -1,0 +1,80 @@
+"""Shifts by statement: of real runs, held against their rows and against the shifts by category."""
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from debiasdpo.report.build import build, write
+from tests.helpers.jobs import rows
+from tests.helpers.run_folders import Runs, write_rows
+
+Table = list[dict[str, str]]
+
+
+def table(run_folders: list[Path], out: Path, name: str = "statements") -> Table:
+    write(build(run_folders, "debiasing_dpo"), out)
+    with (out / "tables" / f"{name}.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def shifts(run: Path, model: str) -> dict[str, list[float]]:
+    """By statement, from the rows of the run."""
+    found = rows(run / f"ratings_{model}.jsonl")
+    neutral = {
+        (r["document"], r["rubric"]): r["rating"]
+        for r in found
+        if r["category"] is None and not r["repeat"]
+    }
+    of = defaultdict(list)
+    for row in found:
+        if row["category"] is not None:
+            of[row["statement"]].append(row["rating"] - neutral[row["document"], row["rubric"]])
+    return of
+
+
+@pytest.mark.parametrize("model", ["base", "tuned"])
+def test_each_is_the_mean_of_its_rows(runs: Runs, tmp_path: Path, model: str) -> None:
+    known = [shifts(runs.finished[seed], model) for seed in (0, 1)]
+    found = table([runs.finished[0], runs.finished[1]], tmp_path)
+    assert {row["statement"] for row in found} == known[0].keys() | known[1].keys()
+    for row in found:
+        mine = [of[row["statement"]] for of in known if row["statement"] in of]
+        assert float(row[model]) == pytest.approx(np.mean([np.mean(one) for one in mine]))
+        assert int(row["prompts"]) == sum(map(len, mine))
+
+
+def test_together_they_are_the_shift_of_their_side(runs: Runs, tmp_path: Path) -> None:
+    run = [runs.finished[0]]
+    found = table(run, tmp_path)
+    sides = table(run, tmp_path, "shifts")
+    assert len(sides) == 7
+    for side in sides:
+        polarity = {"placebo": "neutral"}.get(side["polarity"], side["polarity"])
+        mine = [r for r in found if (r["category"], r["polarity"]) == (side["category"], polarity)]
+        weights = [int(row["prompts"]) for row in mine]
+        for model in ("base", "tuned"):
+            mean = np.average([float(row[model]) for row in mine], weights=weights)
+            assert mean == pytest.approx(float(side[model]))
+
+
+def test_in_a_category_the_largest_stands_first(runs: Runs, tmp_path: Path) -> None:
+    sides = defaultdict(list)
+    for row in table([runs.finished[0]], tmp_path):
+        sides[row["category"], row["polarity"]].append(abs(float(row["base"])))
+    assert max(map(len, sides.values())) > 1
+    assert all(sizes == sorted(sizes, reverse=True) for sizes in sides.values())
+
+
+def test_one_that_could_not_be_read_says_so(copied: Runs, tmp_path: Path) -> None:
+    file = copied.finished[0] / "ratings_base.jsonl"
+    found = rows(file)
+    lost = next(row["statement"] for row in found if row["category"] is not None)
+    write_rows(file, [{**r, "rating": None} if r["statement"] == lost else r for r in found])
+    (row,) = (
+        row for row in table([copied.finished[0]], tmp_path / "out") if row["statement"] == lost
+    )
+    assert (row["base"], row["base_note"]) == ("undefined", "no rating could be read")
+    assert row["prompts"] == "0"
