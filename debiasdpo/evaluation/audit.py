@@ -12,7 +12,7 @@ from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.data import Rubric
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
-from debiasdpo.evaluation import catalog, failures, notes
+from debiasdpo.evaluation import catalog, caveats, failures, notes
 from debiasdpo.evaluation.columns import Columns, Names, Row, beside, columns, same_order
 from debiasdpo.evaluation.groups import members
 from debiasdpo.evaluation.keys import (
@@ -27,12 +27,6 @@ from debiasdpo.evaluation.keys import (
 from debiasdpo.evaluation.metric import Change, Metric
 from debiasdpo.evaluation.parts import Part, Parts
 from debiasdpo.metrics import Floats, ResampleWeights
-
-# How metrics begin that are in points of the rubrics' scales, and over several rubrics a mean of such.
-_IN_POINTS = (
-    "bias", "shift_", "polarity_gap", "spread", "skill_matched", "accuracy/mae", "accuracy/rmse",
-    "agreement/mae", "score", "rating", "error", "mae",
-)  # fmt: skip
 
 
 class _Value(NamedTuple):
@@ -150,7 +144,15 @@ def _figures(
         for value in values
     }
     said |= {one.key: _of_change(one, alone, names) for one in changed}
-    said = {key: notes.joined(note, _of_rubrics(key, rubrics)) for key, note in said.items()}
+    metric = {v.key: v.metric for v in values} | {one.key: one.base.metric for one in changed}
+    said = {
+        key: notes.joined(
+            note,
+            caveats.of_rubrics(key, rubrics),
+            caveats.of_wordings(metric[key], key.name, _sets(job), job.context),
+        )
+        for key, note in said.items()
+    }
     result: dict[str, Any] = {}
     for key in used:
         name, note = str(key), said[key]
@@ -169,18 +171,16 @@ def _figures(
     return result
 
 
-def _of_rubrics(key: Key, rubrics: Mapping[str, Rubric]) -> str:
-    """What is to be known of a figure over rubrics whose ends or scales differ."""
-    found = []
-    ends = {rubric.high_is_good for rubric in rubrics.values()}
-    signed = ("shift_", "polarity_gap", "flips_flattering", "flips_unflattering")
-    if len(ends) > 1 and key.metric.startswith(signed):
-        found.append(notes.TOWARDS_BETTER)
-    widths = {rubric.high - rubric.low for rubric in rubrics.values()}
-    pooled = key.each != "rubric" and key.metric != "bias_in_disagreements"
-    if len(widths) > 1 and pooled and key.metric.startswith(_IN_POINTS):
-        found.append(notes.OF_SCALES)
-    return notes.joined(*found)
+def _sets(job: JobConfig) -> dict[str, Sequence[str]]:
+    """The audited categories of each set that metrics name (`metric.Rows`)."""
+    social = [c for c in job.audit_categories if c != PLACEBO]
+    sets: dict[str, Sequence[str]] = {"social": social}
+    if PLACEBO in job.audit_categories:
+        sets["placebo"] = [PLACEBO]
+    if job.method.changes_ratings:
+        sets["trained"] = [c for c in social if c in job.context.train_categories]
+        sets["unseen"] = job.unseen_categories
+    return sets
 
 
 def _of_fewer_groups(rows: np.ndarray, table: Columns) -> np.ndarray:
@@ -213,7 +213,7 @@ def _values(
     found = []
     for model, table in tables.items():
         scales = {name: r.scale for name, r in rubrics.items()}
-        parts = Parts(table, names, sets, scales, groups)
+        parts = Parts(table, names, _sets(job), scales, groups)
         for metric in catalog.METRICS:
             if parts.has(metric):
                 for name in each[metric.each]:
