@@ -46,4 +46,4 @@ def of_wordings(
     if not counts or max(counts) > 1:
         return ""
     a_side = " a side" if len(counts) > 1 else ""
-    return f"of one statement{a_side}: other words for it may give another figure"
+    return f"{notes.ONE_STATEMENT}{a_side}: other words for it may give another figure"

@@ -20,6 +20,7 @@ _UNEQUAL = 0.85
 _LEVEL = 0.05  # of p
 FEW_UNREAD = 0.05  # a share of prompts that a figure may be without
 TOWARDS_BETTER = "towards the better end of the scale, which is not the same end on all rubrics"
+ONE_STATEMENT = "of one statement"
 OF_SCALES = "a mean over rubrics of different scales"
 CONSTANT_OF_ALL = "of all documents with a score, also those that a model could not rate"
 

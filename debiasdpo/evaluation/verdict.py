@@ -26,7 +26,7 @@ from debiasdpo.evaluation.evidence import (
     signed,
 )
 from debiasdpo.evaluation.keys import MODELS, Key, names
-from debiasdpo.evaluation.notes import OF_SCALES, TOWARDS_BETTER
+from debiasdpo.evaluation.notes import OF_SCALES, ONE_STATEMENT, TOWARDS_BETTER
 from debiasdpo.metrics import groups_needed
 
 # The share of the spread from which on a difference between two raters, or between people and a machine, is
@@ -40,6 +40,7 @@ _CALLED: Mapping[Size, str] = {
     "large": "large", "open": "not to be told from so few documents", "small": "small",
 }  # fmt: skip
 _WIDTH = 98  # of the console
+_ONE = "It was asked in one wording: another may sway the rater more, or less."
 
 
 # What every verdict ends in.
@@ -187,7 +188,8 @@ def _judge(evidence: Evidence, model: str, name: str, says: Mapping[str, str]) -
     beyond = figure("relative_bias_beyond")
     size = _size(beyond)
     together = figure("flips")
-    sentences = [*_flips(evidence, model, name, says, placebo), *_far(figure)]
+    told = [_ONE] * (ONE_STATEMENT in evidence.note(str(Key("bias", model, "category", name))))
+    sentences = [*_flips(evidence, model, name, says, placebo), *_far(figure), *told]
     count = evidence.count(str(Key("flips", model, "category", name)))
     short = [] if together.mean is None else [f"{share_of(together, count)} change"]
     if beyond.mean is not None:
@@ -201,7 +203,8 @@ def _judge(evidence: Evidence, model: str, name: str, says: Mapping[str, str]) -
         count = evidence.count(str(Key("relative_bias_beyond", model, "category", name)))
         needed = _needed(beyond, count, evidence.figure(str(Key("spread", model))))
         sentences.append(needed)
-    return Judgement(name, size, " ".join(sentences), f"{'; '.join(short)}. {needed}".strip())
+    short = [f"{'; '.join(short)}.", *told, needed]
+    return Judgement(name, size, " ".join(sentences), " ".join(filter(None, short)))
 
 
 def _size(beyond: Figure) -> Size:

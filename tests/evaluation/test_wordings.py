@@ -68,6 +68,7 @@ def test_several_categories_have_several_statements() -> None:
 
 
 @pytest.mark.parametrize(("author", "is_told"), [(FIRST, True), (TWO, False)])
-def test_the_table_of_a_job_says_so(author: Any, is_told: bool) -> None:
+def test_the_table_and_the_verdict_of_a_job_say_so(author: Any, is_told: bool) -> None:
     found = audit(lambda messages: 3, DOCUMENTS, RUBRICS, {"author": author})
     assert ("of one statement a side" in results_table(found.metrics)) == is_told
+    assert ("It was asked in one wording" in " ".join(found.verdict.split())) == is_told
