@@ -41,12 +41,6 @@ class _Shift(NamedTuple):
 
 def statements_table(groups: Sequence[Group]) -> Table:
     """Mean shift under each statement, before and after; in each category the largest first."""
-    columns_ = (
-        MODEL, DATA, TRAINED_ON, METHOD,
-        Column("category", "category", "text"), Column("polarity", "polarity", "text"),
-        Column("statement", "statement", "text"), SEEDS, Column("prompts", "prompts", "count"),
-        Column("base", "base model", "signed"), Column("tuned", "with the method", "signed"),
-    )  # fmt: skip
     rows: list[tuple[Cell, ...]] = []
     for (model, data, trained), found in blocks(groups):
         for group in found:
@@ -57,7 +51,11 @@ def statements_table(groups: Sequence[Group]) -> Table:
         "Shift: rating with the statement less rating without it, in points of the rubric's scale. Prompts:"
         " of all seeds. A category's bias is that of the wordings it is audited with, and intervals take"
         " these as given: where one of them makes most of it, other wordings may give another figure.",
-        columns_, tuple(rows), section=4, folded=True,
+        (MODEL, DATA, TRAINED_ON, METHOD,
+         Column("category", "category", "text"), Column("statement", "statement", "text"),
+         Column("polarity", "polarity", "text"), SEEDS, Column("prompts", "prompts", "count"),
+         Column("base", "base model", "signed"), Column("tuned", "with the method", "signed")),
+        tuple(rows), section=4, folded=True,
     )  # fmt: skip
 
 
@@ -71,9 +69,9 @@ def _rows(group: Group, beside: Iterable[Group]) -> Iterable[tuple[Cell, ...]]:
 
     for statement in sorted(found["base"], key=order):
         prompts, base = found["base"][statement]
-        tuned = found["tuned"].get(statement) if "tuned" in found else None
+        tuned = found.get("tuned", {}).get(statement)
         yield (
-            statement.category, SIDES.get(statement.polarity, "neutral"), statement.text,
+            statement.category, statement.text, SIDES.get(statement.polarity, "neutral"),
             seeds_cell(group, beside), prompts, base, tuned and tuned.mean,
         )  # fmt: skip
 
