@@ -139,6 +139,7 @@ def test_every_figure_and_table_can_be_seen(seen: Seen) -> None:
             "versus",
             "transfer",
             "shifts",
+            "statements",
         )
     }
     assert all(table.is_visible() for table in tables)
