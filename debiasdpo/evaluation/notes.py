@@ -95,7 +95,13 @@ def of_p(least: float, groups: int) -> str:
 def of_unread(part: Part) -> str:
     """Of a metric that many prompts are not in, since a rating could not be read."""
     of_group = part.table.member  # of a metric of a real group: others are there, and not asked for
-    used, asked = int(part.used.sum()), int((of_group.any() and of_group.sum()) or part.rows.sum())
+    return of_read(
+        int(part.used.sum()), int((of_group.any() and of_group.sum()) or part.rows.sum())
+    )
+
+
+def of_read(used: int, asked: int) -> str:
+    """Of a figure that is of so many of the prompts that were asked."""
     if not used or asked - used <= FEW_UNREAD * asked:
         return ""
     return f"over the {used:,} of {asked:,} prompts whose ratings could be read"

@@ -19,7 +19,7 @@ from debiasdpo.report.formats import Cell, Column, Table
 from debiasdpo.report.groups import Group, blocks
 from debiasdpo.report.rows import document_rows, rating_rows, rubrics_of
 from debiasdpo.report.tables import DATA, METHOD, MODEL, SEEDS, TRAINED_ON, seeds_cell
-from debiasdpo.report.values import Value, pool
+from debiasdpo.report.values import Value, of_seeds, pool
 from debiasdpo.storage.reading import note
 
 _RESAMPLES = 1000  # fewer than a run takes, since there are many statements
@@ -82,17 +82,14 @@ def _of_seeds(group: Group, model: str) -> dict[_Statement, _Shift]:
     for run in group.runs:
         for statement, shift in _of_run(run, model).items():
             known[statement].append((run, shift))
-    return {
-        statement: _Shift(
-            sum(shift.prompts for _, shift in mine),
-            pool(
-                [shift.mean for _, shift in mine],
-                [run.seed for run, _ in mine],
-                group.shares_documents,
-            ),
-        )
-        for statement, mine in known.items()
-    }
+    found = {}
+    for statement, mine in known.items():
+        seeds = [run.seed for run, _ in mine]
+        mean = pool([shift.mean for _, shift in mine], seeds, group.shares_documents)
+        if len(mine) < group.seeds:
+            mean = mean.noted(f"{of_seeds(seeds)} alone")
+        found[statement] = _Shift(sum(shift.prompts for _, shift in mine), mean)
+    return found
 
 
 def _of_run(run: Run, model: str) -> dict[_Statement, _Shift]:
@@ -129,13 +126,15 @@ def _of_run(run: Run, model: str) -> dict[_Statement, _Shift]:
     )  # fmt: skip
     found = means(ResampleWeights.once(shift.size))
     shifts = {}
-    for statement, name in zip(of, places, strict=True):
+    for (statement, asked), name in zip(of.items(), places, strict=True):
         prompts, mean = int(groups[name].sum()), float(found[name])
         if not prompts:
             shifts[statement] = _Shift(0, Value(None, note="no rating could be read"))
             continue
         ends = intervals[name]
-        about = notes.of_interval(ends, _RESAMPLES, groups[name])
+        about = notes.joined(
+            notes.of_read(prompts, len(asked)), notes.of_interval(ends, _RESAMPLES, groups[name])
+        )
         low, high = (end if math.isfinite(end) else None for end in (ends.low, ends.high))
         shifts[statement] = _Shift(prompts, Value(mean, low, high, note=about))
     return shifts

@@ -78,3 +78,18 @@ def test_one_that_could_not_be_read_says_so(copied: Runs, tmp_path: Path) -> Non
     )
     assert (row["base"], row["base_note"]) == ("undefined", "no rating could be read")
     assert row["prompts"] == "0"
+
+
+def test_one_that_was_read_in_part_or_in_one_seed_says_so(copied: Runs, tmp_path: Path) -> None:
+    file = copied.finished[0] / "ratings_tuned.jsonl"
+    found = rows(file)
+    first = next(row for row in found if row["category"] == "placebo")
+    asked = sum(row["statement"] == first["statement"] for row in found)
+    write_rows(
+        file, [{**row, "rating": None} if row["key"] == first["key"] else row for row in found]
+    )
+    write_rows(copied.finished[1] / "ratings_tuned.jsonl", [])
+    of = {row["statement"]: row for row in table(copied.finished[:2], tmp_path / "out")}
+    said = of[first["statement"]]["tuned_note"]
+    assert f"over the {asked - 1} of {asked} prompts whose ratings could be read" in said
+    assert all("seed 0 alone" in row["tuned_note"] for row in of.values() if row["tuned"])
