@@ -139,7 +139,8 @@ def test_the_same_tables_and_figures_go_to_wandb(
     media = run / "files/media"
     tables = {f.name.split("_")[0]: f for f in media.glob("table/*.json")}
     assert set(tables) == {
-        "runs", "attempts", "main", "accuracy", "versus", "transfer", "shifts", "stages",
+        "runs", "attempts", "main", "accuracy", "versus", "transfer", "shifts", "statements",
+        "stages",
     }  # fmt: skip
     shown: dict[str, Any] = json.loads(tables["main"].read_text())
     tuned = dict(zip(shown["columns"], shown["data"][1], strict=True))
