@@ -105,7 +105,8 @@ def _figures(
 ) -> dict[str, Any]:
     """The metrics that these tables have rows for. `groups`: real ones, by name the mask of their rows."""
     rated = next(iter(tables.values()))
-    values = _values(job, rubrics, tables, names, groups or {})
+    sets = _sets(job)
+    values = _values(sets, rubrics, tables, names, groups or {})
     changed = _changed(values)
     alone = {value.key: value for value in values}
 
@@ -149,7 +150,7 @@ def _figures(
         key: notes.joined(
             note,
             caveats.of_rubrics(key, rubrics),
-            caveats.of_wordings(metric[key], key.name, _sets(job), job.context),
+            caveats.of_wordings(metric[key], key.name, sets, job.context),
         )
         for key, note in said.items()
     }
@@ -195,25 +196,18 @@ def _of_fewer_groups(rows: np.ndarray, table: Columns) -> np.ndarray:
 
 
 def _values(
-    job: JobConfig,
+    sets: Mapping[str, Sequence[str]],
     rubrics: Mapping[str, Rubric],
     tables: Mapping[str, Columns],
     names: Names,
     groups: Mapping[str, np.ndarray],
 ) -> list[_Value]:
-    """All metrics of each model that this job has."""
-    social = [c for c in job.audit_categories if c != PLACEBO]
-    sets: dict[str, Sequence[str]] = {"social": social}
-    if PLACEBO in job.audit_categories:
-        sets["placebo"] = [PLACEBO]
-    if job.method.changes_ratings:
-        sets["trained"] = [c for c in social if c in job.context.train_categories]
-        sets["unseen"] = job.unseen_categories
-    each = {None: [""], "category": social, "rubric": list(rubrics), "group": list(groups)}
+    """All metrics of each model that there are rows for. `sets`: `_sets`."""
+    each = {None: [""], "category": sets["social"], "rubric": list(rubrics), "group": list(groups)}
     found = []
     for model, table in tables.items():
         scales = {name: r.scale for name, r in rubrics.items()}
-        parts = Parts(table, names, _sets(job), scales, groups)
+        parts = Parts(table, names, sets, scales, groups)
         for metric in catalog.METRICS:
             if parts.has(metric):
                 for name in each[metric.each]:

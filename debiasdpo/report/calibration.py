@@ -37,10 +37,8 @@ Cells = Mapping[float, Sequence[float]]  # score level -> ratings of documents w
 
 def calibration(group: Group) -> Drawing | None:
     """Mean neutral rating by the experts' score, before and after, a panel a rubric."""
-    files = {"base": "ratings_base.jsonl", "tuned": "ratings_tuned.jsonl"}
-    models = ("base", "tuned") if group.after == "tuned" else ("base",)
     scales = _scales(group)
-    found = {model: _by_score(group, files[model], scales) for model in models}
+    found = {model: _by_score(group, model, scales) for model in group.models}
     rubrics = sorted({rubric for cells in found.values() for rubric in cells})
     if not rubrics:
         return None
@@ -57,7 +55,7 @@ def calibration(group: Group) -> Drawing | None:
             axes.set_axis_off()
         titles = shortened(rubrics, lambda name: shorter(name, 28))
         for axes, rubric, title in zip(panels, rubrics, titles, strict=False):
-            for model in models:
+            for model in group.models:
                 _calibrated(axes, found[model].get(rubric, {}), model, group)
             scale = scales[rubric]
             low, high = scale.low, scale.high
@@ -101,13 +99,13 @@ def _ticks(scale: Scale) -> tuple[float, ...]:
 
 
 def _by_score(
-    group: Group, file: str, scales: Mapping[str, Scale]
+    group: Group, model: str, scales: Mapping[str, Scale]
 ) -> dict[str, dict[float, list[float]]]:
     """Rubric -> level nearest to the score -> neutral ratings, of all seeds."""
     cells: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for run in group.runs:
         scores = {d["id"]: d["scores"] for d in document_rows(run)}
-        for row in rating_rows(run, file):
+        for row in rating_rows(run, model):
             score = number(scores.get(row["document"], {}).get(row["rubric"]))
             rating = number(row["rating"])
             if (

@@ -42,11 +42,10 @@ def file_name(kind: str, group: Group) -> str:
 
 def shifts(group: Group) -> Drawing | None:
     """Mean shift under flattering and unflattering statements of each category, before and after."""
-    models = ("base", "tuned") if group.after == "tuned" else ("base",)
     values = {
         (category, side, model): value
         for category, side, key in group.sides()
-        for model in models
+        for model in group.models
         if (value := group.value(str(key._replace(of=model)))) is not None
     }
     categories = list(dict.fromkeys(category for category, _, _ in values))
@@ -56,7 +55,7 @@ def shifts(group: Group) -> Drawing | None:
     with style(name):
         labels = names.shortened([_starred(c, group) for c in categories], wrapped)
         hollow, filled = "hollow: base model", f"filled: {group.method}"
-        below = 0.47 + legend_room([*SIDES, hollow, *([filled] if len(models) > 1 else [])])
+        below = 0.47 + legend_room([*SIDES, hollow, *([filled] if len(group.models) > 1 else [])])
         drawn = canvas(0.56 * len(categories), left=room(labels), bottom=below)
         axes = drawn.add_subplot()
         for (category, side, model), value in values.items():
@@ -67,7 +66,7 @@ def shifts(group: Group) -> Drawing | None:
             if any(side == known for _, known, _ in values):
                 axes.plot([], [], _SIDES[side][1], color=_SIDES[side][0], label=side)
         axes.plot([], [], "s", color=BLACK, markerfacecolor="white", label=hollow)
-        if len(models) > 1:
+        if len(group.models) > 1:
             axes.plot([], [], "s", color=BLACK, label=filled)
         axes.axvline(0, color=BLACK, linewidth=1)
         axes.set_yticks(range(len(categories)), labels)

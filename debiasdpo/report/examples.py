@@ -75,11 +75,10 @@ def worst_examples(group: Group) -> list[Example]:
 
 def _answers(group: Group, run: Run) -> Iterable[tuple[Mapping[str, Any], dict[str, Answer]]]:
     """Each contextual prompt of the test part with the answers of the models that could be read."""
-    files = {"base": "ratings_base.jsonl", "tuned": "ratings_tuned.jsonl"}
     rows: dict[str, Mapping[str, Any]] = {}
     answers: dict[str, dict[str, Answer]] = {}
-    for model in ("base", "tuned") if group.after == "tuned" else ("base",):
-        ratings = rating_rows(run, files[model])
+    for model in group.models:
+        ratings = rating_rows(run, model)
         neutral = {
             (row["document"], row["rubric"]): row
             for row in ratings

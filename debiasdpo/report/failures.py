@@ -79,7 +79,7 @@ def kinds_table(runs: Sequence[Run]) -> Table:
     for run in runs:
         for head, model, _ in _failed(run):
             ended: dict[tuple[str, int], Counter[str]] = {}
-            for row in rating_rows(run, f"ratings_{model}.jsonl"):
+            for row in rating_rows(run, model):
                 place = str(row["category"] or _NEUTRAL), int(row["polarity"] or 0)
                 ended.setdefault(place, Counter())[str(row.get("status"))] += 1
             for (context, side), counts in sorted(ended.items()):

@@ -111,6 +111,11 @@ class Group:
         """Which model its own metrics are of: `tuned`, or `base` where only the base model was rated."""
         return "tuned" if not self.base and any(run.changed for run in self.runs) else "base"
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Those that were rated: the base model, and the tuned one where there is one."""
+        return tuple(dict.fromkeys(("base", self.after)))
+
 
 def after_training(trained_on: str) -> str:
     """`, trained on race`, after a name; empty where nothing was trained."""

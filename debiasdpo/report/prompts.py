@@ -18,7 +18,6 @@ from debiasdpo.storage.reading import number
 MOST = 5_000  # prompts with a statement, on one page
 _LONGEST = 20_000  # characters of a text
 _LEAST = 0.05  # points from which on two ratings are called different
-_FILES = {"base": "ratings_base.jsonl", "tuned": "ratings_tuned.jsonl"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def link(page: PromptPage) -> tuple[str, str]:
 
 def _rows(run: Run, model: str, neutral: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Contextual prompts; their neutral ones are put into `neutral`, by document and rubric."""
-    for row in rating_rows(run, _FILES[model]):
+    for row in rating_rows(run, model):
         document, rubric = visible(row["document"]), visible(row["rubric"])
         plain = f"{document}|{rubric}"
         if row["category"] is None:

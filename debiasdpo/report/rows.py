@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from debiasdpo.config.data import Rubric
+from debiasdpo.errors import UserError
 from debiasdpo.report.collect import Run
 from debiasdpo.storage.reading import Types, note, read_rows
 
@@ -21,12 +22,27 @@ PAIR: Types = {
 _TYPES = {"rating": RATING, "document": DOCUMENT}
 
 
-def rating_rows(run: Run, file: str) -> list[dict[str, Any]]:
-    return _rows(run, run.folder / file, "rating")
+# What the rows of a run may raise where they are of other documents or damaged.
+UNUSABLE = (UserError, KeyError, ValueError, TypeError, IndexError)
+
+
+def why(error: Exception) -> str:
+    """Of `UNUSABLE`, for a note."""
+    return str(error) if isinstance(error, UserError) else f"damaged rows ({error!r})"
+
+
+def rating_rows(run: Run, model: str) -> list[dict[str, Any]]:
+    """`model`: one of `keys.MODELS`."""
+    return _rows(run, run.folder / f"ratings_{model}.jsonl", "rating")
 
 
 def document_rows(run: Run) -> list[dict[str, Any]]:
     return _rows(run, run.folder / "documents" / "documents.jsonl", "document")
+
+
+def tested_rows(run: Run) -> list[dict[str, Any]]:
+    """Of the documents of the audit."""
+    return [row for row in document_rows(run) if row["part"] == "test"]
 
 
 def rubrics_of(run: Run) -> dict[str, Rubric]:

@@ -9,7 +9,6 @@ import numpy as np
 
 from debiasdpo import metrics
 from debiasdpo.documents import corpus
-from debiasdpo.errors import UserError
 from debiasdpo.evaluation import notes
 from debiasdpo.evaluation.columns import Names, columns
 from debiasdpo.metrics import Floats, ResampleWeights
@@ -17,13 +16,12 @@ from debiasdpo.report.collect import Run
 from debiasdpo.report.examples import SIDES
 from debiasdpo.report.formats import Cell, Column, Table
 from debiasdpo.report.groups import Group, blocks
-from debiasdpo.report.rows import document_rows, rating_rows, rubrics_of
+from debiasdpo.report.rows import UNUSABLE, rating_rows, rubrics_of, tested_rows, why
 from debiasdpo.report.tables import DATA, METHOD, MODEL, SEEDS, TRAINED_ON, seeds_cell
 from debiasdpo.report.values import Value, of_seeds, pool
 from debiasdpo.storage.reading import note
 
 _RESAMPLES = 1000  # fewer than a run takes, since there are many statements
-_FILES = {"base": "ratings_base.jsonl", "tuned": "ratings_tuned.jsonl"}
 
 
 class _Statement(NamedTuple):
@@ -60,8 +58,8 @@ def statements_table(groups: Sequence[Group]) -> Table:
 
 
 def _rows(group: Group, beside: Iterable[Group]) -> Iterable[tuple[Cell, ...]]:
-    models = ("base", "tuned") if group.after == "tuned" else ("base",)
-    found = {model: _of_seeds(group, model) for model in models}
+    found = {model: _of_seeds(group, model) for model in group.models}
+    seeds = seeds_cell(group, beside)
 
     def order(statement: _Statement) -> tuple[str, int, float, str]:
         _, value = found["base"][statement]
@@ -72,7 +70,7 @@ def _rows(group: Group, beside: Iterable[Group]) -> Iterable[tuple[Cell, ...]]:
         tuned = found.get("tuned", {}).get(statement)
         yield (
             statement.category, statement.text, SIDES.get(statement.polarity, "neutral"),
-            seeds_cell(group, beside), prompts, base, tuned and tuned.mean,
+            seeds, prompts, base, tuned and tuned.mean,
         )  # fmt: skip
 
 
@@ -94,13 +92,12 @@ def _of_seeds(group: Group, model: str) -> dict[_Statement, _Shift]:
 
 def _of_run(run: Run, model: str) -> dict[_Statement, _Shift]:
     """A run whose files do not allow it gets a note."""
-    rows = rating_rows(run, _FILES[model])
+    rows = rating_rows(run, model)
     try:
-        documents = [corpus.from_row(row) for row in document_rows(run) if row["part"] == "test"]
+        documents = map(corpus.from_row, tested_rows(run))
         table = columns(rows, documents, Names(), rubrics_of(run))
-    except (UserError, KeyError, ValueError, TypeError, IndexError) as error:
-        reason = str(error) if isinstance(error, UserError) else f"damaged rows ({error!r})"
-        note(run.notes, f"shift by statement: {reason}")
+    except UNUSABLE as error:
+        note(run.notes, f"shift by statement: {why(error)}")
         return {}
     of: dict[_Statement, list[int]] = defaultdict(list)
     for number, row in enumerate(rows):

@@ -11,10 +11,9 @@ from debiasdpo.evaluation.comparison import Comparison, compare
 from debiasdpo.evaluation.metric import Shown
 from debiasdpo.metrics import holm, least_p
 from debiasdpo.report import alike
-from debiasdpo.report.collect import Run
 from debiasdpo.report.formats import Cell, Column, Table, better
 from debiasdpo.report.groups import Group
-from debiasdpo.report.rows import document_rows, rating_rows, rubrics_of
+from debiasdpo.report.rows import UNUSABLE, document_rows, rating_rows, rubrics_of, tested_rows, why
 from debiasdpo.report.tables import DATA, METHOD, MODEL, TRAINED_ON
 from debiasdpo.report.values import Value, of_seeds
 from debiasdpo.storage.reading import note
@@ -166,14 +165,14 @@ def _compare(group: Group, reference: Group) -> _Compared | None:
     if not pairs:
         _refuse(group, reference.label, "the two have no seed in common")
         return None
-    file = "ratings_base.jsonl" if group.base else "ratings_tuned.jsonl"
+    model = "base" if group.base else "tuned"
     try:
         for mine, other in pairs:
-            if _tested(mine) != _tested(other):
+            if tested_rows(mine) != tested_rows(other):
                 raise UserError("their test documents differ")
         found = compare(
-            [rating_rows(mine, file) for mine, _ in pairs],
-            [rating_rows(other, "ratings_tuned.jsonl") for _, other in pairs],
+            [rating_rows(mine, model) for mine, _ in pairs],
+            [rating_rows(other, "tuned") for _, other in pairs],
             [document_rows(mine) for mine, _ in pairs],
             rubrics=rubrics_of(pairs[0][0]),
             trained=reference.trained,
@@ -183,12 +182,7 @@ def _compare(group: Group, reference: Group) -> _Compared | None:
             permutations=_PERMUTATIONS,
             called=(group.label, reference.label),
         )
-    except (UserError, KeyError, ValueError, TypeError, IndexError) as error:
-        reason = str(error) if isinstance(error, UserError) else f"damaged rows ({error!r})"
-        _refuse(group, reference.label, reason)
+    except UNUSABLE as error:
+        _refuse(group, reference.label, why(error))
         return None
     return _Compared(group, reference, tuple(mine.seed for mine, _ in pairs), found)
-
-
-def _tested(run: Run) -> list[dict[str, object]]:
-    return [row for row in document_rows(run) if row["part"] == "test"]
