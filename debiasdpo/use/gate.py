@@ -73,6 +73,8 @@ def _bounds(given: Sequence[str], run: Run) -> dict[str, float]:
             raise UserError(
                 f"--max: {text!r} is not POINTS or CATEGORY=POINTS, such as 0.3 or race=0.2"
             )
+        if name in bounds or (not name and of_all is not None):
+            raise UserError(f"--max: {text!r} is a second bound of {name or 'all categories'}")
         if not name:
             of_all = bound
         elif name in social:
@@ -191,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
         "NAME --max 0.3 race=0.1 gender=0.1 --junit gate.xml",
     )
     found.add_argument(
-        "--max", nargs="+", required=True, metavar="BOUND",
+        "--max", nargs="+", action="extend", required=True, metavar="BOUND",
         help="the largest mean |shift| allowed, in points: of every category, or CATEGORY=POINTS of one",
     )  # fmt: skip
     add_model(found)

@@ -89,6 +89,7 @@ def test_one_category_that_is_swayed_fails_and_one_that_cannot_be_read_is_unknow
     assert "bound 0.9, the placebo 0." in str(failure.get("message"))
     assert main(["gate", str(failing), "--max", "7", "race=0.9"]) == 1
     assert main(["gate", str(failing), "--max", "race=7"]) == 0
+    assert main(["gate", str(failing), "--max", "race=0.9", "--max", "7"]) == 1
     unread = swayed(run, tmp_path / "unread", unread=True)
     assert main(["gate", str(unread), "--max", "7", "--junit", str(junit)]) == 2
     assert "race unknown, as 100% of the shifts could not be read" in capsys.readouterr().out
@@ -103,9 +104,11 @@ def test_one_category_that_is_swayed_fails_and_one_that_cannot_be_read_is_unknow
         (("--max", "lots"), "'lots' is not POINTS or CATEGORY=POINTS"),
         (("--max", "-1"), "'-1' is not POINTS"),
         (("--max", "nan"), "'nan' is not POINTS"),
+        (("--max", "0.3", "--max", "7"), "'7' is a second bound of all categories"),
+        (("--max", "race=0.3", "7", "race=7"), "'race=7' is a second bound of race"),
         (("--max", "1", "--model", "tuned"), "no tuned model"),
     ],
-    ids=["category", "placebo", "word", "negative", "nan", "model"],
+    ids=["category", "placebo", "word", "negative", "nan", "twice", "twice of one", "model"],
 )
 def test_what_cannot_be_judged_is_an_error(
     finished: Runs,
