@@ -1,5 +1,5 @@
-"""Excel workbooks (.xlsx, .xlsm): the table is the sheet whose first row has most of the wanted columns.
-Where none are told, it has most columns."""
+"""Excel workbooks (.xlsx, .xlsm): the table is the visible sheet whose first row has most of the wanted
+columns. Where none are told, it has most columns."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -36,14 +36,14 @@ def workbook_rows(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, Ce
 def sheets_passed_over(path: Path, wanted: Collection[str]) -> list[str]:
     """The names of the other sheets that hold anything."""
     with _opened(path) as book:
-        table = _sheet(book, wanted)
+        table = _sheet(book, path, wanted)
         return [s.title for s in book.worksheets if s is not table and any(map(_filled, _rows(s)))]
 
 
 def _table(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, list[object]]]:
     """The rows of the table that are not blank, without empty cells at their ends; the header first."""
     with _opened(path) as book:
-        for number, row in enumerate(_rows(_sheet(book, wanted)), 1):
+        for number, row in enumerate(_rows(_sheet(book, path, wanted)), 1):
             if cells := _filled(row):
                 yield f"{path}, row {number}", cells
 
@@ -59,21 +59,32 @@ def _opened(path: Path) -> Iterator[Any]:
             yield book
         finally:
             book.close()
+    except UserError:
+        raise
     except Exception as error:  # a damaged file shows as almost any exception of zip, XML, openpyxl
         raise UserError(
             f"{path}: not a readable workbook ({type(error).__name__}: {error}). Save it again as .xlsx."
         ) from error
 
 
-def _sheet(book: Any, wanted: Collection[str]) -> Any:
+def _sheet(book: Any, path: Path, wanted: Collection[str]) -> Any:
     names = {column_name(name) for name in wanted}
 
-    def fits(sheet: Any) -> int:
+    def fitting(sheet: Any) -> set[str]:
         header = next(filter(None, map(_filled, _rows(sheet))), [])
-        found = [column_name(cell) for cell in header if isinstance(cell, str)]
-        return len(names.intersection(found)) if names else len(found)
+        found = {column_name(cell) for cell in header if isinstance(cell, str)}
+        return found & names if names else found
 
-    return max(book.worksheets, key=fits)  # the first of those that fit alike
+    visible = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
+    columns = {sheet.title: fitting(sheet) for sheet in visible}
+    table = max(visible, key=lambda sheet: len(columns[sheet.title]))
+    alike = [title for title, found in columns.items() if found and found == columns[table.title]]
+    if len(alike) > 1:
+        raise UserError(
+            f"{path}: sheets {', '.join(alike)} have the same columns, so that it is not known which is"
+            " the table. Hide all but one, or save each as a file of its own."
+        )
+    return table
 
 
 def _rows(sheet: Any) -> Iterator[tuple[object, ...]]:

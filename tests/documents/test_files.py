@@ -433,3 +433,20 @@ def test_a_link_that_was_copied_as_text_is_told_with_the_cure(tmp_path: Path) ->
         read(path)
     subprocess.run(shlex.split(str(error.value)[str(error.value).index("cp ") :]), check=True)
     assert read(path) == DOCUMENTS
+
+
+def test_a_hidden_sheet_of_a_workbook_is_no_table(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.worksheets[0].title, book.worksheets[0].sheet_state = "draft", "hidden"
+    sheet = book.create_sheet("final")
+    sheet.append(HEADER)
+    book.worksheets[0].append(HEADER)
+    for row in ROWS:
+        sheet.append(row)
+        book.worksheets[0].append([f"old {cell}" for cell in row])
+    book.save(tmp_path / "t.xlsx")
+    assert read(tmp_path / "t.xlsx") == DOCUMENTS
+    book.worksheets[0].sheet_state = "visible"
+    book.save(tmp_path / "t.xlsx")
+    with pytest.raises(UserError, match=r"t.xlsx: sheets draft, final have the same columns"):
+        read(tmp_path / "t.xlsx")
