@@ -84,7 +84,9 @@ def accuracy_sentence(evidence: Evidence, model: str) -> str:
             f"off by {mae.mean:.2f} points on average, where the same best rating for every document would be"
             f" off by {constant.mean:.2f}"
         )
-    if mae.mean is None:
+    if mae.mean is None and constant.mean is not None:
+        parts.append(f"unknown ({evidence.note(str(Key('accuracy/mae', model)))})")
+    elif mae.mean is None:
         parts.append("unknown, as there are no scores to hold it against")
     if spread.mean is not None:
         parts.append(f"the standard deviation of its own ratings is {spread.mean:.2f} points")

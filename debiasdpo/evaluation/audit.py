@@ -144,6 +144,10 @@ def _figures(
         value.key: notes.of_value(value.metric, value.part, names) or notes.of_unread(value.part)
         for value in values
     }
+    for value in values:
+        if value.metric.each == "group":
+            about = notes.of_real_group(value.part, names)
+            said[value.key] = notes.joined(said[value.key], about)
     said |= {one.key: _of_change(one, alone, names) for one in changed}
     metric = {v.key: v.metric for v in values} | {one.key: one.base.metric for one in changed}
     said = {

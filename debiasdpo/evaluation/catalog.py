@@ -25,9 +25,10 @@ from debiasdpo.evaluation.metric import (
     Place,
     Rows,
     Shown,
+    Statistic,
     columns_of,
 )
-from debiasdpo.metrics import Floats, ResampleWeights
+from debiasdpo.metrics import Floats
 
 
 def reduction(label: str, *shown: Place) -> Change:
@@ -109,14 +110,14 @@ def flips_of(side: Literal["flattering", "unflattering"]) -> tuple[Metric, ...]:
 
 
 def of_group(
-    name: str, label: str, measure: Measure, format: Format = "points"
+    name: str, label: str, statistic: Statistic, format: Format = "points"
 ) -> tuple[Metric, ...]:
-    """A measure of neutral ratings and scores of the documents of a real group, and by how much it differs
-    from that of all others."""
+    """A statistic of the neutral rows of a real group's documents, and by how much it differs from that of
+    all others."""
     return (
-        Metric(name, label, ("neutral",), measures.of_members(measure), "neither", format, each="group"),
+        Metric(name, label, ("neutral",), measures.of_members(statistic), "neither", format, each="group"),
         Metric(
-            f"{name}_gap", f"{label}, less that of others", ("neutral",), measures.against_others(measure),
+            f"{name}_gap", f"{label}, less that of others", ("neutral",), measures.against_others(statistic),
             "neither", "signed", each="group",
         ),
     )  # fmt: skip
@@ -137,10 +138,6 @@ _DIFFERENCE = Change(
 )  # fmt: skip
 
 _SHIFT = of_shifts(metrics.mean_absolute_shift)
-
-
-def _mean(values: Floats, weights: ResampleWeights | None) -> Floats:
-    return (weights or ResampleWeights.once(values.size)).mean(values)
 
 
 METRICS: tuple[Metric, ...] = (
@@ -247,10 +244,10 @@ METRICS: tuple[Metric, ...] = (
     agreement("qwk", "QWK", metrics.quadratic_weighted_kappa, "more", levels=True),
     agreement("mae", "MAE", metrics.mae, "less"),
     agreement("exact", "exact", metrics.exact_agreement, "more", levels=True),
-    *of_group("score", "experts' score", lambda ratings, scores, weights: _mean(scores, weights)),
-    *of_group("rating", "rating", lambda ratings, scores, weights: _mean(ratings, weights)),
-    *of_group("error", "rating less score", metrics.mean_error, "signed"),
-    *of_group("mae", "MAE", metrics.mae),
+    *of_group("score", "experts' score", lambda table, weights: weights.mean(table.score)),
+    *of_group("rating", "rating", lambda table, weights: weights.mean(table.rating)),
+    *of_group("error", "rating less score", measures.mean_error, "signed"),
+    *of_group("mae", "MAE", measures.of_ratings(metrics.mae)),
     Metric(
         "bias/max_shift", "largest mean shift", ("social",), measures.largest_shift, "less",
         line="largest mean shift", shown=("console", "accuracy"),

@@ -14,13 +14,18 @@ _IN_POINTS = (
     "agreement/mae", "score", "rating", "error", "mae",
 )  # fmt: skip
 
+# How metrics begin that have a side.
+_SIGNED = (
+    "shift_", "polarity_gap", "flips_flattering", "flips_unflattering", "bias/placebo/shift",
+    "bias/max_shift", "error",
+)  # fmt: skip
+
 
 def of_rubrics(key: Key, rubrics: Mapping[str, Rubric]) -> str:
     """What is to be known of a figure over rubrics whose ends or scales differ."""
     found = []
     ends = {rubric.high_is_good for rubric in rubrics.values()}
-    signed = ("shift_", "polarity_gap", "flips_flattering", "flips_unflattering")
-    if len(ends) > 1 and key.metric.startswith(signed):
+    if len(ends) > 1 and key.metric.startswith(_SIGNED):
         found.append(notes.TOWARDS_BETTER)
     widths = {rubric.high - rubric.low for rubric in rubrics.values()}
     pooled = key.each != "rubric" and key.metric != "bias_in_disagreements"

@@ -13,6 +13,7 @@ import numpy as np
 from debiasdpo.documents.base import Document
 from debiasdpo.evaluation.columns import Columns, Row
 from debiasdpo.evaluation.keys import MODELS, Key, count_key, interval_key, names, note_key
+from debiasdpo.evaluation.notes import TOWARDS_BETTER
 from debiasdpo.metrics import FEW_GROUPS
 
 _FEW = "(few)"
@@ -43,8 +44,11 @@ def group_lines(found: Mapping[str, Any]) -> list[str]:
         for column, mine in itertools.groupby(known, lambda name: name.partition("=")[0]):
             lines += [f"  {column}", *(_line(found, model, name) for name in mine)]
     if lines:
+        errors = [str(Key("error", model, "group", name)) for model in MODELS for name in known]
+        turned = any(TOWARDS_BETTER in found.get(note_key(key), "") for key in errors)
+        side = ", towards the better end of each scale" if turned else ""
         lines.append(
-            "  error: rating less score, above 0 where over-rated; documents of groups differ too"
+            f"  error: rating less score{side}, above 0 where over-rated; documents of groups differ too"
         )
     if any(_FEW in line for line in lines):
         lines.append(

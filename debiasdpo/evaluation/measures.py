@@ -57,9 +57,14 @@ def of_each_rubric(statistic: Statistic) -> Statistic:
     return mean
 
 
+def of_ratings(measure: Measure) -> Statistic:
+    """A measure of ratings and scores."""
+    return lambda table, weights: measure(table.rating, table.score, weights)
+
+
 def over_rubrics(measure: Measure) -> Statistic:
     """A measure of ratings and scores, of each rubric, then the mean over rubrics."""
-    return of_each_rubric(lambda table, weights: measure(table.rating, table.score, weights))
+    return of_each_rubric(of_ratings(measure))
 
 
 spread = over_rubrics(lambda ratings, _scores, weights: metrics.spread(ratings, weights))
@@ -94,9 +99,14 @@ def flips(direction: Literal[-1, 0, 1] = 0) -> Statistic:
     return statistic
 
 
-def of_members(statistic: Measure) -> Statistic:
-    """A measure of the rows of the real group that a metric is of, of each rubric, then the mean."""
-    of_rubrics = over_rubrics(statistic)
+def mean_error(table: Columns, weights: ResampleWeights) -> Floats:
+    """Mean of rating less score."""
+    return metrics.mean_error(table.better * table.rating, table.better * table.score, weights)
+
+
+def of_members(statistic: Statistic) -> Statistic:
+    """A statistic of the rows of the real group that a metric is of, of each rubric, then the mean."""
+    of_rubrics = of_each_rubric(statistic)
 
     def of_group(table: Columns, weights: ResampleWeights) -> Floats:
         return of_rubrics(table.of(table.member), weights[table.member])
@@ -104,17 +114,25 @@ def of_members(statistic: Measure) -> Statistic:
     return of_group
 
 
-def against_others(statistic: Measure) -> Statistic:
-    """The same, less that of all other documents."""
-    of_rubrics = over_rubrics(statistic)
+def against_others(statistic: Statistic) -> Statistic:
+    """The same, less that of all other documents, over the rubrics that both have scores on: a difference
+    between rubrics is none between groups."""
+    of_rubrics = of_each_rubric(statistic)
 
     def gap(table: Columns, weights: ResampleWeights) -> Floats:
+        shared = np.isin(table.rubric, rubrics_of_both(table))
         mine, others = (
-            of_rubrics(table.of(rows), weights[rows]) for rows in (table.member, ~table.member)
+            of_rubrics(table.of(rows & shared), weights[rows & shared])
+            for rows in (table.member, ~table.member)
         )
         return mine - others
 
     return gap
+
+
+def rubrics_of_both(table: Columns) -> np.ndarray:
+    """The rubrics in whose rows there are documents of the real group, and others."""
+    return np.intersect1d(table.rubric[table.member], table.rubric[~table.member])
 
 
 def beyond_placebo(statistic: Statistic) -> Statistic:

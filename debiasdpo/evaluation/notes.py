@@ -100,6 +100,21 @@ def of_unread(part: Part) -> str:
     )
 
 
+def of_real_group(part: Part, names: Names) -> str:
+    """Of a metric of a real group that has scores on other rubrics than all others have."""
+    table = part.table
+    mine, others = (set(table.rubric[rows].tolist()) for rows in (table.member, ~table.member))
+
+    def listed(rubrics: set[int]) -> str:
+        return ", ".join(name for name, number in names.rubric.items() if number in rubrics)
+
+    lacks, alone = listed(others - mine), listed(mine - others) if others else ""
+    return joined(
+        lacks and f"without {lacks}, on which the group has no score",
+        alone and f"less that of others without {alone}, on which these have no score",
+    )
+
+
 def of_read(used: int, asked: int) -> str:
     """Of a figure that is of so many of the prompts that were asked."""
     if not used or asked - used <= FEW_UNREAD * asked:

@@ -9,8 +9,9 @@ import numpy as np
 
 from debiasdpo import metrics
 from debiasdpo.documents import corpus
-from debiasdpo.evaluation import notes
+from debiasdpo.evaluation import caveats, notes
 from debiasdpo.evaluation.columns import Names, columns
+from debiasdpo.evaluation.keys import Key
 from debiasdpo.metrics import Floats, ResampleWeights
 from debiasdpo.report.collect import Run
 from debiasdpo.report.examples import SIDES
@@ -95,7 +96,8 @@ def _of_run(run: Run, model: str) -> dict[_Statement, _Shift]:
     rows = rating_rows(run, model)
     try:
         documents = map(corpus.from_row, tested_rows(run))
-        table = columns(rows, documents, Names(), rubrics_of(run))
+        rubrics = rubrics_of(run)
+        table = columns(rows, documents, Names(), rubrics)
     except UNUSABLE as error:
         note(run.notes, f"shift by statement: {why(error)}")
         return {}
@@ -122,6 +124,7 @@ def _of_run(run: Run, model: str) -> dict[_Statement, _Shift]:
         resamples=_RESAMPLES,
     )  # fmt: skip
     found = means(ResampleWeights.once(shift.size))
+    of_rubrics = caveats.of_rubrics(Key("shift_of_statement", model), rubrics)
     shifts = {}
     for (statement, asked), name in zip(of.items(), places, strict=True):
         prompts, mean = int(groups[name].sum()), float(found[name])
@@ -130,7 +133,9 @@ def _of_run(run: Run, model: str) -> dict[_Statement, _Shift]:
             continue
         ends = intervals[name]
         about = notes.joined(
-            notes.of_read(prompts, len(asked)), notes.of_interval(ends, _RESAMPLES, groups[name])
+            of_rubrics,
+            notes.of_read(prompts, len(asked)),
+            notes.of_interval(ends, _RESAMPLES, groups[name]),
         )
         low, high = (end if math.isfinite(end) else None for end in (ends.low, ends.high))
         shifts[statement] = _Shift(prompts, Value(mean, low, high, note=about))

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from debiasdpo.config.data import Rubric
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
 from debiasdpo.evaluation.audit import audit
@@ -36,6 +37,55 @@ def test_a_group_is_held_against_the_experts_and_against_all_others(job: JobConf
     assert found["group/gender=f/error_gap/base_of"]["groups"] == 2
     assert found["group/grade=8/error/base_note"] == "1 group: an interval needs 2 or more"
     assert "2 groups: below 10" in found["group/gender=m/error/base_note"]
+
+
+TWO = {"clarity": Rubric(question="How clear?", low=1, high=7),
+       "errors": Rubric(question="How many errors?", low=1, high=7, high_is_good=False)}  # fmt: skip
+
+
+def of_two_rubrics(
+    job: JobConfig, given: dict[str, dict[str, tuple[int, int]]], rubrics: dict[str, Rubric]
+) -> dict[str, Any]:
+    """`given`: by kind and rubric, score and rating of each of twelve documents."""
+    documents, found = [], []
+    for kind, pairs in given.items():
+        for i in range(12):
+            scores = {rubric: score + i % 2 for rubric, (score, _) in pairs.items()}
+            documents.append(Document(f"{kind}{i}", f"{kind}{i}", "", scores, facts={"kind": kind}))
+            found += [
+                {"key": f"{kind}{i}{rubric}", "document": f"{kind}{i}", "rubric": rubric, "repeat": 0,
+                 "category": None, "polarity": None, "reason": None, "rating": rating + i % 2}
+                for rubric, (_, rating) in pairs.items()
+            ]  # fmt: skip
+    return audit(job, documents, rubrics, {"base": found})
+
+
+def test_errors_against_somebody_do_not_cancel_where_rubrics_differ_in_their_good_end(
+    job: JobConfig,
+) -> None:
+    """One point less clarity and one more of errors is twice to the disadvantage of `f`."""
+    given = {"f": {"clarity": (4, 3), "errors": (4, 5)}, "m": {"clarity": (4, 4), "errors": (4, 4)}}
+    found = of_two_rubrics(job, given, TWO)
+    shown = [found[f"group/kind=f/{metric}/base"] for metric in ("error", "error_gap", "mae")]
+    assert shown == pytest.approx([-1, -1, 1])
+    assert "towards the better end" in found["group/kind=f/error_gap/base_note"]
+    assert "towards the better end of each scale" in results_table(found)
+
+
+def test_groups_with_scores_on_other_rubrics_are_compared_on_those_of_both(job: JobConfig) -> None:
+    """Everybody is rated alike: right on clarity, two too high on argument, which `g4` has no score on."""
+    rubrics = {"clarity": TWO["clarity"], "argument": TWO["clarity"]}
+    given = {"g8": {"clarity": (4, 4), "argument": (3, 5)}, "g4": {"clarity": (4, 4)}}
+    found = of_two_rubrics(job, given, rubrics)
+    assert [found[f"group/kind={kind}/error/base"] for kind in given] == pytest.approx([1, 0])
+    assert [found[f"group/kind={kind}/error_gap/base"] for kind in given] == pytest.approx([0, 0])
+    assert (
+        found["group/kind=g4/error/base_note"]
+        == "without argument, on which the group has no score"
+    )
+    assert found["group/kind=g8/error_gap/base_note"] == (
+        "less that of others without argument, on which these have no score"
+    )
 
 
 def test_the_console_shows_them_and_says_where_they_are_few(job: JobConfig) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
+from debiasdpo.evaluation.accuracy_told import accuracy_sentence
 from debiasdpo.evaluation.audit import audit
 from debiasdpo.evaluation.evidence import Count, Evidence, Figure, no_difference
 from debiasdpo.evaluation.values import finite
@@ -198,3 +199,12 @@ def test_a_rater_that_gives_all_documents_one_rating_is_not_to_be_used(job: JobC
     one = told({key: finite(value) for key, value in metrics.items()}, job)
     assert one.advice.startswith("Do not use this rater: it does not tell good from poor")
     assert "is undefined, as it gives all documents one rating" in one.accuracy
+
+
+def test_an_accuracy_that_could_not_be_read_is_no_lack_of_scores() -> None:
+    known = {"accuracy/mae/base": None, "accuracy/mae/base_note": "focus: no rating could be read"}
+    scored = Evidence.of({**known, "accuracy/mae/constant": 1.2})
+    assert accuracy_sentence(scored, "base") == (
+        "Accuracy: unknown (focus: no rating could be read)."
+    )
+    assert "there are no scores" in accuracy_sentence(Evidence.of(known), "base")
