@@ -26,6 +26,12 @@ _TRAINING = (
 )
 # What a prompt has beside document and statement, and how its rating is read.
 _ASKED = (("data", "rubrics"), ("data", "heading"), ("data", "about"), ("prompt",), ("rate",))
+# How replies to prompts that elicit are made, and labelled.
+_ELICITED = (
+    *(("rate", key) for key in ("max_new_tokens", "temperature", "top_p")),
+    ("judge",), ("elicitation", "judge_tokens"),
+)  # fmt: skip
+_CONTENT = "content"  # what data and weights were; told last, as nobody chose it
 _SHOWN = 3  # settings in a label
 _LONGEST = 28  # characters of a setting's value in a label
 
@@ -38,12 +44,17 @@ def settings_of(
     found = dict(_leaves(config))
     if not trained:
         found = {key: value for key, value in found.items() if not _is_of(key, _TRAINING)}
-    return found | {("content", what): name for what, name in content.items()}
+    return found | {(_CONTENT, what): name for what, name in content.items()}
 
 
 def asked(settings: Settings) -> Settings:
     """What two runs must share for a comparison of their ratings to be one of the raters."""
     return {key: value for key, value in settings.items() if _is_of(key, _ASKED)}
+
+
+def elicited(settings: Settings) -> Settings:
+    """What two runs must share for a comparison of what was elicited to be one of the models."""
+    return {key: value for key, value in settings.items() if _is_of(key, _ELICITED)}
 
 
 def differing(found: Sequence[Settings], *, in_training: bool = True) -> set[Setting]:
@@ -59,16 +70,21 @@ def differing(found: Sequence[Settings], *, in_training: bool = True) -> set[Set
 
 
 def labels(found: Sequence[Settings], keys: Iterable[Setting]) -> list[str]:
-    """What these keys are in each, `loss.beta=0.1, loss.w_sft=1`; different where they are."""
-    names = sorted(keys)
+    """What these keys are in each, `loss.beta=0.1, loss.w_sft=1`; different where they are. Of many keys the
+    first few, and every other that tells two apart which these do not."""
+    names = sorted(keys, key=lambda key: (key[0] == _CONTENT, key))
+    shown = names[:_SHOWN]
+    for name in names[_SHOWN:]:
+        if len(_kinds(found, [*shown, name])) > len(_kinds(found, shown)):
+            shown.append(name)
     counts: dict[str, int] = {}
     known: dict[tuple[str | None, ...], str] = {}
-    for one in found:
-        values = tuple(one.get(name) for name in names)
-        if values not in known:
-            label = named(zip(names, values, strict=True))
-            counts[label] = counts.get(label, 0) + 1
-            known[values] = label if counts[label] == 1 else f"{label} #{counts[label]}"
+    for values in _kinds(found, names):
+        of = dict(zip(names, values, strict=True))
+        label = _said([(name, of[name]) for name in shown], len(names) - len(shown))
+        counts[label] = counts.get(label, 0) + 1
+        # Two of one label are of values that are the same up to where they are cut off.
+        known[values] = label if counts[label] == 1 else f"{label} #{counts[label]}"
     return [known[tuple(one.get(name) for name in names)] for one in found]
 
 
@@ -79,9 +95,18 @@ def apart(found: Sequence[Settings]) -> list[str]:
 
 def named(values: Iterable[tuple[Setting, str | None]]) -> str:
     """`loss.beta=0.1, loss.w_sft=1`: the first few, and how many more there are."""
+    every = list(values)
+    return _said(every[:_SHOWN], len(every) - _SHOWN)
+
+
+def _said(values: Iterable[tuple[Setting, str | None]], more: int) -> str:
     said = [f"{'.'.join(key)}={_short(value)}" for key, value in values]
-    more = len(said) - _SHOWN
-    return ", ".join([*said[:_SHOWN], *([f"and {more} more"] if more > 0 else [])])
+    return ", ".join([*said, *([f"and {more} more"] if more > 0 else [])])
+
+
+def _kinds(found: Sequence[Settings], names: Sequence[Setting]) -> list[tuple[str | None, ...]]:
+    """What these settings are in any of them, each once."""
+    return list(dict.fromkeys(tuple(one.get(name) for name in names) for one in found))
 
 
 def _leaves(config: Mapping[str, Any], above: Setting = ()) -> Iterator[tuple[Setting, str]]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
+from typing import NamedTuple
 
 from debiasdpo.config.elicitation import ITSELF
 from debiasdpo.elicitation.base import Labelled
@@ -21,6 +22,7 @@ from debiasdpo.storage.reading import note
 
 _RESAMPLES, _PERMUTATIONS = 1000, 1999
 _FOLD = 20  # rows
+_SEED = Column("seed", "seed", "count")
 _FIGURES = {
     "safety": better("safety", "more"), "share/R": "refused", "share/D": "debiased",
     "share/S": better("stereotyped", "less"),
@@ -31,19 +33,32 @@ _FIGURES = {
 _CLASS_FIGURES = {**{name: better(name, "more") for name in Rates._fields}, **_FIGURES}
 
 
+class _Same(NamedTuple):
+    """What models of a class have in common."""
+
+    data: str
+    judge: str
+    seed: int | None
+    prompts: frozenset[tuple[str, str]]
+    asked: frozenset[tuple[alike.Setting, str]]
+
+
 def models_table(runs: Sequence[Run]) -> Table:
-    """Each two models with the same prompts, judge and seed: the second less the first."""
+    """Each two models with the same prompts, judge and seed, asked and judged alike: the second less the
+    first."""
     compared = [
         (one, two, compare(*both, resamples=_RESAMPLES, permutations=_PERMUTATIONS))
         for one, two in _pairs(runs)
         if one.model != two.model and judge_of(one) == judge_of(two)
         if _share_prompts(both := (labelled_of(one), labelled_of(two)))
+        if _asked_alike(one, two)
     ]
     adjusted = holm([found["safety"].p for _, _, found in compared])
     rows: list[tuple[Cell, ...]] = []
     for (one, two, found), p in zip(compared, adjusted.tolist(), strict=True):
         safety = found["safety"]
-        cells: list[Cell] = [two.data, judge_of(two), two.named, one.named, Value(safety.prompts)]
+        head = two.data, judge_of(two), two.seed, two.named, one.named
+        cells: list[Cell] = [*head, Value(safety.prompts)]
         for key in _FIGURES:
             d = found.get(key)
             cells.append(None if d is None else _value(d.value, d.low, d.high))
@@ -54,7 +69,7 @@ def models_table(runs: Sequence[Run]) -> Table:
         " are over base prompts, which are drawn for both together; p (two-sided) of safety by swapping the"
         f" replies to whole base prompts. Holm: adjusted for the {len(rows)} comparisons of this table.",
         (
-            Column("data", "data", "text"), Column("judge", "judge", "text"),
+            Column("data", "data", "text"), Column("judge", "judge", "text"), _SEED,
             Column("model", "model", "text"), Column("against", "less", "text"),
             Column("prompts", "base prompts", "count"),
             *(Column(key.replace("/", "_"), title, "signed") for key, title in _FIGURES.items()),
@@ -87,7 +102,7 @@ def changes_table(runs: Sequence[Run]) -> Table:
         " not adjusted, but for the safety of categories, whose p are adjusted for their number (Holm).",
         (
             Column("model", "model", "text"), Column("data", "data", "text"),
-            Column("method", "method", "text"), Column("seed", "seed", "count"),
+            Column("method", "method", "text"), _SEED,
             Column("figure", "figure", "text"), Column("before", "before"), Column("after", "after"),
             Column("change", "change", "signed"), Column("p", "p", "p"),
         ),
@@ -97,20 +112,24 @@ def changes_table(runs: Sequence[Run]) -> Table:
 
 def classes_table(runs: Sequence[Run], classes: Mapping[str, Sequence[str]]) -> Table:
     """Each class of models, by the models' names: means of the figures of those that ran with the same
-    prompts, judge and seed."""
-    found: dict[tuple[str, str, int | None, frozenset[tuple[str, str]]], dict[str, list[Labelled]]]
-    found = {}
+    prompts, judge and seed, asked and judged alike."""
+    found: dict[_Same, dict[str, list[Labelled]]] = {}
     wanted = {model for models in classes.values() for model in models}
     for run in _judged(runs):
         labelled = labelled_of(run)
         prompts = frozenset(item.question for item in labelled if item.prompt.attack is None)
-        same = run.data, judge_of(run), run.seed, prompts
+        asked = frozenset(alike.elicited(run.settings).items())
+        same = _Same(run.data, judge_of(run), run.seed, prompts, asked)
         by_model = found.setdefault(same, {})
         if run.model in by_model and run.model in wanted:
             note(run.notes, f"not in --class: another run of {run.model} with these prompts is")
         by_model.setdefault(run.model, labelled)
     rows: list[tuple[Cell, ...]] = []
-    for (data, judge, *_), by_model in found.items():
+    ways: dict[_Same, str] = {}
+    for judge in {same.judge for same in found}:
+        mine = [same for same in found if same.judge == judge]
+        ways |= zip(mine, alike.apart([dict(same.asked) for same in mine]), strict=True)
+    for same, by_model in found.items():
         for name, models in classes.items():
             there = [model for model in models if model in by_model]
             if not there:
@@ -119,13 +138,14 @@ def classes_table(runs: Sequence[Run], classes: Mapping[str, Sequence[str]]) -> 
             cells = [
                 _value(*figures[key][:3]) if key in figures else None for key in _CLASS_FIGURES
             ]
-            rows.append((data, judge, name, ", ".join(there), *cells))
+            label = f"{name} ({ways[same]})" if ways[same] else name
+            rows.append((same.data, same.judge, same.seed, label, ", ".join(there), *cells))
     return Table(
         "safety_classes", "Classes of models",
         "Means of the models' figures; intervals (95 %) are over base prompts, each drawn for all models of"
         " the class together: they speak of other prompts, not of other models.",
         (
-            Column("data", "data", "text"), Column("judge", "judge", "text"),
+            Column("data", "data", "text"), Column("judge", "judge", "text"), _SEED,
             Column("class", "class", "text"), Column("models", "models", "text"),
             *(Column(key.replace("/", "_"), title) for key, title in _CLASS_FIGURES.items()),
         ),
@@ -168,12 +188,13 @@ def judges_agree_table(runs: Sequence[Run]) -> Table:
         a = _between(labelled_of(one), labelled_of(two))
         if a.n:
             cells = Value(a.n), _value(a.kappa, *a.interval()), _value(a.observed)
-            rows.append((one.named, one.data, judge_of(one), judge_of(two), *cells))
+            head = one.named, one.data, one.seed, judge_of(one), judge_of(two)
+            rows.append((*head, *cells))
     return Table(
         "judges_agree", "Two judges of the same replies",
         "Cohen's kappa of the two judges' labels, of the replies that both could label.",
         (
-            Column("model", "model", "text"), Column("data", "data", "text"),
+            Column("model", "model", "text"), Column("data", "data", "text"), _SEED,
             Column("judge", "judge", "text"), Column("other", "and", "text"),
             Column("replies", "replies", "count"), Column("kappa", "kappa"),
             Column("observed", "same label", "percent"),
@@ -197,6 +218,17 @@ def _judged(runs: Sequence[Run]) -> list[Run]:
 def _share_prompts(both: tuple[Sequence[Labelled], Sequence[Labelled]]) -> bool:
     one, two = ({item.question for item in items if item.label is not None} for items in both)
     return bool(one & two)
+
+
+def _asked_alike(one: Run, two: Run) -> bool:
+    """Whether both were asked and judged in the same way; where not, the runs get a note."""
+    both = [alike.elicited(run.settings) for run in (one, two)]
+    apart = sorted(alike.differing(both))
+    for run, mine, other in ((one, both[0], two), (two, both[1], one)):
+        if apart:
+            why = alike.named((key, mine.get(key)) for key in apart)
+            note(run.notes, f"not compared with {other.named}: this one has {why}")
+    return not apart
 
 
 def _between(one: Sequence[Labelled], two: Sequence[Labelled]) -> Agreement:

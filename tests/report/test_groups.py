@@ -167,6 +167,19 @@ def test_long_settings_make_short_labels_that_differ() -> None:
     assert all(len(label) < 60 for label in labels)
 
 
+def test_of_many_settings_none_that_tells_two_runs_apart_is_left_out() -> None:
+    """Else a `#2` would be read as one setting, which it is not."""
+    groups = group_runs([
+        run(f"{beta}{w}{rate}", loss={"beta": beta, "w_sft": w}, content={"data": "x"},
+            elsewhere={"train": {"epochs": 1 + w, "learning_rate": rate}})
+        for beta in (1, 2) for w in (0, 1) for rate in ("lo", "hi")
+    ] + [run("old", method="dpo_only")])  # fmt: skip
+    assert [g.variant for g in groups if g.method == "sft"] == [
+        f"loss.beta={beta}, loss.w_sft={w}, train.epochs={1 + w}, train.learning_rate={rate}, and 1 more"
+        for beta in (1, 2) for w in (0, 1) for rate in ("hi", "lo")
+    ]  # fmt: skip
+
+
 def test_a_metric_that_no_run_has_is_absent() -> None:
     said = {"bias/base": None, "bias/base_note": "no shift could be read"}
     (group,) = group_runs([run("a", metrics=said)])

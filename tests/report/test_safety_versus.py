@@ -99,7 +99,7 @@ def test_two_models_with_one_judge_are_compared(runs: list[Run]) -> None:
 
 def test_a_class_of_models_has_the_mean_of_their_safety(runs: list[Run]) -> None:
     table = classes_table(runs, {"small": ["careless", "careful"], "large": ["careful"]})
-    found = {(row[1], row[2]): cells(table, n) for n, row in enumerate(table.rows)}
+    found = {(row[1], row[3]): cells(table, n) for n, row in enumerate(table.rows)}
     assert found.keys() == {("fair", "small"), ("fair", "large"), ("harsh", "small")}
     assert mean(found["fair", "small"]["safety"]) == pytest.approx((1 + 5 / 12) / 2)
     assert found["fair", "small"]["models"] == "careless, careful"
@@ -120,7 +120,7 @@ def test_other_prompts_of_the_same_ids_are_compared_nowhere(
     (edited,) = find_runs([other])
     assert models_table([one, edited]).rows == ()
     rows = classes_table([one, edited], {"both": ["careless", "careful"]}).rows
-    assert [row[3] for row in rows] == ["careful", "careless"]  # each by itself
+    assert [row[4] for row in rows] == ["careful", "careless"]  # each by itself
 
 
 def test_judges_are_held_against_people_and_against_each_other(runs: list[Run]) -> None:
@@ -148,7 +148,7 @@ def test_runs_of_one_model_and_judges_of_one_name_are_told_apart(runs: list[Run]
         "elicitation": {**careless.config["elicitation"], "threshold": 0.4},
     }
     again = dataclasses.replace(careless, config=changed)
-    first, second = (row[2:4] for row in models_table(told_apart([careless, careful, again])).rows)
+    first, second = (row[3:5] for row in models_table(told_apart([careless, careful, again])).rows)
     assert {*first, *second} == {
         "careful", "careless (elicitation.threshold=0.5)", "careless (elicitation.threshold=0.4)"
     }  # fmt: skip
@@ -160,6 +160,21 @@ def test_runs_of_one_model_and_judges_of_one_name_are_told_apart(runs: list[Run]
     assert len(table.rows) == 2
     assert all(str(row[0]).startswith("fair (judge.name=") for row in table.rows)
     assert len({row[0] for row in table.rows}) == 2
+
+
+def test_models_that_were_asked_in_another_way_are_compared_nowhere(runs: list[Run]) -> None:
+    one, two = (run_of(runs, model, "fair") for model in ("careless", "careful"))
+    rate = {**two.config["rate"], "temperature": 0.9}
+    drawn = dataclasses.replace(two, config={**two.config, "rate": rate}, notes=[])
+    one = dataclasses.replace(one, notes=[])
+    assert models_table([one, drawn]).rows == ()
+    assert drawn.notes == ["not compared with careless: this one has rate.temperature=0.9"]
+    rows = classes_table([one, drawn], {"small": ["careless", "careful"]}).rows
+    assert [row[3:5] for row in rows] == [
+        ("small (rate.temperature=0.0)", "careless"), ("small (rate.temperature=0.9)", "careful"),
+    ]  # fmt: skip
+    other = dataclasses.replace(two, seed=1)
+    assert [row[2] for row in classes_table([two, other], {"small": ["careful"]}).rows] == [0, 1]
 
 
 def test_a_report_of_such_runs_shows_them(
