@@ -70,13 +70,15 @@ def differing(found: Sequence[Settings], *, in_training: bool = True) -> set[Set
 
 
 def labels(found: Sequence[Settings], keys: Iterable[Setting]) -> list[str]:
-    """What these keys are in each, `loss.beta=0.1, loss.w_sft=1`; different where they are. Of many keys the
-    first few, and every other that tells two apart which these do not."""
+    """What these keys are in each, `loss.beta=0.1, loss.w_sft=1`; different where they are. Of many keys those
+    that tell two apart which the ones before do not; and others, if these are few."""
     names = sorted(keys, key=lambda key: (key[0] == _CONTENT, key))
-    shown = names[:_SHOWN]
-    for name in names[_SHOWN:]:
-        if len(_kinds(found, [*shown, name])) > len(_kinds(found, shown)):
-            shown.append(name)
+    telling: list[Setting] = []
+    for name in names:
+        if len(_kinds(found, [*telling, name])) > len(_kinds(found, telling)):
+            telling.append(name)
+    others = [name for name in names if name not in telling]
+    shown = sorted(telling + others[: max(0, _SHOWN - len(telling))], key=names.index)
     counts: dict[str, int] = {}
     known: dict[tuple[str | None, ...], str] = {}
     for values in _kinds(found, names):

@@ -175,7 +175,7 @@ def test_of_many_settings_none_that_tells_two_runs_apart_is_left_out() -> None:
         for beta in (1, 2) for w in (0, 1) for rate in ("lo", "hi")
     ] + [run("old", method="dpo_only")])  # fmt: skip
     assert [g.variant for g in groups if g.method == "sft"] == [
-        f"loss.beta={beta}, loss.w_sft={w}, train.epochs={1 + w}, train.learning_rate={rate}, and 1 more"
+        f"loss.beta={beta}, loss.w_sft={w}, train.learning_rate={rate}, and 2 more"
         for beta in (1, 2) for w in (0, 1) for rate in ("hi", "lo")
     ]  # fmt: skip
 
