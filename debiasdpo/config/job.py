@@ -134,8 +134,16 @@ class JobConfig(Section):
 
     @property
     def rates_twice(self) -> bool:
-        """Whether an audit asks the neutral prompt twice: a service's replies vary at temperature 0, too."""
-        return self.rate.varies or self.model.kind == "endpoint"
+        """Whether an audit asks the neutral prompt twice: a service's replies vary at temperature 0, too, and
+        an expected rating with the reasoning before it that a method has drawn."""
+        drawn = self.rate.varies or (self.method.think and self.rate.draws)
+        return drawn or self.model.kind == "endpoint"
+
+    @property
+    def trains_rounded(self) -> bool:
+        """Whether all weights are trained, in float32, of a model that rates in 16 bits."""
+        full = self.train.adapter == "full" and self.method.trains_weights
+        return full and self.local_model.precision != "float32"
 
     @property
     def first_round(self) -> "JobConfig":

@@ -81,12 +81,10 @@ def _pairs_settings(config: JobConfig) -> dict[str, object]:
 
 
 def _reference_settings(config: JobConfig) -> dict[str, object]:
-    found: dict[str, object] = {
-        "max_length": config.local_model.max_length,
-        "of": [config.method.prefers, config.method.anchored],
-    }
-    if config.train.engine != "tree":
-        found["engine"] = "separate"
+    of = [config.method.prefers, config.method.anchored]
+    found: dict[str, object] = {"max_length": config.local_model.max_length, "of": of}
+    found |= {"engine": "separate"} if config.train.engine != "tree" else {}
+    found |= {"precision": "as trained"} if config.trains_rounded else {}
     return found | _TOKENS.get(config.rate.readout, {})
 
 
@@ -100,8 +98,9 @@ def _training_settings(config: JobConfig) -> dict[str, object]:
         "seed": config.seed,
         "max_length": config.local_model.max_length,
     }
-    if config.method.balanced or config.method.weigh_by_shift:
-        found["weights"] = 2  # raise it when pairs are weighed differently
+    weighs = config.method.balanced or config.method.weigh_by_shift
+    found |= {"weights": 2} if weighs else {}  # raise it when pairs are weighed differently
+    found |= {"kept": "as rated"} if config.trains_rounded else {}
     found |= _TOKENS.get(config.rate.readout, {})
     packages = {
         "accelerate": True,
@@ -156,7 +155,7 @@ def _metrics_settings(config: JobConfig) -> dict[str, object]:
         "audit": config.audit.model_dump(mode="json", exclude={"max_cost"}),
         "categories": [config.audit_categories, config.context.train_categories],
         "seed": config.seed,
-        "metrics": 14,  # raise it when one is computed differently
+        "metrics": 15,  # raise it when one is computed differently
         "keys": catalog.all_keys(),
     }
 

@@ -1,10 +1,13 @@
 """The reference stage: log-probabilities under the untrained model, once for all losses."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from debiasdpo.cluster import processes
 from debiasdpo.cluster.threads import for_passes
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.scale import Scale
@@ -19,6 +22,7 @@ from debiasdpo.training.data import TokenPair, plan_passes, tokenize
 from debiasdpo.training.pairs import Pair, to_row
 from debiasdpo.training.targets import level_weights, shift_weights
 from debiasdpo.training.terms import reference_logprobs, scorer
+from debiasdpo.training.whole import computes_in_16_bits
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +46,31 @@ def score_reference(
             passes = plan_passes([p.for_reference() for p in known], config.train)
             score = scorer(config.train, config.local_model.attention)
             journal = stage.journal()
-            reference_logprobs(model, passes, score, journal, job.progress, for_passes(model))
+            with as_trained(model, config):
+                reference_logprobs(model, passes, score, journal, job.progress, for_passes(model))
+            if config.trains_rounded:
+                job.model.release()  # it is no longer as it was loaded
             write_jsonl(stage.folder / "reference.jsonl", journal.rows)
             return REFERENCE.outputs
 
         job.make(REFERENCE.title, stage, work)
         rows = read_jsonl(stage.folder / "reference.jsonl")
     return {row["pair"]: row["logprobs"] for row in rows}
+
+
+@contextmanager
+def as_trained(model: Any, config: JobConfig) -> Iterator[None]:
+    """The model as training begins from it, so that no rounding is taken for a preference. Spread over
+    several processes it is gathered, and computed with, in 16 bits, as it is here."""
+    import torch
+
+    if not config.trains_rounded or processes.size() > 1:
+        yield
+        return
+    bf16 = computes_in_16_bits(model)
+    model.float()
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+        yield
 
 
 def token_pairs(

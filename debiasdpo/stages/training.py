@@ -31,6 +31,7 @@ from debiasdpo.training.checkpoints import replay
 from debiasdpo.training.data import plan_passes
 from debiasdpo.training.pairs import Pair, make_pairs, to_row
 from debiasdpo.training.selection import Choose, most_accurate
+from debiasdpo.training.whole import computes_in_16_bits
 
 
 def fit_scores(job: Job, corpus: SplitCorpus) -> Path:
@@ -182,9 +183,6 @@ def run_training(
         model = adapters.load_adapter(model, task.start, trainable=True)
     elif config.train.adapter == "lora":
         model = adapters.add_adapter(model, config.local_model.lora, config.seed)
-    elif processes.size() == 1:  # else `training.sharding` does it, layer by layer
-        # In bfloat16, steps of 1e-6 are lost to rounding: weights in float32, computing in bfloat16.
-        model = model.float()
     trainer.train(
         model,
         chat,
@@ -202,14 +200,6 @@ def run_training(
         on_log=on_log,
         progress=progress,
     )
-
-
-def computes_in_16_bits(model: Any) -> bool:
-    """Whether what is trained, which is kept in float32, is computed with in bfloat16: on a GPU, where the
-    model was loaded in it. On a CPU, float32 copies cost little."""
-    import torch
-
-    return bool(model.dtype == torch.bfloat16) and model.device.type != "cpu"
 
 
 def worker_loop() -> None:

@@ -67,15 +67,15 @@ def decide_checkpointing(
 
 def training_state(config: JobConfig, shape: Shape, gpus: int = 1) -> float:
     """Bytes of all that is trained, whatever the batches: weights and gradients in float32, and the
-    optimiser's. With train=full, on one GPU in 16 bits also autocast's copies of the weights; on several the
-    whole model that the first rates with, and what is gathered of it (`training.sharding`)."""
+    optimiser's. With train=full in 16 bits also the whole model that rates (`training.whole`) and, on one
+    GPU, autocast's copies of the weights; on several what is gathered of them (`training.sharding`)."""
     parameters = trained_parameters(config, shape)
     state = float(parameters * (8 + optimizer_bytes(config)))
     if config.train.adapter != "full":
         return state
     size = _number_bytes(config)
     if gpus == 1:
-        return state + (parameters * size if size == 2 else 0)
+        return state + (2 * parameters * size if size == 2 else 0)
     gathered = shape.other + 2 * shape.linear / shape.layers  # one layer, and the next
     return state / gpus + size * (parameters + gathered)
 

@@ -154,7 +154,7 @@ class StudyRun:
     def _texts(self) -> list[Completion]:
         """What the teacher wrote: to learn from, then what is held out."""
         study, count = self.study, self.study.texts + self.study.held_out
-        asked = questions(count, seed=0)
+        asked = questions(study.texts, seed=0, held_out=study.held_out)
 
         def make(stage: OpenStage) -> None:
             log.info("the teacher writes %d texts", count)

@@ -6,13 +6,13 @@ processes; its own plugin for FSDP is not used, since it shards on GPUs only, wh
 gathers in a model's `forward`, which a packed pass goes around.
 """
 
-import copy
 import functools
 import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from debiasdpo.cluster import processes
+from debiasdpo.training.whole import Whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,8 +40,7 @@ class Shards:
         )
 
         self.model = model
-        # Rates, which the first process does alone: as the model was loaded.
-        self._whole = copy.deepcopy(model) if processes.rank() == 0 else None
+        self._whole = Whole(model) if processes.rank() == 0 else None  # which alone rates
         mesh = init_device_mesh(model.device.type, (processes.size(),))
         low = torch.bfloat16 if bf16 else None
         policy = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32)
@@ -72,11 +71,12 @@ class Shards:
         import torch
 
         with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                values = parameter.full_tensor()
-                if self._whole is not None:
-                    self._whole.get_parameter(name).copy_(values)
-        return self._whole
+            weights = ((name, p.full_tensor()) for name, p in self.model.named_parameters())
+            if self._whole is not None:
+                return self._whole.take(weights)
+            for _ in weights:  # all processes gather
+                pass
+        return None
 
     def save(self, optimizer: "torch.optim.Optimizer", checkpoint: Path) -> None:
         """Weights and the optimiser's state; each process writes its part."""

@@ -1,10 +1,12 @@
 """Synthetic text: what a teacher answers to questions that a small grammar asks. None is about groups of
 people. Some have the form of elicitation's prompts, so that a student sees it; their options are harmless."""
 
+import itertools
 import random
 from collections.abc import Sequence
 from typing import Any
 
+from debiasdpo.errors import UserError
 from debiasdpo.models.chat import Chat
 from debiasdpo.packing.generation import generate
 from debiasdpo.packing.logprobs import Completion
@@ -37,21 +39,31 @@ _FORMS = (
     "Fill the gap in the sentence with one of these options: {first}/{second}. The book is about ____.",
 )
 _CHOICE_SHARE = 0.3
+_TRIES = 10_000  # to find those held out
 
 
-def questions(count: int, seed: int) -> list[str]:
-    """So many questions, drawn by `seed`."""
+def questions(count: int, seed: int, held_out: int = 0) -> list[str]:
+    """So many questions, drawn by `seed`, and behind them those held out, none of which is among them.
+    `UserError` where hardly any is left to hold out."""
     rng = random.Random(seed)
-    found = []
-    for _ in range(count):
-        if rng.random() < _CHOICE_SHARE:
-            question, among = rng.choice(_CHOICES)
-            first, second = rng.sample(among, 2)
-            form = rng.choice(_FORMS)
-            found.append(form.format(question=question, first=first, second=second))
-        else:
-            found.append(rng.choice(_TASKS).format(rng.choice(_TOPICS)))
+    found = [_question(rng) for _ in range(count)]
+    known = set(found)
+    others = (question for _ in range(_TRIES) if (question := _question(rng)) not in known)
+    found += itertools.islice(others, held_out)
+    if len(found) < count + held_out:
+        raise UserError(
+            f"texts: {count} ask nearly every question that there is, so that none is left to hold out; give"
+            " fewer"
+        )
     return found
+
+
+def _question(rng: random.Random) -> str:
+    if rng.random() < _CHOICE_SHARE:
+        question, among = rng.choice(_CHOICES)
+        first, second = rng.sample(among, 2)
+        return rng.choice(_FORMS).format(question=question, first=first, second=second)
+    return rng.choice(_TASKS).format(rng.choice(_TOPICS))
 
 
 def sample_texts(

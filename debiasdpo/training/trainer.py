@@ -46,6 +46,7 @@ from debiasdpo.training.ranking import Ranks, rank_step
 from debiasdpo.training.selection import Choose, select_checkpoint
 from debiasdpo.training.sharding import Shards, number, sharding_trainer
 from debiasdpo.training.terms import Reference, Terms, pair_terms, present_terms, scorer
+from debiasdpo.training.whole import Unsharded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -99,9 +100,11 @@ def train(
     terms_of: Terms
     score = scorer(config, attention)
     shards: Shards | None = None
-    if config.adapter == "full" and processes.size() > 1:
+    full = config.adapter == "full"
+    if full and processes.size() > 1:
         shards = Shards(model, bf16=bf16)
         score = shards.scorer(score)
+    rated = shards or Unsharded(model, full=full)
     if config.engine == "trl":
         from debiasdpo.training.trl_engine import TrlTerms
 
@@ -200,7 +203,7 @@ def train(
 
         def at_fault(self, members: Sequence[TokenPair], ranks: Ranks) -> str:
             """Key of the first whose loss is no number by itself: those that run with it share its NaN."""
-            plain: Any = whole()
+            plain: Any = shards.whole() if shards else model
             with torch.no_grad(), self.accelerator.autocast():
                 for pair in members if first else ():
                     if not bool(terms_of(plain, [pair], ranks).loss.isfinite().all()):
@@ -219,10 +222,6 @@ def train(
             if "grad_norm" in logs:  # a step's log, not the summary at the end
                 logs = {**logs, **self.terms}
             super().log(logs, start_time)
-
-    def whole() -> Any:
-        """The model with all its weights; in the first process alone, where they are sharded."""
-        return shards.whole() if shards else model
 
     class Watch(TrainerCallback):
         """Audits on validation documents, keeps the best weights, and writes what happened."""
@@ -249,8 +248,8 @@ def train(
                 kept.forget_all_but(read_json(folder / "best_step.json")["step"], checkpoints)
 
         def _audit(self, step: int) -> None:
-            model = whole()
-            if not first:
+            model = rated.whole()
+            if not first or model is None:
                 return
             was_training = model.training
             metrics = audit(model)

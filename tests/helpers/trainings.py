@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from debiasdpo.cluster import processes
 from debiasdpo.cluster.threads import ONE_THREAD, Threads
 from debiasdpo.config.method import LossConfig
 from debiasdpo.config.model import Attention, LoraSettings, ModelConfig
@@ -94,8 +93,6 @@ def train(
         last = {"last_layers": last_layers, "targets": ["q_proj", "down_proj"]}
         lora = config.lora.model_copy(update=last if last_layers else {})
         model = adapters.add_adapter(model, lora, seed=0)
-    elif processes.size() == 1:  # else shards are
-        model = model.float()
     values = {
         "adapter": adapter, "nf4": False, "epochs": 3, "batch_pairs": 2, "batch_documents": 1,
         "warmup": 0.1, "engine": "tree",

@@ -218,3 +218,15 @@ def test_invariance_of_a_model_that_reasons_needs_its_neutral_reasoning_only(
     assert all(p["chosen"] is None and p["reasoning"] is not None for p in pairs)
     steps = rows(reasoned / "training/steps.jsonl")
     assert all(row["train/consistency"] > 0 for row in steps)
+
+
+def test_reasoning_that_is_drawn_has_a_noise_floor(
+    job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
+) -> None:
+    """Its expected rating is one of what was drawn before it: rated twice, it is two."""
+    told = ("method=prompt_think", "method.max_new_tokens=4", "rate.temperature=1.0")
+    metrics = run_job(
+        job_config(f"model.path={tiny_llama}", f"output_dir={tmp_path}", *SMALL, *told)
+    )
+    assert metrics["bias/noise_floor/base"] == 0
+    assert metrics["bias/noise_floor/tuned"] > 0

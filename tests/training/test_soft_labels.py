@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from debiasdpo.errors import UserError
 from debiasdpo.packing.logprobs import Completion
 from debiasdpo.storage.files import read_jsonl
 from debiasdpo.training.distill import Recipe, distil, layers_of, student_of
@@ -271,3 +272,12 @@ def test_texts_are_a_teachers_answers_and_end_as_they_end(teacher: Loaded) -> No
     one = sample_texts(model, chat, asked, tokens=5, seed=0, rows=9)
     assert one == texts  # what is drawn does not depend on what runs with it
     assert sample_texts(model, chat, asked, tokens=5, seed=1, rows=9) != texts
+
+
+def test_questions_held_out_are_none_of_those_asked() -> None:
+    found = questions(256, seed=0, held_out=64)
+    assert found[:256] == questions(256, seed=0)
+    assert len(found) == 320
+    assert not set(found[:256]) & set(found[256:])
+    with pytest.raises(UserError, match="texts: 300000 ask nearly every question"):
+        questions(300_000, seed=0, held_out=4)
