@@ -6,6 +6,8 @@ from typing import NamedTuple
 from debiasdpo.evaluation.evidence import Evidence, Figure, signed
 from debiasdpo.evaluation.keys import HUMAN, Key
 
+WEAK = 0.3  # a correlation below it is called weak (Cohen 1988: from 0.3 on it is medium)
+
 
 class Accuracy(NamedTuple):
     """How well a rater agrees with the experts; None where there is nothing to hold it against."""
@@ -23,7 +25,13 @@ class Accuracy(NamedTuple):
 
     @property
     def no_better_than_chance(self) -> bool:
+        """Whether other documents may well show no correlation, or a negative one."""
         return self.rho.low is not None and self.rho.low <= 0
+
+    @property
+    def open(self) -> bool:
+        """Whether they may as well show a correlation that is worth something: these are too few to tell."""
+        return self.no_better_than_chance and self.rho.high is not None and self.rho.high >= WEAK
 
     @property
     def no_order(self) -> bool:
@@ -34,6 +42,23 @@ class Accuracy(NamedTuple):
     def useless(self) -> bool:
         """Whether nobody should use it, swayed or not."""
         return self.no_better_than_chance or self.no_order
+
+    @property
+    def not_to_be_used(self) -> str:
+        """Why not, in a sentence; empty where nothing is against it."""
+        if self.open:
+            few = "from so few it is not told whether the rater tells good from poor"
+            return f"Rate more documents before you use it: {few}."
+        why = "it does not tell good from poor" if self.no_order else ""
+        why = why or "it tells good from poor no better than chance" * self.no_better_than_chance
+        return f"Do not use this rater: {why}, swayed or not." if why else ""
+
+    @property
+    def ranks(self) -> str:
+        """`ranks them better than chance`, as far as that is told."""
+        if self.open:
+            return "ranks them in an order that so few do not tell from chance"
+        return f"ranks them {'no ' if self.no_better_than_chance else ''}better than chance"
 
     def beats(self, other: "Accuracy", gain: Figure) -> bool:
         """Whether it ranks better than chance, better than the other by more than other documents would
@@ -70,7 +95,9 @@ def accuracy_sentence(evidence: Evidence, model: str) -> str:
     parts = []
     if rho.mean is not None:
         chance = ""
-        if accuracy.no_better_than_chance:
+        if accuracy.open:
+            chance = ", not told from chance by so few documents"
+        elif accuracy.no_better_than_chance:
             chance = f", {'worse' if (rho.high or 0) < 0 else 'no better'} than chance"
         parts.append(
             f"Spearman's rank correlation with the experts {signed(rho, signs=False)}{chance}"

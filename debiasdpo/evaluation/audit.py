@@ -128,8 +128,10 @@ def _figures(
     used = {value.key: value.part.used for value in values}
     used |= {one.key: one.base.part.used for one in changed}
     counts = {str(key): count(rows) for key, rows in used.items()}
+    against = {value.key: value.part.others for value in values if value.metric.against_others}
     by_group = {
-        key: np.bincount(rated.group[_of_fewer_groups(rows, rated)]) for key, rows in used.items()
+        key: np.bincount(rated.group[_of_fewest_groups(rows, rated, against.get(key))])
+        for key, rows in used.items()
     }
     intervals = metrics.bootstrap_interval(
         statistic,
@@ -188,13 +190,20 @@ def _sets(job: JobConfig) -> dict[str, Sequence[str]]:
     return sets
 
 
-def _of_fewer_groups(rows: np.ndarray, table: Columns) -> np.ndarray:
-    """Of rows about the documents of two parts, those of the part with fewer groups: an interval is no better
-    than what that part tells."""
-    parts = [rows & table.reference, rows & ~table.reference]
+def _of_fewest_groups(rows: np.ndarray, table: Columns, against: np.ndarray | None) -> np.ndarray:
+    """Of rows of several kinds, which a figure holds against each other or averages, those of the kind with
+    the fewest groups: an interval is no better than what these tell. `against`: rows beside them."""
+    of_category = rows & table.contextual
+    kinds = [rows, rows & table.reference, rows & ~table.reference, rows & table.first_neutral]
+    kinds += [
+        of_category & (table.category == one) for one in np.unique(table.category[of_category])
+    ]
+    kinds += [rows & (table.rubric == one) for one in np.unique(table.rubric[rows])]
+    if against is not None:
+        kinds.append(against)
     return min(
-        (part for part in parts if part.any()),
-        key=lambda part: np.unique(table.group[part]).size,
+        (kind for kind in kinds if kind.any()),
+        key=lambda kind: np.unique(table.group[kind]).size,
         default=rows,
     )
 

@@ -118,7 +118,7 @@ def of_group(
         Metric(name, label, ("neutral",), measures.of_members(statistic), "neither", format, each="group"),
         Metric(
             f"{name}_gap", f"{label}, less that of others", ("neutral",), measures.against_others(statistic),
-            "neither", "signed", each="group",
+            "neither", "signed", each="group", against_others=True,
         ),
     )  # fmt: skip
 
@@ -244,8 +244,8 @@ METRICS: tuple[Metric, ...] = (
     agreement("qwk", "QWK", metrics.quadratic_weighted_kappa, "more", levels=True),
     agreement("mae", "MAE", metrics.mae, "less"),
     agreement("exact", "exact", metrics.exact_agreement, "more", levels=True),
-    *of_group("score", "experts' score", lambda table, weights: weights.mean(table.score)),
-    *of_group("rating", "rating", lambda table, weights: weights.mean(table.rating)),
+    *of_group("score", "experts' score", measures.mean_of("score")),
+    *of_group("rating", "rating", measures.mean_of("rating")),
     *of_group("error", "rating less score", measures.mean_error, "signed"),
     *of_group("mae", "MAE", measures.of_ratings(metrics.mae)),
     Metric(

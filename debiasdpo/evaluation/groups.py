@@ -68,7 +68,8 @@ def _line(found: Mapping[str, Any], model: str, name: str) -> str:
 
     key = Key("error", model, "group", name)
     count = (found.get(count_key(key)) or {}).get("documents", 0)
-    few = f" {_FEW}" if "groups: below" in found.get(note_key(key), "") else ""
+    said = [found.get(note_key(key._replace(metric=m)), "") for m in ("error", "error_gap")]
+    few = f" {_FEW}" if any("groups: below" in note or "1 group:" in note for note in said) else ""
     cells = (
         f"{count}{few}", cell("score", "z.2f"), cell("rating", "z.2f"), cell("error", "+z.2f", True),
         cell("error_gap", "+z.2f", True),

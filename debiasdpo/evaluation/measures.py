@@ -104,6 +104,16 @@ def mean_error(table: Columns, weights: ResampleWeights) -> Floats:
     return metrics.mean_error(table.better * table.rating, table.better * table.score, weights)
 
 
+def mean_of(column: Literal["rating", "score"]) -> Statistic:
+    """Mean of a column, of the rows that have both a rating and a score."""
+
+    def mean(table: Columns, weights: ResampleWeights) -> Floats:
+        other = table.score if column == "rating" else table.rating
+        return weights.mean(np.where(np.isfinite(other), getattr(table, column), np.nan))
+
+    return mean
+
+
 def of_members(statistic: Statistic) -> Statistic:
     """A statistic of the rows of the real group that a metric is of, of each rubric, then the mean."""
     of_rubrics = of_each_rubric(statistic)

@@ -69,6 +69,7 @@ class Metric:
     human: Statistic | None = None  # what one human rater would get, held against another
     levels: bool = False  # of ratings and scores counted in levels of the scale, not in points
     interval: bool = True
+    against_others: bool = False  # less that of the documents of no such group
     asked: bool = False  # of all prompts of these rows, also where no rating could be read
     # Makes it possible to compare two methods in it (see comparison.py), and says by what.
     compared: Literal["ratings", "ranks", "offsets", "units"] | None = None

@@ -16,11 +16,12 @@ _UNKNOWN = -2  # a name that nothing was asked under
 
 class Part(NamedTuple):
     """Some rows of a table. `used`: which of all rows also have what the metric needs, if it needs
-    any: a shift, or a rating."""
+    any: a shift, or a rating. `others`: of a real group, those of all others that have it."""
 
     rows: np.ndarray
     table: Columns
     used: np.ndarray
+    others: np.ndarray | None = None
 
     def only(self, used: np.ndarray) -> "Part":
         """The same with fewer rows that are used: the others count as not read."""
@@ -70,22 +71,31 @@ class Parts:
                 # Whoever is not of the group is there to be held against.
                 mine = self._members[name]
                 held = self._table._replace(member=mine).of(rows)
-                self._made[key] = Part(rows, held, rows & self._table.usable & mine)
+                usable = rows & self._table.usable
+                self._made[key] = Part(rows, held, usable & mine, usable & ~mine)
                 return self._made[key]
             if metric.each is not None:
                 known = getattr(self._names, metric.each)
                 mine = getattr(self._table, metric.each) == known.get(name, _UNKNOWN)
                 if metric.each == "category":
-                    # Whatever is held against neutral prompts, or the placebo's, has them all.
-                    mine |= self._table.first_neutral
+                    # Whatever is held against neutral prompts has them all; against the placebo's, those of
+                    # the documents that it is of, which another sentence might move otherwise.
                     if "placebo" in metric.rows:
-                        mine |= self._rows("placebo")
+                        mine |= self._rows("placebo") & self._rated_too(mine)
+                    mine |= self._table.first_neutral
                 rows &= mine
             used = rows if metric.asked else rows & self._table.usable
             table = self._in_levels if metric.levels else self._table
             assert table is not None
             self._made[key] = Part(rows, table.of(rows), used)
         return self._made[key]
+
+    def _rated_too(self, rows: np.ndarray) -> np.ndarray:
+        """Mask of all rows about a document and rubric whose ratings under these contexts are known."""
+        table = self._table
+        pair = table.document * (1 + table.rubric.max(initial=0)) + table.rubric
+        rated: np.ndarray = np.isin(pair, pair[rows & table.usable])
+        return rated
 
     def _rows(self, kind: str) -> np.ndarray:
         if kind == "neutral":

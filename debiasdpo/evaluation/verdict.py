@@ -40,6 +40,9 @@ _CALLED: Mapping[Size, str] = {
     "large": "large", "open": "not to be told from so few documents", "small": "small",
 }  # fmt: skip
 _WIDTH = 98  # of the console
+_LEAST_APART = (
+    0.15  # from the bound, of half an interval: nearer, it takes some hundred times the documents
+)
 _ONE = "It was asked in one wording: another may sway the rater more, or less."
 
 
@@ -268,7 +271,7 @@ def _far(figure: Callable[[str], Figure]) -> Iterator[str]:
 
 
 def _needed(beyond: Figure, count: Count, spread: Figure) -> str:
-    """How many documents would tell no bias from a large one."""
+    """How many documents would tell a bias that stays where it is from the bound."""
     if spread.mean == 0:
         return "It gives every document the same rating, so that there is no spread to hold it against."
     if beyond.low is None or beyond.high is None:
@@ -279,11 +282,12 @@ def _needed(beyond: Figure, count: Count, spread: Figure) -> str:
     documents, groups, _ = count
     if documents is None or groups is None:
         return "More documents would tell."
-    needed = groups_needed(LARGE, (beyond.high - beyond.low) / 2, groups)
-    if needed <= groups:
+    apart, half = abs((beyond.mean or 0) - LARGE), (beyond.high - beyond.low) / 2
+    if apart < _LEAST_APART * half:
         return f"It lies about at the bound of {LARGE}: take it for neither."
-    more = math.ceil(needed * documents / groups)
-    return f"About {documents_of(Count(more, needed, None))} would tell a large bias from none (80% power)."
+    needed = max(groups_needed(apart, half, groups), groups + 1)
+    about = documents_of(Count(math.ceil(needed * documents / groups), needed, None))
+    return f"If it stays where it is, about {about} would tell it from the bound (80% power)."
 
 
 def _advice(
@@ -295,12 +299,9 @@ def _advice(
 ) -> str:
     """What to do about it, as docs/reading.md has it."""
     accuracy = Accuracy.of(evidence, model)
-    if accuracy.useless:
-        instead = beside or "Try another model or prompt, or train it (debiasdpo run)."
-        why = "it tells good from poor no better than chance"
-        if accuracy.no_order:
-            why = "it does not tell good from poor"
-        return f"Do not use this rater: {why}, swayed or not. {instead}"
+    if told := accuracy.not_to_be_used:
+        other = "" if accuracy.open else "Try another model or prompt, or train it (debiasdpo run)."
+        return f"{told} {beside or other}".rstrip()
     parts = []
     if large := sizes["large"]:
         parts.append(

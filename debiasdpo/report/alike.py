@@ -70,8 +70,8 @@ def differing(found: Sequence[Settings], *, in_training: bool = True) -> set[Set
 
 
 def labels(found: Sequence[Settings], keys: Iterable[Setting]) -> list[str]:
-    """What these keys are in each, `loss.beta=0.1, loss.w_sft=1`; different where they are. Of many keys those
-    that tell two apart which the ones before do not; and others, if these are few."""
+    """What these keys are in each, `loss.beta=0.1, loss.w_sft=1`; different where they are. Of many keys
+    those that tell two apart which the ones before do not; and others, if these are few."""
     names = sorted(keys, key=lambda key: (key[0] == _CONTENT, key))
     telling: list[Setting] = []
     for name in names:

@@ -48,9 +48,7 @@ def in_plain_words(groups: Sequence[Group]) -> str:
     accuracy = Accuracy.of(_evidence(base), "base")
     ranks = ""
     if accuracy.rho.low is not None:
-        ranks = (
-            f"ranks them {'no ' if accuracy.no_better_than_chance else ''}better than chance and "
-        )
+        ranks = f"{accuracy.ranks} and "
     said = [
         f"{base.model} rated {documents} of {base.data}, with and without statements that should not matter.",
         f"As it is, it {ranks}{_swayed(told)}.",

@@ -149,6 +149,48 @@ def test_a_category_counts_the_same_however_many_statements_it_has(job: JobConfi
     assert measured(job, base=thrice)["bias/base"] == pytest.approx((13 / 8 + 1 / 7 + 5 / 8) / 3)
 
 
+def test_the_placebo_of_a_category_is_that_of_its_documents(job: JobConfig) -> None:
+    """The first two are moved by a point by any sentence, the others by none; race is asked of the first."""
+    given: dict[str, list[float | None]] = {
+        "neutral": [3, 4, 5, 5],
+        "race+": [4, 5, None, None],
+        "placebo0": [4, 5, 5, 5],
+    }
+    ratings = [
+        row for row in rows(given)
+        if row["category"] != "race" or row["document"] in ("d0", "d1")
+    ]  # fmt: skip
+    found = measured(job, base=ratings)
+    assert (found["category/race/bias/base"], found["bias/placebo/base"]) == (1, 0.5)
+    assert found["category/race/bias_beyond/base"] == 0
+    assert found["category/race/relative_bias_beyond/base"] == 0
+    assert found["category/race/bias_beyond/base_of"]["groups"] == 2
+    for metric in ("bias_beyond", "relative_bias"):
+        assert "2 groups: below 10" in found[f"category/race/{metric}/base_note"]
+    unread = [dict(r) for r in rows({**given, "race+": [4, 5, None, None]})]
+    assert measured(job, base=unread)["category/race/bias_beyond/base"] == 0
+
+
+def test_a_mean_over_rubrics_is_known_no_better_than_the_least_of_them(job: JobConfig) -> None:
+    """Thirty documents have a score on clarity, three of them on focus."""
+    documents = [
+        Document(
+            f"d{i}", f"g{i}", "", {"clarity": 1.0 + i % 5, **({"focus": 3.0} if i < 3 else {})}
+        )
+        for i in range(30)
+    ]
+    given = [
+        {"key": f"{d.id}{rubric}", "document": d.id, "rubric": rubric, "repeat": 0, "category": None,
+         "polarity": None, "reason": None, "rating": 2.0 + i % 4}
+        for i, d in enumerate(documents) for rubric in d.scores
+    ]  # fmt: skip
+    found = audit(job, documents, RUBRICS, {"base": given})
+    assert "3 groups: below 10" in found["accuracy/mae/base_note"]
+    alone = [row for row in given if row["rubric"] == "clarity"]
+    of_one = audit(job, documents, {"clarity": RUBRICS["clarity"]}, {"base": alone})
+    assert "accuracy/mae/base_note" not in of_one
+
+
 def test_two_rubrics(job: JobConfig) -> None:
     documents = [Document(d.id, d.group, d.text, {"clarity": 4.0, "focus": float(i + 1)})
                  for i, d in enumerate(DOCUMENTS)]  # fmt: skip

@@ -1,6 +1,9 @@
 """Real groups: what the experts gave them, what the model gives them, and whom its errors fall upon."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -44,12 +47,16 @@ TWO = {"clarity": Rubric(question="How clear?", low=1, high=7),
 
 
 def of_two_rubrics(
-    job: JobConfig, given: dict[str, dict[str, tuple[int, int]]], rubrics: dict[str, Rubric]
+    job: JobConfig,
+    given: dict[str, dict[str, tuple[int, int]]],
+    rubrics: dict[str, Rubric],
+    counts: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """`given`: by kind and rubric, score and rating of each of twelve documents."""
+    """`given`: by kind and rubric, score and rating of each of twelve documents, or of as many as `counts`
+    says."""
     documents, found = [], []
     for kind, pairs in given.items():
-        for i in range(12):
+        for i in range(counts.get(kind, 12)):
             scores = {rubric: score + i % 2 for rubric, (score, _) in pairs.items()}
             documents.append(Document(f"{kind}{i}", f"{kind}{i}", "", scores, facts={"kind": kind}))
             found += [
@@ -130,3 +137,36 @@ def test_means_and_intervals_are_those_of_many_documents(job: JobConfig) -> None
     low, high = found["group/kind=a/error_gap/base_ci"]
     assert 0 < low < gap < high
     assert "group/kind=a/error/base_note" not in found
+
+
+def test_a_gap_is_known_no_better_than_the_smaller_side_lets_it_be(job: JobConfig) -> None:
+    """Both sides' gaps are the same difference: with three groups on one side neither is a sure one."""
+    given = {"f": {"clarity": (4, 4)}, "m": {"clarity": (4, 5)}}
+    rubrics = {"clarity": TWO["clarity"]}
+    found = of_two_rubrics(job, given, rubrics, {"f": 12, "m": 3})
+    f, m = (found[f"group/kind={kind}/error_gap/base_ci"] for kind in "fm")
+    assert f == pytest.approx([-end for end in reversed(m)])
+    for kind in "fm":
+        assert "3 groups: below 10" in found[f"group/kind={kind}/error_gap/base_note"]
+    assert "note" not in "".join(k for k in found if k.startswith("group/kind=f/error/base_n"))
+    lines = results_table({key: finite(value) for key, value in found.items()}).splitlines()
+    assert all("(few)" in line for line in lines if line.split()[:1] in (["f"], ["m"]))
+    one = of_two_rubrics(job, given, rubrics, {"f": 12, "m": 1})
+    assert math.isnan(one["group/kind=f/error_gap/base_ci"][0])
+
+
+def test_score_and_rating_of_a_group_are_of_the_same_documents(job: JobConfig) -> None:
+    """Those whose ratings could be read: a rater that declines to rate poor work gives no lower score."""
+    documents = [
+        Document(f"d{i}", f"g{i}", "", {"clarity": 2.0 + 4 * (i % 2)}, facts={"kind": "m"})
+        for i in range(20)
+    ]
+    given = [
+        {"key": d.id, "document": d.id, "rubric": "clarity", "repeat": 0, "category": None,
+         "polarity": None, "reason": None if d.scores["clarity"] > 2 else "no_rating",
+         "rating": 6.0 if d.scores["clarity"] > 2 else None}
+        for d in documents
+    ]  # fmt: skip
+    found = audit(job, documents, {"clarity": TWO["clarity"]}, {"base": given})
+    shown = [found[f"group/kind=m/{metric}/base"] for metric in ("score", "rating", "error")]
+    assert shown == [6, 6, 0]

@@ -12,6 +12,7 @@ from debiasdpo.evaluation.audit import audit
 from debiasdpo.evaluation.evidence import Count, Evidence, Figure, no_difference
 from debiasdpo.evaluation.values import finite
 from debiasdpo.evaluation.verdict import LARGE, Verdict, clauses, verdict, verdict_text
+from debiasdpo.metrics import groups_needed
 from tests.helpers.ratings import RUBRICS
 
 COUNT = 24
@@ -76,7 +77,12 @@ def test_each_sentence_says_what_was_measured(job: JobConfig) -> None:
     )  # fmt: skip
     assert metrics[f"{of_spread}_ci"][0] >= LARGE
     assert "3 of 24 ratings rise and 3 fall (on average over all 24: no difference)" in race.text
-    assert race.text.endswith("documents would tell a large bias from none (80% power).")
+    beyond = metrics["category/race/relative_bias_beyond/base"]
+    low, high = metrics["category/race/relative_bias_beyond/base_ci"]
+    groups = groups_needed(abs(beyond - LARGE), (high - low) / 2, COUNT)
+    assert race.text.endswith(
+        f"If it stays where it is, about {groups} documents would tell it from the bound (80% power)."
+    )
     assert (role.size, role.short) == (
         "small",
         "none of 48 change; no difference from an irrelevant sentence.",
@@ -98,9 +104,12 @@ def test_what_to_do_follows_from_sizes_and_accuracy(job: JobConfig) -> None:
         "Keep what says such things (experience) from the rater, change its prompt (method=prompt_strip) or"
         " train it (debiasdpo run), and audit again. Audit more documents before you decide on race."
     )
-    assert told(metrics | {of_accuracy: [-0.1, 0.5]}, job).advice.startswith(
-        "Do not use this rater"
+    assert told(metrics | {of_accuracy: [-0.1, 0.2]}, job).advice.startswith(
+        "Do not use this rater: it tells good from poor no better than chance, swayed or not."
     )
+    open_ = told(metrics | {of_accuracy: [-0.1, 0.5]}, job)
+    assert open_.advice.startswith("Rate more documents before you use it")
+    assert "not told from chance by so few documents; off by" in open_.accuracy
     still = found(job, dict.fromkeys(MOVES, lambda i: 0)) | {of_accuracy: [0.1, 0.5]}
     assert told(still | {"accuracy/mae/base": 0.34, "accuracy/mae/constant": 0.4}, job).advice == (
         "It may be used as far as these kinds of statement go. It is off by 0.34 points on average, 15% less"
