@@ -193,12 +193,13 @@ def _sets(job: JobConfig) -> dict[str, Sequence[str]]:
 def _of_fewest_groups(rows: np.ndarray, table: Columns, against: np.ndarray | None) -> np.ndarray:
     """Of rows of several kinds, which a figure holds against each other or averages, those of the kind with
     the fewest groups: an interval is no better than what these tell. `against`: rows beside them."""
-    of_category = rows & table.contextual
-    kinds = [rows, rows & table.reference, rows & ~table.reference, rows & table.first_neutral]
+    of_category, plain = rows & table.contextual, rows & table.first_neutral
+    kinds = [rows, rows & table.reference, rows & ~table.reference, plain]
     kinds += [
         of_category & (table.category == one) for one in np.unique(table.category[of_category])
     ]
-    kinds += [rows & (table.rubric == one) for one in np.unique(table.rubric[rows])]
+    if plain.any():  # accuracy, spread, and what is relative to it are means over rubrics
+        kinds += [rows & (table.rubric == one) for one in np.unique(table.rubric[rows])]
     if against is not None:
         kinds.append(against)
     return min(

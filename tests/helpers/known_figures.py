@@ -70,7 +70,9 @@ def used(rows: Rows, sets: Sets) -> dict[str, Rows]:
         found[f"category/{name}/bias"] = found[f"category/{name}/polarity_gap"] = mine
         found[f"category/{name}/relative_bias"] = np.concatenate([mine, neutral])
         found[f"category/{name}/flips"] = mine
-        more = np.concatenate([mine, placebo])
+        about = np.char.add(mine["document"], mine["rubric"])
+        beside = np.isin(np.char.add(placebo["document"], placebo["rubric"]), about)
+        more = np.concatenate([mine, placebo[beside]])
         found[f"category/{name}/flips_beyond"] = found[f"category/{name}/bias_beyond"] = more
         found[f"category/{name}/relative_bias_beyond"] = np.concatenate([more, neutral])
         asked = rows[rows["category"] == name]
@@ -122,10 +124,19 @@ def expected(
     for key, value in found.items():
         rows = own[key] if key in own else both[f"{_compared(key)}/base"]
         result[key] = value if math.isfinite(value) else None
-        result[f"{key}_of"] = of = _count(everything[rows["index"]])
+        result[f"{key}_of"] = _count(everything[rows["index"]])
         if "parse_rate" not in key:
-            result[f"{key}_ci"] = _interval(samples[key], of["groups"])
+            result[f"{key}_ci"] = _interval(samples[key], _fewest_groups(everything[rows["index"]]))
     return result
+
+
+def _fewest_groups(rows: Rows) -> int:
+    """Of all rows, of the neutral ones, of each category's and, where there are neutral ones, each rubric's."""
+    neutral = rows[(rows["category"] == "") & (rows["repeat"] == 0)]
+    kinds = [rows, neutral]
+    kinds += [rows[rows["category"] == name] for name in np.setdiff1d(rows["category"], [""])]
+    kinds += [rows[rows["rubric"] == name] for name in np.unique(rows["rubric"]) if neutral.size]
+    return min(np.unique(kind["group"]).size for kind in kinds if kind.size)
 
 
 def _interval(samples: pd.Series, groups: int) -> list[float | None]:
