@@ -131,7 +131,7 @@ def expected(
 
 
 def _fewest_groups(rows: Rows) -> int:
-    """Of all rows, of the neutral ones, of each category's and, where there are neutral ones, each rubric's."""
+    """Of all rows, the neutral ones, each category's and, where some are neutral, each rubric's."""
     neutral = rows[(rows["category"] == "") & (rows["repeat"] == 0)]
     kinds = [rows, neutral]
     kinds += [rows[rows["category"] == name] for name in np.setdiff1d(rows["category"], [""])]
