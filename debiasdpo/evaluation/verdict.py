@@ -40,7 +40,7 @@ _CALLED: Mapping[Size, str] = {
     "large": "large", "open": "not to be told from so few documents", "small": "small",
 }  # fmt: skip
 _WIDTH = 98  # of the console
-_LEAST_APART = 0.15  # of half an interval: nearer to the bound it takes a hundred times the documents
+_LEAST_APART = 0.15  # of half an interval: nearer, it takes a hundred times the documents
 _ONE = "It was asked in one wording: another may sway the rater more, or less."
 
 
