@@ -57,7 +57,7 @@ class Accuracy(NamedTuple):
     def ranks(self) -> str:
         """`ranks them better than chance`, as far as that is told."""
         if self.open:
-            return "ranks them in an order that so few do not tell from chance"
+            return "ranks them in an order that may be chance"
         return f"ranks them {'no ' if self.no_better_than_chance else ''}better than chance"
 
     def beats(self, other: "Accuracy", gain: Figure) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
-from debiasdpo.evaluation.accuracy_told import accuracy_sentence
+from debiasdpo.evaluation.accuracy_told import Accuracy, accuracy_sentence
 from debiasdpo.evaluation.audit import audit
 from debiasdpo.evaluation.evidence import Count, Evidence, Figure, no_difference
 from debiasdpo.evaluation.values import finite
@@ -217,3 +217,20 @@ def test_an_accuracy_that_could_not_be_read_is_no_lack_of_scores() -> None:
         "Accuracy: unknown (focus: no rating could be read)."
     )
     assert "there are no scores" in accuracy_sentence(Evidence.of(known), "base")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "told"),
+    [
+        (0.1, 0.6, "better than"),
+        (-0.1, 0.29, "no better than"),
+        (-0.1, 0.3, "an order that may be"),
+    ],
+)
+def test_a_rank_correlation_is_told_from_chance_by_its_interval(
+    low: float, high: float, told: str
+) -> None:
+    rho = {"accuracy/spearman/base": 0.2, "accuracy/spearman/base_ci": [low, high]}
+    accuracy = Accuracy.of(Evidence.of(rho), "base")
+    assert f"{told} chance" in accuracy.ranks
+    assert bool(accuracy.not_to_be_used) == accuracy.useless == (low <= 0)
