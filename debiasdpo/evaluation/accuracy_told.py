@@ -6,7 +6,7 @@ from typing import NamedTuple
 from debiasdpo.evaluation.evidence import Evidence, Figure, signed
 from debiasdpo.evaluation.keys import HUMAN, Key
 
-WEAK = 0.3  # a correlation below it is called weak (Cohen 1988: from 0.3 on it is medium)
+_WEAK = 0.3  # a correlation below it is called weak (Cohen 1988: from 0.3 on it is medium)
 
 
 class Accuracy(NamedTuple):
@@ -31,7 +31,7 @@ class Accuracy(NamedTuple):
     @property
     def open(self) -> bool:
         """Whether they may as well show a correlation that is worth something: these are too few to tell."""
-        return self.no_better_than_chance and self.rho.high is not None and self.rho.high >= WEAK
+        return self.no_better_than_chance and self.rho.high is not None and self.rho.high >= _WEAK
 
     @property
     def no_order(self) -> bool:
@@ -49,9 +49,12 @@ class Accuracy(NamedTuple):
         if self.open:
             few = "from so few it is not told whether the rater tells good from poor"
             return f"Rate more documents before you use it: {few}."
-        why = "it does not tell good from poor" if self.no_order else ""
-        why = why or "it tells good from poor no better than chance" * self.no_better_than_chance
-        return f"Do not use this rater: {why}, swayed or not." if why else ""
+        if not self.useless:
+            return ""
+        why = "it tells good from poor no better than chance"
+        if self.no_order:
+            why = "it does not tell good from poor"
+        return f"Do not use this rater: {why}, swayed or not."
 
     @property
     def ranks(self) -> str:

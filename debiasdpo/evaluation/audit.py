@@ -143,13 +143,12 @@ def _figures(
     once = ResampleWeights.once(rated.group.size)
     found = statistic(once)
     said = {
-        value.key: notes.of_value(value.metric, value.part, names) or notes.of_unread(value.part)
+        value.key: notes.joined(
+            notes.of_value(value.metric, value.part, names) or notes.of_unread(value.part),
+            notes.of_real_group(value.part, names),
+        )
         for value in values
     }
-    for value in values:
-        if value.metric.each == "group":
-            about = notes.of_real_group(value.part, names)
-            said[value.key] = notes.joined(said[value.key], about)
     said |= {one.key: _of_change(one, alone, names) for one in changed}
     metric = {v.key: v.metric for v in values} | {one.key: one.base.metric for one in changed}
     said = {
@@ -204,7 +203,7 @@ def _of_fewest_groups(rows: np.ndarray, table: Columns, against: np.ndarray | No
         kinds.append(against)
     return min(
         (kind for kind in kinds if kind.any()),
-        key=lambda kind: np.unique(table.group[kind]).size,
+        key=lambda kind: np.count_nonzero(np.bincount(table.group[kind])),
         default=rows,
     )
 

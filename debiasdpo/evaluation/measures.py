@@ -130,7 +130,8 @@ def against_others(statistic: Statistic) -> Statistic:
     of_rubrics = of_each_rubric(statistic)
 
     def gap(table: Columns, weights: ResampleWeights) -> Floats:
-        shared = np.isin(table.rubric, rubrics_of_both(table))
+        of_both = np.intersect1d(table.rubric[table.member], table.rubric[~table.member])
+        shared = np.isin(table.rubric, of_both)
         mine, others = (
             of_rubrics(table.of(rows & shared), weights[rows & shared])
             for rows in (table.member, ~table.member)
@@ -138,11 +139,6 @@ def against_others(statistic: Statistic) -> Statistic:
         return mine - others
 
     return gap
-
-
-def rubrics_of_both(table: Columns) -> np.ndarray:
-    """The rubrics in whose rows there are documents of the real group, and others."""
-    return np.intersect1d(table.rubric[table.member], table.rubric[~table.member])
 
 
 def beyond_placebo(statistic: Statistic) -> Statistic:

@@ -103,6 +103,8 @@ def of_unread(part: Part) -> str:
 def of_real_group(part: Part, names: Names) -> str:
     """Of a metric of a real group that has scores on other rubrics than all others have."""
     table = part.table
+    if not table.member.any():
+        return ""
     mine, others = (set(table.rubric[rows].tolist()) for rows in (table.member, ~table.member))
 
     def listed(rubrics: set[int]) -> str:

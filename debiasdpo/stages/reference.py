@@ -46,10 +46,8 @@ def score_reference(
             passes = plan_passes([p.for_reference() for p in known], config.train)
             score = scorer(config.train, config.local_model.attention)
             journal = stage.journal()
-            with as_trained(model, config):
+            with _as_trained(job, model):
                 reference_logprobs(model, passes, score, journal, job.progress, for_passes(model))
-            if config.trains_rounded:
-                job.model.release()  # it is no longer as it was loaded
             write_jsonl(stage.folder / "reference.jsonl", journal.rows)
             return REFERENCE.outputs
 
@@ -59,18 +57,19 @@ def score_reference(
 
 
 @contextmanager
-def as_trained(model: Any, config: JobConfig) -> Iterator[None]:
+def _as_trained(job: Job, model: Any) -> Iterator[None]:
     """The model as training begins from it, so that no rounding is taken for a preference. Spread over
     several processes it is gathered, and computed with, in 16 bits, as it is here."""
     import torch
 
-    if not config.trains_rounded or processes.size() > 1:
+    if not job.config.trains_rounded or processes.size() > 1:
         yield
         return
     bf16 = computes_in_16_bits(model)
     model.float()
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         yield
+    job.model.release()  # it is no longer as it was loaded
 
 
 def token_pairs(

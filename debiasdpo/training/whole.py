@@ -42,12 +42,14 @@ class Whole:
         with torch.no_grad():
             for name, values in weights:
                 mine = self._model.get_parameter(name)
+                if self._looked:  # later moves are from values that are rounded already
+                    mine.copy_(values)
+                    continue
                 before = mine.float()
                 mine.copy_(values)
                 moved += (values - before).norm().item() ** 2
                 left += (mine - before).norm().item() ** 2
-        # Later ones are from values that are rounded already.
-        if moved and not self._looked and (share := (left / moved) ** 0.5) < _LITTLE:
+        if moved and (share := (left / moved) ** 0.5) < _LITTLE:
             log.warning(
                 "of how far training has moved the weights by now, %.0f %% is left in %s, in which they are"
                 " audited, kept and rated; the rest is lost to rounding. model.dtype=float32 keeps it; more"
