@@ -51,6 +51,7 @@ class Reply:
     empty where nothing was generated (rate.readout=expected). `rating` is None where none could be read
     or none was wanted; `reason` says in a short phrase what failed, and is None where the status is ok.
     `distribution`: the probabilities of the scale's levels, ascending, where the rating is their expectation.
+    `cut`: the text ends at its length limit, whether a rating could be read before that or not.
     """
 
     text: str
@@ -60,6 +61,7 @@ class Reply:
     thoughts: str = ""
     distribution: tuple[float, ...] | None = None
     call: Mapping[str, object] | None = None  # of an endpoint: which model answered, and its usage
+    cut: bool = False
 
 
 @runtime_checkable
@@ -162,11 +164,11 @@ def read_reply(
         rating, reason = _read(answer, scale, cut=cut, form=form)
     refused = reason == "not given"
     if rating is None and cut and not refused:
-        return Reply(answer, None, "cut", "cut at its length limit", thoughts)
+        return Reply(answer, None, "cut", "cut at its length limit", thoughts, cut=True)
     if closed and not answer.strip():
         return Reply(answer, None, "empty", "nothing was written", thoughts)
     status: Status = "refused" if refused else "unread" if reason else "ok"
-    return Reply(answer, rating, status, reason, thoughts)
+    return Reply(answer, rating, status, reason, thoughts, cut=cut)
 
 
 def _read(text: str, scale: Scale, *, cut: bool, form: Format) -> tuple[float | None, str | None]:

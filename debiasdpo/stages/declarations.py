@@ -66,7 +66,8 @@ def _reasoning_settings(config: JobConfig) -> dict[str, object]:
     drawn = config.method.closing == "drawn"  # by the seed
     writer = config.writer
     served = {"writer": decisive(writer)} if isinstance(writer, EndpointConfig) else {}
-    return _rating_settings(config) | ({"samples": config.seed} if drawn else {}) | served
+    told = {"cut": 1} if config.rate.readout == "text" else {}  # which texts were cut is told
+    return _rating_settings(config) | ({"samples": config.seed} if drawn else {}) | served | told
 
 
 def _pairs_settings(config: JobConfig) -> dict[str, object]:

@@ -35,7 +35,8 @@ def pair_up(
     if not pairs:
         raise UserError(
             f"No preference pair is left: {counts}. Lower method.min_shift, give more training"
-            " documents, or, if ratings cannot be read, set rate=expected or change prompt.instruction."
+            " documents, raise rate.max_new_tokens where replies are cut, or, if ratings cannot be read, set"
+            " rate=expected or change prompt.instruction."
         )
     rows_of_pairs = [to_row(p) for p in pairs]
     inputs = PAIRS.inputs(config, pairs=fingerprint(rows_of_pairs))

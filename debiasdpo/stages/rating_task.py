@@ -98,6 +98,7 @@ def rating_row(prompt: Prompt, reply: Reply) -> dict[str, Any]:
         "rating": reply.rating,
         "status": reply.status,
         "reason": reply.reason,
+        **({"cut": True} if reply.cut else {}),
         **({} if reply.call is None else {"call": reply.call}),
     }
 
@@ -244,7 +245,8 @@ def questions_of(prompts: Sequence[Prompt], scales: Mapping[str, Scale]) -> list
 def reply_of(row: Mapping[str, Any]) -> Reply:
     """The reply that a row of `rating_row` holds."""
     text, rating, status, reason = (row[name] for name in ("text", "rating", "status", "reason"))
-    return Reply(text, rating, status, reason, row["thoughts"], call=row.get("call"))
+    cut = row.get("cut", False)
+    return Reply(text, rating, status, reason, row["thoughts"], call=row.get("call"), cut=cut)
 
 
 def batches(groups: Groups, size: int) -> Iterator[list[Collection[Prompt]]]:

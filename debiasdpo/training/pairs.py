@@ -4,7 +4,7 @@ Prompt: the contextual one; chosen: what the model writes for the neutral prompt
 writes for the contextual prompt itself (arXiv 2604.02585), or nothing, where the former is fitted alone.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -50,13 +50,21 @@ def make_pairs(
     """The pairs of all contextual prompts, and counts: made, kept, and why others were left out.
 
     `replies`: what the model wrote, by prompt key; of no prompt if the method has no use for it. Pairs are
-    made of replies whose rating was read, and of their texts without the thoughts before them. A
-    preference pair is kept where its two texts differ and |shift| >= method.min_shift. `scales`: by
-    rubric. `readout`: that of the ratings (`rate.readout`).
+    made of replies whose rating was read, and of their texts without the thoughts before them; of no text
+    that was cut at its length limit, since training would teach the model to end there. A preference pair
+    is kept where its two texts differ and |shift| >= method.min_shift. `scales`: by rubric. `readout`: that
+    of the ratings (`rate.readout`).
     """
     prompts = list(prompts)
     neutral = {(p.document, p.rubric): p for p in prompts if p.statement is None and not p.repeat}
-    counts = {"made": 0, "kept": 0, "without_rating": 0, "same_text": 0, "below_min_shift": 0}
+    counts = {
+        "made": 0,
+        "kept": 0,
+        "without_rating": 0,
+        "cut": 0,
+        "same_text": 0,
+        "below_min_shift": 0,
+    }
     pairs = []
     for prompt in prompts:
         if prompt.statement is None:
@@ -77,6 +85,9 @@ def make_pairs(
         if any(reply.rating is None for reply in known):
             counts["without_rating"] += 1
             continue
+        if any(reply.cut for reply in _learnt(method, known)):
+            counts["cut"] += 1
+            continue
         counts["made"] += 1
         if known:
             pair = replace(pair, neutral_rating=known[0].rating)
@@ -96,6 +107,11 @@ def make_pairs(
         counts["kept"] += 1
         pairs.append(pair)
     return pairs, counts
+
+
+def _learnt(method: MethodConfig, known: Sequence[Reply]) -> list[Reply]:
+    """Of the neutral and the contextual reply, those whose whole text is trained on."""
+    return [*known[: method.chosen == "reasoning"], *known[1 : 1 + method.prefers]]
 
 
 def _chosen(

@@ -57,4 +57,5 @@ def test_a_reply_without_a_rating_says_why() -> None:
     assert read_reply("I cannot rate this text, as it", scale, cut=True).status == "refused"
     cut = read_reply("They explain. Rating: 1", Scale(1, 10), cut=True)
     assert (cut.rating, cut.status) == (None, "cut")
-    assert read_reply("Rating: 1\n\nThey exp", Scale(1, 10), cut=True).rating == 1
+    rated = read_reply("Rating: 1\n\nThey exp", Scale(1, 10), cut=True)
+    assert (rated.rating, rated.status, rated.cut) == (1, "ok", True)

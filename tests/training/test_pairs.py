@@ -40,7 +40,7 @@ def test_a_pair_prefers_the_neutral_reasoning_under_the_contextual_prompt() -> N
     rated = replies(asked, 3, 5, 3.5, 6, 6.5, 4)
     pairs, counts = make_pairs(reversed(asked), rated, DOCUMENTS, SCALES, METHOD, "text")
     assert counts == {
-        "made": 4, "kept": 4, "without_rating": 0, "same_text": 0, "below_min_shift": 0,
+        "made": 4, "kept": 4, "without_rating": 0, "cut": 0, "same_text": 0, "below_min_shift": 0,
     }  # fmt: skip
     by_key = {p.key: p for p in pairs}
     pair = by_key["b|clarity|role-train0|0"]
@@ -74,14 +74,14 @@ def test_every_prompt_without_a_pair_is_counted_once() -> None:
     )
     assert [p.key for p in pairs] == ["a|clarity|role-train0|0"]
     assert counts == {
-        "made": 2, "kept": 1, "without_rating": 2, "same_text": 0, "below_min_shift": 1,
+        "made": 2, "kept": 1, "without_rating": 2, "cut": 0, "same_text": 0, "below_min_shift": 1,
     }  # fmt: skip
     pairs, counts = make_pairs(
         prompts("a"), replies(prompts("a"), 3, 3, None), DOCUMENTS, SCALES, METHOD, "text"
     )
     assert pairs == []
     assert counts == {
-        "made": 1, "kept": 0, "without_rating": 1, "same_text": 1, "below_min_shift": 0,
+        "made": 1, "kept": 0, "without_rating": 1, "cut": 0, "same_text": 1, "below_min_shift": 0,
     }  # fmt: skip
 
 
@@ -166,6 +166,26 @@ def test_without_rejected_texts_the_neutral_one_is_all_that_is_asked_for() -> No
         ("says 3", None, 3, None)
     ] * 2
     assert counts["kept"] == 2
+
+
+def test_a_text_that_was_cut_at_its_length_limit_is_not_trained_on_as_a_whole_one() -> None:
+    asked = prompts("a")
+    rated = replies(asked, 3, 5, 1)
+    neutral, first, second = asked
+
+    def counts(method: MethodConfig, cut: Prompt) -> tuple[int, int]:
+        written = rated | {cut.key: replace(rated[cut.key], cut=True)}
+        _, found = make_pairs(asked, written, DOCUMENTS, SCALES, method, "text")
+        return found["kept"], found["cut"]
+
+    assert counts(METHOD, first) == (1, 1)
+    assert counts(METHOD, second) == (1, 1)
+    assert counts(METHOD, neutral) == (0, 2)
+    # Of these the neutral reply gives its rating, or nothing.
+    for chosen in ("rating", "score"):
+        method = MethodConfig(name="ours", chosen=chosen, sft=("neutral",))  # type: ignore[arg-type]
+        assert counts(method, neutral) == (2, 0)
+        assert counts(method, first) == (1, 1)
 
 
 def test_consistency_reasons_as_the_model_did_without_context() -> None:
