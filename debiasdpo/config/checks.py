@@ -5,6 +5,7 @@ Each check takes the sections it needs, by name, and runs where those are valid;
 configuration: what also needs a look at the machine is in `jobs.checks`.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,26 @@ def _sides(context: "ContextConfig") -> Iterable[str]:
                 f"context.categories.{name}: {'the placebo' if placebo else 'a category'} needs {needs}"
                 f" statements and no others, but has {has or 'none'}"
                 + ("" if placebo else f"; neutral: ones belong to the category {PLACEBO}")
+            )
+
+
+def _placeholders(context: "ContextConfig", documents: "AnyDataConfig") -> Iterable[str]:
+    """Of a misspelt one the model would read the braces."""
+    known = {"best", "worst", "value"}
+    for name, category in context.categories.items():
+        for side in category.sides:
+            texts = getattr(category, side)
+            for text in (*texts.train, *texts.test):
+                for other in sorted(set(re.findall(r"\{(\w+)\}", text)) - known):
+                    yield (
+                        f"context.categories.{name}.{side}: {text!r} has {{{other}}}, which nothing stands"
+                        f" for; there are {{best}}, {{worst}} and, with a column, {{value}}"
+                    )
+    for name, rubric in documents.rubrics.items():
+        if filled := sorted({"best", "worst"} & set(re.findall(r"\{(\w+)\}", rubric.question))):
+            yield (
+                f"data.rubrics.{name}.question: {{{filled[0]}}} is filled in statements and in"
+                " prompt.instruction alone; write the number"
             )
 
 
@@ -278,6 +299,7 @@ def _format(prompt: "PromptConfig", rate: "RateConfig", method: "MethodConfig") 
 CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
     _names,
     _sides,
+    _placeholders,
     _columns_of_statements,
     grammar_problems,
     _audit_categories,

@@ -13,12 +13,16 @@ from typing import Any
 import numpy as np
 
 from debiasdpo.config.data import Rubric
-from debiasdpo.config.sameness import same_text
+from debiasdpo.config.sameness import same_name, same_text
 from debiasdpo.documents.columns import Cells, column_name
 from debiasdpo.errors import UserError
 
 # What programs write where there is nothing: R, pandas, Python, SQL, Excel, SAS and Stata.
 _NOTHING = frozenset({"na", "n/a", "#n/a", "<na>", "nan", "nat", "none", "null", "\\n", "."})
+# What a spreadsheet shows where it could not reckon a cell.
+_FAILED = frozenset(
+    {"#name?", "#ref!", "#value!", "#div/0!", "#num!", "#null!", "#spill!", "#calc!"}
+)
 _EMPTY_TYPES = frozenset({"NoneType", "NAType", "NaTType"})  # the last two are pandas'
 
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
@@ -33,15 +37,28 @@ def means_nothing(text: str) -> bool:
     return not seen or seen.lower() in _NOTHING
 
 
+def fact_of(text: str) -> str | None:
+    """What a cell says of whoever a document is by, the same however it is written (`same_name`); None where
+    it says nothing. `None` is a value here: people write it, of a disability or a religion."""
+    seen = same_name(text)
+    return None if means_nothing(text) and seen.lower() != "none" else seen
+
+
 def cell_text(cell: object, where: str) -> str:
     """What a cell says; empty for one without a value. `where`: file, row and column, for people. `UserError`
-    for a cell that holds no text, number or date."""
+    for a cell that holds no text, number or date, and for a formula's error."""
     cell = _plain(cell)
     match cell:
         case None:
             return ""
         case str():
-            return _whole_characters(cell, where).strip()
+            text = _whole_characters(cell, where).strip()
+            if text.lower() in _FAILED:
+                raise UserError(
+                    f"{where}: {text}, which a spreadsheet shows for a formula that failed (a text that"
+                    " begins with = or - is taken for one). Write the value in its place, as text."
+                )
+            return text
         case bytes() | bytearray():
             return _decoded(bytes(cell), where).strip()
         case bool():

@@ -136,6 +136,12 @@ def write(config: AnyDataConfig, seed: int, folder: Path) -> None:
     notes["documents of groups in no part (data.split, rounded to whole groups)"] = in_no_part
     notes["documents without any score"] = int((~asked).sum())
     notes["group(s) written in more than one way, each taken as one"] = int(several.sum())
+    notes["groups that differ from another by capitals alone, each taken as one of its own"] = (
+        overview.differ_by_capitals()
+    )
+    notes["documents with the text of another group's, as if they were independent"] = (
+        overview.of_other_groups(np.flatnonzero(parts != UNUSED))
+    )
     names = {number: groups.names[number] for number in np.flatnonzero(several).tolist()}
     unified = (
         replace(document, group=names.get(number, document.group))
@@ -164,7 +170,7 @@ def _write_parts(
 ) -> None:
     """The documents of each part one after the other, in the given order of all documents."""
     groups: dict[str, set[str]] = {part: set() for part in PARTS}
-    facts: dict[str, set[str]] = {}
+    facts: dict[str, dict[str, str]] = {}  # of each column, by its small letters
     starts, sizes = np.zeros(parts.size, dtype=np.int64), dict.fromkeys(PARTS, 0)
     with tempfile.TemporaryFile(dir=folder) as rows, (folder / DOCUMENTS).open("wb") as whole:
         for position, (document, code) in enumerate(zip(documents, parts.tolist(), strict=True)):
@@ -174,7 +180,12 @@ def _write_parts(
                 rows.write(f"{json.dumps(row, ensure_ascii=False)}\n".encode())
                 groups[PARTS[code]].add(document.group)
                 for column, fact in document.facts.items():
-                    facts.setdefault(column, set()).add(fact)
+                    known = facts.setdefault(column, {}).setdefault(fact.casefold(), fact)
+                    if known != fact:
+                        raise UserError(
+                            f"data.group_columns: {column!r} has {known!r} and {fact!r}, which differ by"
+                            " their capitals alone. Write them alike."
+                        )
                     if len(facts[column]) > MOST_FACTS:
                         raise UserError(
                             f"data.group_columns: {column!r} has more than {MOST_FACTS} different values, too"

@@ -9,7 +9,7 @@ import numpy as np
 from debiasdpo.config.data import Rubric
 from debiasdpo.config.sameness import normal_text, same_name
 from debiasdpo.documents.base import Document
-from debiasdpo.documents.cells import cell_text, means_nothing, required_text, score_of, short_float
+from debiasdpo.documents.cells import cell_text, fact_of, required_text, score_of, short_float
 from debiasdpo.documents.columns import Cells, closest, column_name, refuse_twins
 from debiasdpo.errors import UserError
 
@@ -177,5 +177,7 @@ def _facts(cells: Cells, group_columns: Collection[str], where: str) -> dict[str
     mapped = cells.get("facts")
     given = {name: cells.get(column_name(name)) for name in group_columns}
     given |= mapped if isinstance(mapped, Mapping) else {}
-    texts = {name: cell_text(cell, f"{where}, column {name!r}") for name, cell in given.items()}
-    return {name: text for name, text in texts.items() if not means_nothing(text)}
+    facts = {
+        name: fact_of(cell_text(cell, f"{where}, column {name!r}")) for name, cell in given.items()
+    }
+    return {name: fact for name, fact in facts.items() if fact is not None}

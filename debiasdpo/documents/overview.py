@@ -63,3 +63,15 @@ class Overview:
         ways = np.bincount(self.groups.numbers[first], minlength=len(self.groups.names))
         several: np.ndarray = ways > 1
         return several
+
+    def differ_by_capitals(self) -> int:
+        """Groups whose names are those of others but for capitals."""
+        folded = Counter(name.casefold() for name in self.groups.names)
+        return sum(count for count in folded.values() if count > 1)
+
+    def of_other_groups(self, among: np.ndarray) -> int:
+        """Of these documents (their positions, ascending), those whose text one of another group has too."""
+        pairs = self.texts.twins(among)
+        groups = self.groups.numbers
+        apart = groups[pairs[:, 0]] != groups[pairs[:, 1]]
+        return int(np.unique(pairs[apart]).size)

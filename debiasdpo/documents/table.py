@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from debiasdpo.config.data import TableConfig
 from debiasdpo.config.sameness import normal_text, same_name
 from debiasdpo.documents.base import Corpus, Document, Stream
-from debiasdpo.documents.cells import cell_text, means_nothing, required_text, score_of
+from debiasdpo.documents.cells import cell_text, fact_of, required_text, score_of
 from debiasdpo.documents.columns import Cells, closest, column_name, require_columns
 from debiasdpo.documents.delimited import delimited_columns, delimited_rows
 from debiasdpo.documents.files import check_ending, data_file, encoding_of, parts_of, passed_over
@@ -158,19 +158,23 @@ def _wide(rows: Rows, config: TableConfig, notes: Counter[str]) -> Iterator[Docu
                 notes[f"documents without a score on {name}"] += 1
         group = required_text(cells, config.group_column, where)
         text = normal_text(required_text(cells, config.text_column, where))
-        facts = _facts(cells, config, where)
+        facts = _facts(cells, config, where, notes)
         yield Document(document_id, group, text, facts=facts, **_scored(given))
     refuse_twin_ids(ids, rows, config.id_column, OR_LONG)
 
 
-def _facts(cells: Cells, config: TableConfig, where: str) -> dict[str, str]:
-    """What the row says in `data.group_columns`; nothing for a cell without a value. In a long table, that of
-    the document's first row."""
-    texts = {
-        column: cell_text(cells.get(column_name(column)), f"{where}, column {column!r}")
-        for column in config.group_columns
-    }
-    return {column: text for column, text in texts.items() if not means_nothing(text)}
+def _facts(cells: Cells, config: TableConfig, where: str, notes: Counter[str]) -> dict[str, str]:
+    """What the row says in `data.group_columns`; nothing for a cell without a value, which is counted. In a
+    long table, that of the document's first row."""
+    facts = {}
+    for column in config.group_columns:
+        cell = cells.get(column_name(column))
+        fact = fact_of(cell_text(cell, f"{where}, column {column!r}"))
+        if fact is None:
+            notes[f"documents without a value in {column}"] += 1
+        else:
+            facts[column] = fact
+    return facts
 
 
 def _scored(given: Mapping[str, Sequence[float]]) -> dict[str, Any]:
@@ -212,7 +216,7 @@ def _long(rows: Rows, config: TableConfig, notes: Counter[str]) -> Iterator[Docu
         if key not in documents:
             group = required_text(cells, config.group_column, where)
             text = normal_text(required_text(cells, config.text_column, where))
-            facts = _facts(cells, config, where)
+            facts = _facts(cells, config, where, notes)
             documents[key] = Document(document_id, group, text, {}, facts=facts)
             scores[key] = {}
         _refuse_change(documents[key], cells, config, where)

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from openpyxl.utils.escape import unescape
+
 from debiasdpo.documents.cells import cell_text
 from debiasdpo.documents.columns import Cells, column_name, refuse_twins
 from debiasdpo.errors import UserError
@@ -94,8 +96,12 @@ def _rows(sheet: Any) -> Iterator[tuple[object, ...]]:
 
 
 def _as_shown(cell: Any) -> object:
-    """A cell's value; of one that is shown as a percentage, a text that is one: 0.85 is no score of 85."""
+    """A cell's value; of one that is shown as a percentage, a text that is one: 0.85 is no score of 85. In
+    the file a text has some characters by their codes, as `_x000D_` for the end of a line, which openpyxl
+    leaves so."""
     value: object = cell.value
+    if isinstance(value, str):
+        return unescape(value)
     if isinstance(value, int | float) and "%" in (cell.number_format or ""):
         return f"{100 * value:.10g}%"
     return value

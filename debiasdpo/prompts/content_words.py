@@ -15,6 +15,15 @@ from debiasdpo.config.sameness import same_text
 
 _STEM = 6  # letters that are compared
 
+# Scripts without spaces between words, of which every stretch of so many characters in a row is taken for a
+# word: two of Chinese and Japanese (as search engines do), and of Thai, Lao, Burmese and Khmer as of a stem.
+_UNSPACED = {
+    2: "\u3005\u3007\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff",
+    _STEM: "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff",
+}
+_SPACED = f"[^\\W_{''.join(_UNSPACED.values())}]+"
+_WORD = re.compile("|".join([r"\{\w+\}", *(f"[{of}]+" for of in _UNSPACED.values()), _SPACED]))
+
 _FUNCTION_WORDS = frozenset(
     """
     a about above across after again against ago all almost already also although always am among an
@@ -48,11 +57,18 @@ def said(text: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    """In small letters, without the marks that make no letter of their own, as vowel signs of Hindi."""
+    """In small letters, without the marks that make no letter of their own, as vowel signs of Hindi; the
+    overlapping stretches of scripts without spaces."""
     plain = same_text(text).casefold()
     if not plain.isascii():
         plain = "".join(c for c in plain if not unicodedata.category(c).startswith("M"))
-    return re.findall(r"\{\w+\}|[^\W_]+", plain)
+    return [word for found in _WORD.findall(plain) for word in _stretches(found)]
+
+
+def _stretches(word: str) -> list[str]:
+    sizes = (size for size, of in _UNSPACED.items() if re.match(f"[{of}]", word))
+    size = next(sizes, len(word))
+    return [word[i : i + size] for i in range(max(1, len(word) - size + 1))]
 
 
 def _stem(word: str) -> str:

@@ -87,12 +87,17 @@ def one_of(options: Sequence[str], what: str) -> Read[str]:
 
 
 def some_of(options: Sequence[str], what: str) -> Read[list[str]]:
-    """Reads several of these, with commas between them; - stands for none."""
+    """Reads several of these, with commas between them; - stands for none. A name may have commas itself."""
 
     def read(said: str) -> list[str]:
-        if said in options:  # with a comma in its name
-            return [said]
-        names = [] if said == "-" else [name.strip() for name in said.split(",")]
-        return [one_of(options, what)(name) for name in names]
+        parts = [] if said == "-" and said not in options else said.split(",")
+        found: list[str] = []
+        while parts:
+            ends = range(len(parts), 0, -1)
+            names = {end: ",".join(parts[:end]).strip() for end in ends}
+            end = next((end for end in ends if names[end] in options), 1)
+            found.append(one_of(options, what)(names[end]))
+            parts = parts[end:]
+        return found
 
     return read

@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 
 from debiasdpo.cluster import surroundings
 from debiasdpo.config.data import TableConfig
+from debiasdpo.config.sameness import same_text
 from debiasdpo.config.shown import points, visible
 from debiasdpo.documents import table
 from debiasdpo.documents.looking import look
@@ -87,10 +88,12 @@ def _summary(config: TableConfig) -> tuple[int, list[str]]:
     corpus = table.read(config)
     groups: set[str] = set()
     counts: Counter[str] = Counter()
+    texts: set[str] = set()
     documents = 0
     for document in corpus.documents:
         counted = config.unscored or bool(document.scores)
         documents += counted
+        texts |= {same_text(document.text)} if counted else set()
         groups |= {document.group} if counted else set()
         counts.update(document.scores.keys())
         counts.update(f"{rubric} twice" for rubric in document.experts)
@@ -110,6 +113,12 @@ def _summary(config: TableConfig) -> tuple[int, list[str]]:
         lines.append(
             "  note: if one writer or teacher has several documents, name the column that tells (--group);"
             " else a split cuts through them, and intervals are too narrow"
+        )
+    if len(texts) < documents:
+        lines.append(
+            f"  note: only {len(texts)} different texts; if a document has several rows, name the column that"
+            " names it (--id) and the one that tells its rows apart (--rater or --rubric), and if another"
+            " column is what is rated, that one (--text)"
         )
     if len(groups) < _SPLIT:
         lines.append(f"  note: a run needs {_SPLIT} groups, one for each part of its split")

@@ -53,8 +53,9 @@ def draft(seen: Seen, file: Path, flags: Flags, answers: Answers) -> tuple[str, 
     text = answers.get("--text", flags.text, column, "The column of texts", found, sure=sure,
                        hint=f"(the column of texts: {', '.join(columns)})")  # fmt: skip
     ids = guess.id_columns(seen, text)
-    long = flags.rater or flags.rubric or (None if ids else guess.repeated_id(seen, text))
-    id_found = guess.repeated_id(seen, text) if long else next(iter(ids), None)
+    repeated = guess.repeated_id(seen, text)
+    long = flags.rater or flags.rubric or repeated
+    id_found = repeated or next(iter(ids), None)
     name = answers.get("--id", flags.id, column, "The column that names each document", id_found,
                        hint="(a column with another value in each row; add one if need be)")  # fmt: skip
     values: dict[str, Any] = {"text_column": text, "id_column": name}

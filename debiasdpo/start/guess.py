@@ -55,11 +55,17 @@ def _called(name: str, words: Words) -> bool:
 
 
 def text_column(seen: Seen) -> tuple[str | None, bool]:
-    """The column with the longest texts, and whether no other one may be meant."""
+    """The column with the longest texts, and whether no other one may be meant: one that is about as long, or
+    that is called a text and repeats less, as short answers do less than what they answer."""
     found = sorted(seen.without(()), key=lambda column: -column.characters)
     if not found or not found[0].characters:
         return None, False
-    rivals = [c for c in found[1:] if c.characters > max(_LONG, found[0].characters / 4)]
+    rivals = [
+        c
+        for c in found[1:]
+        if c.characters > max(_LONG, found[0].characters / 4)
+        or (_called(c.name, _TEXT) and c.characters and len(c.values) > len(found[0].values))
+    ]
     named = [c for c in (found[0], *rivals) if _called(c.name, _TEXT)]
     chosen = named[0] if len(named) == 1 else found[0]
     return chosen.name, not rivals or len(named) == 1
@@ -74,10 +80,13 @@ def id_columns(seen: Seen, text: str | None) -> list[str]:
 
 
 def repeated_id(seen: Seen, text: str | None) -> str | None:
-    """Of a table with several rows a document: a column that is called an id and tells its texts apart."""
+    """Of a table with several rows a document: a column that is called an id, tells its texts apart, and
+    repeats as they do."""
     texts = len(seen.columns[text].values) if text else 0
     found = (
-        c.name for c in seen.without({text}) if _called(c.name, _ID) and len(c.values) >= texts
+        c.name
+        for c in seen.without({text})
+        if _called(c.name, _ID) and texts <= len(c.values) < len(c.cells)
     )
     return next(found, None)
 

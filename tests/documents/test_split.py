@@ -145,6 +145,18 @@ def test_a_group_is_one_however_it_is_written(split: Callable[..., SplitCorpus])
     assert found.notes == {"group(s) written in more than one way, each taken as one": 5}
 
 
+def test_what_looks_like_one_document_or_group_twice_is_told(
+    split: Callable[..., SplitCorpus],
+) -> None:
+    whole = "data.split={train:0,validation:0,test:1}"
+    rows = [("Kim", "a"), ("kim", "b"), ("Lee", "c"), ("Roe", "c"), ("Poe", "d"), ("Poe", "d")]
+    found = split([{"group": group, "text": text} for group, text in rows], whole, "method=none")
+    assert found.notes == {
+        "groups that differ from another by capitals alone, each taken as one of its own": 2,
+        "documents with the text of another group's, as if they were independent": 2,
+    }
+
+
 def told(found: SplitCorpus) -> dict[str, list[tuple[str, dict[str, float]]]]:
     """What each part holds, in its order, but for names."""
     return {

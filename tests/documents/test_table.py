@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -212,8 +213,42 @@ def test_columns_of_real_groups_are_kept_with_a_document(tmp_path: Path) -> None
     config = preset(write(tmp_path / "d.csv", rows), group_columns=["first language", "grade"])
     found = [document.facts for document in read(config).documents]
     assert found == [{"first language": "Spanish", "grade": "8"}, {"grade": "9"}]
+    assert read(config).notes["documents without a value in first language"] == 1
     with pytest.raises(UserError, match=r"no column 'ses'.*data\.group_columns"):
         read(preset(tmp_path / "d.csv", group_columns=["ses"]))
+
+
+def test_a_real_group_is_one_however_it_is_written(tmp_path: Path) -> None:
+    values = ["11", "11.0", "Native American", "Native\u00a0American", "None", "none"]
+    lines = [f"d{i},g{i},Text {i}.,3,1,{value}" for i, value in enumerate(values)]
+    head = "id,group,text,clarity,errors,who"
+    file = write(tmp_path / "d.csv", "\n".join([head, *lines[:-1]]))
+    found = [
+        document.facts["who"] for document in read(preset(file, group_columns=["who"])).documents
+    ]
+    assert found == ["11", "11", "Native American", "Native American", "None"]
+    write(file, "\n".join([head, *lines]))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(
+        UserError, match=r"'who' has 'None' and 'none', which differ by their capitals alone"
+    ):
+        corpus.write(preset(file, group_columns=["who"]), 0, tmp_path / "out")
+
+
+def test_a_workbook_has_texts_as_they_were_and_no_formula_that_failed(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.worksheets[0]
+    sheet.append(["id", "group", "text", "clarity", "errors"])
+    sheet.append(["a", "t", "One._x000D_\nTwo._x000D_\n_x000D_\n_x005F_x000D_", 3, 1])
+    book.save(tmp_path / "d.xlsx")
+    (document,) = read(preset(tmp_path / "d.xlsx")).documents
+    assert document.text == "One.\nTwo.\n\n_x000D_"
+    sheet.append(["b", "t", "#NAME?", 3, 1])
+    book.save(tmp_path / "d.xlsx")
+    with pytest.raises(
+        UserError, match=r"row 3, column 'text': #NAME\?, which a spreadsheet shows"
+    ):
+        read(preset(tmp_path / "d.xlsx"))
 
 
 def test_a_column_of_too_many_kinds_is_refused_before_anything_is_rated(tmp_path: Path) -> None:

@@ -316,6 +316,19 @@ def test_content_words_by_hand() -> None:
     assert common_words(texts[:2]) == {"small"}
 
 
+def test_scripts_without_spaces_have_words_too() -> None:
+    """Of two characters in a row; else a sentence is one word, and shares none with another."""
+    test = "这位老师已经教了二十五年书"
+    assert said(test) in said(f"听说{test}。")
+    assert said(test) not in said("听说这位老师今年刚开始教书。")
+    assert content_words("老师教书。カタ") == {"老师", "师教", "教书", "カタ"}
+    apart = Apart(frozenset({"老师"}), frozenset(), (content_words(test) - {"老师"},))
+    assert apart.too_near(f"听说{test}。")
+    assert not apart.too_near("听说这位老师今年刚开始工作。")
+    thai = "ครูคนนี้สอนมานานแล้ว"
+    assert content_words(thai) < content_words(f"เขาว่า{thai}")
+
+
 @pytest.mark.parametrize("text", ["Une école privée", "A strict rule", "शिक्षक अनुभवी है"])
 def test_how_a_text_is_coded_makes_no_other_words_of_it(text: str) -> None:
     found = content_words(text)

@@ -278,6 +278,44 @@ def test_a_row_for_each_rater_in_a_workbook_with_other_sheets(
     assert "of the teacher" in both["own_first_language"].description
 
 
+def test_an_essay_of_several_raters_is_one_document_though_rows_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        [i, f"e{i // 2}", TEXT.format(i // 2), ["kim", "lee"][i % 2], 1 + i % 4] for i in range(12)
+    ]
+    file = write(tmp_path / "essays.csv", [["row", "essay_id", "text", "rater", "score"], *rows])
+    told(capsys, tmp_path / "a", "--from", file, "--scale", "1:4")
+    data: Any = job(tmp_path / "a", "essays").data
+    assert (data.id_column, data.layout, data.rater_column) == ("essay_id", "long", "rater")
+
+
+def test_short_answers_are_what_is_rated_and_not_what_they_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [[i, TEXT.format("one"), f"It is {i}.", i % 4] for i in range(12)]
+    file = write(tmp_path / "answers.csv", [["id", "prompt", "answer", "points"], *rows])
+    told(capsys, tmp_path / "a", "--from", file, "--domain", "essays", "--scale", "0:3")
+    assert job(tmp_path / "a", "answers").data.text_column == "answer"  # type: ignore[union-attr]
+    said = told(capsys, tmp_path / "b", "--from", file, "--domain", "essays", "--scale", "0:3",
+                "--text", "prompt")  # fmt: skip
+    assert "note: only 1 different texts" in said
+
+
+def test_columns_with_commas_in_their_names_can_be_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["clarity, 1-5", "tone, 1-5", "race, ethnicity", "gender"]
+    rows = [[i, TEXT.format(i), i % 4, i % 3, "AB"[i % 2], "MF"[i % 2]] for i in range(12)]
+    file = write(tmp_path / "essays.csv", [["id", "text", *names], *rows])
+    told(capsys, tmp_path / "a", "--from", file, "--scale", "0:5", "--yes")
+    data: Any = job(tmp_path / "a", "essays").data
+    assert list(data.group_columns) == ["race, ethnicity", "gender"]
+    assert list(data.scored_in("clarity_1_5")) == ["clarity, 1-5"]
+    said = told(capsys, tmp_path / "b", "--from", file, "--people", "gender,race", code=1)
+    assert "--people: there is no column 'race'" in said
+
+
 def test_scores_by_rubric_in_json_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
         {"id": f"e{i // 2}", "text": TEXT.format(i // 2), "trait": ["depth", "style"][i % 2], "points": i % 3,
