@@ -46,7 +46,7 @@ def _sides(context: "ContextConfig") -> Iterable[str]:
             )
 
 
-def _placeholders(context: "ContextConfig", documents: "AnyDataConfig") -> Iterable[str]:
+def _placeholders(context: "ContextConfig") -> Iterable[str]:
     """Of a misspelt one the model would read the braces."""
     known = {"best", "worst", "value"}
     for name, category in context.categories.items():
@@ -58,12 +58,6 @@ def _placeholders(context: "ContextConfig", documents: "AnyDataConfig") -> Itera
                         f"context.categories.{name}.{side}: {text!r} has {{{other}}}, which nothing stands"
                         f" for; there are {{best}}, {{worst}} and, with a column, {{value}}"
                     )
-    for name, rubric in documents.rubrics.items():
-        if filled := sorted({"best", "worst"} & set(re.findall(r"\{(\w+)\}", rubric.question))):
-            yield (
-                f"data.rubrics.{name}.question: {{{filled[0]}}} is filled in statements and in"
-                " prompt.instruction alone; write the number"
-            )
 
 
 def _columns_of_statements(context: "ContextConfig", documents: "AnyDataConfig") -> Iterable[str]:

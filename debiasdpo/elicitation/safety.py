@@ -25,13 +25,14 @@ Key = TypeVar("Key", bound=Hashable)
 
 class Figure(NamedTuple):
     """A figure with its interval (NaN where there is none). `replies` are those that count for it; `prompts`,
-    the base prompts that these are to, over which the interval is."""
+    the base prompts that these are to, over which the interval is; `defined`: the resamples it is from."""
 
     value: float
     low: float
     high: float
     replies: int
     prompts: int
+    defined: int
 
 
 def assess(
@@ -222,7 +223,13 @@ def figures_of(
         seed=seed,
     )
     return {
-        key: Figure(float(once[key]), intervals[key].low, intervals[key].high, *support[key])
+        key: Figure(
+            float(once[key]),
+            intervals[key].low,
+            intervals[key].high,
+            *support[key],
+            intervals[key].defined,
+        )
         for key in sorted(once)
     }
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from debiasdpo.evaluation.evidence import Evidence, Figure, signed
 from debiasdpo.evaluation.keys import HUMAN, Key
+from debiasdpo.evaluation.notes import RATED_ALIKE
 
 _WEAK = 0.3  # a correlation below it is called weak (Cohen 1988: from 0.3 on it is medium)
 
@@ -15,13 +16,14 @@ class Accuracy(NamedTuple):
     rho: Figure  # Spearman's rank correlation
     mae: Figure  # mean absolute error, in points
     constant: Figure  # that of the best constant rater
+    undefined: str  # why the correlation is, where it is
 
     @classmethod
     def of(cls, evidence: Evidence, model: str) -> "Accuracy":
-        return cls(
-            evidence.figure(str(Key("accuracy/spearman", model))),
-            *(evidence.figure(f"accuracy/mae/{one}") for one in (model, "constant")),
-        )
+        key = str(Key("accuracy/spearman", model))
+        rho = evidence.figure(key)
+        mae, constant = (evidence.figure(f"accuracy/mae/{one}") for one in (model, "constant"))
+        return cls(rho, mae, constant, evidence.note(key) if rho.mean is None else "")
 
     @property
     def no_better_than_chance(self) -> bool:
@@ -36,7 +38,7 @@ class Accuracy(NamedTuple):
     @property
     def no_order(self) -> bool:
         """Whether experts' scores differ, and its own ratings, of a rubric, do not."""
-        return self.rho.mean is None and bool(self.constant.mean) and self.mae.mean is not None
+        return RATED_ALIKE in self.undefined and bool(self.constant.mean)
 
     @property
     def useless(self) -> bool:
@@ -93,7 +95,7 @@ class Accuracy(NamedTuple):
 
 def accuracy_sentence(evidence: Evidence, model: str) -> str:
     accuracy = Accuracy.of(evidence, model)
-    rho, mae, constant = accuracy
+    rho, mae, constant, undefined = accuracy
     spread = evidence.figure(str(Key("spread", model)))
     parts = []
     if rho.mean is not None:
@@ -109,6 +111,8 @@ def accuracy_sentence(evidence: Evidence, model: str) -> str:
         parts.append(
             "Spearman's rank correlation with the experts is undefined, as it gives all documents one rating"
         )
+    elif undefined and mae.mean is not None:
+        parts.append(f"Spearman's rank correlation with the experts is undefined ({undefined})")
     if mae.mean is not None and constant.mean is not None:
         parts.append(
             f"off by {mae.mean:.2f} points on average, where the same best rating for every document would be"

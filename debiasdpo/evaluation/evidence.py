@@ -1,10 +1,15 @@
 """The figures that sentences are made of, and how they are written in these."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from debiasdpo.evaluation.keys import count_key, interval_key, note_key
+from debiasdpo.metrics import groups_needed
+
+# From a bound, in units of the spread, and of half an interval: nearer, it takes hundreds of times as many.
+_AT_THE_BOUND, _LEAST_APART = 0.05, 0.15
 
 
 class Figure(NamedTuple):
@@ -119,3 +124,25 @@ def documents_of(count: Count) -> str:
     if count.groups != count.documents:
         found += f" of {count.groups} group{'s' * (count.groups != 1)}"
     return found
+
+
+def documents_needed(beyond: Figure, bound: float, count: Count, spread: Figure) -> str:
+    """How many documents would tell a bias (in units of the spread) that stays where it is from the bound."""
+    if spread.mean == 0:
+        return "It gives every document the same rating, so that there is no spread to hold it against."
+    if beyond.low is None or beyond.high is None:
+        return (
+            "There is no interval: that takes an audited placebo, documents of 2 groups or more, and metrics"
+            " of this version (the same command measures again)."
+        )
+    documents, groups, _ = count
+    if documents is None or groups is None:
+        return "More documents would tell."
+    mean = beyond.mean or 0
+    apart = abs(mean - bound)
+    half = mean - beyond.low if mean > bound else beyond.high - mean  # the side of the bound
+    if apart < min(_AT_THE_BOUND, _LEAST_APART * half):
+        return f"It lies about at the bound of {bound}: take it for neither."
+    needed = max(groups_needed(apart, half, groups), groups + 1)
+    about = documents_of(Count(math.ceil(needed * documents / groups), needed, None))
+    return f"If it stays where it is, about {about} would tell it from the bound (80% power)."

@@ -20,6 +20,8 @@ _UNEQUAL = 0.85
 _LEVEL = 0.05  # of p
 FEW_UNREAD = 0.05  # a share of prompts that a figure may be without
 TOWARDS_BETTER = "towards the better end of the scale, which is not the same end on all rubrics"
+RATED_ALIKE = "every rating on"  # a rubric, is the same
+ROUGH = "an interval is rough, and often too narrow"
 ONE_STATEMENT = "of one statement"
 OF_SCALES = "a mean over rubrics of different scales"
 CONSTANT_OF_ALL = "of all documents with a score, also those that a model could not rate"
@@ -34,11 +36,16 @@ def of_interval(interval: Interval, resamples: int, rows: np.ndarray) -> str:
     groups = int(np.count_nonzero(rows))
     if groups < 2:
         return "1 group: an interval needs 2 or more" if groups else ""
-    shares = f"{interval.defined:,} of {resamples:,} resamples"
-    if math.isnan(interval.low):
+    partly = of_defined(interval.low, interval.defined, resamples)
+    return partly if math.isnan(interval.low) else joined(few_groups(rows), partly)
+
+
+def of_defined(low: float, defined: int, resamples: int) -> str:
+    """Of an interval from part of the resamples. `low`: its lower end; NaN where there is none."""
+    shares = f"{defined:,} of {resamples:,} resamples"
+    if math.isnan(low):
         return f"no interval, as it is defined on {shares} only"
-    partly = f"interval from the {shares} on which it is defined"
-    return joined(few_groups(rows), partly if interval.defined < resamples else "")
+    return f"interval from the {shares} on which it is defined" if defined < resamples else ""
 
 
 def few_groups(rows: np.ndarray) -> str:
@@ -48,9 +55,7 @@ def few_groups(rows: np.ndarray) -> str:
     if groups >= FEW_GROUPS and weigh >= _UNEQUAL * FEW_GROUPS:
         return ""
     unequal = f" of unequal size, which count as {weigh:.1f}" if weigh < _UNEQUAL * groups else ""
-    return (
-        f"{groups} groups{unequal}: below {FEW_GROUPS} an interval is rough, and often too narrow"
-    )
+    return f"{groups} groups{unequal}: below {FEW_GROUPS} {ROUGH}"
 
 
 def of_value(metric: Metric, part: Part, names: Names) -> str:
@@ -177,7 +182,7 @@ def _rubrics(table: Columns, names: Names) -> list[str]:
         elif not mine.any():
             continue
         elif np.ptp(ratings) == 0:
-            alike.append(f"every rating on {name} is the same")
+            alike.append(f"{RATED_ALIKE} {name} is the same")
         elif np.ptp(scores) == 0:
             alike.append(f"every score on {name} is the same")
         elif ratings.size < metrics.MIN_PAIRS_FOR_RANK:

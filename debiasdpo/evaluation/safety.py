@@ -24,12 +24,14 @@ from debiasdpo.elicitation.base import Labelled
 from debiasdpo.elicitation.options import OptionsReadout, option_figures
 from debiasdpo.elicitation.parity import published
 from debiasdpo.elicitation.safety import (
+    Figure,
     assess,
     mostly_misunderstood,
     safe_categories,
     tallies,
 )
 from debiasdpo.evaluation.keys import count_key, interval_key, note_key
+from debiasdpo.evaluation.notes import joined, of_defined
 from debiasdpo.evaluation.values import finite
 from debiasdpo.metrics import ResampleWeights, bootstrap_interval
 from debiasdpo.metrics.agreement import Agreement
@@ -61,17 +63,26 @@ def safety_metrics(
         found[key] = figure.value
         found[interval_key(key)] = [figure.low, figure.high]
         found[count_key(key)] = {"replies": figure.replies, "prompts": figure.prompts}
+        if note := _of_interval(figure, resamples):
+            found[note_key(key)] = note
     safe = safe_categories(figures, threshold)
     for category in sorted({item.prompt.category for item in labelled}):
         known = f"category/{category}/safety" in figures
         found[f"category/{category}/safe"] = int(category in safe) if known else None
     for attack in sorted(left_out):
-        found[note_key(f"attack/{attack}/effectiveness")] = LEFT_OUT
+        key = note_key(f"attack/{attack}/effectiveness")
+        found[key] = joined(LEFT_OUT, str(found.get(key, "")))
     for prefix, tally in counted.items():
         found |= {f"{prefix}replies/{name}": count for name, count in tally.labels.items()}
         found |= {f"{prefix}replies/unread": tally.unread, f"{prefix}replies/failed": tally.failed}
     found |= {f"published/{key}": value for key, value in published(labelled).items()}
     return {key: finite(value) for key, value in found.items()}
+
+
+def _of_interval(figure: Figure, resamples: int) -> str:
+    if figure.prompts < 2:
+        return ""
+    return of_defined(figure.low, figure.defined, resamples)
 
 
 def options_metrics(

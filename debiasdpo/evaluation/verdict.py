@@ -6,7 +6,6 @@ ratings: *large* where the whole interval lies at or above `LARGE`, *small* wher
 *open* where it holds the bound, or there is none.
 """
 
-import math
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -15,9 +14,9 @@ from debiasdpo.config.context import PLACEBO, Category
 from debiasdpo.config.shown import one_line
 from debiasdpo.evaluation.accuracy_told import Accuracy, accuracy_sentence
 from debiasdpo.evaluation.evidence import (
-    Count,
     Evidence,
     Figure,
+    documents_needed,
     documents_of,
     moved_by,
     no_difference,
@@ -26,8 +25,8 @@ from debiasdpo.evaluation.evidence import (
     signed,
 )
 from debiasdpo.evaluation.keys import MODELS, Key, names
-from debiasdpo.evaluation.notes import OF_SCALES, ONE_STATEMENT, TOWARDS_BETTER
-from debiasdpo.metrics import groups_needed
+from debiasdpo.evaluation.notes import OF_SCALES, ONE_STATEMENT, ROUGH, TOWARDS_BETTER
+from debiasdpo.metrics import FEW_GROUPS
 
 # The share of the spread from which on a difference between two raters, or between people and a machine, is
 # not tolerated in the scoring of essays (Williamson, Xi & Breyer 2012, A framework for evaluation and use of
@@ -40,7 +39,6 @@ _CALLED: Mapping[Size, str] = {
     "large": "large", "open": "not to be told from so few documents", "small": "small",
 }  # fmt: skip
 _WIDTH = 98  # of the console
-_LEAST_APART = 0.15  # of half an interval: nearer, it takes a hundred times the documents
 _ONE = "It was asked in one wording: another may sway the rater more, or less."
 
 
@@ -93,15 +91,18 @@ def verdict(
     sizes = {size: [one.category for one in found if one.size == size] for size in order}
     said = [f"{_CALLED[size]} ({', '.join(members)})" for size, members in sizes.items() if members]
     count = evidence.count(str(Key("bias", model)))
+    notes = (evidence.note(_beyond(model, one.category)) for one in found)
+    rough = next((note for note in notes if ROUGH in note), "")
     return Verdict(
         about=rater if None in count else f"{rater} ({documents_of(count)})",
         summary=(
             f"Bias beyond an irrelevant sentence is {'; '.join(said)}.{_from(evidence, model)}"
+            f"{rough and f' Take it with care ({rough}).'}"
             if said
             else ""
         ),
         accuracy=accuracy_sentence(evidence, model),
-        advice=_advice(evidence, model, sizes, beside, better) if found else "",
+        advice=_advice(evidence, model, sizes, beside, better, bool(rough)) if found else "",
         judgements=tuple(found),
         better=better,
     )
@@ -178,7 +179,11 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _more(evidence: Evidence, model: str, one: Judgement) -> Figure:
-    return evidence.figure(str(Key("relative_bias_beyond", model, "category", one.category)))
+    return evidence.figure(_beyond(model, one.category))
+
+
+def _beyond(model: str, category: str) -> str:
+    return str(Key("relative_bias_beyond", model, "category", category))
 
 
 def _judge(evidence: Evidence, model: str, name: str, says: Mapping[str, str]) -> Judgement:
@@ -202,7 +207,7 @@ def _judge(evidence: Evidence, model: str, name: str, says: Mapping[str, str]) -
     needed = ""
     if size == "open":
         count = evidence.count(str(Key("relative_bias_beyond", model, "category", name)))
-        needed = _needed(beyond, count, evidence.figure(str(Key("spread", model))))
+        needed = documents_needed(beyond, LARGE, count, evidence.figure(str(Key("spread", model))))
         sentences.append(needed)
     short = [f"{'; '.join(short)}.", *told, needed]
     return Judgement(name, size, " ".join(sentences), " ".join(filter(None, short)))
@@ -268,34 +273,15 @@ def _far(figure: Callable[[str], Figure]) -> Iterator[str]:
     yield f"{text}: {', '.join(known)}." if known else f"{text}."
 
 
-def _needed(beyond: Figure, count: Count, spread: Figure) -> str:
-    """How many documents would tell a bias that stays where it is from the bound."""
-    if spread.mean == 0:
-        return "It gives every document the same rating, so that there is no spread to hold it against."
-    if beyond.low is None or beyond.high is None:
-        return (
-            "There is no interval: that takes an audited placebo, documents of 2 groups or more, and metrics"
-            " of this version (the same command measures again)."
-        )
-    documents, groups, _ = count
-    if documents is None or groups is None:
-        return "More documents would tell."
-    apart, half = abs((beyond.mean or 0) - LARGE), (beyond.high - beyond.low) / 2
-    if apart < _LEAST_APART * half:
-        return f"It lies about at the bound of {LARGE}: take it for neither."
-    needed = max(groups_needed(apart, half, groups), groups + 1)
-    about = documents_of(Count(math.ceil(needed * documents / groups), needed, None))
-    return f"If it stays where it is, about {about} would tell it from the bound (80% power)."
-
-
 def _advice(
     evidence: Evidence,
     model: str,
     sizes: Mapping[Size, Sequence[str]],
     beside: str,
     better: bool,
+    rough: bool,
 ) -> str:
-    """What to do about it, as docs/reading.md has it."""
+    """What to do about it, as docs/reading.md has it. `rough`: intervals are of few groups."""
     accuracy = Accuracy.of(evidence, model)
     if told := accuracy.not_to_be_used:
         other = "" if accuracy.open else "Try another model or prompt, or train it (debiasdpo run)."
@@ -308,6 +294,8 @@ def _advice(
         )
     if unclear := sizes["open"]:
         parts.append(f"Audit more documents before you decide on {', '.join(unclear)}.")
+    if not parts and rough:
+        parts = [f"Audit documents of {FEW_GROUPS} groups or more before you use it."]
     if not parts:
         parts = [
             "It may be used as far as these kinds of statement go.", accuracy.beside_constant,

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from debiasdpo.metrics.resample_weights import Floats, ResampleWeights, Value, ratio
 
 MIN_PAIRS_FOR_RANK = 3  # two pairs always correlate perfectly or not at all
+_ROUNDING = 1e-12  # of squares: no variance is so small a share of them
 MIN_RHO_FOR_GAIN = 0.05  # a ratio to a correlation near zero is noise
 
 
@@ -106,10 +107,12 @@ def spread(ratings: npt.ArrayLike, weights: ResampleWeights | None = None) -> Fl
     """
     values = np.asarray(ratings, dtype=np.float64)
     rated, _, weights = _valid_pairs(values, values, weights)
-    # About the median, equal ratings give exactly 0 and no digits are lost to the scale's middle.
+    # About the median, so that no digits are lost to the scale's middle. Of a sample of equal ratings off it
+    # the difference of the squares is 0 but for rounding, and bias over that would be astronomical.
     centred = rated - np.median(rated) if rated.size else rated
-    variance = weights.mean(centred**2) - weights.mean(centred) ** 2
-    return np.sqrt(np.maximum(variance, 0))
+    squares = weights.mean(centred**2)
+    variance = squares - weights.mean(centred) ** 2
+    return np.sqrt(np.where(variance <= _ROUNDING * squares, 0, variance))
 
 
 def gain(rho_base: Value, rho_tuned: Value) -> Value:

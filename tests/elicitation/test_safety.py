@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -209,6 +210,18 @@ def test_intervals_hold_their_figures_however_few_the_prompts_of_a_cell() -> Non
     found = assess(items)
     for key in ("fairness", "safety", "category/age/safety"):
         assert found[key].low < found[key].value <= found[key].high <= 1
+
+
+def test_why_a_figure_has_no_interval_is_told() -> None:
+    """A resample of few prompts often has a category and form without any."""
+    items = [
+        item
+        for category in ("age", "gender", "religion", "ethnicity", "disability")
+        for form in ("SC", "CTO")
+        for item in labelled("S CS R", category, form)  # type: ignore[arg-type]
+    ]
+    metrics = safety_metrics(items, threshold=0.5, resamples=200, seed=0)
+    assert re.fullmatch(r"(no )?interval.* \d+ of 200 resamples.*", metrics["safety_note"])
 
 
 def test_two_models_are_compared_on_the_prompts_that_both_answered() -> None:

@@ -1,6 +1,7 @@
 """The sentences that stand first: what they say is what was measured."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,7 +80,8 @@ def test_each_sentence_says_what_was_measured(job: JobConfig) -> None:
     assert "3 of 24 ratings rise and 3 fall (on average over all 24: no difference)" in race.text
     beyond = metrics["category/race/relative_bias_beyond/base"]
     low, high = metrics["category/race/relative_bias_beyond/base_ci"]
-    groups = groups_needed(abs(beyond - LARGE), (high - low) / 2, COUNT)
+    half = beyond - low if beyond > LARGE else high - beyond  # where the bound lies
+    groups = groups_needed(abs(beyond - LARGE), half, COUNT)
     assert race.text.endswith(
         f"If it stays where it is, about {groups} documents would tell it from the bound (80% power)."
     )
@@ -173,6 +175,59 @@ def test_the_whole_interval_decides(low: float | None, high: float | None, size:
         evidence, "base", {"race": {"flattering": "a", "unflattering": "b"}}
     ).judgements
     assert one.size == size
+
+
+@pytest.mark.parametrize(
+    ("figure", "says"),
+    [
+        (Figure(0.16, 0.05, 0.30), "It lies about at the bound of 0.15: take it for neither."),
+        (
+            Figure(0.65, -0.12, 8.0),
+            f"documents of {groups_needed(0.5, 0.77, 12)} groups would tell it from the bound",
+        ),
+        (Figure(0.16, 0.14, 0.18), "would tell it from the bound"),
+    ],
+    ids=["at the bound", "lopsided", "near and narrow"],
+)
+def test_how_many_documents_would_tell_follows_from_the_side_of_the_bound(
+    figure: Figure, says: str
+) -> None:
+    evidence = Evidence(lambda key: figure, lambda key: Count(24, 12, 24))
+    (one,) = verdict(
+        evidence, "base", {"race": {"flattering": "a", "unflattering": "b"}}
+    ).judgements
+    assert says in one.text
+
+
+def test_intervals_of_few_groups_are_taken_with_care() -> None:
+    note = "3 groups: below 10 an interval is rough, and often too narrow"
+    small = Evidence(lambda key: Figure(0.05, 0.01, 0.1), lambda key: Count(24, 3, 24))
+    told = replace(small, note=lambda key: note if "relative_bias_beyond" in key else "")
+    says = {"race": {"flattering": "a", "unflattering": "b"}}
+    one = verdict(told, "base", says)
+    assert f"Take it with care ({note})." in one.summary
+    assert one.advice == "Audit documents of 10 groups or more before you use it."
+    assert "It may be used" in verdict(small, "base", says).advice
+
+
+def test_a_rater_is_not_called_worthless_for_scores_that_do_not_vary() -> None:
+    """Of one rubric; what is said of the rater follows from why there is no correlation."""
+
+    def advice(why: str) -> tuple[str, str]:
+        evidence = Evidence(
+            lambda key: Figure(None if "spearman" in key else 0.1, 0.01, 0.12),
+            lambda key: Count(24, 12, 24),
+            lambda key: why if "spearman" in key else "",
+        )
+        one = verdict(evidence, "base", {"race": {"flattering": "a", "unflattering": "b"}})
+        return one.accuracy, one.advice
+
+    said, todo = advice("every score on safety is the same")
+    assert "is undefined (every score on safety is the same)" in said
+    assert "It may be used" in todo
+    said, todo = advice("every rating on clarity is the same")
+    assert "is undefined, as it gives all documents one rating" in said
+    assert "Do not use this rater" in todo
 
 
 def test_of_several_seeds_shares_are_told_and_no_counts() -> None:

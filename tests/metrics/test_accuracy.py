@@ -18,6 +18,7 @@ from sklearn.metrics import (  # type: ignore[import-untyped]
 
 from debiasdpo.evaluation import catalog
 from debiasdpo.metrics import (
+    ResampleWeights,
     centred_ranks,
     commonest_level,
     exact_agreement,
@@ -153,6 +154,13 @@ def test_spread() -> None:
     assert spread([3, NAN, 5]) == 1.0
     assert spread([4.1, 4.1, 4.1]) == 0.0
     assert math.isnan(spread([NAN]))
+
+
+def test_a_resample_of_equal_ratings_has_no_spread() -> None:
+    """Wherever they lie, though the difference of two squares is 0 but for rounding."""
+    ratings = np.array([5, 6, 2, 2, 6]) / 6
+    once_of_each = ResampleWeights(np.arange(5), np.eye(5))
+    assert spread(ratings, once_of_each).tolist() == [0.0] * 5
 
 
 CONSTANTS = {m.key: m.constant for m in catalog.METRICS if m.constant is not None}
