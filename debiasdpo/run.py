@@ -91,7 +91,8 @@ def _run_hydra(
     arguments: Sequence[str], before: Sequence[str], multirun: bool, command: str
 ) -> int:
     # Hydra then raises what it would else print itself, with a traceback for a full disk.
-    full_errors = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    told = os.environ.get("HYDRA_FULL_ERROR")
+    full_errors = told == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         from hydra import version
@@ -134,6 +135,9 @@ def _run_hydra(
             raise
         message = command_line(error)
         return _fail(f"Error: {message}" if message else traceback.format_exc())
+    finally:  # it is no wish of whoever calls this again in the same process
+        os.environ.pop("HYDRA_FULL_ERROR")
+        os.environ.update({} if told is None else {"HYDRA_FULL_ERROR": told})
     return _fail(str(failed[0])) if failed else 0
 
 

@@ -39,6 +39,14 @@ def state_of(status: Mapping[str, Any]) -> str:
     return str(state) if process_is(status.get("pid"), status.get("pid_start")) else "killed"
 
 
+def results_of(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The status that tells of the results in a run folder: of a job that was queued anew, and is gone before
+    it began, that of the run before."""
+    before = status.get("before")
+    gone = status.get("state") == "queued" and state_of(status) == "killed"
+    return before if gone and isinstance(before, Mapping) else status
+
+
 def slurm_job() -> str | None:
     """Slurm's id of the job that this process belongs to, as squeue shows it; None elsewhere."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")

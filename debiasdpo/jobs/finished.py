@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from debiasdpo.cluster.states import state_of
+from debiasdpo.cluster.states import results_of, state_of
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.errors import UserError
@@ -33,7 +33,7 @@ def finished_status(folder: Path) -> dict[str, Any]:
             f"{folder} {there}: there is no {STATUS} in it.{found} Give the folder of one run, such as"
             " outputs/runs/NAME."
         )
-    status = run_mapping(folder / STATUS)
+    status = dict(results_of(run_mapping(folder / STATUS)))
     state = state_of(status)
     if state != "finished":
         error = f" ({status['error']})" if status.get("error") else ""

@@ -35,7 +35,7 @@ def configured_rater(
         writer = config.writer.model_copy(update={"adapter": adapter})
         return WrittenRater(
             local_rater(config, lambda: model.load(weights), model.identity(weights)),
-            _endpoint_rater(config, writer, purse, weights=lambda: model.folder),
+            _endpoint_rater(config, writer, purse, lambda: model.folder, model.identity()),
         )
     if weights is not None and not config.method.trains_weights:
         untrained = local_rater(config, model.load, model.identity(weights), model.kept)
@@ -45,7 +45,11 @@ def configured_rater(
 
 
 def _endpoint_rater(
-    config: JobConfig, model: EndpointConfig, purse: str, weights: Callable[[], Path] | None = None
+    config: JobConfig,
+    model: EndpointConfig,
+    purse: str,
+    weights: Callable[[], Path] | None = None,
+    served: Mapping[str, object] | None = None,
 ) -> EndpointRater:
     return EndpointRater(
         model,
@@ -54,6 +58,7 @@ def _endpoint_rater(
         job=f"{settings_key(config)}{purse}",
         max_cost=config.audit.max_cost,
         weights=weights,
+        served=served,
     )
 
 

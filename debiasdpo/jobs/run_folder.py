@@ -80,10 +80,21 @@ class RunFolder:
         files = {str(p.relative_to(self.folder)): _quick_entry(p) for p in sorted(names)}
         self.status("finished", files=files, **more)
 
+    def queued(self, **more: object) -> None:
+        """Say that the job waits. What `finish` was told of results that are here is kept, for they are whole
+        until it begins."""
+        before = self.complete()
+        self.status("queued", **more, **({} if before is None else {"before": before}))
+
+    def _told(self) -> dict[str, Any]:
+        status: dict[str, Any] = read_json(self.folder / STATUS)
+        before: dict[str, Any] | None = status.get("before")
+        return before if before and status["state"] == "queued" else status
+
     def complete(self) -> dict[str, Any] | None:
         """What `finish` was told, if the job finished and its files are all as they were."""
         try:
-            status: dict[str, Any] = read_json(self.folder / STATUS)
+            status = self._told()
             whole = status["state"] == "finished" and all(
                 _quick_entry(self.folder / name) == entry for name, entry in status["files"].items()
             )
@@ -94,9 +105,9 @@ class RunFolder:
     def content(self) -> Mapping[str, str]:
         """What the results that are here are of, as `finish` was told; {} where there are none."""
         try:
-            status: dict[str, Any] = read_json(self.folder / STATUS)
+            status = self._told()
             return dict(status["content"]) if status["state"] == "finished" else {}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}
 
     def keep(self, stage: OpenStage, names: Iterable[str], into: str = "") -> None:

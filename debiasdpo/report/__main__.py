@@ -25,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.live:
             return _serve(options)
-        from debiasdpo.report.build import build, write
+        from debiasdpo.report.build import build
+        from debiasdpo.report.save import write
 
         report = build(options.paths, options.against, _classes(options.classes))
         write(report, options.out)

@@ -34,13 +34,11 @@ from debiasdpo.report import (
     versus,
 )
 from debiasdpo.report.collect import Run, elicited_once, find_runs, told_apart
-from debiasdpo.report.drawing import Drawing, svg_file
+from debiasdpo.report.drawing import Drawing
 from debiasdpo.report.formats import Table
 from debiasdpo.report.groups import BASE, Group, blocks, group_runs
-from debiasdpo.report.latex import to_latex
 from debiasdpo.report.leave_one_out import leave_one_out_table
 from debiasdpo.report.values import Value, notes_of
-from debiasdpo.storage.files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -290,23 +288,3 @@ def _summary(group: Group) -> tuple[str, list[str]]:
             parts[-1] += f" (reduction {formats.text(reduction, 'percent')})"
             noted.append((f"{metric.label}, reduction", reduction))
     return "; ".join([*parts, details.seeds(group)]), notes_of(noted)
-
-
-def write(report: Report, folder: Path) -> None:
-    """index.html, tables/, figures/ and prompts/; what an earlier report left in them goes."""
-    for name, suffixes in (
-        ("tables", (".csv", ".tex")), ("figures", (".svg", ".png")), ("prompts", (".html",))
-    ):  # fmt: skip
-        for old in (folder / name).glob("*"):
-            if old.suffix in suffixes:
-                old.unlink()
-    for table in report.tables:
-        write_text(folder / "tables" / f"{table.name}.csv", formats.to_csv(table))
-        write_text(folder / "tables" / f"{table.name}.tex", to_latex(table))
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    for drawing in report.figures:
-        (folder / "figures" / f"{drawing.name}.svg").write_text(svg_file(drawing), "utf-8")
-        (folder / "figures" / f"{drawing.name}.png").write_bytes(drawing.png)
-    for asked in report.prompts:
-        write_text(folder / "prompts" / asked.name, asked.html)
-    write_text(folder / "index.html", report.page)

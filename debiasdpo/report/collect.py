@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from debiasdpo.cluster.states import state_of
+from debiasdpo.cluster.states import results_of, state_of
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation.keys import count_key, interval_key, note_key
 from debiasdpo.redaction import redact
@@ -121,7 +121,7 @@ def find_runs(paths: Sequence[Path]) -> list[Run]:
 def read_run(folder: Path) -> Run:
     """What the small files of a run folder say; whatever is missing or damaged becomes a note."""
     notes: Notes = []
-    status = read_mapping(folder / "status.json", notes)
+    status = results_of(read_mapping(folder / "status.json", notes))
     config = read_mapping(folder / "config.yaml", notes)
     state = state_of(status)
     metrics = read_mapping(folder / "metrics.json", notes) if state == "finished" else {}

@@ -12,8 +12,9 @@ from types import MappingProxyType
 
 from debiasdpo.cluster.states import state_of
 from debiasdpo.errors import UserError
-from debiasdpo.report.build import build, check_packages, write
+from debiasdpo.report.build import build, check_packages
 from debiasdpo.report.folders import run_folders
+from debiasdpo.report.save import write
 from debiasdpo.storage.files import write_text
 from debiasdpo.storage.reading import read_mapping
 
@@ -93,5 +94,8 @@ def _states(paths: Sequence[Path]) -> list[tuple[str, ...]]:
     for path in paths:
         for folder in run_folders(path) if path.exists() else ():
             status = read_mapping(folder / "status.json", [])
-            found.append((str(folder), state_of(status), str(status.get("stage"))))
+            state = state_of(status)
+            # One that ended may have begun and ended anew since.
+            ended = "" if state in ("running", "queued") else str(status.get("time"))
+            found.append((str(folder), state, str(status.get("stage")), ended))
     return sorted(found)

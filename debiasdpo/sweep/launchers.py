@@ -50,7 +50,7 @@ class SweepJob(NamedTuple):
         assert self.folder is not None
         assert self.choices is not None
         assert self.config is not None
-        RunFolder(self.folder, self.choices.to_status(self.config)).status("queued", **more)
+        RunFolder(self.folder, self.choices.to_status(self.config)).queued(**more)
 
 
 class Given(NamedTuple):

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from debiasdpo.cluster.states import results_of, state_of
 from debiasdpo.costs import NO_COST
 from debiasdpo.jobs.run_folder import RunFolder, now
-from debiasdpo.storage.files import read_json, write_text
+from debiasdpo.storage.files import read_json, write_json, write_text
 from debiasdpo.storage.store import OpenStage, Store
 
 
@@ -68,3 +69,32 @@ def test_progress_is_written_now_and_then(tmp_path: Path, monkeypatch: pytest.Mo
     assert run.progress("training", now(), 0, 2, 9)
     assert not run.progress("training", now(), 0, 3, 9)
     assert read_json(tmp_path / "status.json")["done"] == 2
+
+
+def test_results_stay_until_a_job_that_waits_begins_anew(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run", {"model": "tiny"})
+    for name in (
+        "metrics.json",
+        "config.yaml",
+        "table.txt",
+        "verdict.txt",
+        "versions.json",
+        "stages.json",
+    ):
+        write_text(run.folder / name, "{}")
+    run.finish(content={"data": "one"})
+    known = run.complete()
+    assert known is not None
+    file = run.folder / "status.json"
+    for _ in range(2):
+        run.queued()
+        assert state_of(read_json(file)) == "queued"
+        assert run.complete() == known
+        assert run.content() == {"data": "one"}
+        assert results_of(read_json(file))["state"] == "queued"
+    write_json(file, {**read_json(file), "pid": 2**22 + 1})  # none has it
+    assert state_of(read_json(file)) == "killed"
+    assert results_of(read_json(file)) == known
+    run.status("running")
+    assert run.complete() is None
+    assert run.content() == {}

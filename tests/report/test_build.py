@@ -3,6 +3,7 @@
 import csv
 import html
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -10,11 +11,12 @@ from xml.etree import ElementTree
 import pytest
 
 from debiasdpo.errors import UserError
-from debiasdpo.report.build import Report, build, write
+from debiasdpo.report.build import Report, build
 from debiasdpo.report.collect import find_runs
 from debiasdpo.report.examples import worst_examples
 from debiasdpo.report.formats import text
 from debiasdpo.report.groups import group_runs
+from debiasdpo.report.save import write
 from debiasdpo.report.values import Value
 from tests.helpers.jobs import rows
 from tests.helpers.report_files import write_odd_runs, write_run
@@ -139,8 +141,6 @@ def test_every_run_is_shown_with_its_state(runs: Runs, report: Report) -> None:
 
 
 def test_what_is_written(report: Report, tmp_path: Path) -> None:
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "of_an_earlier_report.svg").touch()
     write(report, tmp_path)
     write(report, tmp_path)
     names = {t.name for t in report.tables}
@@ -388,3 +388,17 @@ def test_what_each_stage_took_is_what_the_job_says(
     for row in found:
         assert float(row["minutes"]) * 60 == pytest.approx(metrics[f"time/{row['stage']}_s"])
         assert float(row["tokens"]) * 1e6 == pytest.approx(metrics[f"cost/{row['stage']}/tokens"])
+
+
+def test_only_what_an_earlier_report_wrote_goes(report: Report, tmp_path: Path) -> None:
+    """Tables and figures of a paper are kept in folders of these names too."""
+    write(report, tmp_path)
+    mine = [tmp_path / "figures/teaser.png", tmp_path / "tables/hyperparameters.tex"]
+    for file in mine:
+        file.write_text("mine")
+    first, *others = report.tables
+    write(replace(report, tables=(first,)), tmp_path)
+    assert [file.read_text() for file in mine] == ["mine", "mine"]
+    there = {file.name for file in (tmp_path / "tables").iterdir()}
+    assert there == {f"{first.name}.csv", f"{first.name}.tex", "hyperparameters.tex"}
+    assert others

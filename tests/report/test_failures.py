@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from debiasdpo.evaluation.keys import failure_key
-from debiasdpo.report.build import build, write
+from debiasdpo.report.build import build
+from debiasdpo.report.save import write
 from tests.helpers.report_files import write_run
 
 REFUSED = "refused <to> | rate"

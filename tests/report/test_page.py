@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from debiasdpo.report.build import build, write
+from debiasdpo.report.build import build
+from debiasdpo.report.save import write
 from tests.helpers.report_files import write_odd_runs, write_run
 from tests.helpers.run_folders import Runs, read, write_rows
 from tests.helpers.run_folders import write as put

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from debiasdpo.report.build import build, write
+from debiasdpo.report.build import build
+from debiasdpo.report.save import write
 from tests.helpers.jobs import rows
 from tests.helpers.run_folders import Runs, write_rows
 

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from debiasdpo.errors import UserError
-from debiasdpo.report.build import build, write
+from debiasdpo.report.build import build
 from debiasdpo.report.collect import find_runs
 from debiasdpo.report.formats import Table
 from debiasdpo.report.groups import group_runs
 from debiasdpo.report.latex import to_latex
+from debiasdpo.report.save import write
 from debiasdpo.report.values import Value
 from debiasdpo.report.versus import versus_table
 from tests.helpers.report_files import RUBRICS, write_run

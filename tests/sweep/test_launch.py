@@ -44,7 +44,6 @@ def here(
     monkeypatch.chdir(sweeps.folder)
 
     def sweep(*overrides: str) -> tuple[int, str, str]:
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # `run` sets it
         capfd.readouterr()
         code = run.main(["-m", *sweeps.options, *overrides])
         return code, *capfd.readouterr()
@@ -164,7 +163,6 @@ def test_a_sweep_may_also_be_told_by_a_key(
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/sweep.yaml").write_text("# @package _global_\nhydra: {mode: MULTIRUN}\n")
     for told in (["hydra.mode=MULTIRUN"], ["--config-dir", str(tmp_path), "+mine=sweep"]):
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # `run` sets it
         assert run.main([*told, "seed=range(0)"]) == 1
         assert "The sweep has no jobs" in capfd.readouterr().err
 
@@ -187,7 +185,6 @@ def test_a_killed_process_takes_no_other_job_with_it(
 ) -> None:
     """Jobs that ask an endpoint, so that no process has to import torch."""
     monkeypatch.chdir(sweeps.folder)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # `run` sets it
     unbroken = Sweeps(tiny_llama, sweeps.folder / "unbroken")
     with served() as server:
         jobs = (*ASKED, f"model.base_url={server.url}", "seed=0,1")

@@ -60,17 +60,18 @@ class EndpointRater:
         job: str = "",
         max_cost: float | None = None,
         weights: Callable[[], Path] | None = None,
+        served: Mapping[str, object] | None = None,
     ) -> None:
         """`folder`: of all endpoints' replies. `seed` draws samples. `job`: whose money `max_cost` is.
-        `weights`: the folder that `WEIGHTS` stands for in `config.serve`."""
+        `weights`: the folder that `WEIGHTS` stands for in `config.serve`, and `served`, what these are."""
         self._adapter = open_adapter(user_path(config.adapter)) if config.adapter else None
-        served = self._adapter.name if self._adapter else config.name
-        self._served = config.model_copy(update={"name": served})  # as it is asked for
+        name = self._adapter.name if self._adapter else config.name
+        self._served = config.model_copy(update={"name": name})  # as it is asked for
         self.identity: Mapping[str, object] = {
-            "endpoint": decisive(config) | {"adapter": self._adapter and served}
+            "endpoint": decisive(config) | {"adapter": self._adapter and name}
         }
         self._config, self._seed, self._weights = config, seed, weights
-        self._folder = replies_folder(folder, config)
+        self._folder = replies_folder(folder, config, served)
         self.prices = PriceList(config)
         if max_cost is not None and self.prices.source is None:
             raise UserError(
@@ -257,9 +258,15 @@ def calls_of(wanted: Wanted, reading: RateConfig) -> int:
     return reading.samples if reading.readout == "samples" and wanted != "text" else 1
 
 
-def replies_folder(folder: Path, config: EndpointConfig) -> Path:
-    """Where the replies of this model at this endpoint are kept, below that of all endpoints."""
-    return folder / fingerprint([config.base_url, config.name])
+def replies_folder(
+    folder: Path, config: EndpointConfig, served: Mapping[str, object] | None = None
+) -> Path:
+    """Where the replies of this model at this endpoint are kept, below that of all endpoints. A server that
+    the job starts may have any weights behind that name: so those of each command, and of what is `served`
+    by it, lie apart."""
+    command = [] if config.serve is None else [list(config.serve)]
+    weights = [] if served is None else [dict(served)]
+    return folder / fingerprint([config.base_url, config.name, *command, *weights])
 
 
 def _mean(replies: Sequence[Reply]) -> Reply:

@@ -59,6 +59,9 @@ def wants_levels(wanted: Wanted, reading: RateConfig) -> bool:
     return reading.readout == "expected" and wanted == "rating"
 
 
+_REPEATS = 10**6  # of a prompt in one job: fewer
+
+
 def most_written(config: EndpointConfig, wanted: Wanted, reading: RateConfig) -> int:
     """Tokens that a reply may have."""
     if wants_levels(wanted, reading):
@@ -75,7 +78,10 @@ def request(
     seed: int,
     repeat: int,
 ) -> Request:
-    """The call for one reply. `seed` is the job's; each prompt and repeat has one of its own from it."""
+    """The call for one reply. `seed` is the job's; each prompt and repeat has its own from it. Where the
+    endpoint takes none, another seed makes it another repeat, so that its reply is drawn anew."""
+    if reading.draws and not dialect.seed:
+        repeat += seed * _REPEATS
     body: Body = {"model": config.name}
     messages = [dict(message) for message in question.messages]
     if wants_levels(wanted, reading):

@@ -123,7 +123,7 @@ def _handler(
             if body.get("n") not in (None, 1):
                 return failure(400, "one_reply", "a request gets one reply; leave n out")
             repeat = self.headers.get(REPEAT) or ""
-            return answer(body, int(repeat) if re.fullmatch(r"-?\d{1,9}", repeat) else None)
+            return answer(body, int(repeat) if re.fullmatch(r"-?\d{1,18}", repeat) else None)
 
         def _elsewhere(self) -> Answered:
             """What is asked of a path that does not take this method, or is none."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from debiasdpo.config.model import Prices
+from debiasdpo.config.model import EndpointConfig, Prices
 from debiasdpo.config.rate import RateConfig
 from debiasdpo.errors import UserError
 from debiasdpo.raters.base import Question
@@ -93,6 +93,22 @@ def test_what_decides_no_reply_is_left_out_where_it_is_refused(
     assert said["limit of tokens"] == "max_tokens, taken"
     assert said["structured output"] == "refused: asked for in words only"
     assert said["same request, same reply"] == "yes, seed refused"
+
+
+def test_another_seed_draws_anew_where_the_endpoint_takes_none(
+    server: EndpointServer, endpoint: Callable[..., EndpointConfig], tmp_path: Path
+) -> None:
+    """Else three seeds would be one reply, kept and found again."""
+    server.refuses = {"seed": "seed is not supported"}
+    how = reading("text", 64, temperature=1.0)
+    asked = []
+    for seed in (0, 1, 1):
+        one = EndpointRater(endpoint(), tmp_path / "replies", seed=seed)
+        check(one, how)
+        server.bodies.clear()
+        one.reply(QUESTIONS[1:2], "rating", how)
+        asked.append(len(server.bodies))
+    assert asked == [1, 1, 0]
 
 
 @pytest.mark.parametrize(

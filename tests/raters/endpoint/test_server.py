@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from debiasdpo.config.model import EndpointConfig
 from debiasdpo.errors import UserError
 from debiasdpo.raters.endpoint.rater import EndpointRater
 from tests.helpers.endpoint_server import served
@@ -44,6 +45,27 @@ def test_it_is_started_at_the_first_question_and_stopped(rater: Raters, port: in
         one.close()
         assert not answers(url)
         one = rater(base_url=url, name="other", serve=[sys.executable, "-c", SERVE, str(port)])
+
+
+def test_another_command_or_other_weights_get_no_replies_of_the_server_before(
+    endpoint: Callable[..., EndpointConfig], tmp_path: Path
+) -> None:
+    """The name, which exported raters have in common, says nothing of what is served."""
+    asked = []
+    with served() as server:
+
+        def ask(dtype: str, weights: str) -> None:
+            config = endpoint(base_url=server.url, serve=["no-such-command", "--dtype", dtype])
+            served = {"weights": weights}
+            one = EndpointRater(config, tmp_path / "replies", seed=0, served=served)
+            server.bodies.clear()
+            one.reply([question("q", "Rate it.")], "rating", TEXT)
+            one.close()
+            asked.append(len(server.bodies))
+
+        for dtype, weights in (("bf16", "a"), ("fp8", "a"), ("fp8", "b"), ("bf16", "a")):
+            ask(dtype, weights)
+    assert asked == [1, 1, 1, 0]
 
 
 def test_one_that_answers_already_is_used_and_left_alone(rater: Raters) -> None:
