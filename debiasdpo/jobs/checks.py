@@ -203,6 +203,11 @@ def _engine(method: "MethodConfig", train: "TrainConfig") -> Iterable[str]:
             f"train.engine: trl computes a preference loss, which method={method.name} does not have;"
             " set train.engine=tree"
         )
+    elif method.rounds == 2:
+        yield (
+            "train.engine: trl computes a preference loss, which the first of two rounds does not have; set"
+            " train.engine=tree, or method.rounds=1"
+        )
     elif method.trains_weights and importlib.util.find_spec("trl") is None:
         yield "train.engine: trl needs a package: pip install 'trl==1.16.*'"
     elif processes.size() > 1:

@@ -80,10 +80,12 @@ def load_model(
                     f" {config.max_length}; set model.max_length={longest}"
                 )
             _refuse_shifting_positions(architecture, config)
+            _without_dropout(architecture)
             tokenizer = AutoTokenizer.from_pretrained(source, **where)
             chat = Chat(tokenizer, config.path)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source,
+                config=architecture,
                 dtype=dtype,
                 attn_implementation=tree_attention.NAME,
                 quantization_config=quantisation,
@@ -111,6 +113,15 @@ def load_model(
     check_projection(model)
     model.name_or_path = config.path  # what an adapter will name as its base: not our cache
     return model, chat
+
+
+def _without_dropout(architecture: Any) -> None:
+    """Training is of what rates: dropout of the model's own would make other log-probabilities than those
+    of the reference, at every step (TRL leaves it out too). That of adapters is `model.lora.dropout`."""
+    text = architecture.get_text_config()
+    for name, value in vars(text).items():
+        if name.endswith(("dropout", "pdrop")) and isinstance(value, float):
+            setattr(text, name, 0.0)
 
 
 def load_template(config: ModelConfig, cache: Path) -> Template:

@@ -42,8 +42,10 @@ def score_reference(
 
         def work() -> tuple[str, ...]:
             model, chat = job.model.load(start)
-            known = token_pairs(config, chat, scales, pairs)
-            passes = plan_passes([p.for_reference() for p in known], config.train)
+            # Whatever other terms leave out: another method may find this reference.
+            known = [p.for_reference() for p in _tokenized(config, chat, scales, pairs)]
+            fitting = [p for p in known if p.length <= config.local_model.max_length]
+            passes = plan_passes(fitting, config.train)
             score = scorer(config.train, config.local_model.attention)
             journal = stage.journal()
             with _as_trained(job, model):
@@ -77,9 +79,7 @@ def token_pairs(
 ) -> list[TokenPair]:
     """The pairs as token ids, without those beyond model.max_length, which the log counts."""
     limit, method = config.local_model.max_length, config.method
-    if not config.learns_prompts:  # a neutral wording is no prompt less a statement
-        _check_twins(chat, pairs)
-    known = [tokenize(pair, chat, method, scales[pair.rubric]) for pair in pairs]
+    known = _tokenized(config, chat, scales, pairs)
     fitting = [pair for pair in known if pair.length <= limit]
     if len(fitting) < len(known):
         log.warning(
@@ -100,6 +100,14 @@ def token_pairs(
         replace(pair, weight=by_level, preference_weight=by_shift)
         for pair, by_level, by_shift in zip(fitting, of_levels, of_shifts, strict=True)
     ]
+
+
+def _tokenized(
+    config: JobConfig, chat: Chat, scales: Mapping[str, Scale], pairs: Sequence[Pair]
+) -> list[TokenPair]:
+    if not config.learns_prompts:  # a neutral wording is no prompt less a statement
+        _check_twins(chat, pairs)
+    return [tokenize(pair, chat, config.method, scales[pair.rubric]) for pair in pairs]
 
 
 def _check_twins(chat: Chat, pairs: Sequence[Pair]) -> None:

@@ -72,7 +72,7 @@ class TrlTerms:
                     label_smoothing=loss.label_smoothing if loss.preference == "robust" else 0.0,
                     max_length=None,  # else longer pairs are dropped without a word
                     precompute_ref_log_probs=True,
-                    disable_dropout=False,  # model.lora.dropout says
+                    disable_dropout=False,  # that of adapters is `model.lora.dropout`, and the model has none
                     activation_checkpointing=False,  # the trainer around this sees to it
                     use_cpu=model.device.type == "cpu",
                     bf16=bf16,

@@ -197,6 +197,29 @@ def test_a_killed_conversion_is_never_read(
     assert not list((tmp_path / "cache/models").glob(".*/config.json"))
 
 
+def test_the_dropout_of_a_model_s_own_is_left_out(
+    tiny_llama: Path, model_config: ModelConfigs, tmp_path: Path
+) -> None:
+    """Else what is trained has other log-probabilities than its reference before the first step."""
+    import torch
+    from transformers import Starcoder2Config, Starcoder2ForCausalLM
+
+    own = json.loads((tiny_llama / "config.json").read_text())
+    settings = Starcoder2Config(
+        vocab_size=own["vocab_size"], hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, residual_dropout=0.1, embedding_dropout=0.1,
+        sliding_window=None, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    folder = shutil.copytree(tiny_llama, tmp_path / "star")
+    for file in folder.glob("*.safetensors*"):
+        file.unlink()
+    Starcoder2ForCausalLM(settings).save_pretrained(folder)
+    model, _ = loading.load_model(model_config(folder), tmp_path)
+    model.train()
+    ids = torch.arange(3, 11)[None]
+    assert torch.equal(model(ids).logits, model(ids).logits)
+
+
 def test_own_generation_settings_of_a_model_do_not_decode(
     tiny_qwen2: Path, model_config: ModelConfigs, tmp_path: Path
 ) -> None:
