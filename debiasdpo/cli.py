@@ -54,8 +54,9 @@ See `debiasdpo run --help` for groups and options.
 _PLAN_HELP = """\
 usage: debiasdpo plan [audit] [GROUP=OPTION ...] [KEY=VALUE ...]
 
-What a job or a sweep will take, before it is started: for each job the stages that are still to do, their
-tokens, and hours, memory and money as far as they can be told. No model is run. It takes the arguments of
+What a job or a sweep will take, before it is started: for each job that is not finished its stages, their
+tokens, and hours, memory and money as far as they can be told; what such a job finds made already counts as
+if it were not. No model is run. It takes the arguments of
 `debiasdpo run`; values with commas are a sweep.
 
   debiasdpo plan model=qwen7b seed=0,1,2

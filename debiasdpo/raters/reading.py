@@ -18,6 +18,7 @@ from debiasdpo.raters.values import Reason
 
 _TAKEN_BACK = re.compile(words.TAKEN_BACK, re.MULTILINE)
 _REFUSES = re.compile(words.REFUSES)
+_ON_A_BASIS = re.compile(words.ON_A_BASIS)
 # The line or sentence is over.
 _OVER = re.compile(r"\n|[.!?]\s+\S")
 
@@ -56,9 +57,11 @@ def _lines(answer: str) -> str:
 def _agreed(text: str, scale: Scale) -> Mention | Reason:
     """The mention that all that count agree with, or why there is none."""
     found = list(mentions(text, scale))
-    if _REFUSES.search(text):
-        return "not given"
     own = [m for m in found if m.own]
+    for refusal in _REFUSES.finditer(text):
+        rated = any(m.labelled and not m.reason and m.start >= refusal.end() for m in own)
+        if not (rated and _ON_A_BASIS.match(text, refusal.end())):
+            return "not given"
     if len({m.rating for m in own if m.explains}) > 1:  # 1 = poor, 7 = excellent
         own = [m for m in own if not m.explains]
     if not own:

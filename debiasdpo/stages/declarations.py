@@ -43,17 +43,17 @@ def _documents_settings(config: JobConfig) -> dict[str, object]:
         "data": config.documents.model_dump(mode="json"),
         "seed": config.seed,
         "files": files_identity(source_files(config.documents)),
-        "reading": 1,  # raise it when documents are read, split or ordered differently
+        "reading": 2,  # raise it when documents are read, split or ordered differently
     }
 
 
 def _rating_settings(config: JobConfig, reading: RateConfig | None = None) -> dict[str, object]:
     reading = reading or config.rate
-    levels = isinstance(config.model, EndpointConfig) and reading.readout == "expected"
+    read = isinstance(config.model, EndpointConfig) or reading.readout != "expected"
     return {
         **asking_settings(config, reading, _unread(reading)),
         "scales": _scales(config),
-        "replies": 3 + levels,  # raise it when one is read otherwise, or its row holds other things
+        "replies": 3 + read,  # raise it when one is read otherwise, or its row holds other things
     }
 
 
