@@ -124,16 +124,28 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, trainable: bool = Fa
     try:
         with quiet():
             adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+        taken = get_peft_model_state_dict(adapted, save_embedding_layers=False)
         with safe_open(weights, framework="pt") as stored:
             found = set(stored.keys())
+            # A tensor that is renamed on its way to its place would be left as it was drawn, without a word.
+            lost = [
+                name
+                for name in sorted(found & taken.keys())
+                if not stored.get_tensor(name).to(taken[name].dtype).equal(taken[name].cpu())
+            ]
     except (RuntimeError, ValueError, SafetensorError, json.JSONDecodeError) as error:
         raise UserError(
             f"adapter: {folder} does not fit the model {model.name_or_path}: {error}"
         ) from error
-    wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    wanted = set(taken)
     if found != wanted:  # peft only warns, and would rate with half an adapter
         raise UserError(
             f"adapter: {folder} does not fit the model {model.name_or_path}: it has {len(found)}"
             f" tensors, the model takes {len(wanted)}, such as {min(found ^ wanted)}"
+        )
+    if lost:
+        raise UserError(
+            f"adapter: {len(lost)} of {len(found)} tensors of {folder}, such as {lost[0]}, did not get to"
+            f" their places in {model.name_or_path}; choose model.lora.targets without these layers"
         )
     return adapted

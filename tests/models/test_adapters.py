@@ -3,7 +3,7 @@
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -86,6 +86,32 @@ def test_adapter_is_saved_and_loaded(
     unknown = LoraSettings(rank=4, alpha=8, dropout=0.0, targets=["q_proj", "c_attn"])
     with pytest.raises(UserError, match=r"no c_attn; it has .*gate_proj.*q_proj"):
         adapters.add_adapter(load(), unknown, 0)
+
+
+def test_an_adapter_of_which_a_part_is_lost_on_loading_is_refused(
+    tiny_llama: Path, model_config: ModelConfigs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a library renames a tensor and does not find its place: only the values tell."""
+    from peft import PeftModel
+
+    def load() -> "PreTrainedModel":
+        return loading.load_model(model_config(tiny_llama), tmp_path)[0]
+
+    adapters.save_adapter(randomised(adapters.add_adapter(load(), LORA, 0)), tmp_path / "adapter")
+    whole = PeftModel.from_pretrained
+
+    def lossy(*arguments: Any, **options: Any) -> PeftModel:
+        adapted = whole(*arguments, **options)
+        first = next(p for name, p in adapted.named_parameters() if "lora_B" in name)
+        first.data.zero_()
+        return adapted
+
+    adapters.load_adapter(load(), tmp_path / "adapter")
+    monkeypatch.setattr(PeftModel, "from_pretrained", lossy)
+    with pytest.raises(
+        UserError, match=r"1 of \d+ tensors of .*lora_B.*did not get to their places"
+    ):
+        adapters.load_adapter(load(), tmp_path / "adapter")
 
 
 def test_an_adapter_beside_the_weights_of_a_model_is_refused(
