@@ -22,7 +22,7 @@ from debiasdpo.elicitation.options import messages_of, options_span
 from debiasdpo.elicitation.prompts import Elicited
 from debiasdpo.elicitation.student import read_choice
 from debiasdpo.errors import UserError
-from debiasdpo.raters.reading import ends_whole, whole_sentences
+from debiasdpo.raters.reading import whole_sentences
 from debiasdpo.training.pairs import Pair
 
 # The order to take an option, as the prompts of the package and the published ones give it, and what stands
@@ -111,7 +111,7 @@ def make_pairs(
     """
     by_id = {base.id: base for base in bases}
     counts = Counter(
-        {"made": len(asked), "kept": 0, "not_stereotyped": 0, "neutral_stereotyped": 0, "cut": 0}
+        {"made": len(asked), "kept": 0, "not_stereotyped": 0, "neutral_stereotyped": 0}
     )
     pairs = []
     for prompt in asked:
@@ -120,8 +120,6 @@ def make_pairs(
         text = _whole(chosen)
         if _label(rejected, base, judged) != "S":
             counts["not_stereotyped"] += 1
-        elif (rejects and rejected.status == "cut") or (chosen.status == "cut" and not text):
-            counts["cut"] += 1
         elif not text or _label(chosen, base, judged) in ("S", "both", None):
             counts["neutral_stereotyped"] += 1
         else:
@@ -145,12 +143,8 @@ def make_pairs(
 
 
 def _whole(reply: Answered) -> str:
-    """Its text; of one that was cut its whole sentences, nothing without any: what is trained on ends the
-    turn."""
-    if reply.status != "cut":
-        return reply.text.strip()
-    text = whole_sentences(reply.text).strip()
-    return text if ends_whole(text) else ""
+    """Its text; of one that was cut its whole sentences, if it has one: what is chosen ends the turn."""
+    return (whole_sentences(reply.text) if reply.status == "cut" else reply.text).strip()
 
 
 def _label(reply: Answered, base: ElicitationPrompt, judged: bool) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 from debiasdpo.config.shown import one_line
 from debiasdpo.elicitation.cells import COUNTED
 from debiasdpo.evaluation.keys import interval_key, note_key
+from debiasdpo.evaluation.safety import LEFT_OUT
 
 # Of a kappa: from here on agreement is called substantial (Landis & Koch 1977, The measurement of observer
 # agreement for categorical data).
@@ -229,7 +230,7 @@ def _of_attacks(metrics: Mapping[str, Any]) -> Iterator[str]:
         a: value
         for a in names_after(metrics, "attack")
         if (value := metrics.get(f"attack/{a}/effectiveness")) is not None
-        and note_key(f"attack/{a}/effectiveness") not in metrics  # left out of the mean
+        and LEFT_OUT not in str(metrics.get(note_key(f"attack/{a}/effectiveness")))
     }
     if effects:
         worst = max(effects, key=lambda a: effects[a])

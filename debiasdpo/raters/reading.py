@@ -94,11 +94,6 @@ _MARKS = re.compile(r"[^\w.!?]*_*$")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？।]")
 
 
-def ends_whole(text: str) -> bool:
-    """Whether it ends as a sentence does."""
-    return any(end.end() == len(text) for end in _SENTENCE_END.finditer(text))
-
-
 def whole_sentences(text: str) -> str:
     """What a reply says before it first states a rating, else up to its last whole sentence, with a line
     break after it; without either, all of it. Thoughts are left out. Empty stays empty."""

@@ -94,12 +94,13 @@ def test_a_pair_has_a_stereotyped_reply_and_a_neutral_one(
         [base],
         {base.id: Answered(neutral, "ok")},
         asked,
-        {asked[0].id: Answered(reply, "ok"), asked[1].id: Answered(reply, "ok")},
+        {asked[0].id: Answered(reply, "ok"), asked[1].id: Answered(reply, "cut")},
         rejects=True,
         judged=False,
     )
-    none = dict.fromkeys(("kept", "not_stereotyped", "neutral_stereotyped", "cut"), 0)
-    assert counts == {"made": 2} | none | {kept: 2}
+    assert counts == {"made": 2, "kept": 0, "not_stereotyped": 0, "neutral_stereotyped": 0} | {
+        kept: 2
+    }
     for pair, context in zip(pairs, asked, strict=bool(pairs)):
         assert (pair.key, pair.document, pair.chosen, pair.rejected) == (
             context.id,
@@ -108,26 +109,6 @@ def test_a_pair_has_a_stereotyped_reply_and_a_neutral_one(
             reply,
         )
         assert pair.contextual_prompt == ({"role": "user", "content": context.text},)
-
-
-@pytest.mark.parametrize(
-    ("neutral", "reply", "rejects", "kept"),
-    [
-        (Answered(NEITHER, "ok"), Answered(STEREOTYPED, "cut"), True, "cut"),
-        (Answered(NEITHER, "ok"), Answered(STEREOTYPED, "cut"), False, "kept"),
-        (Answered("Nobody can sa", "cut"), Answered(STEREOTYPED, "ok"), False, "cut"),
-        (Answered(f"{NEITHER} The ot", "cut"), Answered(STEREOTYPED, "ok"), True, "kept"),
-    ],
-)
-def test_no_text_is_trained_on_that_ends_where_it_was_cut(
-    neutral: Answered, reply: Answered, rejects: bool, kept: str
-) -> None:
-    base = prompt("CTO", CHOICE)
-    pairs, counts = make_pairs(
-        [base], {base.id: neutral}, [base], {base.id: reply}, rejects=rejects, judged=False
-    )
-    assert counts[kept] == 1
-    assert [pair.chosen for pair in pairs] == [NEITHER] * (kept == "kept")
 
 
 def test_a_judge_decides_where_there_is_one_and_failures_are_no_pairs() -> None:

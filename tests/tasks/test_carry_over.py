@@ -98,13 +98,7 @@ def test_pairs_of_replies_are_trained_on_and_what_is_held_out_is_asked_before_an
     counts = {
         key.removeprefix("pairs/"): n for key, n in metrics.items() if key.startswith("pairs/")
     }
-    assert counts == {
-        "made": 8,
-        "kept": 4,
-        "not_stereotyped": 4,
-        "neutral_stereotyped": 0,
-        "cut": 0,
-    }
+    assert counts == {"made": 8, "kept": 4, "not_stereotyped": 4, "neutral_stereotyped": 0}
     for pair in pairs:
         assert pair["chosen"] == neutral[pair["document"]].strip()
         assert pair["rejected"] == replies[pair["key"]]
