@@ -677,6 +677,11 @@ def test_training_by_trl_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> N
     assert "pip install 'trl==1.16.*'" in problem
 
 
+def test_training_by_trl_needs_a_preference_in_both_rounds() -> None:
+    (problem,) = problems("train.engine=trl", "method.rounds=2")
+    assert "which the first of two rounds does not have" in problem
+
+
 # --- keys and values that Hydra does not take
 
 
