@@ -677,6 +677,13 @@ def test_training_by_trl_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> N
     assert "pip install 'trl==1.16.*'" in problem
 
 
+def test_a_name_in_braces_that_nothing_stands_for_is_refused() -> None:
+    (problem,) = problems("context.categories.sycophancy.flattering.train=['I hope for {Best}.']")
+    assert problem.startswith(
+        "context.categories.sycophancy.flattering.train: 'I hope for {Best}.' has {Best}"
+    )
+
+
 def test_training_by_trl_needs_a_preference_in_both_rounds() -> None:
     (problem,) = problems("train.engine=trl", "method.rounds=2")
     assert "which the first of two rounds does not have" in problem

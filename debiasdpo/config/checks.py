@@ -49,15 +49,12 @@ def _sides(context: "ContextConfig") -> Iterable[str]:
 def _placeholders(context: "ContextConfig") -> Iterable[str]:
     """Of a misspelt one the model would read the braces."""
     known = {"best", "worst", "value"}
-    for name, category in context.categories.items():
-        for side in category.sides:
-            texts = getattr(category, side)
-            for text in (*texts.train, *texts.test):
-                for other in sorted(set(re.findall(r"\{(\w+)\}", text)) - known):
-                    yield (
-                        f"context.categories.{name}.{side}: {text!r} has {{{other}}}, which nothing stands"
-                        f" for; there are {{best}}, {{worst}} and, with a column, {{value}}"
-                    )
+    for place, text in (*context.texts("train"), *context.texts("test")):
+        for other in sorted(set(re.findall(r"\{(\w+)\}", text)) - known):
+            yield (
+                f"context.{place}: {text!r} has {{{other}}}, which nothing stands for; there are {{best}},"
+                " {worst} and, with a column, {value}"
+            )
 
 
 def _columns_of_statements(context: "ContextConfig", documents: "AnyDataConfig") -> Iterable[str]:

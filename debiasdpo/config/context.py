@@ -74,15 +74,15 @@ class ContextConfig(Section):
     @model_validator(mode="after")
     def _test_wordings_are_new(self) -> Self:
         """Nor is one of another category's trained on, which would then not be unseen."""
-        trained = {same_text(text): place for place, text in self._texts("train")}
-        for place, text in self._texts("test"):
+        trained = {same_text(text): place for place, text in self.texts("train")}
+        for place, text in self.texts("test"):
             if same := trained.get(same_text(text)):
                 raise ValueError(
                     f"the same statement is in {same} and {place}: {text!r}; reword one"
                 )
         return self
 
-    def _texts(self, wording: str) -> Iterator[tuple[str, str]]:
+    def texts(self, wording: str) -> Iterator[tuple[str, str]]:
         """All statements of a wording, each with the key of its list."""
         for name, category in self.categories.items():
             for side in POLARITIES:

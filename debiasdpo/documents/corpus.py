@@ -130,7 +130,8 @@ def write(config: AnyDataConfig, seed: int, folder: Path) -> None:
         raise UserError(
             "data: the test part is empty; raise data.split.test or give more documents"
         )
-    check_leaks(corpus.documents, parts, overview.texts)
+    twins = overview.texts.twins(np.flatnonzero(parts != UNUSED))
+    check_leaks(corpus.documents, parts, twins)
     several = overview.written_differently()
     notes = Counter(corpus.notes)
     notes["documents of groups in no part (data.split, rounded to whole groups)"] = in_no_part
@@ -140,7 +141,7 @@ def write(config: AnyDataConfig, seed: int, folder: Path) -> None:
         overview.differ_by_capitals()
     )
     notes["documents with the text of another group's, as if they were independent"] = (
-        overview.of_other_groups(np.flatnonzero(parts != UNUSED))
+        overview.of_other_groups(twins)
     )
     names = {number: groups.names[number] for number in np.flatnonzero(several).tolist()}
     unified = (

@@ -69,9 +69,8 @@ class Overview:
         folded = Counter(name.casefold() for name in self.groups.names)
         return sum(count for count in folded.values() if count > 1)
 
-    def of_other_groups(self, among: np.ndarray) -> int:
-        """Of these documents (their positions, ascending), those whose text one of another group has too."""
-        pairs = self.texts.twins(among)
+    def of_other_groups(self, twins: np.ndarray) -> int:
+        """Of documents with the same text (`Marks.twins`), how many have that of another group's."""
         groups = self.groups.numbers
-        apart = groups[pairs[:, 0]] != groups[pairs[:, 1]]
-        return int(np.unique(pairs[apart]).size)
+        apart = groups[twins[:, 0]] != groups[twins[:, 1]]
+        return int(np.unique(twins[apart]).size)

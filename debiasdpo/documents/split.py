@@ -8,7 +8,6 @@ import numpy as np
 from debiasdpo.config.data import SplitConfig
 from debiasdpo.config.sameness import same_text
 from debiasdpo.documents.base import Document
-from debiasdpo.documents.marks import Marks
 from debiasdpo.errors import UserError
 
 PARTS = ("train", "validation", "test")
@@ -20,10 +19,10 @@ def part_code(part: str | None) -> int:
     return UNUSED if part is None else PARTS.index(part)
 
 
-def check_leaks(documents: Iterable[Document], parts: np.ndarray, texts: Marks) -> None:
-    """No text in two parts. Groups are in one each by the way they are split."""
-    pairs = texts.twins(np.flatnonzero(parts != UNUSED))
-    pairs = pairs[parts[pairs[:, 0]] != parts[pairs[:, 1]]]
+def check_leaks(documents: Iterable[Document], parts: np.ndarray, twins: np.ndarray) -> None:
+    """No text in two parts, of documents that are marked alike (`Marks.twins`). Groups are in one each by the
+    way they are split."""
+    pairs = twins[parts[twins[:, 0]] != parts[twins[:, 1]]]
     wanted = set(pairs.ravel().tolist())
     found = {i: document for i, document in enumerate(documents if wanted else ()) if i in wanted}
     for first, second in pairs.tolist():

@@ -17,12 +17,8 @@ def _written_before(folder: Path) -> list[str]:
         names = read_json(folder / _WRITTEN)
     except (OSError, ValueError):
         return []
-    known = isinstance(names, list)
-    return (
-        [n for n in names if re.fullmatch(r"(tables|figures|prompts)/[^/]+", str(n))]
-        if known
-        else []
-    )
+    names = names if isinstance(names, list) else []
+    return [n for n in names if re.fullmatch(r"(tables|figures|prompts)/[^/]+", str(n))]
 
 
 def write(report: Report, folder: Path) -> None:
