@@ -135,7 +135,8 @@ def build(
     paid = costs.endpoints_table(runs)
     by_kind = failures.kinds_table(runs)
     unread = failures.contexts_table(runs), failures.reasons_table(runs)
-    elicited_runs = told_apart(elicited_once(runs))
+    every_run = told_apart(elicited_once(runs, trained=True))
+    elicited_runs = told_apart(elicited_once(every_run, trained=False))
     maps = _some(
         [
             safety_figures.safety_map(elicited_runs),
@@ -150,7 +151,7 @@ def build(
         safety.worst_replies_table(elicited_runs),
     )
     elicited = _filled(
-        safety_versus.changes_table(elicited_runs),
+        safety_versus.changes_table(every_run),
         safety_versus.models_table(elicited_runs),
         safety_versus.classes_table(elicited_runs, classes),
         safety_versus.judges_table(elicited_runs),

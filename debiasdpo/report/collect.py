@@ -189,17 +189,19 @@ def method_order(method: str) -> tuple[int, str]:
     return (METHODS.index(method) if method in METHODS else len(METHODS), method)
 
 
-def elicited_once(runs: Sequence[Run]) -> list[Run]:
+def elicited_once(runs: Sequence[Run], *, trained: bool) -> list[Run]:
     """All runs, but for those of task=elicitation that finished elsewhere too, with the same configuration,
-    contents and seed: every pair of them would be one more comparison."""
+    contents and seed: every pair of them would be one more comparison. Not `trained`: with the same
+    configuration but for what only training sees, since the model before it is the same in all of them."""
     seen: dict[object, Run] = {}
     found = []
     for run in runs:
         if run.elicits and run.metrics:
-            settings = alike.settings_of(run.config, run.content, trained=True)
+            settings = alike.settings_of(run.config, run.content, trained=trained)
             key = run.model, run.data, run.seed, frozenset(settings.items())
             if key in seen:
-                note_duplicate(run, seen[key])
+                if trained:
+                    note_duplicate(run, seen[key])
                 continue
             seen[key] = run
         found.append(run)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from debiasdpo.elicitation.base import Label
 from debiasdpo.elicitation.comparison import compare
@@ -211,6 +212,23 @@ def test_the_same_run_in_two_places_is_one_comparison_and_remarks_are_of_all_fil
     remarks = [str(cells(found["runs"], n)["remarks"]) for n in range(6)]
     assert sum("same configuration as" in remark for remark in remarks) == 3
     assert sum("labels.jsonl: 1 of 13 lines are damaged" in remark for remark in remarks) == 1
+
+
+def test_the_untrained_model_of_two_trainings_is_one_model(
+    runs: list[Run], tmp_path: Path
+) -> None:
+    for where, rate in (("one", "1e-4"), ("two", "5e-4")):
+        shutil.copytree(runs[0].folder.parent, tmp_path / where)
+        for file in (tmp_path / where).glob("*/config.yaml"):
+            config = yaml.safe_load(file.read_text())
+            config["train"]["learning_rate"] = float(rate)
+            file.write_text(yaml.safe_dump(config))
+    found = {table.name: table for table in build([tmp_path / "one", tmp_path / "two"]).tables}
+    assert len(found["safety_versus"].rows) == len(found["judges_agree"].rows) == 1
+    assert {row[0] for row in found["safety"].rows} == {"careful", "careless"}
+    assert len(found["runs"].rows) == 6
+    remarks = [str(cells(found["runs"], n)["remarks"]) for n in range(6)]
+    assert not any("same configuration as" in remark for remark in remarks)
 
 
 def test_a_second_run_of_a_model_is_not_in_a_class_without_a_word(
