@@ -27,7 +27,7 @@ _DATE = {
 IDENTITY = {"rules": 1, "date": _DATE["F"]}
 
 # The names under which templates are told that the model shall not think first.
-_SILENT = {"enable_thinking": False, "thinking": False}
+SILENT = {"enable_thinking": False, "thinking": False}
 
 # <think>, </think>, [THINK], <|START_THINKING|>, <seed:think>, <|end_of_thought|>
 THOUGHT_TAG = re.compile(
@@ -63,7 +63,7 @@ class Template:
         """
         from jinja2 import TemplateError
 
-        told: dict[str, Any] = {} if thinking else dict(_SILENT)
+        told: dict[str, Any] = {} if thinking else dict(SILENT)
         try:
             return str(
                 self._tokenizer.apply_chat_template(

@@ -1,5 +1,6 @@
 """The forms in which a run's trained rater leaves for elsewhere, and the files of each."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from debiasdpo.jobs.finished import Run
 from debiasdpo.jobs.identity import cache_folder
 from debiasdpo.models.adapters import load_adapter
 from debiasdpo.models.loading import load_chat, load_model
+from debiasdpo.models.template import SILENT
 from debiasdpo.prompts.rendering import render
 from debiasdpo.raters.head import FILE as HEAD
 from debiasdpo.stages.asked import style
@@ -126,6 +128,14 @@ def _asked(run: Run, *, head: bool) -> dict[str, Any]:
     return {"rate": config.rate.model_dump(mode="json"), "rubrics": rubrics}
 
 
+def _told_not_to_think(run: Run) -> bool:
+    """Whether the model would think before it answers, and in this run may not: a server has to be told."""
+    config = run.config
+    if config.rate.thinks:
+        return False
+    return load_chat(config.local_model, cache_folder(config)).template.thinks
+
+
 def modelfile(run: Run, base: Base, form: Form, gguf: str | None) -> str:
     """For `ollama create NAME -f Modelfile`, in the folder."""
     model, rate = run.config.local_model, run.config.rate
@@ -136,6 +146,10 @@ def modelfile(run: Run, base: Base, form: Form, gguf: str | None) -> str:
             f"FROM {base.name}",
             "ADAPTER .",
         ]
+    if _told_not_to_think(run):
+        lines.insert(
+            0, '# The run\'s rater did not think first: send "think": false with each request.'
+        )
     lines += [
         f"PARAMETER temperature {points(rate.temperature or 0.0)}",
         f"PARAMETER top_p {points(rate.top_p)}",
@@ -150,15 +164,17 @@ def modelfile(run: Run, base: Base, form: Form, gguf: str | None) -> str:
 def vllm_line(run: Run, base: Base, form: Form, folder: str) -> str:
     """The command that serves it by vLLM, with the interface of OpenAI."""
     model = run.config.local_model
-    length = f"--max-model-len {model.max_length}"
+    options = f"--max-model-len {model.max_length}"
+    if _told_not_to_think(run):
+        options += f" --default-chat-template-kwargs '{json.dumps(SILENT)}'"
     if form.kind == "model":
-        return f"vllm serve {folder} --served-model-name rater --dtype {form.dtype} {length}"
+        return f"vllm serve {folder} --served-model-name rater --dtype {form.dtype} {options}"
     rank = next((r for r in _LORA_RANKS if r >= model.lora.rank), model.lora.rank)
     source = f"{base.name} --revision {base.revision}" if base.kind == "hub" else "PATH/TO/THE/BASE"
     lora = f"--enable-lora --lora-modules rater={folder} --max-lora-rank {rank}"
     # The base model's own settings would hold, such as Qwen2.5's penalty of repetition.
     decoding = """--override-generation-config '{"repetition_penalty": 1.0}'"""
-    return f"vllm serve {source} --dtype {model.dtype} {lora} {length} {decoding}"
+    return f"vllm serve {source} --dtype {model.dtype} {lora} {options} {decoding}"
 
 
 def files_of(folder: Path) -> Sequence[str]:

@@ -214,9 +214,7 @@ def test_the_same_run_in_two_places_is_one_comparison_and_remarks_are_of_all_fil
     assert sum("labels.jsonl: 1 of 13 lines are damaged" in remark for remark in remarks) == 1
 
 
-def test_the_untrained_model_of_two_trainings_is_one_model(
-    runs: list[Run], tmp_path: Path
-) -> None:
+def test_the_untrained_model_of_two_trainings_is_one_model(runs: list[Run], tmp_path: Path) -> None:
     for where, rate in (("one", "1e-4"), ("two", "5e-4")):
         shutil.copytree(runs[0].folder.parent, tmp_path / where)
         for file in (tmp_path / where).glob("*/config.yaml"):

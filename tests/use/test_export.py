@@ -13,6 +13,7 @@ import yaml
 from debiasdpo.cli import main
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.finished import Run, open_run
+from debiasdpo.models.source import source_identity
 from debiasdpo.storage.files import read_json, write_json
 from debiasdpo.use import gguf
 from debiasdpo.use.bases import base_of
@@ -135,6 +136,27 @@ def of_base(run: Run, folder: Path, path: str, source: dict[str, str]) -> Path:
         status["files"].pop(file.name)
     (folder / "status.json").write_text(json.dumps(status))
     return folder
+
+
+def test_servers_are_told_what_the_run_told_a_model_that_thinks(
+    finished: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished("adapter")
+    base = Path(shutil.copytree(run.config.local_model.path, tmp_path / "base"))
+    template = base / "chat_template.jinja"
+    silent = (
+        "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>{% endif %}"
+    )
+    template.write_text(template.read_text() + silent)
+    source = source_identity(str(base), None, tmp_path)
+    folder = export(of_base(run, tmp_path / "run", str(base), source), tmp_path / "rater")
+    line = """--default-chat-template-kwargs '{"enable_thinking": false, "thinking": false}'"""
+    assert line in capsys.readouterr().out
+    assert line in (folder / "README.md").read_text()
+    assert '"think": false' in (folder / "Modelfile").read_text()
+    export(run.folder, tmp_path / "plain")  # one that never thinks
+    assert "chat-template-kwargs" not in capsys.readouterr().out
+    assert "think" not in (tmp_path / "plain/Modelfile").read_text()
 
 
 @pytest.mark.slow
