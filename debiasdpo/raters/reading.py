@@ -17,7 +17,7 @@ from debiasdpo.raters.thoughts import split_thoughts
 from debiasdpo.raters.values import Reason
 
 _TAKEN_BACK = re.compile(words.TAKEN_BACK, re.MULTILINE)
-_REFUSES = re.compile(words.REFUSES)
+_REFUSES, _DECLINES = re.compile(words.REFUSES), re.compile(words.DECLINES)
 _ON_A_BASIS = re.compile(words.ON_A_BASIS)
 # The line or sentence is over.
 _OVER = re.compile(r"\n|[.!?]\s+\S")
@@ -66,7 +66,8 @@ def _agreed(text: str, scale: Scale) -> Mention | Reason:
         own = [m for m in own if not m.explains]
     if not own:
         said = [m.reason for m in found if m.reason and m.reason != "not a number"]
-        return closing(text, scale) or bare(text, scale) or (said[-1] if said else "no rating")
+        nothing: Reason = "not given" if _DECLINES.search(text) else "no rating"
+        return closing(text, scale) or bare(text, scale) or (said[-1] if said else nothing)
     taken_back = [mark.start() for mark in _TAKEN_BACK.finditer(text, own[0].end)]
     if taken_back:
         own = [m for m in own if m.start >= taken_back[-1]]
