@@ -55,7 +55,7 @@ _NAMED = 5  # files named in a note
 
 def data_file(value: str, key: str) -> Path:
     """The file that the configuration key `key` names. `UserError` if absent, or closed to this user."""
-    path = user_path(value)
+    path = _named(user_path(value))
     try:
         path.open("rb").close()
     except PermissionError as error:
@@ -91,7 +91,7 @@ def parts_of(folder: Path, endings: Collection[str], key: str) -> list[Path]:
         inside = sorted(folder.iterdir())
     except PermissionError as error:
         raise _closed(folder) from error
-    for path in inside:
+    for path in map(_named, inside):
         ending = path.suffix.lower()
         if path.is_dir() and not is_hidden(path):
             data = [p for p in files_below(path) if _holds_data(p, endings)]
@@ -137,7 +137,19 @@ def files_below(folder: Path) -> Iterator[Path]:
             subfolders.clear()
             continue
         seen.add(real)
-        yield from (Path(root, name) for name in names)
+        yield from (_named(Path(root, name)) for name in names)
+
+
+def _named(path: Path) -> Path:
+    """The path itself. `UserError` where its name is not UTF-8: no file of results could name it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{str(path)!a}: the name of this file is not UTF-8, as a copy from another system can leave it."
+            " Rename the file."
+        ) from error
+    return path
 
 
 def _closed(path: Path) -> UserError:

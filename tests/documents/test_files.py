@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from debiasdpo.config.data import TableConfig
 from debiasdpo.documents import table
 from debiasdpo.documents.base import Document
+from debiasdpo.documents.files import parts_of
 from debiasdpo.errors import UserError
 from tests.helpers.generated import SAME_FOLDER
 
@@ -357,6 +358,15 @@ def test_what_is_no_part_of_a_table_is_said(tmp_path: Path) -> None:
 def test_data_that_would_be_left_out_is_refused(tmp_path: Path, part: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read(more_in(tmp_path, "part-0.csv", part))
+
+
+@pytest.mark.parametrize("folder", ["parts", "parts/below"])
+def test_a_name_that_is_not_utf8_is_told(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir(parents=True)
+    with open(os.fsencode(tmp_path / folder) + b"/caf\xe9.csv", "w") as stream:
+        stream.write("id,text\n")
+    with pytest.raises(UserError, match=r"caf\\udce9\.csv': the name of this file is not UTF-8"):
+        parts_of(tmp_path / "parts", (".csv",), "data.path")
 
 
 def test_a_folder_without_a_table_is_told(tmp_path: Path) -> None:
