@@ -14,6 +14,7 @@ from debiasdpo.models.chat import Chat
 from debiasdpo.models.loading import load_model, weights_folder
 from debiasdpo.models.source import source_identity
 from debiasdpo.packing.kept_states import KeptStates
+from debiasdpo.packing.refusals import check_layers
 from debiasdpo.storage.digests import digests
 from debiasdpo.storage.packages import installed
 
@@ -83,6 +84,8 @@ class HeldModel:
                 " command again"
             )
         # Now, not after hours of rating.
+        if self._trains or self.kept is not None:
+            check_layers(model)
         if self._trains and not self._full:
             adapters.check_targets(model, config.lora)
         self._check_thoughts(chat)

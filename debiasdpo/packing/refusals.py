@@ -52,6 +52,17 @@ def refuse_lost_windows(
         )
 
 
+def check_layers(model: Any) -> None:
+    """Raise `UserError` where the decoder's layers are not where training and heads look for them, as those
+    of GPT-2 and its kin are not."""
+    if not hasattr(model.get_decoder(), "layers"):
+        raise UserError(
+            f"model.path: {model.config.model_type} models keep their layers where they are not looked for:"
+            " such a model can rate, and not be trained or have a head. Set method=none, or choose another"
+            " model"
+        )
+
+
 def check_projection(model: Any) -> None:
     """Raise `UserError` where the logits are not plainly the head's output on the last hidden states, or
     are no numbers."""

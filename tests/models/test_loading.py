@@ -18,7 +18,9 @@ from pydantic import ValidationError
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models import checks, conversion, loading
+from debiasdpo.models.held import HeldModel
 from debiasdpo.models.shape import load_shape
+from debiasdpo.packing.kept_states import KeptStates
 from tests.helpers.jobs import ROOT
 from tests.helpers.models import SMOLLM2, ModelConfigs, drop_tensors, greedy
 
@@ -197,23 +199,50 @@ def test_a_killed_conversion_is_never_read(
     assert not list((tmp_path / "cache/models").glob(".*/config.json"))
 
 
+def as_another_kind(tiny_llama: Path, to: Path, kind: str, **settings: Any) -> Path:
+    """A folder with the tokenizer of `tiny_llama` and random weights of another architecture."""
+    import transformers
+
+    own = json.loads((tiny_llama / "config.json").read_text())
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=own["vocab_size"], bos_token_id=1, eos_token_id=2, **settings
+    )
+    folder = shutil.copytree(tiny_llama, to)
+    for file in folder.glob("*.safetensors*"):
+        file.unlink()
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return Path(folder)
+
+
+@pytest.mark.parametrize(("trains", "head"), [(True, False), (False, True), (False, False)])
+def test_a_model_whose_layers_are_elsewhere_is_refused_where_they_are_needed(
+    tiny_llama: Path, model_config: ModelConfigs, tmp_path: Path, trains: bool, head: bool
+) -> None:
+    folder = as_another_kind(
+        tiny_llama, tmp_path / "gpt", "GPT2", n_embd=32, n_layer=2, n_head=4, n_positions=512
+    )
+    held = HeldModel(
+        model_config(folder), tmp_path, full=True, trains=trains, thinks=False,
+        kept=KeptStates([0.5]) if head else None,
+    )  # fmt: skip
+    if trains or head:
+        with pytest.raises(UserError, match="gpt2 models keep their layers where"):
+            held.load()
+    else:
+        held.load()
+
+
 def test_the_dropout_of_a_model_s_own_is_left_out(
     tiny_llama: Path, model_config: ModelConfigs, tmp_path: Path
 ) -> None:
     """Else what is trained has other log-probabilities than its reference before the first step."""
     import torch
-    from transformers import Starcoder2Config, Starcoder2ForCausalLM
 
-    own = json.loads((tiny_llama / "config.json").read_text())
-    settings = Starcoder2Config(
-        vocab_size=own["vocab_size"], hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, residual_dropout=0.1, embedding_dropout=0.1,
-        sliding_window=None, bos_token_id=1, eos_token_id=2,
+    folder = as_another_kind(
+        tiny_llama, tmp_path / "star", "Starcoder2", hidden_size=32, intermediate_size=64,
+        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, sliding_window=None,
+        residual_dropout=0.1, embedding_dropout=0.1,
     )  # fmt: skip
-    folder = shutil.copytree(tiny_llama, tmp_path / "star")
-    for file in folder.glob("*.safetensors*"):
-        file.unlink()
-    Starcoder2ForCausalLM(settings).save_pretrained(folder)
     model, _ = loading.load_model(model_config(folder), tmp_path)
     model.train()
     ids = torch.arange(3, 11)[None]
