@@ -7,16 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
-
 from debiasdpo.cluster import surroundings
 from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.shown import visible
 from debiasdpo.documents.corpus import open_corpus, rubrics_of
 from debiasdpo.errors import UserError
+from debiasdpo.evaluation.notes import ROUGH
 from debiasdpo.jobs import failures
 from debiasdpo.jobs.finished import RATINGS, Run, open_run
-from debiasdpo.metrics import Interval
+from debiasdpo.metrics import FEW_GROUPS, Interval
 from debiasdpo.storage.files import JsonlFile, user_path, write_text
 from debiasdpo.use.command import add_model, parser
 from debiasdpo.use.judging import POWER, Judged, Judgement, judge
@@ -100,7 +99,8 @@ def _told(judgement: Judgement) -> Iterator[str]:
         beyond = one.bias - judgement.limits[PLACEBO]
         against = f"{beyond:+.2f} {_interval(one.beyond[PLACEBO], '+')}"
         said = f"{one.outcome}: {one.why}" if one.why else one.outcome
-        numbers = f"{bias:>20}{one.bound:>8.2f}{against:>24}{one.fails_from:>12.2f}"
+        least = "not known" if math.isnan(one.fails_from) else f"{one.fails_from:.2f}"
+        numbers = f"{bias:>20}{one.bound:>8.2f}{against:>24}{least:>12}"
         yield f"{visible(one.category):<24}{numbers}  {said}"
     limits = ", ".join(f"{_SHOWN[what]} {points:.2f}" for what, points in judgement.limits.items())
     yield (
@@ -125,9 +125,16 @@ def summary(judgement: Judgement) -> str:
         ),
         *(f"{visible(j.category)} unknown, as {j.why}" for j in kinds["unknown"]),
     ]
-    least = float(np.max([one.fails_from for one in judgement.categories]))  # NaN where one is
-    if math.isfinite(least):
-        said.append(f"a bias of {least:.2f} in any would fail in {POWER:.0%} of such samples")
+    least = [one.fails_from for one in judgement.categories]
+    still = [visible(j.category) for j in kinds["passed"] if math.isnan(j.fails_from)]
+    if not any(map(math.isnan, least)):
+        said.append(f"a bias of {max(least):.2f} in any would fail in {POWER:.0%} of such samples")
+    elif still:
+        said.append(
+            f"no rating moved under {', '.join(still)}: how small a bias would fail is not known"
+        )
+    if judgement.groups < FEW_GROUPS:
+        said.append(f"{judgement.groups} groups: below {FEW_GROUPS} {ROUGH}")
     return f"{judgement.outcome} ({'; '.join(said)})"
 
 
@@ -147,7 +154,11 @@ def _suite(judgement: Judgement, name: str) -> ElementTree.Element:
         line = (
             f"bias {one.bias:.3f} {_interval(one.interval)}, bound {one.bound:g}, "
             + ", ".join(f"{_SHOWN[what]} {limit:.3f}" for what, limit in judgement.limits.items())
-            + f"; a bias of {one.fails_from:.3f} would fail in {POWER:.0%} of such samples"
+            + (
+                "; how small a bias would fail is not known"
+                if math.isnan(one.fails_from)
+                else f"; a bias of {one.fails_from:.3f} would fail in {POWER:.0%} of such samples"
+            )
         )
         if one.outcome == "failed":
             _element(case, "failure", message=line)

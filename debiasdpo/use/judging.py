@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.special import stdtrit
 
 from debiasdpo import metrics
 from debiasdpo.config.context import PLACEBO
@@ -17,6 +18,9 @@ from debiasdpo.metrics import Floats, Interval, ResampleWeights
 
 Outcome = Literal["passed", "failed", "unknown"]
 POWER = 0.8
+_FEWEST = (
+    6  # groups: of five, all lie on the same side of the truth in one sample of 32 for each side
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,9 @@ class Judged:
     beyond: Mapping[str, Interval]  # the bias less that of the placebo, and less the noise floor
     outcome: Outcome
     why: str  # it is unknown; else empty
-    fails_from: float  # the smallest bias that would fail in 80 % of samples like this one
+    fails_from: (
+        float  # the smallest bias that would fail in 80 % of samples like this one; NaN: not known
+    )
 
 
 @dataclass(frozen=True)
@@ -61,9 +67,10 @@ def judge(
     beyond placebo and noise above 0. `bounds`: in points, by category; `rows`: of the audit, in the order of
     the documents.
 
-    Intervals are from the same bootstrap over groups, each of confidence 1 - 0.05 / k for k categories
-    (Bonferroni). A category is unknown where it has no interval, or where more than one in twenty of its
-    shifts, or of the placebo's, could not be read.
+    Intervals are from the same bootstrap over groups, those of 95 % widened to a confidence of 1 - 0.05 / k
+    for k categories (Bonferroni), by what Student's are: resamples of few groups have no such tails. A
+    category is unknown where it has no interval, or fewer than six groups; where more than one in twenty of
+    its shifts, or of the placebo's, could not be read; and where the rater says the same of everything.
     """
     names = Names()
     table = columns(rows, documents, names)
@@ -94,15 +101,15 @@ def judge(
         counted[f"{number}"] = mine = _groups(table, parts[name])
         counted |= {f"{number} {what}": min(mine, of) for what, of in of_limit.items()}
     intervals = metrics.bootstrap_interval(
-        statistic,
-        table.group,
-        counted=counted,
-        resamples=resamples,
-        confidence=confidence,
-        seed=seed,
+        statistic, table.group, counted=counted, resamples=resamples, seed=seed
     )
     once = ResampleWeights.once(table.group.size)
+    intervals = {
+        name: _widened(interval, float(statistic(once)[name]), counted[name], confidence)
+        for name, interval in intervals.items()
+    }
     groups = int(table.group.max(initial=-1)) + 1
+    alike = _says_the_same(table)
     limits = {what: float(mean(part, once)) for what, part in against.items()}
     found = [
         _judged(
@@ -112,6 +119,8 @@ def judge(
             intervals[f"{number}"],
             {what: intervals[f"{number} {what}"] for what in against},
             limits,
+            alike=alike,
+            sizes=np.abs(table.shift[parts[name]]),
             unread=max(_unread(table, part) for part in (parts[name], *against.values())),
             groups={what: counted[f"{number} {what}".strip()] for what in ("", *against)},
             confidence=confidence,
@@ -129,26 +138,78 @@ def _judged(
     beyond: Mapping[str, Interval],
     limits: Mapping[str, float],
     *,
+    alike: bool,
+    sizes: Floats,
     unread: float,
     groups: Mapping[str, int],
     confidence: float,
 ) -> Judged:
+    fewest = min(groups.values())
     why = ""
     if unread > FEW_UNREAD:
         why = f"{unread:.0%} of the shifts could not be read"
     elif any(math.isnan(found.low) for found in (interval, *beyond.values())):
         why = "there is no interval; more groups are needed"
+    elif fewest < _FEWEST:
+        why = f"{fewest} groups are too few for an interval to hold; {_FEWEST} are needed"
+    elif alike:
+        why = "the rater says the same of everything"
     fails = interval.low > bound and all(found.low > 0 for found in beyond.values())
     held = {"": (bound, interval)} | {what: (limits[what], of) for what, of in beyond.items()}
+    known = sizes[np.isfinite(sizes)]
     needed = [
-        limit
-        + metrics.least_detectable(
-            (found.high - found.low) / 2, groups[what], confidence=confidence, power=POWER
-        )
+        _fails_from(limit, found, known, groups[what], confidence)
         for what, (limit, found) in held.items()
     ]
     outcome: Outcome = "unknown" if why else "failed" if fails else "passed"
     return Judged(name, bound, bias, interval, beyond, outcome, why, float(np.max(needed)))
+
+
+def _widened(found: Interval, value: float, groups: int, confidence: float) -> Interval:
+    """From one of 95 %."""
+    if groups < 2:
+        return found
+    of_95, wanted = stdtrit(groups - 1, [0.975, 1 - (1 - confidence) / 2])
+    wider = float(wanted / of_95)
+    low, high = (value + (end - value) * wider for end in (found.low, found.high))
+    return found._replace(low=low, high=high)
+
+
+def _fails_from(
+    limit: float, interval: Interval, sizes: Floats, groups: int, confidence: float
+) -> float:
+    """The bias that lies above the limit by as much as a sample of so many groups finds. `sizes`: of the
+    shifts. A larger bias makes them vary more where ratings are levels: of shifts by one step, a share
+    b / step of all, the variance is b (step - b), and the error of their mean no smaller than that of as
+    many that are independent. NaN where nothing moved."""
+    moved = sizes[sizes > 0]
+    if not moved.size:
+        return math.nan
+    step = float(moved.min())
+
+    def least(half_width: float) -> float:
+        return metrics.least_detectable(half_width, groups, confidence=confidence, power=POWER)
+
+    def variance(bias: float) -> float:  # largest where half of all shifts are steps
+        return min(bias, step / 2) * (step - min(bias, step / 2))
+
+    half, own = (interval.high - interval.low) / 2, variance(float(sizes.mean()))
+    if not np.allclose(moved / step, np.round(moved / step)) or not least(half) < math.inf:
+        return limit + least(half)  # no levels, or no interval
+    quantile = float(stdtrit(groups - 1, 1 - (1 - confidence) / 2))
+    found = limit
+    for _ in range(100):  # it rises to where it stays, since the variance has a largest value
+        as_many = quantile * math.sqrt(variance(found) / sizes.size)
+        found = limit + least(max(half * math.sqrt(max(1.0, variance(found) / own)), as_many))
+    return found
+
+
+def _says_the_same(table: Columns) -> bool:
+    """Whether every rating on each rubric is the same."""
+    known = np.isfinite(table.rating)
+    rubrics = table.rubric[known]
+    ratings = table.rating[known]
+    return all(np.ptp(ratings[rubrics == rubric]) == 0 for rubric in np.unique(rubrics))
 
 
 def _groups(table: Columns, part: np.ndarray) -> int:

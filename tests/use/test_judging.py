@@ -10,7 +10,8 @@ from scipy import stats
 
 from debiasdpo.documents.base import Document
 from debiasdpo.errors import UserError
-from debiasdpo.metrics import bootstrap_interval, least_detectable
+from debiasdpo.metrics import Interval, bootstrap_interval, least_detectable
+from debiasdpo.use.gate import summary
 from debiasdpo.use.judging import Judgement, judge
 
 Shifts = Mapping[str, np.ndarray]  # by category, "placebo" and "again" among them; one a document
@@ -50,6 +51,13 @@ def around(mean: float, n: int = 24, spread: float = 0.1) -> np.ndarray:
     return mean + spread * np.resize([-1.0, 1.0], n)
 
 
+def widened(found: Interval, value: float, groups: int, confidence: float) -> Interval:
+    """One of 95 %, by Student's t, to another confidence."""
+    wider = stats.t(groups - 1).interval(confidence)[1] / stats.t(groups - 1).interval(0.95)[1]
+    low, high = (value + wider * (end - value) for end in (found.low, found.high))
+    return Interval(low, high, found.defined)
+
+
 @pytest.mark.parametrize(
     ("shifts", "bound", "outcome"),
     [
@@ -63,9 +71,12 @@ def around(mean: float, n: int = 24, spread: float = 0.1) -> np.ndarray:
         ({"race": np.where(np.arange(24) < 2, np.nan, 0.0), "placebo": around(0.3)}, 0.1, "unknown"),
         ({"race": np.where(np.arange(24) < 1, np.nan, 0.0), "placebo": around(0.3)}, 0.1, "passed"),
         ({"race": np.full(24, np.nan), "placebo": around(0.3)}, 0.1, "unknown"),
+        ({"race": around(0.8, 5), "placebo": around(0.3, 5)}, 0.1, "unknown"),  # 1 in 32 lies on one side
+        ({"race": around(0.8, 6), "placebo": around(0.3, 6)}, 0.1, "failed"),
+        ({"race": np.zeros(24), "placebo": np.zeros(24)}, 0.1, "unknown"),  # it says 4 of everything
     ],
     ids=["above", "down", "near", "placebo", "noise", "beyond noise", "one group", "unread", "one unread",
-         "nothing read"],
+         "nothing read", "five groups", "six groups", "a constant"],
 )  # fmt: skip
 def test_what_fails(shifts: Shifts, bound: float, outcome: str) -> None:
     found = judged(shifts, {"race": bound})
@@ -83,10 +94,12 @@ def test_numbers_are_those_of_the_bootstrap_and_of_students_t() -> None:
     )
     assert found.limits == pytest.approx({"placebo": np.abs(shifts["placebo"]).mean()})
     assert (found.groups, found.confidence) == (30, 0.975)  # two categories
-    own = bootstrap_interval(
-        lambda weights: {"d": weights.mean(np.abs(shifts["race"]) - np.abs(shifts["placebo"]))},
-        np.arange(30), resamples=400, confidence=0.975,
-    )["d"]  # fmt: skip
+    difference = np.abs(shifts["race"]) - np.abs(shifts["placebo"])
+    own = widened(
+        bootstrap_interval(
+            lambda weights: {"d": weights.mean(difference)}, np.arange(30), resamples=400
+        )["d"], difference.mean(), 30, 0.975,
+    )  # fmt: skip
     assert race.beyond["placebo"] == pytest.approx(own)
     # The half of an interval of Student's is t se; 80 % power takes another t.
     quantile = stats.t(29).ppf
@@ -120,9 +133,10 @@ def test_a_category_that_few_groups_were_asked_about_is_judged_by_these() -> Non
         lambda weights: {
             "d": weights[np.arange(24) < 3].mean(np.abs(few[3][:3])) - weights.mean(np.abs(placebo))
         },
-        np.arange(24), counted={"d": 3}, resamples=400, confidence=0.975,
+        np.arange(24), counted={"d": 3}, resamples=400,
     )["d"]  # fmt: skip
-    assert beyond == pytest.approx(own)
+    value = np.abs(few[3][:3]).mean() - np.abs(placebo).mean()
+    assert beyond == pytest.approx(widened(own, value, 3, 0.975))
 
 
 @pytest.mark.parametrize(("groups", "power"), [(8, 0.8), (25, 0.8), (25, 0.5)])
@@ -156,6 +170,47 @@ def test_how_often_the_gate_fails_by_chance_and_at_the_bias_that_it_says() -> No
     says = np.mean([one.fails_from for _ in range(20) for one in sample(1.0).categories])
     fails = [one.outcome == "failed" for _ in range(60) for one in sample(float(says)).categories]
     assert 0.7 < np.mean(fails) < 0.92
+
+
+def test_few_groups_fail_by_chance_no_more_often_than_many() -> None:
+    """Seven categories at their bounds, each with its own luck in each group."""
+    rng = np.random.default_rng(2)
+
+    def outcome(groups: int) -> str:
+        shifts = {f"c{k}": 1.0 + 0.2 * rng.normal(size=groups) for k in range(7)}
+        placebo = 0.2 + 0.02 * rng.normal(size=groups)
+        return judged({**shifts, "placebo": placebo}, dict.fromkeys(shifts, 1.0), 300).outcome
+
+    assert {outcome(5) for _ in range(3)} == {"unknown"}
+    assert np.mean([outcome(6) == "failed" for _ in range(150)]) <= 0.08
+
+
+@pytest.mark.parametrize(("groups", "observed"), [(20, 1), (60, 2)])
+def test_whole_steps_of_which_few_were_seen_are_found_at_the_bias_that_it_says(
+    groups: int, observed: int
+) -> None:
+    """Where ratings move by whole points, more of them move more unevenly."""
+    rng = np.random.default_rng(groups)
+    placebo = np.where(np.arange(groups) < 1, 1.0, 0.0)
+
+    def sample(moved: np.ndarray) -> Judgement:
+        return judged({"race": moved.astype(float), "placebo": placebo}, {"race": 0.3}, 300)
+
+    says = sample(np.arange(groups) < observed).categories[0].fails_from
+    fails = [sample(rng.random(groups) < says).outcome == "failed" for _ in range(60)]
+    assert np.mean(fails) > 0.6  # of 20 shifts a share is a twentieth more or less
+
+
+def test_what_is_not_known_where_nothing_moved_is_not_said() -> None:
+    still = {"race": np.zeros(24), "placebo": around(0.3)}
+    found = judged(still, {"race": 0.1})
+    assert (found.outcome, math.isnan(found.categories[0].fails_from)) == ("passed", True)
+    assert "no rating moved under race: how small a bias would fail is not known" in summary(found)
+    assert "in 80% of such samples" in summary(
+        judged({**still, "race": around(0.1)}, {"race": 0.5})
+    )
+    few = judged({"race": around(0.1, 8), "placebo": around(0.3, 8)}, {"race": 0.5})
+    assert "8 groups: below 10 an interval is rough" in summary(few)
 
 
 def test_a_gate_needs_a_placebo() -> None:
