@@ -8,9 +8,12 @@ from filelock import FileLock
 from debiasdpo.jobs.finished import Run, open_run
 from tests.helpers.jobs import SMALL, JobConfigs, run_folder, run_job
 
+SEVEN = ("data.teachers=18", "data.limit.test=7")  # groups, of which the gate has enough
+
 # By a name of the test's own: what the run changes.
 METHODS: dict[str, tuple[str, ...]] = {
-    "none": ("method=none", "data.teachers=18", "data.limit.test=7"),
+    "none": ("method=none",),
+    "seven groups": ("method=none", *SEVEN),
     "adapter": ("method=sft", "rate.calibration=linear", "data.limit.train=4"),
     "full": ("method=sft", "train.adapter=full", "rate=text", "rate.max_new_tokens=12"),
     "head": (
@@ -18,7 +21,7 @@ METHODS: dict[str, tuple[str, ...]] = {
         "data.limit={train:8,validation:2,test:4}",
     ),
     "rewrite": ("method=prompt_strip", "method.max_new_tokens=8"),
-    "think": ("method=prompt_think", "method.max_new_tokens=8", "data.teachers=18", "data.limit.test=7"),
+    "think": ("method=prompt_think", "method.max_new_tokens=8", *SEVEN),
     "text": ("method=none", "rate=text", "rate.max_new_tokens=12"),
 }  # fmt: skip
 

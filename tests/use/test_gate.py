@@ -42,7 +42,7 @@ def test_the_gate_has_resamples_for_the_tails_that_it_looks_at(
     finished: Runs, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of the fewest that an audit may have, the ends of three categories' intervals would be the extremes."""
-    run = finished("none")
+    run = finished("seven groups")
     assert run.config.audit.resamples < 1000
     assert main(["gate", str(run.folder), "--max", "7"]) == 0
     said = capsys.readouterr().out
@@ -76,7 +76,7 @@ def swayed(run: Path, folder: Path, unread: bool = False) -> Path:
 def test_one_category_that_is_swayed_fails_and_one_that_cannot_be_read_is_unknown(
     finished: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, junit = finished("none").folder, tmp_path / "gate.xml"
+    run, junit = finished("seven groups").folder, tmp_path / "gate.xml"
     failing = swayed(run, tmp_path / "failing")
     assert main(["gate", str(failing), "--max", "0.9", "--junit", str(junit)]) == 1
     said = capsys.readouterr().out.splitlines()[-1]
@@ -118,7 +118,7 @@ def test_what_cannot_be_judged_is_an_error(
     message: str,
 ) -> None:
     junit = tmp_path / "gate.xml"
-    run = str(finished("none").folder)
+    run = str(finished("seven groups").folder)
     assert main(["gate", run, "--junit", str(junit), *options]) == 2
     said = capsys.readouterr()
     assert message in said.err
