@@ -43,7 +43,8 @@ class Composer:
             override.package is None
             and not override.is_delete()
             and not key.startswith("hydra")
-            and not self._is_group(key)
+            # A dictionary is no option: Hydra too sets it where it stands among the values.
+            and (isinstance(override.value(), dict) or not self._is_group(key))
         )
 
     def _is_group(self, key: str) -> bool:

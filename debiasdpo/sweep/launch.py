@@ -62,6 +62,8 @@ def launch(
         ]
         count += sum(reason is not None for reason in reasons)
     summary.show(jobs)
+    if left := [job.title for job in jobs if job.state == "at work"]:
+        log.warning("not waited for, as another process was at work on it: %s", "; ".join(left))
     return _returns(jobs, failed, count, "failed")
 
 

@@ -1,0 +1,41 @@
+"""Jobs of a sweep are composed once for all that choose the same options, and are those that Hydra composes."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import HydraContext, RunMode
+from omegaconf import OmegaConf
+
+from debiasdpo.sweep.compose import Composer
+from tests.helpers.jobs import ROOT
+
+
+@pytest.fixture(scope="module")
+def hydra() -> Iterator[tuple[HydraContext, Any]]:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        whole = loader.load_configuration("config", [], RunMode.MULTIRUN)
+        yield HydraContext(config_loader=loader, callbacks=Callbacks()), whole
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["data.limit.test=null", "data={limit:{test:4}}", "seed=1"],
+        ["data={limit:{test:4}}", "data.limit.test=null", "seed=1"],
+        ["train.epochs=2", "train={epochs:3}", "method=sft"],
+        ["loss=paper", "loss.beta=0.3", "+context.train.race=true", "~data.limit.train"],
+    ],
+)
+def test_a_job_is_what_hydra_makes_of_its_overrides(
+    hydra: tuple[HydraContext, Any], overrides: list[str]
+) -> None:
+    context, whole = hydra
+    mine, _ = Composer(context, whole).compose(overrides)
+    own = context.config_loader.load_sweep_config(whole, overrides)
+    own = OmegaConf.masked_copy(own, [str(key) for key in own if key != "hydra"])
+    assert OmegaConf.to_container(mine) == OmegaConf.to_container(own)
