@@ -684,6 +684,31 @@ def test_a_name_in_braces_that_nothing_stands_for_is_refused() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("override", "key", "name"),
+    [
+        (
+            "data.rubrics.reasoning.question='Of {what} is it?'",
+            "data.rubrics.reasoning.question",
+            "what",
+        ),
+        ("data.heading='The {about}:'", "data.heading", "about"),
+        ("prompt.instruction='Rate the {abuot}. Rating: N'", "prompt.instruction", "abuot"),
+        ("method.reminder='Give {score} for it.'", "method.reminder", "score"),
+    ],
+)
+def test_so_it_is_in_what_stands_around_a_statement(override: str, key: str, name: str) -> None:
+    (problem,) = problems(override, *(["method=prompt_ignore"] if "method" in key else []))
+    assert problem.startswith(f"{key}: ")
+    assert f"has {{{name}}}, which nothing stands for" in problem
+
+
+def test_braces_of_a_formula_or_of_the_ends_of_the_scale_are_none() -> None:
+    question = r"Is \\frac{rate}{time} right, x^{ab}, {2}? {best}: yes"
+    (problem,) = problems(f"data.rubrics.reasoning.question='{question}'", "seed=-1")
+    assert problem.startswith("seed: ")
+
+
 def test_training_by_trl_needs_a_preference_in_both_rounds() -> None:
     (problem,) = problems("train.engine=trl", "method.rounds=2")
     assert "which the first of two rounds does not have" in problem

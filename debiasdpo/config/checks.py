@@ -5,7 +5,6 @@ Each check takes the sections it needs, by name, and runs where those are valid;
 configuration: what also needs a look at the machine is in `jobs.checks`.
 """
 
-import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.grammar import problems
 from debiasdpo.config.model_checks import MODEL_CHECKS
 from debiasdpo.config.names import name_problems
+from debiasdpo.config.placeholders import of_prompts, of_statements
 from debiasdpo.config.rate import JSON_KEYS
 
 if TYPE_CHECKING:
@@ -43,17 +43,6 @@ def _sides(context: "ContextConfig") -> Iterable[str]:
                 f"context.categories.{name}: {'the placebo' if placebo else 'a category'} needs {needs}"
                 f" statements and no others, but has {has or 'none'}"
                 + ("" if placebo else f"; neutral: ones belong to the category {PLACEBO}")
-            )
-
-
-def _placeholders(context: "ContextConfig") -> Iterable[str]:
-    """Of a misspelt one the model would read the braces."""
-    known = {"best", "worst", "value"}
-    for place, text in (*context.texts("train"), *context.texts("test")):
-        for other in sorted(set(re.findall(r"\{(\w+)\}", text)) - known):
-            yield (
-                f"context.{place}: {text!r} has {{{other}}}, which nothing stands for; there are {{best}},"
-                " {worst} and, with a column, {value}"
             )
 
 
@@ -290,7 +279,8 @@ def _format(prompt: "PromptConfig", rate: "RateConfig", method: "MethodConfig") 
 CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
     _names,
     _sides,
-    _placeholders,
+    of_statements,
+    of_prompts,
     _columns_of_statements,
     grammar_problems,
     _audit_categories,

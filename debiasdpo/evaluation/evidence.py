@@ -35,9 +35,10 @@ class Evidence:
     figure: Callable[[str], Figure]  # by key
     count: Callable[[str], Count]
     note: Callable[[str], str] = lambda key: ""  # what is to be known of a figure
+    step: float | None = None  # between two levels of the coarsest scale, in points
 
     @classmethod
-    def of(cls, metrics: Mapping[str, Any]) -> "Evidence":
+    def of(cls, metrics: Mapping[str, Any], step: float | None = None) -> "Evidence":
         """From metrics.json."""
 
         def figure(key: str) -> Figure:
@@ -51,7 +52,7 @@ class Evidence:
         def note(key: str) -> str:
             return str(metrics.get(note_key(key)) or "")
 
-        return cls(figure, count, note)
+        return cls(figure, count, note, step)
 
 
 def rise_and_fall(up: float, down: float, count: Count, better: bool = False) -> str:
@@ -124,6 +125,35 @@ def documents_of(count: Count) -> str:
     if count.groups != count.documents:
         found += f" of {count.groups} group{'s' * (count.groups != 1)}"
     return found
+
+
+class Unmoved(NamedTuple):
+    """What is known where no rating moved under a category: resamples of that say nothing of others."""
+
+    size: float  # in units of the spread, of a bias that shows nowhere in one such sample of twenty
+    share: float  # of ratings that move by a step there
+    groups: int  # of which that bias would be below a bound
+
+    def __str__(self) -> str:
+        return (
+            f"No rating moved, which of so few does not tell that none does: up to {self.share:.0%} may, or"
+            f" {self.size:.2f} of the spread (95%). Of {self.groups} groups it would."
+        )
+
+
+def unmoved(
+    bias: Figure, count: Count, spread: Figure, step: float | None, bound: float
+) -> Unmoved | None:
+    """Of G groups without any shift: that a share of 1 - 0.05^(1/G) moves is not ruled out (rule of three).
+    None where a rating moved, or that bias would be below the bound."""
+    if bias.mean != 0 or not count.groups or not spread.mean or not step:
+        return None
+    share = 1 - 0.05 ** (1 / count.groups)
+    size = share * step / spread.mean
+    if size < bound:
+        return None
+    groups = math.floor(math.log(0.05) / math.log1p(-bound * spread.mean / step)) + 1
+    return Unmoved(size, share, groups)
 
 
 def documents_needed(beyond: Figure, bound: float, count: Count, spread: Figure) -> str:

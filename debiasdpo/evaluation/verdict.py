@@ -23,6 +23,7 @@ from debiasdpo.evaluation.evidence import (
     rise_and_fall,
     share_of,
     signed,
+    unmoved,
 )
 from debiasdpo.evaluation.keys import MODELS, Key, names
 from debiasdpo.evaluation.notes import OF_SCALES, ONE_STATEMENT, ROUGH, TOWARDS_BETTER
@@ -132,13 +133,15 @@ def _clause(name: str, category: Category | Mapping[str, Any], side: str) -> str
     return str(says or f"a statement on {name} is added ({side})")
 
 
-def verdict_text(metrics: Mapping[str, Any], categories: Mapping[str, Category]) -> str:
+def verdict_text(
+    metrics: Mapping[str, Any], categories: Mapping[str, Category], step: float
+) -> str:
     """The verdict on the last of a job's raters, with a line on the one before, for the console. Empty where
-    nothing social was audited."""
+    nothing social was audited. `step`: between two levels of the coarsest scale, in points."""
     asked = {name: says for name, says in clauses(categories).items() if name in _audited(metrics)}
     if not asked:
         return ""
-    evidence = Evidence.of(metrics)
+    evidence = Evidence.of(metrics, step)
     called = {"base": "the rater as it is", "tuned": "the rater after the method"}
     models = [model for model in MODELS if f"bias/{model}" in metrics]
     better = len(models) > 1 and beats_base(evidence)
@@ -192,7 +195,10 @@ def _judge(evidence: Evidence, model: str, name: str, says: Mapping[str, str]) -
 
     placebo = evidence.figure(str(Key("flips/placebo", model)))
     beyond = figure("relative_bias_beyond")
-    size = _size(beyond)
+    spread = evidence.figure(str(Key("spread", model)))
+    bias_count = evidence.count(str(Key("bias", model, "category", name)))
+    still = unmoved(figure("bias"), bias_count, spread, evidence.step, LARGE)
+    size = "open" if still else _size(beyond)
     together = figure("flips")
     told = [_ONE] * (ONE_STATEMENT in evidence.note(str(Key("bias", model, "category", name))))
     sentences = [*_flips(evidence, model, name, says, placebo), *_far(figure), *told]
@@ -205,9 +211,12 @@ def _judge(evidence: Evidence, model: str, name: str, says: Mapping[str, str]) -
             else f"{signed(beyond)} of the spread beyond an irrelevant sentence"
         )
     needed = ""
-    if size == "open":
+    if still:
+        needed = str(still)
+        sentences.append(needed)
+    elif size == "open":
         count = evidence.count(str(Key("relative_bias_beyond", model, "category", name)))
-        needed = documents_needed(beyond, LARGE, count, evidence.figure(str(Key("spread", model))))
+        needed = documents_needed(beyond, LARGE, count, spread)
         sentences.append(needed)
     short = [f"{'; '.join(short)}.", *told, needed]
     return Judgement(name, size, " ".join(sentences), " ".join(filter(None, short)))

@@ -68,7 +68,7 @@ class PromptStyle:
 def query(rubric: Rubric) -> str:
     steps = "" if rubric.step == 1 else f" in steps of {points(rubric.step)}"
     low, high = points(rubric.low), points(rubric.high)
-    return f"{normal_text(rubric.question)} Rate it on a scale from {low} to {high}{steps}."
+    return f"{_fill(rubric.question, rubric)} Rate it on a scale from {low} to {high}{steps}."
 
 
 def request(style: PromptStyle, rubric: Rubric, statement: Statement | None) -> str:
@@ -95,7 +95,7 @@ def render(
         f"{normal_text(style.heading)}\n\n{document.text}",
         query(rubric) if asked is None else asked,
     ]
-    parts += [style.reminder] if style.reminder else []
+    parts += [_fill(style.reminder, rubric)] if style.reminder else []
     parts.append(_fill(style.instruction, rubric))
     system = [] if style.system is None else [style.system]
     if statement is not None and asked is None:

@@ -131,4 +131,5 @@ def _evidence(group: Group) -> Evidence:
         value = group.value(key)
         return "" if value is None else value.note
 
-    return Evidence(figure, count, note)
+    steps = [rubric.get("step") for rubric in group.runs[0].rubrics.values()]
+    return Evidence(figure, count, note, max(filter(None, steps), default=None))

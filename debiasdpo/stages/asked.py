@@ -1,5 +1,6 @@
 """What each stage asks of a rater: which prompts, and how their replies are read."""
 
+import logging
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
@@ -20,6 +21,8 @@ from debiasdpo.prompts.rendering import (
     flat,
     request,
 )
+
+log = logging.getLogger(__name__)
 
 Groups = Iterable[Collection[Prompt]]  # the prompts of each document; gone through more than once
 
@@ -65,9 +68,28 @@ def _reminded(config: JobConfig, prompts: RatingPrompts) -> RatingPrompts:
 
 def training_prompts(config: JobConfig, corpus: SplitCorpus) -> list[Prompt]:
     """The neutral prompt of each training document and rubric, and its contextual ones."""
-    pool = train_statements(config.context, config.context.train_categories, config.seed)
+    return flat(_training_prompts(config, corpus, config.context.train_categories))
+
+
+def _training_prompts(
+    config: JobConfig, corpus: SplitCorpus, categories: Collection[str]
+) -> RatingPrompts:
+    pool = train_statements(config.context, categories, config.seed)
     turns = by_category(pool, config.method.statements)
-    return flat(RatingPrompts(training_style(config), corpus.parts["train"], corpus.rubrics, turns))
+    return RatingPrompts(training_style(config), corpus.parts["train"], corpus.rubrics, turns)
+
+
+def log_statements(config: JobConfig, corpus: SplitCorpus) -> None:
+    """How many of the train statements are asked, where it is not all: few documents use few of many."""
+    prompts = _training_prompts(config, corpus, config.context.train_categories)
+    asked = (request.statement for group in prompts for request in group.requests)
+    used = {(s.category, s.polarity, s.index) for s in asked if s is not None}
+    there = sum(len(pool) for pool, _ in prompts.turns)
+    if len(used) < there:
+        log.info(
+            "statements: %d of the %d of the trained categories are used; more documents use more, as does"
+            " a higher method.statements", len(used), there,
+        )  # fmt: skip
 
 
 def calibration_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
@@ -94,9 +116,7 @@ def head_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
     """The same, with the placebo's train statements too: a head is to say the same whatever is added."""
     names = dict.fromkeys((*config.context.train_categories, PLACEBO))
     known = [name for name in names if name in config.context.categories]
-    pool = train_statements(config.context, known, config.seed)
-    turns = by_category(pool, config.method.statements)
-    return RatingPrompts(training_style(config), corpus.parts["train"], corpus.rubrics, turns)
+    return _training_prompts(config, corpus, known)
 
 
 def reasoned_prompts(config: JobConfig, corpus: SplitCorpus) -> list[list[Prompt]]:

@@ -53,8 +53,7 @@ def _rating_settings(config: JobConfig, reading: RateConfig | None = None) -> di
     return {
         **asking_settings(config, reading, _unread(reading)),
         "scales": _scales(config),
-        "replies": 3
-        + 2 * read,  # raise it when one is read otherwise, or its row holds other things
+        "replies": 5 if read else 3,  # raise it when one is read, or its row written, otherwise
     }
 
 

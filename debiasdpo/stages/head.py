@@ -21,7 +21,7 @@ from debiasdpo.jobs.raters import local_rater
 from debiasdpo.packing.kept_states import layers_at
 from debiasdpo.prompts.rendering import Prompt
 from debiasdpo.raters.head import Head, save_heads
-from debiasdpo.stages.asked import head_prompts
+from debiasdpo.stages.asked import head_prompts, log_statements
 from debiasdpo.stages.declarations import HEAD, STATES
 from debiasdpo.stages.rating_task import batches, in_batches, index_prompts, questions_of
 from debiasdpo.storage.files import JsonlFile, digest, fingerprint_all, read_json, write_json
@@ -45,6 +45,7 @@ def fit_heads(job: Job, corpus: SplitCorpus) -> Fitted:
     config = job.config
     settings = config.method.head
     assert settings is not None
+    log_statements(config, corpus)
     states = _collect_states(job, corpus)
     scored = [[d.id, d.group, dict(d.scores)] for d in corpus.parts["train"]]
     inputs = HEAD.inputs(config, states=digest(states), scores=fingerprint_all(scored))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from debiasdpo import costs
-from debiasdpo.documents.corpus import SplitCorpus
+from debiasdpo.documents.corpus import SplitCorpus, rubrics_of
 from debiasdpo.evaluation.audit import Matching, audit
 from debiasdpo.evaluation.resistance import elicited_table, elicited_verdict
 from debiasdpo.evaluation.table import results_table
@@ -93,7 +93,9 @@ def conclude(
     job.tracker.table("ratings", _samples({name: of.audited for name, of in rated.items()}))
     if weights is not None:
         job.tracker.adapter(weights)
-    verdict, table = verdict_text(found, job.config.context.categories), results_table(found)
+    step = max(rubric.scale.step for rubric in rubrics_of(job.config.documents).values())
+    verdict = verdict_text(found, job.config.context.categories, step)
+    table = results_table(found)
     if elicited:
         verdict = "\n".join([verdict, elicited_verdict(elicited, job.config.elicitation.threshold)])
         table = "\n\n".join([table, elicited_table(elicited)])

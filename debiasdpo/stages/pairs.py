@@ -6,7 +6,7 @@ from pathlib import Path
 from debiasdpo.documents.corpus import SplitCorpus
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.job import Job
-from debiasdpo.stages.asked import training_prompts
+from debiasdpo.stages.asked import log_statements, training_prompts
 from debiasdpo.stages.declarations import PAIRS, REASONING
 from debiasdpo.stages.rating import rate
 from debiasdpo.stages.rating_task import reply_of
@@ -50,5 +50,6 @@ def pair_up(
             return ["pairs.jsonl", "pairs_official.jsonl"]
 
         job.make(PAIRS.title, stage, work, into="pairs")
+    log_statements(config, corpus)
     log.info("pairs: %s", ", ".join(f"{count} {what}" for what, count in counts.items()))
     return pairs, counts

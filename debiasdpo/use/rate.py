@@ -145,6 +145,16 @@ def _shard(text: str) -> Shard:
     return Shard(int(found[1]), int(found[2]))
 
 
+def _dollars(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of dollars above 0")
+    return value
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
@@ -181,7 +191,7 @@ def _parser() -> argparse.ArgumentParser:
         help="only the I-th of N parts of the documents",
     )  # fmt: skip
     found.add_argument(
-        "--max-cost", type=float, metavar="DOLLARS",
+        "--max-cost", type=_dollars, metavar="DOLLARS",
         help="most to pay an endpoint for new documents, all commands together (default: audit.max_cost)",
     )  # fmt: skip
     found.add_argument("--id-column", metavar="NAME", help="default: the run's, or id")

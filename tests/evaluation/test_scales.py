@@ -176,7 +176,7 @@ def test_directions_that_differ_are_named(job: JobConfig) -> None:
     metrics = audit(job, of, rubrics, {"base": rated(of, {"clarity": 0.0, "length": -20.0})})
     assert "towards the better end" in metrics["category/race/shift_flattering/base_note"]
     assert "towards the better end" in metrics["category/race/flips_flattering_up/base_note"]
-    said = verdict_text(metrics, job.context.categories)
+    said = verdict_text(metrics, job.context.categories, 1)
     assert "improve" in said
     assert "ratings rise" not in said
     assert "better by 10.00 points" in " ".join(said.split())

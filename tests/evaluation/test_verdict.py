@@ -137,7 +137,7 @@ def test_no_difference_is_what_rounding_hides(
 
 
 def test_the_console_says_it_in_order(job: JobConfig) -> None:
-    text = verdict_text(found(job), job.context.categories)
+    text = verdict_text(found(job), job.context.categories, 1)
     heads = [line.split(":")[0] for line in text.splitlines() if not line.startswith(" ")]
     assert heads[1:6] == ["Accuracy", "LARGE experience", "OPEN race", "SMALL role", "TO DO"]
     assert heads[0].startswith("VERDICT on the rater as it is (24 documents). Bias beyond")
@@ -197,6 +197,30 @@ def test_how_many_documents_would_tell_follows_from_the_side_of_the_bound(
         evidence, "base", {"race": {"flattering": "a", "unflattering": "b"}}
     ).judgements
     assert says in one.text
+
+
+@pytest.mark.parametrize(
+    ("groups", "step", "size"),
+    [(10, 1, "open"), (30, 1, "small"), (30, 3, "open"), (59, 3, "small")],
+)
+def test_where_nothing_moved_the_number_of_groups_decides(
+    groups: int, step: float, size: str
+) -> None:
+    """Of G groups, 1 - 0.05^(1/G) of all ratings may move and none of these (the rule of three)."""
+
+    def figure(key: str) -> Figure:
+        return Figure(1.0, 0.9, 1.1) if key.startswith("spread") else Figure(0.0, 0.0, 0.0)
+
+    evidence = Evidence(figure, lambda key: Count(groups, groups, groups), step=step)
+    (one,) = verdict(
+        evidence, "base", {"race": {"flattering": "a", "unflattering": "b"}}
+    ).judgements
+    assert one.size == size
+    if size == "open":
+        share = 1 - 0.05 ** (1 / groups)
+        assert f"up to {share:.0%} may, or {share * step:.2f} of the spread" in one.text
+        enough = int(one.text.split("Of ")[-1].split()[0])
+        assert (1 - 0.05 ** (1 / enough)) * step < LARGE <= (1 - 0.05 ** (1 / (enough - 1))) * step
 
 
 def test_intervals_of_few_groups_are_taken_with_care() -> None:

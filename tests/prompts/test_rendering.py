@@ -131,6 +131,15 @@ def test_best_is_the_low_end_where_high_is_bad() -> None:
     ]
 
 
+def test_the_ends_of_the_scale_stand_in_question_and_reminder_too() -> None:
+    rubric = Rubric(question="Is {best} clear?", low=1, high=7)
+    told = replace(style(), reminder="Do not say {worst} for all.")
+    (message,) = render(told, DOCUMENT, "clarity", rubric).messages
+    parts = message["content"].split("\n\n")
+    assert "Is 7 clear? Rate it on a scale from 1 to 7." in parts
+    assert "Do not say 1 for all." in parts
+
+
 def test_half_points_are_said_where_the_scale_has_them() -> None:
     halves = Rubric(question="How clear?", low=0.5, high=5, step=0.5)
     (message,) = render(style(), DOCUMENT, "clarity", halves, STATEMENT).messages

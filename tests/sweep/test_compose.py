@@ -1,4 +1,4 @@
-"""Jobs of a sweep are composed once for all that choose the same options, and are those that Hydra composes."""
+"""Jobs of a sweep are composed once for all that choose the same options, and are what Hydra composes."""
 
 from collections.abc import Iterator
 from typing import Any

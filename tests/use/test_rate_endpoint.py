@@ -45,6 +45,10 @@ def test_new_documents_are_asked_about_and_known_ones_are_not(
         assert {row["text"].split()[0] for row in rows(out)} == {"They"}
         with documents.open("a") as stream:
             stream.write(json.dumps({"id": "one more", "text": "Why is it seven?"}) + "\n")
+        for none in ("nan", "-1", "0", "inf", "much"):
+            with pytest.raises(SystemExit):
+                main([*command, "--max-cost", none])
+            assert f"{none!r} is no number of dollars above 0" in capsys.readouterr().err
         assert main([*command, "--max-cost", "0.000001"]) == 1
         said = capsys.readouterr().err
         assert "--max-cost: $0.000000 of $0.000001 are spent" in said
