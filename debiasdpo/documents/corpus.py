@@ -162,6 +162,23 @@ def _check_scores(config: AnyDataConfig, corpus: Corpus, overview: Overview) -> 
             )
 
 
+def check_facts(document: Document, known: dict[str, dict[str, str]]) -> None:
+    """`UserError` where the values of a column of real groups cannot be told apart, or are too many. `known`:
+    those of each column so far, by their small letters."""
+    for column, fact in document.facts.items():
+        values = known.setdefault(column, {})
+        if (other := values.setdefault(fact.casefold(), fact)) != fact:
+            raise UserError(
+                f"data.group_columns: {column!r} has {other!r} and {fact!r}, which differ by their capitals"
+                " alone. Write them alike."
+            )
+        if len(values) > MOST_FACTS:
+            raise UserError(
+                f"data.group_columns: {column!r} has more than {MOST_FACTS} different values, too many to"
+                " compare. Leave it out, or write fewer kinds into the table."
+            )
+
+
 def _write_parts(
     documents: Iterable[Document],
     parts: np.ndarray,
@@ -180,18 +197,7 @@ def _write_parts(
                 starts[position] = rows.tell()
                 rows.write(f"{json.dumps(row, ensure_ascii=False)}\n".encode())
                 groups[PARTS[code]].add(document.group)
-                for column, fact in document.facts.items():
-                    known = facts.setdefault(column, {}).setdefault(fact.casefold(), fact)
-                    if known != fact:
-                        raise UserError(
-                            f"data.group_columns: {column!r} has {known!r} and {fact!r}, which differ by"
-                            " their capitals alone. Write them alike."
-                        )
-                    if len(facts[column]) > MOST_FACTS:
-                        raise UserError(
-                            f"data.group_columns: {column!r} has more than {MOST_FACTS} different values, too"
-                            " many to compare. Leave it out, or write fewer kinds into the table."
-                        )
+                check_facts(document, facts)
         for code, part in enumerate(PARTS):
             for position in order[parts[order] == code].tolist():
                 rows.seek(starts[position])

@@ -17,6 +17,7 @@ from debiasdpo.config.data import TableConfig
 from debiasdpo.config.sameness import same_text
 from debiasdpo.config.shown import points, visible
 from debiasdpo.documents import table
+from debiasdpo.documents.corpus import check_facts
 from debiasdpo.documents.looking import look
 from debiasdpo.errors import UserError
 from debiasdpo.start.asking import Answers
@@ -89,8 +90,10 @@ def _summary(config: TableConfig) -> tuple[int, list[str]]:
     groups: set[str] = set()
     counts: Counter[str] = Counter()
     texts: set[str] = set()
+    facts: dict[str, dict[str, str]] = {}
     documents = 0
     for document in corpus.documents:
+        check_facts(document, facts)
         counted = config.unscored or bool(document.scores)
         documents += counted
         texts |= {same_text(document.text)} if counted else set()

@@ -316,6 +316,16 @@ def test_columns_with_commas_in_their_names_can_be_told(
     assert "--people: there is no column 'race'" in said
 
 
+def test_real_groups_that_an_audit_would_refuse_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [[i, TEXT.format(i), i % 4, "fFmM"[i % 4]] for i in range(12)]
+    file = write(tmp_path / "essays.csv", [["id", "text", "clarity", "Sex"], *rows])
+    said = told(capsys, tmp_path / "a", "--from", file, "--scale", "0:5", "--yes", code=1)
+    assert "'Sex' has 'f' and 'F', which differ by their capitals alone" in said
+    assert not (tmp_path / "a").exists()
+
+
 def test_scores_by_rubric_in_json_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
         {"id": f"e{i // 2}", "text": TEXT.format(i // 2), "trait": ["depth", "style"][i % 2], "points": i % 3,
