@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from debiasdpo.config.rate import PromptConfig, RateConfig
 
 ENDS = ("best", "worst")  # of the rubric's scale
-# In a text that may hold formulas: no part of one, as `\frac{rate}{time}`.
-_LONG_NAME = re.compile(r"(?<![\w\\}^])\{([A-Za-z_]{3,})\}")
+# In a text that may hold formulas and code: no part of one, as `\frac{rate}{time}` or `${name}`.
+_LONG_NAME = re.compile(r"(?<![\w\\}^$])\{([A-Za-z_]{3,})\}")
 
 
 def of_statements(context: "ContextConfig") -> Iterable[str]:
