@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Each module is compiled once for the many processes that tests start, whatever the shell says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help venv demo elicitation report quick test browser faults gpu wheels lint clean
+.PHONY: help venv demo elicitation report quick test thorough browser faults gpu wheels lint clean
 .DEFAULT_GOAL := help
 
 help:  # List the targets
@@ -36,6 +36,9 @@ quick: venv  # Run the tests that are over in five minutes (ARGS="-k bias" to ch
 # One worker more than cores: those of Slurm and of endpoints wait much of their time.
 test: venv browser  # Run all tests, in less than twenty minutes on two cores (ARGS="-k bias" to choose)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
+
+thorough: export THOROUGH = 1
+thorough: test  # The same with more cards and more draws, before a release (30 minutes)
 
 # The report's page is looked at in a real browser. Without one those tests are skipped, with a word.
 browser:
