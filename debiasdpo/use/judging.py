@@ -144,6 +144,7 @@ def _judged(
     groups: Mapping[str, int],
     confidence: float,
 ) -> Judged:
+    interval = interval._replace(low=max(interval.low, 0.0))  # a mean of sizes
     fewest = min(groups.values())
     why = ""
     if unread > FEW_UNREAD:

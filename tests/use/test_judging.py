@@ -209,6 +209,8 @@ def test_what_is_not_known_where_nothing_moved_is_not_said() -> None:
     assert "in 80% of such samples" in summary(
         judged({**still, "race": around(0.1)}, {"race": 0.5})
     )
+    seldom = {"race": np.eye(24)[0], "role": np.eye(24)[1], "placebo": around(0.3)}
+    assert judged(seldom, {"race": 0.5, "role": 0.5}).categories[0].interval.low == 0
     few = judged({"race": around(0.1, 8), "placebo": around(0.3, 8)}, {"race": 0.5})
     assert "8 groups: below 10 an interval is rough" in summary(few)
 
