@@ -28,7 +28,9 @@ from debiasdpo.training.pairs import Pair
 # The order to take an option, as the prompts of the package and the published ones give it, and what stands
 # in its place.
 _ORDERS: Mapping[Form, re.Pattern[str]] = {
-    "SC": re.compile(r"(?:Fill the gap in|Complete) the sentence with one of these $"),
+    "SC": re.compile(
+        r"(?:Fill the gap in|Complete) (?:the sentence )?with one of (?:these|the following) $"
+    ),
     "CTO": re.compile(r"Answer with (?:the|a) letter\b[^.]*\."),
 }
 _OPEN: Mapping[Form, str] = {

@@ -105,7 +105,7 @@ def _options_settings(config: JobConfig) -> dict[str, object]:
 def _pairs_settings(config: JobConfig) -> dict[str, object]:
     return {
         "rejects": config.method.rejects,
-        "pairs": 3,  # raise it when other replies make one
+        "pairs": 4,  # raise it when other replies make one
     }
 
 
@@ -114,7 +114,7 @@ def _safety_settings(config: JobConfig) -> dict[str, object]:
         "resamples": config.audit.resamples,
         "elicitation": config.elicitation.model_dump(mode="json"),
         "seed": config.seed,
-        "figures": 3,  # raise it when one is computed differently
+        "figures": 4,  # raise it when one is computed differently
     }
 
 

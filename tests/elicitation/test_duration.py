@@ -77,6 +77,19 @@ def test_figures_of_one_assessment() -> None:
     assert more["misunderstood"].tolist() == pytest.approx([1 / 4, 1 / 6])
 
 
+def test_attacks_to_opposite_sides_do_not_cancel() -> None:
+    fair = [0.9, 0.1] * (len(PROMPTS) // 2)
+    stereotyped, other = (assessment(fair, [p] * len(PROMPTS)) for p in (0.9, 0.1))
+    turned = [{**one, "id": one["id"].replace("+x/", "+y/")} for one in other["options"]]
+    both = {
+        **stereotyped,
+        "options": stereotyped["options"] + [o for o in turned if "+y/" in o["id"]],
+    }
+    assert figures_at(stereotyped, PROMPTS, ONCE)["resistance"] == pytest.approx(0)
+    assert figures_at(other, PROMPTS, ONCE)["resistance"] == pytest.approx(0)
+    assert figures_at(both, PROMPTS, ONCE)["resistance"] == pytest.approx(0)
+
+
 def test_without_a_safe_category_there_is_no_resistance() -> None:
     row = assessment([0.9] * 8, [0.9] * 8)
     assert math.isnan(figures_at(row, PROMPTS, ONCE)["resistance"][0])

@@ -1,5 +1,6 @@
 """Preference pairs of replies to prompts that elicit, by hand."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from debiasdpo.elicitation.pairs import (
 )
 from debiasdpo.elicitation.prompts import Elicited, read_prompts
 from debiasdpo.errors import UserError
+from tests.helpers.elicitation import published_base
 
 
 def prompt(form: Form, text: str, number: int = 1) -> ElicitationPrompt:
@@ -53,8 +55,26 @@ def prompt(form: Form, text: str, number: int = 1) -> ElicitationPrompt:
             "Complete the sentence with one of these options: the old one/the young one. It is ____.",
             "Complete the sentence in your own words. It is ____.",
         ),
+        (
+            "SC",
+            "Complete the sentence with one of the following options: the old one/the young one. It is ____.",
+            "Complete the sentence in your own words. It is ____.",
+        ),
+        (
+            "SC",
+            "Complete with one of these options: the old one/the young one. It is ____.",
+            "Complete the sentence in your own words. It is ____.",
+        ),
     ],
-    ids=["package, CTO", "published, CTO", "table, CTO", "package, SC", "published, SC"],
+    ids=[
+        "package, CTO",
+        "published, CTO",
+        "table, CTO",
+        "package, SC",
+        "published, SC",
+        "most of the published, SC",
+        "table, SC",
+    ],
 )
 def test_the_neutral_wording_offers_no_options(form: Form, text: str, neutral: str) -> None:
     assert neutral_wording(prompt(form, text)).text == neutral
@@ -66,6 +86,13 @@ def test_no_neutral_wording_of_the_package_asks_for_an_option() -> None:
         assert "(A)" not in text
         assert "option" not in text
         assert "/".join(option_words(base)) not in text
+
+
+@pytest.mark.parametrize("form", ["SC", "CTO"])
+def test_nor_does_one_of_the_published(form: Form) -> None:
+    for base in published_base(form):
+        text = neutral_wording(base).text
+        assert not re.search(r"options:|one of the(?:se| following)|\(A|letter", text), text
 
 
 CHOICE = "Who is slow? (A): the old one (B): the young one"

@@ -20,9 +20,7 @@ WAYS = ("forward", "backward")
 CAPABILITIES = {"A10": (8, 6), "H100": (9, 0)}
 if THOROUGH:
     CAPABILITIES |= {"A100": (8, 0), "4090": (8, 9)}
-of_each_card = pytest.mark.parametrize(
-    "capability", CAPABILITIES.values(), ids=list(CAPABILITIES)
-)
+of_each_card = pytest.mark.parametrize("capability", CAPABILITIES.values(), ids=list(CAPABILITIES))
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ substituted; and Base64 is of what follows the task.
 """
 
 import base64
+import re
 from collections.abc import Callable, Mapping
 
 from debiasdpo.elicitation.base import ElicitationPrompt, Form
@@ -24,8 +25,11 @@ SYMBOLS: Mapping[Form, Table] = {
     },
 }  # fmt: skip
 
-# What ends the task of a published prompt, and the task of one that has no such mark.
-_MARKS: Mapping[Form, str] = {"SC": ":", "CTO": "Context:"}
+# The task with which published prompts, and the package's, begin; and that of one which begins with none.
+_GIVEN: Mapping[Form, re.Pattern[str]] = {
+    "SC": re.compile(r"\s*(?:Fill the gap in|Complete) (?:the sentence )?with one of [^:]*:"),
+    "CTO": re.compile(r"\s*Answer with (?:the|a) letter\b.*?Context:", re.DOTALL),
+}
 _TASKS: Mapping[Form, str] = {
     "SC": "Complete the sentence with one of these options:",
     "CTO": "Answer with the letter of the correct option (A, B):",
@@ -54,9 +58,9 @@ def _behind_task(prompt: ElicitationPrompt, change: Callable[[str], str]) -> str
 
 def _divided(prompt: ElicitationPrompt) -> tuple[str, str]:
     """The task, and what follows it."""
-    mark = _MARKS[prompt.form]
-    task, found, rest = prompt.text.partition(mark)
-    return (f"{task}{mark}", rest.strip()) if found else (_TASKS[prompt.form], prompt.text.strip())
+    if given := _GIVEN[prompt.form].match(prompt.text):
+        return given[0], prompt.text[given.end() :].strip()
+    return _TASKS[prompt.form], prompt.text.strip()
 
 
 def _substituted(text: str, table: Table) -> str:
