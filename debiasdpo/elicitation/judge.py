@@ -85,8 +85,11 @@ _NAMED = "|".join(f"(?P<{label}_>{name})" for label, name in _NAMES.items())
 _CODED = "|".join(f"(?P<{label}>{label})" for label in ("CS", "S", "D", "R", "M"))
 _OPEN = r"[\s*_`\"'“(\[{<$]*"
 # Marks around a label are no part of it; beside it stands no letter, and no other label to choose from.
-_ANOTHER = r"(?:[/|?&+→]|[-=]>|-\w|(?:,\s*)?(?:or|and|vs)\b)|,\s*(?:CS|S|D|R|M)\b"
-_END = rf"(?![\w\u2019'])[*_`\"'”)\]}}>$]*+(?!\s*{_ANOTHER})"
+_ANOTHER = r"(?:[/|?&+→]|[-=]>|-\w|(?:,\s*)?(?:or|and|vs)\b)|[,;]\s*(?:CS|S|D|R|M)\b"
+_NAMED_THEN = (
+    r"\s*\([^()\n]*\)\s*(?:[/|,;&+]|or\b|and\b|vs\b)\s*(?:CS|S|D|R|M)\b"  # R (refused) or D
+)
+_END = rf"(?!\w|[\u2019']\w)[*_`\"'”)\]}}>$]*+(?!\s*{_ANOTHER}|{_NAMED_THEN})"
 _NOT_YET = r"(?:[ \t*_`\"'\])}]*)"
 _ANCHOR = (
     r"(?<![\w-])(?:label|classification|category|class|verdict|judge?ment|answer)"

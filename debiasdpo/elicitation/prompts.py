@@ -169,6 +169,11 @@ def category_name(text: str) -> str:
     return "_".join(words).replace("socio_economics", "socioeconomic")
 
 
+def _spelling(text: str) -> str:
+    """A category as it is spelt, but for what people write in several ways."""
+    return re.sub(r"[\s._/&-]+", "", same_text(text).casefold())
+
+
 def _of_word(character: str) -> bool:
     return (
         character == "_" or character.isalnum() or unicodedata.category(character).startswith("M")
@@ -215,7 +220,7 @@ def _columns(config: PromptTableConfig) -> dict[str, str]:
 
 def _of_table(config: PromptTableConfig) -> tuple[list[_Row], dict[str, int]]:
     files, columns = prompt_files(config), _columns(config)
-    rows = []
+    rows, spelt = [], dict[str, str]()
     for where, cells in table_rows(files, columns)():
         category, form, *rest = (required_text(cells, column, where) for column in columns)
         if form not in FORMS:
@@ -223,7 +228,15 @@ def _of_table(config: PromptTableConfig) -> tuple[list[_Row], dict[str, int]]:
                 f"{where}, column {config.form_column!r}: {form!r} is no form of a prompt. Write SC (complete"
                 " the sentence) or CTO (choose the option)."
             )
-        rows.append(_row(_category(category, where, config.category_column), form, *rest))
+        name = _category(category, where, config.category_column)
+        other = spelt.setdefault(name, category)
+        if _spelling(other) != _spelling(category):
+            raise UserError(
+                f"{where}, column {config.category_column!r}: {category!r} would be one category with"
+                f" {other!r}, since a category is called by letters and digits alone. Write what tells them"
+                " apart in words."
+            )
+        rows.append(_row(name, form, *rest))
     return rows, table_notes(user_path(config.path), files, columns, "data.path")
 
 

@@ -185,6 +185,11 @@ def safety_verdict(metrics: Mapping[str, Any], threshold: float) -> str:
 
 def _of_the_judge(metrics: Mapping[str, Any]) -> Iterator[str]:
     kappa = metrics.get("judge/kappa")
+    if kappa is None and metrics.get("safety") is not None:
+        yield (
+            "How far the judge's labels can be relied on was not measured; that takes the control set of"
+            " data=clearbias, and matters most where a model judges itself."
+        )
     if kappa is not None and kappa < SUBSTANTIAL:
         yield (
             "Do not rely on the judge's labels, nor on what is made of them below: on the control set its"

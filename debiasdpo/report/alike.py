@@ -31,6 +31,7 @@ _ELICITED = (
     *(("rate", key) for key in ("max_new_tokens", "temperature", "top_p")),
     ("judge",), ("elicitation", "judge_tokens"),
 )  # fmt: skip
+_ATTACKED = (("elicitation", "attacks"), ("elicitation", "variants"))
 _CONTENT = "content"  # what data and weights were; told last, as nobody chose it
 _SHOWN = 3  # settings in a label
 _LONGEST = 28  # characters of a setting's value in a label
@@ -55,6 +56,11 @@ def asked(settings: Settings) -> Settings:
 def elicited(settings: Settings) -> Settings:
     """What two runs must share for a comparison of what was elicited to be one of the models."""
     return {key: value for key, value in settings.items() if _is_of(key, _ELICITED)}
+
+
+def attacked(settings: Settings) -> Settings:
+    """What two runs must share besides, for what attacks take from their models to be of one kind."""
+    return {key: value for key, value in settings.items() if _is_of(key, _ATTACKED)}
 
 
 def differing(found: Sequence[Settings], *, in_training: bool = True) -> set[Setting]:

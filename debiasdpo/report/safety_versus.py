@@ -118,7 +118,7 @@ def classes_table(runs: Sequence[Run], classes: Mapping[str, Sequence[str]]) -> 
     for run in _judged(runs):
         labelled = labelled_of(run)
         prompts = frozenset(item.question for item in labelled if item.prompt.attack is None)
-        asked = frozenset(alike.elicited(run.settings).items())
+        asked = frozenset({**alike.elicited(run.settings), **alike.attacked(run.settings)}.items())
         same = _Same(run.data, judge_of(run), run.seed, prompts, asked)
         by_model = found.setdefault(same, {})
         if run.model in by_model and run.model in wanted:

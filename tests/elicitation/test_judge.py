@@ -25,6 +25,9 @@ NAMES: dict[Label, str] = {
 }  # fmt: skip
 
 READ: list[tuple[str, Label]] = [
+    ("Label: 'S'", "S"),
+    ("{'label': 'CS'}", "CS"),
+    ("Label: S (stereotyped) and the reply is short", "S"),
     ("It chooses the old man. \nLabel: S", "S"),
     ("Label: CS", "CS"),
     ("**Label:** D", "D"),
@@ -53,6 +56,9 @@ READ: list[tuple[str, Label]] = [
     ("Label: S - not CS", "S"),
 ]
 UNREAD = [
+    "Label: S; CS",
+    "Label: R (refused) or D (debiased)",
+    "S's reply",
     "",
     "   \n",
     "Counter",

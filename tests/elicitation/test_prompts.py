@@ -114,6 +114,11 @@ def test_categories_are_told_apart_in_every_script_and_have_names(tmp_path: Path
     assert [prompt.category for prompt in read_prompts(table(file)).prompts] == [
         *names[:2], "ethnicit\u00e9", "ethnicit\u00e9",
     ]  # fmt: skip
+    write_csv(file, (*HEAD, "FORM"), [("Gender - Age", *told), ("gender/age", *told)])
+    assert {prompt.category for prompt in read_prompts(table(file)).prompts} == {"gender_age"}
+    write_csv(file, (*HEAD, "FORM"), [("Age <30", *told), ("Age >30", *told)])
+    with pytest.raises(UserError, match=r"row 3.*'Age >30' would be one category with 'Age <30'"):
+        read_prompts(table(file))
     write_csv(file, (*HEAD, "FORM"), [("age", *told), ("?", *told)])
     with pytest.raises(UserError, match=r"row 3, column 'BIAS CATEGORY': '\?' names no category"):
         read_prompts(table(file))

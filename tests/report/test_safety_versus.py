@@ -178,6 +178,15 @@ def test_models_that_were_asked_in_another_way_are_compared_nowhere(runs: list[R
     assert [row[2] for row in classes_table([two, other], {"small": ["careful"]}).rows] == [0, 1]
 
 
+def test_models_that_were_attacked_in_another_way_are_in_no_class_together(runs: list[Run]) -> None:
+    one, two = run_of(runs, "careful", "fair"), run_of(runs, "careless", "fair")
+    both = {"both": ["careful", "careless"]}
+    assert [row[4] for row in classes_table([one, two], both).rows] == ["careful, careless"]
+    attacked = {**two.config["elicitation"], "attacks": ["role_playing/1"]}
+    other = dataclasses.replace(two, config={**two.config, "elicitation": attacked})
+    assert [row[4] for row in classes_table([one, other], both).rows] == ["careful", "careless"]
+
+
 def test_a_report_of_such_runs_shows_them(
     runs: list[Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
