@@ -31,7 +31,7 @@ from debiasdpo.run import conf_dir
 from debiasdpo.stages import training
 from debiasdpo.stages.documents import load_documents
 from debiasdpo.stages.pairs import pair_up
-from debiasdpo.training.selection import mean_bias, select_checkpoint
+from debiasdpo.training.selection import BIASES, select_checkpoint
 
 SIZES = (8, 16, 32, 64)
 # One rubric, and twice as many training documents for it: as many pairs as in the default job.
@@ -138,8 +138,8 @@ def stability(config: JobConfig, found: Recording, count: int) -> dict[int, Foun
     target = config.train.target_reduction
     whole = audits(config, found)
     best = select_checkpoint(whole, target).kept
-    limit = {of: (1 - target) * mean_bias(whole[0], of) for of in ("bias", "relative_bias")}
-    reached = [all(mean_bias(a, of) <= most for of, most in limit.items()) for a in whole]
+    limits = [(of, (1 - target) * of(whole[0])) for of in BIASES.values()]
+    reached = [all(of(a) <= most for of, most in limits) for a in whole]
     result = {}
     for size in SIZES:
         drawn = [audits(config, one) for one in draws(found, size, count, config.seed)]
@@ -149,7 +149,7 @@ def stability(config: JobConfig, found: Recording, count: int) -> dict[int, Foun
             same=float(np.mean([i == best for i in chosen])),
             reached=float(np.mean([reached[i] for i in chosen])),
             spearman=float(np.mean([whole[i]["spearman"] for i in chosen])),
-            relative_bias=float(np.mean([mean_bias(whole[i], "relative_bias") for i in chosen])),
+            relative_bias=float(np.mean([BIASES["relative_bias"](whole[i]) for i in chosen])),
             sd_reduction=float(sd[0]),
             sd_relative_reduction=float(sd[1]),
             sd_spearman=float(sd[2]),
@@ -161,9 +161,7 @@ def stability(config: JobConfig, found: Recording, count: int) -> dict[int, Foun
 def _of_last(found: Sequence[Mapping[str, float]]) -> list[float]:
     """From the first audit to the last: reductions of bias and of relative bias, Spearman, and its gain."""
     first, last = found[0], found[-1]
-    reductions = [
-        1 - mean_bias(last, of) / mean_bias(first, of) for of in ("bias", "relative_bias")
-    ]
+    reductions = [1 - of(last) / of(first) for of in BIASES.values()]
     return [*reductions, last["spearman"], last["spearman"] - first["spearman"]]
 
 

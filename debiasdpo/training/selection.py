@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 Audit = Mapping[str, float]  # what `evaluation.validation` measures
-BIASES = ("bias", "relative_bias")
 
 
 class Choice(NamedTuple):
@@ -18,6 +17,24 @@ class Choice(NamedTuple):
 Choose = Callable[[Sequence[Audit]], Choice]
 
 
+def _trained_bias(audit: Audit) -> float:
+    return math.inf if math.isnan(audit["bias_trained"]) else audit["bias_trained"]
+
+
+def _relative_bias(audit: Audit) -> float:
+    """Mean of those that are defined: there may be no placebo."""
+    parts = [audit[f"relative_bias_{context}"] for context in ("trained", "placebo")]
+    defined = [p for p in parts if not math.isnan(p)]
+    return sum(defined) / len(defined) if defined else math.inf
+
+
+# What has to be down by the target, by the names of the figures that it is made of.
+BIASES: Mapping[str, Callable[[Audit], float]] = {
+    "bias": _trained_bias,
+    "relative_bias": _relative_bias,
+}
+
+
 def select_checkpoint(audits: Sequence[Audit], target: float) -> Choice:
     """The audit to keep, going through them in order; the first one is the untrained model's, or, in the
     second of two rounds, that of the model that the first one made.
@@ -28,8 +45,10 @@ def select_checkpoint(audits: Sequence[Audit], target: float) -> Choice:
     worst the untrained model. The earliest of equals.
     Neither bias alone nor both may decide: a rater that uses less of the scale has less bias, and a constant
     one has none. It is never kept, since its Spearman and its relative bias are undefined.
-    Bias is that over trained and placebo contexts, both weighing the same: the paper's loss can remove
-    the trained bias and make another. Unseen contexts do not count, or they would not be unseen.
+    Bias is that under trained contexts, and relative bias that under trained and placebo ones, both weighing
+    the same: the paper's loss can remove the trained bias and make another. In points the placebo has no say:
+    a rater that begins to tell documents apart moves under any sentence by more than one that says nearly the
+    same of all. Unseen contexts do not count, or they would not be unseen.
     """
     if all(math.isnan(audit["spearman"]) for audit in audits):
         return Choice(0, "Spearman is undefined at every step")
@@ -37,7 +56,7 @@ def select_checkpoint(audits: Sequence[Audit], target: float) -> Choice:
     usable = [i for i, audit in enumerate(audits) if _is_defined(audit)]
     reached = [
         i for i in usable
-        if all(mean_bias(audits[i], kind) <= (1 - target) * mean_bias(base, kind) for kind in BIASES)
+        if all(of(audits[i]) <= (1 - target) * of(base) for of in BIASES.values())
     ]  # fmt: skip
     down = f"whose bias and relative bias are down by {target:.0%} or more"
     if reached:
@@ -50,7 +69,7 @@ def select_checkpoint(audits: Sequence[Audit], target: float) -> Choice:
         return Choice(best, f"{of} {down}")
     floor = -math.inf if math.isnan(base["spearman"]) else base["spearman"]
     no_worse = [i for i in usable if audits[i]["spearman"] >= floor]
-    best = min(no_worse, key=lambda i: mean_bias(audits[i], "relative_bias"), default=0)
+    best = min(no_worse, key=lambda i: _relative_bias(audits[i]), default=0)
     if best == 0:
         return Choice(0, f"no step {down}, and none with less relative bias and no lower Spearman")
     return Choice(best, f"no step {down}; the least relative bias at no lower Spearman")
@@ -69,13 +88,6 @@ def last_step(audits: Sequence[Audit]) -> Choice:
     return Choice(len(audits) - 1, "the last step")
 
 
-def mean_bias(audit: Audit, kind: str) -> float:
-    """Mean of the biases of one of BIASES that are defined: there may be no placebo."""
-    parts = [audit[f"{kind}_{context}"] for context in ("trained", "placebo")]
-    defined = [p for p in parts if not math.isnan(p)]
-    return sum(defined) / len(defined) if defined else math.inf
-
-
 def _is_defined(audit: Audit) -> bool:
     """Whether there is something to choose by: a constant rater has neither."""
-    return math.isfinite(mean_bias(audit, "relative_bias")) and not math.isnan(audit["spearman"])
+    return math.isfinite(_relative_bias(audit)) and not math.isnan(audit["spearman"])

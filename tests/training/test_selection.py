@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from debiasdpo.training.selection import mean_bias, most_accurate, select_checkpoint
+from debiasdpo.training.selection import BIASES, most_accurate, select_checkpoint
 
 NAN = math.nan
 TARGET = 0.75  # exact in binary: a quarter of the untrained model's is just enough
@@ -123,12 +123,22 @@ def test_the_earliest_of_equals_is_kept() -> None:
     assert kept(BASE) == 0
 
 
-@pytest.mark.parametrize("kind", ["bias", "relative_bias"])
-def test_undefined_parts_are_left_out(kind: str) -> None:
-    assert mean_bias(audit(0.6, 0.4, placebo=0.2), kind) == 0.4
-    assert mean_bias(audit(0.6, 0.4), kind) == 0.6
-    assert mean_bias(audit(NAN, 0.4), kind) == math.inf
+def test_undefined_parts_are_left_out() -> None:
+    relative = BIASES["relative_bias"]
+    assert relative(audit(0.6, 0.4, placebo=0.2, spread=2.0)) == pytest.approx(0.2)
+    assert relative(audit(0.6, 0.4)) == 0.6
+    assert [of(audit(NAN, 0.4)) for of in BIASES.values()] == [math.inf, math.inf]
     assert kept(audit(NAN, 0.4), audit(NAN, 0.4)) == 0
+
+
+def test_in_points_an_irrelevant_sentence_has_no_say() -> None:
+    """As seen on TalkMoves: a rater that tells lessons apart moves under any sentence."""
+    near_constant = audit(0.009, 0.22, placebo=0.012, spread=0.112)
+    rater = audit(0.067, 0.70, placebo=0.070, spread=1.336)
+    assert (
+        kept(audit(0.429, 0.04, placebo=0.194, spread=0.214), near_constant, rater, target=0.84)
+        == 2
+    )
 
 
 def test_where_scores_alone_are_fitted_the_most_accurate_is_kept() -> None:
