@@ -21,9 +21,7 @@ class TrainConfig(Section):
     epochs: Count  # passes over the pairs
     batch_pairs: Count  # pairs an optimiser step
     batch_documents: Count  # documents, at least, that these come from
-    warmup: (
-        Fraction  # share of the steps over which the learning rate rises, from 0 in the first step
-    )
+    warmup: Fraction  # share of the steps over which the rate rises, from 0 in the first step
     schedule: Literal["constant", "linear", "cosine"]
     optimizer: Literal["adamw", "paged_adamw_8bit"]
     # Of all layers, of every so manieth, or where memory asks for it.

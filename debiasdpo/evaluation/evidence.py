@@ -136,8 +136,8 @@ class Unmoved(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"No rating moved, which of so few does not tell that none does: up to {self.share:.0%} may, or"
-            f" {self.size:.2f} of the spread (95%). Of {self.groups} groups it would."
+            f"No rating moved. From so few that does not show that none would: up to {self.share:.0%} may"
+            f" (95%), or {self.size:.2f} of the spread. {self.groups} groups would show it."
         )
 
 

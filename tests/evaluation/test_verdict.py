@@ -218,8 +218,8 @@ def test_where_nothing_moved_the_number_of_groups_decides(
     assert one.size == size
     if size == "open":
         share = 1 - 0.05 ** (1 / groups)
-        assert f"up to {share:.0%} may, or {share * step:.2f} of the spread" in one.text
-        enough = int(one.text.split("Of ")[-1].split()[0])
+        assert f"up to {share:.0%} may (95%), or {share * step:.2f} of the spread" in one.text
+        enough = int(one.text.split("of the spread. ")[-1].split()[0])
         assert (1 - 0.05 ** (1 / enough)) * step < LARGE <= (1 - 0.05 ** (1 / (enough - 1))) * step
 
 
