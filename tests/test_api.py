@@ -323,7 +323,7 @@ def test_what_is_asked_can_be_set() -> None:
     more = {"heading": "Read \\${this}.", "instruction": "Say {worst} to {best}."}
     audit(rater, rubrics=rubrics, **more)
     assert (
-        "Read \\${this}.\n\nx\n\nCosts ${5}, {best} or ${ Rate it on a scale from 1 to 5.\n\nSay 5 to 1."
+        "Read \\${this}.\n\nx\n\nCosts ${5}, 1 or ${ Rate it on a scale from 1 to 5.\n\nSay 5 to 1."
     ) in rater.asked
 
 

@@ -62,7 +62,7 @@ def launch(
         ]
         count += sum(reason is not None for reason in reasons)
     summary.show(jobs)
-    if left := [job.title for job in jobs if job.state == "at work"]:
+    if left := [job.title for job in jobs if job.state == "at work" and not _host(job)]:
         log.warning("not waited for, as another process was at work on it: %s", "; ".join(left))
     return _returns(jobs, failed, count, "failed")
 
@@ -130,13 +130,18 @@ def _compose_all(
     ):
         log.info("%s", settled)
     for job in jobs:
-        if job.state == "at work" and job.folder and (host := elsewhere(read_status(job.folder))):
+        if job.state == "at work" and job.folder and (host := _host(job)):
             log.warning(
                 "%s: left to %s, where it was at work when it last wrote %s; if that machine is gone, as a"
                 " container that was ended, remove this file, and the same command takes it up",
                 job.title, host, job.folder / STATUS,
             )  # fmt: skip
     return jobs
+
+
+def _host(job: SweepJob) -> str | None:
+    """The other machine on which it is at work; None: on this one."""
+    return elsewhere(read_status(job.folder)) if job.folder else None
 
 
 def _compose(composer: Composer, overrides: list[str], title: str, only_planned: bool) -> SweepJob:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from debiasdpo.elicitation.cells import COUNTED
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.identity import Choices
 from debiasdpo.tasks import elicitation
@@ -54,8 +55,16 @@ def test_what_comes_back_is_asked_and_what_is_lost_is_not(
     assert joined.endswith("'AGE SC 0, snoitpo: dlO/gnuoY. ylper S'.")
     assert not [key for key in attacked if key.startswith("age/SC/2+")]
     assert metrics["attack/machine_translation/replies/S"] > 0
-    # What the server makes of a quoted prompt is no label.
-    assert metrics["attack/machine_translation+prompt_injection/replies/unread"] == 11
+    # A mark that is left of a quotation is no part of a label.
+    assert {"Label: S'.", "Label: CS'."} <= {
+        row["reply"].splitlines()[-1] for row in rows(left / "attacked_labels.jsonl")
+    }
+    joined_counts, alone = (
+        [metrics[f"attack/{name}/replies/{label}"] for label in (*COUNTED, "unread")]
+        for name in ("machine_translation+prompt_injection", "machine_translation")
+    )
+    assert joined_counts == alone
+    assert alone[-1] == 0
 
 
 def test_translation_needs_a_judge(job_config: JobConfigs, tmp_path: Path) -> None:
