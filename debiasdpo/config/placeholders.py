@@ -11,33 +11,37 @@ if TYPE_CHECKING:
     from debiasdpo.config.rate import PromptConfig, RateConfig
 
 ENDS = ("best", "worst")  # of the rubric's scale
+_NAME = re.compile(r"\{(\w+)\}")
 # In a text that may hold formulas and code: no part of one, as `\frac{rate}{time}` or `${name}`.
 _LONG_NAME = re.compile(r"(?<![\w\\}^$])\{([A-Za-z_]{3,})\}")
 
 
 def of_statements(context: "ContextConfig") -> Iterable[str]:
     """Problems of statements."""
+    there = "there are {best}, {worst} and, with a column, {value}"
     for place, text in (*context.texts("train"), *context.texts("test")):
-        for other in sorted(set(re.findall(r"\{(\w+)\}", text)) - {*ENDS, "value"}):
-            yield (
-                f"context.{place}: {text!r} has {{{other}}}, which nothing stands for; there are {{best}},"
-                " {worst} and, with a column, {value}"
-            )
+        yield from _unknown(f"context.{place}", text, _NAME, (*ENDS, "value"), there)
 
 
 def of_prompts(
     documents: "AnyDataConfig", prompt: "PromptConfig", rate: "RateConfig", method: "MethodConfig"
 ) -> Iterable[str]:
     """Problems of what stands around document and statement."""
-    instruction = prompt.instruction_for(rate.format) or ""
-    yield from _wrong("prompt.instruction", instruction, ("about", *ENDS))
-    yield from _wrong("data.heading", documents.heading, ())
-    yield from _wrong("method.reminder", method.reminder or "", ENDS)
+
+    def problems(key: str, text: str | None, known: Collection[str]) -> Iterator[str]:
+        there = " and ".join(f"{{{name}}}" for name in known) or "none here"
+        return _unknown(key, text or "", _LONG_NAME, known, f"there are: {there}")
+
+    instruction = prompt.instruction_for(rate.format)
+    yield from problems("prompt.instruction", instruction, ("about", *ENDS))
+    yield from problems("data.heading", documents.heading, ())
+    yield from problems("method.reminder", method.reminder, ENDS)
     for name, rubric in documents.rubrics.items():
-        yield from _wrong(f"data.rubrics.{name}.question", rubric.question, ENDS)
+        yield from problems(f"data.rubrics.{name}.question", rubric.question, ENDS)
 
 
-def _wrong(key: str, text: str, known: Collection[str]) -> Iterator[str]:
-    there = " and ".join(f"{{{name}}}" for name in known) or "none here"
-    for other in sorted(set(_LONG_NAME.findall(text)) - set(known)):
-        yield f"{key}: {text!r} has {{{other}}}, which nothing stands for; there are: {there}"
+def _unknown(
+    key: str, text: str, names: "re.Pattern[str]", known: Collection[str], there: str
+) -> Iterator[str]:
+    for other in sorted(set(names.findall(text)) - set(known)):
+        yield f"{key}: {text!r} has {{{other}}}, which nothing stands for; {there}"

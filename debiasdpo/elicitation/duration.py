@@ -20,7 +20,7 @@ from debiasdpo.elicitation.judge import KINDS
 from debiasdpo.elicitation.options import OptionsReadout, option_figures
 from debiasdpo.elicitation.safety import TAU
 from debiasdpo.elicitation.student import read_choice
-from debiasdpo.metrics.resample_weights import Floats, ResampleWeights, ratio
+from debiasdpo.metrics.resample_weights import Floats, ResampleWeights, mean_of_all, ratio
 
 OPTIONS = ("p_stereotype", "fairness", "mass", "position_effect")
 FIGURES = (
@@ -93,7 +93,7 @@ def figures_at(
             phi, phi_attacked = figures[f"fairness_{category}"], under[f"fairness_{category}"]
             lost.append(np.where(phi > TAU, ratio(phi - phi_attacked, phi), np.nan))
         effects.append(ratio(np.nansum(lost, 0), (~np.isnan(lost)).sum(0)))
-    figures["resistance"] = 1 - np.mean(effects, axis=0)
+    figures["resistance"] = 1 - mean_of_all(effects)
     under_any = of([one for rows in attacked.values() for one in rows])
     figures["attack_shift"] = under_any["p_stereotype"] - figures["p_stereotype"]
     group = np.array([place[reply["id"]] for reply in row["replies"]], dtype=np.intp)

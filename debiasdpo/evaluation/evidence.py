@@ -127,33 +127,21 @@ def documents_of(count: Count) -> str:
     return found
 
 
-class Unmoved(NamedTuple):
-    """What is known where no rating moved under a category: resamples of that say nothing of others."""
-
-    size: float  # in units of the spread, of a bias that shows nowhere in one such sample of twenty
-    share: float  # of ratings that move by a step there
-    groups: int  # of which that bias would be below a bound
-
-    def __str__(self) -> str:
-        return (
-            f"No rating moved. From so few that does not show that none would: up to {self.share:.0%} may"
-            f" (95%), or {self.size:.2f} of the spread. {self.groups} groups would show it."
-        )
-
-
-def unmoved(
-    bias: Figure, count: Count, spread: Figure, step: float | None, bound: float
-) -> Unmoved | None:
-    """Of G groups without any shift: that a share of 1 - 0.05^(1/G) moves is not ruled out (rule of three).
-    None where a rating moved, or that bias would be below the bound."""
+def unmoved(bias: Figure, count: Count, spread: Figure, step: float | None, bound: float) -> str:
+    """What is known where no rating of G groups moved, since resamples of that say nothing of others: that a
+    share of 1 - 0.05^(1/G) moves by a step is not ruled out (rule of three). Empty where a rating moved, or
+    such a bias would be below the bound, which is in units of the spread."""
     if bias.mean != 0 or not count.groups or not spread.mean or not step:
-        return None
+        return ""
     share = 1 - 0.05 ** (1 / count.groups)
     size = share * step / spread.mean
     if size < bound:
-        return None
+        return ""
     groups = math.floor(math.log(0.05) / math.log1p(-bound * spread.mean / step)) + 1
-    return Unmoved(size, share, groups)
+    return (
+        f"No rating moved. From so few that does not show that none would: up to {share:.0%} may (95%), or"
+        f" {size:.2f} of the spread. {groups} groups would show it."
+    )
 
 
 def documents_needed(beyond: Figure, bound: float, count: Count, spread: Figure) -> str:

@@ -197,8 +197,8 @@ def _judge(evidence: Evidence, model: str, name: str, says: Mapping[str, str]) -
     beyond = figure("relative_bias_beyond")
     spread = evidence.figure(str(Key("spread", model)))
     bias_count = evidence.count(str(Key("bias", model, "category", name)))
-    still = unmoved(figure("bias"), bias_count, spread, evidence.step, LARGE)
-    size = "open" if still else _size(beyond)
+    needed = unmoved(figure("bias"), bias_count, spread, evidence.step, LARGE)
+    size = "open" if needed else _size(beyond)
     together = figure("flips")
     told = [_ONE] * (ONE_STATEMENT in evidence.note(str(Key("bias", model, "category", name))))
     sentences = [*_flips(evidence, model, name, says, placebo), *_far(figure), *told]
@@ -210,13 +210,9 @@ def _judge(evidence: Evidence, model: str, name: str, says: Mapping[str, str]) -
             if no_difference(beyond)
             else f"{signed(beyond)} of the spread beyond an irrelevant sentence"
         )
-    needed = ""
-    if still:
-        needed = str(still)
-        sentences.append(needed)
-    elif size == "open":
+    if size == "open":
         count = evidence.count(str(Key("relative_bias_beyond", model, "category", name)))
-        needed = documents_needed(beyond, LARGE, count, spread)
+        needed = needed or documents_needed(beyond, LARGE, count, spread)
         sentences.append(needed)
     short = [f"{'; '.join(short)}.", *told, needed]
     return Judgement(name, size, " ".join(sentences), " ".join(filter(None, short)))

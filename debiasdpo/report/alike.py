@@ -50,17 +50,17 @@ def settings_of(
 
 def asked(settings: Settings) -> Settings:
     """What two runs must share for a comparison of their ratings to be one of the raters."""
-    return {key: value for key, value in settings.items() if _is_of(key, _ASKED)}
+    return _only(settings, _ASKED)
 
 
 def elicited(settings: Settings) -> Settings:
     """What two runs must share for a comparison of what was elicited to be one of the models."""
-    return {key: value for key, value in settings.items() if _is_of(key, _ELICITED)}
+    return _only(settings, _ELICITED)
 
 
 def attacked(settings: Settings) -> Settings:
     """What two runs must share besides, for what attacks take from their models to be of one kind."""
-    return {key: value for key, value in settings.items() if _is_of(key, _ATTACKED)}
+    return _only(settings, _ATTACKED)
 
 
 def differing(found: Sequence[Settings], *, in_training: bool = True) -> set[Setting]:
@@ -127,6 +127,10 @@ def _leaves(config: Mapping[str, Any], above: Setting = ()) -> Iterator[tuple[Se
             yield from _leaves(value, key)
         else:
             yield key, json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _only(settings: Settings, sections: Iterable[Setting]) -> Settings:
+    return {key: value for key, value in settings.items() if _is_of(key, sections)}
 
 
 def _is_of(key: Setting, sections: Iterable[Setting]) -> bool:

@@ -105,7 +105,7 @@ def _options_settings(config: JobConfig) -> dict[str, object]:
 def _pairs_settings(config: JobConfig) -> dict[str, object]:
     return {
         "rejects": config.method.rejects,
-        "pairs": 4,  # raise it when other replies make one
+        "pairs": 5,  # raise it when other replies make one
     }
 
 

@@ -93,7 +93,7 @@ def conclude(
     job.tracker.table("ratings", _samples({name: of.audited for name, of in rated.items()}))
     if weights is not None:
         job.tracker.adapter(weights)
-    step = max(rubric.scale.step for rubric in rubrics_of(job.config.documents).values())
+    step = max(rubric.step for rubric in rubrics_of(job.config.documents).values())
     verdict = verdict_text(found, job.config.context.categories, step)
     table = results_table(found)
     if elicited:

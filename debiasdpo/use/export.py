@@ -15,7 +15,14 @@ from debiasdpo.use import gguf
 from debiasdpo.use.bases import base_of
 from debiasdpo.use.card import model_card
 from debiasdpo.use.command import parser, tell
-from debiasdpo.use.forms import files_of, form_of, modelfile, vllm_line, write_form
+from debiasdpo.use.forms import (
+    files_of,
+    form_of,
+    modelfile,
+    told_not_to_think,
+    vllm_line,
+    write_form,
+)
 from debiasdpo.use.raters import require_model
 
 
@@ -40,6 +47,7 @@ def _export(options: argparse.Namespace) -> Iterator[str]:
             raise UserError("--gguf: is of a whole model; add --merge")
         gguf.require_converter()
     require_model(run)
+    form = form._replace(silent=told_not_to_think(run))
     base = base_of(run)
     to.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}."))

@@ -33,6 +33,9 @@ class Form(NamedTuple):
     kind: Literal["adapter", "model", "head"]  # model: all weights, trained or merged
     merged: bool  # an adapter into its base
     dtype: Precision | None  # of all weights; an adapter and a head have their own
+    silent: bool = (
+        False  # it would think before it answers, and in the run may not: a server has to be told
+    )
 
 
 def form_of(run: Run, *, merge: bool, dtype: Precision | None) -> Form:
@@ -60,6 +63,14 @@ def form_of(run: Run, *, merge: bool, dtype: Precision | None) -> Form:
     if merge or whole:
         return Form("model", merge, dtype or run.config.local_model.precision)
     return Form("adapter", False, None)
+
+
+def told_not_to_think(run: Run) -> bool:
+    """Whether the model would think before it answers, and in this run may not: a server has to be told."""
+    config = run.config
+    if config.rate.thinks:
+        return False
+    return load_chat(config.local_model, cache_folder(config)).template.thinks
 
 
 def write_form(run: Run, base: Base, form: Form, to: Path) -> None:
@@ -128,14 +139,6 @@ def _asked(run: Run, *, head: bool) -> dict[str, Any]:
     return {"rate": config.rate.model_dump(mode="json"), "rubrics": rubrics}
 
 
-def _told_not_to_think(run: Run) -> bool:
-    """Whether the model would think before it answers, and in this run may not: a server has to be told."""
-    config = run.config
-    if config.rate.thinks:
-        return False
-    return load_chat(config.local_model, cache_folder(config)).template.thinks
-
-
 def modelfile(run: Run, base: Base, form: Form, gguf: str | None) -> str:
     """For `ollama create NAME -f Modelfile`, in the folder."""
     model, rate = run.config.local_model, run.config.rate
@@ -146,7 +149,7 @@ def modelfile(run: Run, base: Base, form: Form, gguf: str | None) -> str:
             f"FROM {base.name}",
             "ADAPTER .",
         ]
-    if _told_not_to_think(run):
+    if form.silent:
         lines.insert(
             0, '# The run\'s rater did not think first: send "think": false with each request.'
         )
@@ -165,7 +168,7 @@ def vllm_line(run: Run, base: Base, form: Form, folder: str) -> str:
     """The command that serves it by vLLM, with the interface of OpenAI."""
     model = run.config.local_model
     options = f"--max-model-len {model.max_length}"
-    if _told_not_to_think(run):
+    if form.silent:
         options += f" --default-chat-template-kwargs '{json.dumps(SILENT)}'"
     if form.kind == "model":
         return f"vllm serve {folder} --served-model-name rater --dtype {form.dtype} {options}"

@@ -18,9 +18,7 @@ from debiasdpo.metrics import Floats, Interval, ResampleWeights
 
 Outcome = Literal["passed", "failed", "unknown"]
 POWER = 0.8
-_FEWEST = (
-    6  # groups: of five, all lie on the same side of the truth in one sample of 32 for each side
-)
+_FEWEST = 6  # groups: all of five lie above the truth in one sample of 32, and below it in another
 
 
 @dataclass(frozen=True)
@@ -34,9 +32,7 @@ class Judged:
     beyond: Mapping[str, Interval]  # the bias less that of the placebo, and less the noise floor
     outcome: Outcome
     why: str  # it is unknown; else empty
-    fails_from: (
-        float  # the smallest bias that would fail in 80 % of samples like this one; NaN: not known
-    )
+    fails_from: float  # the least bias that would fail in 80 % of such samples; NaN: not known
 
 
 @dataclass(frozen=True)
@@ -104,8 +100,9 @@ def judge(
         statistic, table.group, counted=counted, resamples=resamples, seed=seed
     )
     once = ResampleWeights.once(table.group.size)
+    values = {name: float(value) for name, value in statistic(once).items()}
     intervals = {
-        name: _widened(interval, float(statistic(once)[name]), counted[name], confidence)
+        name: _widened(interval, values[name], counted[name], confidence)
         for name, interval in intervals.items()
     }
     groups = int(table.group.max(initial=-1)) + 1
@@ -115,7 +112,7 @@ def judge(
         _judged(
             name,
             bound,
-            float(mean(parts[name], once)),
+            values[f"{number}"],
             intervals[f"{number}"],
             {what: intervals[f"{number} {what}"] for what in against},
             limits,

@@ -6,7 +6,7 @@ FOLDER gets that as kernels.json, and what Inductor writes for small heads in fl
 `tests.gpu_path.interpreted` runs.
 """
 
-from tests.helpers.fake_gpu import Kernel, compiled, fake_gpu  # isort: skip (before torch)
+from tests.helpers.fake_gpu import COMPILED_FOR, Kernel, compiled, fake_gpu  # isort: skip (before torch)
 
 import json
 import logging
@@ -28,16 +28,12 @@ from debiasdpo.cluster.gpus import use_tensor_cores
 from debiasdpo.packing import tree_attention
 from debiasdpo.packing.prefix_tree import PrefixTree
 from debiasdpo.packing.tree_attention import TreeAttention, choose
-from tests.helpers.thorough import THOROUGH
 from tests.helpers.trees import answers_tree, forked_tree
 
 GPU = torch.device("cuda", 0)
 
 # Attention heads, and heads of keys and values; all are of 128 numbers.
 MODELS = {"llama8b": (32, 8), "qwen7b": (28, 4), "llama3b": (24, 8), "qwen3b": (16, 2)}
-
-# A10, with the least memory for a kernel; H100, with the most; and A100 and RTX 4090 between them.
-CAPABILITIES = ((8, 6), (9, 0), (8, 0), (8, 9))[: 4 if THOROUGH else 2]
 
 # Tensors of a block mask.
 MASK = (
@@ -79,11 +75,11 @@ def attend(
 
 
 def machine_code() -> list[dict[str, Any]]:
-    """What Triton and ptxas make of it for cards of four kinds, in 16 bits and, as the model's loading leaves
+    """What Triton and ptxas make of it for each of the cards, in 16 bits and, as the model's loading leaves
     it, in 32."""
     rows: list[dict[str, Any]] = []
     use_tensor_cores()
-    for capability in CAPABILITIES:
+    for capability in COMPILED_FOR.values():
         for dtype in ("bfloat16", "float32"):
             with on(capability):
                 attend(answers_tree(300, 3, 50), MODELS["llama8b"], dtype=getattr(torch, dtype))
@@ -109,7 +105,7 @@ def fused_code() -> list[dict[str, Any]]:
         return torch.randn(size, device=GPU, dtype=torch.bfloat16, requires_grad=True)
 
     rows: list[dict[str, Any]] = []
-    for capability in CAPABILITIES:
+    for capability in COMPILED_FOR.values():
         with on(capability), mock.patch.object(JITFunction, "run", compile_only):
             weight = made(4096).detach()
             LigerRMSNormFunction.apply(made(300, 4096), weight, 1e-6).sum().backward()

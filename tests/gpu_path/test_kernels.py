@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from debiasdpo.models.fused import KINDS
-from tests.helpers.fake_gpu import CARDS
+from tests.helpers.fake_gpu import CARDS, COMPILED_FOR
 from tests.helpers.thorough import THOROUGH
 
 pytestmark = [
@@ -17,10 +17,7 @@ pytestmark = [
 
 WAYS = ("forward", "backward")
 
-CAPABILITIES = {"A10": (8, 6), "H100": (9, 0)}
-if THOROUGH:
-    CAPABILITIES |= {"A100": (8, 0), "4090": (8, 9)}
-of_each_card = pytest.mark.parametrize("capability", CAPABILITIES.values(), ids=list(CAPABILITIES))
+of_each_card = pytest.mark.parametrize("capability", COMPILED_FOR.values(), ids=list(COMPILED_FOR))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +62,7 @@ def test_cards_have_kernels_of_their_own(kernels: Any) -> None:
         for k in kernels["kernels"]
         if k["name"].endswith("flex_attention_0")
     }
-    assert len(sizes) == 2 * len(CAPABILITIES)
+    assert len(sizes) == 2 * len(COMPILED_FOR)
     assert len(set(sizes.values())) == (6 if THOROUGH else 4)
 
 

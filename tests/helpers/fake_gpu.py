@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+from tests.helpers.thorough import THOROUGH
+
 GUARD = "DEBIASDPO_FAKE_GPU"  # variable of the environment: the path of the guard's library
 
 Capability = tuple[int, int]
@@ -41,6 +43,12 @@ CARDS = {
     (8, 9): Card("NVIDIA GeForce RTX 4090", 128, 101_376, 24),
     (9, 0): Card("NVIDIA H100 80GB HBM3", 132, 232_448, 80),
 }
+
+
+# Those that kernels are compiled for: with the least memory for one, and the most; and between them.
+COMPILED_FOR = {"A10": (8, 6), "H100": (9, 0)}
+if THOROUGH:
+    COMPILED_FOR |= {"A100": (8, 0), "4090": (8, 9)}
 
 
 class Kernel(NamedTuple):
