@@ -16,9 +16,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from debiasdpo.errors import UserError
 from debiasdpo.raters.endpoint.asking import GOES_ON, Watch, record_of
-from debiasdpo.raters.endpoint.client import Client, complaint, verdict
+from debiasdpo.raters.endpoint.client import Client, NotThere, complaint, verdict
 from debiasdpo.raters.endpoint.purse import Purse
 from debiasdpo.raters.endpoint.records import ReplyStore
 from debiasdpo.raters.endpoint.request import Request
@@ -69,10 +71,7 @@ class BatchAsker:
         taken: set[str] = set()  # marks of batches of which nothing more will come
         watch(len(records))
         while left:
-            under_way = self._under_way(left, taken)
-            asked = {key for batch in under_way for key in batch.keys}
-            fresh = [request for key, request in left.items() if key not in asked]
-            under_way += self._begin(fresh, under_way)
+            under_way = self._all_begun(left, taken)
             batch, data = self._first_to_end(under_way, len(records), watch)
             found, stopped = self._take(batch, data, left, tried)
             taken.add(batch.mark)
@@ -83,17 +82,27 @@ class BatchAsker:
                 raise UserError(f"The endpoint answers no more: {complaint(stopped)}{GOES_ON}.")
         return records
 
+    def _all_begun(self, left: Mapping[str, Request], taken: Collection[str]) -> list[Batch]:
+        """Batches that hold these requests, as far as money goes: under way, or begun now. One process at a
+        time: another one that shares prompts must neither begin them again nor take for dead what has no id
+        yet."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._folder / ".lock"):
+            under_way = self._under_way(left, taken)
+            asked = {key for batch in under_way for key in batch.keys}
+            fresh = [request for key, request in left.items() if key not in asked]
+            return under_way + self._begin(fresh, under_way)
+
     def _under_way(self, wanted: Mapping[str, Request], taken: Collection[str] = ()) -> list[Batch]:
         """Batches that hold some of these requests, and that were not taken yet."""
         found = []
-        for file in sorted(self._folder.glob("*.json")):
-            batch = Batch(**read_json(file))
-            if batch.ended or batch.mark in taken or not wanted.keys() & set(batch.keys):
+        for batch in _unended(self._folder):
+            if batch.mark in taken or wanted.keys().isdisjoint(batch.keys):
                 continue
             if batch.id is None:  # this process, or another, ended while it was begun
                 batch = replace(batch, id=self._client.find_batch(_MARK, batch.mark))
                 if batch.id is None:
-                    file.unlink()
+                    _file(self._folder, batch).unlink()
                     continue
                 self._note(batch)
             log.info("batch %s is under way: %d requests", batch.id, len(batch.keys))
@@ -109,7 +118,12 @@ class BatchAsker:
             keys = [request.key for request in part]
             batch = Batch(secrets.token_hex(8), self.store.tag, sum(most[k] for k in keys), keys)
             self._note(batch)  # before anything is begun
-            id = self._client.begin_batch("".join(map(_line, part)).encode(), {_MARK: batch.mark})
+            lines = "".join(map(_line, part)).encode()
+            try:
+                id = self._client.begin_batch(lines, {_MARK: batch.mark})
+            except NotThere:  # it has no batches, so that none was begun
+                _file(self._folder, batch).unlink()
+                raise
             batch = replace(batch, id=id)
             self._note(batch)
             log.info(
@@ -127,7 +141,10 @@ class BatchAsker:
             done = known
             for batch in batches:
                 assert batch.id is not None
-                data = self._client.batch(batch.id)
+                try:
+                    data = self._client.batch(batch.id)
+                except NotThere:
+                    raise self._lost(batch) from None
                 if data.get("status") in _ENDED:
                     return batch, data
                 done += (data.get("request_counts") or {}).get("completed") or 0
@@ -149,7 +166,10 @@ class BatchAsker:
             raise UserError(
                 f"model.batch: the endpoint refuses the batch {batch.id}: {'; '.join(map(str, reasons))}"
             )
-        responses = dict(self._responses(data))
+        try:
+            responses = dict(self._responses(data))
+        except NotThere:
+            raise self._lost(batch) from None
         mine = [key for key in batch.keys if key in requests]
         new, stopped = [], None
         for key in mine:
@@ -164,7 +184,13 @@ class BatchAsker:
         records = self.store.add_all(new)
         if len(mine) == len(batch.keys):
             self._note(replace(batch, ended=True))
-        given_up = [key for key in mine if tried[key] >= _TRIES and key not in responses]
+        missing = [key for key in mine if key not in responses]
+        if data["status"] == "cancelled" and missing:
+            raise UserError(
+                f"model.batch: the batch {batch.id} was cancelled without replies to {len(missing)} of"
+                f" {len(mine)} requests{GOES_ON}, in another batch"
+            )
+        given_up = [key for key in missing if tried[key] >= _TRIES]
         if given_up and stopped is None:
             raise UserError(
                 f"model.batch: {_TRIES} batches ended ({data['status']}) without replies to {len(given_up)}"
@@ -177,19 +203,72 @@ class BatchAsker:
 
     def _responses(self, data: Mapping[str, Any]) -> Iterator[tuple[str, Response]]:
         """Of an ended batch, by its request's key. It may have an output file, one of errors, both or none;
-        one that expired or was cancelled still has what was answered, and paid, before."""
+        one that expired or was cancelled still has what was answered, and paid, before. A line that cannot be
+        read is as one that is missing."""
+        unread = 0
         for name in ("error_file_id", "output_file_id"):
-            if data.get(name):
-                for line in self._client.download(data[name]).splitlines():
-                    row = json.loads(line)
-                    response, error = row.get("response"), row.get("error")
-                    if response:
-                        yield row["custom_id"], Response(response["status_code"], response["body"])
-                    elif (error or {}).get("code") not in ("batch_expired", "batch_cancelled"):
-                        yield row["custom_id"], Response(500, {"error": error})
+            # Not `splitlines`: a reply may hold U+2028 and its like.
+            for line in self._client.download(data[name]).split("\n") if data.get(name) else ():
+                if line.strip():
+                    found = _response(line)
+                    unread += found is None
+                    if found is not None and found[1] is not None:
+                        yield found[0], found[1]
+        if unread:
+            log.warning("the batch's replies have %d lines that cannot be read", unread)
+
+    def _lost(self, batch: Batch) -> UserError:
+        """It may be there, and paid, for another key: so nothing is asked anew unless a person says so."""
+        return UserError(
+            f"model.batch: the endpoint knows nothing of the batch {batch.id} of {len(batch.keys)} requests,"
+            " or does not keep its replies any more (HTTP 404). If another project's key began it, give that"
+            f" one; to ask all of it again, and pay again, delete {_file(self._folder, batch)}"
+        )
 
     def _note(self, batch: Batch) -> None:
-        write_json(self._folder / f"{batch.mark}.json", asdict(batch))
+        write_json(_file(self._folder, batch), asdict(batch))
+
+
+def held(folder: Path) -> dict[str, Batch]:
+    """Requests' keys, each with the batch that may have its reply: one that was begun, and is not fetched.
+    `folder`: of the endpoint's replies."""
+    return {key: batch for batch in _unended(folder / FOLDER) for key in batch.keys}
+
+
+def refusal(folder: Path, batch: Batch, count: int) -> UserError:
+    """Of asking by themselves `count` requests that the batch holds."""
+    return UserError(
+        f"model.batch=false: {count} of these requests are in a batch that was begun and is not fetched"
+        f" ({batch.id or 'its id was never received'}), and paid. model.batch=true waits for it. To do"
+        " without, cancel it at the service, let model.batch=true fetch what it has, and set it to false"
+        f" then; or, to pay for them again, delete {_file(folder / FOLDER, batch)}"
+    )
+
+
+def _unended(folder: Path) -> Iterator[Batch]:
+    """Batches whose replies are not all in the store."""
+    for file in sorted(folder.glob("*.json")):
+        batch = Batch(**read_json(file))
+        if not batch.ended:
+            yield batch
+
+
+def _file(folder: Path, batch: Batch) -> Path:
+    return folder / f"{batch.mark}.json"
+
+
+def _response(line: str) -> tuple[str, Response | None] | None:
+    """The key and the response of a line of replies; without a response where it was never answered. None: it
+    is no such line."""
+    try:
+        row = json.loads(line)
+        key, response, error = str(row["custom_id"]), row.get("response"), row.get("error")
+        if response:
+            return key, Response(int(response["status_code"]), response["body"])
+        never = (error or {}).get("code") in ("batch_expired", "batch_cancelled")
+        return key, None if never else Response(500, {"error": error})
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def _line(request: Request) -> str:

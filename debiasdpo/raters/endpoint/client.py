@@ -37,6 +37,10 @@ _USED_UP = (
 _BUSY = (408, 409, 425)
 
 
+class NotThere(UserError):
+    """The endpoint knows no such path, batch or file."""
+
+
 class Client:
     """Sends bodies; knows the key. Safe to use from threads."""
 
@@ -107,22 +111,24 @@ class Client:
         return None if found is None else str(found)
 
     def batch(self, id: str) -> Mapping[str, Any]:
-        """What the endpoint says of a batch."""
+        """What the endpoint says of a batch; `NotThere` where it has it no more."""
         data: Mapping[str, Any] = self._managed(lambda api: api.batches.retrieve(id).to_dict())
         return data
 
     def download(self, file_id: str) -> str:
-        """The content of a file, without the key."""
+        """The content of a file, without the key; `NotThere` where the endpoint has it no more."""
         return self._masked(self._managed(lambda api: api.files.content(file_id).text))
 
     def _managed(self, call: "Callable[[openai.OpenAI], Any]", tries: int | None = None) -> Any:
         """The result of a call about batches, which costs nothing but for their beginning; `UserError` where
         there is none."""
+        kind: type[UserError] = UserError
         try:
             return call(self._client.with_options(max_retries=_TRIES if tries is None else tries))
         except self._openai.APIStatusError as error:
             said = " ".join(self._masked(error.response.text).split())[:300]
             why = f"HTTP {error.status_code}: {said}"
+            kind = NotThere if error.status_code == 404 else UserError
             cure = (
                 "; set model.batch=false, if it has no batches"
                 if error.status_code in (404, 405, 501)
@@ -130,7 +136,7 @@ class Client:
             )
         except self._openai.APIConnectionError as error:
             why, cure = self._masked(f"no connection: {error.__cause__ or error}"), ""
-        raise UserError(
+        raise kind(
             f"model.batch: the endpoint does not do it: {why}{cure}. What is under way goes on there, and the"
             " same command fetches it."
         )

@@ -3,7 +3,7 @@
 import logging
 import math
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from debiasdpo.prompts.rendering import Twins, content_bytes
 from debiasdpo.raters.base import Capability, Question, Reply, Wanted, read_reply
 from debiasdpo.raters.endpoint.adapter import Adapter, open_adapter, require_effect
 from debiasdpo.raters.endpoint.asking import Asker
-from debiasdpo.raters.endpoint.batches import BatchAsker
+from debiasdpo.raters.endpoint.batches import Batch, BatchAsker, held, refusal
 from debiasdpo.raters.endpoint.client import Client, complaint
 from debiasdpo.raters.endpoint.levels import expected_rating
 from debiasdpo.raters.endpoint.limiter import Change
@@ -82,6 +82,7 @@ class EndpointRater:
         self._max_cost = max_cost
         self._asker: Asker | None = None
         self._batches: BatchAsker | None = None
+        self._held: Mapping[str, Batch] = {}  # what batches hold, where none are to be made
         self._server: Server | None = None
         self._found: dict[str, Found] = {}  # by how ratings are read
         self._stage = 0  # replies that the stage asks for
@@ -139,6 +140,8 @@ class EndpointRater:
         asker: Asker | BatchAsker = self._asking()
         if self._batches is not None:
             asker = self._batches
+        elif self._held:
+            self._refuse_held({r.key for r in requests})
         with Progress(asker, len({r.key for r in requests}), self._stage) as progress:
             records = asker.ask(requests, progress)
         if new := self.limits[self._told :]:
@@ -199,7 +202,16 @@ class EndpointRater:
             self._asker = Asker(client, self._store, purse, self._config.concurrency)
             if self._config.batch:
                 self._batches = BatchAsker(client, self._store, purse, self._folder)
+            else:
+                self._held = held(self._folder)
         return self._asker
+
+    def _refuse_held(self, keys: Collection[str]) -> None:
+        """`UserError` where a batch was begun for some of these: nothing is paid twice unasked."""
+        self._store.refresh()
+        in_batch = [k for k in keys if k in self._held and self._store.find(k) is None]
+        if in_batch:
+            raise refusal(self._folder, self._held[in_batch[0]], len(in_batch))
 
     def _command(self, serve: Sequence[str]) -> list[str]:
         weights = None if self._weights is None else str(self._weights())

@@ -57,9 +57,9 @@ def endpoint(server: EndpointServer) -> Callable[..., EndpointConfig]:
 def rater(endpoint: Callable[..., EndpointConfig], tmp_path: Path) -> Raters:
     """A rater of `server`; its replies are kept in one folder."""
 
-    def build(max_cost: float | None = None, **changes: object) -> EndpointRater:
+    def build(max_cost: float | None = None, job: str = "job", **changes: object) -> EndpointRater:
         return EndpointRater(
-            endpoint(**changes), tmp_path / "replies", seed=0, job="job", max_cost=max_cost
+            endpoint(**changes), tmp_path / "replies", seed=0, job=job, max_cost=max_cost
         )
 
     return build

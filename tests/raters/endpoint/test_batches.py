@@ -2,7 +2,10 @@
 
 import json
 import signal
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +57,22 @@ def of(body: Body, number: int) -> bool:
 
 def state(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(f.read_text()) for f in sorted(folder.glob("replies/*/batches/*.json"))]
+
+
+def begin_and_end(
+    service: Batches, ask: Callable[..., list[Reply]], monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Begin a batch by a process that ends at once; its id."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches.BatchAsker, "_first_to_end", stop)
+        with pytest.raises(KeyboardInterrupt):
+            ask()
+    (begun,) = service.batches.values()
+    return str(begun["id"])
 
 
 def test_all_are_asked_in_one_batch_at_half_the_price(
@@ -136,14 +155,7 @@ def test_some_of_what_a_batch_held_may_be_wanted(
     """It was begun for twelve questions, and expired with six answered; the next job has eight of them."""
     service.ends = "expired"
 
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(batches.BatchAsker, "_first_to_end", stop)
-        with pytest.raises(KeyboardInterrupt):
-            ask()
-    (begun,) = service.batches.values()
+    begun = service.batches[begin_and_end(service, ask, monkeypatch)]
     while begun["status"] == "in_progress":
         service.get(f"/batches/{begun['id']}")
     service.ends = "completed"
@@ -213,3 +225,131 @@ def test_an_endpoint_without_batches_says_so(
     server.close()
     with pytest.raises(UserError, match="does not do it: no connection"):
         ask()
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
+def test_a_reply_may_hold_any_separator_of_lines(
+    server: EndpointServer, service: Batches, rater: Raters, separator: str
+) -> None:
+    """JSON may hold it as it is, and a service may write it so."""
+    service.escapes = False
+    reply = server.reply
+
+    def with_separator(body: Body) -> dict[str, Any]:
+        found = reply(body)
+        message = found["choices"][0]["message"]
+        message["content"] = f"They explain.{separator}{message['content']}"
+        return found
+
+    server.reply = with_separator  # type: ignore[method-assign]
+    found = rater(batch=True).reply(QUESTIONS, "rating", TEXT)
+    assert [r.rating for r in found] == list(map(expected, QUESTIONS))
+    assert all(separator in r.text for r in found)
+    assert len(service.batches) == 1
+
+
+def _first_without(part: str) -> Callable[[str], str]:
+    def change(text: str) -> str:
+        first, rest = text.split("\n", 1)
+        row = json.loads(first)
+        del row["response"][part]
+        return json.dumps(row) + "\n" + rest
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text[:-30],
+        lambda text: "null\n" + text.split("\n", 1)[1],
+        lambda text: "\n" + text.split("\n", 1)[1],
+        _first_without("status_code"),
+        _first_without("body"),
+    ],
+    ids=["cut", "null", "blank", "without a status", "without a body"],
+)
+def test_a_line_that_cannot_be_read_is_one_that_is_missing(
+    service: Batches, ask: Callable[..., list[Reply]], change: Callable[[str], str]
+) -> None:
+    service.writes = lambda text: change(text) if len(service.batches) == 1 else text
+    assert [r.rating for r in ask()] == list(map(expected, QUESTIONS))
+    assert [service.size(id) for id in service.batches] == [12, 1]
+
+
+def test_what_is_in_a_batch_is_not_paid_again_by_single_requests(
+    server: EndpointServer,
+    service: Batches,
+    rater: Raters,
+    ask: Callable[..., list[Reply]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    id = begin_and_end(service, ask, monkeypatch)
+    with pytest.raises(UserError, match=rf"12 of these requests are in a batch .*\({id}\)"):
+        rater(batch=False).reply(QUESTIONS, "rating", TEXT)
+    other = question("another", "Rate another lesson.")
+    assert rater(batch=False).reply([other], "rating", TEXT)[0].rating is not None
+    ask()
+    assert len(rater(batch=False).reply(QUESTIONS, "rating", TEXT)) == 12
+    assert set(server.answered.values()) == {1}
+
+
+@pytest.mark.parametrize("gone", ["batch", "file"])
+def test_a_batch_that_the_service_knows_no_more_is_not_begun_again_unasked(
+    service: Batches,
+    ask: Callable[..., list[Reply]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    gone: str,
+) -> None:
+    id = begin_and_end(service, ask, monkeypatch)
+    service.gone = {id} if gone == "batch" else {"file_1"}  # file_0 is that of requests
+    for _ in range(2):
+        with pytest.raises(
+            UserError, match=rf"knows nothing of the batch {id} of 12 requests.*delete"
+        ):
+            ask()
+    service.gone = set()
+    (file,) = tmp_path.glob("replies/*/batches/*.json")
+    file.unlink()
+    assert len(ask()) == 12
+    assert len(service.batches) == 2
+
+
+def test_a_batch_that_a_person_cancels_is_not_begun_again_by_itself(
+    server: EndpointServer, service: Batches, ask: Callable[..., list[Reply]]
+) -> None:
+    service.ends = "cancelled"
+    with pytest.raises(UserError, match="was cancelled without replies to 6 of 12 requests"):
+        ask()
+    assert len(service.batches) == 1
+    service.ends = "completed"
+    assert [r.rating for r in ask()] == list(map(expected, QUESTIONS))
+    assert set(server.answered.values()) == {1}
+
+
+def test_two_jobs_that_share_prompts_begin_one_batch(
+    server: EndpointServer,
+    service: Batches,
+    rater: Raters,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second one looks while the first is uploading, when no id is known yet."""
+    begin = client.Client.begin_batch
+    uploading, go_on = threading.Event(), threading.Event()
+
+    def slow(self: client.Client, requests: bytes, mark: Any) -> str:
+        uploading.set()
+        go_on.wait(10)
+        return begin(self, requests, mark)
+
+    monkeypatch.setattr(client.Client, "begin_batch", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(rater(batch=True, job="a").reply, QUESTIONS, "rating", TEXT)
+        assert uploading.wait(10)
+        second = pool.submit(rater(batch=True, job="b").reply, QUESTIONS, "rating", TEXT)
+        time.sleep(0.5)
+        go_on.set()
+        assert first.result(30) == second.result(30)
+    assert len(service.batches) == 1
+    assert set(server.answered.values()) == {1}
