@@ -25,17 +25,20 @@ class Cost(NamedTuple):
     seconds: float = 0.0
     tokens: int = 0  # forward passes; training runs each backward too
     memory_gb: float = 0.0  # peak: of the GPU where there is one, else of the process
-    gpus: int = 0
+    gpus: int = 0  # the most at once
+    gpu_seconds: float = 0.0  # of all its GPUs
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
         """From JSON; raises KeyError, TypeError or ValueError where it is damaged."""
-        return cls(
-            float(row["seconds"]), int(row["tokens"]), float(row["memory_gb"]), int(row["gpus"])
-        )
+        seconds, gpus = float(row["seconds"]), int(row["gpus"])
+        # Earlier versions did not write the last.
+        gpu_seconds = float(row.get("gpu_seconds", gpus * seconds))
+        return cls(seconds, int(row["tokens"]), float(row["memory_gb"]), gpus, gpu_seconds)
 
     def to_row(self) -> dict[str, float]:
-        return {**self._asdict(), "seconds": round(self.seconds, 2)}
+        rounded = {name: round(getattr(self, name), 2) for name in ("seconds", "gpu_seconds")}
+        return {**self._asdict(), **rounded}
 
     def after(self, earlier: "Cost") -> "Cost":
         """The sum of this cost and that of an earlier process, which was killed."""
@@ -44,11 +47,12 @@ class Cost(NamedTuple):
             self.tokens + earlier.tokens,
             max(self.memory_gb, earlier.memory_gb),
             max(self.gpus, earlier.gpus),
+            self.gpu_seconds + earlier.gpu_seconds,
         )
 
     @property
     def gpu_hours(self) -> float:
-        return self.gpus * self.seconds / 3600
+        return self.gpu_seconds / 3600
 
 
 NO_COST = Cost()
@@ -65,7 +69,8 @@ class Meter:
         """What was spent so far. Each of `processes` is taken to have used a GPU for as long as this one."""
         seconds = time.perf_counter() - self._started
         gpus = processes if _gpu() is not None else 0
-        return Cost(seconds, _tokens - self._tokens, round(_peak() / 1e9, 3), gpus)
+        memory = round(_peak() / 1e9, 3)
+        return Cost(seconds, _tokens - self._tokens, memory, gpus, gpus * seconds)
 
 
 def cost_metrics(costs: Mapping[str, Cost], gpu_hour_price: float | None) -> dict[str, float]:

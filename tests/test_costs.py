@@ -16,8 +16,8 @@ ModelConfigs = Callable[..., model.ModelConfig]
 
 def test_metrics_by_hand() -> None:
     costs = {
-        "ratings_base": Cost(1800, 1000, 10.5, 1),
-        "training": Cost(3600, 5000, 40.25, 4),
+        "ratings_base": Cost(1800, 1000, 10.5, 1, 1800),
+        "training": Cost(3600, 5000, 40.25, 4, 14400),
     }
     assert cost_metrics(costs, 2.5) == {
         "cost/gpu_hours": 4.5, "cost/money": 11.25, "cost/tokens": 6000, "cost/peak_memory_gb": 40.25,
@@ -28,6 +28,16 @@ def test_metrics_by_hand() -> None:
     }  # fmt: skip
     assert not [key for key in cost_metrics(costs, None) if "money" in key]
     assert cost_metrics({}, 1.0)["cost/money"] == 0
+
+
+def test_a_stage_that_goes_on_with_other_gpus_costs_what_each_process_took() -> None:
+    """An hour on four GPUs, then three on one, then one on none."""
+    four, one, none = (Cost(s, 10, 1.0, g, g * s) for s, g in ((3600, 4), (10800, 1), (3600, 0)))
+    whole = none.after(one.after(four))
+    assert (whole.gpu_hours, whole.seconds, whole.tokens, whole.gpus) == (7.0, 18000, 30, 4)
+    assert Cost.from_row(whole.to_row()) == whole
+    earlier = {"seconds": 1800, "tokens": 5, "memory_gb": 1.0, "gpus": 2}
+    assert Cost.from_row(earlier).gpu_hours == 1.0
 
 
 def test_a_meter_counts_packed_tokens_and_the_peak_of_memory(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from debiasdpo.costs import Cost
 from debiasdpo.report.collect import Run
 from debiasdpo.report.formats import Cell, Column, Table
 from debiasdpo.report.tables import DATA, METHOD, MODEL
@@ -28,13 +29,16 @@ def stages_table(runs: Sequence[Run]) -> Table:
             if not isinstance(stage, dict):
                 note(run.notes, "stages.json: a stage is damaged")
                 continue
-            seconds, gpus = number(stage.get("seconds")), number(stage.get("gpus"))
-            hours = None if seconds is None or gpus is None else gpus * seconds / 3600
+            try:
+                cost = Cost.from_row(stage)
+            except (KeyError, TypeError, ValueError):
+                note(run.notes, "stages.json: the costs of a stage are damaged")
+                continue
             files = stage.get("outputs")
             rows.append((
                 run.model, run.data, run.method, run.seed, str(stage.get("title")),
-                _value(seconds, 60), _value(number(stage.get("tokens")), 1e6),
-                _value(number(stage.get("memory_gb"))), _value(hours),
+                Value(cost.seconds / 60), Value(cost.tokens / 1e6), Value(cost.memory_gb),
+                Value(cost.gpu_hours),
                 ", ".join(map(str, files)) if isinstance(files, list) else None,
             ))  # fmt: skip
     return Table(

@@ -21,6 +21,7 @@ from debiasdpo.models.chat import Chat
 from debiasdpo.prompts.rendering import Messages
 from debiasdpo.stages.elicitation import BASE, JUDGED, REFERENCE, TRAINING, attacks, stages_of
 from debiasdpo.stages.endpoint_work import asking_work
+from debiasdpo.stages.stage import Stage
 from debiasdpo.storage.files import fingerprint
 from debiasdpo.sweep.plan import Asks, StageWork
 
@@ -56,10 +57,15 @@ def elicitation_work(config: JobConfig, chat_of: Callable[[JobConfig], Chat]) ->
 def _training(config: JobConfig, asked: Sequence[Messages], chat: Chat) -> Iterator[StageWork]:
     """If every reply is stereotyped and makes a pair: two texts behind each prompt."""
     tokens = _local_tokens(chat, asked, 2 * config.rate.max_new_tokens)
+
+    def key(stage: Stage) -> str:
+        """Of the model and the prompts too, which decide the replies that are learnt."""
+        learnt = {"model": config.model.model_dump(mode="json"), "asked": asked}
+        return fingerprint([stage.inputs(config), learnt])
+
     if REFERENCE.needed(config):
-        yield StageWork(REFERENCE.title, fingerprint(REFERENCE.inputs(config)), tokens)
-    whole = config.train.epochs * tokens
-    yield StageWork(TRAINING.title, fingerprint(TRAINING.inputs(config)), whole, trains=True)
+        yield StageWork(REFERENCE.title, key(REFERENCE), tokens)
+    yield StageWork(TRAINING.title, key(TRAINING), config.train.epochs * tokens, trains=True)
 
 
 def _asked(config: JobConfig) -> dict[str, list[Messages]]:

@@ -84,9 +84,8 @@ class Reckoner:
                 )
                 rated, tree = max(rated, of_rating), max(tree, of_training)
         room = 1e9 * (config.plan.gpu_memory_gb or 0)
-        full = config.method.trains_weights and config.train.adapter == "full"
         memory = {}
-        for count in range(1, _MOST_GPUS + 1) if full else (1,):
+        for count in _gpus_of(config):
             found = decide_checkpointing(config, tree, shape, room, count, rated)
             memory[count] = peak_memory(found, tree, shape, count, largest_rated=rated)
         if config.eliciting is not None:
@@ -105,17 +104,24 @@ class Reckoner:
         stages = elicitation_work(config, lambda who: self._model(who)[0])
         judge = config.of_judge
         models = [config] + ([] if judge is None or judge.model == config.model else [judge])
-        memory = sum(
-            peak_memory(
-                who,
-                who.train.tree.max_tokens,
-                self._model(who)[1],
-                largest_rated=config.batching.max_tokens,
+        local = [who for who in models if isinstance(who.model, ModelConfig)]
+        memory = {
+            count: sum(
+                peak_memory(
+                    who,
+                    who.train.tree.max_tokens,
+                    self._model(who)[1],
+                    count,
+                    largest_rated=config.batching.max_tokens,
+                )
+                for who in local
             )
-            for who in models
-            if isinstance(who.model, ModelConfig)
-        )
-        return Work(stages, {1: memory}, sum(s.tokens for s in stages) * _TOKEN_BYTES, None)
+            for count in _gpus_of(config)
+        }
+        disk = sum(s.tokens for s in stages) * _TOKEN_BYTES
+        if config.learns_prompts:
+            disk += _weights(config, self._model(config)[1])
+        return Work(stages, memory, disk, None)
 
     def _of_endpoint(self, config: JobConfig, corpus: SplitCorpus, documents: str) -> Work:
         rater = {"endpoint": config.model.model_dump(mode="json")}
@@ -254,5 +260,15 @@ def _disk(config: JobConfig, work: Workload, shape: Shape) -> float:
     if not config.method.trains_weights:
         return total
     total += work.pairs() * (4 * each + 4 * written + 2 * _ROW_BYTES)
-    # The kept weights, and two checkpoints.
-    return total + trained_parameters(config, shape) * (4 + 2 * (4 + optimizer_bytes(config)))
+    return total + _weights(config, shape)
+
+
+def _weights(config: JobConfig, shape: Shape) -> float:
+    """Bytes of the kept weights, and of two checkpoints."""
+    return trained_parameters(config, shape) * (4 + 2 * (4 + optimizer_bytes(config)))
+
+
+def _gpus_of(config: JobConfig) -> range:
+    """Numbers of GPUs that the job may be spread over."""
+    full = config.method.trains_weights and config.train.adapter == "full"
+    return range(1, 1 + (_MOST_GPUS if full else 1))

@@ -4,9 +4,9 @@ It takes the arguments of the sweep: debiasdpo plan model=llama8b,qwen7b seed=0,
 are read and tokenised as the jobs will; nothing goes through a model, and none is loaded.
 
 Tokens are counted as `costs` counts them, on a sample of the documents of each part, with generated texts
-at their greatest length. Time is tokens divided by a speed: that of finished jobs of the same model in
-output_dir, or the one given (`plan` in config.yaml). Memory is estimated from the model's shape, disk from
-the files that are kept.
+at their greatest length. Time is tokens divided by a GPU's speed, that of finished jobs of the same model in
+output_dir or the one given (`plan` in config.yaml), and by the job's GPUs, which share the work. Memory is
+estimated from the model's shape, disk from the files that are kept.
 """
 
 import functools
@@ -212,22 +212,22 @@ def _alike(mine: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def _seconds(config: JobConfig, stage: StageWork, measured: Mapping[str, float]) -> float | None:
     """None: no rate is known."""
     given = config.plan.tokens_per_s
+    tokens = stage.tokens / max(1.0, _gpus(config))
     if given is None:
-        rate = measured.get(stage.title)
-        return None if rate is None else stage.tokens / rate
+        rate = measured.get(stage.title)  # a process's: each counts its own tokens and time
+        return None if rate is None else tokens / rate
     if stage.trains:
         factor = _ALL_BACKWARD if config.train.adapter == "full" else _BACKWARD
         every = config.train.gradient_checkpointing
         again = 1.0 if every == "auto" else 1 / every if every else 0.0  # auto: maybe less
-        return stage.tokens * (factor + again) / given
-    return stage.tokens / given
+        return tokens * (factor + again) / given
+    return tokens / given
 
 
 def _sums(
     configs: Sequence[JobConfig], tokens: float, hours: float, disk: float, unknown: bool
 ) -> str:
-    cluster, price = configs[0].cluster, configs[0].gpu_hour_price
-    gpus = 1.0 if isinstance(cluster, LocalConfig) else float(cluster.gpus)
+    cluster, price, gpus = configs[0].cluster, configs[0].gpu_hour_price, _gpus(configs[0])
     least = "at least " if unknown else ""
     parts = [f"{tokens / 1e6:.2f} M tokens"]
     if unknown and not hours:
@@ -239,6 +239,11 @@ def _sums(
         if gpus and price is not None:
             parts.append(f"{least}{hours * gpus * price:.2f} in money")
     return "in all: " + ", ".join([*parts, f"{disk / 1e9:.2f} GB of disk"])
+
+
+def _gpus(config: JobConfig) -> float:
+    """That the cluster gives a job."""
+    return 1.0 if isinstance(config.cluster, LocalConfig) else float(config.cluster.gpus)
 
 
 def _warnings(config: JobConfig, work: Work, hours: float | None) -> Iterator[str]:

@@ -19,7 +19,7 @@ from debiasdpo.storage.journal import Journal
 from debiasdpo.storage.store import MANIFEST, Store
 from tests.helpers.generated import SAME_FOLDER
 
-COST = Cost(1.5, 100, 0.25, 2)
+COST = Cost(1.5, 100, 0.25, 2, 3.0)
 
 
 def make(store: Store, made: list[str], inputs: dict[str, object]) -> Path:
@@ -64,9 +64,9 @@ def test_what_a_killed_process_spent_on_a_stage_counts(tmp_path: Path) -> None:
         stage.note_spent(COST)
     with store.stage("thing", {}) as stage:
         write_text(stage.folder / "a.txt", "a")
-        whole = Cost(2.0, 50, 0.5, 1).after(stage.spent())
+        whole = Cost(2.0, 50, 0.5, 1, 2.0).after(stage.spent())
         stage.commit(["a.txt"], whole)
-        assert whole == Cost(3.5, 150, 0.5, 2)
+        assert whole == Cost(3.5, 150, 0.5, 2, 5.0)
         assert stage.spent() == Cost()
         assert not (stage.folder / "spent.json").exists()
 

@@ -160,6 +160,20 @@ def test_a_sweep_is_summed_up(
     assert not (tmp_path / "out/runs").exists()  # nothing was run
 
 
+def test_gpus_share_the_hours_and_not_the_gpu_hours(
+    options: tuple[str, ...], command: Command
+) -> None:
+    def hours(gpus: int) -> tuple[float, float]:
+        total = command(*options, "plan.tokens_per_s=0.5", "cluster=ray", f"cluster.gpus={gpus}")
+        found = re.search(r"([\d.]+) hours of .* ([\d.]+) GPU-hours", "\n".join(total))
+        assert found is not None
+        return float(found[1]), float(found[2])
+
+    one, four = hours(1), hours(4)
+    assert one[0] == one[1] > 1
+    assert four == pytest.approx((one[0] / 4, one[1]), abs=0.02)
+
+
 @pytest.mark.parametrize(
     ("change", "own"),
     [
@@ -189,6 +203,29 @@ def test_a_stage_that_two_jobs_share_is_the_same(
     first = {stage.key for stage in reckon(job_config(*options)).stages}
     second = reckon(job_config(*options, change)).stages
     assert [stage.title for stage in second if stage.key not in first] == own
+
+
+def test_trainings_on_prompts_are_of_a_model_and_of_these_prompts(
+    tiny_llama: Path, tiny_qwen2: Path, job_config: JobConfigs, reckon: Reckoner, tmp_path: Path
+) -> None:
+    def work(path: Path, categories: str, *more: str) -> plan.Work:
+        return reckon(job_config(
+            "task=elicitation", "data=stereotypes", "judge=none", "method=dpo_only", "model=llama8b",
+            f"output_dir={tmp_path}", f"model.path={path}", "train.nf4=false", "train.optimizer=adamw",
+            "model.max_length=2048", f"elicitation.train_categories=[{categories}]", *more,
+        ))  # fmt: skip
+
+    def trainings(found: plan.Work) -> set[str]:
+        return {stage.key for stage in found.stages if stage.title in ("reference", "training")}
+
+    one = work(tiny_llama, "age")
+    assert trainings(one) == trainings(work(tiny_llama, "age"))
+    for other in (work(tiny_qwen2, "age"), work(tiny_llama, "age, gender")):
+        assert not trainings(one) & trainings(other)
+    full = work(tiny_llama, "age", "train=full", "train.nf4=false", "train.optimizer=adamw")
+    assert full.disk > one.disk + 1e6  # all weights, and two checkpoints of them
+    assert list(one.memory) == [1]
+    assert full.memory[4] < full.memory[1]
 
 
 @pytest.mark.slow
