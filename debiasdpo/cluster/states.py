@@ -1,6 +1,7 @@
 """The state of a job, from what its run folder says and whether its process is still there."""
 
 import functools
+import logging
 import os
 import platform
 import re
@@ -10,7 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-STATES = ("queued", "running", "finished", "failed", "interrupted")
+log = logging.getLogger(__name__)
+
+STATES = ("queued", "running", "finished", "failed", "interrupted")  # as jobs write them
+ALL_STATES = (*STATES, "killed", "unknown")  # as `state_of` tells them
 
 _TIMEOUT_S = 20.0  # for Slurm's answer
 
@@ -19,21 +23,25 @@ def state_of(status: Mapping[str, Any]) -> str:
     """One of `STATES`; killed: its status says running, but its process is gone; unknown: nothing readable.
 
     A job of Slurm's is looked for in its queue; within that job itself, of which Slurm says that it is
-    running, for its process. Of processes on other machines without Slurm nothing is known, and what they
-    said last counts.
+    running, for its process. Of processes on other machines without Slurm, or where Slurm does not answer,
+    nothing is known, and what they said last counts.
     """
     state = status.get("state")
     if state not in STATES:
         return "unknown"
     if state not in ("queued", "running"):
         return str(state)
-    job, here = status.get("slurm"), status.get("host") in (None, platform.node())
+    job = status.get("slurm")
     ours = isinstance(job, str) and job == slurm_job()
-    if isinstance(job, str) and not ours and (queue := slurm_queue()) is not None:
-        return {"": "killed", "PENDING": "queued", "REQUEUED": "queued"}.get(
-            queue.get(job, ""), "running"
-        )
-    if not here:
+    if isinstance(job, str) and not ours and has_slurm():
+        queue = slurm_queue()
+        if queue is None:
+            return str(state)
+        # Of an allocation's own sweep, whose jobs have no log of Slurm's, those that wait do not run yet.
+        running = "running" if status.get("log") else str(state)
+        known = {"": "killed", "PENDING": "queued", "REQUEUED": "queued"}
+        return known.get(queue.get(job, ""), running)
+    if not _is_here(status):
         # A job that was put back into the queue may have gone on on another node than before.
         return "killed" if ours and os.environ.get("SLURM_JOB_NUM_NODES") == "1" else str(state)
     return str(state) if process_is(status.get("pid"), status.get("pid_start")) else "killed"
@@ -61,10 +69,27 @@ def at_work(status: Mapping[str, Any]) -> bool:
 def elsewhere(status: Mapping[str, Any]) -> str | None:
     """Of a job at work, the machine that alone knows whether its process is still there; None where that is
     known here."""
-    job, host = status.get("slurm"), status.get("host")
-    if not at_work(status) or host in (None, platform.node()):
+    job = status.get("slurm")
+    if not at_work(status) or _is_here(status):
         return None
-    return None if isinstance(job, str) and (job == slurm_job() or slurm_queue()) else str(host)
+    known = isinstance(job, str) and (job == slurm_job() or slurm_queue())
+    return None if known else str(status.get("host"))
+
+
+def process_space() -> str | None:
+    """What tells this machine's processes from those of a container with the same name, which have numbers of
+    their own; None where that is not known."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return None
+
+
+def _is_here(status: Mapping[str, Any]) -> bool:
+    """Whether the process that wrote the status can be seen from this one."""
+    spaces = status.get("pid_space"), process_space()
+    same = None in spaces or spaces[0] == spaces[1]
+    return same and status.get("host") in (None, platform.node())
 
 
 def process_is(pid: object, start: object) -> bool:
@@ -89,20 +114,30 @@ def process_start(pid: int) -> int | None:
         return None
 
 
+def has_slurm() -> bool:
+    return shutil.which("squeue") is not None
+
+
 @functools.lru_cache(maxsize=1)
 def slurm_queue() -> Mapping[str, str] | None:
-    """State of each job that Slurm knows to be pending or at work, by id; None without Slurm.
+    """State of each job, of any user, that Slurm knows to be pending or at work, by id; None without Slurm,
+    or where it does not answer.
 
     Asked once a process; `slurm_queue.cache_clear()` asks again.
     """
-    if shutil.which("squeue") is None:
+    if not has_slurm():
         return None
-    command = ["squeue", "--noheader", "--array", "--me", "--format=%i %T"]
+    command = ["squeue", "--noheader", "--array", "--format=%i %T"]
     try:
         found = subprocess.run(
             command, capture_output=True, text=True, check=True, timeout=_TIMEOUT_S
         ).stdout
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or error
+        log.warning(
+            "Slurm does not say which jobs it has (squeue: %s); what they said last counts",
+            " ".join(str(said).split()),
+        )
         return None
     return dict(line.split(maxsplit=1) for line in found.splitlines() if " " in line.strip())
 

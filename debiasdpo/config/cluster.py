@@ -1,9 +1,9 @@
 """Keys of `cluster=`: where the jobs of a sweep run."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from debiasdpo.schema import Count, Positive, Section, Text
 
@@ -33,6 +33,15 @@ class SlurmConfig(Section):
     setup: tuple[str, ...]  # shell commands before a job starts
     more: Mapping[str, Any]  # further options of sbatch, by their long names
     wait: bool  # stay until all jobs have ended, and sum up
+
+    @model_validator(mode="after")
+    def _is_told_after_it_begins(self) -> Self:
+        if self.signal_s >= self.hours * 3600:
+            raise ValueError(
+                f"signal_s={self.signal_s} is not less than hours={self.hours:g}, in seconds"
+                f" {self.hours * 3600:g}: a job would be told to stop as it begins"
+            )
+        return self
 
 
 class RayConfig(Section):

@@ -17,6 +17,7 @@ from debiasdpo.jobs.identity import (
     identify,
     inputs_key,
     pinned_job,
+    settings_key,
     sources,
 )
 from debiasdpo.jobs.job import Job
@@ -28,7 +29,7 @@ from debiasdpo.raters.base import Rater
 from debiasdpo.redaction import mask_known, redact
 from debiasdpo.storage.files import write_json, write_text
 from debiasdpo.storage.store import Store
-from debiasdpo.tracking.tracker import group_name, open_tracker
+from debiasdpo.tracking.tracker import SETTING, group_name, open_tracker
 
 log = logging.getLogger("debiasdpo")
 
@@ -58,6 +59,7 @@ def open_job(config: JobConfig, choices: Choices, rater: Rater | None = None) ->
                 " are replaced; to keep such results, give each an output_dir of its own",
                 ", ".join(others),
             )
+        of_any_seed = config.model_copy(update={"seed": 0})
         with open_tracker(
             config.tracker,
             # What it shows of one state of data and model does not go on with what another state gives.
@@ -70,7 +72,7 @@ def open_job(config: JobConfig, choices: Choices, rater: Rater | None = None) ->
                 *config.context.train_categories,
                 config.method.name,
             ],
-            job_config=plain,
+            job_config={**plain, SETTING: inputs_key(settings_key(of_any_seed), content)[:8]},
             folder=run.folder,
         ) as tracker:
             job = Job(config, Store(cache_folder(config)), run, tracker, rater)

@@ -12,6 +12,7 @@ from typing import Any
 
 from debiasdpo.evaluation import catalog
 from debiasdpo.evaluation.keys import Key
+from debiasdpo.tracking.tracker import SETTING
 
 BARS = tuple((bar.label, bar.key("tuned")) for bar in catalog.shown("dashboard"))
 CURVES = (
@@ -70,7 +71,11 @@ def workspace(entity: str, project: str, name: str) -> Any:
         ],
         # A run's group names model, data and training context: each bar is a mean over seeds.
         runset_settings=workspaces.RunsetSettings(
-            groupby=[workspaces.Metric("group"), workspaces.Config("method.name")]
+            groupby=[
+                workspaces.Metric("group"),
+                workspaces.Config("method.name"),
+                workspaces.Config(SETTING),
+            ]
         ),
     )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from debiasdpo.report.alike import differing
 from debiasdpo.report.drawing import (
     BLACK,
     GREY,
@@ -80,9 +81,13 @@ def _bias_and_accuracy(
         legend(figure, axes)
         best = "; ".join(_point_name(points[i][0]) for i in front)
         caption = (
-            f"{model}, {data}. Best is upper left. On the front, where no other has"
-            f" both less of this bias and a higher Spearman: {best}. Bars: 95 % intervals."
+            f"{model}, {data}. Best is upper left. On the front, where no other has as little of this bias"
+            f" and as high a Spearman: {best}. Bars: 95 % intervals."
         )
+        apart = differing([g.runs[0].settings for g, _, _ in points], in_training=False)
+        if apart:
+            keys = ", ".join(sorted(".".join(key) for key in apart))
+            caption += f" Not all were rated alike: they differ in {keys}."
         return draw(figure, name, f"{title}: {model}, {data}", caption, notes)
 
 

@@ -18,7 +18,7 @@ def paragraph(group: Group) -> str:
         _ratings(run),
         _statements(group),
         _method(group, run) if group.after == "tuned" else "",
-        _intervals(run.config),
+        _intervals(group),
         f"{'Seeds' if group.seeds > 1 else 'Seed'}: {_and([str(r.seed) for r in group.runs])}.",
         f"Software: debiasdpo {version}." if version else "",
     ]
@@ -27,8 +27,9 @@ def paragraph(group: Group) -> str:
 
 def _documents(group: Group) -> str:
     run = group.runs[0]
-    documents, groups = (run.count("bias/base", what) for what in ("documents", "groups"))
-    of = f" {documents} documents of {groups} groups from" if documents else ""
+    documents, groups = (group.count("bias/base", what) for what in ("documents", "groups"))
+    each = " in each seed" if group.seeds > 1 else ""
+    of = f" {documents} documents of {groups} groups{each} from" if documents else ""
     scales = [
         f"{name} ({rubric.get('low')} to {rubric.get('high')})"
         for name, rubric in run.rubrics.items()
@@ -146,12 +147,14 @@ def _fitted(run: Run) -> bool:
     return (run.folder / "training/head.json").is_file()
 
 
-def _intervals(config: Mapping[str, Any]) -> str:
-    resamples = _at(config, "audit", "resamples")
+def _intervals(group: Group) -> str:
+    resamples = _at(group.runs[0].config, "audit", "resamples")
     if not resamples:
         return ""
+    pooled = ", pooled over seeds" if group.seeds > 1 else ""
     return (
-        f"Intervals (95 %) are from a bootstrap over groups of documents ({resamples} resamples)."
+        "Intervals (95 %) are from a bootstrap over groups of documents"
+        f" ({resamples} resamples{pooled})."
     )
 
 

@@ -1,10 +1,11 @@
-"""The report in Weights & Biases: the same tables and figures, as a run of the sweep's group."""
+"""The report in Weights & Biases: the same tables and figures, as a run in the group of most of its runs."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from debiasdpo.cluster.states import ALL_STATES
 from debiasdpo.config.shown import visible
 from debiasdpo.config.tracker import TrackerConfig
 from debiasdpo.report.build import Report
@@ -38,8 +39,10 @@ def publish(
             file = folder / "figures" / f"{drawing.name}.png"
             tracker.image(drawing.name, file, f"{drawing.title}. {drawing.caption}")
         tracker.page("report", folder / "index.html")
+        states = Counter(run.state for run in report.runs)
+        # Of all states: a report that is published again keeps what it does not set.
         tracker.summary(
-            {"runs": len(report.runs), **Counter(f"runs/{r.state}" for r in report.runs)}
+            {"runs": len(report.runs), **{f"runs/{state}": states[state] for state in ALL_STATES}}
         )
 
 

@@ -109,10 +109,15 @@ def _cells(one: _Compared, metric: Shown, adjusted: float, comparisons: int) -> 
 
 
 def _seeds_cell(one: _Compared) -> Value:
-    """How many seeds are compared; which, where either has others too."""
+    """How many seeds are compared; which, where either has others too; and where the two differ in more than
+    their training, in what."""
     count = len(one.seeds)
     whole = count == one.group.seeds == one.reference.seeds
-    return Value(count, note="" if whole else f"{of_seeds(one.seeds)} alone, which both have")
+    seeds = "" if whole else f"{of_seeds(one.seeds)} alone, which both have"
+    mine, other = (group.runs[0].settings for group in (one.group, one.reference))
+    apart = sorted(alike.differing([mine, other], in_training=False))
+    more = f"they differ in more than the method: {alike.named((k, mine.get(k)) for k in apart)}"
+    return Value(count).noted(*filter(None, [seeds, more if apart else ""]))
 
 
 def _pairs(groups: Sequence[Group], against: str) -> Iterable[tuple[Group, Group]]:

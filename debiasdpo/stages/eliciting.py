@@ -21,7 +21,7 @@ from debiasdpo.stages.asking import ask
 from debiasdpo.stages.elicitation import JUDGED, PROMPTS
 from debiasdpo.stages.rating_task import RatingTask, index_prompts
 from debiasdpo.stages.stage import Stage
-from debiasdpo.storage.files import read_json, read_jsonl, write_json, write_jsonl
+from debiasdpo.storage.files import fingerprint, read_json, read_jsonl, write_json, write_jsonl
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +137,11 @@ def ask_texts(
     """The file with a row for each question, of the model (`weights`: as trained) or of its judge."""
     config, rater = _who(job, declared, weights)
     groups = _groups(asked)
+    inputs = declared.inputs(job.config, rater=dict(rater.identity))
+    if (
+        row is reply_row
+    ):  # which tells more of a prompt than is asked, as it stands in the table now
+        inputs["told"] = fingerprint([asdict(prompt) for prompt, _ in asked])
     task = RatingTask(
         config,
         declared.reading(job.config),
@@ -145,7 +150,7 @@ def ask_texts(
         groups,
         SCALES,
         weights,
-        declared.inputs(job.config, rater=dict(rater.identity)),
+        inputs,
         index_prompts(groups, config.batching.prompts),
         row,
     )

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from debiasdpo.cluster import surroundings
-from debiasdpo.cluster.states import slurm_end, slurm_queue, state_of
+from debiasdpo.cluster.states import at_work, slurm_end, slurm_queue, state_of
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.run_folder import STATUS
 from debiasdpo.redaction import redact
 from debiasdpo.report.folders import run_folders
 from debiasdpo.storage.files import read_json
+from debiasdpo.storage.reading import read_mapping
 
 AT_WORK = 3  # exit code
 
@@ -85,20 +86,36 @@ def collect(paths: Sequence[Path]) -> list[Line]:
 
 
 def offline(paths: Sequence[Path]) -> list[str]:
-    """The one command that uploads what W&B keeps on this disk, if there is any."""
-    found = [
-        run
-        for path in paths
-        for folder in run_folders(path)
-        for run in sorted(folder.glob("wandb/offline-run-*"))
-        if not any(run.glob("*.synced"))  # as `wandb sync` marks what it has uploaded
-    ]
-    if not found:
-        return []
-    where = shlex.join(map(str, paths))
-    count = "1 W&B run is" if len(found) == 1 else f"{len(found)} W&B runs are"
-    command = f"find {where} -type d -name 'offline-run-*' -exec wandb sync {{}} +"
-    return [f"{count} on this disk only. To upload: {command}"]
+    """Commands that upload what W&B keeps on this disk, if there is any, of jobs that have ended: `wandb
+    sync` marks what it has uploaded, and passes over what is written there later."""
+    new, grown, going = [], [], []
+    for folder in (folder for path in paths for folder in run_folders(path)):
+        parts = sorted(folder.glob("wandb/offline-run-*"))
+        if at_work(read_mapping(folder / STATUS, [])):
+            going += [folder] if parts else []
+            continue
+        new += [part for part in parts if not any(part.glob("*.synced"))]
+        grown += [part for part in parts if _has_grown(part)]
+    lines = []
+    if new:
+        where = shlex.join(map(str, paths))
+        count = "1 W&B run is" if len(new) == 1 else f"{len(new)} W&B runs are"
+        but = "".join(f" -not -path {shlex.quote(f'{folder}/*')}" for folder in going)
+        command = f"find {where} -type d -name 'offline-run-*'{but} -exec wandb sync {{}} +"
+        lines.append(f"{count} on this disk only. To upload: {command}")
+    if grown:
+        again = shlex.join(["wandb", "sync", "--include-synced", *map(str, grown)])
+        lines.append(f"Uploaded while the job went on; to upload what came later: {again}")
+    return lines
+
+
+def _has_grown(part: Path) -> bool:
+    """Whether W&B wrote to it after it was uploaded."""
+    return any(
+        mark.with_suffix("").is_file()
+        and mark.with_suffix("").stat().st_mtime > mark.stat().st_mtime
+        for mark in part.glob("*.wandb.synced")
+    )
 
 
 def exit_code(lines: Sequence[Line]) -> int:

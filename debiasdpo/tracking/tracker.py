@@ -23,6 +23,8 @@ from debiasdpo.tracking.wandb_server import first_line, wants_online
 
 logger = logging.getLogger(__name__)
 
+# In a run's configuration: equal for runs that differ in their seed alone.
+SETTING = "setting"
 # Characters that W&B takes of a group's or a run's name, and of a tag.
 _LONGEST_NAME, _LONGEST_TAG = 128, 64
 _FLUSH_S = 1  # between two writes of what was logged
@@ -149,8 +151,8 @@ _open_runs: set[str] = set()
 
 
 def group_name(model: str, data: str, trained: Iterable[str]) -> str:
-    """`llama8b talkmoves age+race`: the group of runs that differ in method, settings and seed; different for
-    other models, data and training contexts."""
+    """`llama8b talkmoves age+race`: the group of runs that differ in method, settings (`SETTING`) and seed;
+    different for other models, data and training contexts."""
     return visible(joined([model, data, joined(trained)], by=" ", nothing=""))
 
 

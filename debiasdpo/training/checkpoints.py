@@ -26,9 +26,17 @@ def replay(folder: Path, on_log: Log) -> None:
             on_log({f"{prefix}{k}": v for k, v in row.items() if k != "step"}, row["step"])
 
 
-def cut_after(journal: Journal, step: int) -> None:
+def cut_after(step: int, *journals: Journal) -> None:
     """What came after the checkpoint of this step will be done, and logged, again."""
-    journal.cut(sum(row["step"] <= step for row in journal.rows) if step else 0)
+    lost = max((row["step"] for journal in journals for row in journal.rows), default=0)
+    if lost and not step:
+        log.warning(
+            "training begins anew: an earlier process came to step %d and left no whole checkpoint; where"
+            " jobs are ended before they keep one, lower train.save_every, or give them more time",
+            lost,
+        )
+    for journal in journals:
+        journal.cut(sum(row["step"] <= step for row in journal.rows) if step else 0)
 
 
 class KeptWeights:

@@ -128,8 +128,7 @@ def train(
         resume = last_whole_checkpoint(checkpoints, lambda s: kept.has_best(audits, s, chosen))
         done = step_of(resume) if resume else 0
         progress(done, len(steps))
-        for journal in (history, audits):
-            cut_after(journal, done)
+        cut_after(done, history, audits)
         if resume:
             log.info("training goes on after step %d of %d", done, len(steps))
         replay(folder, on_log)  # a tracker sees the whole run, also what a killed job logged

@@ -311,6 +311,14 @@ def test_only_values_of_the_right_kind_and_range_get_through(
         assert any(line.startswith(f"{key}: must ") and ", got " in line for line in found)
 
 
+def test_slurm_tells_a_job_after_it_began(job: Job) -> None:
+    assert job("cluster=slurm", "cluster.hours=0.04")
+    with pytest.raises(
+        UserError, match=r"signal_s=120 is not less than hours=0\.03, in seconds 108"
+    ):
+        job("cluster=slurm", "cluster.hours=0.03")
+
+
 def test_a_rubric_may_be_called_by_a_number(job: Job) -> None:
     found = job("data=table", "data.path=.", "data.rubrics={1:{question:How clear?,low:1,high:5}}")
     assert list(found.documents.rubrics) == ["1"]

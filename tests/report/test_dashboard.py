@@ -22,6 +22,7 @@ def test_every_panel_shows_what_a_run_logs(
     grouping = str(settings["spec"]["section"])
     assert "'name': 'group'" in grouping
     assert "method.value.name" in grouping
+    assert "setting" in grouping
     where = (f"model.path={tiny_llama}", f"output_dir={tmp_path}")
     words = ("model=llama8b", "train.nf4=false", "rate=expected", *SMALL, *where)
     metrics = run_job(job_config(*words, "method.consistency=own"), "tiny")

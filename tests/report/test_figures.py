@@ -12,6 +12,7 @@ from debiasdpo.report.collect import METHODS, find_runs
 from debiasdpo.report.drawing import Drawing, mark, svg_file
 from debiasdpo.report.groups import Group, base_groups, group_runs
 from debiasdpo.report.tables import reduction_on, transfer_table
+from tests.helpers.report_files import write_run
 from tests.helpers.report_runs import run
 from tests.helpers.run_folders import Runs
 
@@ -46,6 +47,18 @@ def test_the_front_by_hand() -> None:
     points = [(0.5, 0.9), (0.1, 0.2), (0.3, 0.2), (0.2, 0.5), (0.2, 0.4), (0.6, 0.8)]
     assert figures.pareto_front(points) == [1, 3, 0]
     assert figures.pareto_front([(0.1, 0.5), (0.1, 0.5)]) == [0]
+
+
+def test_a_front_of_models_that_were_audited_otherwise_says_so(tmp_path: Path) -> None:
+    def caption(*categories: str) -> str:
+        config = {"audit": {"categories": categories}}
+        write_run(tmp_path / "-".join(categories), method="dpo_only", config=config)
+        groups = group_runs(find_runs([tmp_path]))
+        return next(figures.biases_and_accuracy("m", "d", groups)).caption
+
+    write_run(tmp_path / "first", config={"audit": {"categories": ["age", "race"]}})
+    assert "rated alike" not in caption("age", "race")
+    assert "Not all were rated alike: they differ in audit.categories." in caption("age")
 
 
 def test_methods_differ_by_shape_as_well_as_by_colour() -> None:

@@ -65,3 +65,14 @@ def test_it_says_what_was_trained_by_what_is_there(
     assert "Seed: 0." in text
     assert "with a placebo that says nothing social" in text
     assert "None" not in text
+
+
+def test_it_counts_the_documents_of_all_seeds(tmp_path: Path) -> None:
+    for seed, documents, groups in ((0, 4, 2), (1, 40, 20)):
+        counts = {"bias/base_of": {"documents": documents, "groups": groups, "prompts": documents}}
+        audit = {"audit": {"resamples": 1000}}
+        write_run(tmp_path / f"{seed}", seed=seed, more=counts, config=audit)
+    (group,) = group_runs(find_runs([tmp_path]))
+    text = paragraph(group)
+    assert "rated 4–40 documents of 2–20 groups in each seed from" in text
+    assert "(1000 resamples, pooled over seeds)" in text

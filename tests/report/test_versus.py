@@ -151,6 +151,17 @@ def test_seeds_that_only_one_has_are_told(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_comparison_of_other_weights_says_so(tmp_path: Path) -> None:
+    for method, path in (("sft", "one/model"), ("dpo_only", "other/model")):
+        write_run(
+            tmp_path / method, documents=FIVE, method=method, config={"model": {"path": path}}
+        )
+    table, _ = compared(tmp_path)
+    assert [row[5] for row in table.rows] == [
+        Value(1), Value(1, note="they differ in more than the method: model.path=other/model"),
+    ]  # fmt: skip
+
+
 def test_a_method_is_compared_with_the_reference_of_its_own_model_and_documents(
     tmp_path: Path,
 ) -> None:

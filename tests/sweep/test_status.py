@@ -2,6 +2,8 @@
 
 import os
 import platform
+import shlex
+import subprocess
 import time
 from pathlib import Path
 
@@ -135,3 +137,24 @@ def test_runs_of_wandb_that_are_not_uploaded_are_told(
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("1 W&B run is on this disk only. To upload: find ")
     assert last.endswith("-exec wandb sync {} +")
+
+
+def test_a_run_of_wandb_that_goes_on_is_not_uploaded_before_its_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is written after `wandb sync` is passed over by the next one; so is what it was told of before."""
+    for name, state in (("done", "finished"), ("on", "running"), ("early", "finished")):
+        run = job(tmp_path / name, state=state, pid=os.getpid()) / "wandb/offline-run-1-x"
+        run.mkdir(parents=True)
+        (run / "run-x.wandb").touch()
+    mark = tmp_path / "early/wandb/offline-run-1-x/run-x.wandb.synced"
+    mark.touch()
+    os.utime(mark, (0, 0))
+    status.main([str(tmp_path)])
+    upload, again = capsys.readouterr().out.splitlines()[-2:]
+    assert upload.startswith("1 W&B run is on this disk only. To upload: ")
+    command = upload.partition("upload: ")[2].replace("-exec wandb sync {} +", "")
+    found = subprocess.run(shlex.split(command), capture_output=True, text=True, check=True).stdout
+    assert str(tmp_path / "done/wandb/offline-run-1-x") in found
+    assert str(tmp_path / "on") not in found
+    assert again.endswith(f"wandb sync --include-synced {mark.parent}")

@@ -272,10 +272,13 @@ def test_columns_that_were_the_wrong_way_round_are_read_anew(
         )
         config = job_config(
             "task=elicitation", "model=llama3b", f"model.path={tiny_llama}", f"output_dir={output}",
-            "model.max_length=1024", "audit.resamples=100", "data=prompts", "judge=none",
-            f"data.path={tmp_path / 'prompts.csv'}",
+            "model.max_length=1024", "audit.resamples=100", "data=prompts", "judge=self",
+            "rate.max_new_tokens=4", "elicitation.judge_tokens=4", f"data.path={tmp_path / 'prompts.csv'}",
         )  # fmt: skip
-        return elicitation.run(config, Choices("tiny", "prompts"))["options/p_stereotype"]
+        metrics = elicitation.run(config, Choices("tiny", "prompts"))
+        told = {row["stereotype"] for row in rows(run_folder(output) / "replies.jsonl")}
+        assert told == {"old" if columns == straight else "young"}
+        return metrics["options/p_stereotype"]
 
     straight = ("STEREOTYPE", "COUNTER-STEREOTYPE")
     crossed = straight[::-1]

@@ -5,6 +5,7 @@ import logging
 import math
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -51,9 +52,13 @@ def test_results_of_other_data_are_not_replaced_without_a_word(
 ) -> None:
     """The same command in two projects, with one output_dir."""
     tracked: list[str] = []
+    settings: list[object] = []
 
-    def no_tracker(config: TrackerConfig, run_id: str, **_: object) -> Tracker:
+    def no_tracker(
+        config: TrackerConfig, run_id: str, job_config: Mapping[str, object], **_: object
+    ) -> Tracker:
         tracked.append(run_id)
+        settings.append(job_config["setting"])
         return Tracker()
 
     monkeypatch.setattr(frame, "open_tracker", no_tracker)
@@ -62,18 +67,19 @@ def test_results_of_other_data_are_not_replaced_without_a_word(
         monkeypatch.chdir(tmp_path / project)
         table = [f"d{i},g{i},Essay {i} of project {project}.,{1 + i % 5}" for i in range(3)]
         Path("t.csv").write_text("\n".join(["id,group,text,clarity", *table]))
-        for again in range(2):
+        for again, seed in enumerate((0, 0, 1)):
             caplog.clear()
             run_job(job_config(
                 f"model.path={tiny_llama}", "rate=expected", "method=none", "data=table", "data.path=t.csv",
                 "data.rubrics={clarity:{question:Clear?,low:1,high:5}}", f"output_dir={tmp_path / 'out'}",
                 "data.split={train: 0.0, validation: 0.0, test: 1.0}", "audit.categories=[race]",
-                "audit.resamples=100", "model.max_length=1024",
+                "audit.resamples=100", "model.max_length=1024", f"seed={seed}",
             ))  # fmt: skip
             told = "another state of: data. They are replaced" in caplog.text
-            assert told == (project == "two" and not again)
-    # A tracker goes on with the same results, and does not add others to them.
-    assert [tracked.index(one) for one in tracked] == [0, 0, 2, 2]
+            assert told == (project == "two" and again != 1)
+    # A tracker goes on with the same results, and does not add others to them; seeds share their setting.
+    assert [tracked.index(one) for one in tracked] == [0, 0, 2, 3, 3, 5]
+    assert [settings.index(one) for one in settings] == [0, 0, 0, 3, 3, 3]
 
 
 def assert_complete(metrics: Metrics, output: Path, pairs: int) -> None:

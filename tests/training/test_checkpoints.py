@@ -95,6 +95,8 @@ def test_training_goes_on_from_the_last_whole_checkpoint(
     train(folder, tiny_llama, on_log=on_log)
     for step in damaged:
         assert f"checkpoint-{step} was cut off or is damaged" in caplog.text
+    anew = "an earlier process came to step 8 and left no whole checkpoint"
+    assert (anew in caplog.text) == (resumed == 1)
     assert logged == list(range(1, STEPS + 1))  # a tracker is shown the whole run
     assert_same_training(folder, unbroken)
     # The steps that were not done again still have the times they had.

@@ -235,10 +235,18 @@ def held(folder: Path) -> dict[str, Batch]:
     return {key: batch for batch in _unended(folder / FOLDER) for key in batch.keys}
 
 
-def refusal(folder: Path, batch: Batch, count: int) -> UserError:
-    """Of asking by themselves `count` requests that the batch holds."""
-    return UserError(
-        f"model.batch=false: {count} of these requests are in a batch that was begun and is not fetched"
+def refuse_held(
+    folder: Path, held: Mapping[str, Batch], store: ReplyStore, keys: Collection[str]
+) -> None:
+    """`UserError` where some of these requests are in a batch (`held`) that has not been fetched: asked by
+    themselves, they would be paid twice."""
+    store.refresh()
+    found = [key for key in keys if key in held and store.find(key) is None]
+    if not found:
+        return
+    batch = held[found[0]]
+    raise UserError(
+        f"model.batch=false: {len(found)} of these requests are in a batch that was begun and is not fetched"
         f" ({batch.id or 'its id was never received'}), and paid. model.batch=true waits for it. To do"
         " without, cancel it at the service, let model.batch=true fetch what it has, and set it to false"
         f" then; or, to pay for them again, delete {_file(folder / FOLDER, batch)}"

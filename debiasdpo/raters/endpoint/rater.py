@@ -3,7 +3,7 @@
 import logging
 import math
 import secrets
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from debiasdpo.prompts.rendering import Twins, content_bytes
 from debiasdpo.raters.base import Capability, Question, Reply, Wanted, read_reply
 from debiasdpo.raters.endpoint.adapter import Adapter, open_adapter, require_effect
 from debiasdpo.raters.endpoint.asking import Asker
-from debiasdpo.raters.endpoint.batches import Batch, BatchAsker, held, refusal
+from debiasdpo.raters.endpoint.batches import Batch, BatchAsker, held, refuse_held
 from debiasdpo.raters.endpoint.client import Client, complaint
 from debiasdpo.raters.endpoint.levels import expected_rating
 from debiasdpo.raters.endpoint.limiter import Change
@@ -141,7 +141,7 @@ class EndpointRater:
         if self._batches is not None:
             asker = self._batches
         elif self._held:
-            self._refuse_held({r.key for r in requests})
+            refuse_held(self._folder, self._held, self._store, {r.key for r in requests})
         with Progress(asker, len({r.key for r in requests}), self._stage) as progress:
             records = asker.ask(requests, progress)
         if new := self.limits[self._told :]:
@@ -205,13 +205,6 @@ class EndpointRater:
             else:
                 self._held = held(self._folder)
         return self._asker
-
-    def _refuse_held(self, keys: Collection[str]) -> None:
-        """`UserError` where a batch was begun for some of these: nothing is paid twice unasked."""
-        self._store.refresh()
-        in_batch = [k for k in keys if k in self._held and self._store.find(k) is None]
-        if in_batch:
-            raise refusal(self._folder, self._held[in_batch[0]], len(in_batch))
 
     def _command(self, serve: Sequence[str]) -> list[str]:
         weights = None if self._weights is None else str(self._weights())
