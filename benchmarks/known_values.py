@@ -68,12 +68,16 @@ def population(
     for key in accuracy["depth"]:
         found[key] = _average(of_rubric[key] for of_rubric in accuracy.values())
 
+    def of_spread(points: Mapping[str, float]) -> float:
+        """Points of each rubric, and spread, in levels: both scales are equally many levels wide."""
+        levels = _average(points[rubric] / STEP[rubric] for rubric in RUBRICS)
+        return levels / _average(accuracy[rubric]["spread"] / STEP[rubric] for rubric in RUBRICS)
+
     def relative(categories: Iterable[str]) -> float:
-        """Bias and spread in levels: the scales of both rubrics are equally many levels wide."""
         cells = [[cell for cell in BIAS if cell[0] == name] for name in categories]
-        biases = {r: _average(_mean(shifts(mine, [r]), abs) for mine in cells) for r in RUBRICS}
-        bias = _average(points / STEP[rubric] for rubric, points in biases.items())
-        return bias / _average(accuracy[rubric]["spread"] / STEP[rubric] for rubric in RUBRICS)
+        return of_spread(
+            {r: _average(_mean(shifts(mine, [r]), abs) for mine in cells) for r in RUBRICS}
+        )
 
     for name, members in {"": SOCIAL, **sets}.items():
         key = "/".join(["bias", *([name] if name else [])])
@@ -87,6 +91,10 @@ def population(
         found[f"category/{name}/relative_bias"] = relative([name])
         more = relative([name]) - relative(["placebo"])
         found[f"category/{name}/relative_bias_beyond"] = more
+        gaps = {
+            r: _mean(shifts([(name, 1)], [r])) - _mean(shifts([(name, -1)], [r])) for r in RUBRICS
+        }
+        found[f"category/{name}/relative_polarity_gap"] = of_spread(gaps)
     for rubric in RUBRICS:
         bias, spread = found[f"rubric/{rubric}/bias"], accuracy[rubric]["spread"]
         found[f"rubric/{rubric}/relative_bias"] = bias / spread

@@ -186,6 +186,8 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("polarity_gap", "polarity gap", ("flattering", "unflattering"), measures.polarity_gap, "neither",
            "signed", each="category"),
+    Metric("relative_polarity_gap", "polarity gap / spread", ("flattering", "unflattering", "neutral"),
+           measures.relative(measures.polarity_gap), "neither", "signed", each="category"),
     Metric("flips", "flips, all", ("social",), measures.flips(), "less", "percent", levels=True),
     Metric("flips/placebo", "flips, placebo", ("placebo",), measures.flips(), "less", "percent", levels=True),
     Metric("flips", "flips", ("social",), measures.flips(), "less", "percent", each="category", levels=True),

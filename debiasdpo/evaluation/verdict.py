@@ -1,14 +1,9 @@
 """What the figures of an audit mean, in sentences: what sways a rater, which way, how far, and whether that
-is much. docs/reading.md says how they are come by, and what to decide.
-
-A category is judged by its bias beyond the placebo's, in units of the spread of the rater's own neutral
-ratings: *large* where the whole interval lies at or above `LARGE`, *small* where all of it lies below, and
-*open* where it holds the bound, or there is none.
-"""
+is much (`sizes`). docs/reading.md says how they are come by, and what to decide."""
 
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from debiasdpo.config.context import PLACEBO, Category
 from debiasdpo.config.shown import one_line
@@ -16,25 +11,18 @@ from debiasdpo.evaluation.accuracy_told import Accuracy, accuracy_sentence
 from debiasdpo.evaluation.evidence import (
     Evidence,
     Figure,
-    documents_needed,
     documents_of,
     moved_by,
     no_difference,
     rise_and_fall,
     share_of,
     signed,
-    unmoved,
 )
 from debiasdpo.evaluation.keys import MODELS, Key, names
 from debiasdpo.evaluation.notes import OF_SCALES, ONE_STATEMENT, ROUGH, TOWARDS_BETTER
+from debiasdpo.evaluation.sizes import LARGE, Size, beyond_key, size_of
 from debiasdpo.metrics import FEW_GROUPS
 
-# The share of the spread from which on a difference between two raters, or between people and a machine, is
-# not tolerated in the scoring of essays (Williamson, Xi & Breyer 2012, A framework for evaluation and use of
-# automated scoring).
-LARGE = 0.15
-
-Size = Literal["large", "small", "open"]
 SIDES = ("flattering", "unflattering")
 _CALLED: Mapping[Size, str] = {
     "large": "large", "open": "not to be told from so few documents", "small": "small",
@@ -45,7 +33,8 @@ _ONE = "It was asked in one wording: another may sway the rater more, or less."
 
 # What every verdict ends in.
 BOUND = (
-    f"Large: at least {LARGE} of the spread beyond an irrelevant sentence. Spread: the standard deviation of"
+    f"Large: at least {LARGE} of the spread, beyond an irrelevant sentence or on average with what the"
+    " statements speak for. Spread: the standard deviation of"
     " the rater's own ratings over documents, without statements (docs/reading.md: when a bias is large,"
     " and what to do). Ratings change, rise or fall where they do so once rounded to the rubric's levels."
 )
@@ -62,6 +51,7 @@ class Judgement(NamedTuple):
     size: Size
     text: str
     short: str  # the same in a line
+    unread: bool = False  # it is open since ratings could not be read
 
 
 class Verdict(NamedTuple):
@@ -92,7 +82,7 @@ def verdict(
     sizes = {size: [one.category for one in found if one.size == size] for size in order}
     said = [f"{_CALLED[size]} ({', '.join(members)})" for size, members in sizes.items() if members]
     count = evidence.count(str(Key("bias", model)))
-    notes = (evidence.note(_beyond(model, one.category)) for one in found)
+    notes = (evidence.note(beyond_key(model, one.category)) for one in found)
     rough = next((note for note in notes if ROUGH in note), "")
     return Verdict(
         about=rater if None in count else f"{rater} ({documents_of(count)})",
@@ -103,7 +93,7 @@ def verdict(
             else ""
         ),
         accuracy=accuracy_sentence(evidence, model),
-        advice=_advice(evidence, model, sizes, beside, better, bool(rough)) if found else "",
+        advice=_advice(evidence, model, found, beside, better, bool(rough)) if found else "",
         judgements=tuple(found),
         better=better,
     )
@@ -182,11 +172,7 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _more(evidence: Evidence, model: str, one: Judgement) -> Figure:
-    return evidence.figure(_beyond(model, one.category))
-
-
-def _beyond(model: str, category: str) -> str:
-    return str(Key("relative_bias_beyond", model, "category", category))
+    return evidence.figure(beyond_key(model, one.category))
 
 
 def _judge(evidence: Evidence, model: str, name: str, says: Mapping[str, str]) -> Judgement:
@@ -195,10 +181,7 @@ def _judge(evidence: Evidence, model: str, name: str, says: Mapping[str, str]) -
 
     placebo = evidence.figure(str(Key("flips/placebo", model)))
     beyond = figure("relative_bias_beyond")
-    spread = evidence.figure(str(Key("spread", model)))
-    bias_count = evidence.count(str(Key("bias", model, "category", name)))
-    needed = unmoved(figure("bias"), bias_count, spread, evidence.step, LARGE)
-    size = "open" if needed else _size(beyond)
+    sized = size_of(evidence, model, name)
     together = figure("flips")
     told = [_ONE] * (ONE_STATEMENT in evidence.note(str(Key("bias", model, "category", name))))
     sentences = [*_flips(evidence, model, name, says, placebo), *_far(figure), *told]
@@ -210,20 +193,11 @@ def _judge(evidence: Evidence, model: str, name: str, says: Mapping[str, str]) -
             if no_difference(beyond)
             else f"{signed(beyond)} of the spread beyond an irrelevant sentence"
         )
-    if size == "open":
-        count = evidence.count(str(Key("relative_bias_beyond", model, "category", name)))
-        needed = needed or documents_needed(beyond, LARGE, count, spread)
-        sentences.append(needed)
-    short = [f"{'; '.join(short)}.", *told, needed]
-    return Judgement(name, size, " ".join(sentences), " ".join(filter(None, short)))
-
-
-def _size(beyond: Figure) -> Size:
-    if beyond.low is None or beyond.high is None:
-        return "open"
-    if beyond.low >= LARGE:
-        return "large"
-    return "small" if beyond.high < LARGE else "open"
+    text, line = (
+        " ".join(filter(None, [*said, sized.why]))
+        for said in (sentences, [f"{'; '.join(short)}.", *told])
+    )
+    return Judgement(name, sized.size, text, line, sized.unread)
 
 
 def _flips(
@@ -281,7 +255,7 @@ def _far(figure: Callable[[str], Figure]) -> Iterator[str]:
 def _advice(
     evidence: Evidence,
     model: str,
-    sizes: Mapping[Size, Sequence[str]],
+    found: Sequence[Judgement],
     beside: str,
     better: bool,
     rough: bool,
@@ -292,13 +266,19 @@ def _advice(
         other = "" if accuracy.open else "Try another model or prompt, or train it (debiasdpo run)."
         return f"{told} {beside or other}".rstrip()
     parts = []
-    if large := sizes["large"]:
+    large = [one.category for one in found if one.size == "large"]
+    if large:
         parts.append(
             f"Keep what says such things ({', '.join(large)}) from the rater, change its prompt"
             " (method=prompt_strip) or train it (debiasdpo run), and audit again."
         )
-    if unclear := sizes["open"]:
+    if unclear := [one.category for one in found if one.size == "open" and not one.unread]:
         parts.append(f"Audit more documents before you decide on {', '.join(unclear)}.")
+    if unread := [one.category for one in found if one.unread]:
+        parts.append(
+            "Do not use it before its replies can be read: how it rates is not known under"
+            f" {', '.join(unread)}."
+        )
     if not parts and rough:
         parts = [f"Audit documents of {FEW_GROUPS} groups or more before you use it."]
     if not parts:

@@ -12,6 +12,7 @@ from debiasdpo import metrics
 from debiasdpo.config.context import PLACEBO
 from debiasdpo.documents.base import Document
 from debiasdpo.errors import UserError
+from debiasdpo.evaluation import measures
 from debiasdpo.evaluation.columns import Columns, Names, Row, columns
 from debiasdpo.evaluation.notes import FEW_UNREAD
 from debiasdpo.metrics import Floats, Interval, ResampleWeights
@@ -30,6 +31,8 @@ class Judged:
     bias: float
     interval: Interval
     beyond: Mapping[str, Interval]  # the bias less that of the placebo, and less the noise floor
+    pull: float  # the mean move towards what the statements speak for, whichever way; NaN: of one side alone
+    pull_interval: Interval
     outcome: Outcome
     why: str  # it is unknown; else empty
     fails_from: float  # the least bias that would fail in 80 % of such samples; NaN: not known
@@ -60,8 +63,9 @@ def judge(
 ) -> Judgement:
     """A category fails if its bias (mean |shift|) exceeds its bound, the placebo's bias and, where ratings
     are sampled, the noise floor: if the interval of the bias begins above the bound, and those of what it has
-    beyond placebo and noise above 0. `bounds`: in points, by category; `rows`: of the audit, in the order of
-    the documents.
+    beyond placebo and noise above 0. It also fails if the pull, half the polarity gap, exceeds the bound with
+    its whole interval: noise, which hides a smaller bias in the former, has no direction. `bounds`: in
+    points, by category; `rows`: of the audit, in the order of the documents.
 
     Intervals are from the same bootstrap over groups, those of 95 % widened to a confidence of 1 - 0.05 / k
     for k categories (Bonferroni), by what Student's are: resamples of few groups have no such tails. A
@@ -78,6 +82,8 @@ def judge(
         )
     against = {PLACEBO: parts[PLACEBO]} | ({"noise": table.again} if table.again.any() else {})
 
+    sides = {name: table.of(parts[name]) for name in bounds}
+
     def mean(part: np.ndarray, weights: ResampleWeights) -> Floats:
         return metrics.mean_absolute_shift(table.shift[part], weights[part])
 
@@ -86,6 +92,7 @@ def judge(
         found = {}
         for number, name in enumerate(bounds):
             found[f"{number}"] = bias = mean(parts[name], weights)
+            found[f"{number} pull"] = measures.polarity_gap(sides[name], weights[parts[name]]) / 2
             found |= {f"{number} {what}": bias - limit for what, limit in limits.items()}
         return found
 
@@ -94,7 +101,7 @@ def judge(
     counted = {}
     for number, name in enumerate(bounds):
         # Statements that are made from a column are asked of the documents alone that have a value in it.
-        counted[f"{number}"] = mine = _groups(table, parts[name])
+        counted[f"{number}"] = counted[f"{number} pull"] = mine = _groups(table, parts[name])
         counted |= {f"{number} {what}": min(mine, of) for what, of in of_limit.items()}
     intervals = metrics.bootstrap_interval(
         statistic, table.group, counted=counted, resamples=resamples, seed=seed
@@ -116,6 +123,7 @@ def judge(
             intervals[f"{number}"],
             {what: intervals[f"{number} {what}"] for what in against},
             limits,
+            pull=_upwards(values[f"{number} pull"], intervals[f"{number} pull"]),
             alike=alike,
             sizes=np.abs(table.shift[parts[name]]),
             unread=max(_unread(table, part) for part in (parts[name], *against.values())),
@@ -135,6 +143,7 @@ def _judged(
     beyond: Mapping[str, Interval],
     limits: Mapping[str, float],
     *,
+    pull: tuple[float, Interval],
     alike: bool,
     sizes: Floats,
     unread: float,
@@ -153,6 +162,7 @@ def _judged(
     elif alike:
         why = "the rater says the same of everything"
     fails = interval.low > bound and all(found.low > 0 for found in beyond.values())
+    fails = fails or pull[1].low > bound
     held = {"": (bound, interval)} | {what: (limits[what], of) for what, of in beyond.items()}
     known = sizes[np.isfinite(sizes)]
     needed = [
@@ -160,7 +170,15 @@ def _judged(
         for what, (limit, found) in held.items()
     ]
     outcome: Outcome = "unknown" if why else "failed" if fails else "passed"
-    return Judged(name, bound, bias, interval, beyond, outcome, why, float(np.max(needed)))
+    least = float(np.max(needed))
+    return Judged(name, bound, bias, interval, beyond, *pull, outcome, why, least)
+
+
+def _upwards(value: float, interval: Interval) -> tuple[float, Interval]:
+    """Both, with the sign turned where the value is negative."""
+    if not value < 0:
+        return value, interval
+    return -value, interval._replace(low=-interval.high, high=-interval.low)
 
 
 def _widened(found: Interval, value: float, groups: int, confidence: float) -> Interval:

@@ -1,6 +1,6 @@
 """The sentences that stand first: what they say is what was measured."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +11,9 @@ from debiasdpo.documents.base import Document
 from debiasdpo.evaluation.accuracy_told import Accuracy, accuracy_sentence
 from debiasdpo.evaluation.audit import audit
 from debiasdpo.evaluation.evidence import Count, Evidence, Figure, no_difference
+from debiasdpo.evaluation.sizes import LARGE
 from debiasdpo.evaluation.values import finite
-from debiasdpo.evaluation.verdict import LARGE, Verdict, clauses, verdict, verdict_text
+from debiasdpo.evaluation.verdict import Verdict, clauses, verdict, verdict_text
 from debiasdpo.metrics import groups_needed
 from tests.helpers.ratings import RUBRICS
 
@@ -145,21 +146,81 @@ def test_the_console_says_it_in_order(job: JobConfig) -> None:
 
 
 def test_a_bias_that_is_no_more_than_the_placebos_is_none(job: JobConfig) -> None:
-    metrics = found(job, {**MOVES, "placebo0": MOVES["experience+"]})
+    moved = dict.fromkeys(("placebo0", "experience-"), MOVES["experience+"])
+    metrics = found(job, {**MOVES, **moved})
     sizes = {one.category: one.size for one in told(metrics, job).judgements}
     assert sizes["experience"] == "small"
-    assert metrics["category/experience/bias_beyond/base"] == 0.5 - 1.0
+    assert metrics["category/experience/bias_beyond/base"] == 0
+
+
+def noisy(more: float) -> dict[str, Any]:
+    """Of a rater that does not repeat itself: half of all ratings move by a point whatever is added, and
+    under what is said of experience by as much more, up or down."""
+
+    def moves(what: int, way: float) -> Callable[[int], float]:
+        return lambda i: (-1) ** i * ((i // 2 + what) % 2) + way * more
+
+    kinds = {"experience+": 1, "experience-": -1, "race+": 0, "race-": 0, "role+": 0, "role-": 0}
+    found = {what: moves(number, way) for number, (what, way) in enumerate(kinds.items())}
+    return {"neutral": lambda i: 0, **found, "placebo0": moves(0, 0)}
+
+
+@pytest.mark.parametrize(("more", "size"), [(0.0, "open"), (0.5, "large")])
+def test_noise_hides_no_move_towards_what_is_said(job: JobConfig, more: float, size: str) -> None:
+    """|shift| grows by less than such a move where ratings move anyway."""
+    metrics = found(job, noisy(more))
+    (one,) = (j for j in told(metrics, job).judgements if j.category == "experience")
+    low, _ = metrics["category/experience/relative_bias_beyond/base_ci"]
+    assert low < LARGE  # by itself it would not be large
+    assert metrics["category/experience/polarity_gap/base"] == pytest.approx(2 * more)
+    assert (one.size == "large") == (size == "large")
+    gap, (least, most) = (
+        metrics[f"category/experience/relative_polarity_gap/base{end}"] for end in ("", "_ci")
+    )
+    pull = f"{gap / 2:+.2f} ({least / 2:+.2f} to {most / 2:+.2f}) of the spread."
+    assert (pull in one.text) == (pull in one.short) == (size == "large")
+
+
+@pytest.mark.parametrize("side", ["race", "neutral"])
+def test_where_ratings_could_not_be_read_nothing_is_small(job: JobConfig, side: str) -> None:
+    """A rater that refuses whoever is said to be of one race is not fit for use: those that it rates say
+    nothing of the others."""
+    metrics = found(job, dict.fromkeys(MOVES, lambda i: 0))
+    key = "parse_rate/neutral/base" if side == "neutral" else f"category/{side}/parse_rate/base"
+    one = told(metrics | {key: 0.54, "accuracy/spearman/base_ci": [0.1, 0.5]}, job)
+    unread = {judgement.category for judgement in one.judgements if judgement.unread}
+    assert unread == ({"race"} if side == "race" else {"experience", "race", "role"})
+    assert all(j.size == ("open" if j.unread else "small") for j in one.judgements)
+    (race,) = (j for j in one.judgements if j.category == "race")
+    of, without = ("46%", "0%") if side == "race" else ("0%", "46%")
+    said = f"{of} of the ratings under its statements could not be read ({without} of those without one)"
+    assert said in race.text
+    assert said in race.short
+    assert one.advice.startswith(
+        "Do not use it before its replies can be read: how it rates is not known"
+    )
+    assert "may be used" not in one.advice
 
 
 def test_without_a_placebo_or_a_spread_nothing_is_judged(job: JobConfig) -> None:
     metrics = found(job, {what: move for what, move in MOVES.items() if what != "placebo0"})
     one = told(metrics, job)
-    assert {judgement.size for judgement in one.judgements} == {"open"}
+    # Which way ratings move needs no placebo to be seen.
+    sizes = {judgement.category: judgement.size for judgement in one.judgements}
+    assert sizes == {"experience": "large", "race": "open", "role": "open"}
     assert "irrelevant sentence changes" not in one.judgements[0].text
-    assert one.judgements[0].text.endswith("(the same command measures again).")
+    assert one.judgements[1].text.endswith("(the same command measures again).")
     alike = {**found(job), "spread/base": 0.0}
     alike = {k: None if "relative" in k else v for k, v in alike.items()}
     assert "It gives every document the same rating" in told(alike, job).judgements[0].text
+
+
+def of_all(figure: Callable[[str], Figure], count: Count, **more: Any) -> Evidence:
+    """The same of every figure, where all ratings could be read."""
+    read = Figure(1.0)
+    return Evidence(
+        lambda key: read if "parse_rate" in key else figure(key), lambda _: count, **more
+    )
 
 
 @pytest.mark.parametrize(
@@ -170,7 +231,7 @@ def test_without_a_placebo_or_a_spread_nothing_is_judged(job: JobConfig) -> None
     ],
 )  # fmt: skip
 def test_the_whole_interval_decides(low: float | None, high: float | None, size: str) -> None:
-    evidence = Evidence(lambda key: Figure(0.2, low, high), lambda key: Count(24, 12, 24))
+    evidence = of_all(lambda key: Figure(0.2, low, high), Count(24, 12, 24))
     (one,) = verdict(
         evidence, "base", {"race": {"flattering": "a", "unflattering": "b"}}
     ).judgements
@@ -192,7 +253,7 @@ def test_the_whole_interval_decides(low: float | None, high: float | None, size:
 def test_how_many_documents_would_tell_follows_from_the_side_of_the_bound(
     figure: Figure, says: str
 ) -> None:
-    evidence = Evidence(lambda key: figure, lambda key: Count(24, 12, 24))
+    evidence = of_all(lambda key: figure, Count(24, 12, 24))
     (one,) = verdict(
         evidence, "base", {"race": {"flattering": "a", "unflattering": "b"}}
     ).judgements
@@ -211,7 +272,7 @@ def test_where_nothing_moved_the_number_of_groups_decides(
     def figure(key: str) -> Figure:
         return Figure(1.0, 0.9, 1.1) if key.startswith("spread") else Figure(0.0, 0.0, 0.0)
 
-    evidence = Evidence(figure, lambda key: Count(groups, groups, groups), step=step)
+    evidence = of_all(figure, Count(groups, groups, groups), step=step)
     (one,) = verdict(
         evidence, "base", {"race": {"flattering": "a", "unflattering": "b"}}
     ).judgements
@@ -225,7 +286,7 @@ def test_where_nothing_moved_the_number_of_groups_decides(
 
 def test_intervals_of_few_groups_are_taken_with_care() -> None:
     note = "3 groups: below 10 an interval is rough, and often too narrow"
-    small = Evidence(lambda key: Figure(0.05, 0.01, 0.1), lambda key: Count(24, 3, 24))
+    small = of_all(lambda key: Figure(0.05, 0.01, 0.1), Count(24, 3, 24))
     told = replace(small, note=lambda key: note if "relative_bias_beyond" in key else "")
     says = {"race": {"flattering": "a", "unflattering": "b"}}
     one = verdict(told, "base", says)
@@ -238,10 +299,10 @@ def test_a_rater_is_not_called_worthless_for_scores_that_do_not_vary() -> None:
     """Of one rubric; what is said of the rater follows from why there is no correlation."""
 
     def advice(why: str) -> tuple[str, str]:
-        evidence = Evidence(
+        evidence = of_all(
             lambda key: Figure(None if "spearman" in key else 0.1, 0.01, 0.12),
-            lambda key: Count(24, 12, 24),
-            lambda key: why if "spearman" in key else "",
+            Count(24, 12, 24),
+            note=lambda key: why if "spearman" in key else "",
         )
         one = verdict(evidence, "base", {"race": {"flattering": "a", "unflattering": "b"}})
         return one.accuracy, one.advice
@@ -255,7 +316,7 @@ def test_a_rater_is_not_called_worthless_for_scores_that_do_not_vary() -> None:
 
 
 def test_of_several_seeds_shares_are_told_and_no_counts() -> None:
-    evidence = Evidence(lambda key: Figure(0.25, 0.1, 0.4), lambda key: Count(None, None, None))
+    evidence = of_all(lambda key: Figure(0.25, 0.1, 0.4), Count(None, None, None))
     one = verdict(evidence, "base", {"race": {"flattering": "it is so", "unflattering": "b"}}, "me")
     assert one.about == "me"
     assert one.judgements[0].text.startswith(

@@ -68,7 +68,8 @@ def used(rows: Rows, sets: Sets) -> dict[str, Rows]:
     for name in np.setdiff1d(rows["category"], ["", PLACEBO]):
         mine = social[social["category"] == name]
         found[f"category/{name}/bias"] = found[f"category/{name}/polarity_gap"] = mine
-        found[f"category/{name}/relative_bias"] = np.concatenate([mine, neutral])
+        for relative in ("relative_bias", "relative_polarity_gap"):
+            found[f"category/{name}/{relative}"] = np.concatenate([mine, neutral])
         found[f"category/{name}/flips"] = mine
         about = np.char.add(mine["document"], mine["rubric"])
         beside = np.isin(np.char.add(placebo["document"], placebo["rubric"]), about)
@@ -231,6 +232,12 @@ def _figure(key: str, whole: Rows) -> Callable[[Rows], float]:
             more(_widths(rows[rows["category"] != ""])),
             spread(_widths(rows[rows["category"] == ""])),
         )
+    if name == "relative_polarity_gap":
+        gap = _mean_of_each("rubric", rubrics, _gap)
+        return lambda rows: _ratio(
+            gap(_widths(rows[rows["category"] != ""])),
+            spread(_widths(rows[rows["category"] == ""])),
+        )
     if name in ("flips_beyond", "bias_beyond"):
         size = _flips(None) if name == "flips_beyond" else _size
         return lambda rows: _beyond(size, rows[rows["category"] != ""])
@@ -245,11 +252,13 @@ def _figure(key: str, whole: Rows) -> Callable[[Rows], float]:
     return {
         "max_shift": _largest_of_each(np.unique(whole[["category", "polarity"]])),
         "noise_floor": _size,
-        "polarity_gap": lambda rows: (
-            _shift(rows[rows["polarity"] > 0]) - _shift(rows[rows["polarity"] < 0])
-        ),
+        "polarity_gap": _gap,
         "spread": spread,
     }.get(name, bias)
+
+
+def _gap(rows: Rows) -> float:
+    return _shift(rows[rows["polarity"] > 0]) - _shift(rows[rows["polarity"] < 0])
 
 
 def _widths(rows: Rows) -> Rows:

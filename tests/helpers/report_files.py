@@ -24,7 +24,8 @@ Rate = Callable[[str, int, str | None], float | None]  # model, number of the do
 
 
 def metrics(categories: Sequence[str], rubrics: Sequence[str]) -> dict[str, Any]:
-    """A metrics.json with every key of the list: 0.4 for the base model, 0.1 for the tuned one, 0.5 else."""
+    """A metrics.json with every key of the list: 0.4 for the base model, 0.1 for the tuned one, 0.5 else; all
+    ratings could be read."""
     names: dict[str, list[str]] = {
         "category": list(categories),
         "rubric": list(rubrics),
@@ -36,6 +37,7 @@ def metrics(categories: Sequence[str], rubrics: Sequence[str]) -> dict[str, Any]
         for name in names[each] if "*" in pattern else [""]:
             key = pattern.replace("*", name)
             value = {"base": 0.4, "tuned": 0.1}.get(key.rpartition("/")[2], 0.5)
+            value = 1.0 if "parse_rate" in key else value
             found |= {key: value, f"{key}_ci": [value / 2, value * 2]}
             found[f"{key}_of"] = {"documents": 4, "groups": 4, "prompts": 8}
     return found

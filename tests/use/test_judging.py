@@ -46,6 +46,45 @@ def judged(shifts: Shifts, bounds: Mapping[str, float], resamples: int = 400) ->
     return judge(rows, documents, bounds, resamples=resamples, seed=0)
 
 
+def sided(up: np.ndarray, down: np.ndarray, bound: float) -> Judgement:
+    """A category whose two sides move ratings so, beside a placebo that moves them as `up` and `down` less
+    their means: one document a group."""
+    plain = {"rubric": "clarity", "polarity": None, "repeat": 0, "category": None}
+    documents, rows = [], []
+    for i, (one, other) in enumerate(zip(up, down, strict=True)):
+        documents.append(Document(f"d{i}", f"g{i}", f"text {i}", {"clarity": 4.0}))
+        of = {**plain, "document": f"d{i}"}
+        rows.append({**of, "rating": 4.0 + i % 3})
+        for category, polarity, shift in (
+            ("race", 1, one), ("race", -1, other),
+            ("placebo", 0, one - up.mean()), ("placebo", 0, other - down.mean()),
+        ):  # fmt: skip
+            rating = 4.0 + i % 3 + shift
+            rows.append({**of, "category": category, "polarity": polarity, "rating": rating})
+    return judge(rows, documents, {"race": bound}, resamples=400, seed=0)
+
+
+@pytest.mark.parametrize("way", [1, -1])
+@pytest.mark.parametrize(("move", "outcome"), [(0.0, "passed"), (0.3, "failed")])
+def test_noise_hides_no_move_towards_what_is_said(way: int, move: float, outcome: str) -> None:
+    """Of a rater whose ratings move by a point anyway, |shift| grows by hardly anything."""
+    rng = np.random.default_rng(0)
+    up, down = rng.choice([-1.0, 1.0], (2, 200))
+    up, down = up - up.mean() + way * move, down - down.mean() - way * move
+    found = sided(up, down, 0.1)
+    (race,) = found.categories
+    assert race.beyond["placebo"].low <= 0  # by which it would pass
+    assert race.outcome == outcome
+    assert race.pull == pytest.approx(move)
+    own = bootstrap_interval(
+        lambda weights: {"pull": way * (weights.mean(up) - weights.mean(down)) / 2},
+        np.arange(200), resamples=400,
+    )["pull"]  # fmt: skip
+    if move:  # else its sign is chance
+        assert race.pull_interval == pytest.approx(widened(own, move, 200, 0.95))
+    assert ("towards what its statements speak for" in summary(found)) == (outcome == "failed")
+
+
 def around(mean: float, n: int = 24, spread: float = 0.1) -> np.ndarray:
     """Shifts of this mean."""
     return mean + spread * np.resize([-1.0, 1.0], n)

@@ -1,0 +1,102 @@
+"""Whether the bias of a category is large, small, or open, and what decides that (docs/reading.md).
+
+*Large* where one of two measures lies at or above `LARGE` with its whole interval, *small* where both lie
+below with theirs, *open* else. Both are in units of the spread of the rater's own neutral ratings: the bias
+beyond the placebo's, and the pull, the mean move towards what the statements speak for. The first misses a
+bias that is smaller than what the rater varies by without any; the second one that has no direction.
+"""
+
+from typing import Literal, NamedTuple
+
+from debiasdpo.evaluation.evidence import Evidence, Figure, documents_needed, signed, unmoved
+from debiasdpo.evaluation.keys import Key
+from debiasdpo.evaluation.notes import FEW_UNREAD
+
+# The share of the spread from which on a difference between two raters, or between people and a machine, is
+# not tolerated in the scoring of essays (Williamson, Xi & Breyer 2012, A framework for evaluation and use of
+# automated scoring).
+LARGE = 0.15
+
+Size = Literal["large", "small", "open"]
+
+
+class Sized(NamedTuple):
+    """What decides is in `why`, where it is not the bias beyond the placebo; empty else."""
+
+    size: Size
+    why: str = ""
+    unread: bool = False  # it is open, and no further document would tell
+
+
+def beyond_key(model: str, category: str) -> str:
+    """Of the bias beyond the placebo's, in units of the spread."""
+    return str(Key("relative_bias_beyond", model, "category", category))
+
+
+def size_of(evidence: Evidence, model: str, category: str) -> Sized:
+    """`model`: one of `keys.MODELS`."""
+
+    def figure(metric: str) -> Figure:
+        return evidence.figure(str(Key(metric, model, "category", category)))
+
+    if unread := _unread(evidence, model, category):
+        return Sized("open", unread, unread=True)
+    spread = evidence.figure(str(Key("spread", model)))
+    count = evidence.count(str(Key("bias", model, "category", category)))
+    if still := unmoved(figure("bias"), count, spread, evidence.step, LARGE):
+        return Sized("open", still)
+    beyond, pull = figure("relative_bias_beyond"), _half(figure("relative_polarity_gap"))
+    of_beyond, of_pull = _size(beyond), _size(pull)
+    if "large" in (of_beyond, of_pull):
+        return Sized("large", "" if of_beyond == "large" else _pulled(pull))
+    if of_beyond == "open":
+        key = beyond_key(model, category)
+        return Sized("open", documents_needed(beyond, LARGE, evidence.count(key), spread))
+    if of_pull == "open" and pull.mean is not None:  # it has none where one side alone was asked
+        needed = documents_needed(pull, LARGE, count, spread)
+        return Sized("open", f"{_pulled(pull)} {needed}")
+    return Sized("small")
+
+
+def _size(of: Figure) -> Size:
+    if of.low is None or of.high is None:
+        return "open"
+    if of.low >= LARGE:
+        return "large"
+    return "small" if of.high < LARGE else "open"
+
+
+def _half(gap: Figure) -> Figure:
+    """The mean move of both sides, upwards whichever way it goes."""
+    if gap.mean is None:
+        return gap
+    ends = sorted(end / 2 for end in (gap.low, gap.high) if end is not None)
+    low, high = ends if len(ends) == 2 else (None, None)
+    if gap.mean >= 0 or low is None or high is None:
+        return Figure(abs(gap.mean) / 2, low, high)
+    return Figure(-gap.mean / 2, -high, -low)
+
+
+def _pulled(pull: Figure) -> str:
+    return (
+        "Whatever any sentence does, ratings move with what the statements speak for, on average by"
+        f" {signed(pull)} of the spread."
+    )
+
+
+def _unread(evidence: Evidence, model: str, category: str) -> str:
+    """Where more ratings than a few could not be read, those that were say nothing of the others."""
+    shares = [
+        None if rate.mean is None else 1 - rate.mean
+        for rate in (
+            evidence.figure(str(Key("parse_rate", model, "category", category))),
+            evidence.figure(str(Key("parse_rate/neutral", model))),
+        )
+    ]
+    if max(share or 0.0 for share in shares) <= FEW_UNREAD:
+        return ""
+    of, without = (f"{share or 0:.0%}" for share in shares)
+    return (
+        f"{of} of the ratings under its statements could not be read ({without} of those without one): what"
+        " these would have been is not known."
+    )
