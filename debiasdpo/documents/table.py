@@ -158,23 +158,24 @@ def _wide(rows: Rows, config: TableConfig, notes: Counter[str]) -> Iterator[Docu
                 notes[f"documents without a score on {name}"] += 1
         group = required_text(cells, config.group_column, where)
         text = normal_text(required_text(cells, config.text_column, where))
-        facts = _facts(cells, config, where, notes)
+        facts = _facts(cells, config, where)
+        _count_unknown(facts, config, notes)
         yield Document(document_id, group, text, facts=facts, **_scored(given))
     refuse_twin_ids(ids, rows, config.id_column, OR_LONG)
 
 
-def _facts(cells: Cells, config: TableConfig, where: str, notes: Counter[str]) -> dict[str, str]:
-    """What the row says in `data.group_columns`; nothing for a cell without a value, which is counted. In a
-    long table, that of the document's first row."""
-    facts = {}
+def _facts(cells: Cells, config: TableConfig, where: str) -> dict[str, str]:
+    """What the row says in `data.group_columns`; nothing for a cell without a value."""
+    found = {
+        column: fact_of(cell_text(cells.get(column_name(column)), f"{where}, column {column!r}"))
+        for column in config.group_columns
+    }
+    return {column: fact for column, fact in found.items() if fact is not None}
+
+
+def _count_unknown(facts: Mapping[str, str], config: TableConfig, notes: Counter[str]) -> None:
     for column in config.group_columns:
-        cell = cells.get(column_name(column))
-        fact = fact_of(cell_text(cell, f"{where}, column {column!r}"))
-        if fact is None:
-            notes[f"documents without a value in {column}"] += 1
-        else:
-            facts[column] = fact
-    return facts
+        notes[f"documents without a value in {column}"] += column not in facts
 
 
 def _scored(given: Mapping[str, Sequence[float]]) -> dict[str, Any]:
@@ -216,10 +217,11 @@ def _long(rows: Rows, config: TableConfig, notes: Counter[str]) -> Iterator[Docu
         if key not in documents:
             group = required_text(cells, config.group_column, where)
             text = normal_text(required_text(cells, config.text_column, where))
-            facts = _facts(cells, config, where, notes)
+            facts = _facts(cells, config, where)
             documents[key] = Document(document_id, group, text, {}, facts=facts)
             scores[key] = {}
         _refuse_change(documents[key], cells, config, where)
+        documents[key] = _with_facts(documents[key], cells, config, where)
         (name,) = (
             config.rubrics
             if config.rubric_column is None
@@ -255,11 +257,25 @@ def _long(rows: Rows, config: TableConfig, notes: Counter[str]) -> Iterator[Docu
             " Rename the rubric, or remove it."
         )
     for key, document in documents.items():
+        _count_unknown(document.facts, config, notes)
         given_to = {
             rubric: [mine[rater] for rater in sorted(mine, key=lambda name: raters.get(name, 0))]
             for rubric, mine in scores[key].items()
         }
         yield replace(document, **_scored(given_to))
+
+
+def _with_facts(document: Document, cells: Cells, config: TableConfig, where: str) -> Document:
+    """With what a further row tells. `UserError` where that is another value: what differs between the rows
+    of a document is told of a rater or a rubric, and not of whom the document is by."""
+    told = _facts(cells, config, where)
+    for column, value in told.items():
+        if (known := document.facts.get(column, value)) != value:
+            raise UserError(
+                f"{where}, column {column!r}: {value!r}, where an earlier row of id {document.id!r} has"
+                f" {known!r}. Leave the column out of data.group_columns, or mend the table."
+            )
+    return replace(document, facts={**document.facts, **told})
 
 
 def _refuse_change(document: Document, cells: Cells, config: TableConfig, where: str) -> None:

@@ -1,9 +1,10 @@
 """Whether the bias of a category is large, small, or open, and what decides that (docs/reading.md).
 
-*Large* where one of two measures lies at or above `LARGE` with its whole interval, *small* where both lie
-below with theirs, *open* else. Both are in units of the spread of the rater's own neutral ratings: the bias
-beyond the placebo's, and the pull, the mean move towards what the statements speak for. The first misses a
-bias that is smaller than what the rater varies by without any; the second one that has no direction.
+*Large* where the bias beyond the placebo's lies at or above `LARGE` with its whole interval, in units of the
+spread of the rater's own neutral ratings. *Small* where all of it lies below, and that of the pull too: the
+mean move towards what the statements speak for. A bias that is smaller than what the rater varies by without
+any hides in |shift|, and not in the pull, since what has no direction cancels there. The pull alone makes
+none large: no placebo says how far the words of one or two statements a side move it. *Open* else.
 """
 
 from typing import Literal, NamedTuple
@@ -46,16 +47,21 @@ def size_of(evidence: Evidence, model: str, category: str) -> Sized:
     if still := unmoved(figure("bias"), count, spread, evidence.step, LARGE):
         return Sized("open", still)
     beyond, pull = figure("relative_bias_beyond"), _half(figure("relative_polarity_gap"))
-    of_beyond, of_pull = _size(beyond), _size(pull)
-    if "large" in (of_beyond, of_pull):
-        return Sized("large", "" if of_beyond == "large" else _pulled(pull))
-    if of_beyond == "open":
+    size, of_pull = _size(beyond), _size(pull)
+    if size == "open":
         key = beyond_key(model, category)
         return Sized("open", documents_needed(beyond, LARGE, evidence.count(key), spread))
-    if of_pull == "open" and pull.mean is not None:  # it has none where one side alone was asked
-        needed = documents_needed(pull, LARGE, count, spread)
-        return Sized("open", f"{_pulled(pull)} {needed}")
-    return Sized("small")
+    if size == "large" or of_pull == "small" or pull.mean is None:  # none: one side alone was asked
+        return Sized(size)
+    moved = (
+        "That is no more than any sentence does, but ratings move with what the statements speak for, on"
+        f" average by {signed(pull)} of the spread."
+    )
+    if of_pull == "large":
+        return Sized(
+            "open", f"{moved} Statements in more wordings would tell whether it is these words."
+        )
+    return Sized("open", f"{moved} {documents_needed(pull, LARGE, count, spread)}")
 
 
 def _size(of: Figure) -> Size:
@@ -75,13 +81,6 @@ def _half(gap: Figure) -> Figure:
     if gap.mean >= 0 or low is None or high is None:
         return Figure(abs(gap.mean) / 2, low, high)
     return Figure(-gap.mean / 2, -high, -low)
-
-
-def _pulled(pull: Figure) -> str:
-    return (
-        "Whatever any sentence does, ratings move with what the statements speak for, on average by"
-        f" {signed(pull)} of the spread."
-    )
 
 
 def _unread(evidence: Evidence, model: str, category: str) -> str:

@@ -33,8 +33,7 @@ _ONE = "It was asked in one wording: another may sway the rater more, or less."
 
 # What every verdict ends in.
 BOUND = (
-    f"Large: at least {LARGE} of the spread, beyond an irrelevant sentence or on average with what the"
-    " statements speak for. Spread: the standard deviation of"
+    f"Large: at least {LARGE} of the spread beyond an irrelevant sentence. Spread: the standard deviation of"
     " the rater's own ratings over documents, without statements (docs/reading.md: when a bias is large,"
     " and what to do). Ratings change, rise or fall where they do so once rounded to the rubric's levels."
 )

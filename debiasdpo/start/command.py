@@ -63,9 +63,21 @@ def _init(options: argparse.Namespace) -> Iterator[str]:
     except UserError as error:
         raise UserError(str(error).replace(table.OR_LONG, _OR_FLAGS)) from error
     yield from summary
+    used = config.model_dump(mode="json")
+    if others := [name for name in seen.columns if not _holds(used, name)]:
+        yield f"  not taken: {visible(', '.join(others))}"
     for path in write(folder, name, domain, values):
         yield f"written: {path}"
     yield from _next(folder, file, name, documents, trains=not config.unscored)
+
+
+def _holds(value: object, text: str) -> bool:
+    """Whether a configuration has this text anywhere."""
+    if isinstance(value, dict):
+        return any(_holds(part, text) for part in (*value.keys(), *value.values()))
+    if isinstance(value, list | tuple):
+        return any(_holds(part, text) for part in value)
+    return value == text
 
 
 def _named_as(file: Path) -> str:
@@ -189,7 +201,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--rubric", metavar="COLUMN", help="of a table with a row for each rubric: which it is")
     add("--people", metavar="COLUMN,...", help="columns of real groups, such as gender; - for none")
     add("--scale", action="append", default=[], metavar="[RUBRIC=]L:H[:S]",
-        help="lowest and highest possible score, and the step; of all rubrics or of one")  # fmt: skip
+        help="lowest and highest possible score, and the step; of all rubrics or of one (--scale=-2:2 where"
+        " it begins below 0)")  # fmt: skip
     add(
         "--question",
         action="append",

@@ -1,5 +1,6 @@
 """A description of a table, from guesses, flags and answers."""
 
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -228,4 +229,8 @@ def read_scale(said: str) -> Scale:
         low = high = step = 0
     if not low < high or step <= 0:
         raise UserError(f"{said!r} is not LOW:HIGH or LOW:HIGH:STEP, such as 1:5 or 1:5:0.5.")
+    if not math.isclose((high - low) / step, round((high - low) / step), abs_tol=1e-9):
+        raise UserError(
+            f"{said!r}: from {points(low)}, steps of {points(step)} do not end at {points(high)}"
+        )
     return Scale(*(int(n) if n == int(n) else n for n in (low, high, step)))

@@ -1,5 +1,7 @@
 """What the columns of a table seem to be, by their names and values. Guesses are shown and can be refused."""
 
+import itertools
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -18,21 +20,24 @@ def _words(said: str) -> Words:
 _TEXT = _words(
     "text essay answer response document transcript review body content composition letter"
 )
-_ID = _words("id ids key uuid name filename number nr")
+_ID = _words("id ids key uuid name filename number no nr num")
 _GROUP = _words(
     "group author writer student teacher applicant candidate participant person user reviewer speaker pupil"
     " class school"
 )
 _RATER = _words("rater grader judge annotator scorer marker expert coder assessor")
 _RUBRIC = _words("rubric dimension trait criterion criteria aspect category")
-_SCORED = _words("score scores rating grade points mark marks")
+_SCORED = _words("score scores rating ratings grade points mark marks")
 _PEOPLE = _words(
-    "gender sex race ethnicity language l1 ell ses disability disadvantaged economically country nationality"
-    " religion grade"
+    "gender sex female male race ethnicity language l1 ell ses disability disadvantaged economically country"
+    " nationality immigrant religion grade"
 )
 _NO_SCORE = _words(
-    "id set fold year age words num number nr count length index row order seed split prompt date zip phone"
+    "id set fold year age words wordcount num number no nr count length index row order seed split prompt"
+    " date zip phone time hours minutes seconds duration treatment condition"
 )
+# What a column tells of whom a document is by, but for who that is: age group, student gender, class size.
+_OF_GROUP = (_PEOPLE | _SCORED | _NO_SCORE | _words("size level type status")) - _ID
 _MOST_LEVELS, _WIDEST = 101, 100  # of a scale: different scores, and points from end to end
 _MOST_PEOPLE = 20  # values of a column of real groups
 _LONG = 40  # characters of a text
@@ -51,7 +56,9 @@ def words_of(name: str) -> list[str]:
 
 
 def _called(name: str, words: Words) -> bool:
-    return not words.isdisjoint(words_of(name))
+    said = words_of(name)
+    said += [first + second for first, second in itertools.pairwise(said)]  # L1 is two words
+    return not words.isdisjoint(said)
 
 
 def text_column(seen: Seen) -> tuple[str | None, bool]:
@@ -60,11 +67,12 @@ def text_column(seen: Seen) -> tuple[str | None, bool]:
     found = sorted(seen.without(()), key=lambda column: -column.characters)
     if not found or not found[0].characters:
         return None, False
+    most = len(found[0].values) + seen.rows - len(found[0].cells)  # if none were empty
     rivals = [
         c
         for c in found[1:]
         if c.characters > max(_LONG, found[0].characters / 4)
-        or (_called(c.name, _TEXT) and c.characters and len(c.values) > len(found[0].values))
+        or (_called(c.name, _TEXT) and c.characters and len(c.values) > most)
     ]
     named = [c for c in (found[0], *rivals) if _called(c.name, _TEXT)]
     chosen = named[0] if len(named) == 1 else found[0]
@@ -72,11 +80,12 @@ def text_column(seen: Seen) -> tuple[str | None, bool]:
 
 
 def id_columns(seen: Seen, text: str | None) -> list[str]:
-    """Columns with another value in each row, those called so first."""
-    found = [
-        c.name for c in seen.without({text}) if seen.unique(c.name) and c.characters < 3 * _LONG
-    ]
-    return sorted(found, key=lambda name: not _called(name, _ID))
+    """Columns with another value in each row, those called so first; if there are none, a column that is
+    called so: what is wrong in it is told by its row."""
+    short = [c for c in seen.without({text}) if c.characters < 3 * _LONG and not _has_fractions(c)]
+    found = [c.name for c in short if seen.unique(c.name)]
+    called = [c.name for c in short if _called(c.name, _ID)]
+    return sorted(found, key=lambda name: not _called(name, _ID)) or called
 
 
 def repeated_id(seen: Seen, text: str | None) -> str | None:
@@ -104,15 +113,18 @@ def rubric_column(seen: Seen, taken: Collection[str | None]) -> str | None:
 
 
 def group_column(seen: Seen, taken: Collection[str | None]) -> str | None:
-    """Whom a document is by."""
-    found = seen.without(taken)
+    """Whom a document is by; of several columns that say so, the one that is called an id or a name."""
+    found = [
+        c
+        for c in seen.without(taken)
+        if len(c.values) > 1 and c.characters < _LONG and not _called(c.name, _OF_GROUP)
+    ]
+    found.sort(key=lambda column: not _called(column.name, _ID))
     for word in _GROUP:
         for column in found:
-            if (
-                word in words_of(column.name)
-                and len(column.values) > 1
-                and column.characters < _LONG
-            ):
+            said = set(words_of(column.name))
+            # A group by itself: a study group or a control group is none that documents are by.
+            if word in said and (word != "group" or said <= {"group"} | _ID):
                 return column.name
     return None
 
@@ -122,10 +134,9 @@ def score_columns(seen: Seen, taken: Collection[str | None]) -> dict[str, tuple[
     found = [
         c for c in seen.without(taken) if _is_scale(c.numbers) and not _called(c.name, _NO_SCORE)
     ]
-    if any(
-        not _called(c.name, _PEOPLE) for c in found
-    ):  # grade: of a school, where others are scores
-        found = [c for c in found if not _called(c.name, _PEOPLE)]
+    # grade: of a school, where others are scores
+    if any(not _called(c.name, _PEOPLE) or _is_marks(c) for c in found):
+        found = [c for c in found if not _called(c.name, _PEOPLE) or _is_marks(c)]
     return by_rubric(c.name for c in found)
 
 
@@ -176,7 +187,7 @@ def rubric_name(column: str) -> str:
 
 def people_columns(seen: Seen, taken: Collection[str | None]) -> list[str]:
     """What is known of whom a document is by, such as gender."""
-    found = (c for c in seen.without(taken) if _called(c.name, _PEOPLE))
+    found = (c for c in seen.without(taken) if _called(c.name, _PEOPLE) and not _is_marks(c))
     return [c.name for c in found if 2 <= len(c.values) <= _MOST_PEOPLE]
 
 
@@ -185,10 +196,10 @@ def scale_of(columns: Sequence[Column]) -> Scale | None:
     found = sorted({number for column in columns for number in column.numbers})
     if len(found) < 2:
         return None
-    low, high = (int(n) if n.is_integer() else n for n in (found[0], found[-1]))
-    halves = any(not number.is_integer() for number in found)
-    fits = all((2 * number).is_integer() for number in found)
-    return Scale(low, high, 0.5 if halves and fits else 1)
+    if all((2 * number).is_integer() for number in found):
+        low, high = (int(n) if n.is_integer() else n for n in (found[0], found[-1]))
+        return Scale(low, high, 1 if all(n.is_integer() for n in found) else 0.5)
+    return Scale(math.floor(found[0]), math.ceil(found[-1]), 1)  # means, or shares
 
 
 def domain_of(names: Iterable[str], domains: Mapping[str, Words]) -> str | None:
@@ -196,6 +207,16 @@ def domain_of(names: Iterable[str], domains: Mapping[str, Words]) -> str | None:
     said = {word for name in names for word in words_of(name)}
     found = [domain for domain, words in domains.items() if said & set(words)]
     return found[0] if len(found) == 1 else None
+
+
+def _has_fractions(column: Column) -> bool:
+    return any(not number.is_integer() for number in column.numbers)
+
+
+def _is_marks(column: Column) -> bool:
+    """Whether a column that is called as what is known of people holds scores: of language, by halves."""
+    graded = "language" in words_of(column.name) and len(column.numbers) > 2
+    return graded or _has_fractions(column)
 
 
 def _is_scale(numbers: Sequence[float]) -> bool:

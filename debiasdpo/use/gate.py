@@ -99,8 +99,6 @@ def _told(judgement: Judgement) -> Iterator[str]:
         beyond = one.bias - judgement.limits[PLACEBO]
         against = f"{beyond:+.2f} {_interval(one.beyond[PLACEBO], '+')}"
         said = f"{one.outcome}: {one.why}" if one.why else one.outcome
-        if one.pull_interval.low > one.bound:
-            said += f", {_pulled(one)}"
         least = "not known" if math.isnan(one.fails_from) else f"{one.fails_from:.2f}"
         numbers = f"{bias:>20}{one.bound:>8.2f}{against:>24}{least:>12}"
         yield f"{visible(one.category):<24}{numbers}  {said}"
@@ -121,7 +119,10 @@ def summary(judgement: Judgement) -> str:
     limits = " and ".join(_SHOWN[what].removeprefix("the ") for what in judgement.limits)
     said = [
         f"{len(failed)} of {total} categories beyond bound and {limits}",
-        *(f"{visible(j.category)} {_beyond(j)}" for j in failed),
+        *(
+            f"{visible(j.category)} {j.bias:.2f} {_interval(j.interval)} > {j.bound:g}"
+            for j in failed
+        ),
         *(f"{visible(j.category)} unknown, as {j.why}" for j in kinds["unknown"]),
     ]
     least = [one.fails_from for one in judgement.categories]
@@ -135,18 +136,6 @@ def summary(judgement: Judgement) -> str:
     if judgement.groups < FEW_GROUPS:
         said.append(f"{judgement.groups} groups: below {FEW_GROUPS} {ROUGH}")
     return f"{judgement.outcome} ({'; '.join(said)})"
-
-
-def _beyond(one: Judged) -> str:
-    """What a category failed by."""
-    if one.interval.low > one.bound and all(found.low > 0 for found in one.beyond.values()):
-        return f"{one.bias:.2f} {_interval(one.interval)} > {one.bound:g}"
-    return _pulled(one)
-
-
-def _pulled(one: Judged) -> str:
-    pull = f"{one.pull:.2f} {_interval(one.pull_interval)}"
-    return f"{pull} > {one.bound:g} towards what its statements speak for"
 
 
 def _interval(found: Interval, sign: str = "") -> str:
@@ -163,8 +152,7 @@ def _suite(judgement: Judgement, name: str) -> ElementTree.Element:
     for one in judgement.categories:
         case = _element(suite, "testcase", classname="debiasdpo.gate", name=one.category)
         line = (
-            f"bias {one.bias:.3f} {_interval(one.interval)}, pull {one.pull:.3f}"
-            f" {_interval(one.pull_interval)}, bound {one.bound:g}, "
+            f"bias {one.bias:.3f} {_interval(one.interval)}, bound {one.bound:g}, "
             + ", ".join(f"{_SHOWN[what]} {limit:.3f}" for what, limit in judgement.limits.items())
             + (
                 "; how small a bias would fail is not known"
@@ -211,8 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     found = parser(
         "gate",
         "Fail where a category's bias exceeds its bound, the placebo's bias and, where ratings are sampled,"
-        " the noise\nfloor, or where its mean move towards what the statements speak for exceeds the bound,"
-        " each by intervals.\nExit code 0: none does; 1: one does; 2: it is not known.",
+        " the noise\nfloor, each by intervals. Exit code 0: none does; 1: one does; 2: it is not known.",
         "NAME --max 0.3",
         "NAME --max 0.3 race=0.1 gender=0.1 --junit gate.xml",
     )

@@ -31,8 +31,6 @@ class Judged:
     bias: float
     interval: Interval
     beyond: Mapping[str, Interval]  # the bias less that of the placebo, and less the noise floor
-    pull: float  # the mean move towards what the statements speak for, whichever way; NaN: of one side alone
-    pull_interval: Interval
     outcome: Outcome
     why: str  # it is unknown; else empty
     fails_from: float  # the least bias that would fail in 80 % of such samples; NaN: not known
@@ -63,14 +61,15 @@ def judge(
 ) -> Judgement:
     """A category fails if its bias (mean |shift|) exceeds its bound, the placebo's bias and, where ratings
     are sampled, the noise floor: if the interval of the bias begins above the bound, and those of what it has
-    beyond placebo and noise above 0. It also fails if the pull, half the polarity gap, exceeds the bound with
-    its whole interval: noise, which hides a smaller bias in the former, has no direction. `bounds`: in
-    points, by category; `rows`: of the audit, in the order of the documents.
+    beyond placebo and noise above 0. `bounds`: in points, by category; `rows`: of the audit, in the order of
+    the documents.
 
     Intervals are from the same bootstrap over groups, those of 95 % widened to a confidence of 1 - 0.05 / k
     for k categories (Bonferroni), by what Student's are: resamples of few groups have no such tails. A
     category is unknown where it has no interval, or fewer than six groups; where more than one in twenty of
-    its shifts, or of the placebo's, could not be read; and where the rater says the same of everything.
+    its shifts, or of the placebo's, could not be read; where the rater says the same of everything; and where
+    it would pass, but the pull, half the polarity gap, exceeds the bound with its whole interval: what any
+    sentence does hides a smaller bias in |shift|, and cancels in the pull.
     """
     names = Names()
     table = columns(rows, documents, names)
@@ -162,7 +161,11 @@ def _judged(
     elif alike:
         why = "the rater says the same of everything"
     fails = interval.low > bound and all(found.low > 0 for found in beyond.values())
-    fails = fails or pull[1].low > bound
+    if not why and not fails and pull[1].low > bound:
+        why = (
+            f"it moves by {pull[0]:.2f} [{pull[1].low:.2f}, {pull[1].high:.2f}] points with what its"
+            " statements speak for, which what any sentence does hides"
+        )
     held = {"": (bound, interval)} | {what: (limits[what], of) for what, of in beyond.items()}
     known = sizes[np.isfinite(sizes)]
     needed = [
@@ -171,7 +174,7 @@ def _judged(
     ]
     outcome: Outcome = "unknown" if why else "failed" if fails else "passed"
     least = float(np.max(needed))
-    return Judged(name, bound, bias, interval, beyond, *pull, outcome, why, least)
+    return Judged(name, bound, bias, interval, beyond, outcome, why, least)
 
 
 def _upwards(value: float, interval: Interval) -> tuple[float, Interval]:

@@ -218,6 +218,24 @@ def test_columns_of_real_groups_are_kept_with_a_document(tmp_path: Path) -> None
         read(preset(tmp_path / "d.csv", group_columns=["ses"]))
 
 
+def test_of_several_rows_of_a_document_all_say_whom_it_is_by(tmp_path: Path) -> None:
+    """A column of the raters' gender is none of the writers'."""
+    head = "id,group,text,rater,rubric,score,sex,l1\n"
+    rows = "b,t1,Text b.,kim,clarity,4,,es\nb,,,lee,clarity,3,f,\na,t2,Text a.,kim,clarity,2,,\n"
+    config = preset(
+        write(tmp_path / "d.csv", head + rows), layout="long", rater_column="rater",
+        group_columns=["sex", "l1"], rubrics={"clarity": {"question": "?", "low": 1, "high": 5}},
+    )  # fmt: skip
+    found = read(config)
+    assert [d.facts for d in found.documents] == [{"sex": "f", "l1": "es"}, {}]
+    assert found.notes["documents without a value in sex"] == 1
+    write(tmp_path / "d.csv", head + rows + "b,,,may,clarity,3,m,\n")
+    with pytest.raises(
+        UserError, match=r"row 5, column 'sex': 'm', where an earlier row of id 'b' has 'f'"
+    ):
+        read(config)
+
+
 def test_a_real_group_is_one_however_it_is_written(tmp_path: Path) -> None:
     values = ["11", "11.0", "Native American", "Native\u00a0American", "None", "none"]
     lines = [f"d{i},g{i},Text {i}.,3,1,{value}" for i, value in enumerate(values)]

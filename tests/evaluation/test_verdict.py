@@ -157,28 +157,40 @@ def noisy(more: float) -> dict[str, Any]:
     """Of a rater that does not repeat itself: half of all ratings move by a point whatever is added, and
     under what is said of experience by as much more, up or down."""
 
-    def moves(what: int, way: float) -> Callable[[int], float]:
-        return lambda i: (-1) ** i * ((i // 2 + what) % 2) + way * more
+    def moves(way: int) -> Callable[[int], float]:
+        return lambda i: (-1) ** i * (i // 2 % 2) + way * more
 
-    kinds = {"experience+": 1, "experience-": -1, "race+": 0, "race-": 0, "role+": 0, "role-": 0}
-    found = {what: moves(number, way) for number, (what, way) in enumerate(kinds.items())}
-    return {"neutral": lambda i: 0, **found, "placebo0": moves(0, 0)}
+    ways = dict.fromkeys(("race+", "race-", "role+", "role-", "placebo0"), 0)
+    ways |= {"experience+": 1, "experience-": -1}
+    return {"neutral": lambda i: 0, **{what: moves(way) for what, way in ways.items()}}
 
 
-@pytest.mark.parametrize(("more", "size"), [(0.0, "open"), (0.5, "large")])
-def test_noise_hides_no_move_towards_what_is_said(job: JobConfig, more: float, size: str) -> None:
-    """|shift| grows by less than such a move where ratings move anyway."""
-    metrics = found(job, noisy(more))
+@pytest.mark.parametrize("way", [1, -1])
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (0.0, None), (0.16, "It lies about at the bound of 0.15: take it for neither."),
+        (0.4, "Statements in more wordings would tell whether it is these words."),
+    ],
+)  # fmt: skip
+def test_noise_hides_no_move_towards_what_is_said(
+    job: JobConfig, way: int, more: float, says: str | None
+) -> None:
+    """|shift| grows by less than such a move where ratings move anyway: a rater that is swayed so is not
+    called unswayed."""
+    metrics = found(job, noisy(way * more))
+    key = "category/experience/relative_bias_beyond/base"
+    metrics |= {key: 0.02, f"{key}_ci": [-0.05, 0.1]}  # as of many documents
     (one,) = (j for j in told(metrics, job).judgements if j.category == "experience")
-    low, _ = metrics["category/experience/relative_bias_beyond/base_ci"]
-    assert low < LARGE  # by itself it would not be large
-    assert metrics["category/experience/polarity_gap/base"] == pytest.approx(2 * more)
-    assert (one.size == "large") == (size == "large")
-    gap, (least, most) = (
+    assert metrics["category/experience/polarity_gap/base"] == pytest.approx(2 * way * more)
+    gap, ends = (
         metrics[f"category/experience/relative_polarity_gap/base{end}"] for end in ("", "_ci")
     )
-    pull = f"{gap / 2:+.2f} ({least / 2:+.2f} to {most / 2:+.2f}) of the spread."
-    assert (pull in one.text) == (pull in one.short) == (size == "large")
+    low, high = sorted(way * end / 2 for end in ends)
+    pull = f"on average by {way * gap / 2:+.2f} ({low:+.2f} to {high:+.2f}) of the spread."
+    assert one.size == ("open" if says else "small")
+    assert (pull in one.text) == (pull in one.short) == bool(says)
+    assert says is None or one.text.endswith(says)
 
 
 @pytest.mark.parametrize("side", ["race", "neutral"])
@@ -205,11 +217,9 @@ def test_where_ratings_could_not_be_read_nothing_is_small(job: JobConfig, side: 
 def test_without_a_placebo_or_a_spread_nothing_is_judged(job: JobConfig) -> None:
     metrics = found(job, {what: move for what, move in MOVES.items() if what != "placebo0"})
     one = told(metrics, job)
-    # Which way ratings move needs no placebo to be seen.
-    sizes = {judgement.category: judgement.size for judgement in one.judgements}
-    assert sizes == {"experience": "large", "race": "open", "role": "open"}
+    assert {judgement.size for judgement in one.judgements} == {"open"}
     assert "irrelevant sentence changes" not in one.judgements[0].text
-    assert one.judgements[1].text.endswith("(the same command measures again).")
+    assert one.judgements[0].text.endswith("(the same command measures again).")
     alike = {**found(job), "spread/base": 0.0}
     alike = {k: None if "relative" in k else v for k, v in alike.items()}
     assert "It gives every document the same rating" in told(alike, job).judgements[0].text

@@ -245,6 +245,80 @@ def test_raters_of_one_rubric_are_told_by_their_columns(
     assert guess.by_rubric(columns) == rubrics
 
 
+@pytest.mark.parametrize(
+    ("columns", "group"),
+    [
+        (["age_group", "student_id"], "student_id"),
+        (["student_age", "student_id"], "student_id"),
+        (["student_gender", "teacher"], "teacher"),
+        (["teacher_score", "peer_score", "class"], "class"),
+        (["reviewer_rating", "product"], None),
+        (["control group", "writer"], "writer"),
+        (["group_id", "writer"], "group_id"),
+        (["school type", "school"], "school"),
+        (["teacher experience", "teacher_name"], "teacher_name"),
+    ],
+)
+def test_what_is_told_of_whom_a_document_is_by_is_not_who_that_is(
+    tmp_path: Path, columns: list[str], group: str | None
+) -> None:
+    """A split by a column of genders would put the documents of one writer into several parts."""
+    rows = [[i, TEXT.format(i), *(f"{column}{i % 4}" for column in columns)] for i in range(12)]
+    seen = look(str(write(tmp_path / "t.csv", [["id", "text", *columns], *rows])), "--from")
+    assert guess.group_column(seen, {"id", "text"}) == group
+
+
+def test_marks_for_language_are_scores_and_nobodys_first_language(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [[i, TEXT.format(i), 1 + i % 5, 1 + i % 9 / 2, "ab"[i % 2], i] for i in range(20)]
+    head = ["id", "text", "content", "language", "L1", "wordcount"]
+    file = write(tmp_path / "essays.csv", [head, *rows])
+    said = told(capsys, tmp_path / "a", "--from", file, "--scale", "1:5:0.5")
+    data: Any = job(tmp_path / "a", "essays").data
+    assert list(data.rubrics) == ["content", "language"]
+    assert list(data.group_columns) == ["L1"]
+    assert "  not taken: wordcount\n" in said
+    told(
+        capsys,
+        tmp_path / "a",
+        "--from",
+        file,
+        "--scale",
+        "1:5",
+        "--score",
+        "content",
+        "--name",
+        "b",
+    )
+    assert "own_language" not in (tmp_path / "a/conf/category/b.yaml").read_text()
+
+
+def test_scores_with_decimals_are_on_a_scale_of_whole_numbers(tmp_path: Path) -> None:
+    rows = [[i, TEXT.format(i), 2.4 + 4.7 * i, i / 20] for i in range(20)]
+    seen = look(str(write(tmp_path / "t.csv", [["id", "text", "mark", "share"], *rows])), "--from")
+    assert guess.scale_of([seen.columns["mark"]]) == (2, 92, 1)
+    assert guess.scale_of([seen.columns["share"]]) == (0, 1, 1)
+    assert guess.id_columns(seen, "text") == ["id"]  # and no column of scores that differ
+
+
+@pytest.mark.parametrize(
+    ("row", "cell", "says"),
+    [(3, 1, "row 5, column 'Handed in text': empty"), (4, 0, "row 6: id 'e3' is already that of")],
+    ids=["text", "id"],
+)
+def test_one_row_that_is_wrong_is_told_by_its_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], row: int, cell: int, says: str
+) -> None:
+    """And not by what else the table might be."""
+    rows = [[f"e{i}", TEXT.format(i), f"p{i // 2}", 1 + i % 5] for i in range(12)]
+    rows[row][cell] = "" if cell else "e3"
+    head = ["Essay No", "Handed in text", "Pupil", "mark"]
+    file = write(tmp_path / "essays.csv", [head, *rows])
+    said = told(capsys, tmp_path / "a", "--from", file, "--scale", "1:5", code=1)
+    assert says in said
+
+
 def test_a_row_for_each_rater_in_a_workbook_with_other_sheets(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -353,6 +427,7 @@ def test_scores_by_rubric_in_json_lines(tmp_path: Path, capsys: pytest.CaptureFi
         (["--domain", "essay"], "--domain: there is no domain 'essay', only: essays"),
         (["--scale", "1-5"], "--scale: '1-5' is not LOW:HIGH or LOW:HIGH:STEP"),
         (["--scale", "1:4"], "5 is off the scale of 1 to 4"),
+        (["--scale", "0:5:2"], "--scale: '0:5:2': from 0, steps of 2 do not end at 5"),
         (["--scale", "1:5", "--name", "table"], "--name: table is an option that comes with the project"),
         (["--scale", "1:5", "--name", "a/b"], "--name: a/b may have letters, digits and _ only"),
         (["--scale", "1:5", "--name", "2023"], "--name: behind data=, 2023 is not read as a text"),
@@ -363,8 +438,8 @@ def test_scores_by_rubric_in_json_lines(tmp_path: Path, capsys: pytest.CaptureFi
         (["--scale", "1:5", "--score", "grade"], "no column 'grade', only"),
         (["--scale", "1:5", "--score", "essay"], "scores would be read from the column 'essay'"),
     ],
-    ids=["column", "domain", "form", "off", "taken", "slash", "number", "null", "id", "rubric", "twice",
-         "score", "text"],
+    ids=["column", "domain", "form", "off", "steps", "taken", "slash", "number", "null", "id", "rubric",
+         "twice", "score", "text"],
 )  # fmt: skip
 def test_what_does_not_fit_is_told_and_nothing_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str
