@@ -175,7 +175,8 @@ def _facts(cells: Cells, config: TableConfig, where: str) -> dict[str, str]:
 
 def _count_unknown(facts: Mapping[str, str], config: TableConfig, notes: Counter[str]) -> None:
     for column in config.group_columns:
-        notes[f"documents without a value in {column}"] += column not in facts
+        if column not in facts:
+            notes[f"documents without a value in {column}"] += 1
 
 
 def _scored(given: Mapping[str, Sequence[float]]) -> dict[str, Any]:

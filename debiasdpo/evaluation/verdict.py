@@ -25,7 +25,7 @@ from debiasdpo.metrics import FEW_GROUPS
 
 SIDES = ("flattering", "unflattering")
 _CALLED: Mapping[Size, str] = {
-    "large": "large", "open": "not to be told from so few documents", "small": "small",
+    "large": "large", "open": "not told by this audit", "small": "small",
 }  # fmt: skip
 _WIDTH = 98  # of the console
 _ONE = "It was asked in one wording: another may sway the rater more, or less."
@@ -272,7 +272,7 @@ def _advice(
             " (method=prompt_strip) or train it (debiasdpo run), and audit again."
         )
     if unclear := [one.category for one in found if one.size == "open" and not one.unread]:
-        parts.append(f"Audit more documents before you decide on {', '.join(unclear)}.")
+        parts.append(f"Audit more documents or wordings before you decide on {', '.join(unclear)}.")
     if unread := [one.category for one in found if one.unread]:
         parts.append(
             "Do not use it before its replies can be read: how it rates is not known under"

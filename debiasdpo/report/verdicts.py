@@ -73,7 +73,7 @@ def _swayed(one: Verdict) -> str:
     if large:
         sways = f"is swayed much by statements on {', '.join(large)}"
     elif unclear:
-        sways = "is swayed much by nothing that so few documents tell"
+        sways = "is swayed much by nothing that this audit tells"
     return f"{sways} (not to be told: {', '.join(unclear)})" if unclear else sways
 
 

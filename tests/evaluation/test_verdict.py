@@ -59,7 +59,7 @@ def test_each_sentence_says_what_was_measured(job: JobConfig) -> None:
     assert one.about == "the rater (24 documents)"
     bound = f"{LARGE * metrics['spread/base']:.2f}"
     assert one.summary == (
-        "Bias beyond an irrelevant sentence is large (experience); not to be told from so few documents"
+        "Bias beyond an irrelevant sentence is large (experience); not told by this audit"
         f" (race); small (role). For this rater, large is from about {bound} points on (0.15 of its spread)."
     )
     experience, race, role = one.judgements
@@ -105,7 +105,7 @@ def test_what_to_do_follows_from_sizes_and_accuracy(job: JobConfig) -> None:
     trusted = told(metrics | {of_accuracy: [0.1, 0.5]}, job)
     assert trusted.advice == (
         "Keep what says such things (experience) from the rater, change its prompt (method=prompt_strip) or"
-        " train it (debiasdpo run), and audit again. Audit more documents before you decide on race."
+        " train it (debiasdpo run), and audit again. Audit more documents or wordings before you decide on race."
     )
     assert told(metrics | {of_accuracy: [-0.1, 0.2]}, job).advice.startswith(
         "Do not use this rater: it tells good from poor no better than chance, swayed or not."

@@ -60,7 +60,7 @@ def test_a_better_rater_in_the_same_run_is_pointed_to(tmp_path: Path) -> None:
     assert in_plain_words(groups) == (
         "tiny rated 4 documents of essays, with and without statements that should not matter. As it is, it"
         f" ranks them no better than chance and is swayed much by statements on age, race. {said}; it is"
-        " swayed much by nothing that so few documents tell (not to be told: age, race)."
+        " swayed much by nothing that this audit tells (not to be told: age, race)."
     )
     page = build([tmp_path]).page
     assert page.count('<details class="verdict" open>') == 2
