@@ -25,6 +25,7 @@ from debiasdpo.config.data import (
 from debiasdpo.config.scale import Scale
 from debiasdpo.documents import ncte, simulated, table, talkmoves
 from debiasdpo.documents.base import Corpus, Document
+from debiasdpo.documents.copies import copies
 from debiasdpo.documents.overview import Overview
 from debiasdpo.documents.split import (
     PARTS,
@@ -126,6 +127,11 @@ def write(config: AnyDataConfig, seed: int, folder: Path) -> None:
             members = order[parts[order] == code]
             kept = draw(groups.numbers[members].tolist(), limit, f"{seed}/{part}")
             parts[np.delete(members, kept)] = UNUSED
+    again = np.empty(0, dtype=np.int64)
+    if isinstance(config, TalkmovesConfig):  # of which nobody can give the lessons other groups
+        texts = [document.text for document in corpus.documents]
+        again = copies(texts, parts, [PARTS.index(part) for part in reversed(PARTS)])
+        parts[again] = UNUSED
     if not (parts == PARTS.index("test")).any():
         raise UserError(
             "data: the test part is empty; raise data.split.test or give more documents"
@@ -135,6 +141,7 @@ def write(config: AnyDataConfig, seed: int, folder: Path) -> None:
     several = overview.written_differently()
     notes = Counter(corpus.notes)
     notes["documents of groups in no part (data.split, rounded to whole groups)"] = in_no_part
+    notes["documents left out, since another part has them nearly word for word"] = again.size
     notes["documents without any score"] = int((~asked).sum())
     notes["group(s) written in more than one way, each taken as one"] = int(several.sum())
     notes["groups that differ from another by capitals alone, each taken as one of its own"] = (

@@ -4,8 +4,11 @@ Two latent traits of a lesson, correlated 0.6, decide what teacher and students 
 *reasoning* (questions that press for reasons, answers that give them, feedback that builds on them)
 and *focus* (time on the mathematics rather than on disruptions and housekeeping). Every exchange
 draws its moves at random with chances that follow the trait, from many wordings and problems, so
-that only the mix of moves, never one phrase, tells the quality. The scores are the traits on each
+that the mix of moves, never one phrase, tells the quality. The scores are the traits on each
 rubric's scale, with rater noise.
+
+Reasons take more words than none: words a line follow reasoning (benchmarks/lesson_lengths.py). So a
+rater that ranks these lessons well need not have understood them; real documents show that.
 """
 
 import math
@@ -68,7 +71,7 @@ def _chance(rng: random.Random, trait: float) -> bool:
 
 
 def _dialogue(rng: random.Random, traits: Mapping[str, float], words: int) -> str:
-    """As many exchanges as reach `words`, so that length tells nothing of the traits."""
+    """As many exchanges as reach `words`, so that a longer lesson is hardly a better one."""
     lines = [f"Teacher: {rng.choice(_OPENINGS)}"]
     while sum(len(line.split()) for line in lines) < words:
         if not _chance(rng, traits["focus"] + 0.6):

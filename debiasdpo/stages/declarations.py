@@ -43,7 +43,7 @@ def _documents_settings(config: JobConfig) -> dict[str, object]:
         "data": config.documents.model_dump(mode="json"),
         "seed": config.seed,
         "files": files_identity(source_files(config.documents)),
-        "reading": 2,  # raise it when documents are read, split or ordered differently
+        "reading": 3,  # raise it when documents are read, split or ordered differently
     }
 
 

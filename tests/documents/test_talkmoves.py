@@ -404,6 +404,41 @@ def test_folders_are_searched_in_order_and_expand_home(
     assert source_files(preset(Path("~"))) == expected
 
 
+def test_a_lesson_of_two_names_is_in_one_part(tmp_path: Path) -> None:
+    """As some of those that were published are; its series cannot be told from the names, and nobody can give
+    it another group."""
+
+    def lesson(number: int) -> list[Row]:
+        said = (" ".join(f"word{number}x{turn}x{i}" for i in range(12)) for turn in range(9))
+        return [row(i, "T", text, f"{1 + i % 9}") for i, text in enumerate(said)]
+
+    out = tmp_path / "out"
+    out.mkdir()
+    for number, name in enumerate("ABCDEFGH"):
+        workbook(tmp_path / f"in/{name} lesson.xlsx", lesson(number))
+    # The same in other capitals, and with a sentence before it.
+    again = [(*rest[:4], str(rest[4]).upper(), *rest[5:]) for rest in (list(r) for r in lesson(0))]
+    workbook(tmp_path / "in/Quite another.xlsx", [row(-1, "T", "Good morning.", "1"), *again])
+    few = {"min_words": 20, "max_words": 40, "min_sentences": 1}
+    rubrics = {"pressing": preset(tmp_path).rubrics["reasoning_press"].model_dump() | {"high": 2}}
+    config = preset(tmp_path / "in", **few, rubrics=rubrics)
+    left_out = 0
+    for seed in range(8):
+        write(config, seed, out)
+        corpus = open_corpus(out, config.rubrics)
+        parts = {
+            part: {word for d in documents for word in d.text.lower().split() if "0x" in word}
+            for part, documents in corpus.parts.items()
+        }
+        for one, other in itertools.combinations(parts, 2):
+            assert not {w for w in parts[one] & parts[other] if w.startswith("word0x")}
+        notes = corpus.notes
+        left_out += notes.get(
+            "documents left out, since another part has them nearly word for word", 0
+        )
+    assert left_out
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason="no TalkMoves workbooks beside the repository")
 def test_real_workbooks(tmp_path: Path) -> None:
     # A part of the workbooks, and among them the oddest ones; all of them take twenty seconds.

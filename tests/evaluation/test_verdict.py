@@ -105,7 +105,8 @@ def test_what_to_do_follows_from_sizes_and_accuracy(job: JobConfig) -> None:
     trusted = told(metrics | {of_accuracy: [0.1, 0.5]}, job)
     assert trusted.advice == (
         "Keep what says such things (experience) from the rater, change its prompt (method=prompt_strip) or"
-        " train it (debiasdpo run), and audit again. Audit more documents or wordings before you decide on race."
+        " train it (debiasdpo run), and audit again. Audit more documents or wordings before you decide on"
+        " race."
     )
     assert told(metrics | {of_accuracy: [-0.1, 0.2]}, job).advice.startswith(
         "Do not use this rater: it tells good from poor no better than chance, swayed or not."
