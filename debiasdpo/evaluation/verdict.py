@@ -123,10 +123,11 @@ def _clause(name: str, category: Category | Mapping[str, Any], side: str) -> str
 
 
 def verdict_text(
-    metrics: Mapping[str, Any], categories: Mapping[str, Category], step: float
+    metrics: Mapping[str, Any], categories: Mapping[str, Category], step: float, same: str = ""
 ) -> str:
     """The verdict on the last of a job's raters, with a line on the one before, for the console. Empty where
-    nothing social was audited. `step`: between two levels of the coarsest scale, in points."""
+    nothing social was audited. `step`: between two levels of the coarsest scale, in points. `same`: that the
+    last is the one before, in a sentence (`kept.nothing_kept`)."""
     asked = {name: says for name, says in clauses(categories).items() if name in _audited(metrics)}
     if not asked:
         return ""
@@ -137,12 +138,13 @@ def verdict_text(
     lines: list[str] = []
     for model in models:
         to_rate = ""
-        if model == "tuned" and not Accuracy.of(evidence, model).useless:
+        if model == "tuned" and not same and not Accuracy.of(evidence, model).useless:
             to_rate = f"{RATE} (RUN: this run's folder)."
         one = verdict(
             evidence, model, asked, called[model], to_rate, better=better and model == "tuned"
         )
-        lines += _wrapped(f"VERDICT on {one.about}. {one.summary}")
+        about = f"{one.about}. {same}" if same and model == "tuned" else f"{one.about}."
+        lines += _wrapped(f"VERDICT on {about} {one.summary}")
         lines += _wrapped(one.accuracy)
         if model == models[-1]:
             for judgement in one.judgements:

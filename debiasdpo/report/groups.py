@@ -54,7 +54,15 @@ class Group:
     @property
     def title(self) -> str:
         label = self.label if self.after == "tuned" else replace(self, base=True).label
-        return f"{self.model}, {self.data}: {label}{after_training(self.trained_on)}"
+        return f"{self.model}, {self.data}: {label}{self.after_training}"
+
+    @property
+    def after_training(self) -> str:
+        """`, trained on race`; empty where nothing was trained, as with a method that changes the prompts."""
+        method = self.runs[0].config.get("method")
+        of = method if isinstance(method, dict) else {}
+        prompted = any(of.get(key) for key in ("reminder", "think", "rewrite"))
+        return "" if prompted else after_training(self.trained_on)
 
     @property
     def seeds(self) -> int:

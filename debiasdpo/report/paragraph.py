@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from debiasdpo.evaluation.kept import kept_step
 from debiasdpo.report.collect import Run
 from debiasdpo.report.groups import Group
-from debiasdpo.storage.reading import read_mapping
 
 
 def paragraph(group: Group) -> str:
@@ -117,8 +117,10 @@ def _reads(run: Run) -> bool:
 
 def _untrained(group: Group) -> str:
     """Of which seeds no trained step was kept, and whose figures are theirs then."""
-    of_none = [run for run in group.runs if _kept(run, "training") == 0]
-    first = [run for run in of_none if _kept(run, "fitting")]  # of two rounds (`method.rounds`)
+    of_none = [run for run in group.runs if kept_step(run.folder) == 0]
+    first = [
+        run for run in of_none if kept_step(run.folder, "fitting")
+    ]  # of two rounds (`method.rounds`)
     whose = {
         "trained step was kept, so that the figures are the untrained model's": [
             run for run in of_none if run not in first
@@ -135,11 +137,6 @@ def _untrained(group: Group) -> str:
         )
         said += f" {which} {what} there." if seeds else ""
     return said
-
-
-def _kept(run: Run, folder: str) -> object:
-    """The step that a training kept; None where there was none."""
-    return read_mapping(run.folder / folder / "best_step.json", []).get("step")
 
 
 def _fitted(run: Run) -> bool:

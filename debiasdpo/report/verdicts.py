@@ -4,19 +4,25 @@ from collections.abc import Iterator, Sequence
 
 from debiasdpo.evaluation.accuracy_told import Accuracy
 from debiasdpo.evaluation.evidence import Count, Evidence, Figure, documents_of
+from debiasdpo.evaluation.kept import nothing_kept
 from debiasdpo.evaluation.verdict import GAIN, RATE, Verdict, beats_base, clauses, verdict
-from debiasdpo.report.groups import Group, after_training, base_groups, blocks
+from debiasdpo.report.groups import Group, base_groups, blocks
 
 
 def verdicts(groups: Sequence[Group]) -> Iterator[Verdict]:
     """Of the base models, each followed by what was made of it; nothing of those that no social category was
     audited of."""
+    seen: set[str] = set()
     for _, found in blocks(groups):
         tuned = [group for group in found if group.after == "tuned"]
         for group in [*base_groups(found), *tuned]:
             told = _verdict(group, tuned)
-            if told is not None:
-                yield told
+            if told is None:
+                continue
+            if told.about in seen:  # as of an audit of all documents, and of a test part
+                told = told._replace(about=f"{told.about}, in the runs of {group.method}")
+            seen.add(told.about)
+            yield told
 
 
 def _verdict(group: Group, tuned: Sequence[Group]) -> Verdict | None:
@@ -25,12 +31,13 @@ def _verdict(group: Group, tuned: Sequence[Group]) -> Verdict | None:
     says = {name: mine for name, mine in _clauses(group).items() if name in audited}
     if not says:
         return None
-    evidence = _evidence(group)
+    evidence, title = _evidence(group), _title(group)
     if group.after == "tuned":
         beside, better = _to_rate(group), beats_base(evidence)
+        title += _unchanged(group)
     else:
         beside, better = _better_below(tuned), False
-    return verdict(evidence, group.after, says, _title(group), beside, better)
+    return verdict(evidence, group.after, says, title, beside, better)
 
 
 def in_plain_words(groups: Sequence[Group]) -> str:
@@ -97,14 +104,21 @@ def _better_below(tuned: Sequence[Group]) -> str:
 
 def _to_rate(group: Group) -> str:
     """How its first seed is used; nothing of one that nobody should use."""
-    if _accuracy(group).useless:
+    if _accuracy(group).useless or nothing_kept(group.runs[0].folder):
         return ""
     return f"{RATE} (RUN: the folder {group.runs[0].folder.name})."
 
 
 def _title(group: Group) -> str:
-    trained = "" if group.base else after_training(group.trained_on)
+    trained = "" if group.base else group.after_training
     return f"{group.model}, {group.data}: {group.label}{trained}"
+
+
+def _unchanged(group: Group) -> str:
+    """Of which seeds no trained step was kept."""
+    seeds = [str(run.seed) for run in group.runs if nothing_kept(run.folder)]
+    which = f" in seed {', '.join(seeds)}" if len(seeds) < group.seeds else ""
+    return f", of which no trained step was kept{which}" if seeds else ""
 
 
 def _clauses(group: Group) -> dict[str, dict[str, str]]:

@@ -8,6 +8,7 @@ from typing import Any
 from debiasdpo import costs
 from debiasdpo.documents.corpus import SplitCorpus, rubrics_of
 from debiasdpo.evaluation.audit import Matching, audit
+from debiasdpo.evaluation.kept import nothing_kept
 from debiasdpo.evaluation.resistance import elicited_table, elicited_verdict
 from debiasdpo.evaluation.table import results_table
 from debiasdpo.evaluation.values import finite, summary
@@ -94,7 +95,8 @@ def conclude(
     if weights is not None:
         job.tracker.adapter(weights)
     step = max(rubric.step for rubric in rubrics_of(job.config.documents).values())
-    verdict = verdict_text(found, job.config.context.categories, step)
+    same = nothing_kept(job.run.folder)
+    verdict = verdict_text(found, job.config.context.categories, step, same)
     table = results_table(found)
     if elicited:
         verdict = "\n".join([verdict, elicited_verdict(elicited, job.config.elicitation.threshold)])

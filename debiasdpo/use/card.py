@@ -9,6 +9,7 @@ import yaml
 from debiasdpo.config.sameness import normal_text
 from debiasdpo.config.shown import joined, points
 from debiasdpo.documents.corpus import SPLIT, rubrics_of
+from debiasdpo.evaluation.kept import nothing_kept
 from debiasdpo.jobs.finished import Run
 from debiasdpo.storage.files import read_json
 from debiasdpo.use.bases import Base
@@ -65,6 +66,8 @@ def _lines(run: Run, base: Base, form: Form, gguf: str | None) -> Iterator[str]:
         f" {run.versions['debiasdpo']}. It rates documents on the rubrics below, and was trained to rate"
         f" them alike whether or not an irrelevant statement of these kinds comes along: {trained}."
     )
+    if same := nothing_kept(run.folder):
+        yield from ("", f"**{same}**")
     yield from ("", "## Base model and licence", "")
     yield f"Base: {base.needed}." + (
         "" if form.kind == "model" else " It is needed beside these files."

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from debiasdpo.cluster import surroundings
 from debiasdpo.errors import UserError
+from debiasdpo.evaluation.kept import nothing_kept
 from debiasdpo.jobs.finished import open_run
 from debiasdpo.storage.files import user_path, write_text
 from debiasdpo.use import gguf
@@ -65,6 +66,8 @@ def _export(options: argparse.Namespace) -> Iterator[str]:
         shutil.rmtree(made, ignore_errors=True)
         raise
     yield f"{to}: {', '.join(files_of(to))}"
+    if same := nothing_kept(run.folder):
+        yield f"note: {same}"
     if form.kind != "model":
         yield f"needs the base model: {base.needed}"
         if base.kind != "hub" and form.kind == "adapter":

@@ -13,6 +13,7 @@ from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.data import TableConfig
 from debiasdpo.documents.unscored import UnscoredDocuments
 from debiasdpo.errors import UserError
+from debiasdpo.evaluation.kept import nothing_kept
 from debiasdpo.jobs.checks import folder_problem
 from debiasdpo.jobs.finished import RATINGS, open_run
 from debiasdpo.jobs.identity import cache_folder
@@ -79,6 +80,8 @@ def _rate(options: argparse.Namespace) -> Iterator[str]:
     )
     write_answers(out, columns, _counted(answers(chosen, rows, scales, points), counts))
     yield from _told(counts, limits, chosen)
+    if chosen.model == "tuned" and (same := nothing_kept(chosen.run.folder)):
+        yield f"note: {same}"
     asked = categories_asked(prompts)
     left = [
         name for name in run.config.audit_categories if options.self_check and name not in asked

@@ -31,7 +31,10 @@ debiasdpo rate "$run" "$table" --out ratings.csv --self-check
 
 # 6. Take the rater elsewhere, and see that it rates there as here.
 debiasdpo export "$run" --to rater --merge
-python "$here/rate_elsewhere.py" rater "$table" ratings.csv
+case "$table" in
+*.csv) python "$here/rate_elsewhere.py" rater "$table" ratings.csv ;;
+*) echo "rate_elsewhere.py reads CSV files with commas alone; its code is in rater/README.md" ;;
+esac
 
 # 7. One page of it all.
 debiasdpo report outputs/runs --out report

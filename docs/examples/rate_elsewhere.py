@@ -1,7 +1,8 @@
 """python rate_elsewhere.py RATER TABLE RATINGS     an exported rater, without debiasdpo, against its ratings.
 
 Runs the Python that RATER/README.md shows, which needs transformers alone, on some documents of TABLE (a CSV
-file with the columns id and essay, or text), and holds it against RATINGS (of `debiasdpo rate`).
+file), and holds it against RATINGS (of `debiasdpo rate`). Of the table's columns, ids are in the one that has
+those of RATINGS, and texts in the longest.
 """
 
 import csv
@@ -16,11 +17,13 @@ TOLERANCE = 0.05  # points; of weights in bfloat16
 
 def main(rater: Path, table: Path, ratings: Path) -> int:
     with table.open(encoding="utf-8-sig", newline="") as stream:
-        texts = {
-            row["id"]: (row.get("text") or row["essay"]).strip() for row in csv.DictReader(stream)
-        }
+        rows = list(csv.DictReader(stream))
     with ratings.open(encoding="utf-8-sig", newline="") as stream:
         known = [row for row in csv.DictReader(stream) if row["rating"]][:DOCUMENTS]
+    wanted = {row["document"] for row in known}
+    ids = next(name for name in rows[0] if wanted <= {row[name] for row in rows})
+    essays = max(rows[0], key=lambda name: sum(len(row[name]) for row in rows))
+    texts = {row[ids]: row[essays].strip() for row in rows}
     (code, *_) = re.findall(r"```python\n(.*?)```", (rater / "README.md").read_text(), re.DOTALL)
     os.chdir(rater)
     found: dict = {}

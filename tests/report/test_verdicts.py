@@ -37,6 +37,35 @@ def test_the_base_model_comes_first_and_then_what_was_made_of_it(tmp_path: Path)
     assert "If it is &lt;b&gt;so&lt;/b&gt;, 3 of 8" in page
 
 
+def test_what_is_called_trained_was(tmp_path: Path) -> None:
+    """Not a model whose prompt was changed, nor one of which no trained step was kept."""
+
+    def titles() -> list[str]:
+        return [one.about for one in verdicts(group_runs(find_runs([tmp_path])))]
+
+    prompted = {**SAYS, "method": {"name": "prompt_ignore", "reminder": "Ignore it."}}
+    write_run(tmp_path / "prompted", method="prompt_ignore", config=prompted)
+    assert titles()[1:] == ["tiny, essays: prompt_ignore (4 documents)"]
+    for seed, step in ((0, 5), (1, 0)):
+        run = tmp_path / f"trained{seed}"
+        write_run(run, seed=seed, config={**SAYS, "seed": seed})
+        (run / "training").mkdir(exist_ok=True)
+        (run / "training/best_step.json").write_text(f'{{"step": {step}}}')
+    (tuned,) = (title for title in titles() if "sft" in title)
+    assert (
+        tuned == "tiny, essays: sft, trained on race, of which no trained step was kept in seed 1"
+    )
+
+
+def test_two_raters_have_two_headings(tmp_path: Path) -> None:
+    """An audit's base model, of all documents, and that of a run, of its test part."""
+    untrained = {**SAYS, "method": {"name": "none"}}
+    write_run(tmp_path / "audit", method="none", config=untrained, trained="")
+    write_run(tmp_path / "run", config=SAYS)
+    headings = [one.about for one in verdicts(group_runs(find_runs([tmp_path])))]
+    assert len(headings) == len(set(headings))
+
+
 def test_a_better_rater_in_the_same_run_is_pointed_to(tmp_path: Path) -> None:
     """It ranks better and is less far off; of 0.4 and 0.1 in all else, the placebo's bias too."""
     ranks: dict[str, object] = {

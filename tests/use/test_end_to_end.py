@@ -25,8 +25,13 @@ def test_a_table_becomes_a_rater_that_rates_elsewhere(tiny_llama: Path, tmp_path
     for name, rest in (("debiasdpo", " -m debiasdpo.cli"), ("python", "")):
         (commands / name).write_text(f'#!/bin/sh\nexec {sys.executable}{rest} "$@"\n')
         (commands / name).chmod(0o755)
+    # A table of one's own, with names of its own for what is in it.
+    essays = (ROOT / "docs/examples/essays.csv").read_text(encoding="utf-8")
+    table = tmp_path / "our essays.csv"
+    head = "Essay No,Pupil,Handed in text,clarity,argument"
+    table.write_text(essays.replace("id,writer,essay,clarity,argument", head), encoding="utf-8")
     done = subprocess.run(
-        ["sh", "docs/examples/end_to_end.sh", "docs/examples/essays.csv", tmp_path / "a study", "1:5", "sft",
+        ["sh", "docs/examples/end_to_end.sh", table, tmp_path / "a study", "1:5", "sft",
          f"model.path={tiny_llama}", *SMALL],
         cwd=ROOT, capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{commands}:{os.environ['PATH']}"},
