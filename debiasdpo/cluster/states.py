@@ -41,7 +41,7 @@ def state_of(status: Mapping[str, Any]) -> str:
         running = "running" if status.get("log") else str(state)
         known = {"": "killed", "PENDING": "queued", "REQUEUED": "queued"}
         return known.get(queue.get(job, ""), running)
-    if not _is_here(status):
+    if status.get("host") not in (None, platform.node()):
         # A job that was put back into the queue may have gone on on another node than before.
         return "killed" if ours and os.environ.get("SLURM_JOB_NUM_NODES") == "1" else str(state)
     return str(state) if process_is(status.get("pid"), status.get("pid_start")) else "killed"
@@ -69,27 +69,10 @@ def at_work(status: Mapping[str, Any]) -> bool:
 def elsewhere(status: Mapping[str, Any]) -> str | None:
     """Of a job at work, the machine that alone knows whether its process is still there; None where that is
     known here."""
-    job = status.get("slurm")
-    if not at_work(status) or _is_here(status):
+    job, host = status.get("slurm"), status.get("host")
+    if not at_work(status) or host in (None, platform.node()):
         return None
-    known = isinstance(job, str) and (job == slurm_job() or slurm_queue())
-    return None if known else str(status.get("host"))
-
-
-def process_space() -> str | None:
-    """What tells this machine's processes from those of a container with the same name, which have numbers of
-    their own; None where that is not known."""
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return None
-
-
-def _is_here(status: Mapping[str, Any]) -> bool:
-    """Whether the process that wrote the status can be seen from this one."""
-    spaces = status.get("pid_space"), process_space()
-    same = None in spaces or spaces[0] == spaces[1]
-    return same and status.get("host") in (None, platform.node())
+    return None if isinstance(job, str) and (job == slurm_job() or slurm_queue()) else str(host)
 
 
 def process_is(pid: object, start: object) -> bool:

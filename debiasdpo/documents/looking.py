@@ -16,10 +16,12 @@ ROWS = 5000  # that are looked at
 
 @dataclass
 class Column:
-    """The filled cells of a column, as texts. `odd`: it has cells that are no text, such as lists."""
+    """The filled cells of a column, as texts, and the row of each. `odd`: it has cells that are no text, such
+    as lists."""
 
     name: str
     cells: list[str] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
     odd: bool = False
 
     @cached_property
@@ -53,6 +55,16 @@ class Seen:
         column = self.columns[name]
         return len(column.cells) == len(column.values) == self.rows
 
+    def follows(self, name: str, other: str) -> bool:
+        """Whether the column has one value at most for each value of the other."""
+        column, of = self.columns[name], self.columns[other]
+        key = dict(zip(of.rows, map(same_name, of.cells), strict=True))
+        known: dict[str | None, str] = {}
+        return all(
+            known.setdefault(key.get(row), same_name(cell)) == same_name(cell)
+            for row, cell in zip(column.rows, column.cells, strict=True)
+        )
+
     def without(self, names: Collection[str | None]) -> list[Column]:
         """All other columns that hold something."""
         return [c for c in self.columns.values() if c.name not in names and c.cells and not c.odd]
@@ -66,13 +78,13 @@ def look(path: str, key: str) -> Seen:
     columns = {name: Column(name) for name in names if name}
     count = 0
     for where, cells in itertools.islice(table_rows(files, dict.fromkeys(columns, key))(), ROWS):
-        count += 1
         for column in columns.values():
-            _add(column, cells, where)
+            _add(column, cells, where, count)
+        count += 1
     return Seen(columns, count)
 
 
-def _add(column: Column, cells: Cells, where: str) -> None:
+def _add(column: Column, cells: Cells, where: str, row: int) -> None:
     try:
         text = cell_text(cells.get(column.name), where)
     except UserError:
@@ -80,3 +92,4 @@ def _add(column: Column, cells: Cells, where: str) -> None:
         return
     if not means_nothing(text):
         column.cells.append(text)
+        column.rows.append(row)

@@ -71,7 +71,7 @@ def _chance(rng: random.Random, trait: float) -> bool:
 
 
 def _dialogue(rng: random.Random, traits: Mapping[str, float], words: int) -> str:
-    """As many exchanges as reach `words`, so that a longer lesson is hardly a better one."""
+    """As many exchanges as reach `words`, so that all lessons are about as long."""
     lines = [f"Teacher: {rng.choice(_OPENINGS)}"]
     while sum(len(line.split()) for line in lines) < words:
         if not _chance(rng, traits["focus"] + 0.6):

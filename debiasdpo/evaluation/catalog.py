@@ -260,6 +260,8 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("parse_rate/neutral", "ratings read, neutral", ("neutral",), measures.parse_rate, "more",
            "percent", interval=False, asked=True),
+    Metric("parse_rate/placebo", "ratings read, placebo", ("placebo",), measures.parse_rate, "more",
+           "percent", interval=False, asked=True),
     Metric("parse_rate", "ratings read", ("social",), measures.parse_rate, "more", "percent",
            each="category", interval=False, asked=True),
     failed("failed", "failures beyond neutral", "social"),

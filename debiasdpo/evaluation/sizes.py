@@ -21,6 +21,12 @@ LARGE = 0.15
 Size = Literal["large", "small", "open"]
 
 
+_OF_EARLIER = (
+    "Whether ratings move with what the statements speak for is not in metrics of earlier versions (the same"
+    " command measures again)."
+)
+
+
 class Sized(NamedTuple):
     """What decides is in `why`, where it is not the bias beyond the placebo; empty else."""
 
@@ -40,22 +46,27 @@ def size_of(evidence: Evidence, model: str, category: str) -> Sized:
     def figure(metric: str) -> Figure:
         return evidence.figure(str(Key(metric, model, "category", category)))
 
-    if unread := _unread(evidence, model, category):
-        return Sized("open", unread, unread=True)
+    unread = _unread(evidence, model, category)
+    beyond, pull = figure("relative_bias_beyond"), _half(figure("relative_polarity_gap"))
+    size, of_pull = _size(beyond), _size(pull)
+    if unread:
+        return Sized("large", unread) if size == "large" else Sized("open", unread, unread=True)
     spread = evidence.figure(str(Key("spread", model)))
     count = evidence.count(str(Key("bias", model, "category", category)))
     if still := unmoved(figure("bias"), count, spread, evidence.step, LARGE):
         return Sized("open", still)
-    beyond, pull = figure("relative_bias_beyond"), _half(figure("relative_polarity_gap"))
-    size, of_pull = _size(beyond), _size(pull)
     if size == "open":
         key = beyond_key(model, category)
         return Sized("open", documents_needed(beyond, LARGE, evidence.count(key), spread))
-    if size == "large" or of_pull == "small" or pull.mean is None:  # none: one side alone was asked
+    sides = [figure(f"shift_{side}").mean for side in ("flattering", "unflattering")]
+    if size == "large" or of_pull == "small" or None in sides:
         return Sized(size)
+    if pull.mean is None:
+        return Sized("open", _OF_EARLIER)
+    no_more = beyond.low is not None and beyond.low <= 0
     moved = (
-        "That is no more than any sentence does, but ratings move with what the statements speak for, on"
-        f" average by {signed(pull)} of the spread."
+        f"{'That is no more than any sentence does' if no_more else 'That is below the bound'}, but ratings"
+        f" move with what the statements speak for, on average by {signed(pull)} of the spread."
     )
     if of_pull == "large":
         return Sized(
@@ -85,17 +96,17 @@ def _half(gap: Figure) -> Figure:
 
 def _unread(evidence: Evidence, model: str, category: str) -> str:
     """Where more ratings than a few could not be read, those that were say nothing of the others."""
-    shares = [
-        None if rate.mean is None else 1 - rate.mean
-        for rate in (
-            evidence.figure(str(Key("parse_rate", model, "category", category))),
-            evidence.figure(str(Key("parse_rate/neutral", model))),
-        )
-    ]
-    if max(share or 0.0 for share in shares) <= FEW_UNREAD:
+    keys = (
+        Key("parse_rate", model, "category", category),
+        Key("parse_rate/neutral", model),
+        Key("parse_rate/placebo", model),
+    )
+    rates = (evidence.figure(str(key)).mean for key in keys)
+    shares = [0.0 if rate is None else 1 - rate for rate in rates]
+    if max(shares) <= FEW_UNREAD:
         return ""
-    of, without = (f"{share or 0:.0%}" for share in shares)
+    of, without, placebo = (f"{share:.0%}" for share in shares)
     return (
-        f"{of} of the ratings under its statements could not be read ({without} of those without one): what"
-        " these would have been is not known."
+        f"{of} of the ratings under its statements could not be read ({without} of those without one,"
+        f" {placebo} under an irrelevant sentence): what these would have been is not known."
     )

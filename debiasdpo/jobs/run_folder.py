@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from debiasdpo.cluster.states import process_space, process_start, slurm_job
+from debiasdpo.cluster.states import process_start, slurm_job
 from debiasdpo.storage.files import link_or_copy, read_json, write_json
 from debiasdpo.storage.store import OpenStage, file_entry
 
@@ -58,7 +58,6 @@ class RunFolder:
                 "time": now(),
                 "pid": os.getpid(),
                 "pid_start": process_start(os.getpid()),
-                "pid_space": process_space(),
                 "host": platform.node(),
                 **({"slurm": job} if (job := slurm_job()) else {}),
                 **more,

@@ -31,7 +31,7 @@ def stages_table(runs: Sequence[Run]) -> Table:
                 continue
             try:
                 cost = Cost.from_row(stage)
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, OverflowError):
                 note(run.notes, "stages.json: the costs of a stage are damaged")
                 continue
             files = stage.get("outputs")

@@ -71,7 +71,8 @@ def draft(seen: Seen, file: Path, flags: Flags, answers: Answers) -> tuple[str, 
     )  # fmt: skip
     values["group_column"] = name if group == _ALONE else group
     scored = _scored(seen, flags, answers, taken | {group}, long=bool(long))
-    people = guess.people_columns(seen, taken | {group, *(c for cs in scored.values() for c in cs)})
+    used = taken | {group, *(c for columns in scored.values() for c in columns)}
+    people = guess.people_columns(seen, used, name)
     told = answers.get("--people", flags.people, some_of(columns, "column"),
                        "Columns of real groups, as gender (- for none)", ",".join(people) or "-")  # fmt: skip
     unscored = not scored and not any(flag.startswith("--score") for flag in answers.missing)

@@ -41,6 +41,7 @@ _OF_GROUP = (_PEOPLE | _SCORED | _NO_SCORE | _words("size level type status")) -
 _MOST_LEVELS, _WIDEST = 101, 100  # of a scale: different scores, and points from end to end
 _MOST_PEOPLE = 20  # values of a column of real groups
 _LONG = 40  # characters of a text
+_NEARLY = 0.9  # of the rows of a column of ids that has a slip
 
 _TOTAL = _SCORED | {"overall", "holistic", "total"}
 _KINDS = "|".join(sorted(_RATER))
@@ -80,12 +81,20 @@ def text_column(seen: Seen) -> tuple[str | None, bool]:
 
 
 def id_columns(seen: Seen, text: str | None) -> list[str]:
-    """Columns with another value in each row, those called so first; if there are none, a column that is
-    called so: what is wrong in it is told by its row."""
-    short = [c for c in seen.without({text}) if c.characters < 3 * _LONG and not _has_fractions(c)]
+    """Columns with another value in each row, those called so first, and no scores with decimals. If there
+    are none, one that is called so and has hardly any value twice: what is wrong in it is told by its row."""
+    short = [
+        c
+        for c in seen.without({text})
+        if c.characters < 3 * _LONG and (_called(c.name, _ID) or not _has_fractions(c))
+    ]
     found = [c.name for c in short if seen.unique(c.name)]
-    called = [c.name for c in short if _called(c.name, _ID)]
-    return sorted(found, key=lambda name: not _called(name, _ID)) or called
+    nearly = [
+        c.name
+        for c in short
+        if _called(c.name, _ID) and len(c.values) >= _NEARLY * max(seen.rows, 1)
+    ]
+    return sorted(found, key=lambda name: not _called(name, _ID)) or nearly
 
 
 def repeated_id(seen: Seen, text: str | None) -> str | None:
@@ -185,10 +194,16 @@ def rubric_name(column: str) -> str:
     return re.sub(r"\W+", "_", column).strip("_") or "score"
 
 
-def people_columns(seen: Seen, taken: Collection[str | None]) -> list[str]:
-    """What is known of whom a document is by, such as gender."""
+def people_columns(seen: Seen, taken: Collection[str | None], document: str | None) -> list[str]:
+    """What is known of whom a document is by, such as gender. `document`: the column that names it; what
+    differs between its rows is told of a rater."""
     found = (c for c in seen.without(taken) if _called(c.name, _PEOPLE) and not _is_marks(c))
-    return [c.name for c in found if 2 <= len(c.values) <= _MOST_PEOPLE]
+    return [
+        c.name
+        for c in found
+        if 2 <= len(c.values) <= _MOST_PEOPLE
+        and (document is None or seen.follows(c.name, document))
+    ]
 
 
 def scale_of(columns: Sequence[Column]) -> Scale | None:
@@ -214,9 +229,11 @@ def _has_fractions(column: Column) -> bool:
 
 
 def _is_marks(column: Column) -> bool:
-    """Whether a column that is called as what is known of people holds scores: of language, by halves."""
-    graded = "language" in words_of(column.name) and len(column.numbers) > 2
-    return graded or _has_fractions(column)
+    """Whether a column that is called as what is known of people holds scores: marks for language, or grades
+    with decimals."""
+    said = set(words_of(column.name))
+    marks = said - _SCORED == {"language"} and len(column.numbers) > 2
+    return marks or ("grade" in said and _has_fractions(column))
 
 
 def _is_scale(numbers: Sequence[float]) -> bool:

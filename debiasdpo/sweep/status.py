@@ -7,6 +7,7 @@ killed, 3 some are still at work or queued (2: the command was wrong).
 
 import argparse
 import math
+import re
 import shlex
 import sys
 import time
@@ -100,13 +101,18 @@ def offline(paths: Sequence[Path]) -> list[str]:
     if new:
         where = shlex.join(map(str, paths))
         count = "1 W&B run is" if len(new) == 1 else f"{len(new)} W&B runs are"
-        but = "".join(f" -not -path {shlex.quote(f'{folder}/*')}" for folder in going)
+        but = "".join(f" -not -path {shlex.quote(f'{_escaped(folder)}/*')}" for folder in going)
         command = f"find {where} -type d -name 'offline-run-*'{but} -exec wandb sync {{}} +"
         lines.append(f"{count} on this disk only. To upload: {command}")
     if grown:
         again = shlex.join(["wandb", "sync", "--include-synced", *map(str, grown)])
         lines.append(f"Uploaded while the job went on; to upload what came later: {again}")
     return lines
+
+
+def _escaped(folder: Path) -> str:
+    """As `find` takes a pattern that means no other folder."""
+    return re.sub(r"([\\*?\[])", r"\\\1", str(folder))
 
 
 def _has_grown(part: Path) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from debiasdpo.cluster.states import elsewhere, process_space, slurm_queue, state_of
+from debiasdpo.cluster.states import slurm_queue, state_of
 from tests.helpers.run_folders import dead_process
 
 
@@ -18,18 +18,6 @@ def test_a_process_that_got_the_id_later_is_not_the_jobs() -> None:
     assert state_of({**here, "pid": os.getpid(), "pid_start": 1}) == "killed"
     assert state_of({**here, "pid": dead}) == "killed"
     assert state_of({**here, "pid": dead, "host": "elsewhere"}) == "running"  # nothing is known
-
-
-def test_a_process_of_a_container_with_this_machines_name_is_not_looked_for() -> None:
-    there = {
-        "state": "running",
-        "host": platform.node(),
-        "pid": dead_process(),
-        "pid_space": "pid:[1]",
-    }
-    assert state_of(there) == "running"
-    assert elsewhere(there) == platform.node()
-    assert state_of({**there, "pid_space": process_space()}) == "killed"
 
 
 @pytest.fixture

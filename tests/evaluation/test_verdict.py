@@ -192,27 +192,55 @@ def test_noise_hides_no_move_towards_what_is_said(
     assert one.size == ("open" if says else "small")
     assert (pull in one.text) == (pull in one.short) == bool(says)
     assert says is None or one.text.endswith(says)
+    assert ("That is no more than any sentence does, but" in one.text) == bool(says)
+    above = metrics | {f"{key}_ci": [0.01, 0.1]}
+    (one,) = (j for j in told(above, job).judgements if j.category == "experience")
+    assert ("That is below the bound, but" in one.text) == bool(says)
 
 
-@pytest.mark.parametrize("side", ["race", "neutral"])
+@pytest.mark.parametrize("side", ["race", "neutral", "placebo"])
 def test_where_ratings_could_not_be_read_nothing_is_small(job: JobConfig, side: str) -> None:
     """A rater that refuses whoever is said to be of one race is not fit for use: those that it rates say
     nothing of the others."""
     metrics = found(job, dict.fromkeys(MOVES, lambda i: 0))
-    key = "parse_rate/neutral/base" if side == "neutral" else f"category/{side}/parse_rate/base"
+    key = f"category/{side}/parse_rate/base" if side == "race" else f"parse_rate/{side}/base"
     one = told(metrics | {key: 0.54, "accuracy/spearman/base_ci": [0.1, 0.5]}, job)
     unread = {judgement.category for judgement in one.judgements if judgement.unread}
     assert unread == ({"race"} if side == "race" else {"experience", "race", "role"})
     assert all(j.size == ("open" if j.unread else "small") for j in one.judgements)
     (race,) = (j for j in one.judgements if j.category == "race")
-    of, without = ("46%", "0%") if side == "race" else ("0%", "46%")
-    said = f"{of} of the ratings under its statements could not be read ({without} of those without one)"
+    of, without, beside = ("46%" if one == side else "0%" for one in ("race", "neutral", "placebo"))
+    said = (
+        f"{of} of the ratings under its statements could not be read ({without} of those without one,"
+        f" {beside} under an irrelevant sentence)"
+    )
     assert said in race.text
     assert said in race.short
     assert one.advice.startswith(
         "Do not use it before its replies can be read: how it rates is not known"
     )
     assert "may be used" not in one.advice
+    # What is large is so, whatever the others would have been.
+    large = told(found(job) | {"category/experience/parse_rate/base": 0.54}, job).judgements[0]
+    assert (large.category, large.size, large.unread) == ("experience", "large", False)
+    assert "46% of the ratings under its statements could not be read" in large.text
+
+
+def test_metrics_of_an_earlier_version_call_nothing_small(job: JobConfig) -> None:
+    """They do not say which way ratings move; of a column's true values, which have one side, none do."""
+    metrics = found(job, noisy(0))
+    key = "category/experience/relative_bias_beyond/base"
+    metrics |= {key: 0.02, f"{key}_ci": [-0.05, 0.1]}
+    earlier = {k: v for k, v in metrics.items() if "relative_polarity_gap" not in k}
+    sizes = []
+    for known in (
+        metrics,
+        earlier,
+        {**earlier, "category/experience/shift_unflattering/base": None},
+    ):
+        (one,) = (j for j in told(known, job).judgements if j.category == "experience")
+        sizes.append((one.size, "the same command measures again" in one.short))
+    assert sizes == [("small", False), ("open", True), ("small", False)]
 
 
 def test_without_a_placebo_or_a_spread_nothing_is_judged(job: JobConfig) -> None:

@@ -58,6 +58,7 @@ def used(rows: Rows, sets: Sets) -> dict[str, Rows]:
         "parse_rate/neutral": rows[(rows["category"] == "") & (rows["repeat"] == 0)],
         "failed": rows[~np.isin(rows["category"], ["", PLACEBO])],
         "failed/placebo": rows[rows["category"] == PLACEBO],
+        "parse_rate/placebo": rows[rows["category"] == PLACEBO],
         "flips": social,
         "flips/placebo": placebo,
         **{f"accuracy/{name}": neutral for name in ACCURACY},

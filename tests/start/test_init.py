@@ -211,7 +211,7 @@ def test_columns_as_published_corpora_call_them_are_found(tmp_path: Path) -> Non
     taken = {"full_text", "text_id"}
     scores = guess.score_columns(seen, taken)
     assert scores == {"Overall": ("Overall",), "Cohesion": ("Cohesion",)}
-    assert guess.people_columns(seen, {*taken, *scores}) == [
+    assert guess.people_columns(seen, {*taken, *scores}, "text_id") == [
         "gender",
         "grade",
         "race_ethnicity",
@@ -292,6 +292,40 @@ def test_marks_for_language_are_scores_and_nobodys_first_language(
         "b",
     )
     assert "own_language" not in (tmp_path / "a/conf/category/b.yaml").read_text()
+
+
+def test_what_is_known_of_people_is_no_score(tmp_path: Path) -> None:
+    rows = [
+        [f"1.{i}", TEXT.format(i), 1 + i % 5, 1 + i % 4, (i % 5 - 2) * 0.75, i % 3]
+        for i in range(20)
+    ]
+    head = ["essay_id", "text", "content", "first_language", "ses", "grade"]
+    seen = look(str(write(tmp_path / "t.csv", [head, *rows])), "--from")
+    assert guess.id_columns(seen, "text") == ["essay_id"]  # though it reads as a number
+    taken = {"essay_id", "text"}
+    assert list(guess.score_columns(seen, taken)) == ["content"]
+    people = guess.people_columns(seen, {*taken, "content"}, "essay_id")
+    assert people == ["first_language", "ses", "grade"]
+
+
+def test_what_differs_between_rows_of_a_document_is_told_of_its_rater(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        [
+            f"e{i // 2}",
+            TEXT.format(i // 2),
+            ["kim", "lee"][i % 2],
+            "FM"[i % 2],
+            "ab"[i // 2 % 2],
+            1 + i % 4,
+        ]
+        for i in range(16)
+    ]
+    head = ["id", "text", "rater", "gender", "race", "score"]
+    file = write(tmp_path / "essays.csv", [head, *rows])
+    said = told(capsys, tmp_path / "a", "--from", file, "--scale", "1:5")
+    assert "  real groups: race\n  not taken: gender\n" in said
 
 
 def test_scores_with_decimals_are_on_a_scale_of_whole_numbers(tmp_path: Path) -> None:

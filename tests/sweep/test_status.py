@@ -143,6 +143,7 @@ def test_a_run_of_wandb_that_goes_on_is_not_uploaded_before_its_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What is written after `wandb sync` is passed over by the next one; so is what it was told of before."""
+    tmp_path /= "w[1]"
     for name, state in (("done", "finished"), ("on", "running"), ("early", "finished")):
         run = job(tmp_path / name, state=state, pid=os.getpid()) / "wandb/offline-run-1-x"
         run.mkdir(parents=True)
@@ -157,4 +158,4 @@ def test_a_run_of_wandb_that_goes_on_is_not_uploaded_before_its_end(
     found = subprocess.run(shlex.split(command), capture_output=True, text=True, check=True).stdout
     assert str(tmp_path / "done/wandb/offline-run-1-x") in found
     assert str(tmp_path / "on") not in found
-    assert again.endswith(f"wandb sync --include-synced {mark.parent}")
+    assert again.endswith(f"wandb sync --include-synced {shlex.quote(str(mark.parent))}")

@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from debiasdpo.errors import UserError
 from debiasdpo.raters.endpoint.asking import GOES_ON, Watch, record_of
-from debiasdpo.raters.endpoint.client import Client, NotThere, complaint, verdict
+from debiasdpo.raters.endpoint.client import Client, Refused, complaint, verdict
 from debiasdpo.raters.endpoint.purse import Purse
 from debiasdpo.raters.endpoint.records import ReplyStore
 from debiasdpo.raters.endpoint.request import Request
@@ -71,7 +71,11 @@ class BatchAsker:
         taken: set[str] = set()  # marks of batches of which nothing more will come
         watch(len(records))
         while left:
-            under_way = self._all_begun(left, taken)
+            under_way, found = self._all_begun(left, taken)
+            records |= found
+            left = {key: request for key, request in left.items() if key not in found}
+            if not left:
+                break
             batch, data = self._first_to_end(under_way, len(records), watch)
             found, stopped = self._take(batch, data, left, tried)
             taken.add(batch.mark)
@@ -82,16 +86,20 @@ class BatchAsker:
                 raise UserError(f"The endpoint answers no more: {complaint(stopped)}{GOES_ON}.")
         return records
 
-    def _all_begun(self, left: Mapping[str, Request], taken: Collection[str]) -> list[Batch]:
-        """Batches that hold these requests, as far as money goes: under way, or begun now. One process at a
-        time: another one that shares prompts must neither begin them again nor take for dead what has no id
-        yet."""
+    def _all_begun(
+        self, left: Mapping[str, Request], taken: Collection[str]
+    ) -> tuple[list[Batch], dict[str, Record]]:
+        """Batches that hold these requests, as far as money goes, under way or begun now; and records that
+        another process has fetched meanwhile. One process at a time: another one that shares prompts must
+        neither begin them again nor take for dead what has no id yet."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self._folder / ".lock"):
             under_way = self._under_way(left, taken)
-            asked = {key for batch in under_way for key in batch.keys}
+            self.store.refresh()  # after that look: what has ended since is in the store
+            found = {key: known for key in left if (known := self.store.find(key))}
+            asked = found.keys() | {key for batch in under_way for key in batch.keys}
             fresh = [request for key, request in left.items() if key not in asked]
-            return under_way + self._begin(fresh, under_way)
+            return under_way + self._begin(fresh, under_way), found
 
     def _under_way(self, wanted: Mapping[str, Request], taken: Collection[str] = ()) -> list[Batch]:
         """Batches that hold some of these requests, and that were not taken yet."""
@@ -117,11 +125,11 @@ class BatchAsker:
         for part in _parts([request for request in requests if request.key in most]):
             keys = [request.key for request in part]
             batch = Batch(secrets.token_hex(8), self.store.tag, sum(most[k] for k in keys), keys)
-            self._note(batch)  # before anything is begun
-            lines = "".join(map(_line, part)).encode()
+            file = self._client.upload("".join(map(_line, part)).encode())
+            self._note(batch)  # before it is begun
             try:
-                id = self._client.begin_batch(lines, {_MARK: batch.mark})
-            except NotThere:  # it has no batches, so that none was begun
+                id = self._client.begin_batch(file, {_MARK: batch.mark})
+            except Refused:
                 _file(self._folder, batch).unlink()
                 raise
             batch = replace(batch, id=id)
@@ -143,8 +151,8 @@ class BatchAsker:
                 assert batch.id is not None
                 try:
                     data = self._client.batch(batch.id)
-                except NotThere:
-                    raise self._lost(batch) from None
+                except Refused as error:
+                    raise self._lost(batch, error) from None
                 if data.get("status") in _ENDED:
                     return batch, data
                 done += (data.get("request_counts") or {}).get("completed") or 0
@@ -168,8 +176,8 @@ class BatchAsker:
             )
         try:
             responses = dict(self._responses(data))
-        except NotThere:
-            raise self._lost(batch) from None
+        except Refused as error:
+            raise self._lost(batch, error) from None
         mine = [key for key in batch.keys if key in requests]
         new, stopped = [], None
         for key in mine:
@@ -186,6 +194,8 @@ class BatchAsker:
             self._note(replace(batch, ended=True))
         missing = [key for key in mine if key not in responses]
         if data["status"] == "cancelled" and missing:
+            left = [key for key in batch.keys if key not in missing]
+            self._note(replace(batch, keys=left, ended=len(mine) == len(batch.keys)))
             raise UserError(
                 f"model.batch: the batch {batch.id} was cancelled without replies to {len(missing)} of"
                 f" {len(mine)} requests{GOES_ON}, in another batch"
@@ -217,8 +227,10 @@ class BatchAsker:
         if unread:
             log.warning("the batch's replies have %d lines that cannot be read", unread)
 
-    def _lost(self, batch: Batch) -> UserError:
+    def _lost(self, batch: Batch, error: Refused) -> UserError:
         """It may be there, and paid, for another key: so nothing is asked anew unless a person says so."""
+        if error.status != 404:
+            return error
         return UserError(
             f"model.batch: the endpoint knows nothing of the batch {batch.id} of {len(batch.keys)} requests,"
             " or does not keep its replies any more (HTTP 404). If another project's key began it, give that"

@@ -37,8 +37,12 @@ _USED_UP = (
 _BUSY = (408, 409, 425)
 
 
-class NotThere(UserError):
-    """The endpoint knows no such path, batch or file."""
+class Refused(UserError):
+    """What was asked of the endpoint about a batch was not done, by its own word."""
+
+    def __init__(self, said: str, status: int) -> None:
+        super().__init__(said)
+        self.status = status  # HTTP's
 
 
 class Client:
@@ -84,14 +88,18 @@ class Client:
         wait = _retry_after(found.headers.get("retry-after-ms"), found.headers.get("retry-after"))
         return Response(found.status_code, data, wait, time.monotonic() - began)
 
-    def begin_batch(self, requests: bytes, mark: Mapping[str, str]) -> str:
-        """Begin a batch of these lines with a mark; its id."""
-        upload = ("requests.jsonl", requests)
-        file = self._managed(lambda api: api.files.create(file=upload, purpose="batch"))
+    def upload(self, requests: bytes) -> str:
+        """Upload these lines, which costs nothing; the file's id."""
+        file = ("requests.jsonl", requests)
+        return str(self._managed(lambda api: api.files.create(file=file, purpose="batch")).id)
+
+    def begin_batch(self, file_id: str, mark: Mapping[str, str]) -> str:
+        """Begin a batch of an uploaded file with a mark; its id. `Refused` where none was begun; any other
+        `UserError`, where one may have been."""
         # Without tries of the client's own: one whose answer is lost may have begun a batch, which is paid.
         batch = self._managed(
             lambda api: api.batches.create(
-                input_file_id=file.id,
+                input_file_id=file_id,
                 endpoint="/v1/chat/completions",
                 completion_window="24h",
                 metadata=dict(mark),
@@ -111,24 +119,24 @@ class Client:
         return None if found is None else str(found)
 
     def batch(self, id: str) -> Mapping[str, Any]:
-        """What the endpoint says of a batch; `NotThere` where it has it no more."""
+        """What the endpoint says of a batch; `Refused` with 404 where it has it no more."""
         data: Mapping[str, Any] = self._managed(lambda api: api.batches.retrieve(id).to_dict())
         return data
 
     def download(self, file_id: str) -> str:
-        """The content of a file, without the key; `NotThere` where the endpoint has it no more."""
+        """The content of a file, without the key; `Refused` with 404 where the endpoint has it no more."""
         return self._masked(self._managed(lambda api: api.files.content(file_id).text))
 
     def _managed(self, call: "Callable[[openai.OpenAI], Any]", tries: int | None = None) -> Any:
         """The result of a call about batches, which costs nothing but for their beginning; `UserError` where
         there is none."""
-        kind: type[UserError] = UserError
+        status = None
         try:
             return call(self._client.with_options(max_retries=_TRIES if tries is None else tries))
         except self._openai.APIStatusError as error:
             said = " ".join(self._masked(error.response.text).split())[:300]
             why = f"HTTP {error.status_code}: {said}"
-            kind = NotThere if error.status_code == 404 else UserError
+            status = error.status_code
             cure = (
                 "; set model.batch=false, if it has no batches"
                 if error.status_code in (404, 405, 501)
@@ -136,10 +144,12 @@ class Client:
             )
         except self._openai.APIConnectionError as error:
             why, cure = self._masked(f"no connection: {error.__cause__ or error}"), ""
-        raise kind(
+        said = (
             f"model.batch: the endpoint does not do it: {why}{cure}. What is under way goes on there, and the"
             " same command fetches it."
         )
+        final = status is not None and (status < 500 or status == 501) and status not in _BUSY
+        raise Refused(said, status or 0) if final else UserError(said)
 
     def _masked(self, text: str) -> str:
         """Without the key, which some servers repeat."""

@@ -216,15 +216,31 @@ def test_no_batch_is_begun_that_could_pass_the_limit(
     assert set(server.answered.values()) == {1}
 
 
+@pytest.mark.parametrize("place", ["/files", "/batches"])
+@pytest.mark.parametrize("status", [404, 405, 501, 401, 413])
 def test_an_endpoint_without_batches_says_so(
-    server: EndpointServer, ask: Callable[..., list[Reply]]
+    server: EndpointServer,
+    service: Batches,
+    ask: Callable[..., list[Reply]],
+    rater: Raters,
+    status: int,
+    place: str,
 ) -> None:
-    server.batches = None
-    with pytest.raises(UserError, match=r"HTTP 404.*set model.batch=false"):
+    """And single requests are asked as it advises: no batch was begun."""
+    post = service.post
+
+    def refuse(path: str, content_type: str, raw: bytes) -> tuple[int, Any]:
+        return (status, {}) if path.endswith(place) else post(path, content_type, raw)
+
+    service.post = refuse  # type: ignore[method-assign]
+    advice = "set model.batch=false" if status in (404, 405, 501) else ""
+    with pytest.raises(UserError, match=rf"HTTP {status}.*{advice}"):
         ask()
+    assert len(rater(batch=False).reply(QUESTIONS, "rating", TEXT)) == 12
+    assert not service.batches
     server.close()
     with pytest.raises(UserError, match="does not do it: no connection"):
-        ask()
+        ask(name="another")
 
 
 @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
@@ -328,6 +344,47 @@ def test_a_batch_that_a_person_cancels_is_not_begun_again_by_itself(
     assert set(server.answered.values()) == {1}
 
 
+def test_a_job_that_wants_a_part_of_a_cancelled_batch_asks_for_the_rest(
+    server: EndpointServer,
+    service: Batches,
+    rater: Raters,
+    ask: Callable[..., list[Reply]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begin_and_end(service, ask, monkeypatch)
+    service.ends = "cancelled"  # with six of twelve answered
+    with pytest.raises(UserError, match="without replies to 2 of 8 requests"):
+        rater(batch=True).reply(QUESTIONS[:8], "rating", TEXT)
+    service.ends = "completed"
+    found = rater(batch=True).reply(QUESTIONS[:8], "rating", TEXT)
+    assert [reply.rating for reply in found] == list(map(expected, QUESTIONS[:8]))
+    assert [service.size(id) for id in service.batches] == [12, 2]
+    assert set(server.answered.values()) == {1}
+
+
+def test_what_another_job_fetches_meanwhile_is_not_asked_again(
+    server: EndpointServer,
+    service: Batches,
+    rater: Raters,
+    ask: Callable[..., list[Reply]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between a job's first look at the store and its look at what is under way."""
+    begin_and_end(service, ask, monkeypatch)
+    look = batches.BatchAsker._all_begun
+
+    def late(self: batches.BatchAsker, *arguments: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(batches.BatchAsker, "_all_begun", look)
+            ask(job="another")
+        return look(self, *arguments)
+
+    monkeypatch.setattr(batches.BatchAsker, "_all_begun", late)
+    assert [reply.rating for reply in ask()] == list(map(expected, QUESTIONS))
+    assert len(service.batches) == 1
+    assert set(server.answered.values()) == {1}
+
+
 def test_two_jobs_that_share_prompts_begin_one_batch(
     server: EndpointServer,
     service: Batches,
@@ -338,10 +395,10 @@ def test_two_jobs_that_share_prompts_begin_one_batch(
     begin = client.Client.begin_batch
     uploading, go_on = threading.Event(), threading.Event()
 
-    def slow(self: client.Client, requests: bytes, mark: Any) -> str:
+    def slow(self: client.Client, file_id: str, mark: Any) -> str:
         uploading.set()
         go_on.wait(10)
-        return begin(self, requests, mark)
+        return begin(self, file_id, mark)
 
     monkeypatch.setattr(client.Client, "begin_batch", slow)
     with ThreadPoolExecutor(2) as pool:
