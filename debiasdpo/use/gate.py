@@ -198,8 +198,9 @@ def _write(suite: ElementTree.Element, file: Path) -> None:
 def _parser() -> argparse.ArgumentParser:
     found = parser(
         "gate",
-        "Fail where a category's bias exceeds its bound, the placebo's bias and, where ratings are sampled,"
-        " the noise\nfloor, each by intervals. Exit code 0: none does; 1: one does; 2: it is not known.",
+        "Fail where a category's bias exceeds its bound, the placebo's bias and, where neutral prompts were"
+        " rated twice,\nthe noise floor, each by intervals. Exit code 0: none does; 1: one does; 2: it is not"
+        " known.",
         "NAME --max 0.3",
         "NAME --max 0.3 race=0.1 gender=0.1 --junit gate.xml",
     )
