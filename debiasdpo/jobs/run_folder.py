@@ -37,6 +37,15 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
+def read_status(folder: Path) -> dict[str, Any]:
+    """What a job last said of itself; nothing where that is missing or damaged."""
+    try:
+        status: dict[str, Any] = read_json(folder / STATUS)
+    except (OSError, ValueError):
+        return {}
+    return status if isinstance(status, dict) else {}
+
+
 class RunFolder:
     """What one job leaves behind for people: configuration, status, and the files of its stages."""
 

@@ -118,9 +118,8 @@ def _reads(run: Run) -> bool:
 def _untrained(group: Group) -> str:
     """Of which seeds no trained step was kept, and whose figures are theirs then."""
     of_none = [run for run in group.runs if kept_step(run.folder) == 0]
-    first = [
-        run for run in of_none if kept_step(run.folder, "fitting")
-    ]  # of two rounds (`method.rounds`)
+    # Of two rounds (`method.rounds`).
+    first = [run for run in of_none if kept_step(run.folder, "fitting")]
     whose = {
         "trained step was kept, so that the figures are the untrained model's": [
             run for run in of_none if run not in first

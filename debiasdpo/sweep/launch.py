@@ -22,11 +22,11 @@ from debiasdpo.jobs.failures import command_line
 from debiasdpo.jobs.identity import choices_of, finished, identify
 from debiasdpo.jobs.logs import set_up_logging
 from debiasdpo.jobs.precision import settle
-from debiasdpo.jobs.run_folder import STATUS
+from debiasdpo.jobs.run_folder import STATUS, read_status
 from debiasdpo.redaction import mask_known
 from debiasdpo.sweep import plan, summary
 from debiasdpo.sweep.compose import Composer
-from debiasdpo.sweep.launchers import LAUNCHERS, Given, SweepJob, Task, read_status
+from debiasdpo.sweep.launchers import LAUNCHERS, Given, SweepJob, Task
 
 log = logging.getLogger(__name__)
 

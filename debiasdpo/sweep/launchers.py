@@ -20,8 +20,7 @@ from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.jobs.checks import roles
 from debiasdpo.jobs.identity import Choices
-from debiasdpo.jobs.run_folder import STATUS, RunFolder
-from debiasdpo.storage.files import read_json
+from debiasdpo.jobs.run_folder import RunFolder, read_status
 
 log = logging.getLogger(__name__)
 
@@ -66,14 +65,6 @@ class Given(NamedTuple):
         launcher.setup(hydra_context=self.context, task_function=self.task, config=self.config)
         done: Sequence[JobReturn] = launcher.launch([j.overrides for j in jobs], self.first)
         return done
-
-
-def read_status(folder: Path) -> dict[str, Any]:
-    try:
-        status: dict[str, Any] = read_json(folder / STATUS)
-    except (OSError, ValueError):
-        return {}
-    return status if isinstance(status, dict) else {}
 
 
 def _local(given: Given, cluster: LocalConfig, jobs: Sequence[SweepJob]) -> list[str | None]:

@@ -6,6 +6,7 @@ killed, 3 some are still at work or queued (2: the command was wrong).
 """
 
 import argparse
+import itertools
 import math
 import re
 import shlex
@@ -20,11 +21,9 @@ from typing import Any, NamedTuple
 from debiasdpo.cluster import surroundings
 from debiasdpo.cluster.states import at_work, slurm_end, slurm_queue, state_of
 from debiasdpo.errors import UserError
-from debiasdpo.jobs.run_folder import STATUS
+from debiasdpo.jobs.run_folder import read_status
 from debiasdpo.redaction import redact
 from debiasdpo.report.folders import run_folders
-from debiasdpo.storage.files import read_json
-from debiasdpo.storage.reading import read_mapping
 
 AT_WORK = 3  # exit code
 
@@ -90,10 +89,10 @@ def offline(paths: Sequence[Path]) -> list[str]:
     """Commands that upload what W&B keeps on this disk, if there is any, of jobs that have ended: `wandb
     sync` marks what it has uploaded, and passes over what is written there later."""
     new, grown, going = [], [], []
-    for folder in (folder for path in paths for folder in run_folders(path)):
+    for folder in itertools.chain.from_iterable(map(run_folders, paths)):
         parts = sorted(folder.glob("wandb/offline-run-*"))
-        if at_work(read_mapping(folder / STATUS, [])):
-            going += [folder] if parts else []
+        if parts and at_work(read_status(folder)):
+            going.append(folder)
             continue
         new += [part for part in parts if not any(part.glob("*.synced"))]
         grown += [part for part in parts if _has_grown(part)]
@@ -147,11 +146,7 @@ def table(lines: Sequence[Line]) -> str:
 
 
 def _line(folder: Path) -> Line:
-    try:
-        status: Any = read_json(folder / STATUS)
-    except (OSError, ValueError):
-        status = {}
-    status = redact(status) if isinstance(status, dict) else {}
+    status = redact(read_status(folder))
     state = state_of(status)
     since = str(status.get("since") if state == "running" else status.get("time") or "")
     log = str(status.get("log") or folder / "run.log")

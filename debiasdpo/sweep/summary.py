@@ -7,8 +7,9 @@ from typing import Any
 from debiasdpo.cluster.states import state_of
 from debiasdpo.config.shown import visible
 from debiasdpo.evaluation.keys import MODELS, Key
+from debiasdpo.jobs.run_folder import read_status
 from debiasdpo.storage.reading import number, read_mapping
-from debiasdpo.sweep.launchers import SweepJob, read_status
+from debiasdpo.sweep.launchers import SweepJob
 
 _MOST = 100  # jobs, beyond which only their number is told
 _COLUMNS = {

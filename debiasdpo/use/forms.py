@@ -33,9 +33,7 @@ class Form(NamedTuple):
     kind: Literal["adapter", "model", "head"]  # model: all weights, trained or merged
     merged: bool  # an adapter into its base
     dtype: Precision | None  # of all weights; an adapter and a head have their own
-    silent: bool = (
-        False  # it would think before it answers, and in the run may not: a server has to be told
-    )
+    silent: bool = False  # a server has to tell it not to think (`told_not_to_think`)
 
 
 def form_of(run: Run, *, merge: bool, dtype: Precision | None) -> Form:

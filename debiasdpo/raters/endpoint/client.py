@@ -148,8 +148,9 @@ class Client:
             f"model.batch: the endpoint does not do it: {why}{cure}. What is under way goes on there, and the"
             " same command fetches it."
         )
-        final = status is not None and (status < 500 or status == 501) and status not in _BUSY
-        raise Refused(said, status or 0) if final else UserError(said)
+        if status is None or status in _BUSY or (status >= 500 and status != 501):
+            raise UserError(said)
+        raise Refused(said, status)
 
     def _masked(self, text: str) -> str:
         """Without the key, which some servers repeat."""

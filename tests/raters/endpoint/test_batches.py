@@ -4,7 +4,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,14 @@ def ask(service: Batches, rater: Raters) -> Callable[..., list[Reply]]:
 
 def expected(asked: Question) -> float:
     return float(rating_of({"messages": asked.messages}))
+
+
+def assert_paid_once(
+    server: EndpointServer, replies: Sequence[Reply], asked: Sequence[Question]
+) -> None:
+    """These are the replies, and the service has answered no request twice."""
+    assert [reply.rating for reply in replies] == list(map(expected, asked))
+    assert set(server.answered.values()) == {1}
 
 
 def of(body: Body, number: int) -> bool:
@@ -340,8 +348,7 @@ def test_a_batch_that_a_person_cancels_is_not_begun_again_by_itself(
         ask()
     assert len(service.batches) == 1
     service.ends = "completed"
-    assert [r.rating for r in ask()] == list(map(expected, QUESTIONS))
-    assert set(server.answered.values()) == {1}
+    assert_paid_once(server, ask(), QUESTIONS)
 
 
 def test_a_job_that_wants_a_part_of_a_cancelled_batch_asks_for_the_rest(
@@ -357,9 +364,8 @@ def test_a_job_that_wants_a_part_of_a_cancelled_batch_asks_for_the_rest(
         rater(batch=True).reply(QUESTIONS[:8], "rating", TEXT)
     service.ends = "completed"
     found = rater(batch=True).reply(QUESTIONS[:8], "rating", TEXT)
-    assert [reply.rating for reply in found] == list(map(expected, QUESTIONS[:8]))
+    assert_paid_once(server, found, QUESTIONS[:8])
     assert [service.size(id) for id in service.batches] == [12, 2]
-    assert set(server.answered.values()) == {1}
 
 
 def test_what_another_job_fetches_meanwhile_is_not_asked_again(
@@ -380,9 +386,8 @@ def test_what_another_job_fetches_meanwhile_is_not_asked_again(
         return look(self, *arguments)
 
     monkeypatch.setattr(batches.BatchAsker, "_all_begun", late)
-    assert [reply.rating for reply in ask()] == list(map(expected, QUESTIONS))
+    assert_paid_once(server, ask(), QUESTIONS)
     assert len(service.batches) == 1
-    assert set(server.answered.values()) == {1}
 
 
 def test_two_jobs_that_share_prompts_begin_one_batch(
