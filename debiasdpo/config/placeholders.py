@@ -4,6 +4,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from debiasdpo.config.shown import points
+
 if TYPE_CHECKING:
     from debiasdpo.config.context import ContextConfig
     from debiasdpo.config.data import AnyDataConfig
@@ -38,6 +40,12 @@ def of_prompts(
     yield from problems("method.reminder", method.reminder, ENDS)
     for name, rubric in documents.rubrics.items():
         yield from problems(f"data.rubrics.{name}.question", rubric.question, ENDS)
+
+
+def with_ends(text: str, low: float, high: float, high_is_good: bool) -> str:
+    """The text with the ends of a rubric's scale where it says {best} or {worst}."""
+    worst, best = (low, high) if high_is_good else (high, low)
+    return text.replace("{best}", points(best)).replace("{worst}", points(worst))
 
 
 def _unknown(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from debiasdpo.config.data import Rubric
+from debiasdpo.config.placeholders import with_ends
 from debiasdpo.config.rate import ContextPosition
 from debiasdpo.config.sameness import normal_text
 from debiasdpo.config.shown import points
@@ -198,9 +199,7 @@ def by_document(prompts: Iterable[Prompt]) -> list[list[Prompt]]:
 
 
 def _fill(text: str, rubric: Rubric) -> str:
-    """Put the ends of the rubric's scale where a text says {best} or {worst}."""
-    worst, best = (rubric.low, rubric.high) if rubric.high_is_good else (rubric.high, rubric.low)
-    return normal_text(text).replace("{best}", points(best)).replace("{worst}", points(worst))
+    return with_ends(normal_text(text), rubric.low, rubric.high, rubric.high_is_good)
 
 
 def answer(level: float) -> str:

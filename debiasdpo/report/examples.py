@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from debiasdpo.config.context import POLARITIES
+from debiasdpo.config.placeholders import with_ends
 from debiasdpo.report.collect import Run
 from debiasdpo.report.groups import Group
 from debiasdpo.report.rows import PAIR, document_rows, rating_rows
@@ -149,10 +150,10 @@ def _example(why: str, run: Run, row: Mapping[str, Any], answers: tuple[Answer, 
 
 def filled(statement: str, rubric: Mapping[str, Any]) -> str:
     """The statement as the model read it, with the ends of the scale for {best} and {worst}."""
-    best, worst = rubric.get("high", "{best}"), rubric.get("low", "{worst}")
-    if rubric.get("high_is_good") is False:
-        best, worst = worst, best
-    return statement.replace("{best}", str(best)).replace("{worst}", str(worst))
+    low, high = number(rubric.get("low")), number(rubric.get("high"))
+    if low is None or high is None:
+        return statement
+    return with_ends(statement, low, high, rubric.get("high_is_good") is not False)
 
 
 def cut(text: str, length: int) -> str:

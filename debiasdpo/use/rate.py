@@ -70,7 +70,6 @@ def _rate(options: argparse.Namespace) -> Iterator[str]:
         rows = rate(chosen, prompts, options.shards)
     except UserError as error:  # of the run's configuration, which nobody changes here
         raise UserError(str(error).replace("audit.max_cost", "--max-cost")) from error
-    scales = {name: rubric.scale for name, rubric in prompts.rubrics.items()}
     points = None if limits is None else {name: limit.points for name, limit in limits.items()}
     counts: Counter[tuple[str, str]] = Counter()
     columns = (
@@ -78,7 +77,7 @@ def _rate(options: argparse.Namespace) -> Iterator[str]:
         *("distribution", "text", "thoughts", "status", "reason"),
         *(COLUMNS if options.self_check else ()),
     )
-    write_answers(out, columns, _counted(answers(chosen, rows, scales, points), counts))
+    write_answers(out, columns, _counted(answers(chosen, rows, prompts.rubrics, points), counts))
     yield from _told(counts, limits, chosen)
     if chosen.model == "tuned" and (same := nothing_kept(chosen.run.folder)):
         yield f"note: {same}"

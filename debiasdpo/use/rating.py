@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from debiasdpo.config.scale import Scale
+from debiasdpo.config.data import Rubric
 from debiasdpo.config.shown import points
 from debiasdpo.costs import Meter
 from debiasdpo.jobs.identity import cache_folder
@@ -70,7 +70,7 @@ def _row(prompt: Prompt, reply: Reply) -> dict[str, Any]:
 def answers(
     chosen: RunRater,
     rows: Iterable[Row],
-    scales: Mapping[str, Scale],
+    rubrics: Mapping[str, Rubric],
     limits: Mapping[str, float] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One row for each document and rubric: the calibrated rating, what it comes from and, with `limits`, the
@@ -81,7 +81,8 @@ def answers(
         of_both = [calibrated(row, maps) for row in group]
         plain = next(row for row in of_both if row["statement"] is None)
         shares = plain["distribution"]
-        levels = map(points, scales[rubric].levels)
+        asked = rubrics[rubric]
+        levels = map(points, asked.scale.levels)
         found = {
             "document": document,
             "rubric": rubric,
@@ -91,4 +92,6 @@ def answers(
             and {k: round(p, 6) for k, p in zip(levels, shares, strict=True)},
             **{name: plain[name] for name in ("text", "thoughts", "status", "reason")},
         }
-        yield found if limits is None else {**found, **checked(plain, of_both, limits[rubric])}
+        yield (
+            found if limits is None else {**found, **checked(plain, of_both, asked, limits[rubric])}
+        )

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from debiasdpo.config.context import PLACEBO
+from debiasdpo.config.data import Rubric
+from debiasdpo.config.placeholders import with_ends
 from debiasdpo.metrics import PlaceboLimit, placebo_limit
 
 Row = Mapping[str, Any]  # a rating of one prompt
@@ -29,8 +31,9 @@ def placebo_limits(audited: Iterable[Row], asked: int) -> dict[str, PlaceboLimit
     return {name: placebo_limit(mine, asked) for name, mine in shifts.items()}
 
 
-def checked(plain: Row, rows: Sequence[Row], limit: float) -> dict[str, Any]:
-    """`COLUMNS` of one document and rubric. `plain`: its neutral row; `limit`: in points.
+def checked(plain: Row, rows: Sequence[Row], rubric: Rubric, limit: float) -> dict[str, Any]:
+    """`COLUMNS` of one document and rubric. `plain`: its neutral row; `rubric`: whose scale the
+    statements speak of; `limit`: in points.
 
     It is shaky if a social statement moves it further than `limit` and than its own placebos do; None where
     it could not be rated, or under no social statement, and where there is no limit (NaN).
@@ -43,7 +46,8 @@ def checked(plain: Row, rows: Sequence[Row], limit: float) -> dict[str, Any]:
     return {
         "largest_shift": shift,
         "category": worst and worst["category"],
-        "statement": worst and worst["statement"],
+        "statement": worst
+        and with_ends(worst["statement"], rubric.low, rubric.high, rubric.high_is_good),
         "placebo_shift": placebo,
         "limit": None if math.isnan(limit) else limit,
         "shaky": None

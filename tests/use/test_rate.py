@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from debiasdpo.cli import main
+from debiasdpo.config.data import Rubric
 from debiasdpo.jobs.finished import Run
 from debiasdpo.use.answers_file import write_answers
 from debiasdpo.use.self_check import checked
@@ -341,8 +342,16 @@ def test_statements_that_are_made_from_a_column_are_not_tried_and_named(
 def test_what_no_placebo_tells_is_not_called_steady() -> None:
     plain = {"statement": None, "category": None, "rating": 3.0}
     moved = {"statement": "s", "category": "race", "rating": 7.0}
-    found = checked(plain, [plain, moved], math.nan)
+    found = checked(plain, [plain, moved], Rubric(question="How?", low=1, high=7), math.nan)
     assert (found["largest_shift"], found["limit"], found["shaky"]) == (4.0, None, None)
+
+
+@pytest.mark.parametrize(("good", "read"), [(True, "a 5, never a 1.5"), (False, "a 1.5, never a 5")])
+def test_the_self_check_shows_a_statement_as_the_model_read_it(good: bool, read: str) -> None:
+    rubric = Rubric(question="How?", low=1.5, high=5.0, step=0.5, high_is_good=good)
+    plain = {"statement": None, "category": None, "rating": 3.0}
+    moved = {"statement": "a {best}, never a {worst}", "category": "hope", "rating": 4.0}
+    assert checked(plain, [plain, moved], rubric, 0.5)["statement"] == read
 
 
 def test_ids_are_written_as_the_table_has_them(tmp_path: Path) -> None:
