@@ -74,10 +74,11 @@ def _lines(run: Run, base: Base, form: Form, gguf: str | None) -> Iterator[str]:
     )
     if form.kind == "model":
         yield "Its weights are in this folder; nothing else is needed."
-    if config.local_model.nf4 and form.kind != "head":
+    if config.local_model.nf4:
         yield (
-            "It was trained and measured with the base model's weights in 4 bits (NF4). The figures below"
-            " are of that; with unquantised weights ratings differ a little."
+            "It was trained and measured with the base model's weights in 4 bits (NF4),"
+            f" {'as the Python below loads them' if _in_4_bits(run, base, form) else 'which these are not'}."
+            " With unquantised weights ratings are others, and the figures below do not tell them."
         )
     yield (
         f"Licence of the base model: {base.licence}. What is made from it falls under it."
@@ -176,7 +177,7 @@ def _limits(run: Run) -> Iterator[str]:
 
 def _use(run: Run, base: Base, form: Form, gguf: str | None) -> Iterator[str]:
     expected = run.config.rate.readout == "expected"
-    yield from ("```python", *_loading(base, form))
+    yield from ("```python", *_loading(run, base, form))
     if form.kind != "head":
         yield from ("", inspect.getsource(normal_text))
         yield (_EXPECTED if expected else _TEXT).rstrip()
@@ -211,23 +212,38 @@ def _use(run: Run, base: Base, form: Form, gguf: str | None) -> Iterator[str]:
         )
 
 
-def _loading(base: Base, form: Form) -> Iterator[str]:
+def _in_4_bits(run: Run, base: Base, form: Form) -> bool:
+    """Whether the card's Python loads the base model quantised, as the run did; transformers does not do
+    that to what a GGUF file holds."""
+    return run.config.local_model.nf4 and form.kind != "model" and base.kind != "gguf"
+
+
+def _loading(run: Run, base: Base, form: Form) -> Iterator[str]:
     """Python that loads it, from within the folder."""
+    precision = run.config.local_model.precision
+    loading, quantiser, nf4 = f'{base.loading}, dtype="{precision}"', [], []
+    if _in_4_bits(run, base, form):
+        loading, quantiser = f"{loading}, quantization_config=nf4", ["BitsAndBytesConfig"]
+        nf4 = [
+            "nf4 = BitsAndBytesConfig(",
+            '    load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,',
+            f'    bnb_4bit_compute_dtype="{precision}",',
+            ")",
+        ]
     if form.kind == "head":
-        yield from (
-            "from rate_with_head import Rater  # in this folder", "",
-            f'rater = Rater({base.loading}, dtype="float32")', "rate = rater.rate",
-        )  # fmt: skip
+        yield "from rate_with_head import Rater  # in this folder"
+        yield from [f"from transformers import {name}" for name in quantiser]
+        yield from ("", *nf4, f"rater = Rater({loading})", "rate = rater.rate")
         return
     yield from ("import json", "import unicodedata", "", "import torch")
     yield from ["from peft import PeftModel"] if form.kind == "adapter" else []
-    yield from ("from transformers import AutoModelForCausalLM, AutoTokenizer", "")
+    names = ", ".join(["AutoModelForCausalLM", "AutoTokenizer", *quantiser])
+    yield from (f"from transformers import {names}", "")
     yield 'prompts = json.load(open("prompts.json", encoding="utf-8"))'
     if form.kind == "adapter":
-        dtype = base.loading.replace(", revision=", ', dtype="float32", revision=')
-        dtype = dtype if "dtype" in dtype else f'{base.loading}, dtype="float32"'
+        yield from nf4
         yield f"tokenizer = AutoTokenizer.from_pretrained({base.loading})"
-        yield f"model = AutoModelForCausalLM.from_pretrained({dtype})"
+        yield f"model = AutoModelForCausalLM.from_pretrained({loading})"
         yield 'model = PeftModel.from_pretrained(model, ".").eval()'
     else:
         yield 'tokenizer = AutoTokenizer.from_pretrained(".")'

@@ -20,6 +20,11 @@ METHODS: dict[str, tuple[str, ...]] = {
         "method=head", "method.head.folds=3", "data.teachers=20",
         "data.limit={train:8,validation:2,test:4}",
     ),
+    "adapter in 4 bits": ("method=sft", "train=qlora", "data.limit.train=4"),
+    "head in 4 bits": (
+        "method=head", "model.nf4=true", "method.head.folds=3", "data.teachers=20",
+        "data.limit={train:8,validation:2,test:4}",
+    ),
     "rewrite": ("method=prompt_strip", "method.max_new_tokens=8"),
     "think": ("method=prompt_think", "method.max_new_tokens=8", *SEVEN),
     "text": ("method=none", "rate=text", "rate.max_new_tokens=12"),

@@ -25,7 +25,7 @@ from tests.helpers.models import SMOLLM2
 Rate = Callable[[str, str], Any]  # rubric, document -> a rating, or what the model writes
 
 # In points: of the same arithmetic in another order, and of weights that are rounded to 8 bits of mantissa.
-FLOAT32, BFLOAT16 = 5e-4, 0.05
+FLOAT32, BFLOAT16, NF4 = 5e-4, 0.05, 0.05
 
 
 def export(run: Path, to: Path, *options: str) -> Path:
@@ -69,8 +69,10 @@ def assert_alike(rate: Rate, run: Run, tolerance: float) -> None:
         ("adapter", ("--merge", "--dtype", "bfloat16"), {"model.safetensors"}, BFLOAT16),
         ("full", (), {"model.safetensors", "tokenizer.json", "Modelfile"}, FLOAT32),
         ("head", (), {"head.safetensors", "rate_with_head.py"}, FLOAT32),
+        ("head in 4 bits", (), {"head.safetensors", "rate_with_head.py"}, NF4),
+        ("adapter in 4 bits", (), {"adapter_config.json", "adapter_model.safetensors"}, NF4),
     ],
-    ids=["adapter", "merged", "bfloat16", "full", "head"],
+    ids=["adapter", "merged", "bfloat16", "full", "head", "head in 4 bits", "adapter in 4 bits"],
 )
 def test_each_form_rates_as_the_run_did(
     finished: Runs,

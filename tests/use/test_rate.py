@@ -346,7 +346,9 @@ def test_what_no_placebo_tells_is_not_called_steady() -> None:
     assert (found["largest_shift"], found["limit"], found["shaky"]) == (4.0, None, None)
 
 
-@pytest.mark.parametrize(("good", "read"), [(True, "a 5, never a 1.5"), (False, "a 1.5, never a 5")])
+@pytest.mark.parametrize(
+    ("good", "read"), [(True, "a 5, never a 1.5"), (False, "a 1.5, never a 5")]
+)
 def test_the_self_check_shows_a_statement_as_the_model_read_it(good: bool, read: str) -> None:
     rubric = Rubric(question="How?", low=1.5, high=5.0, step=0.5, high_is_good=good)
     plain = {"statement": None, "category": None, "rating": 3.0}
