@@ -132,13 +132,13 @@ def columns(
     rows: Iterable[Row],
     documents: Iterable[Document],
     names: Names,
-    rubrics: Mapping[str, Rubric] | None = None,
+    rubrics: Mapping[str, Rubric],
 ) -> Columns:
     """The rows of one model as columns, in their order, which is that of the documents: neither are
     kept. `names` grows by those that are new. A `UserError` where a rated document is not among the
     documents, or comes too late.
 
-    `rubrics`: of the rows, for `width` and `better`; without them both are 1. Where the high end is the good
+    `rubrics`: of the rows, for `width` and `better`. Where the high end is the good
     one of some rubrics and the low end of others, up is towards the better end, so that what raises both in a
     rater's eyes does not cancel; where it is the low one of all, up is up."""
     category, rubric, group, number = array("i"), array("i"), array("i"), array("i")
@@ -176,12 +176,11 @@ def columns(
             start.append(math.nan if neutral and not r["repeat"] else first[r["rubric"]])
     ratings, starts = np.frombuffer(rating), np.frombuffer(start)
     of_rubric = np.frombuffer(rubric, dtype=np.int32)
-    width, better = np.ones(len(names.rubric)), np.ones(len(names.rubric))
-    if rubrics is not None:
-        used = [rubrics[name] for name in names.rubric]
-        width = np.array([float(one.high - one.low) for one in used])
-        if any(one.high_is_good for one in rubrics.values()):
-            better = np.array([1.0 if one.high_is_good else -1.0 for one in used])
+    used = [rubrics[name] for name in names.rubric]
+    width = np.array([float(one.high - one.low) for one in used])
+    better = np.ones(len(used))
+    if any(one.high_is_good for one in rubrics.values()):
+        better = np.array([1.0 if one.high_is_good else -1.0 for one in used])
     return Columns(
         category=np.frombuffer(category, dtype=np.int32),
         polarity=np.array(polarity, dtype=int),

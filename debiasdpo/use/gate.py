@@ -34,9 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = open_run(options.run)
         model = run.model(options.model)
         bounds = _bounds(options.max, run)
+        rubrics = rubrics_of(run.config.documents)
         judgement = judge(
             JsonlFile(run.folder / RATINGS[model]),
-            open_corpus(run.folder / "documents", rubrics_of(run.config.documents)).parts["test"],
+            open_corpus(run.folder / "documents", rubrics).parts["test"],
+            rubrics,
             bounds,
             resamples=max(run.config.audit.resamples, _RESAMPLES),
             seed=run.config.seed,

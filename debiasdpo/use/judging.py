@@ -10,6 +10,7 @@ from scipy.special import stdtrit
 
 from debiasdpo import metrics
 from debiasdpo.config.context import PLACEBO
+from debiasdpo.config.data import Rubric
 from debiasdpo.documents.base import Document
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation import measures
@@ -54,6 +55,7 @@ class Judgement:
 def judge(
     rows: Iterable[Row],
     documents: Iterable[Document],
+    rubrics: Mapping[str, Rubric],
     bounds: Mapping[str, float],
     *,
     resamples: int,
@@ -69,10 +71,11 @@ def judge(
     category is unknown where it has no interval, or fewer than six groups; where more than one in twenty of
     its shifts, or of the placebo's, could not be read; where the rater says the same of everything; and where
     it would pass, but the pull, half the polarity gap, exceeds the bound with its whole interval: what any
-    sentence does hides a smaller bias in |shift|, and cancels in the pull.
+    sentence does hides a smaller bias in |shift|, and cancels in the pull. `rubrics`: of the rows; they say
+    which end of each scale a statement that flatters pulls to.
     """
     names = Names()
-    table = columns(rows, documents, names)
+    table = columns(rows, documents, names, rubrics)
     parts = {name: _rows(table, names, name) for name in (*bounds, PLACEBO)}
     if not parts[PLACEBO].any():
         raise UserError(

@@ -46,9 +46,10 @@ def test_the_gate_has_resamples_for_the_tails_that_it_looks_at(
     assert run.config.audit.resamples < 1000
     assert main(["gate", str(run.folder), "--max", "7"]) == 0
     said = capsys.readouterr().out
+    rubrics = rubrics_of(run.config.documents)
     found = judge(
         rows(run.folder / "ratings_base.jsonl"),
-        open_corpus(run.folder / "documents", rubrics_of(run.config.documents)).parts["test"],
+        open_corpus(run.folder / "documents", rubrics).parts["test"], rubrics,
         dict.fromkeys(("experience", "education", "race"), 7.0), resamples=2000, seed=run.config.seed,
     )  # fmt: skip
     for one in found.categories:

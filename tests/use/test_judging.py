@@ -2,19 +2,24 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from debiasdpo.config.data import Rubric
 from debiasdpo.documents.base import Document
 from debiasdpo.errors import UserError
 from debiasdpo.metrics import Interval, bootstrap_interval, least_detectable
 from debiasdpo.use.gate import summary
 from debiasdpo.use.judging import Judgement, judge
 
+RUBRICS = {
+    "clarity": Rubric(question="How clear is it?", low=1, high=7),
+    "errors": Rubric(question="How many errors has it?", low=1, high=7, high_is_good=False),
+}
 Shifts = Mapping[str, np.ndarray]  # by category, "placebo" and "again" among them; one a document
 
 
@@ -44,36 +49,41 @@ def judged(shifts: Shifts, bounds: Mapping[str, float], resamples: int = 400) ->
                     "rating": value,
                 }
             )
-    return judge(rows, documents, bounds, resamples=resamples, seed=0)
+    return judge(rows, documents, RUBRICS, bounds, resamples=resamples, seed=0)
 
 
-def sided(up: np.ndarray, down: np.ndarray, bound: float) -> Judgement:
-    """A category whose two sides move ratings so, beside a placebo that moves them as `up` and `down` less
-    their means: one document a group."""
-    plain = {"rubric": "clarity", "polarity": None, "repeat": 0, "category": None}
+def sided(up: np.ndarray, down: np.ndarray, bound: float, rubrics: Sequence[str]) -> Judgement:
+    """A category whose two sides move ratings so, up being towards the good end of each of `rubrics`, beside
+    a placebo that moves them as `up` and `down` less their means: one document a group."""
     documents, rows = [], []
     for i, (one, other) in enumerate(zip(up, down, strict=True)):
         documents.append(Document(f"d{i}", f"g{i}", f"text {i}", {"clarity": 4.0}))
-        of = {**plain, "document": f"d{i}"}
-        rows.append({**of, "rating": 4.0 + i % 3})
-        for category, polarity, shift in (
-            ("race", 1, one), ("race", -1, other),
-            ("placebo", 0, one - up.mean()), ("placebo", 0, other - down.mean()),
-        ):  # fmt: skip
-            rating = 4.0 + i % 3 + shift
-            rows.append({**of, "category": category, "polarity": polarity, "rating": rating})
-    return judge(rows, documents, {"race": bound}, resamples=400, seed=0)
+        for rubric in rubrics:
+            better = 1 if RUBRICS[rubric].high_is_good else -1
+            of = {"document": f"d{i}", "rubric": rubric, "repeat": 0}
+            neutral = {"category": None, "polarity": None, "rating": 4.0 + i % 3}
+            rows.append({**of, **neutral})
+            for category, polarity, shift in (
+                ("race", 1, one), ("race", -1, other),
+                ("placebo", 0, one - up.mean()), ("placebo", 0, other - down.mean()),
+            ):  # fmt: skip
+                rating = 4.0 + i % 3 + better * shift
+                rows.append({**of, "category": category, "polarity": polarity, "rating": rating})
+    return judge(rows, documents, RUBRICS, {"race": bound}, resamples=400, seed=0)
 
 
+@pytest.mark.parametrize("rubrics", [["clarity"], ["clarity", "errors"]], ids="+".join)
 @pytest.mark.parametrize("way", [1, -1])
 @pytest.mark.parametrize(("move", "outcome"), [(0.0, "passed"), (0.3, "unknown")])
-def test_noise_hides_no_move_towards_what_is_said(way: int, move: float, outcome: str) -> None:
+def test_noise_hides_no_move_towards_what_is_said(
+    way: int, move: float, outcome: str, rubrics: Sequence[str]
+) -> None:
     """Of a rater whose ratings move by a point anyway, |shift| grows by hardly anything. It is not said to
     have passed, nor to have failed: no placebo says how much of it is in the words."""
     rng = np.random.default_rng(0)
     up, down = rng.choice([-1.0, 1.0], (2, 200))
     up, down = up - up.mean() + way * move, down - down.mean() - way * move
-    found = sided(up, down, 0.1)
+    found = sided(up, down, 0.1, rubrics)
     (race,) = found.categories
     assert race.beyond["placebo"].low <= 0  # by which it would pass
     assert race.outcome == outcome
