@@ -12,6 +12,8 @@ from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.shown import visible
 from debiasdpo.documents.corpus import open_corpus, rubrics_of
 from debiasdpo.errors import UserError
+from debiasdpo.evaluation import caveats
+from debiasdpo.evaluation.keys import Key
 from debiasdpo.evaluation.notes import ROUGH
 from debiasdpo.jobs import failures
 from debiasdpo.jobs.finished import RATINGS, Run, open_run
@@ -54,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"Error: {message}", file=sys.stderr)
         print("gate: unknown (nothing was judged)")
         return 2
-    for line in _told(judgement):
+    for line in _told(judgement, caveats.of_rubrics(Key("bias", model), rubrics)):
         print(line)
     return _CODES[judgement.outcome]
 
@@ -91,8 +93,9 @@ def _bounds(given: Sequence[str], run: Run) -> dict[str, float]:
     return {name: bounds[name] for name in social if name in bounds}
 
 
-def _told(judgement: Judgement) -> Iterator[str]:
-    """A table, and the one line that says it all, last."""
+def _told(judgement: Judgement, scales: str) -> Iterator[str]:
+    """A table, and the one line that says it all, last. `scales`: what is to be known of points; may be
+    empty."""
     yield (
         f"{'category':<24}{'bias':>20}{'bound':>8}{'beyond placebo':>24}{'fails from':>12}  outcome"
     )
@@ -106,8 +109,9 @@ def _told(judgement: Judgement) -> Iterator[str]:
         yield f"{visible(one.category):<24}{numbers}  {said}"
     limits = ", ".join(f"{_SHOWN[what]} {points:.2f}" for what, points in judgement.limits.items())
     yield (
-        f"mean |shift| in points, beside {limits}; {judgement.groups} groups; intervals of"
-        f" {judgement.confidence:.1%}, so that all hold together in 95 %"
+        f"mean |shift| in points{f' ({scales})' if scales else ''}, beside {limits};"
+        f" {judgement.groups} groups; intervals of {judgement.confidence:.1%}, so that all hold"
+        " together in 95 %"
     )
     yield f"gate: {summary(judgement)}"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 from debiasdpo.cli import main
 from debiasdpo.documents.corpus import open_corpus, rubrics_of
@@ -56,6 +57,31 @@ def test_the_gate_has_resamples_for_the_tails_that_it_looks_at(
         assert f" {one.bias:.2f} [{one.interval.low:.2f}, {one.interval.high:.2f}]" in said
 
 
+def rewrite(file: Path, text: str) -> None:
+    """Change a file of a run's folder, unknown to the run."""
+    file.unlink()  # it may be a link to the cache's
+    file.write_text(text)
+    status = json.loads((file.parent / "status.json").read_text())
+    status["files"].pop(file.name)
+    (file.parent / "status.json").write_text(json.dumps(status))
+
+
+def test_points_of_different_scales_are_called_so(
+    finished: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished("seven groups")
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["data"]["rubrics"]["focus"]["high"] = 70
+    rewrite(folder / "config.yaml", yaml.safe_dump(config))
+    said = {}
+    for one in (run.folder, folder):
+        main(["gate", str(one), "--max", "7"])
+        said[one] = "a mean over rubrics of different scales" in capsys.readouterr().out
+    assert said == {run.folder: False, folder: True}
+
+
 def swayed(run: Path, folder: Path, unread: bool = False) -> Path:
     """A copy of a run that is as if it had been swayed by race."""
     shutil.copytree(run, folder)
@@ -66,11 +92,7 @@ def swayed(run: Path, folder: Path, unread: bool = False) -> Path:
         else row
         for row in rows(file)
     ]
-    file.unlink()  # it may be a link to the cache's
-    file.write_text("".join(json.dumps(row) + "\n" for row in changed))
-    status = json.loads((folder / "status.json").read_text())
-    status["files"].pop("ratings_base.jsonl")
-    (folder / "status.json").write_text(json.dumps(status))
+    rewrite(file, "".join(json.dumps(row) + "\n" for row in changed))
     return folder
 
 
