@@ -212,7 +212,7 @@ def _calibration(
             "rate.calibration: only expected ratings are calibrated, since a text goes on saying what it"
             " says; set rate=expected, or rate.calibration=none"
         )
-    if method.head is not None:
+    if method.head is not None and not method.trains_weights:
         yield (
             "rate.calibration: a head is fitted on the scores of the training documents itself, and would be"
             " calibrated on what it has learnt by heart; set rate.calibration=none"
@@ -237,6 +237,13 @@ def _head(task: "Task", method: "MethodConfig", rate: "RateConfig") -> Iterable[
         yield (
             "rate.readout: a head rates before anything is written, so that it can be compared with expected"
             " ratings only; set rate=expected"
+        )
+    reads_scores = method.sft or method.ranking or method.chosen == "score"
+    if method.head is not None and method.trains_weights and not reads_scores:
+        yield (
+            f"method.head: teaches by standing in place of the experts' scores, and none of the terms of"
+            f" method={method.name} ({', '.join(method.terms)}) reads scores; set method.sft=[neutral], or"
+            " method.head=null"
         )
 
 

@@ -44,8 +44,8 @@ def choose_head(
     `states`: the documents' at each candidate, which is one layer or several; groups and fold (n,): of each
     document. Of the candidates and settings whose out-of-fold Spearman is within one standard error (of a
     bootstrap over groups) of the highest, the one with the least relative bias: the rule of one standard
-    error (Breiman et al. 1984), with bias where that has complexity. The head is then fitted on all
-    documents.
+    error (Breiman et al. 1984), with bias where that has complexity. None that ranks backwards is taken where
+    another does not. The head is then fitted on all documents.
     """
     scores = next(iter(states.values())).scores
     tried: list[Tried] = []
@@ -73,6 +73,7 @@ def choose_head(
     relative = np.nan_to_num([t.relative_bias for t in tried], nan=np.inf)
     best = int(accuracy.argmax())
     able = accuracy >= accuracy[best] - _standard_error(rated[best], scores, groups, seed)
+    able &= (accuracy > 0) | (accuracy[best] <= 0)
     chosen = int(np.where(able, relative, np.inf).argmin())
     setting = Setting(tried[chosen].invariance, tried[chosen].penalty)
     (line,) = fit(states[tried[chosen].layers], [setting])

@@ -31,10 +31,11 @@ log = logging.getLogger(__name__)
 
 
 class Fitted(NamedTuple):
-    """What `fit_heads` made: the folder of the heads' weights, and what they say of the training part out of
-    fold: by rubric and document, in points."""
+    """What `fit_heads` made: the folder of the heads' weights, all that was tried for each rubric, and what
+    they say of the training part out of fold: by rubric and document, in points."""
 
     weights: Path
+    tried: Path
     out_of_fold: Path
 
 
@@ -66,13 +67,23 @@ def fit_heads(job: Job, corpus: SplitCorpus) -> Fitted:
 
         into = "head" if config.method.trains_weights else "training"
         job.make(HEAD.title, stage, work, into=into)
-        return Fitted(stage.folder / "weights", stage.folder / "out_of_fold.json")
+        names = ("weights", "head.json", "out_of_fold.json")
+        return Fitted(*(stage.folder / name for name in names))
 
 
 def teach(corpus: SplitCorpus, fitted: Fitted) -> SplitCorpus:
     """The corpus with the heads' ratings of the training part in place of the experts' scores: targets for
     the model's words (distillation, Hinton et al. 2015, arXiv 1503.02531). Each is of a head that was fitted
-    without the document's group: of documents that it was fitted on, it says little but their scores."""
+    without the document's group: of documents that it was fitted on, it says little but their scores.
+    `UserError` where such a head ranks no better than chance."""
+    for rubric, tried in read_json(fitted.tried).items():
+        taken = next(found["spearman"] for found in tried if found["chosen"])
+        if not taken > 0:
+            raise UserError(
+                f"method.head: the head of {rubric} has nothing to teach: out of fold it ranks the training"
+                f" documents no better than chance (Spearman {taken:.2f}). Give more training documents"
+                " (data.limit.train), or train on the scores (method=sft_augmented)"
+            )
     known = read_json(fitted.out_of_fold)
     train = [
         replace(d, scores={name: known[name][d.id] for name in d.scores})
@@ -88,6 +99,12 @@ def _tell(rubric: str, taken: Tried) -> None:
         rubric, ", ".join(map(str, taken.layers)), taken.invariance, taken.penalty, taken.spearman,
         taken.spread, taken.relative_bias,
     )  # fmt: skip
+    if not taken.spearman > 0:
+        log.warning(
+            "head of %s: out of fold it ranks no better than chance: its ratings say nothing of documents"
+            " that it was not fitted on",
+            rubric,
+        )
 
 
 def _collect_states(job: Job, corpus: SplitCorpus) -> Path:

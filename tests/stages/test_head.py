@@ -16,6 +16,7 @@ from debiasdpo.evaluation.head_choice import folds, together
 from debiasdpo.models import loading
 from debiasdpo.raters.head import load_heads
 from debiasdpo.raters.local import LocalRater
+from debiasdpo.stages.calibration import load_calibration
 from tests.helpers.jobs import SMALL, override, rows, run_folder, run_job, stages
 from tests.helpers.models import torch_threads
 
@@ -163,7 +164,10 @@ def out_of_fold(
 def test_a_head_teaches_the_words(
     job_config: Callable[..., Any], overrides: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    more = ["method=head_distilled", "method.head.folds=3", "train.batch_pairs=4"]
+    more = [
+        "method=head_distilled", "method.head.folds=3", "method.statements=2", "train.batch_pairs=4",
+        "rate.calibration=linear",
+    ]  # fmt: skip
     run_job(job_config(*overrides("taught", *more)))
     folder = run_folder(tmp_path / "taught")
     run_job(job_config(*overrides("taught")))
@@ -181,6 +185,36 @@ def test_a_head_teaches_the_words(
         expected = out_of_fold(mine, documents, chosen)
         assert {name: pairs[name, rubric] for name in expected} == pytest.approx(expected, abs=1e-6)
     assert (folder / "training/weights/adapter_model.safetensors").exists()
+    # The words are calibrated on the experts' scores, which they did not see.
+    known = load_calibration(folder / "calibration_tuned.json")
+    said = rows(folder / "calibration_tuned.jsonl")
+    for rubric in tried:
+        mine = [row for row in said if row["rubric"] == rubric]
+        scores = [documents[row["document"]]["scores"][rubric] for row in mine]
+        x = np.array([row["rating"] for row in mine])
+        line = np.polyfit(x, scores, 1) if np.cov(x, scores)[0, 1] > 0 else [np.mean(scores)]
+        assert known[rubric](x) == pytest.approx(np.clip(np.polyval(line, x), 1, 7), abs=1e-6)
+
+
+def test_a_head_that_ranks_no_better_than_chance_teaches_nothing(
+    job_config: Callable[..., Any],
+    overrides: Callable[..., list[str]],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    few = ["method.head.folds=2", "data.limit.train=3", "method.statements=2"]
+    run_job(job_config(*overrides("few", *few)))
+    (tried,) = (tmp_path / "few/cache/head").glob("*/head.json")
+    backwards = [
+        name
+        for name, settings in json.loads(tried.read_text()).items()
+        if not next(s for s in settings if s["chosen"])["spearman"] > 0
+    ]
+    assert backwards
+    for name in backwards:
+        assert f"head of {name}: out of fold it ranks no better than chance" in caplog.text
+    with pytest.raises(UserError, match=rf"head of {backwards[0]} has nothing to teach.*Spearman"):
+        run_job(job_config(*overrides("few", "method=head_distilled", *few)))
 
 
 def test_too_few_groups_are_refused_before_anything_is_rated(

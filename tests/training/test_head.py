@@ -124,6 +124,23 @@ def test_calibration_is_a_regression_on_out_of_fold_ratings() -> None:
     assert calibrated(line, out, -scores) is line  # it has learnt nothing: nothing is turned round
 
 
+@pytest.mark.parametrize("helps", [True, False])
+def test_none_that_ranks_backwards_is_taken_where_another_does_not(helps: bool) -> None:
+    draw = np.random.default_rng(42)
+    n = 24
+    groups = [f"g{i}" for i in range(n)]
+    scores, weak, noise = draw.normal(4, 1, n), draw.normal(size=(n, 3)), draw.normal(size=(n, 3))
+    weak[:, 0] += 0.5 * (scores - 4) * helps
+    still = Examples(noise, scores, noise + 1e-6, np.arange(n))
+    moved = Examples(weak, scores, weak + draw.normal(size=(n, 3)), np.arange(n))
+    settings = [Setting(0.0, 0.1), Setting(0.0, 10.0)]
+    of_layers: dict[tuple[int, ...], Examples] = {(1,): still, (2,): moved}
+    _, tried, _ = choose_head(of_layers, groups, folds(groups, 5, 0), settings, seed=0)
+    (taken,) = (t for t in tried if t.chosen)
+    assert any(t.spearman > 0 for t in tried) == helps
+    assert (taken.spearman > 0) == helps
+
+
 def test_of_settings_as_accurate_the_least_biased_is_taken() -> None:
     draw = np.random.default_rng(3)
     n, quality = 60, draw.normal(size=60)
