@@ -48,17 +48,20 @@ def select_checkpoint(audits: Sequence[Audit], target: float) -> Choice:
     Bias is that under trained contexts, and relative bias that under trained and placebo ones, both weighing
     the same: the paper's loss can remove the trained bias and make another. In points the placebo has no say:
     a rater that begins to tell documents apart moves under any sentence by more than one that says nearly the
-    same of all. Unseen contexts do not count, or they would not be unseen.
+    same of all. Unseen contexts do not count, or they would not be unseen. Of a bias that the first audit
+    does not know, as where the placebo alone is trained on, nothing is asked.
     """
     if all(math.isnan(audit["spearman"]) for audit in audits):
         return Choice(0, "Spearman is undefined at every step")
     base = audits[0]
     usable = [i for i, audit in enumerate(audits) if _is_defined(audit)]
+    known = {name: of for name, of in BIASES.items() if math.isfinite(of(base))}
     reached = [
         i for i in usable
-        if all(of(audits[i]) <= (1 - target) * of(base) for of in BIASES.values())
+        if known and all(of(audits[i]) <= (1 - target) * of(base) for of in known.values())
     ]  # fmt: skip
-    down = f"whose bias and relative bias are down by {target:.0%} or more"
+    what = " and ".join(name.replace("_", " ") for name in known or BIASES)
+    down = f"whose {what} {'is' if len(known) == 1 else 'are'} down by {target:.0%} or more"
     if reached:
         best = max(reached, key=lambda i: audits[i]["spearman"])
         of = (

@@ -35,9 +35,9 @@ def run(job_config: JobConfigs, tiny_llama: Path, shared_folder: Path) -> Callab
     output = shared_folder / "methods"
 
     def one(method: str) -> Path:
-        more = ("method.head.folds=2",) if method.startswith("head") else ()
+        more = ["method.head.folds=2"] if method.startswith("head") else []
         if method == "head_distilled":  # enough documents for a head that has something to teach
-            more += ("data.limit.train=16", "data.teachers=54", "~data.rubrics.focus")
+            more += ["data.limit.train=16", "data.teachers=54", "~data.rubrics.focus"]
         config = job_config(
             f"method={method}", f"model.path={tiny_llama}", f"output_dir={output}", *SMALL, *more
         )

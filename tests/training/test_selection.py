@@ -145,3 +145,17 @@ def test_where_scores_alone_are_fitted_the_most_accurate_is_kept() -> None:
     audits = [audit(0.1, NAN), audit(0.5, 0.2), audit(0.9, 0.6), audit(0.3, 0.6)]
     assert most_accurate(audits).kept == 2
     assert most_accurate(audits[:1]).kept == 0
+
+
+def test_of_a_bias_that_is_not_known_nothing_is_asked() -> None:
+    """Where the placebo alone is trained on."""
+    audits = [
+        audit(NAN, 0.4, placebo=1.0),
+        audit(NAN, 0.5, placebo=0.1),
+        audit(NAN, 0.9, placebo=0.8),
+    ]
+    chosen = select_checkpoint(audits, TARGET)
+    assert chosen.kept == 1
+    assert chosen.why == "the only step whose relative bias is down by 75% or more"
+    unknown = [audit(NAN, 0.4), audit(NAN, 0.5)]
+    assert select_checkpoint(unknown, TARGET).kept == 0
