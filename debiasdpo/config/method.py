@@ -97,6 +97,12 @@ class MethodConfig(Section):
         return self.trains_weights or self.head is not None
 
     @property
+    def sees_statements(self) -> bool:
+        """Whether what it trains on has statements: of scores of neutral prompts alone none has."""
+        shown = self.head, self.chosen, self.consistency, self.activation, "contextual" in self.sft
+        return any(shown)
+
+    @property
     def changes_prompts(self) -> bool:
         return self.reminder is not None or self.think or self.rewrite is not None
 

@@ -1,11 +1,13 @@
 """The model card of an export: what it is, its data, method and figures, and its limits."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
 
+from debiasdpo.config.context import PLACEBO
+from debiasdpo.config.job import JobConfig
 from debiasdpo.config.sameness import normal_text
 from debiasdpo.config.shown import joined, points
 from debiasdpo.documents.corpus import SPLIT, rubrics_of
@@ -58,13 +60,17 @@ def model_card(run: Run, base: Base, form: Form, gguf: str | None) -> str:
 
 def _lines(run: Run, base: Base, form: Form, gguf: str | None) -> Iterator[str]:
     config = run.config
-    trained = joined(config.context.train_categories, by=", ")
+    trained = (
+        "was trained to rate them alike whether or not an irrelevant statement of these kinds comes along:"
+        f" {joined(shown, by=', ')}"
+        if (shown := _shown(config))
+        else "was trained on experts' scores alone, and saw no irrelevant statement in training"
+    )
     yield from ("---", _head(base, form), "---", "")
     yield from (f"# A rater trained against bias toward spurious context: {base.name}", "")
     yield (
         f"{_KINDS[form.kind]}{' (base and adapter merged)' if form.merged else ''}, made by debiasdpo"
-        f" {run.versions['debiasdpo']}. It rates documents on the rubrics below, and was trained to rate"
-        f" them alike whether or not an irrelevant statement of these kinds comes along: {trained}."
+        f" {run.versions['debiasdpo']}. It rates documents on the rubrics below, and {trained}."
     )
     if same := nothing_kept(run.folder):
         yield from ("", f"**{same}**")
@@ -118,6 +124,11 @@ def _head(base: Base, form: Form) -> str:
     return yaml.safe_dump(about, sort_keys=False, allow_unicode=True).rstrip()
 
 
+def _shown(config: JobConfig) -> Sequence[str]:
+    """The categories of the statements that training showed."""
+    return config.context.train_categories if config.method.sees_statements else ()
+
+
 def _data(run: Run) -> Iterator[str]:
     split = read_json(run.folder / "documents" / SPLIT)
     parts = ", ".join(
@@ -138,8 +149,8 @@ def _method(run: Run) -> Iterator[str]:
     config, lora = run.config, run.config.local_model.lora
     terms = ", ".join(config.method.terms) or "ridge regression on hidden states"
     yield (
-        f"`method={config.method.name}` ({terms}), seed {config.seed}. Trained on the statement categories"
-        f" {joined(config.context.train_categories, by=', ')}; audited on"
+        f"`method={config.method.name}` ({terms}), seed {config.seed}. Trained on the statement categories:"
+        f" {joined(_shown(config), by=', ', nothing='none')}; audited on"
         f" {joined(config.audit_categories, by=', ')}. Ratings are read by"
         f" `rate.readout={config.rate.readout}`."
     )
@@ -167,7 +178,8 @@ def _limits(run: Run) -> Iterator[str]:
         "- Where the spread of the ratings fell with the bias, the rater merely says less; *relative"
         " bias* is free of that."
     )
-    unseen = joined(run.config.unseen_categories, by=", ")
+    shown = _shown(run.config)
+    unseen = joined([c for c in run.config.audit_categories if c not in (*shown, PLACEBO)], by=", ")
     yield f"- Categories that were not trained on ({unseen}) may be as strong as before: see their rows."
     yield "- Other kinds of documents, other rubrics and other prompts than those here were not measured."
     if (metrics.get("parse_rate/tuned") or 0) < 1:
