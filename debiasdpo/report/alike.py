@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from debiasdpo.config.job import NO_MATTER
+from debiasdpo.report.names import shortened, shorter
 
 Setting = tuple[str, ...]  # the parts of its key
 Settings = Mapping[Setting, str]
+Shown = Mapping[Setting, Mapping[str | None, str]]  # of keys, each value as labels write it
 
 # A seed may differ in these from the others of its setting.
 _FREE: set[Setting] = {("seed",)}
@@ -32,6 +35,7 @@ _ELICITED = (
     ("judge",), ("elicitation", "judge_tokens"),
 )  # fmt: skip
 _ATTACKED = (("elicitation", "attacks"), ("elicitation", "variants"))
+_NEVER_LEFT_OUT = (("rate",), ("prompt",))  # of labels: figures of others are of other questions
 _CONTENT = "content"  # what data and weights were; told last, as nobody chose it
 _SHOWN = 3  # settings in a label
 _LONGEST = 28  # characters of a setting's value in a label
@@ -75,41 +79,57 @@ def differing(found: Sequence[Settings], *, in_training: bool = True) -> set[Set
     }
 
 
-def labels(found: Sequence[Settings], keys: Iterable[Setting]) -> list[str]:
-    """What these keys are in each, `loss.beta=0.1, loss.w_sft=1`; different where they are. Of many keys
-    those that tell two apart which the ones before do not; and others, if these are few."""
-    names = sorted(keys, key=lambda key: (key[0] == _CONTENT, key))
-    telling: list[Setting] = []
+def shown(
+    found: Sequence[Settings], keys: Iterable[Setting], beside: Shown = MappingProxyType({})
+) -> Shown:
+    """Which of these keys a label shows, with each value as it writes it: all that prompts asked with; those
+    that tell two apart which the ones before do not; and others, if these are few. `beside`: what the label
+    shows already. Labels of these settings are different where the settings are."""
+    names = sorted(set(keys) - beside.keys(), key=_rank)
+    telling = [*beside]
     for name in names:
-        if len(_kinds(found, [*telling, name])) > len(_kinds(found, telling)):
+        apart = len(_kinds(found, [*telling, name])) > len(_kinds(found, telling))
+        if apart or _is_of(name, _NEVER_LEFT_OUT):
             telling.append(name)
     others = [name for name in names if name not in telling]
-    shown = sorted(telling + others[: max(0, _SHOWN - len(telling))], key=names.index)
-    counts: dict[str, int] = {}
-    known: dict[tuple[str | None, ...], str] = {}
-    for values in _kinds(found, names):
-        of = dict(zip(names, values, strict=True))
-        label = _said([(name, of[name]) for name in shown], len(names) - len(shown))
-        counts[label] = counts.get(label, 0) + 1
-        # Two of one label are of values that are the same up to where they are cut off.
-        known[values] = label if counts[label] == 1 else f"{label} #{counts[label]}"
-    return [known[tuple(one.get(name) for name in names)] for one in found]
+    kept = {*telling, *others[: max(0, _SHOWN - len(telling))]}
+    texts: dict[Setting, Mapping[str | None, str]] = {}
+    for name in filter(kept.__contains__, names):
+        values = [one.get(name) for one in found]
+        texts[name] = dict(zip(values, _short(values), strict=True))
+    return texts
+
+
+def label(settings: Settings, keys: Shown, more: int = 0) -> str:
+    """`loss.beta=0.1, loss.w_sft=1, and 2 more`: what these settings are of the keys shown."""
+    return _said(((key, keys[key][settings.get(key)]) for key in sorted(keys, key=_rank)), more)
 
 
 def apart(found: Sequence[Settings]) -> list[str]:
     """What each has of the settings in which they differ; empty where they differ in none."""
-    return labels(found, differing(found))
+    keys = differing(found)
+    known = shown(found, keys)
+    return [label(one, known, len(keys) - len(known)) for one in found]
 
 
-def named(values: Iterable[tuple[Setting, str | None]]) -> str:
-    """`loss.beta=0.1, loss.w_sft=1`: the first few, and how many more there are."""
-    every = list(values)
-    return _said(every[:_SHOWN], len(every) - _SHOWN)
+def named(settings: Settings, keys: Iterable[Setting]) -> str:
+    """`loss.beta=0.1, loss.w_sft=1`: the first few of these keys, all that prompts asked with among them, and
+    how many more there are."""
+    every = sorted(keys, key=_rank)
+    few = max(_SHOWN, sum(_is_of(key, _NEVER_LEFT_OUT) for key in every))
+    texts = _short([settings.get(key) for key in every[:few]])
+    return _said(zip(every[:few], texts, strict=True), len(every) - few)
 
 
-def _said(values: Iterable[tuple[Setting, str | None]], more: int) -> str:
-    said = [f"{'.'.join(key)}={_short(value)}" for key, value in values]
+def _said(values: Iterable[tuple[Setting, str]], more: int) -> str:
+    said = [f"{'.'.join(key)}={value}" for key, value in values]
     return ", ".join([*said, *([f"and {more} more"] if more > 0 else [])])
+
+
+def _rank(key: Setting) -> tuple[int, Setting]:
+    """What was asked comes first, and last what nobody chose."""
+    places = (_NEVER_LEFT_OUT, (("audit",),), ((_CONTENT,),))
+    return next((i for i, of in zip((0, 1, 3), places, strict=True) if _is_of(key, of)), 2), key
 
 
 def _kinds(found: Sequence[Settings], names: Sequence[Setting]) -> list[tuple[str | None, ...]]:
@@ -137,6 +157,10 @@ def _is_of(key: Setting, sections: Iterable[Setting]) -> bool:
     return any(key[: len(section)] == section for section in sections)
 
 
-def _short(value: str | None) -> str:
-    text = "-" if value is None else value.strip('"')
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+def _short(values: Sequence[str | None]) -> list[str]:
+    """As labels write them; those that are the same up to where they are cut off get a number."""
+
+    def cut(value: str) -> str:
+        return shorter(value.strip('"'), _LONGEST) if value else "-"
+
+    return shortened([value or "" for value in values], cut)

@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
 
 from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.shown import joined
@@ -31,6 +30,7 @@ class Group:
     trained: tuple[str, ...]  # empty where nothing was trained
     variant: str
     runs: tuple[Run, ...]
+    rated: str = ""  # of the variant, what the base model has too
     base: bool = False
 
     @property
@@ -132,29 +132,45 @@ def after_training(trained_on: str) -> str:
 
 def group_runs(runs: Iterable[Run]) -> list[Group]:
     """The groups of all finished runs that rated, in the order that tables show them."""
-    families: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
     beside: dict[tuple[str, str], list[Run]] = defaultdict(list)  # in one figure
     for run in runs:
         if run.state == "finished" and run.metrics and not run.elicits:
-            trained = run.trained if run.changed else ()
-            families[run.model, run.data, method_order(run.method), trained].append(run)
             beside[run.model, run.data].append(run)
-    apart = {
-        where: alike.differing([run.settings for run in members], in_training=False)
-        for where, members in beside.items()
-    }
     groups = []
-    for (model, data, (_, method), trained), members in sorted(families.items()):
-        found = [run.settings for run in members]
-        variants: dict[str, list[Run]] = defaultdict(list)
-        for run, label in zip(
-            members,
-            alike.labels(found, alike.differing(found) | apart[model, data]),
-            strict=True,
-        ):
-            variants[label].append(run)
-        for label, same in sorted(variants.items()):
-            groups.append(Group(model, data, method, trained, label, tuple(_one_a_seed(same))))
+    for (model, data), members in sorted(beside.items()):
+        # Chosen once for all of them: equal labels are of equal settings, in whichever block they stand.
+        every = [run.settings for run in members]
+        rated = alike.differing(every, in_training=False)
+        asked = alike.shown(every, rated)
+        methods: dict[tuple[str, bool], list[Run]] = defaultdict(list)
+        for run in members:
+            methods[run.method, run.changed].append(run)
+        for same in methods.values():
+            groups += _of_method(model, data, same, rated, asked)
+    return sorted(
+        groups, key=lambda g: (g.model, g.data, method_order(g.method), g.trained, g.variant)
+    )
+
+
+def _of_method(
+    model: str, data: str, runs: Sequence[Run], rated: set[alike.Setting], asked: alike.Shown
+) -> list[Group]:
+    """`rated`: the settings beside training in which runs of this model and data differ; `asked`: those of
+    them that labels show."""
+    found = [run.settings for run in runs]
+    # What was trained on has a column.
+    trained = {key for key in alike.differing(found) - rated if key[:2] != ("context", "train")}
+    shown = {**asked, **alike.shown(found, trained, asked)}
+    more = len(rated | trained) - len(shown)
+    members: dict[tuple[tuple[str, ...], str], list[Run]] = defaultdict(list)
+    for run in runs:
+        on = run.trained if run.changed else ()
+        members[on, alike.label(run.settings, shown, more)].append(run)
+    groups = []
+    for (on, variant), same in members.items():
+        rated_as = alike.label(same[0].settings, asked, len(rated) - len(asked))
+        kept = tuple(_one_a_seed(same))
+        groups.append(Group(model, data, kept[0].method, on, variant, kept, rated_as))
     return groups
 
 
@@ -185,24 +201,31 @@ def base_groups(groups: Sequence[Group]) -> list[Group]:
     """The base model of groups that share model, data and training context: one group, or several where
     it was rated in other ways, such as another readout."""
     clusters: list[dict[int | None, Run]] = []
-    first: list[Group] = []
+    members: list[list[Group]] = []
     for group in groups:
         mine = {run.seed: run for run in group.runs}
-        for known in clusters:
+        for known, same in zip(clusters, members, strict=True):
             if _same_base(known, mine):
                 known.update({s: run for s, run in mine.items() if s not in known})
+                same.append(group)
                 break
         else:
             clusters.append(mine)
-            first.append(group)
-    several = len(clusters) > 1
+            members.append([group])
     return [
-        replace(
-            group, base=True, runs=tuple(known.values()),
-            variant=(group.variant or group.method) if several else "",
-        )
-        for known, group in zip(clusters, first, strict=True)
-    ]  # fmt: skip
+        replace(same[0], base=True, runs=tuple(known.values()), variant=name)
+        for known, same, name in zip(clusters, members, _base_variants(members), strict=True)
+    ]
+
+
+def _base_variants(members: Sequence[Sequence[Group]]) -> list[str]:
+    """How each base model was rated, where others of the model and data were rated in other ways; nothing of
+    what made no difference to it."""
+    ways = [{group.rated for group in same} for same in members]
+    found = [next(iter(way)) if len(way) == 1 else "" for way in ways]
+    if len(set(found)) == len(found):
+        return found
+    return [same[0].variant or same[0].method for same in members]
 
 
 def _same_base(some: dict[int | None, Run], others: dict[int | None, Run]) -> bool:

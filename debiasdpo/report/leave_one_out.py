@@ -1,13 +1,12 @@
 """What is left of bias on a category of context that alone was not trained on."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from debiasdpo.config.context import PLACEBO
 from debiasdpo.evaluation import catalog
 from debiasdpo.evaluation.keys import Key
-from debiasdpo.report import alike
 from debiasdpo.report.formats import Cell, Column, Table, better
 from debiasdpo.report.groups import Group
 from debiasdpo.report.tables import DATA, METHOD, MODEL, SEEDS, seeds_cell
@@ -34,7 +33,7 @@ def leave_one_out_table(groups: Sequence[Group]) -> Table:
             methods[group.model, group.data, group.label].append((left.pop(), group))
     rows: list[tuple[Cell, ...]] = []
     strong = set()
-    for head, found in _apart(methods):
+    for head, found in methods.items():
         found.sort(key=lambda one: one[0])
         every = [group for _, group in found]
         values = [[group.value(str(key)) for key in shown] for group in every]
@@ -61,23 +60,6 @@ def _not_trained_on(group: Group) -> set[str]:
     known = context.get("categories") if isinstance(context, dict) else None
     every = {*group.categories(), *(known if isinstance(known, dict) else ())}
     return every - {PLACEBO, *group.trained}
-
-
-def _apart(
-    methods: Mapping[tuple[str, str, str], Sequence[tuple[str, Group]]],
-) -> Iterator[tuple[tuple[str, str, str], list[tuple[str, Group]]]]:
-    """Those of one method whose trainings differ in nothing but the category left out; what else differs is
-    said of the method."""
-    for (model, data, label), found in methods.items():
-        settings = [
-            {k: v for k, v in group.runs[0].settings.items() if k[:2] != ("context", "train")}
-            for _, group in found
-        ]
-        alike_ones: dict[str, list[tuple[str, Group]]] = defaultdict(list)
-        for said, one in zip(alike.apart(settings), found, strict=True):
-            alike_ones[said].append(one)
-        for said, members in alike_ones.items():
-            yield (model, data, f"{label}, {said}" if said else label), members
 
 
 def _column(key: Key) -> Column:

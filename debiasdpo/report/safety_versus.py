@@ -223,10 +223,10 @@ def _share_prompts(both: tuple[Sequence[Labelled], Sequence[Labelled]]) -> bool:
 def _asked_alike(one: Run, two: Run) -> bool:
     """Whether both were asked and judged in the same way; where not, the runs get a note."""
     both = [alike.elicited(run.settings) for run in (one, two)]
-    apart = sorted(alike.differing(both))
+    apart = alike.differing(both)
     for run, mine, other in ((one, both[0], two), (two, both[1], one)):
         if apart:
-            why = alike.named((key, mine.get(key)) for key in apart)
+            why = alike.named(mine, apart)
             note(run.notes, f"not compared with {other.named}: this one has {why}")
     return not apart
 

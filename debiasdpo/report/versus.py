@@ -115,8 +115,8 @@ def _seeds_cell(one: _Compared) -> Value:
     whole = count == one.group.seeds == one.reference.seeds
     seeds = "" if whole else f"{of_seeds(one.seeds)} alone, which both have"
     mine, other = (group.runs[0].settings for group in (one.group, one.reference))
-    apart = sorted(alike.differing([mine, other], in_training=False))
-    more = f"they differ in more than the method: {alike.named((k, mine.get(k)) for k in apart)}"
+    apart = alike.differing([mine, other], in_training=False)
+    more = f"they differ in more than the method: {alike.named(mine, apart)}"
     return Value(count).noted(*filter(None, [seeds, more if apart else ""]))
 
 
@@ -141,7 +141,7 @@ def _pairs(groups: Sequence[Group], against: str) -> Iterable[tuple[Group, Group
         _refuse(
             group,
             against,
-            f"no run of it has {alike.named((k, mine.get(k)) for k in sorted(apart))}",
+            f"no run of it has {alike.named(mine, apart)}",
         )
 
 

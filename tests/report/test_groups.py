@@ -1,9 +1,11 @@
 """Seeds of one setting are one group, and nothing else is; values over them, by hand."""
 
 import math
+from typing import Any
 
 import pytest
 
+from debiasdpo.report.collect import Run
 from debiasdpo.report.groups import base_groups, blocks, group_runs
 from debiasdpo.report.values import Value, notes_of, pool
 from tests.helpers.report_runs import run
@@ -175,9 +177,56 @@ def test_of_many_settings_none_that_tells_two_runs_apart_is_left_out() -> None:
         for beta in (1, 2) for w in (0, 1) for rate in ("lo", "hi")
     ] + [run("old", method="dpo_only")])  # fmt: skip
     assert [g.variant for g in groups if g.method == "sft"] == [
-        f"loss.beta={beta}, loss.w_sft={w}, train.learning_rate={rate}, and 2 more"
+        f"loss.beta={beta}, loss.w_sft={w}, train.learning_rate={rate}, content.data=x, and 1 more"
         for beta in (1, 2) for w in (0, 1) for rate in ("hi", "lo")
     ]  # fmt: skip
+
+
+def test_labels_name_what_was_asked_and_are_of_the_same_settings_in_every_block() -> None:
+    """An audit beside runs differs from them in `data.split` three times, which crowded out the rest."""
+    part = {"split": {"train": 0.5, "validation": 0.15, "test": 0.35}}
+    whole = {"split": {"train": 0.0, "validation": 0.0, "test": 1.0}}
+    plain, fitted = {"calibration": None}, {"calibration": "linear"}
+
+    def one(bias: float, **changes: Any) -> Run:
+        tuned = {} if changes.get("method") == "none" else {"bias/tuned": 0.1}
+        return run(str(bias), metrics={"bias/base": bias, **tuned}, **changes)
+
+    groups = group_runs([
+        one(0.1, method="none", rate=plain, of_data=whole),
+        one(0.2, method="none", rate=fitted, of_data=whole),
+        one(0.3, method="none", rate=plain, of_data=part),
+        one(0.3, rate=plain, of_data=part), one(0.3, rate=plain, of_data=part, loss={"beta": 0.5}),
+        one(0.4, rate=fitted, of_data=part, trained=("age",)),
+    ])  # fmt: skip
+    for here in groups:
+        for there in groups:
+            assert (here.label == there.label) == (
+                here.method == there.method and here.runs[0].settings == there.runs[0].settings
+            )
+    bases = [(head[2], base) for head, found in blocks(groups) for base in base_groups(found)]
+    says = "base model (rate.calibration={}, data.split.test={}, data.split.train={}, and 1 more)"
+    audits = (("linear", 1.0, 0.0), ("null", 0.35, 0.5), ("null", 1.0, 0.0))
+    assert [(on, base.label) for on, base in bases] == [
+        *(("nothing", says.format(*way)) for way in audits),
+        ("age", says.format("linear", 0.35, 0.5)),
+        ("race", says.format("null", 0.35, 0.5)),
+    ]
+
+
+def test_what_was_asked_is_never_one_of_those_left_out() -> None:
+    rates = [{f"key{n}": f"{n}{i}" for n in range(5)} for i in range(2)]
+    groups = group_runs([run(str(i), rate=rate) for i, rate in enumerate(rates)])
+    assert [g.variant for g in groups] == [
+        ", ".join(f"rate.key{n}={n}{i}" for n in range(5)) for i in range(2)
+    ]
+
+
+def test_equal_labels_in_two_blocks_are_of_equal_trainings() -> None:
+    groups = group_runs([
+        run("a", loss={"beta": 0.1}), run("b", loss={"beta": 0.5}, trained=("age",)),
+    ])  # fmt: skip
+    assert [g.label for g in groups] == ["sft (loss.beta=0.5)", "sft (loss.beta=0.1)"]
 
 
 def test_a_metric_that_no_run_has_is_absent() -> None:

@@ -86,8 +86,8 @@ def test_categories_left_out_by_other_trainings_are_no_mean() -> None:
     rates = {"age": 0.1, "race": 0.9, "role": 0.9}
     table = leave_one_out_table(group_runs(trained_at(rate, left) for left, rate in rates.items()))
     assert [(row[2], row[3]) for row in table.rows] == [
-        *(("sft, train.learning_rate=0.9", left) for left in ("race", "role", ALL)),
-        ("sft, train.learning_rate=0.1", "age"),
+        *(("sft (train.learning_rate=0.9)", left) for left in ("race", "role", ALL)),
+        ("sft (train.learning_rate=0.1)", "age"),
     ]
     mean = table.rows[2][5]
     assert isinstance(mean, Value)
