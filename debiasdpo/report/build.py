@@ -11,7 +11,6 @@ from types import MappingProxyType
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation import catalog
 from debiasdpo.evaluation.keys import MODELS, Key
-from debiasdpo.evaluation.verdict import BOUND, Verdict
 from debiasdpo.report import (
     calibration,
     costs,
@@ -130,7 +129,7 @@ def build(
         else ""
     )
     real = _filled(real_groups.real_groups_table(groups))
-    told = list(verdicts.verdicts(groups))
+    told, bound = verdicts.shown_first(list(verdicts.verdicts(groups)), _DETAILED)
     spent = costs.stages_table(runs)
     paid = costs.endpoints_table(runs)
     by_kind = failures.kinds_table(runs)
@@ -167,8 +166,8 @@ def build(
             (),
             main_picture,
             lead=verdicts.in_plain_words(groups),
-            remark=_more_verdicts(told),
-            verdicts=tuple(told[:_DETAILED]),
+            remark=bound,
+            verdicts=told,
         ),
         page.Section("runs", "Runs", (*overview, *_filled(paid, spent))),
         page.Section("methods", "Bias and accuracy", (main, accuracy), bias),
@@ -237,11 +236,6 @@ def _require_models(classes: Mapping[str, Sequence[str]], runs: Sequence[Run]) -
                 f"--class {name}: no run has the model {unknown[0]}; the runs have"
                 f" {', '.join(sorted(there))}"
             )
-
-
-def _more_verdicts(told: Sequence[Verdict]) -> str:
-    left = len(told) - _DETAILED
-    return BOUND if left <= 0 else f"{BOUND} {left} more: report on fewer runs to see them."
 
 
 def _filled(*tables: Table) -> tuple[Table, ...]:

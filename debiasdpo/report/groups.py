@@ -198,8 +198,13 @@ def blocks(groups: Iterable[Group]) -> list[tuple[tuple[str, str, str], list[Gro
 
 
 def base_groups(groups: Sequence[Group]) -> list[Group]:
-    """The base model of groups that share model, data and training context: one group, or several where
-    it was rated in other ways, such as another readout."""
+    """The base model of groups of one model and data: one group, or several where it was rated in other ways,
+    such as another readout."""
+    return [base for base, _ in bases(groups)]
+
+
+def bases(groups: Sequence[Group]) -> list[tuple[Group, list[Group]]]:
+    """These, each with the groups that it is the base model of."""
     clusters: list[dict[int | None, Run]] = []
     members: list[list[Group]] = []
     for group in groups:
@@ -213,7 +218,7 @@ def base_groups(groups: Sequence[Group]) -> list[Group]:
             clusters.append(mine)
             members.append([group])
     return [
-        replace(same[0], base=True, runs=tuple(known.values()), variant=name)
+        (replace(same[0], base=True, runs=tuple(known.values()), variant=name), same)
         for known, same, name in zip(clusters, members, _base_variants(members), strict=True)
     ]
 

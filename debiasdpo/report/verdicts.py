@@ -1,28 +1,48 @@
 """The verdicts at the head of the page: what sways each rater, which way, and whether that is much."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from debiasdpo.evaluation.accuracy_told import Accuracy
 from debiasdpo.evaluation.evidence import Count, Evidence, Figure, documents_of
 from debiasdpo.evaluation.kept import nothing_kept
-from debiasdpo.evaluation.verdict import GAIN, RATE, Verdict, beats_base, clauses, verdict
-from debiasdpo.report.groups import Group, base_groups, blocks
+from debiasdpo.evaluation.verdict import BOUND, GAIN, RATE, Verdict, beats_base, clauses, verdict
+from debiasdpo.report.groups import Group, bases, blocks
 
 
 def verdicts(groups: Sequence[Group]) -> Iterator[Verdict]:
-    """Of the base models, each followed by what was made of it; nothing of those that no social category was
-    audited of."""
+    """Of the base models, each once, whatever was trained on, and followed by what was made of it; nothing of
+    those that no social category was audited of."""
     seen: set[str] = set()
-    for _, found in blocks(groups):
-        tuned = [group for group in found if group.after == "tuned"]
-        for group in [*base_groups(found), *tuned]:
-            told = _verdict(group, tuned)
-            if told is None:
-                continue
-            if told.about in seen:  # as of an audit of all documents, and of a test part
-                told = told._replace(about=f"{told.about}, in the runs of {group.method}")
-            seen.add(told.about)
-            yield told
+    for _, found in groupby(blocks(groups), lambda block: block[0][:2]):
+        beside = [group for _, same in found for group in same]
+        for base, members in bases(beside):
+            tuned = [group for group in members if group.after == "tuned"]
+            for group in (base, *tuned):
+                told = _verdict(group, tuned)
+                if told is None:
+                    continue
+                if told.about in seen:  # as of an audit of all documents, and of a test part
+                    told = told._replace(about=f"{told.about}, in the runs of {group.method}")
+                seen.add(told.about)
+                yield told
+
+
+def shown_first(told: Sequence[Verdict], most: int) -> tuple[tuple[Verdict, ...], str]:
+    """At most so many of them, in their order, and what is to be known of all. None is left out for one that
+    says less: first those of which a category is large, then those of raters that are better."""
+    large = [any(one.size == "large" for one in verdict.judgements) for verdict in told]
+    by_weight = sorted(range(len(told)), key=lambda i: (not large[i], not told[i].better))
+    kept = sorted(by_weight[:most])
+    left = len(told) - len(kept)
+    if not left:
+        return tuple(told), BOUND
+    of_large = sum(large[i] for i in by_weight[most:])
+    which = f", of which {of_large} with a large category" if of_large else ""
+    return (
+        tuple(told[i] for i in kept),
+        f"{BOUND} {left} more{which}: report on fewer runs to see them.",
+    )
 
 
 def _verdict(group: Group, tuned: Sequence[Group]) -> Verdict | None:
@@ -46,7 +66,7 @@ def in_plain_words(groups: Sequence[Group]) -> str:
     if not groups:
         return ""
     found = [g for g in groups if (g.model, g.data) == (groups[0].model, groups[0].data)]
-    base = base_groups(found)[0]
+    base, members = bases(found)[0]
     told = _verdict(base, ())
     if told is None:
         return ""
@@ -60,7 +80,7 @@ def in_plain_words(groups: Sequence[Group]) -> str:
         f"{base.model} rated {documents} of {base.data}, with and without statements that should not matter.",
         f"As it is, it {ranks}{_swayed(told)}.",
     ]
-    tuned = [group for group in found if group.after == "tuned"]
+    tuned = [group for group in members if group.after == "tuned"]
     best = _best(tuned)
     if best is not None and (after := _verdict(best, tuned)) is not None:
         said.append(f"{_better_below(tuned)[:-1]}; it {_swayed(after)}.")

@@ -8,8 +8,8 @@ from debiasdpo.report.build import build
 from debiasdpo.report.collect import find_runs
 from debiasdpo.report.groups import group_runs
 from debiasdpo.report.real_groups import real_groups_table
-from debiasdpo.report.verdicts import in_plain_words, verdicts
-from tests.helpers.report_files import write_run
+from debiasdpo.report.verdicts import in_plain_words, shown_first, verdicts
+from tests.helpers.report_files import metrics, write_run
 
 SAYS = {
     "context": {
@@ -64,6 +64,54 @@ def test_two_raters_have_two_headings(tmp_path: Path) -> None:
     write_run(tmp_path / "run", config=SAYS)
     headings = [one.about for one in verdicts(group_runs(find_runs([tmp_path])))]
     assert len(headings) == len(set(headings))
+
+
+def test_a_base_model_of_several_trainings_is_told_once(tmp_path: Path) -> None:
+    """And not for each context; another readout is another audit."""
+    gains = "accuracy/spearman/difference"
+    for on in ("age", "race", "role"):
+        context = {**SAYS["context"], "train": {on: True}}
+        worse = {gains: -0.1, f"{gains}_ci": [-0.2, -0.05]}
+        write_run(tmp_path / on, config={"context": context}, more=worse)
+    read = {**SAYS, "rate": {"readout": "expected"}}
+    write_run(tmp_path / "other", config=read, more={"bias/base": 0.9})
+    found = list(verdicts(group_runs(find_runs([tmp_path]))))
+    assert [one.about.partition(": ")[2].removesuffix(" (4 documents)") for one in found] == [
+        "base model (rate.readout=text)",
+        *(f"sft (rate.readout=text), trained on {on}" for on in ("age", "race", "role")),
+        "base model (rate.readout=expected)", "sft (rate.readout=expected), trained on race",
+    ]  # fmt: skip
+    # The better rater was made of the base model that was read in the other way.
+    assert ["A better rater" in one.advice for one in found] == [False] * 4 + [True, False]
+
+
+def test_a_large_category_is_not_left_out_for_smaller_ones(tmp_path: Path) -> None:
+    """The last of eight raters: the others that were trained are swayed by nothing that is told."""
+    for number in range(7):
+        as_base = {
+            key.replace("/base", "/tuned"): value
+            for key, value in metrics(["age", "race"], ["clarity"]).items()
+            if "/base" in key
+        }
+        more = as_base if number == 6 else {}
+        write_run(tmp_path / str(number), method=f"m{number}", config=SAYS, more=more)
+    told = list(verdicts(group_runs(find_runs([tmp_path]))))
+    assert [any(j.size == "large" for j in one.judgements) for one in told] == [
+        True,
+        *[False] * 6,
+        True,
+    ]
+    page = build([tmp_path]).page
+    titles = re.findall(
+        r'<details class="verdict"[^>]*>\s*<summary>(.*?)</summary>', page, re.DOTALL
+    )
+    assert len(titles) == 6
+    assert "m6" in titles[-1]
+    assert "m5" not in page.partition("Bias and accuracy")[0]
+    assert "2 more: report on fewer runs to see them." in page
+    kept, said = shown_first(told, 1)
+    assert kept == (told[0],)
+    assert "7 more, of which 1 with a large category: report on fewer runs" in said
 
 
 def test_a_better_rater_in_the_same_run_is_pointed_to(tmp_path: Path) -> None:
