@@ -1,16 +1,17 @@
 """Runs that differ in nothing but the seed, and their metrics over seeds."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.shown import joined
+from debiasdpo.evaluation.kept import nothing_kept
 from debiasdpo.evaluation.keys import Key, names, parse
 from debiasdpo.report import alike
 from debiasdpo.report.collect import Run, method_order, note_duplicate
-from debiasdpo.report.values import Value, pool
+from debiasdpo.report.values import Value, of_seeds, pool
 
 BASE = "base model"
 SIDES = ("flattering", "unflattering", PLACEBO)
@@ -79,6 +80,14 @@ class Group:
     def shares_documents(self) -> bool:
         """Whether seeds draw from the same documents. Simulated ones are made anew by each seed."""
         return all(run.source != "simulated" for run in self.runs)
+
+    def unchanged(self, seeds: Container[int | None]) -> list[str]:
+        """In which of these seeds no trained step was kept, so that they rate as before their training."""
+        found: dict[str, list[int | None]] = defaultdict(list)
+        for run in self.runs if self.after == "tuned" else ():
+            if run.seed in seeds and (why := nothing_kept(run.folder)):
+                found[why.rstrip(".")].append(run.seed)
+        return [f"{of_seeds(same)}: {why}" for why, same in found.items()]
 
     def categories(self) -> tuple[str, ...]:
         """Audited categories, without the placebo."""

@@ -140,16 +140,15 @@ def _methods(
 
 
 def seeds_cell(group: Group, beside: Iterable[Group]) -> Value:
-    """How many seeds a row is of; which, where it stands beside rows of others."""
+    """How many seeds a row is of; which, where it stands beside rows of others; and in which of them no
+    trained step was kept."""
     mine = {run.seed for run in group.runs}
     others = {run.seed for other in beside for run in other.runs}
-    if mine == others:
-        return Value(group.seeds)
-    return Value(
-        group.seeds,
-        note=f"{of_seeds(mine)} only, beside rows of {of_seeds(others)}: the test documents of other seeds"
-        " may be others",
+    apart = (
+        f"{of_seeds(mine)} only, beside rows of {of_seeds(others)}: the test documents of other seeds"
+        " may be others"
     )
+    return Value(group.seeds).noted(*([] if mine == others else [apart]), *group.unchanged(mine))
 
 
 def _metrics(group: Group, shown: Sequence[Shown], counts: tuple[str, str] | None) -> list[Cell]:

@@ -109,15 +109,20 @@ def _cells(one: _Compared, metric: Shown, adjusted: float, comparisons: int) -> 
 
 
 def _seeds_cell(one: _Compared) -> Value:
-    """How many seeds are compared; which, where either has others too; and where the two differ in more than
-    their training, in what."""
+    """How many seeds are compared; which, where either has others too; where the two differ in more than
+    their training, in what; and where no trained step of either was kept."""
     count = len(one.seeds)
     whole = count == one.group.seeds == one.reference.seeds
     seeds = "" if whole else f"{of_seeds(one.seeds)} alone, which both have"
     mine, other = (group.runs[0].settings for group in (one.group, one.reference))
     apart = alike.differing([mine, other], in_training=False)
     more = f"they differ in more than the method: {alike.named(mine, apart)}"
-    return Value(count).noted(*filter(None, [seeds, more if apart else ""]))
+    unchanged = [
+        f"{which.label}, {said}"
+        for which in (one.group, one.reference)
+        for said in which.unchanged(one.seeds)
+    ]
+    return Value(count).noted(*filter(None, [seeds, more if apart else "", *unchanged]))
 
 
 def _pairs(groups: Sequence[Group], against: str) -> Iterable[tuple[Group, Group]]:

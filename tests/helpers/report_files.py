@@ -93,6 +93,12 @@ def write_run(
     return folder
 
 
+def keep_step(folder: Path, step: int) -> None:
+    """Of the training of a run; 0: none was good enough."""
+    (folder / "training").mkdir(exist_ok=True)
+    write(folder / "training/best_step.json", {"step": step})
+
+
 def write_odd_runs(folder: Path) -> Path:
     """Runs whose every name and text is odd; the names of model and data of two of them join to the same."""
     everywhere: dict[str, Any] = {

@@ -9,7 +9,7 @@ from debiasdpo.report.collect import find_runs
 from debiasdpo.report.groups import group_runs
 from debiasdpo.report.real_groups import real_groups_table
 from debiasdpo.report.verdicts import in_plain_words, shown_first, verdicts
-from tests.helpers.report_files import metrics, write_run
+from tests.helpers.report_files import keep_step, metrics, write_run
 
 SAYS = {
     "context": {
@@ -49,8 +49,7 @@ def test_what_is_called_trained_was(tmp_path: Path) -> None:
     for seed, step in ((0, 5), (1, 0)):
         run = tmp_path / f"trained{seed}"
         write_run(run, seed=seed, config={**SAYS, "seed": seed})
-        (run / "training").mkdir(exist_ok=True)
-        (run / "training/best_step.json").write_text(f'{{"step": {step}}}')
+        keep_step(run, step)
     (tuned,) = (title for title in titles() if "sft" in title)
     assert (
         tuned == "tiny, essays: sft, trained on race, of which no trained step was kept in seed 1"

@@ -15,7 +15,7 @@ from debiasdpo.report.latex import to_latex
 from debiasdpo.report.save import write
 from debiasdpo.report.values import Value
 from debiasdpo.report.versus import versus_table
-from tests.helpers.report_files import RUBRICS, write_run
+from tests.helpers.report_files import RUBRICS, keep_step, write_run
 
 FIVE = tuple("abcde")
 
@@ -149,6 +149,37 @@ def test_seeds_that_only_one_has_are_told(tmp_path: Path) -> None:
     assert [row[5] for row in table.rows] == [
         Value(2), Value(1, note="seed 1 alone, which both have"),
     ]  # fmt: skip
+
+
+def test_seeds_of_which_no_trained_step_was_kept_are_told(tmp_path: Path) -> None:
+    """Their ratings are those of the untrained model, and so are as good as half of a mean."""
+    for seed, step in ((0, 5), (1, 0)):
+        for method in ("sft", "dpo_only"):
+            write_run(tmp_path / f"runs/{method}{seed}", documents=FIVE, method=method, seed=seed)
+        keep_step(tmp_path / f"runs/sft{seed}", step)
+    said = (
+        "seed 1: No step of its training was good enough to be kept (training/best_step.json says why): it is"
+        " the untrained model"
+    )
+    report = build([tmp_path / "runs"], "sft")
+    tables = {table.name: table for table in report.tables}
+    seeds = [c.key for c in tables["main"].columns].index("seeds")
+    assert {row[3]: row[seeds] for row in tables["main"].rows} == {
+        "base model": Value(2), "sft": Value(2, note=said), "dpo_only": Value(2),
+    }  # fmt: skip
+    assert {row[3]: row[5] for row in tables["versus"].rows} == {
+        name: Value(2, note=f"sft, {said}") for name in ("base model", "dpo_only")
+    }
+    write(report, tmp_path / "out")
+    for name in ("main", "versus"):
+        for kind in ("csv", "tex"):
+            file = tmp_path / f"out/tables/{name}.{kind}"
+            assert said.replace("_", r"\_" if kind == "tex" else "_") in unbroken(file.read_text())
+    assert report.page.count(said) > 2
+
+
+def unbroken(latex: str) -> str:
+    return latex.replace(r"\allowbreak{}", "")
 
 
 def test_a_comparison_of_other_weights_says_so(tmp_path: Path) -> None:
