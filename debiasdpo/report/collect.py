@@ -60,6 +60,20 @@ class Run:
         """Whether its method changed the ratings, so that it has a tuned model beside the base model."""
         return "bias/tuned" in self.metrics
 
+    @property
+    def fitted(self) -> bool:
+        """Whether there is a head, and no training of weights."""
+        return (self.folder / "training/head.json").is_file()
+
+    @cached_property
+    def shown_in_training(self) -> tuple[str, ...]:
+        """The categories of which its training showed the model statements: none where prompts were changed,
+        or scores of neutral prompts alone were fitted."""
+        method = _section(self.config, "method")
+        shows = any(method.get(name) for name in ("chosen", "consistency", "activation"))
+        shows = shows or "contextual" in (method.get("sft") or ())
+        return self.trained if self.changed and (shows or self.fitted) else ()
+
     @cached_property
     def settings(self) -> alike.Settings:
         """What it shares with other seeds of the same setting."""

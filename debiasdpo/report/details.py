@@ -76,7 +76,7 @@ def shifts(group: Group) -> Drawing | None:
             axes.axhline(row - 0.5, color="#e3e3e3", linewidth=0.7)
         axes.set_xlabel("mean shift: rating with − without (points)")
         legend(drawn, axes)
-        trained = " * trained on." if set(group.trained) & set(categories) else ""
+        trained = " * trained on." if set(group.shown_in_training) & set(categories) else ""
         caption = (
             f"0: the statement did not move ratings on average.{trained} Bars: 95 % intervals;"
             f" {seeds(group)}."
@@ -98,7 +98,7 @@ def _dot(axes: "Axes", value: Value, y: float, colour: str, marker: str, *, holl
 
 
 def _starred(category: str, group: Group) -> str:
-    return f"{category} *" if category in group.trained else category
+    return f"{category} *" if category in group.shown_in_training else category
 
 
 def seeds(group: Group) -> str:

@@ -142,7 +142,7 @@ def _bars(value: Value) -> Any:
 
 
 def _point_name(group: Group) -> str:
-    trained = "" if group.base else f" trained on {group.trained_on}"
+    trained = "" if group.base else f" trained on {group.shown_on}"
     return f"{group.label}{trained}"
 
 

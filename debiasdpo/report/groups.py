@@ -58,12 +58,27 @@ class Group:
         return f"{self.model}, {self.data}: {label}{self.after_training}"
 
     @property
-    def after_training(self) -> str:
-        """`, trained on race`; empty where nothing was trained, as with a method that changes the prompts."""
+    def shown_in_training(self) -> tuple[str, ...]:
+        """The categories of which statements were shown in training."""
+        return self.runs[0].shown_in_training
+
+    @property
+    def shown_on(self) -> str:
+        """`race`, or `no statement (race)`: the context of runs whose training did not show it."""
+        on = self.shown_in_training
+        return joined(on) if on else f"no statement ({self.trained_on})"
+
+    @property
+    def prompted(self) -> bool:
+        """Whether it changes the prompts, and trains nothing."""
         method = self.runs[0].config.get("method")
         of = method if isinstance(method, dict) else {}
-        prompted = any(of.get(key) for key in ("reminder", "think", "rewrite"))
-        return "" if prompted else after_training(self.trained_on)
+        return any(of.get(key) for key in ("reminder", "think", "rewrite"))
+
+    @property
+    def after_training(self) -> str:
+        """`, trained on race`; empty where no statement was shown in training."""
+        return after_training(joined(self.shown_in_training))
 
     @property
     def seeds(self) -> int:

@@ -29,7 +29,8 @@ def leave_one_out_table(groups: Sequence[Group]) -> Table:
     for group in groups:
         left = _not_trained_on(group)
         audited = group.categories()
-        if group.after == "tuned" and len(left) == 1 and left <= set(audited) and len(audited) > 2:
+        trains = group.after == "tuned" and not group.prompted
+        if trains and len(left) == 1 and left <= set(audited) and len(audited) > 2:
             methods[group.model, group.data, group.label].append((left.pop(), group))
     rows: list[tuple[Cell, ...]] = []
     strong = set()
@@ -38,7 +39,7 @@ def leave_one_out_table(groups: Sequence[Group]) -> Table:
         every = [group for _, group in found]
         values = [[group.value(str(key)) for key in shown] for group in every]
         rows += [
-            (*head, name, seeds_cell(group, every), *mine)
+            (*head, name, _seeds(group, every), *mine)
             for (name, group), mine in zip(found, values, strict=True)
         ]
         if len(found) > 1:
@@ -52,6 +53,12 @@ def leave_one_out_table(groups: Sequence[Group]) -> Table:
            " to go the same way, as they are of the same documents." if strong else ""),
         columns, tuple(rows), section=3, strong=frozenset(strong),
     )  # fmt: skip
+
+
+def _seeds(group: Group, beside: Sequence[Group]) -> Value:
+    """How many, and whether their training shows statements of the other categories at all."""
+    known = seeds_cell(group, beside)
+    return known if group.shown_in_training else known.noted("no statement was shown in training")
 
 
 def _not_trained_on(group: Group) -> set[str]:

@@ -52,7 +52,7 @@ def _ratings(run: Run) -> str:
                 f", brought onto the experts' scale by {calibration} regression of their scores of training"
                 " documents on it"
             )
-        if _fitted(run):
+        if run.fitted:
             expected += (
                 "; after the method it is that of a linear regression of the experts' scores on the model's"
                 " hidden states"
@@ -84,7 +84,7 @@ def _statements(group: Group) -> str:
 
 def _method(group: Group, run: Run) -> str:
     """What was done about bias, by what the run left behind."""
-    on = f" with statements on {_and(group.trained)}" if group.trained and _reads(run) else ""
+    on = f" with statements on {_and(group.shown_in_training)}" if group.shown_in_training else ""
     if (run.folder / "training/steps.jsonl").is_file():
         full = _at(run.config, "train", "adapter") == "full"
         details = {
@@ -98,21 +98,12 @@ def _method(group: Group, run: Run) -> str:
             f"We trained {what} by the method {group.method}{on}{f' ({how})' if how else ''}, on other"
             f" documents.{_untrained(group)}"
         )
-    if _fitted(run):
+    if run.fitted:
         return (
             f"We fitted the method {group.method}{on} to the scores of other documents; the model's weights"
             " stayed as they were."
         )
     return f"We changed the prompts by the method {group.method}; nothing was trained."
-
-
-def _reads(run: Run) -> bool:
-    """Whether the training showed the model statements: of scores of neutral prompts alone it does not."""
-    of = _at(run.config, "method") or {}
-    shown = ("chosen", "consistency", "activation")
-    return (
-        _fitted(run) or any(of.get(name) for name in shown) or "contextual" in (of.get("sft") or ())
-    )
 
 
 def _untrained(group: Group) -> str:
@@ -136,11 +127,6 @@ def _untrained(group: Group) -> str:
         )
         said += f" {which} {what} there." if seeds else ""
     return said
-
-
-def _fitted(run: Run) -> bool:
-    """Whether there is a head, and no training of weights."""
-    return (run.folder / "training/head.json").is_file()
 
 
 def _intervals(group: Group) -> str:

@@ -176,7 +176,7 @@ def transfer_table(groups: Sequence[Group]) -> Table:
     )  # fmt: skip
     rows = [
         (
-            g.model, g.data, g.label, g.trained_on,
+            g.model, g.data, g.label, g.shown_on,
             seeds_cell(g, (o for o in trained if (o.model, o.data) == (g.model, g.data))),
             *(reduction_on(g, c) for c in shown),
         )
@@ -184,7 +184,8 @@ def transfer_table(groups: Sequence[Group]) -> Table:
     ]  # fmt: skip
     return Table(
         "transfer", "Transfer: bias reduction on each audited category",
-        "Rows: what was trained on; columns: what was audited, on held-out documents and wordings."
+        "Rows: what was trained on, or in brackets the context of a run whose training showed no statement of"
+        " it; columns: what was audited, on held-out documents and wordings."
         " 100 %: no bias is left; below 0: bias grew. A reduction on the placebo is a rater that says"
         " less, as nothing social was there to be removed.",
         columns, tuple(rows), section=3, folded=True,

@@ -52,7 +52,7 @@ def _transfer(model: str, data: str, methods: Sequence[Sequence[Group]], number:
     for groups in methods:
         rows += [groups[0].label, *groups]
     heads = shortened([groups[0].label for groups in methods], lambda label: shorter(label, 30))
-    trained_on = [row.trained_on for row in rows if isinstance(row, Group)]
+    trained_on = [row.shown_on for row in rows if isinstance(row, Group)]
     labels = shortened(trained_on, _contexts)
     name = file_name(f"transfer-{number + 1}" if number else "transfer", model, data)
     with style(name):
@@ -71,10 +71,14 @@ def _transfer(model: str, data: str, methods: Sequence[Sequence[Group]], number:
             f"{model}, {data}, on held-out documents and wordings. Outlined: categories trained on; all"
             " others were never seen in training. Where the placebo loses too, ratings vary less."
         )
+        if not all(row.shown_in_training for row in rows if isinstance(row, Group)):
+            caption += (
+                " In brackets: the context of a run whose training showed no statement of it."
+            )
         if size < _SMALLEST:
             caption += " The numbers, for which there is no room here, are in the table."
         notes = notes_of(
-            (f"{row.label} trained on {row.trained_on}, audited on {c}", reduction_on(row, c))
+            (f"{row.label} trained on {row.shown_on}, audited on {c}", reduction_on(row, c))
             for groups in methods for row in groups for c in categories
         )  # fmt: skip
         return draw(figure, name, f"Transfer of bias reduction: {model}, {data}", caption, notes)
@@ -109,7 +113,7 @@ def _matrices(
                 axes.text(
                     x, y, _percent(value), ha="center", va="center", fontsize=size, color=colour
                 )
-            if category in row.trained:
+            if category in row.shown_in_training:
                 axes.add_patch(
                     Rectangle(
                         (x - 0.45, y - 0.43), 0.9, 0.86, fill=False, lw=1.7, ec=BLACK, zorder=3

@@ -23,7 +23,8 @@ def verdicts(groups: Sequence[Group]) -> Iterator[Verdict]:
                 if told is None:
                     continue
                 if told.about in seen:  # as of an audit of all documents, and of a test part
-                    told = told._replace(about=f"{told.about}, in the runs of {group.method}")
+                    which = f"of {group.method}" if group.base else f"on {group.trained_on}"
+                    told = told._replace(about=f"{told.about}, in the runs {which}")
                 seen.add(told.about)
                 yield told
 

@@ -66,7 +66,8 @@ def write_run(
     category. `more`: of metrics.json; `config`, `status`: other entries of these files."""
     settings = {
         "seed": seed, "model": {"path": model}, "context": {"train": {trained: True}},
-        "data": {"source": "table", "rubrics": {rubric: SCALE}}, "method": {"name": method},
+        "data": {"source": "table", "rubrics": {rubric: SCALE}},
+        "method": {"name": method, "sft": ["contextual"]},
         "rate": {"readout": "text"}, "audit": {},
     }  # fmt: skip
     (folder / "documents").mkdir(parents=True)

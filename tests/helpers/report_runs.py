@@ -12,6 +12,7 @@ def run(folder: str, seed: int = 0, **changes: Any) -> Run:
         "loss": {"beta": 0.1, **changes.pop("loss", {})},
         "data": {"source": changes.pop("source", "table"), **changes.pop("of_data", {})},
         "rate": changes.pop("rate", {}),
+        "method": {"sft": ["contextual"]},
         "output_dir": folder,
         **changes.pop("elsewhere", {}),
     }

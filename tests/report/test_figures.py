@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import pytest
+
 from debiasdpo.report import details, figures, transfer
 from debiasdpo.report.calibration import calibration
 from debiasdpo.report.collect import METHODS, find_runs
@@ -141,6 +143,32 @@ def test_a_model_that_was_only_measured_has_a_base_alone() -> None:
         "pareto_m_d", "pareto-relative_m_d",
     ]  # fmt: skip
     assert details.shifts(only) is not None
+
+
+PROMPTED = {"name": "prompt_ignore", "reminder": "Ignore it."}
+NEUTRAL = {"name": "sft", "sft": ["neutral"]}
+
+
+@pytest.mark.parametrize(("method", "shown"), [(PROMPTED, 0), (NEUTRAL, 0), (None, 1)])
+def test_what_showed_no_statement_in_training_was_not_trained_on_it(
+    method: dict[str, Any] | None, shown: int
+) -> None:
+    other = {} if method is None else {"elsewhere": {"method": method}}
+    (found,) = group_runs([run("a", metrics=ratings(), **other)])
+    on = ("no statement (race)", "race")[shown]
+    assert found.after_training == ("", ", trained on race")[shown]
+    assert transfer_table([found]).rows[0][3] == on
+    (drawn,) = transfer.transfer("m", "d", [found])
+    assert drawn.notes[0].startswith(f"sft trained on {on}, audited on age")
+    words = [e.text for e in elements(drawn.svg) if e.tag.endswith("text")]
+    assert (" ".join(filter(None, words)).count("no statement") > 0) == (not shown)
+    outlines = [e for e in elements(drawn.svg) if "stroke-width: 1.7" in (e.get("style") or "")]
+    assert len(outlines) == shown
+    shifts = details.shifts(found)
+    assert shifts is not None
+    assert ("* trained on" in shifts.caption, "race *" in shifts.svg) == (bool(shown),) * 2
+    pareto, _ = figures.biases_and_accuracy("m", "d", [found])
+    assert f"sft trained on {on}" in pareto.caption
 
 
 def test_long_transfer_matrices_go_on_in_another_figure() -> None:

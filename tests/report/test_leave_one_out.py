@@ -94,6 +94,25 @@ def test_categories_left_out_by_other_trainings_are_no_mean() -> None:
     assert mean.mean == pytest.approx(0.9)
 
 
+def test_what_showed_no_statement_in_training_left_none_out() -> None:
+    """A method that changes prompts trains on nothing; one that fits neutral prompts alone is told."""
+    ways = {"prompt_ignore": {"reminder": "Ignore it."}, "sft": {"sft": ["neutral"]}, "head": None}
+    table = leave_one_out_table(
+        group_runs(
+            one(
+                ("age", "role"),
+                [1.0] * 6,
+                method=name,
+                **({"elsewhere": {"method": of}} if of else {}),
+            )
+            for name, of in ways.items()
+        )
+    )
+    assert {row[2]: row[4] for row in table.rows} == {
+        "head": Value(1), "sft": Value(1, note="no statement was shown in training"),
+    }  # fmt: skip
+
+
 def test_what_is_undefined_in_a_row_is_undefined_in_the_mean() -> None:
     undefined = one(("age", "role"), [1.0] * 6)
     undefined.metrics["relative_bias/unseen/tuned"] = None  # type: ignore[index]
