@@ -85,16 +85,26 @@ def process_is(pid: object, start: object) -> bool:
         pass
     except (OSError, OverflowError):
         return False
+    # One that was killed, and whose parent has not looked yet, keeps its id and is at work no more.
+    if _stat(pid)[:1] in (["Z"], ["X"]):
+        return False
     return start is None or process_start(pid) in (None, start)
 
 
 def process_start(pid: int) -> int | None:
     """When a process started, in clock ticks since the machine did; None where that is not known."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[19])
-    except (OSError, ValueError, IndexError):
+        return int(_stat(pid)[19])
+    except (ValueError, IndexError):
         return None
+
+
+def _stat(pid: int) -> list[str]:
+    """What Linux says of a process behind its name, the state first; empty where nothing does."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def has_slurm() -> bool:

@@ -2,12 +2,14 @@
 
 import os
 import platform
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from debiasdpo.cluster.states import slurm_queue, state_of
+from debiasdpo.cluster.states import process_start, slurm_queue, state_of
 from tests.helpers.run_folders import dead_process
 
 
@@ -18,6 +20,18 @@ def test_a_process_that_got_the_id_later_is_not_the_jobs() -> None:
     assert state_of({**here, "pid": os.getpid(), "pid_start": 1}) == "killed"
     assert state_of({**here, "pid": dead}) == "killed"
     assert state_of({**here, "pid": dead, "host": "elsewhere"}) == "running"  # nothing is known
+
+
+def test_a_process_that_was_killed_is_gone_before_its_parent_looks() -> None:
+    """Until then it has an id, and is a zombie: as in a container whose first process looks at none."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        here = {"state": "running", "host": platform.node(), "pid": process.pid}
+        here["pid_start"] = process_start(process.pid)
+        assert state_of(here) == "running"
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        os.kill(process.pid, 0)
+        assert state_of(here) == "killed"
 
 
 @pytest.fixture
