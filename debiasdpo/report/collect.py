@@ -100,6 +100,11 @@ class Run:
         return found if isinstance(found, int) else None
 
     @property
+    def configured(self) -> bool:
+        """Whether its config.yaml says what it is of: one that is damaged is like no other run."""
+        return self.config.keys() >= _SECTIONS
+
+    @property
     def elicits(self) -> bool:
         """Whether it is of task=elicitation, and not of rubric_rating."""
         return self.config.get("task") == "elicitation"

@@ -12,6 +12,7 @@ from debiasdpo.evaluation.keys import Key, names, parse
 from debiasdpo.report import alike
 from debiasdpo.report.collect import Run, method_order, note_duplicate
 from debiasdpo.report.values import Value, of_seeds, pool
+from debiasdpo.storage.reading import note
 
 BASE = "base model"
 SIDES = ("flattering", "unflattering", PLACEBO)
@@ -158,8 +159,14 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
     """The groups of all finished runs that rated, in the order that tables show them."""
     beside: dict[tuple[str, str], list[Run]] = defaultdict(list)  # in one figure
     for run in runs:
-        if run.state == "finished" and run.metrics and not run.elicits:
+        if run.state != "finished" or not run.metrics or run.elicits:
+            continue
+        if run.configured:
             beside[run.model, run.data].append(run)
+        else:
+            note(
+                run.notes, "left out of the tables, as nothing says in what it differs from others"
+            )
     groups = []
     for (model, data), members in sorted(beside.items()):
         # Chosen once for all of them: equal labels are of equal settings, in whichever block they stand.

@@ -13,6 +13,7 @@ def run(folder: str, seed: int = 0, **changes: Any) -> Run:
         "data": {"source": changes.pop("source", "table"), **changes.pop("of_data", {})},
         "rate": changes.pop("rate", {}),
         "method": {"sft": ["contextual"]},
+        **{section: {} for section in ("model", "context", "audit")},
         "output_dir": folder,
         **changes.pop("elsewhere", {}),
     }

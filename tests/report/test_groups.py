@@ -1,13 +1,15 @@
 """Seeds of one setting are one group, and nothing else is; values over them, by hand."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from debiasdpo.report.collect import Run
+from debiasdpo.report.collect import Run, find_runs
 from debiasdpo.report.groups import base_groups, blocks, group_runs
 from debiasdpo.report.values import Value, notes_of, pool
+from tests.helpers.report_files import write_run
 from tests.helpers.report_runs import run
 
 
@@ -211,6 +213,24 @@ def test_labels_name_what_was_asked_and_are_of_the_same_settings_in_every_block(
         *(("nothing", says.format(*way)) for way in audits),
         ("age", says.format("linear", 0.35, 0.5)),
         ("race", says.format("null", 0.35, 0.5)),
+    ]
+
+
+@pytest.mark.parametrize("content", [b"{{{", b"seed: 0\nmodel: {path: tiny}\n", None])
+def test_a_run_whose_configuration_is_damaged_makes_no_label_longer(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    for name, beta in (("one", 0.1), ("two", 0.5), ("bad", 0.1)):
+        write_run(tmp_path / name, config={"loss": {"beta": beta}})
+    (tmp_path / "bad/config.yaml").unlink()
+    if content is not None:
+        (tmp_path / "bad/config.yaml").write_bytes(content)
+    runs = find_runs([tmp_path])
+    assert [g.label for g in group_runs(runs)] == ["sft (loss.beta=0.1)", "sft (loss.beta=0.5)"]
+    (bad,) = (run for run in runs if run.folder.name == "bad")
+    assert bad.notes[0].startswith("config.yaml ")
+    assert bad.notes[1:] == [
+        "left out of the tables, as nothing says in what it differs from others"
     ]
 
 
