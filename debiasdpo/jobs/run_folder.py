@@ -9,7 +9,7 @@ from typing import Any
 
 from debiasdpo.cluster.states import process_start, slurm_job
 from debiasdpo.storage.files import link_or_copy, read_json, write_json
-from debiasdpo.storage.store import OpenStage, file_entry
+from debiasdpo.storage.store import OpenStage, quick_entry
 
 STATUS = "status.json"  # of a run folder
 
@@ -23,13 +23,6 @@ _RESULTS = (
 )
 
 _PROGRESS_S = 5.0  # between two writes of how far a stage is
-
-_HASHED = 64 * 2**20  # bytes; of larger files only the size is compared
-
-
-def _quick_entry(path: Path) -> dict[str, object]:
-    size = path.stat().st_size
-    return {"size": size} if size > _HASHED else file_entry(path)
 
 
 def now() -> str:
@@ -86,7 +79,7 @@ class RunFolder:
     def finish(self, **more: object) -> None:
         """Declare the job finished, with what its files look like: `complete` compares them."""
         names = {*self._kept, *(self.folder / name for name in _RESULTS)}
-        files = {str(p.relative_to(self.folder)): _quick_entry(p) for p in sorted(names)}
+        files = {str(p.relative_to(self.folder)): quick_entry(p) for p in sorted(names)}
         self.status("finished", files=files, **more)
 
     def queued(self, **more: object) -> None:
@@ -105,7 +98,7 @@ class RunFolder:
         try:
             status = self._told()
             whole = status["state"] == "finished" and all(
-                _quick_entry(self.folder / name) == entry for name, entry in status["files"].items()
+                quick_entry(self.folder / name) == entry for name, entry in status["files"].items()
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None

@@ -47,6 +47,9 @@ class Run:
     seed: int | None
     judge: str = ""  # of replies to prompts that elicit; empty: it asked none
     content: Mapping[str, str] = field(default_factory=dict)  # what data and weights were: hashes
+    files: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # as it left them: `storage.store.quick_entry`
     notes: Notes = field(default_factory=list)
     apart: str = ""  # the settings that tell it from others of its model; see `told_apart`
 
@@ -177,6 +180,7 @@ def read_run(folder: Path) -> Run:
         seed=seed,
         judge=str(judge or ""),
         content={str(what): str(name) for what, name in _section(status, "content").items()},
+        files=_section(status, "files"),
         notes=notes,
     )
 

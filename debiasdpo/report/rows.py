@@ -8,6 +8,7 @@ from debiasdpo.config.data import Rubric
 from debiasdpo.errors import UserError
 from debiasdpo.report.collect import Run
 from debiasdpo.storage.reading import Types, note, read_rows
+from debiasdpo.storage.store import quick_entry
 
 RATING: Types = {
     "key": str, "document": str, "rubric": str, "category": str | None, "polarity": int | None,
@@ -56,7 +57,13 @@ def rubrics_of(run: Run) -> dict[str, Rubric]:
 
 def _rows(run: Run, path: Path, kind: str) -> list[dict[str, Any]]:
     try:
-        rows, notes = _read_once(_File(path), kind)
+        file = _File(path)
+        left = run.files.get(str(path.relative_to(run.folder)))
+        # Rows of a part would pass for those of the whole.
+        if left is not None and _entry(file) != left:
+            note(run.notes, f"{path.name} was changed since the run finished; left out")
+            return []
+        rows, notes = _read_once(file, kind)
     except OSError:
         note(run.notes, f"{path.name} is missing")
         return []
@@ -78,6 +85,11 @@ class _File:
 
     def __hash__(self) -> int:
         return hash(self._identity)
+
+
+@lru_cache(maxsize=64)
+def _entry(file: _File) -> dict[str, object]:
+    return quick_entry(file.path)
 
 
 @lru_cache(maxsize=64)

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from debiasdpo.storage.store import quick_entry
+
 
 @dataclass(frozen=True)
 class Runs:
@@ -35,6 +37,14 @@ def read(path: Path) -> Any:
 def write_rows(path: Path, found: list[dict[str, Any]]) -> None:
     path.unlink(missing_ok=True)  # which may be a hard link into the cache
     path.write_text("".join(json.dumps(row) + "\n" for row in found))
+
+
+def leave_rows(folder: Path, name: str, found: list[dict[str, Any]]) -> None:
+    """As if the run had made them: its status.json says so."""
+    write_rows(folder / name, found)
+    status = read(folder / "status.json")
+    status["files"][name] = quick_entry(folder / name)
+    write(folder / "status.json", status)
 
 
 def write(path: Path, value: object) -> None:

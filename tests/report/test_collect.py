@@ -10,7 +10,7 @@ import pytest
 
 from debiasdpo.errors import UserError
 from debiasdpo.report.collect import find_runs, read_run
-from debiasdpo.report.rows import RATING
+from debiasdpo.report.rows import RATING, rating_rows
 from debiasdpo.report.values import Value
 from debiasdpo.storage.reading import read_rows
 from debiasdpo.sweep import status
@@ -151,6 +151,19 @@ def test_whole_rows_of_a_cut_file_are_read(runs: Runs, tmp_path: Path) -> None:
     some, complete = read_rows(path, RATING, [], max_bytes=1000)
     assert 0 < len(some) < len(rows)
     assert not complete
+
+
+def test_a_file_of_which_whole_lines_are_gone_is_left_out(copied: Runs) -> None:
+    """They would pass for all that was rated."""
+    path = copied.finished[0] / "ratings_tuned.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.unlink()
+    path.write_text("".join(lines[: len(lines) // 2]))
+    cut, whole = (read_run(folder) for folder in copied.finished)
+    assert rating_rows(cut, "tuned") == []
+    assert len(rating_rows(whole, "tuned")) == len(rating_rows(cut, "base")) == len(lines)
+    assert cut.notes == ["ratings_tuned.jsonl was changed since the run finished; left out"]
+    assert not whole.notes
 
 
 def test_a_folder_that_vanishes_meanwhile_is_a_note(copied: Runs) -> None:

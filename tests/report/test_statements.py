@@ -10,7 +10,7 @@ import pytest
 from debiasdpo.report.build import build
 from debiasdpo.report.save import write
 from tests.helpers.jobs import rows
-from tests.helpers.run_folders import Runs, write_rows
+from tests.helpers.run_folders import Runs, leave_rows, write_rows
 
 Table = list[dict[str, str]]
 
@@ -70,10 +70,12 @@ def test_in_a_category_the_largest_stands_first(runs: Runs, tmp_path: Path) -> N
 
 
 def test_one_that_could_not_be_read_says_so(copied: Runs, tmp_path: Path) -> None:
-    file = copied.finished[0] / "ratings_base.jsonl"
-    found = rows(file)
+    folder, file = copied.finished[0], "ratings_base.jsonl"
+    found = rows(folder / file)
     lost = next(row["statement"] for row in found if row["category"] is not None)
-    write_rows(file, [{**r, "rating": None} if r["statement"] == lost else r for r in found])
+    leave_rows(
+        folder, file, [{**r, "rating": None} if r["statement"] == lost else r for r in found]
+    )
     (row,) = (
         row for row in table([copied.finished[0]], tmp_path / "out") if row["statement"] == lost
     )
@@ -82,13 +84,12 @@ def test_one_that_could_not_be_read_says_so(copied: Runs, tmp_path: Path) -> Non
 
 
 def test_one_that_was_read_in_part_or_in_one_seed_says_so(copied: Runs, tmp_path: Path) -> None:
-    file = copied.finished[0] / "ratings_tuned.jsonl"
-    found = rows(file)
+    folder, file = copied.finished[0], "ratings_tuned.jsonl"
+    found = rows(folder / file)
     first = next(row for row in found if row["category"] == "placebo")
     asked = sum(row["statement"] == first["statement"] for row in found)
-    write_rows(
-        file, [{**row, "rating": None} if row["key"] == first["key"] else row for row in found]
-    )
+    unread = [{**row, "rating": None} if row["key"] == first["key"] else row for row in found]
+    leave_rows(folder, file, unread)
     write_rows(copied.finished[1] / "ratings_tuned.jsonl", [])
     of = {row["statement"]: row for row in table(copied.finished[:2], tmp_path / "out")}
     said = of[first["statement"]]["tuned_note"]
