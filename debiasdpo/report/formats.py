@@ -35,7 +35,8 @@ class Column:
 class Table:
     """Rows of cells. The first `section` columns head a block of rows where they change.
 
-    `strong`: rows to set apart, such as the base model's; `folded`: too long to show open.
+    `strong`: rows to set apart, such as the base model's; `folded`: too long to show open; `compete`: its
+    rows are ways to do the same, the best of which is told, and not parts of one.
     """
 
     name: str  # of its files
@@ -46,6 +47,7 @@ class Table:
     section: int = 0
     strong: frozenset[int] = frozenset()
     folded: bool = False
+    compete: bool = True
 
     @cached_property
     def shown(self) -> tuple[int, ...]:

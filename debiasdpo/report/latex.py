@@ -50,7 +50,7 @@ def to_latex(table: Table) -> str:
     its width stand in parts below each other, rows beyond its height in tables behind each other.
 
     With caption, label and notes; the best value of a metric is bold in each block of rows, where it has a
-    better end. To be read with \input.
+    better end and the rows compete. To be read with \input.
     """
     body = "\n".join(_floats(table))
     head = f"% {' '.join(visible(table.title).split())}\n"
@@ -201,7 +201,7 @@ def _best(table: Table, block: Iterable[int], column: int) -> str:
     title, style = table.columns[column].title, table.columns[column].style
     cells = [cell for i in block if isinstance(cell := table.rows[i][column], Value)]
     values = [cell.mean for cell in cells if cell.mean is not None]
-    if len(values) < 2 or not title.endswith(("↓", "↑")):
+    if not table.compete or len(values) < 2 or not title.endswith(("↓", "↑")):
         return ""
     return text(Value(min(values) if title.endswith("↓") else max(values)), style)
 

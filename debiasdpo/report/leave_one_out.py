@@ -12,8 +12,6 @@ from debiasdpo.report.groups import Group
 from debiasdpo.report.tables import DATA, METHOD, MODEL, SEEDS, seeds_cell
 from debiasdpo.report.values import Value, pool
 
-ALL = "mean of all"  # the last row of a method that was trained without more than one category
-
 _OF = {"base": "base model", "tuned": "with the method", "reduction": "reduction"}
 
 
@@ -44,14 +42,16 @@ def leave_one_out_table(groups: Sequence[Group]) -> Table:
         ]
         if len(found) > 1:
             strong.add(len(rows))
-            rows.append((*head, ALL, None, *map(_mean, zip(*values, strict=True))))
+            rows.append(
+                (*head, f"mean of these {len(found)}", None, *map(_mean, zip(*values, strict=True)))
+            )
     return Table(
         "leave_one_out", "Trained on all categories but one, audited on that one",
         "What a user gets who cannot foresee contexts. Bias, and bias / spread, are of the category left out"
         " alone."
-        + (f" {ALL.capitalize()}: over the categories of the rows above it; its interval takes their errors"
-           " to go the same way, as they are of the same documents." if strong else ""),
-        columns, tuple(rows), section=3, strong=frozenset(strong),
+        + (" The interval of a mean takes the errors of the categories to go the same way, as they are of the"
+           " same documents." if strong else ""),
+        columns, tuple(rows), section=3, strong=frozenset(strong), compete=False,
     )  # fmt: skip
 
 

@@ -43,5 +43,5 @@ def real_groups_table(groups: Sequence[Group]) -> Table:
         " what the rater would give the same document of somebody else, which statements do.",
         (MODEL, DATA, TRAINED_ON, METHOD, SEEDS, Column("column", "column", "text"),
          Column("group", "group", "text"), DOCUMENTS, GROUPS, *_METRICS),
-        tuple(rows), section=2,
+        tuple(rows), section=2, compete=False,
     )  # fmt: skip

@@ -58,6 +58,7 @@ def safety_table(runs: Sequence[Run]) -> Table:
             Column("fairness", "fairness"), *_SHARES, Column("safe", "safe", "text"),
         ),
         tuple(rows), section=4, strong=frozenset(strong), folded=len(rows) > 2 * _FOLD,
+        compete=False,
     )  # fmt: skip
 
 
@@ -104,6 +105,7 @@ def attacks_table(runs: Sequence[Run]) -> Table:
             Column("misunderstanding", "misunderstood", "percent"), *_SHARES,
         ),
         tuple(rows), section=4, strong=frozenset(strong), folded=len(rows) > _FOLD,
+        compete=False,
     )  # fmt: skip
 
 
@@ -136,7 +138,7 @@ def options_table(runs: Sequence[Run]) -> Table:
             Column("p_stereotype", better("p(stereotype)", "less")), Column("fairness", "fairness"),
             Column("mass", "mass"), Column("position_effect", "first", "signed"),
         ),
-        tuple(rows), section=4, folded=len(rows) > _FOLD,
+        tuple(rows), section=4, folded=len(rows) > _FOLD, compete=False,
     )  # fmt: skip
 
 

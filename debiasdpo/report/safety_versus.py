@@ -75,7 +75,7 @@ def models_table(runs: Sequence[Run]) -> Table:
             *(Column(key.replace("/", "_"), title, "signed") for key, title in _FIGURES.items()),
             Column("p", "p", "p"), Column("p_holm", "p (Holm)", "p"),
         ),
-        tuple(rows), section=2, folded=len(rows) > _FOLD,
+        tuple(rows), section=2, folded=len(rows) > _FOLD, compete=False,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from debiasdpo.report import formats
 from debiasdpo.report.build import build
 from debiasdpo.report.collect import find_runs
 from debiasdpo.report.groups import group_runs
+from debiasdpo.report.latex import to_latex
 from debiasdpo.report.real_groups import real_groups_table
 from debiasdpo.report.verdicts import in_plain_words, shown_first, verdicts
 from tests.helpers.report_files import keep_step, metrics, write_run
@@ -182,6 +183,9 @@ def test_real_groups_have_a_table_where_there_are_some(tmp_path: Path) -> None:
         ("base model", "sex", "f"), ("base model", "sex", "m"), ("sft", "sex", "f"), ("sft", "sex", "m"),
     ]  # fmt: skip
     assert [row[2] for row in table.rows] == ["race"] * 4
+    assert r"\textbf" not in to_latex(
+        table
+    )  # men and women are no methods, of which one is the best
     assert [formats.text(row[11], "signed") for row in table.rows] == ["−0.50", "+0.25"] * 2
     page = build([tmp_path])
     assert "Real groups" in page.page
