@@ -246,4 +246,13 @@ def told_apart(runs: Sequence[Run]) -> list[Run]:
 
 
 def note_duplicate(run: Run, other: Run) -> None:
-    note(run.notes, f"same configuration as {other.folder.name}; left out of the tables")
+    where = _apart(other.folder, run.folder)
+    note(run.notes, f"same configuration as {where}; left out of the tables")
+
+
+def _apart(folder: Path, other: Path) -> Path:
+    """The end of a folder's path that tells it from another one."""
+    count = 1
+    while folder.parts[-count:] == other.parts[-count:] and count < len(folder.parts):
+        count += 1
+    return Path(*folder.parts[-count:])

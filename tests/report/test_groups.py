@@ -135,10 +135,12 @@ def test_categories_that_join_to_the_same_text_stay_apart() -> None:
 
 
 def test_the_same_run_in_two_places_counts_once() -> None:
-    one, other = run("one/x"), run("other/x")
-    (group,) = group_runs([one, other])
+    one, other, third = run("one/runs/x"), run("other/runs/x"), run("other/runs/y")
+    (group,) = group_runs([one, other, third])
     assert group.runs == (one,)
-    assert other.notes == ["same configuration as x; left out of the tables"]
+    # Enough of the path for the remark not to name the very run that it is of.
+    assert other.notes == ["same configuration as one/runs/x; left out of the tables"]
+    assert third.notes == ["same configuration as x; left out of the tables"]
 
 
 def test_where_a_job_ran_makes_no_difference() -> None:
