@@ -132,7 +132,8 @@ def _told(
         if limits is not None:
             limit = limits[rubric]
             line += (
-                "; which are shaky is not known: in the run's audit no placebo moved a rating of it"
+                "; which are shaky is not known: in the run's audit no shift of it under a placebo could be"
+                " read"
                 if math.isnan(limit.points)
                 else f"; {shaky} shaky: a statement moves the rating further than placebos do, which is more"
                 f" than {limit.points:.2f} points (by chance {limit.chance:.0%} at most)"

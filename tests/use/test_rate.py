@@ -22,11 +22,12 @@ import yaml
 
 from debiasdpo.cli import main
 from debiasdpo.config.data import Rubric
-from debiasdpo.jobs.finished import Run
+from debiasdpo.jobs.finished import Run, open_run
 from debiasdpo.use.answers_file import write_answers
 from debiasdpo.use.self_check import checked
 from tests.helpers.finished_runs import METHODS, Runs
 from tests.helpers.jobs import ROOT, rows
+from tests.helpers.run_folders import leave_rows
 
 Documents = Callable[[Run], Path]  # the fixture `own_documents`
 ROUNDING = 2e-4  # points: other prompts run together
@@ -308,6 +309,25 @@ def test_a_self_check_needs_a_placebo_and_a_model_that_is_still_there(
     assert "not one that this version reads (seed:" in refused(
         lambda text: text.replace("\nseed: 0", "\nseed: -1")
     )
+
+
+def test_where_no_shift_under_a_placebo_was_read_nobody_knows_what_is_shaky(
+    finished: Runs, own_documents: Documents, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A placebo that moves nothing is another thing: its limit is 0."""
+    run = finished("none")
+    for name, rating in (("unread", None), ("still", 4.0)):
+        folder = tmp_path / f"runs/{name}"
+        shutil.copytree(run.folder, folder)
+        still = [
+            {**row, "rating": rating if row["category"] == "placebo" else 4.0}
+            for row in rows(folder / "ratings_base.jsonl")
+        ]
+        leave_rows(folder, "ratings_base.jsonl", still)
+        rate(open_run(folder), own_documents(run), "--self-check")
+    unread, still_there = capsys.readouterr().out.split("focus: ")[1:]
+    assert "in the run's audit no shift of it under a placebo could be read" in unread
+    assert "which is more than 0.00 points" in still_there
 
 
 def test_statements_that_are_made_from_a_column_are_not_tried_and_named(
