@@ -14,7 +14,7 @@ from debiasdpo.evaluation.columns import Names, columns
 from debiasdpo.evaluation.keys import Key
 from debiasdpo.metrics import Floats, ResampleWeights
 from debiasdpo.report.collect import Run
-from debiasdpo.report.examples import SIDES
+from debiasdpo.report.examples import SIDES, filled
 from debiasdpo.report.formats import Cell, Column, Table
 from debiasdpo.report.groups import Group, blocks
 from debiasdpo.report.rows import UNUSABLE, rating_rows, rubrics_of, tested_rows, why
@@ -139,4 +139,14 @@ def _of_run(run: Run, model: str) -> dict[_Statement, _Shift]:
         )
         low, high = (end if math.isfinite(end) else None for end in (ends.low, ends.high))
         shifts[statement] = _Shift(prompts, Value(mean, low, high, note=about))
-    return shifts
+    return {
+        statement._replace(text=_as_read(statement.text, run)): shift
+        for statement, shift in shifts.items()
+    }
+
+
+def _as_read(statement: str, run: Run) -> str:
+    """With the ends of the scale for {best} and {worst}; as it was written where rubrics have other ends, and
+    so read otherwise."""
+    texts = {filled(statement, rubric) for rubric in run.rubrics.values()}
+    return texts.pop() if len(texts) == 1 else statement

@@ -3,13 +3,18 @@
 import csv
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from debiasdpo.report.build import build
+from debiasdpo.report.collect import find_runs
+from debiasdpo.report.groups import group_runs
 from debiasdpo.report.save import write
+from debiasdpo.report.statements import statements_table
 from tests.helpers.jobs import rows
+from tests.helpers.report_files import RUBRICS, write_run
 from tests.helpers.run_folders import Runs, leave_rows, write_rows
 
 Table = list[dict[str, str]]
@@ -95,3 +100,22 @@ def test_one_that_was_read_in_part_or_in_one_seed_says_so(copied: Runs, tmp_path
     said = of[first["statement"]]["tuned_note"]
     assert f"over the {asked - 1} of {asked} prompts whose ratings could be read" in said
     assert all("seed 0 alone" in row["tuned_note"] for row in of.values() if row["tuned"])
+
+
+@pytest.mark.parametrize(
+    ("other", "read"),
+    [
+        ({"low": 1, "high": 5}, "Surely 5, not 1."),
+        ({"low": 1, "high": 7}, "Surely {best}, not {worst}."),
+        ({"low": 1, "high": 5, "high_is_good": False}, "Surely {best}, not {worst}."),
+    ],
+)
+def test_a_statement_is_shown_as_the_model_read_it(
+    tmp_path: Path, other: dict[str, Any], read: str
+) -> None:
+    """Where every rubric has the same ends."""
+    data = {"source": "table", "rubrics": {**RUBRICS, "tone": {"question": "How kind?", **other}}}
+    statement = "Surely {best}, not {worst}."
+    write_run(tmp_path / "one", statement=statement, config={"data": data})
+    shown = statements_table(group_runs(find_runs([tmp_path]))).rows
+    assert {row[5] for row in shown} == {read}
