@@ -153,7 +153,7 @@ NEUTRAL = {"name": "sft", "sft": ["neutral"]}
 def test_what_showed_no_statement_in_training_was_not_trained_on_it(
     method: dict[str, Any] | None, shown: int
 ) -> None:
-    other = {} if method is None else {"elsewhere": {"method": method}}
+    other: dict[str, Any] = {} if method is None else {"elsewhere": {"method": method}}
     (found,) = group_runs([run("a", metrics=ratings(), **other)])
     on = ("no statement (race)", "race")[shown]
     assert found.after_training == ("", ", trained on race")[shown]

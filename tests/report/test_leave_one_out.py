@@ -100,20 +100,20 @@ def test_categories_left_out_by_other_trainings_are_no_mean() -> None:
 
 def test_what_showed_no_statement_in_training_left_none_out() -> None:
     """A method that changes prompts trains on nothing; one that fits neutral prompts alone is told."""
-    ways = {"prompt_ignore": {"reminder": "Ignore it."}, "sft": {"sft": ["neutral"]}, "head": None}
+    contextual = {"sft": ["contextual"]}
+    ways = {
+        "prompt_ignore": {"reminder": "Ignore it."},
+        "sft": {"sft": ["neutral"]},
+        "mine": contextual,
+    }
     table = leave_one_out_table(
         group_runs(
-            one(
-                ("age", "role"),
-                [1.0] * 6,
-                method=name,
-                **({"elsewhere": {"method": of}} if of else {}),
-            )
+            one(("age", "role"), [1.0] * 6, method=name, elsewhere={"method": of})
             for name, of in ways.items()
         )
     )
     assert {row[2]: row[4] for row in table.rows} == {
-        "head": Value(1), "sft": Value(1, note="no statement was shown in training"),
+        "mine": Value(1), "sft": Value(1, note="no statement was shown in training"),
     }  # fmt: skip
 
 
