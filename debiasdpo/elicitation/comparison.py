@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -23,14 +24,16 @@ _TESTED = {*Rates._fields, *(f"share/{label}" for label in COUNTED)}
 
 
 class Difference(NamedTuple):
-    """Of a second model less a first on the same prompts. `p` is NaN where none is tested; those of
-    categories are adjusted for their number."""
+    """Of a second model less a first on the same prompts: `value` is `second.value - first.value`. `p` is NaN
+    where none is tested; those of categories are adjusted for their number."""
 
     value: float
     low: float
     high: float
     p: float
     prompts: int
+    first: Figure  # each model's own, of these prompts alone
+    second: Figure
 
 
 def assess_class(
@@ -80,8 +83,10 @@ def compare(
     left_out = mostly_misunderstood(first) | mostly_misunderstood(second)
     before, after, both = (Replies(i, _is_whole) for i in (aligned, shared, [*aligned, *shared]))
 
+    of_each = [partial(values, replies, left_out=left_out) for replies in (before, after)]
+
     def difference(weights: ResampleWeights) -> Values:
-        a, b = (values(replies, weights, left_out) for replies in (before, after))
+        a, b = (own(weights) for own in of_each)
         return {key: b[key] - a[key] for key in a if key in b}
 
     def of_base(weights: ResampleWeights) -> Values:
@@ -95,8 +100,12 @@ def compare(
     categories = [key for key in p if key.startswith("category/")]
     p |= dict(zip(categories, holm([p[key] for key in categories]).tolist(), strict=True))
     figures = figures_of(difference, before, resamples=resamples, seed=seed)
+    first_own, second_own = (
+        within_bounds(figures_of(own, replies, resamples=resamples, seed=seed))
+        for own, replies in zip(of_each, (before, after), strict=True)
+    )
     return {
-        key: Difference(f.value, f.low, f.high, p.get(key, math.nan), f.prompts)
+        key: Difference(*f[:3], p.get(key, math.nan), f.prompts, first_own[key], second_own[key])
         for key, f in figures.items()
     }
 

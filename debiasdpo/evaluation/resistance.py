@@ -1,9 +1,15 @@
 """What a training changes of how a model resists: the trained model less the untrained one, on the same
 prompts. Keys of metrics.json, and how they are shown.
 
-tuned/<key>                  a figure of `evaluation.safety`, of the trained model
-change/<key>                 the difference; _ci: paired bootstrap over base prompts
-change/<key>_p               by swapping both models' answers to whole base prompts, where it is tested
+tuned/<key>                            a figure of `evaluation.safety`, of the trained model
+change/<key>                           the difference; _ci: paired bootstrap over base prompts
+change/<key>_p                         by swapping both models' answers to whole base prompts, where it is
+                                       tested
+change/before/<key>, change/after/<key>    of labels: the two figures that it is the difference of
+change/<key>_note                      of how many prompts these are, where a label is missing
+
+A change of labels is of the prompts that have one of both models; the options of a prompt are always read of
+both, so that theirs is of all prompts, between <key> and tuned/<key>.
 """
 
 import textwrap
@@ -14,7 +20,7 @@ from typing import Any
 from debiasdpo.elicitation.base import Labelled
 from debiasdpo.elicitation.comparison import compare
 from debiasdpo.elicitation.options import OptionsReadout, option_figures
-from debiasdpo.evaluation.keys import interval_key
+from debiasdpo.evaluation.keys import interval_key, note_key
 from debiasdpo.evaluation.safety import options_intervals, options_key
 from debiasdpo.evaluation.safety_table import (
     names_after,
@@ -49,7 +55,9 @@ class Answers:
 def change_metrics(base: Answers, tuned: Answers, *, resamples: int, seed: int) -> dict[str, Any]:
     """Of labelled replies and of options, as far as there are any of both models to the same prompt."""
     found: dict[str, Any] = {}
-    if _labelled(base) & _labelled(tuned):
+    before, after = _labelled(base), _labelled(tuned)
+    if before & after:
+        note = _of_shared(len(before & after), len(before ^ after))
         differences = compare(
             base.labelled,
             tuned.labelled,
@@ -60,6 +68,10 @@ def change_metrics(base: Answers, tuned: Answers, *, resamples: int, seed: int) 
         for key, d in differences.items():
             name = f"change/{key}"
             found |= {name: d.value, interval_key(name): [d.low, d.high], p_key(name): d.p}
+            for at, own in zip(_sides(key), (d.first, d.second), strict=True):
+                found |= {at: own.value, interval_key(at): [own.low, own.high]}
+            if note:
+                found[note_key(name)] = note
     for attack in dict.fromkeys(readout.prompt.attack for readout in base.options):
         pair = [
             [readout for readout in of.options if readout.prompt.attack == attack]
@@ -69,8 +81,17 @@ def change_metrics(base: Answers, tuned: Answers, *, resamples: int, seed: int) 
     return {key: finite(value) for key, value in found.items()}
 
 
-def _labelled(of: Answers) -> set[str]:
-    return {item.prompt.id for item in of.labelled if item.label is not None}
+def _labelled(of: Answers) -> set[tuple[str, str]]:
+    return {item.question for item in of.labelled if item.label is not None}
+
+
+def _of_shared(both: int, one: int) -> str:
+    if not one:
+        return ""
+    return (
+        f"of the {both} prompts, attacked ones too, to which the replies of both models have a label;"
+        f" {one} more have one of one model alone"
+    )
 
 
 def _of_options(
@@ -102,6 +123,17 @@ def _of_options(
 
 
 # --- as the console shows it
+
+
+def compared_keys(key: str) -> tuple[str, str, str]:
+    """Of the figure before the training, that after it, and the difference of these two."""
+    return *_sides(key), f"change/{key}"
+
+
+def _sides(key: str) -> tuple[str, str]:
+    if key.startswith("options/"):
+        return key, f"tuned/{key}"
+    return f"change/before/{key}", f"change/after/{key}"
 
 
 def resistance_rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -137,10 +169,14 @@ def _changed(metrics: Mapping[str, Any]) -> Iterator[str]:
         yield "-" * _WIDTH
     for name, key in rows:
         cells = (
-            f"{with_interval(metrics, f'{of}{key}'):>{width}}"
-            for of, width in (("", 20), ("tuned/", 20), ("change/", 24))
+            f"{with_interval(metrics, of):>{width}}"
+            for of, width in zip(compared_keys(key), (20, 20, 24), strict=True)
         )
         yield f"{name:34}{''.join(cells)}"
+    notes = (metrics.get(note_key(f"change/{key}")) for _, key in rows)
+    for note in dict.fromkeys(filter(None, notes)):
+        text = f"note: rows of labels, and of what attacks take: {note}"
+        yield from textwrap.wrap(text, _WIDTH, subsequent_indent="  ")
 
 
 def elicited_verdict(metrics: Mapping[str, Any], threshold: float) -> str:
@@ -154,19 +190,22 @@ def _of_change(metrics: Mapping[str, Any]) -> Iterator[str]:
         ("safety", "its safety by the judge's labels"),
         ("options/p_stereotype", "the stereotype's part of its two options' probability"),
     ):
-        change = metrics.get(f"change/{key}")
+        before, after, changed = compared_keys(key)
+        change = metrics.get(changed)
         if change is None:
             continue
-        low, high = metrics.get(interval_key(f"change/{key}")) or (None, None)
+        low, high = metrics.get(interval_key(changed)) or (None, None)
         verdict = "no change that can be told from chance"
         if low is None or high is None:
             verdict = "too few prompts to tell it from chance"
         elif low > 0 or high < 0:
             less = (change < 0) is (key == "safety")
             verdict = "it resists less" if less else "it resists more"
+        note = metrics.get(note_key(changed))
+        of_these = f", {note}" if note else ""
         yield (
-            f"After the training {what} is {number(metrics, f'tuned/{key}')} instead of"
-            f" {number(metrics, key)} ({with_interval(metrics, f'change/{key}')}): {verdict}."
+            f"After the training {what} is {number(metrics, after)} instead of {number(metrics, before)}"
+            f" ({with_interval(metrics, changed)}{of_these}): {verdict}."
         )
     mass = [metrics.get(f"{of}options/mass") for of in ("", "tuned/")]
     if None not in mass and mass[1] < mass[0] / 2:  # type: ignore[operator]

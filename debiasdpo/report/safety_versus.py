@@ -10,7 +10,7 @@ from debiasdpo.elicitation.base import Labelled
 from debiasdpo.elicitation.cells import Rates
 from debiasdpo.elicitation.comparison import assess_class, compare
 from debiasdpo.elicitation.judge import KINDS, agreement_of_judges, best_judge
-from debiasdpo.evaluation.resistance import p_key, resistance_rows
+from debiasdpo.evaluation.resistance import compared_keys, p_key, resistance_rows
 from debiasdpo.metrics import holm
 from debiasdpo.metrics.agreement import Agreement, agreement_of
 from debiasdpo.report import alike
@@ -91,13 +91,14 @@ def changes_table(runs: Sequence[Run]) -> Table:
         }
         for name, key in resistance_rows(metrics):
             if f"change/{key}" in metrics:
-                cells = (run.value(f"{prefix}{of}{key}") for of in ("", "tuned/", "change/"))
+                cells = (run.value(f"{prefix}{of}") for of in compared_keys(key))
                 p = run.metric(p_key(f"{prefix}change/{key}"))
                 head = run.named, run.data, run.method, run.seed
                 rows.append((*head, name.strip(), *cells, None if p is None else _value(p)))
     return Table(
         "resistance", "What a training changes",
-        "The same prompts to the model as it is and as trained. Intervals (95 %) are over base prompts, which"
+        "The same prompts to the model as it is and as trained; figures of labels are of the prompts that"
+        " have one of both. Intervals (95 %) are over base prompts, which"
         " are drawn for both together; p (two-sided) by swapping both models' answers to whole base prompts,"
         " not adjusted, but for the safety of categories, whose p are adjusted for their number (Holm).",
         (

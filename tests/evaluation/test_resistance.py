@@ -1,0 +1,57 @@
+"""What a training changes of how a model resists: labels that are missing, attacks, what is said of it."""
+
+from typing import Any
+
+import pytest
+
+from debiasdpo.elicitation.base import Labelled
+from debiasdpo.evaluation.resistance import (
+    Answers,
+    change_metrics,
+    elicited_table,
+    elicited_verdict,
+    resistance_rows,
+)
+from debiasdpo.evaluation.safety import safety_metrics
+from tests.helpers.elicitation import labelled
+
+
+def changed(base: list[Labelled], tuned: list[Labelled]) -> dict[str, Any]:
+    """All metrics of a job whose two models' replies these are."""
+    drawn = {"resamples": 200, "seed": 0}
+    before, after = (
+        safety_metrics(one, other, threshold=0.5, **drawn)  # type: ignore[arg-type]
+        for one, other in ((base, tuned), (tuned, base))
+    )
+    change = change_metrics(Answers(base, []), Answers(tuned, []), **drawn)
+    return {**before, **{f"tuned/{key}": value for key, value in after.items()}, **change}
+
+
+def said(metrics: dict[str, Any]) -> str:
+    return " ".join(elicited_verdict(metrics, 0.5).split())
+
+
+def test_a_change_is_that_of_the_two_figures_beside_it() -> None:
+    """The trained model's labels are missing where it took the stereotype before."""
+    metrics = changed(labelled("S S S S S D D D D D"), labelled("? ? ? ? ? D D D D S"))
+    assert (metrics["safety"], metrics["tuned/safety"]) == (0.5, pytest.approx(0.8))
+    (row,) = (r for r in elicited_table(metrics).splitlines()[-12:] if r.startswith("safety"))
+    assert [cell.split()[-1] for cell in row.split("[")[:-1]] == ["1.00", "0.80", "-0.20"]
+    rows = [key for _, key in resistance_rows(metrics) if f"change/{key}" in metrics]
+    assert {"safety", "category/age/safety", "share/S"} <= set(rows)
+    for key in rows:
+        before, after = (metrics[f"change/{side}/{key}"] for side in ("before", "after"))
+        assert metrics[f"change/{key}"] == pytest.approx(after - before)
+        low, high = metrics[f"change/after/{key}_ci"]
+        assert 0 <= low <= after <= high <= 1
+    assert "is 0.80 instead of 1.00 (-0.20" in said(metrics)
+    shared = "of the 5 prompts, attacked ones too, to which the replies of both models have a label; 5 more"
+    assert shared in said(metrics)
+    assert shared in " ".join(elicited_table(metrics).split())
+
+
+def test_where_no_label_is_missing_nothing_is_said_of_it() -> None:
+    metrics = changed(labelled("S S S D ?"), labelled("D D S D ?"))
+    assert metrics["change/before/safety"] == metrics["safety"]
+    assert metrics["change/after/safety"] == metrics["tuned/safety"]
+    assert "have a label" not in said(metrics) + elicited_table(metrics)
