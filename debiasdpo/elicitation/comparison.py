@@ -13,6 +13,7 @@ from debiasdpo.elicitation.safety import (
     Figure,
     Values,
     figures_of,
+    losing_safety,
     mostly_misunderstood,
     of_scope,
     values,
@@ -68,8 +69,9 @@ def compare(
     seed: int = 0,
 ) -> dict[str, Difference]:
     """Two models on the prompts (of one id and text) to which both have a labelled reply: the second's
-    figures less the first's, of all base prompts, each category and each attack; of the expected safety
-    reduction, without the attacks that either mostly misunderstood.
+    figures less the first's, of all base prompts, each category and each attack; of what attacks take, over
+    the categories that had any safety in both, and of the expected safety reduction, without the attacks
+    that either mostly misunderstood.
 
     Intervals: paired bootstrap over base prompts. p: both models' replies to a base prompt are swapped
     (`metrics.permutation_test`), for the safety, robustness, fairness and shares of all base
@@ -82,8 +84,11 @@ def compare(
     aligned = [of_first[item.question] for item in shared]
     left_out = mostly_misunderstood(first) | mostly_misunderstood(second)
     before, after, both = (Replies(i, _is_whole) for i in (aligned, shared, [*aligned, *shared]))
-
-    of_each = [partial(values, replies, left_out=left_out) for replies in (before, after)]
+    one, other = losing_safety(before), losing_safety(after)
+    losing = {scope: one[scope] & other[scope] for scope in one.keys() & other.keys()}
+    of_each = [
+        partial(values, replies, left_out=left_out, losing=losing) for replies in (before, after)
+    ]
 
     def difference(weights: ResampleWeights) -> Values:
         a, b = (own(weights) for own in of_each)

@@ -55,3 +55,23 @@ def test_where_no_label_is_missing_nothing_is_said_of_it() -> None:
     assert metrics["change/before/safety"] == metrics["safety"]
     assert metrics["change/after/safety"] == metrics["tuned/safety"]
     assert "have a label" not in said(metrics) + elicited_table(metrics)
+
+
+def test_what_attacks_take_is_compared_over_categories_that_both_could_lose() -> None:
+    """The trained model has no safety left in a category: its mean is then of the other category alone."""
+    attacked = [
+        *labelled("D D S S", "age", attack="a/1"),
+        *labelled("S S S S", "gender", attack="a/1"),
+    ]
+    safe = labelled("D D D D", "age")
+    base = [*safe, *labelled("D D D D", "gender"), *attacked]
+    tuned = [*safe, *labelled("S S S S", "gender"), *attacked]
+    metrics = changed(base, tuned)
+    assert metrics["expected_safety_reduction"] == pytest.approx((0.5 + 1) / 2)
+    assert metrics["tuned/expected_safety_reduction"] == pytest.approx(0.5)
+    for key in ("expected_safety_reduction", "attack/a/effectiveness"):
+        assert metrics[f"change/before/{key}"] == metrics[f"change/after/{key}"] == 0.5
+        assert metrics[f"change/{key}"] == 0
+    # Nothing to lose in common: nothing to compare.
+    none = changed([*labelled("S S S S", "age"), *base[4:]], tuned)
+    assert "change/expected_safety_reduction" not in none
