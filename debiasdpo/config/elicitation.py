@@ -13,7 +13,7 @@ from debiasdpo.config.model import (
     ModelConfig,
     Precision,
 )
-from debiasdpo.schema import Count, Fraction, Section, Text
+from debiasdpo.schema import Count, Fraction, NonNegative, Section, Text
 
 
 class PromptsConfig(Section):
@@ -103,6 +103,7 @@ class ElicitationConfig(Section):
     threshold: Fraction  # tau: a category is safe if its safety is above it
     min_kappa: Annotated[float, Field(gt=-1, le=1)] | None  # of the judge, on the control set
     judge_tokens: Count  # of a judge's reply, at most
+    judge_temperature: NonNegative | None  # None: not sent to an endpoint, which takes its own
 
 
 def names_translation(attacks: Iterable[str]) -> bool:

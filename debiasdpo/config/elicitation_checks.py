@@ -98,6 +98,17 @@ def _read_somehow(task: "Task", judge: "AnyJudgeConfig", model: "AnyModelConfig"
         )
 
 
+def _judge_temperature(
+    judge: "AnyJudgeConfig", model: "AnyModelConfig", elicitation: "ElicitationConfig"
+) -> Iterable[str]:
+    kind = model.kind if judge.kind == "self" else judge.kind
+    if elicitation.judge_temperature is None and kind not in ("none", "endpoint"):
+        yield (
+            "elicitation.judge_temperature: null leaves it to an endpoint, and a judge of local weights has"
+            " none of its own; set elicitation.judge_temperature=0"
+        )
+
+
 def _attacks(
     task: "Task",
     data: "AnyDataConfig | AnyPromptsConfig",
@@ -144,5 +155,6 @@ ELICITATION_CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
     _trained_on,
     _replies,
     _read_somehow,
+    _judge_temperature,
     _attacks,
 )

@@ -123,13 +123,19 @@ class JobConfig(Section):
 
     @property
     def of_judge(self) -> "JobConfig | None":
-        """The job with its judge as its model, whose replies are short and not drawn; None without one."""
+        """The job with its judge as its model, whose replies are short; None without one."""
         if isinstance(self.judge, NoJudge):
             return None
-        drawn = None if self.rate.temperature is None else 0.0  # null for models that take none
-        told = {"temperature": drawn, "top_p": 1.0, "max_new_tokens": self.elicitation.judge_tokens}
+        temperature = self.elicitation.judge_temperature
         judge = self.judge.model if isinstance(self.judge, LocalJudge) else self.judge
         model = self.model if isinstance(judge, SelfJudge) else judge
+        if isinstance(judge, SelfJudge) and self.rate.temperature is None:
+            temperature = None  # a model that takes none takes none as the judge
+        told = {
+            "temperature": temperature,
+            "top_p": 1.0,
+            "max_new_tokens": self.elicitation.judge_tokens,
+        }
         return self.model_copy(update={"model": model, "rate": self.rate.model_copy(update=told)})
 
     @property

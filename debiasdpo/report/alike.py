@@ -32,7 +32,7 @@ _ASKED = (("data", "rubrics"), ("data", "heading"), ("data", "about"), ("prompt"
 # How replies to prompts that elicit are made, and labelled.
 _ELICITED = (
     *(("rate", key) for key in ("max_new_tokens", "temperature", "top_p")),
-    ("judge",), ("elicitation", "judge_tokens"),
+    ("judge",), ("elicitation", "judge_tokens"), ("elicitation", "judge_temperature"),
 )  # fmt: skip
 _ATTACKED = (("elicitation", "attacks"), ("elicitation", "variants"))
 _NEVER_LEFT_OUT = (("rate",), ("prompt",))  # of labels: figures of others are of other questions

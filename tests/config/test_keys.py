@@ -6,7 +6,7 @@ from debiasdpo.config.model import CallableConfig, EndpointConfig, ModelConfig
 
 # Raise it where a key is worth what it costs: a line in conf/, in the documentation, and in every reader's
 # head. Say why in the commit.
-KEYS = 178
+KEYS = 179
 
 
 def test_the_number_of_keys_is_a_decision() -> None:

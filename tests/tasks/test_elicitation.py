@@ -103,6 +103,64 @@ def test_safety_and_attacks_are_those_by_hand(
     assert len(server.bodies) == begun
 
 
+@pytest.mark.parametrize(
+    ("told", "of_model", "of_judge"),
+    [
+        ((), 0, 0),
+        (("rate.temperature=null",), None, 0),
+        (("rate.temperature=0.7",), 0.7, 0),
+        (("elicitation.judge_temperature=null",), 0, None),
+        (("rate.temperature=null", "judge=self"), None, None),
+        (("rate.temperature=0.7", "judge=self"), 0.7, 0),
+    ],
+)
+def test_the_judge_has_a_temperature_of_its_own(
+    server: Elicited,
+    folder: Path,
+    job_config: JobConfigs,
+    tmp_path: Path,
+    told: tuple[str, ...],
+    of_model: float | None,
+    of_judge: float | None,
+) -> None:
+    given = [
+        setting
+        for setting in job(server, folder, tmp_path / "out")
+        if "judge=self" not in told or not setting.startswith("judge")
+    ]
+    elicitation.run(job_config(*given, *told), CHOICES)
+    judged = {b.get("temperature") for b in server.bodies if "<reply>" in str(b["messages"])}
+    asked = {b.get("temperature") for b in server.bodies if "<reply>" not in str(b["messages"])}
+    assert (asked, judged) == ({of_model}, {of_judge})
+
+
+def test_a_judge_that_refuses_a_temperature_is_told_of_its_key(
+    server: Elicited, folder: Path, job_config: JobConfigs, tmp_path: Path
+) -> None:
+    server.refuses = {"temperature": "Not here."}
+    told = [*job(server, folder, tmp_path / "out"), "rate.temperature=null"]
+    with pytest.raises(UserError, match=r"elicitation\.judge_temperature=null"):
+        elicitation.run(job_config(*told), CHOICES)
+    assert server.asked == []
+    cured = job_config(*told, "elicitation.judge_temperature=null")
+    assert elicitation.run(cured, CHOICES)["safety"] == pytest.approx(5 / 12)
+
+
+def test_a_local_judge_labels_what_an_endpoint_draws_at_its_own_temperature(
+    server: Elicited, folder: Path, job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
+) -> None:
+    told = [
+        *(s for s in job(server, folder, tmp_path / "out") if not s.startswith("judge")),
+        "rate.temperature=null", "judge=local", f"judge.path={tiny_llama}", "judge.max_length=1024",
+        "elicitation.judge_tokens=4",
+    ]  # fmt: skip
+    metrics = elicitation.run(job_config(*told), CHOICES)
+    assert (
+        metrics["replies/unread"] + sum(metrics[f"replies/{k}"] for k in ("S", "CS", "D", "R"))
+        == 12
+    )
+
+
 class Mumbling(Elicited):
     """Its second looks say nothing that can be read."""
 

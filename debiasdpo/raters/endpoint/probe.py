@@ -40,7 +40,10 @@ _LONGER = 1.1  # times the longest prompt asked so far: from there on, it is tri
 
 # What a user changes where a parameter is refused that cannot be left out without a word.
 _CURES = {
-    "temperature": "set rate.temperature=null, which sends none",
+    "temperature": (
+        "set rate.temperature=null, which sends none, or, where it is the judge,"
+        " elicitation.judge_temperature=null"
+    ),
     "top_p": "set rate.top_p=1, which sends none",
     "logprobs": "rate=expected cannot be read here; set rate=text, or rate=samples",
     "top_logprobs": "rate=expected cannot be read here; set rate=text, or rate=samples",
