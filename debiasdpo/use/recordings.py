@@ -34,6 +34,9 @@ class Recordings(Protocol):
     models: list[str]
     told: str  # what there is, in a line
 
+    def asked_by(self, url: str) -> str:
+        """What a job is given for it to ask these replies, which are served at this URL."""
+
     def answer(self, body: Body, repeat: int | None = None) -> Answered:
         """The next reply to this request, an error where none is recorded."""
 
@@ -56,6 +59,7 @@ class TableReplies:
 
     def __init__(self, files: Sequence[Path], judge: Sequence[str]) -> None:
         self.models = ["replay"]
+        self._role = "judge" if judge else "model"
         self._turns: Counter[str] = Counter()
         self._lock = threading.Lock()
         found: defaultdict[str, list[str]] = defaultdict(list)
@@ -83,6 +87,10 @@ class TableReplies:
                 f"no table there has anything to serve: {len(files)} CSV files were looked at, for the"
                 f" columns {columns}"
             )
+
+    def asked_by(self, url: str) -> str:
+        role = self._role
+        return f"{role}=endpoint {role}.base_url={url} {role}.name={self.models[0]}"
 
     def answer(self, body: Body, repeat: int | None = None) -> Answered:
         if body.get("logprobs"):
@@ -148,8 +156,8 @@ def _judgements(rows: Iterable[Mapping[str, str]], column: str) -> Pairs:
 
 
 class RunReplies:
-    """The replies that a finished run was given by its endpoint, refusals of parameters among them: the same
-    job with another `model.base_url` gets them all again, found by the whole request."""
+    """The replies that a finished run was given by its endpoints, refusals of parameters among them: the same
+    job with another `base_url` of each gets them all again, found by the whole request."""
 
     def __init__(self, run: Run) -> None:
         self._endpoints: list[tuple[str, dict[str, Any], list[int]]] = []
@@ -157,7 +165,9 @@ class RunReplies:
         self._lock = threading.Lock()
         self.models = []
         count = 0
-        for config in endpoints_of(run):
+        endpoints = endpoints_of(run)
+        self._keys = [f"{role}.base_url" for role in endpoints]
+        for config in endpoints.values():
             records: dict[str, Any] = {}
             folder = replies_folder(cache_folder(run.config) / REPLIES, config)
             for file in sorted(folder.glob("*.jsonl")):
@@ -176,6 +186,10 @@ class RunReplies:
         if not count:
             raise UserError(f"{run.folder}: no reply of an endpoint is kept with it")
 
+    def asked_by(self, url: str) -> str:
+        overrides = " ".join(f"{key}={url}" for key in self._keys)
+        return f"the same job with {overrides} and another output_dir"
+
     def answer(self, body: Body, repeat: int | None = None) -> Answered:
         of_each = [_of_body(*endpoint, body) for endpoint in self._endpoints]
         told = [records[repeat] for records in of_each if repeat in records]
@@ -186,8 +200,8 @@ class RunReplies:
             return failure(
                 404,
                 "request_not_recorded",
-                "the run did not send this request; start the same job with the same model.name, seed and"
-                " settings, and nothing but model.base_url changed",
+                "the run did not send this request; start the same job with the same names of models, seed"
+                f" and settings, and nothing but {' and '.join(self._keys)} and output_dir changed",
             )
         turn_of = request_key("", dict(body), 0)
         with self._lock:
@@ -208,7 +222,7 @@ def _of_body(
     return {repeat: records[key] for repeat, key in keys.items() if key in records}
 
 
-def endpoints_of(run: Run) -> list[EndpointConfig]:
-    """The endpoints that a run asked: its model's, and its judge's."""
-    found = (run.config.model, run.config.judge)
-    return [config for config in found if isinstance(config, EndpointConfig)]
+def endpoints_of(run: Run) -> dict[str, EndpointConfig]:
+    """The endpoints that a run asked, by their sections: its model's, and its judge's."""
+    found = {"model": run.config.model, "judge": run.config.judge}
+    return {role: config for role, config in found.items() if isinstance(config, EndpointConfig)}

@@ -38,7 +38,7 @@ def _serve(options: argparse.Namespace) -> Iterator[str]:
     }
     try:
         yield f"serving {recordings.told}"
-        yield f"model=endpoint model.base_url={endpoint.url} model.name={recordings.models[0]}"
+        yield recordings.asked_by(endpoint.url)
         sys.stdout.flush()
         stopped.wait()
         answered = endpoint.statuses[200]
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve recorded replies as an OpenAI-compatible endpoint on this machine, until Ctrl-C.\n"
         "A prompt that is not recorded gets an error (404), and ends the job that asked for it.",
         epilog="examples, more of which are in docs/elicitation_attacks.md:\n"
-        "  debiasdpo replay outputs/runs/NAME               an audit again: the same job, another base_url\n"
+        "  debiasdpo replay outputs/runs/NAME               an audit again: the same job, other base_urls\n"
         "  debiasdpo replay recorded/base_prompts/GEMINI    tables (CSV) with columns PROMPT and RESPONSE\n"
         "  debiasdpo replay recorded/judged --judge JUDGE   their labels, as a judge gives them\n",
         formatter_class=formatter(),

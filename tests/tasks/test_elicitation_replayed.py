@@ -14,6 +14,7 @@ from debiasdpo.evaluation.safety import judge_metrics, safety_metrics
 from debiasdpo.jobs.identity import Choices
 from debiasdpo.raters.endpoint.serving import LocalEndpoint
 from debiasdpo.tasks import elicitation
+from debiasdpo.use.recordings import open_recordings
 from tests.helpers.elicitation import clearbias, control_set, recorded_base, replayed
 from tests.helpers.elicitations import elicited, job, published_folder
 from tests.helpers.jobs import JobConfigs, command, run_folder, untimed
@@ -76,9 +77,15 @@ def test_a_run_with_attacks_is_reproduced_with_its_judge(
     with elicited() as server:
         told = job(server, folder, tmp_path / "a", *attacks)
         first = elicitation.run(job_config(*told), choices)
+    recorded = open_recordings([str(run_folder(tmp_path / "a"))], ())
     with replayed([run_folder(tmp_path / "a")]) as endpoint:
-        urls = (f"{who}.base_url={endpoint.url}" for who in ("model", "judge"))
+        # The server is closed: what the printed line does not turn to the recorded replies finds nobody.
+        printed = recorded.asked_by(endpoint.url)
+        urls = [word for word in printed.split() if ".base_url=" in word]
+        assert urls == [f"{who}.base_url={endpoint.url}" for who in ("model", "judge")]
         told = [*job(server, folder, tmp_path / "b", *attacks), *urls]
         again = elicitation.run(job_config(*told), choices)
         assert endpoint.statuses.keys() == {200}
+        assert recorded.answer({"messages": []}).http == 404
+        assert "model.base_url and judge.base_url" in str(recorded.answer({"messages": []}))
     assert json.dumps(untimed(again)) == json.dumps(untimed(first))

@@ -133,6 +133,8 @@ def test_labels_are_served_as_a_judge_gives_them(
         assert [read_label(reply.text) for reply in first] == ["S", "R", "CS", "R"]
         again = ask(judge, [second_look_messages(*ROWS[i][:2]) for i in (1, 3)])
         assert [read_label(reply.text, REFUSALS) for reply in again] == ["R", "M"]
+        told = open_recordings([str(tables)], ["JUDGE"]).asked_by(endpoint.url)
+        assert told == f"judge=endpoint judge.base_url={endpoint.url} judge.name=replay"
         with pytest.raises(UserError, match="is recorded"):  # of the row without a label
             ask(judge, [judge_messages(*ROWS[4][:2])])
 
