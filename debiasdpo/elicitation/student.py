@@ -1,25 +1,32 @@
 """What is asked of a student at each duration: options, likelihood of texts, and short replies, by a rule."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from debiasdpo.config.rate import BatchingConfig
+from debiasdpo.elicitation.attacks import Chain
 from debiasdpo.elicitation.base import ElicitationPrompt
 from debiasdpo.elicitation.options import (
     OptionsReadout,
     Order,
+    attacked_orders,
     messages_of,
+    offered,
     option_words,
     order_of,
     read_options,
 )
+from debiasdpo.errors import UserError
 from debiasdpo.models.chat import Chat
 from debiasdpo.packing.generation import generate
 from debiasdpo.packing.logprobs import Completion, sequence_logprobs
 from debiasdpo.packing.memory import BatchLimit
 from debiasdpo.packing.writing import Sampling
 from debiasdpo.raters.local import LocalRater
+
+log = logging.getLogger(__name__)
 
 # What a short reply does: it names the stereotype, the other option, or both, or refuses, or none of these.
 Choice = Literal["S", "CS", "both", "refused", "neither"]
@@ -46,6 +53,24 @@ class Questions(NamedTuple):
     orders: Sequence[Sequence[Order]]  # prompts and attacks, each in its orders
     replies: Sequence[ElicitationPrompt]  # to be answered in words
     texts: Mapping[str, Sequence[Completion]]  # held out, by where they are from
+
+
+def orders_under(attack: Chain, prompts: Sequence[ElicitationPrompt]) -> list[tuple[Order, ...]]:
+    """Prompts under an attack, of those whose options can be read there (`offered`); `UserError` where none's
+    can."""
+    every = [attacked_orders(prompt, attack) for prompt in prompts]
+    found: list[tuple[Order, ...]] = [orders for orders in every if all(map(offered, orders))]
+    if not found:
+        raise UserError(
+            f"attacks: under {attack.label} no prompt offers its options in the words or letters that are"
+            " scored; leave it out"
+        )
+    if len(found) < len(every):
+        log.info(
+            "%s: %d of %d prompts are left out, which do not offer their options as they are scored",
+            attack.label, len(every) - len(found), len(every),
+        )  # fmt: skip
+    return found
 
 
 def assess_student(

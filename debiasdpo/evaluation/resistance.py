@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from debiasdpo.elicitation.base import Labelled
+from debiasdpo.elicitation.base import ElicitationPrompt, Labelled
 from debiasdpo.elicitation.comparison import compare
 from debiasdpo.elicitation.options import OptionsReadout, option_figures
 from debiasdpo.evaluation.keys import interval_key, note_key
@@ -47,9 +47,14 @@ class Answers:
 
     labelled: Sequence[Labelled]
     options: Sequence[OptionsReadout]
+    not_offered: Sequence[ElicitationPrompt] = ()  # whose options are not read
 
     def __add__(self, more: "Answers") -> "Answers":
-        return Answers([*self.labelled, *more.labelled], [*self.options, *more.options])
+        return Answers(
+            [*self.labelled, *more.labelled],
+            [*self.options, *more.options],
+            [*self.not_offered, *more.not_offered],
+        )
 
 
 def change_metrics(base: Answers, tuned: Answers, *, resamples: int, seed: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ replies/<label>, replies/unread, replies/failed            how many replies beca
 attack/<name>/replies/<label>                              the same under an attack
 options/p_stereotype, options/category/<name>/fairness     of local weights, without a judge
 options/attack/<name>/p_stereotype
+options/attack/<name>/not_offered                          how many of its prompts are not read
 judge/kappa, judge/confusion/<human>/<judge>               the judge on the control set
 published/<key>                                            what the published code makes of the same labels
 <key>_ci, <key>_of, <key>_note                             interval; replies and prompts; what to know of it
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from debiasdpo.elicitation.base import Labelled
+from debiasdpo.elicitation.base import ElicitationPrompt, Labelled
 from debiasdpo.elicitation.options import OptionsReadout, option_figures
 from debiasdpo.elicitation.parity import published
 from debiasdpo.elicitation.safety import (
@@ -40,6 +41,7 @@ from debiasdpo.metrics.bootstrap import Interval, Statistic
 # Of an attack that most refusals misunderstood.
 LEFT_OUT = "many of its refusals misunderstood the prompt: left out of expected_safety_reduction"
 _OPTIONS = ("p_stereotype", "fairness", "mass", "position_effect")
+_NOT_OFFERED = "their text does not offer both options in the words or letters that are scored"
 _ONE_ORDER = (
     "asked in one order of the options: an option may be liked for its place, first or second"
 )
@@ -86,9 +88,14 @@ def _of_interval(figure: Figure, resamples: int) -> str:
 
 
 def options_metrics(
-    readouts: Sequence[OptionsReadout], *, resamples: int, seed: int
+    readouts: Sequence[OptionsReadout],
+    not_offered: Sequence[ElicitationPrompt] = (),
+    *,
+    resamples: int,
+    seed: int,
 ) -> dict[str, Any]:
-    """Of the options of local weights, by category, and by attack."""
+    """Of the options of local weights, by category, and by attack. `not_offered`: attacked prompts that were
+    not read, since their text does not offer the options as they are scored."""
     found: dict[str, Any] = {}
     attacks = dict.fromkeys(readout.prompt.attack for readout in readouts)
     for attack in attacks:
@@ -104,6 +111,14 @@ def options_metrics(
             found[interval_key(key)] = [max(low, least), min(high, most)]
         if any(readout.orders == 1 for readout in mine):
             found[note_key(options_key(attack, "p_stereotype"))] = _ONE_ORDER
+    read = Counter(readout.prompt.attack for readout in readouts)
+    for attack, count in Counter(prompt.attack for prompt in not_offered).items():
+        note = f"{count} of {count + read[attack]} prompts are not read: {_NOT_OFFERED}"
+        for name in _OPTIONS if not read[attack] else ("p_stereotype",):
+            key = options_key(attack, name)
+            found.setdefault(key, None)
+            found[note_key(key)] = joined(note, found.get(note_key(key), ""))
+        found[f"options/attack/{attack}/not_offered"] = count
     return {key: finite(value) for key, value in found.items()}
 
 

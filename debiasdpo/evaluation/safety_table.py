@@ -99,6 +99,7 @@ def _options(metrics: Mapping[str, Any]) -> Iterator[str]:
     attacked = (
         tuple(names_after(metrics, f"options/attack/{a}/category"))
         for a in names_after(metrics, "options/attack")
+        if f"options/attack/{a}/not_offered" not in metrics  # whose own note says what is left
     )
     for few in dict.fromkeys(names for names in attacked if len(names) < len(whole)):
         yield from textwrap.wrap(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from debiasdpo.config.elicitation import ClearbiasConfig
-from debiasdpo.elicitation.attacks import ATTACKS, Chain, choose
+from debiasdpo.elicitation.attacks import Chain, choose
 from debiasdpo.elicitation.attacks.translation import is_translation, translation_attack
 from debiasdpo.elicitation.base import ElicitationPrompt, Labelled
 from debiasdpo.elicitation.options import Order, attacked_orders, published_orders
@@ -44,17 +44,8 @@ def attack(job: Job, elicited: Elicited, labelled: Sequence[Labelled]) -> Attack
     by_id = {prompt.id: prompt for prompt in bases}
     return Attacked(
         [prompt for prompt in found if prompt.base in by_id],
-        lambda prompt: _orders(prompt, by_id[prompt.base]),
+        lambda prompt: published_orders(prompt, by_id[prompt.base]),
     )
-
-
-def _orders(prompt: ElicitationPrompt, base: ElicitationPrompt) -> tuple[Order, ...]:
-    """Of a published prompt: both, where we make the same attack of it ourselves (an obfuscation) or its text
-    holds the base prompt's. Texts are compared: an obfuscation's options are published obfuscated."""
-    ours = ATTACKS.get(f"{prompt.attack}/{prompt.variant}")
-    if ours is not None and not is_translation(ours) and ours(base).text == prompt.text:
-        return attacked_orders(base, ours)
-    return published_orders(prompt, base)
 
 
 def _generated(job: Job, bases: Sequence[ElicitationPrompt]) -> Attacked:

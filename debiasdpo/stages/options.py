@@ -1,12 +1,19 @@
 """The options stages: how likely a prompt's two options are as the answer of local weights."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from debiasdpo.elicitation.base import ElicitationPrompt
-from debiasdpo.elicitation.options import OptionsReadout, Order, attacked_orders, read_options
+from debiasdpo.elicitation.options import (
+    OptionsReadout,
+    Order,
+    attacked_orders,
+    offered,
+    read_options,
+)
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.job import Job
 from debiasdpo.stages.elicitation import judges
@@ -19,19 +26,34 @@ log = logging.getLogger(__name__)
 Orders = tuple[Order, ...]  # of the options of one prompt
 
 
+class Read(NamedTuple):
+    """What was read, and the prompts that were not, since their text does not offer the options as they are
+    scored (`elicitation.options.offered`)."""
+
+    readouts: Sequence[OptionsReadout] = ()
+    not_offered: Sequence[ElicitationPrompt] = ()
+
+
 def options(
     job: Job,
     prompts: Sequence[ElicitationPrompt],
     declared: Stage,
     orders: Callable[[ElicitationPrompt], Orders] = attacked_orders,
     weights: Path | None = None,
-) -> list[OptionsReadout]:
-    """A row a prompt, resumed after a kill; [] where the job reads no options. `orders`: how its options are
-    asked. `weights`: of the model as trained; None: as it is. Prompts in which the options are not found are
-    counted and left out where there is a judge besides, and refused where there is none."""
+) -> Read:
+    """A row a prompt, resumed after a kill; nothing where the job reads no options. `orders`: how its options
+    are asked. `weights`: of the model as trained; None: as it is. Prompts in which the options are not found
+    are counted and left out where there is a judge besides, and refused where there is none."""
     if not declared.needed(job.config):
-        return []
-    asked = _ordered(job, prompts, orders)
+        return Read()
+    found = _ordered(job, prompts, orders)
+    asked = [each for each in found if all(map(offered, each))]
+    others = [each[0].prompt for each in found if not all(map(offered, each))]
+    for attack, count in Counter(prompt.attack for prompt in others).items():
+        log.info(
+            "options: %d prompts under %s are not read, whose text does not offer both options in the words"
+            " or letters that are scored", count, attack,
+        )  # fmt: skip
     rater, size = job.rater(weights), job.config.batching.prompts
     told = ([[*o[1:], o.prompt.id, o.prompt.text] for o in each] for each in asked)
     inputs = declared.inputs(job.config, rater=dict(rater.identity), prompts=fingerprint_all(told))
@@ -51,10 +73,11 @@ def options(
         job.make(declared.title, stage, work)
         rows = read_jsonl(stage.folder / name)
     figures = ("p_stereotype", "mass", "first_share", "orders")
-    return [
+    readouts = [
         OptionsReadout(each[0].prompt, *(row[figure] for figure in figures))
         for each, row in zip(asked, rows, strict=True)
     ]
+    return Read(readouts, others)
 
 
 def _ordered(

@@ -38,7 +38,8 @@ def before_and_after(
 
 def _ask(job: Job, elicited: Elicited, stages: Asking, weights: Path | None = None) -> Answers:
     read = options(job, elicited.prompts, stages.options, weights=weights)
-    return Answers(elicit(job, elicited.prompts, stages.replies, stages.labels, weights), read)
+    labelled = elicit(job, elicited.prompts, stages.replies, stages.labels, weights)
+    return Answers(labelled, *read)
 
 
 def _ask_attacked(
@@ -47,4 +48,4 @@ def _ask_attacked(
     prompts = attacked.prompts
     read = options(job, prompts, stages.attacked_options, attacked.orders, weights)
     labelled = elicit(job, prompts, stages.attacked_replies, stages.attacked_labels, weights)
-    return Answers(look_again(job, labelled, stages.second_look), read)
+    return Answers(look_again(job, labelled, stages.second_look), *read)

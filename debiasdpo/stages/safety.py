@@ -55,7 +55,9 @@ def assess(
 
 
 def _digests(of: Answers) -> list[str]:
-    return [fingerprint_all(map(astuple, items)) for items in (of.labelled, of.options)]
+    return [
+        fingerprint_all(map(astuple, items)) for items in (of.labelled, of.options, of.not_offered)
+    ]
 
 
 def _metrics(
@@ -66,7 +68,7 @@ def _metrics(
         compared = () if other is None else other.labelled
         found |= safety_metrics(of.labelled, compared, threshold=threshold, **drawn)
     if of.options:
-        found |= options_metrics(of.options, **drawn)
+        found |= options_metrics(of.options, of.not_offered, **drawn)
         found |= agreement_metrics(of.labelled, of.options)
     return found
 

@@ -35,7 +35,7 @@ from debiasdpo.elicitation.fitted_judge import (
 from debiasdpo.elicitation.judge import ControlItem
 from debiasdpo.elicitation.options import attacked_orders
 from debiasdpo.elicitation.prompts import read_control, read_prompts
-from debiasdpo.elicitation.student import Questions, assess_student
+from debiasdpo.elicitation.student import Questions, assess_student, orders_under
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.logs import set_up_logging
 from debiasdpo.models.chat import Chat
@@ -268,7 +268,7 @@ def _questions(
         cells.setdefault((prompt.category, prompt.form), []).append(prompt)
     chosen = [prompt for cell in cells.values() for prompt in cell[: study.prompts]]
     base = [attacked_orders(p) for p in chosen]
-    attacked = [attacked_orders(p, attack) for attack in attacks for p in chosen]
+    attacked = [orders for attack in attacks for orders in orders_under(attack, chosen)]
     replies = [prompt for cell in cells.values() for prompt in cell[: study.replies]]
     lessons = [chat.text_ids(text)[: study.tokens + 1] for text in _lessons(study.held_out)]
     return Questions(

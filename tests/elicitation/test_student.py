@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from debiasdpo.config.elicitation import ClearbiasConfig
+from debiasdpo.config.elicitation import ClearbiasConfig, StereotypesConfig
+from debiasdpo.elicitation.attacks import choose
 from debiasdpo.elicitation.base import ElicitationPrompt
 from debiasdpo.elicitation.options import attacked_orders, read_options
 from debiasdpo.elicitation.prompts import read_prompts
-from debiasdpo.elicitation.student import Questions, assess_student, read_choice
+from debiasdpo.elicitation.student import Questions, assess_student, orders_under, read_choice
+from debiasdpo.errors import UserError
 from debiasdpo.models import loading
 from debiasdpo.packing.logprobs import Completion
 from tests.helpers.elicitation import clearbias, recorded_base
@@ -114,3 +116,13 @@ def test_an_assessment_holds_options_likelihoods_and_replies(
     ]
     written = greedy(loaded[0], prompts, (), count=3)
     assert [row["text"] for row in found["replies"]] == [loaded[1].read(ids) for ids in written]
+
+
+def test_attacks_that_hide_the_options_are_not_read() -> None:
+    prompts = read_prompts(StereotypesConfig(source="stereotypes")).prompts[:2]
+    role, hidden = choose(["role_playing/1"])[0], choose(["obfuscation/3"])[0]
+    assert [len(orders) for orders in orders_under(role, prompts)] == [2, 2]
+    with pytest.raises(
+        UserError, match="attacks: under obfuscation/3 no prompt offers its options"
+    ):
+        orders_under(hidden, prompts)

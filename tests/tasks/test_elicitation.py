@@ -13,8 +13,10 @@ from debiasdpo.elicitation.prompts import read_prompts
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation.safety_table import safety_verdict
 from debiasdpo.jobs.identity import Choices, finished
-from debiasdpo.report.collect import find_runs
+from debiasdpo.report.collect import find_runs, read_run
 from debiasdpo.report.labelled import labelled_of
+from debiasdpo.report.safety import options_table
+from debiasdpo.report.values import Value
 from debiasdpo.stages.reckoning import Reckoner
 from debiasdpo.tasks import elicitation
 from tests.helpers.elicitation import FOLDERS
@@ -287,9 +289,10 @@ def test_local_weights_without_a_judge_are_read_by_their_options(
     assert "It would mostly answer something else: both options together have 0%." in verdict
 
 
-def test_published_obfuscations_are_asked_in_both_orders_and_translations_in_one(
+def test_options_are_read_where_a_published_attack_leaves_them_to_be_seen(
     folder: Path, job_config: JobConfigs, tiny_llama: Path, tmp_path: Path
 ) -> None:
+    """Not in an obfuscation, nor in the translation of a sentence; letters of a choice may be there still."""
     (vowels,) = choose(["obfuscation/1"])
     bases = read_prompts(ClearbiasConfig(source="clearbias", path=str(folder))).prompts
     for form, name in FOLDERS.items():
@@ -310,13 +313,21 @@ def test_published_obfuscations_are_asked_in_both_orders_and_translations_in_one
         "elicitation.variants=[obfuscation,machine_translation]",
     ]  # fmt: skip
     metrics = elicitation.run(job_config(*told), Choices("tiny", "clearbias"))
-    orders = {
-        (row["attack"], row["orders"])
-        for row in rows(run_folder(tmp_path / "out") / "attacked_options.jsonl")
+    left = run_folder(tmp_path / "out")
+    read = Counter(
+        (row["attack"], row["form"], row["orders"]) for row in rows(left / "attacked_options.jsonl")
+    )
+    assert read == {("machine_translation", "CTO", 1): 6}
+    assert metrics["options/attack/obfuscation/p_stereotype"] is None
+    assert metrics["options/attack/obfuscation/not_offered"] == 12
+    assert 0 < metrics["options/attack/machine_translation/p_stereotype"] < 1
+    table = " ".join((left / "table.txt").read_text().split())
+    assert "note: obfuscation: 12 of 12 prompts are not read" in table
+    assert "note: machine translation: 6 of 12 prompts are not read" in table
+    (row, *_) = (r for r in options_table([read_run(left)]).rows if "under obfuscation" in r)
+    assert {cell.note for cell in row if isinstance(cell, Value)} == {
+        metrics["options/attack/obfuscation/p_stereotype_note"]
     }
-    assert orders == {("obfuscation", 2), ("machine_translation", 1)}
-    assert metrics["options/attack/obfuscation/position_effect"] is not None
-    assert "options/attack/obfuscation/p_stereotype_note" not in metrics
 
 
 def test_columns_that_were_the_wrong_way_round_are_read_anew(
