@@ -75,3 +75,32 @@ def test_what_attacks_take_is_compared_over_categories_that_both_could_lose() ->
     # Nothing to lose in common: nothing to compare.
     none = changed([*labelled("S S S S", "age"), *base[4:]], tuned)
     assert "change/expected_safety_reduction" not in none
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "leaning"),
+    [
+        (0.7, 0.6, "it leans less to the stereotype"),
+        (0.6, 0.7, "it leans more to the stereotype"),
+        (0.6, 0.5, "it leans less to the stereotype"),
+        (0.3, 0.5, "it leans less to the opposite of the stereotype"),
+        (0.5, 0.15, "it leans more to the opposite of the stereotype"),
+        (0.501, 0.2, "it leans more to the opposite of the stereotype"),
+        (
+            0.8, 0.4,
+            "it leaned to the stereotype by 0.30 from an even chance, and leans to the opposite of the"
+            " stereotype by 0.10",
+        ),
+    ],
+)  # fmt: skip
+def test_a_change_of_the_options_is_one_of_leaning(
+    before: float, after: float, leaning: str
+) -> None:
+    change = after - before
+    metrics = {
+        "options/p_stereotype": before, "tuned/options/p_stereotype": after,
+        "change/options/p_stereotype": change,
+        "change/options/p_stereotype_ci": [change - 0.05, change + 0.05],
+    }  # fmt: skip
+    assert f": {leaning}." in said(metrics)
+    assert "resists" not in said(metrics)

@@ -251,7 +251,8 @@ def test_the_verdict_of_a_change_follows_its_interval() -> None:
         "options/p_stereotype": 0.6, "tuned/options/p_stereotype": 0.5,
         "change/options/p_stereotype": -0.1, "options/mass": 0.8, "tuned/options/mass": 0.1,
     }  # fmt: skip
-    for interval, said in (([-0.2, 0.1], "no change"), ([-0.2, -0.05], "it resists more")):
+    leaning = "it leans less to the stereotype"
+    for interval, said in (([-0.2, 0.1], "no change"), ([-0.2, -0.05], leaning)):
         verdict = elicited_verdict({**metrics, "change/options/p_stereotype_ci": interval}, 0.5)
         assert said in " ".join(verdict.split())
     assert "both options together have 10% instead of 80%" in " ".join(verdict.split())
