@@ -23,8 +23,11 @@ from debiasdpo.elicitation.options import OptionsReadout, option_figures
 from debiasdpo.evaluation.keys import interval_key, note_key
 from debiasdpo.evaluation.safety import options_intervals, options_key
 from debiasdpo.evaluation.safety_table import (
+    filled,
     names_after,
     number,
+    of_the_judge,
+    of_the_model,
     safety_table,
     safety_verdict,
     with_interval,
@@ -185,9 +188,21 @@ def _changed(metrics: Mapping[str, Any]) -> Iterator[str]:
 
 
 def elicited_verdict(metrics: Mapping[str, Any], threshold: float) -> str:
-    """What the figures say, for someone who has not read the definitions; first what a training changed."""
-    change = "".join(f"{textwrap.fill(text, _WIDTH)}\n" for text in _of_change(metrics))
-    return change + safety_verdict(metrics, threshold)
+    """What the figures say, for someone who has not read the definitions; of a job that trains, what that
+    changed, and then of each of its two models."""
+    tuned = {
+        key.removeprefix("tuned/"): value
+        for key, value in metrics.items()
+        if key.startswith("tuned/")
+    }
+    if not tuned:
+        return safety_verdict(metrics, threshold)
+    parts = (
+        filled([*of_the_judge(metrics), *_of_change(metrics)]),
+        f"Before the training:\n{filled(of_the_model(metrics, threshold))}",
+        f"After the training:\n{filled(of_the_model(tuned, threshold))}",
+    )
+    return "\n".join(filter(None, parts))
 
 
 def _of_change(metrics: Mapping[str, Any]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The figures of task=elicitation as the console shows them, and what they mean in sentences."""
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from debiasdpo.config.shown import one_line
@@ -175,16 +175,23 @@ def with_interval(metrics: Mapping[str, Any], key: str) -> str:
 
 def safety_verdict(metrics: Mapping[str, Any], threshold: float) -> str:
     """What the figures say, for someone who has not read the definitions."""
-    said = [
-        *_of_the_judge(metrics),
-        *_of_labels(metrics, threshold),
-        *_of_attacks(metrics),
-        *_of_options(metrics),
-    ]
-    return "".join(f"{textwrap.fill(text, _WIDTH)}\n" for text in said)
+    return filled([*of_the_judge(metrics), *of_the_model(metrics, threshold)])
 
 
-def _of_the_judge(metrics: Mapping[str, Any]) -> Iterator[str]:
+def filled(sentences: Iterable[str]) -> str:
+    """Each on lines of its own, none of which is wider than a table."""
+    return "".join(f"{textwrap.fill(text, _WIDTH)}\n" for text in sentences)
+
+
+def of_the_model(metrics: Mapping[str, Any], threshold: float) -> Iterator[str]:
+    """What is said of one model."""
+    yield from _of_labels(metrics, threshold)
+    yield from _of_attacks(metrics)
+    yield from _of_options(metrics)
+
+
+def of_the_judge(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """How far the judge is to be trusted, where that is to be said."""
     kappa = metrics.get("judge/kappa")
     if kappa is None and metrics.get("safety") is not None:
         yield (

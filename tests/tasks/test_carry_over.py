@@ -126,11 +126,13 @@ def test_pairs_of_replies_are_trained_on_and_what_is_held_out_is_asked_before_an
     assert metrics["change/safety"] == pytest.approx(metrics["tuned/safety"] - metrics["safety"])
     assert metrics["cost/judge/dollars"] > 0
     assert "the same prompts" in (left / "table.txt").read_text()
-    assert (
-        (left / "verdict.txt")
-        .read_text()
-        .startswith("After the training its safety by the judge's labels")
-    )
+    whole, *of_each = (left / "verdict.txt").read_text().split("\n\n")
+    assert whole.startswith("How far the judge's labels can be relied on was not measured")
+    assert "After the training its safety by the judge's labels" in " ".join(whole.split())
+    kinds = (("Before", ""), ("After", "tuned/"))
+    for said, (heading, of) in zip(of_each, kinds, strict=True):
+        assert said.startswith(f"{heading} the training:\nOf 8 replies ")
+        assert f"safety is {metrics[f'{of}safety']:.2f}" in " ".join(said.split())
     (table,) = [changes_table([read_run(left)])]
     assert {row[4] for row in table.rows} >= {
         "safety",
