@@ -5,7 +5,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from debiasdpo.config.data import Rubric, SimulatedConfig
 from debiasdpo.config.rate import BatchingConfig
+from debiasdpo.config.study import Study
+from debiasdpo.documents import simulated
 from debiasdpo.elicitation.attacks import Chain
 from debiasdpo.elicitation.base import ElicitationPrompt
 from debiasdpo.elicitation.options import (
@@ -71,6 +74,43 @@ def orders_under(attack: Chain, prompts: Sequence[ElicitationPrompt]) -> list[tu
             attack.label, len(every) - len(found), len(every),
         )  # fmt: skip
     return found
+
+
+def study_questions(
+    study: Study,
+    prompts: Sequence[ElicitationPrompt],
+    attacks: Sequence[Chain],
+    chat: Chat,
+    held_out: Sequence[Completion],
+) -> Questions:
+    """What a study asks: of each category and form its first prompts, as they are and under the attacks."""
+    cells: dict[tuple[str, str], list[ElicitationPrompt]] = {}
+    for prompt in prompts:
+        cells.setdefault((prompt.category, prompt.form), []).append(prompt)
+    chosen = [prompt for cell in cells.values() for prompt in cell[: study.prompts]]
+    base = [attacked_orders(p) for p in chosen]
+    attacked = [orders for attack in attacks for orders in orders_under(attack, chosen)]
+    replies = [prompt for cell in cells.values() for prompt in cell[: study.replies]]
+    lessons = [chat.text_ids(text)[: study.tokens + 1] for text in _lessons(study.held_out)]
+    return Questions(
+        [*base, *attacked],
+        replies,
+        {"synthetic": held_out, "lessons": [Completion(ids[:1], ids[1:]) for ids in lessons]},
+    )
+
+
+def _lessons(count: int) -> list[str]:
+    """Simulated lessons, one of a teacher each."""
+    rubric = Rubric(question="How good is it?", low=1, high=7, high_is_good=True)
+    config = SimulatedConfig.model_validate(
+        {
+            "source": "simulated", "heading": "Here is part of a lesson.", "about": "what happens in it",
+            "teachers": count, "lessons_per_teacher": 1, "words": 60, "rater_noise": 0.5,
+            "rubrics": {"reasoning": rubric}, "split": {"train": 0.4, "validation": 0.2, "test": 0.4},
+            "limit": {"train": None, "validation": None, "test": None},
+        }
+    )  # fmt: skip
+    return [document.text for document in simulated.read(config, seed=0).documents]
 
 
 def assess_student(

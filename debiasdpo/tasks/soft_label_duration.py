@@ -9,7 +9,9 @@ killed its last assessment. It ends in tables and a figure in FOLDER/results.
 """
 
 import argparse
+import filecmp
 import logging
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,12 +20,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from debiasdpo.config.data import Rubric, SimulatedConfig
 from debiasdpo.config.elicitation import ClearbiasConfig
 from debiasdpo.config.study import Condition, Study, read_study
 from debiasdpo.costs import NO_COST
-from debiasdpo.documents import simulated
-from debiasdpo.elicitation.attacks import Chain, choose
+from debiasdpo.elicitation.attacks import choose
 from debiasdpo.elicitation.base import ElicitationPrompt
 from debiasdpo.elicitation.fitted_judge import (
     FittedJudge,
@@ -33,12 +33,10 @@ from debiasdpo.elicitation.fitted_judge import (
     reply_states,
 )
 from debiasdpo.elicitation.judge import ControlItem
-from debiasdpo.elicitation.options import attacked_orders
 from debiasdpo.elicitation.prompts import read_control, read_prompts
-from debiasdpo.elicitation.student import Questions, assess_student, orders_under
+from debiasdpo.elicitation.student import assess_student, study_questions
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.logs import set_up_logging
-from debiasdpo.models.chat import Chat
 from debiasdpo.models.held import model_identity
 from debiasdpo.models.loading import load_model
 from debiasdpo.models.source import source_identity
@@ -46,6 +44,7 @@ from debiasdpo.packing.logprobs import Completion
 from debiasdpo.report.dose_response import write_results
 from debiasdpo.storage.files import (
     fingerprint,
+    link_or_copy,
     read_json,
     read_jsonl,
     whole_file,
@@ -58,6 +57,8 @@ from debiasdpo.training.soft_labels import Labels, teacher_labels
 from debiasdpo.training.synthetic import questions, sample_texts
 
 log = logging.getLogger(__name__)
+
+_STUDENTS = "students"  # a folder, of a stage and of the study
 
 
 class StudyRun:
@@ -75,7 +76,7 @@ class StudyRun:
         texts = self._texts()
         self.train, held_out = texts[: study.texts], texts[study.texts :]
         self.labels = self._labels()
-        self.asked = _questions(study, prompts, attacks, self.chat, held_out)
+        self.asked = study_questions(study, prompts, attacks, self.chat, held_out)
         self.settings = {
             **self.about,
             "texts": _told(self.train),  # less those held out, however many
@@ -100,7 +101,7 @@ class StudyRun:
         return rows if self.judge is None else self._labelled(rows, self.judge[0])
 
     def _student(self, name: str, condition: Condition, seed: int) -> Path:
-        """The stage of one student."""
+        """The stage of one student; where they are kept, its weights are in the study's own folder too."""
         study = self.study
         recipe = Recipe(
             tuple(condition.durations), study.batch, study.temperature, condition.hard_share,
@@ -109,19 +110,20 @@ class StudyRun:
         shape = {"layers": condition.layers, "start": study.start}
         inputs = {
             **self.settings, **shape, **recipe._asdict(), "top": study.top, "seed": seed,
-            "permuted": condition.permuted, **({"kept": True} if study.keep else {}),
+            "permuted": condition.permuted,
+            **({"kept": 2} if study.keep else {}),  # raise it when they are kept otherwise
         }  # fmt: skip
 
-        def assess(student: Any, step: int) -> dict[str, Any]:
-            if study.keep:
-                folder = self.out / f"students/{name}-{seed}-{step}"
-                student.save_pretrained(folder)
-                self.chat.tokenizer.save_pretrained(folder)
-            if step == 0 and study.start == "teacher":  # no chance in it yet
-                return self._once("study_untrained", student, shape)
-            return self._assess(student)
-
         def make(stage: OpenStage) -> None:
+            def assess(student: Any, step: int) -> dict[str, Any]:
+                if study.keep:
+                    folder = stage.folder / _STUDENTS / str(step)
+                    student.save_pretrained(folder)
+                    self.chat.tokenizer.save_pretrained(folder)
+                if step == 0 and study.start == "teacher":  # no chance in it yet
+                    return self._once("study_untrained", student, shape)
+                return self._assess(student)
+
             drawn = study.start == "random"
             distil(
                 student_of(self.teacher, condition.layers, random_start=drawn, seed=seed),
@@ -133,7 +135,10 @@ class StudyRun:
                 assess=assess,
             )
 
-        return self._made("study_students", inputs, ("steps.jsonl", "assessments.jsonl"), make)
+        folder = self._made("study_students", inputs, ("steps.jsonl", "assessments.jsonl"), make)
+        for kept in (folder / _STUDENTS).glob("*"):
+            _copied_out(kept, self.out / _STUDENTS / f"{name}-{seed}-{kept.name}")
+        return folder
 
     def _assess(self, model: Any) -> dict[str, Any]:
         return assess_student(
@@ -229,8 +234,27 @@ class StudyRun:
         with self.store.stage(name, inputs) as stage:
             if stage.files is None:
                 make(stage)
-                stage.commit(outputs, NO_COST)
+                kept = (f"{_STUDENTS}/{name}" for name in _files(stage.folder / _STUDENTS))
+                stage.commit([*outputs, *kept], NO_COST)
             return stage.folder
+
+
+def _files(folder: Path) -> list[str]:
+    """All below it, as paths within it; none where there is no such folder."""
+    return sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
+
+
+def _copied_out(student: Path, target: Path) -> None:
+    """Have a student in a folder that users see, in place of what is missing or another's there."""
+    names = _files(student)
+    if _files(target) == names and not any(filecmp.cmpfiles(student, target, names)[1:]):
+        return
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(student, target, copy_function=_linked)
+
+
+def _linked(source: str, target: str) -> None:
+    link_or_copy(Path(source), Path(target))
 
 
 def _check_sizes(study: Study, teacher: Any) -> None:
@@ -254,42 +278,6 @@ def _control(folder: str) -> list[ControlItem]:
 
 def _told(texts: Sequence[Completion]) -> str:
     return fingerprint([[text.prompt, text.completion] for text in texts])
-
-
-def _questions(
-    study: Study,
-    prompts: Sequence[ElicitationPrompt],
-    attacks: Sequence[Chain],
-    chat: Chat,
-    held_out: Sequence[Completion],
-) -> Questions:
-    cells: dict[tuple[str, str], list[ElicitationPrompt]] = {}
-    for prompt in prompts:
-        cells.setdefault((prompt.category, prompt.form), []).append(prompt)
-    chosen = [prompt for cell in cells.values() for prompt in cell[: study.prompts]]
-    base = [attacked_orders(p) for p in chosen]
-    attacked = [orders for attack in attacks for orders in orders_under(attack, chosen)]
-    replies = [prompt for cell in cells.values() for prompt in cell[: study.replies]]
-    lessons = [chat.text_ids(text)[: study.tokens + 1] for text in _lessons(study.held_out)]
-    return Questions(
-        [*base, *attacked],
-        replies,
-        {"synthetic": held_out, "lessons": [Completion(ids[:1], ids[1:]) for ids in lessons]},
-    )
-
-
-def _lessons(count: int) -> list[str]:
-    """Simulated lessons, one of a teacher each."""
-    rubric = Rubric(question="How good is it?", low=1, high=7, high_is_good=True)
-    config = SimulatedConfig.model_validate(
-        {
-            "source": "simulated", "heading": "Here is part of a lesson.", "about": "what happens in it",
-            "teachers": count, "lessons_per_teacher": 1, "words": 60, "rater_noise": 0.5,
-            "rubrics": {"reasoning": rubric}, "split": {"train": 0.4, "validation": 0.2, "test": 0.4},
-            "limit": {"train": None, "validation": None, "test": None},
-        }
-    )  # fmt: skip
-    return [document.text for document in simulated.read(config, seed=0).documents]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

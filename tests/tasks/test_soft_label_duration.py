@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,35 @@ def test_students_that_were_not_kept_are_trained_again_to_be_kept(
     assert soft_label_duration.main(command) == 0
     kept = {folder.name for folder in (tmp_path / "out/students").iterdir()}
     assert kept == {"soft-0-0", "soft-0-1"}
+
+
+def test_kept_students_are_there_whatever_became_of_the_folder(
+    study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(**condition: Any) -> dict[str, bytes]:
+        (name, values), *_ = condition.items()
+        few = {"seeds": [0], "conditions": {name: SOFT | {"durations": [0, 2]} | values}}
+        file = study(**few, keep=True)
+        assert soft_label_duration.main([str(file), "--out", str(tmp_path / "out")]) == 0
+        return {
+            folder.name: (folder / "model.safetensors").read_bytes()
+            for folder in (tmp_path / "out/students").iterdir()
+        }
+
+    first = run(soft={})
+    other = run(soft={"hard_share": 1.0})
+    assert first.keys() == other.keys() == {"soft-0-0", "soft-0-2"}
+    assert first["soft-0-2"] != other["soft-0-2"]
+    monkeypatch.setattr(soft_label_duration, "distil", lambda *a, **k: pytest.fail("trained"))
+    # Found, though another student had its place; under another name; and where all or some were deleted.
+    assert run(soft={}) == first
+    renamed = run(gentle={})
+    assert [renamed[f"gentle-0-{step}"] for step in (0, 2)] == [*map(first.get, sorted(first))]
+    shutil.rmtree(tmp_path / "out/students")
+    assert run(soft={}) == first
+    (tmp_path / "out/students/soft-0-2/config.json").unlink()
+    assert run(soft={}) == first
+    assert (tmp_path / "out/students/soft-0-2/config.json").exists()
 
 
 def test_a_study_that_holds_out_more_of_the_same_texts_does_not_find_the_students_of_another(
