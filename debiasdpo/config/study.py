@@ -39,9 +39,9 @@ class Condition(Section):
 
     @property
     def learns(self) -> Learns:
-        if self.hard_share == 1:
-            return "hard"
-        return "random" if self.permuted else "soft"
+        if self.permuted:  # the tokens of the texts too
+            return "random"
+        return "hard" if self.hard_share == 1 else "soft"
 
 
 class Study(Section):

@@ -228,6 +228,17 @@ def test_what_the_teacher_does_not_have_is_said_before_it_writes(
     assert not (tmp_path / "out/cache/study_texts").exists()
 
 
+@pytest.mark.parametrize(
+    ("hard_share", "permuted", "learns"),
+    [(0.1, False, "soft"), (1.0, False, "hard"), (0.1, True, "random"), (1.0, True, "random")],
+)
+def test_what_a_condition_learns_from(
+    hard_share: float, permuted: bool, learns: str, study: Write
+) -> None:
+    told = SOFT | {"hard_share": hard_share, "permuted": permuted}
+    assert read_study(study(conditions={"one": told})).conditions["one"].learns == learns
+
+
 def test_the_committed_studies_are_right() -> None:
     for file in (FILE, FILE.with_name("depths.yaml"), FILE.with_name("gpu.yaml")):
         conditions = read_study(file).conditions.values()
