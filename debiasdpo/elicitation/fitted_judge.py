@@ -2,8 +2,9 @@
 
 For each label ridge regression (`training.head`) of whether people gave it, on the state at the end of the
 reply; the label with the largest value is given. Layer and penalty are those with the highest kappa out of
-fold. A fold is a category: so kappa is of replies about groups that the judge was not fitted on, though it is
-the highest of those tried.
+fold. A fold is a category: so kappa is of replies of categories that the judge was not fitted on, though
+groups that are in two, such as gender and gender_ethnicity, are in its folds too, and it is the highest of
+those tried.
 """
 
 import math
