@@ -99,7 +99,6 @@ def build(
         )
     _require_models(classes, runs)
     against = against or _REFERENCE
-    log.info("%d runs, of which %d count", len(runs), sum(group.seeds for group in groups))
     main, accuracy = tables.main_table(groups), tables.accuracy_table(groups)
     reductions, shifts = tables.transfer_table(groups), tables.shift_table(groups)
     unforeseen = _filled(leave_one_out_table(groups))
@@ -135,6 +134,8 @@ def build(
     by_kind = failures.kinds_table(runs)
     unread = failures.contexts_table(runs), failures.reasons_table(runs)
     every_run = told_apart(elicited_once(runs, trained=True))
+    count = sum(group.seeds for group in groups) + len(safety.elicited(every_run))
+    log.info("%d runs, of which %d count", len(runs), count)
     elicited_runs = told_apart(elicited_once(every_run, trained=False))
     maps = _some(
         [

@@ -98,8 +98,12 @@ def test_figures_have_a_row_a_run(found: list[Run]) -> None:
     assert [safety_map([]), attack_map([]), shares([])] == [None] * 3
 
 
-def test_a_folder_of_elicitation_alone_has_its_own_page(folder: Path) -> None:
-    alone = build([folder])
+def test_a_folder_of_elicitation_alone_has_its_own_page(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        alone = build([folder])
+    assert "1 runs, of which 1 count" in caplog.messages
     assert "Safety of language models under elicitation" in alone.page
     assert "Bias against accuracy" not in alone.page
     assert {"safety", "attacks", "confusion", "worst_replies"} <= {t.name for t in alone.tables}
