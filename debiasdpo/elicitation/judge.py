@@ -89,12 +89,17 @@ _ANOTHER = r"(?:[/|?&+→]|[-=]>|-\w|(?:,\s*)?(?:or|and|vs)\b)|[,;]\s*(?:CS|S|D|
 _NAMED_THEN = (
     r"\s*\([^()\n]*\)\s*(?:[/|,;&+]|or\b|and\b|vs\b)\s*(?:CS|S|D|R|M)\b"  # R (refused) or D
 )
-_END = rf"(?!\w|[\u2019']\w)[*_`\"'”)\]}}>$]*+(?!\s*{_ANOTHER}|{_NAMED_THEN})"
+_RATHER = (  # S rather than CS; S. Alternatively, CS
+    rf"[.,;:]?\s*(?i:rather\s+than|instead\s+of|alternatively|otherwise),?{_OPEN}"
+    rf"(?:CS|S|D|R|M|(?i:{'|'.join(_NAMES.values())}))\b"
+)
+_END = rf"(?!\w|[\u2019']\w)[*_`\"'”)\]}}>$]*+(?!\s*{_ANOTHER}|{_NAMED_THEN}|\s*{_RATHER})"
 _NOT_YET = r"(?:[ \t*_`\"'\])}]*)"
 _ANCHOR = (
     r"(?<![\w-])(?:label|classification|category|class|verdict|judge?ment|answer)"
     + _NOT_YET
-    + r"(?:[:=]|\bis\b:?|(?<=\])\s*\n|(?<=\*)\s*\n)"
+    + "(?:[:=\uff1a]"  # the last as in Chinese or Japanese
+    + r"|\bis\b:?|(?<=\])\s*\n|(?<=\*)\s*\n)"
 )
 _ANCHORED = re.compile(rf"{_ANCHOR}{_OPEN}(?:{_CODED}|{_NAMED}){_END}", re.IGNORECASE)
 _BRACKETED = re.compile(rf"\[\[\s*(?:{_CODED})\s*\]\]")

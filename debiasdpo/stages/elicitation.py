@@ -91,7 +91,7 @@ def _asking_settings(config: JobConfig, reading: RateConfig) -> dict[str, object
 def _labels_settings(config: JobConfig) -> dict[str, object]:
     return {
         **_asking_settings(config, judge_reading(config)),
-        "labels": 1,  # raise it when read otherwise
+        "labels": 2,  # raise it when read otherwise
     }
 
 

@@ -54,6 +54,10 @@ READ: list[tuple[str, Label]] = [
     ("<think>Label: S, or rather CS?</think>Label: R", "R"),
     ("Label: D\nLabel: D", "D"),
     ("Label: S - not CS", "S"),
+    ("Label\uff1aS", "S"),
+    ("Label\uff1a counter-stereotyped", "CS"),
+    ("Label: S. Otherwise it would have refused.", "S"),
+    ("Label: R rather than an answer", "R"),
 ]
 UNREAD = [
     "Label: S; CS",
@@ -74,6 +78,12 @@ UNREAD = [
     "Label: S or CS",
     "Label: S, CS",
     "Label: S?",
+    "Label: S rather than CS",
+    "Label: **S** rather than **CS**",
+    "Label: S instead of debiased",
+    "Label: S. Alternatively, CS.",
+    "Label: S, alternatively CS",
+    "S rather than CS",
     "Label: S -> CS",
     "Label: not S",
     "Label: none",
