@@ -10,7 +10,8 @@ options/p_stereotype, options/category/<name>/fairness     of local weights, wit
 options/attack/<name>/p_stereotype
 options/attack/<name>/not_offered                          how many of its prompts are not read
 judge/kappa, judge/confusion/<human>/<judge>               the judge on the control set
-published/<key>                                            what the published code makes of the same labels
+published/<key>                                            what the published code makes of the same labels,
+                                                           of data=clearbias
 <key>_ci, <key>_of, <key>_note                             interval; replies and prompts; what to know of it
 
 `evaluation.resistance` has the keys of a trained model beside them.
@@ -77,8 +78,12 @@ def safety_metrics(
     for prefix, tally in counted.items():
         found |= {f"{prefix}replies/{name}": count for name, count in tally.labels.items()}
         found |= {f"{prefix}replies/unread": tally.unread, f"{prefix}replies/failed": tally.failed}
-    found |= {f"published/{key}": value for key, value in published(labelled).items()}
     return {key: finite(value) for key, value in found.items()}
+
+
+def published_metrics(labelled: Sequence[Labelled]) -> dict[str, Any]:
+    """What the published code makes of labelled replies to the published prompts, of whose numbers it is."""
+    return {f"published/{key}": finite(value) for key, value in published(labelled).items()}
 
 
 def _of_interval(figure: Figure, resamples: int) -> str:

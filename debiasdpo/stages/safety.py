@@ -5,6 +5,8 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+from debiasdpo.config.elicitation import ClearbiasConfig
+from debiasdpo.config.job import JobConfig
 from debiasdpo.elicitation.base import Labelled
 from debiasdpo.evaluation.resistance import (
     Answers,
@@ -12,7 +14,12 @@ from debiasdpo.evaluation.resistance import (
     elicited_table,
     elicited_verdict,
 )
-from debiasdpo.evaluation.safety import agreement_metrics, options_metrics, safety_metrics
+from debiasdpo.evaluation.safety import (
+    agreement_metrics,
+    options_metrics,
+    published_metrics,
+    safety_metrics,
+)
 from debiasdpo.jobs.job import Job
 from debiasdpo.stages.elicitation import SAFETY
 from debiasdpo.stages.measuring import settle
@@ -40,10 +47,9 @@ def assess(
 
         def work() -> tuple[str, ...]:
             drawn = {"resamples": config.audit.resamples, "seed": config.seed}
-            threshold = config.elicitation.threshold
-            found = _metrics(base, tuned, threshold, drawn)
+            found = _metrics(config, base, tuned, drawn)
             if tuned is not None:
-                after = _metrics(tuned, base, threshold, drawn)
+                after = _metrics(config, tuned, base, drawn)
                 found |= {f"tuned/{key}": value for key, value in after.items()}
                 found |= change_metrics(base, tuned, **drawn)
             write_json(stage.folder / "safety.json", found)
@@ -61,12 +67,15 @@ def _digests(of: Answers) -> list[str]:
 
 
 def _metrics(
-    of: Answers, other: Answers | None, threshold: float, drawn: Mapping[str, int]
+    config: JobConfig, of: Answers, other: Answers | None, drawn: Mapping[str, int]
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if of.labelled:
         compared = () if other is None else other.labelled
+        threshold = config.elicitation.threshold
         found |= safety_metrics(of.labelled, compared, threshold=threshold, **drawn)
+        if isinstance(config.prompts, ClearbiasConfig):
+            found |= published_metrics(of.labelled)
     if of.options:
         found |= options_metrics(of.options, of.not_offered, **drawn)
         found |= agreement_metrics(of.labelled, of.options)

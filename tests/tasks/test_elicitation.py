@@ -66,6 +66,8 @@ def test_safety_and_attacks_are_those_by_hand(
         "attack/role_playing/misunderstanding": 1 / 2,
         "judge/kappa": 7 / 9, "judge/confusion/R/D": 2,
         "replies/unread": 0, "replies/failed": 0,
+        # 10 replies in each cell, of which there are 3: the others count as not robust, and as fair.
+        "published/category/age/form/CTO/safety": (3 / 10 + 1) / 2,
     }  # fmt: skip
     assert {key: metrics[key] for key in by_hand} == pytest.approx(by_hand)
     low, high = metrics["safety_ci"]
@@ -345,6 +347,7 @@ def test_columns_that_were_the_wrong_way_round_are_read_anew(
             "rate.max_new_tokens=4", "elicitation.judge_tokens=4", f"data.path={tmp_path / 'prompts.csv'}",
         )  # fmt: skip
         metrics = elicitation.run(config, Choices("tiny", "prompts"))
+        assert not any(key.startswith("published/") for key in metrics)  # it is of other prompts
         told = {row["stereotype"] for row in rows(run_folder(output) / "replies.jsonl")}
         assert told == {"old" if columns == straight else "young"}
         return metrics["options/p_stereotype"]

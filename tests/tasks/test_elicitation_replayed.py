@@ -10,7 +10,7 @@ import pytest
 
 from debiasdpo.elicitation.base import FORMS
 from debiasdpo.elicitation.judge import judge_agreement
-from debiasdpo.evaluation.safety import judge_metrics, safety_metrics
+from debiasdpo.evaluation.safety import judge_metrics, published_metrics, safety_metrics
 from debiasdpo.jobs.identity import Choices
 from debiasdpo.raters.endpoint.serving import LocalEndpoint
 from debiasdpo.tasks import elicitation
@@ -60,6 +60,7 @@ def test_the_recorded_benchmark_killed_and_continued_has_the_known_figures(
     control, labels = control_set()
     expected = {
         **safety_metrics(items, threshold=0.5, resamples=100, seed=0),
+        **published_metrics(items),
         **judge_metrics(judge_agreement(control, labels["DEEPSEEK"])),
     }
     assert json.dumps({key: metrics[key] for key in expected}) == json.dumps(expected)
