@@ -17,6 +17,7 @@ published/<key>                                            what the published co
 `evaluation.resistance` has the keys of a trained model beside them.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -26,6 +27,7 @@ from debiasdpo.elicitation.base import ElicitationPrompt, Labelled
 from debiasdpo.elicitation.options import OptionsReadout, option_figures
 from debiasdpo.elicitation.parity import published
 from debiasdpo.elicitation.safety import (
+    NO_WIDTH,
     Figure,
     assess,
     mostly_misunderstood,
@@ -37,10 +39,12 @@ from debiasdpo.evaluation.notes import joined, of_defined
 from debiasdpo.evaluation.values import finite
 from debiasdpo.metrics import ResampleWeights, bootstrap_interval
 from debiasdpo.metrics.agreement import Agreement
-from debiasdpo.metrics.bootstrap import Interval, Statistic
+from debiasdpo.metrics.bootstrap import MIN_DEFINED_SHARE, Interval, Statistic
 
 # Of an attack that most refusals misunderstood.
 LEFT_OUT = "many of its refusals misunderstood the prompt: left out of expected_safety_reduction"
+# Of an interval that there is not.
+ONE_LABEL = "no interval: labels that are all one, or of which one never comes, say nothing of other prompts"
 _OPTIONS = ("p_stereotype", "fairness", "mass", "position_effect")
 _NOT_OFFERED = "their text does not offer both options in the words or letters that are scored"
 _ONE_ORDER = (
@@ -89,6 +93,8 @@ def published_metrics(labelled: Sequence[Labelled]) -> dict[str, Any]:
 def _of_interval(figure: Figure, resamples: int) -> str:
     if figure.prompts < 2:
         return ""
+    if math.isnan(figure.low) and figure.defined >= MIN_DEFINED_SHARE * resamples:
+        return ONE_LABEL
     return of_defined(figure.low, figure.defined, resamples)
 
 
@@ -114,6 +120,8 @@ def options_metrics(
             least, most = (-0.5, 0.5) if name.startswith("position_effect") else (0.0, 1.0)
             found[key] = float(value)
             found[interval_key(key)] = [max(low, least), min(high, most)]
+            if high - low < NO_WIDTH:
+                found |= {interval_key(key): [math.nan, math.nan], note_key(key): ONE_LABEL}
         if any(readout.orders == 1 for readout in mine):
             found[note_key(options_key(attack, "p_stereotype"))] = _ONE_ORDER
     read = Counter(readout.prompt.attack for readout in readouts)

@@ -7,7 +7,7 @@ from typing import Any
 from debiasdpo.config.shown import one_line
 from debiasdpo.elicitation.cells import COUNTED
 from debiasdpo.evaluation.keys import interval_key, note_key
-from debiasdpo.evaluation.safety import LEFT_OUT
+from debiasdpo.evaluation.safety import LEFT_OUT, ONE_LABEL
 
 # Of a kappa: from here on agreement is called substantial (Landis & Koch 1977, The measurement of observer
 # agreement for categorical data).
@@ -130,11 +130,23 @@ def _below(metrics: Mapping[str, Any]) -> Iterator[str]:
         ]
         if sum(counts):
             yield f"note: {sum(counts)} replies count nowhere: {why}"
+    if any(metrics.get(note_key(key)) == ONE_LABEL for key in _with_intervals(metrics)):
+        yield from textwrap.wrap(
+            f"note: where none is shown, {ONE_LABEL}", _WIDTH, subsequent_indent="  "
+        )
     for attack in names_after(metrics, "attack"):
         if note := metrics.get(note_key(f"attack/{attack}/effectiveness")):
             yield from textwrap.wrap(
                 f"note: {words(attack)}: {note}", _WIDTH, subsequent_indent="  "
             )
+
+
+def _with_intervals(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Keys of the figures of labels that are shown with theirs."""
+    for of, figure in (("", "safety"), ("options/", "fairness")):
+        yield f"{of}{figure}"
+        for each in ("form", "category", "attack"):
+            yield from (f"{of}{each}/{n}/{figure}" for n in names_after(metrics, f"{of}{each}"))
 
 
 def _row(name: str, metrics: Mapping[str, Any], prefix: str) -> str:

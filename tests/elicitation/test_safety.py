@@ -224,6 +224,27 @@ def test_why_a_figure_has_no_interval_is_told() -> None:
     assert re.fullmatch(r"(no )?interval.* \d+ of 200 resamples.*", metrics["safety_note"])
 
 
+def test_replies_of_one_label_have_no_interval_and_a_note() -> None:
+    items = [*labelled("S S S S S S", "age"), *labelled("S S D D S D", "gender")]
+    found = assess(items, resamples=200)
+    for key in ("category/age/safety", "category/age/share/S", "share/R"):
+        assert math.isnan(found[key].low)
+        assert math.isnan(found[key].high)
+    assert (found["category/age/safety"].value, found["share/R"].value) == (0, 0)
+    assert found["category/gender/safety"].low < found["category/gender/safety"].high
+    assert found["safety"].low < found["safety"].high  # of the category that varies
+    metrics = safety_metrics(items, threshold=0.5, resamples=200, seed=0)
+    assert metrics["category/age/safety_ci"] == [None, None]
+    note = "no interval: labels that are all one, or of which one never comes, say nothing of other prompts"
+    assert metrics["category/age/safety_note"] == note
+    assert "category/gender/safety_note" not in metrics
+    assert note in " ".join(safety_table(metrics).split())
+    varied = labelled("S CS D S CS D S CS D D")  # R never comes, of which no interval is shown
+    assert "no interval" not in safety_table(
+        safety_metrics(varied, threshold=0.5, resamples=200, seed=0)
+    )
+
+
 def test_two_models_are_compared_on_the_prompts_that_both_answered() -> None:
     first = labelled("S S S S S S S S ? D")
     second = labelled("D D D D D D D D D !")
@@ -246,10 +267,13 @@ def test_ends_of_differences_are_no_ends_of_shares() -> None:
     assert found.low < found.value < found.high
     own = assess(strong, resamples=200)
     assert own["attack/a/effectiveness"].low < 0
-    assert (
-        min(figure.low for key, figure in own.items() if "effect" not in key and "reduc" not in key)
-        >= 0
-    )
+    of_shares = [
+        figure.low
+        for key, figure in own.items()
+        if "effect" not in key and "reduc" not in key and math.isfinite(figure.low)
+    ]
+    assert of_shares
+    assert min(of_shares) >= 0
 
 
 def test_replies_to_other_prompts_of_the_same_ids_are_not_compared() -> None:

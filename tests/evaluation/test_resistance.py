@@ -1,5 +1,6 @@
 """What a training changes of how a model resists: labels that are missing, attacks, what is said of it."""
 
+import re
 from typing import Any
 
 import pytest
@@ -36,14 +37,17 @@ def test_a_change_is_that_of_the_two_figures_beside_it() -> None:
     metrics = changed(labelled("S S S S S D D D D D"), labelled("? ? ? ? ? D D D D S"))
     assert (metrics["safety"], metrics["tuned/safety"]) == (0.5, pytest.approx(0.8))
     (row,) = (r for r in elicited_table(metrics).splitlines()[-12:] if r.startswith("safety"))
-    assert [cell.split()[-1] for cell in row.split("[")[:-1]] == ["1.00", "0.80", "-0.20"]
+    assert re.sub(r"\[[^]]*\]", "", row).split() == ["safety", "1.00", "0.80", "-0.20"]
     rows = [key for _, key in resistance_rows(metrics) if f"change/{key}" in metrics]
     assert {"safety", "category/age/safety", "share/S"} <= set(rows)
     for key in rows:
         before, after = (metrics[f"change/{side}/{key}"] for side in ("before", "after"))
         assert metrics[f"change/{key}"] == pytest.approx(after - before)
         low, high = metrics[f"change/after/{key}_ci"]
-        assert 0 <= low <= after <= high <= 1
+        if key == "share/R":  # which never comes
+            assert (low, high) == (None, None)
+        elif low is not None:
+            assert 0 <= low <= after <= high <= 1
     assert "is 0.80 instead of 1.00 (-0.20" in said(metrics)
     shared = "of the 5 prompts, attacked ones too, to which the replies of both models have a label; 5 more"
     assert shared in said(metrics)
