@@ -104,7 +104,10 @@ def test_each_form_rates_as_the_run_did(
     assert (run.folder / "table.txt").read_text().strip() in card
     assert (run.folder / "verdict.txt").read_text().strip() in card
     # `sft` fits the scores of neutral prompts, and shows no statement.
-    alike = "to rate them alike whether or not an irrelevant statement of these kinds comes along" in card
+    alike = (
+        "to rate them alike whether or not an irrelevant statement of these kinds comes along"
+        in card
+    )
     assert alike == run.config.method.sees_statements == (run.config.method.name == "head")
     head = yaml.safe_load(card.split("---")[1])
     assert head["library_name"] == ("peft" if files & {"adapter_config.json"} else "transformers")
