@@ -1,6 +1,7 @@
 """Keys of `method=` and `loss=`: what is done about bias, and how the terms of the objective weigh."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -98,9 +99,7 @@ class MethodConfig(Section):
 
     @property
     def sees_statements(self) -> bool:
-        """Whether what it trains on has statements: of scores of neutral prompts alone none has."""
-        shown = self.head, self.chosen, self.consistency, self.activation, "contextual" in self.sft
-        return any(shown)
+        return sees_statements(dict(self))
 
     @property
     def changes_prompts(self) -> bool:
@@ -144,6 +143,13 @@ class MethodConfig(Section):
     def generates(self, readout: Readout) -> bool:
         """Whether any of its stages has the model write text."""
         return readout != "expected" or bool(self.chosen) or self.think or self.rewrite is not None
+
+
+def sees_statements(method: Mapping[str, Any]) -> bool:
+    """Whether what a method of these keys trains on has statements: of scores of neutral prompts alone none
+    has."""
+    shown = ("head", "chosen", "consistency", "activation")
+    return any(method.get(key) for key in shown) or "contextual" in (method.get("sft") or ())
 
 
 # Losses of a preference pair, by TRL's names (DPOConfig.loss_type).

@@ -1,6 +1,7 @@
 """What safety is counted from: the labels of cells (a category in one form), and scopes, which hold cells."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -119,7 +120,23 @@ class Replies:
         """Of all replies in it."""
         return np.concatenate(list(self._cells[scope].values()))
 
-    def attacked(self, base: Rows, under: Rows) -> Rows:
+    @cached_property
+    def attacked_pairs(self) -> Mapping[Scope, Mapping[str, list[tuple[Rows, Rows]]]]:
+        """Of each attack and variant, and of each category, a pair a form: the prompts as they are, and under
+        the attack."""
+        base = self.cells(Scope())
+        found: dict[Scope, dict[str, list[tuple[Rows, Rows]]]] = {}
+        for scope in self.scopes:
+            if scope.attack is None or scope.category or scope.form:
+                continue
+            pairs = found.setdefault(scope, {})
+            for cell, rows in self.cells(scope).items():
+                of_these = self._attacked(base[cell], rows) if cell in base else rows[:0]
+                if of_these.size:
+                    pairs.setdefault(cell[0], []).append((of_these, rows))
+        return found
+
+    def _attacked(self, base: Rows, under: Rows) -> Rows:
         """The rows of `base` to whose prompts a labelled reply is among those under an attack; none where no
         such row counts."""
         known = self.base[under[self._label[under] != ""]]

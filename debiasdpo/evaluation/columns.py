@@ -138,9 +138,9 @@ def columns(
     kept. `names` grows by those that are new. A `UserError` where a rated document is not among the
     documents, or comes too late.
 
-    `rubrics`: of the rows, for `width` and `better`. Where the high end is the good
-    one of some rubrics and the low end of others, up is towards the better end, so that what raises both in a
-    rater's eyes does not cancel; where it is the low one of all, up is up."""
+    `rubrics`: of the rows, for `width` and `better`. Where the high end is the good one of some rubrics and
+    the low end of others, up is towards the better end, so that what raises both in a rater's eyes does not
+    cancel; where it is the low one of all, up is up."""
     category, rubric, group, number = array("i"), array("i"), array("i"), array("i")
     polarity, again = array("b"), array("b")
     rating, score, start = array("d"), array("d"), array("d")

@@ -69,7 +69,7 @@ class PromptStyle:
 def query(rubric: Rubric) -> str:
     steps = "" if rubric.step == 1 else f" in steps of {points(rubric.step)}"
     low, high = points(rubric.low), points(rubric.high)
-    return f"{_fill(rubric.question, rubric)} Rate it on a scale from {low} to {high}{steps}."
+    return f"{fill(rubric.question, rubric)} Rate it on a scale from {low} to {high}{steps}."
 
 
 def request(style: PromptStyle, rubric: Rubric, statement: Statement | None) -> str:
@@ -77,7 +77,7 @@ def request(style: PromptStyle, rubric: Rubric, statement: Statement | None) -> 
     parts = [query(rubric)]
     if statement is not None:
         after = style.context_position == "after_query"
-        parts.insert(1 if after else 0, _fill(statement.text, rubric))
+        parts.insert(1 if after else 0, fill(statement.text, rubric))
     return "\n\n".join(parts)
 
 
@@ -96,11 +96,11 @@ def render(
         f"{normal_text(style.heading)}\n\n{document.text}",
         query(rubric) if asked is None else asked,
     ]
-    parts += [_fill(style.reminder, rubric)] if style.reminder else []
-    parts.append(_fill(style.instruction, rubric))
+    parts += [fill(style.reminder, rubric)] if style.reminder else []
+    parts.append(fill(style.instruction, rubric))
     system = [] if style.system is None else [style.system]
     if statement is not None and asked is None:
-        context = _fill(statement.text, rubric)
+        context = fill(statement.text, rubric)
         position = style.position(document, rubric, statement)
         if position == "after_query":
             parts.insert(2, context)
@@ -198,7 +198,8 @@ def by_document(prompts: Iterable[Prompt]) -> list[list[Prompt]]:
     return list(groups.values())
 
 
-def _fill(text: str, rubric: Rubric) -> str:
+def fill(text: str, rubric: Rubric) -> str:
+    """A statement, question or instruction as the model reads it."""
     return with_ends(normal_text(text), rubric.low, rubric.high, rubric.high_is_good)
 
 

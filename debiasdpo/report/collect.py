@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from debiasdpo.cluster.states import results_of, state_of
+from debiasdpo.config.method import sees_statements
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation.keys import count_key, interval_key, note_key
 from debiasdpo.redaction import redact
@@ -47,9 +48,8 @@ class Run:
     seed: int | None
     judge: str = ""  # of replies to prompts that elicit; empty: it asked none
     content: Mapping[str, str] = field(default_factory=dict)  # what data and weights were: hashes
-    files: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # as it left them: `storage.store.quick_entry`
+    # As it left them: `storage.store.quick_entry`.
+    files: Mapping[str, Any] = field(default_factory=dict)
     notes: Notes = field(default_factory=list)
     apart: str = ""  # the settings that tell it from others of its model; see `told_apart`
 
@@ -72,10 +72,8 @@ class Run:
     def shown_in_training(self) -> tuple[str, ...]:
         """The categories of which its training showed the model statements: none where prompts were changed,
         or scores of neutral prompts alone were fitted."""
-        method = _section(self.config, "method")
-        shows = any(method.get(name) for name in ("chosen", "consistency", "activation"))
-        shows = shows or "contextual" in (method.get("sft") or ())
-        return self.trained if self.changed and (shows or self.fitted) else ()
+        shows = self.fitted or sees_statements(_section(self.config, "method"))
+        return self.trained if self.changed and shows else ()
 
     @cached_property
     def settings(self) -> alike.Settings:

@@ -46,9 +46,13 @@ def options(
     are counted and left out where there is a judge besides, and refused where there is none."""
     if not declared.needed(job.config):
         return Read()
-    found = _ordered(job, prompts, orders)
-    asked = [each for each in found if all(map(offered, each))]
-    others = [each[0].prompt for each in found if not all(map(offered, each))]
+    asked: list[Orders] = []
+    others: list[ElicitationPrompt] = []
+    for each in _ordered(job, prompts, orders):
+        if all(map(offered, each)):
+            asked.append(each)
+        else:
+            others.append(each[0].prompt)
     for attack, count in Counter(prompt.attack for prompt in others).items():
         log.info(
             "options: %d prompts under %s are not read, whose text does not offer both options in the words"

@@ -6,8 +6,8 @@ from typing import Any
 
 from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.data import Rubric
-from debiasdpo.config.placeholders import with_ends
 from debiasdpo.metrics import PlaceboLimit, placebo_limit
+from debiasdpo.prompts.rendering import fill
 
 Row = Mapping[str, Any]  # a rating of one prompt
 
@@ -46,8 +46,7 @@ def checked(plain: Row, rows: Sequence[Row], rubric: Rubric, limit: float) -> di
     return {
         "largest_shift": shift,
         "category": worst and worst["category"],
-        "statement": worst
-        and with_ends(worst["statement"], rubric.low, rubric.high, rubric.high_is_good),
+        "statement": worst and fill(worst["statement"], rubric),
         "placebo_shift": placebo,
         "limit": None if math.isnan(limit) else limit,
         "shaky": None

@@ -10,21 +10,20 @@ from tests.helpers.jobs import SMALL, JobConfigs, run_folder, run_job
 
 SEVEN = ("data.teachers=18", "data.limit.test=7")  # groups, of which the gate has enough
 
+HEAD = (
+    "method=head", "method.head.folds=3", "data.teachers=20",
+    "data.limit={train:8,validation:2,test:4}",
+)  # fmt: skip
+
 # By a name of the test's own: what the run changes.
 METHODS: dict[str, tuple[str, ...]] = {
     "none": ("method=none",),
     "seven groups": ("method=none", *SEVEN),
     "adapter": ("method=sft", "rate.calibration=linear", "data.limit.train=4"),
     "full": ("method=sft", "train.adapter=full", "rate=text", "rate.max_new_tokens=12"),
-    "head": (
-        "method=head", "method.head.folds=3", "data.teachers=20",
-        "data.limit={train:8,validation:2,test:4}",
-    ),
+    "head": HEAD,
     "adapter in 4 bits": ("method=sft", "train=qlora", "data.limit.train=4"),
-    "head in 4 bits": (
-        "method=head", "model.nf4=true", "method.head.folds=3", "data.teachers=20",
-        "data.limit={train:8,validation:2,test:4}",
-    ),
+    "head in 4 bits": (*HEAD, "model.nf4=true"),
     "rewrite": ("method=prompt_strip", "method.max_new_tokens=8"),
     "think": ("method=prompt_think", "method.max_new_tokens=8", *SEVEN),
     "text": ("method=none", "rate=text", "rate.max_new_tokens=12"),
