@@ -35,7 +35,8 @@ class Category(Section):
 
     description: Text
     # One of data.group_columns: flattering statements are true, with what the document's own row says there
-    # in place of {value}; unflattering ones are false, with what another row says.
+    # in place of {value}; unflattering ones are false, with what another row says, each that says something
+    # else with the same chance.
     column: Text | None = None
     when: Mapping[Literal["flattering", "unflattering"], Text] | None = (
         None  # in the verdict, behind "If"

@@ -2,7 +2,8 @@
 
 import itertools
 import random
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -61,12 +62,14 @@ def _of_category(name: str, category: Category, wording: Wording) -> list[Statem
 
 
 def of_document(
-    statement: Statement, document: Document, values: Mapping[str, Sequence[str]]
+    statement: Statement, document: Document, values: Mapping[str, Mapping[str, int]]
 ) -> Statement | None:
     """The statement about this document: one that is made from a column has the document's own value in it
-    where it is true (+1), and one of the others, which its text draws, where it is false (-1).
+    where it is true (+1), and that of another document, which its text draws, where it is false (-1). Each
+    document that says otherwise is as likely: what few say is seldom told.
 
-    None where the document, or every other one, has no value. `values`: those of each column, sorted.
+    None where the document has no value, or no other one has another. `values`: of each column
+    (`column_values`).
     """
     if statement.column is None:
         return statement
@@ -75,18 +78,21 @@ def of_document(
         return None
     value = own
     if statement.polarity < 0:
-        others = [other for other in values[statement.column] if other != own]
+        others = {other: n for other, n in values[statement.column].items() if other != own}
         if not others:
             return None
-        value = random.Random(f"{document.text}\0{statement.text}").choice(others)
+        rng = random.Random(f"{document.text}\0{statement.text}")
+        (value,) = rng.choices(list(others), list(others.values()))
     return replace(statement, text=statement.text.replace("{value}", value), value=value)
 
 
-def column_values(pool: Iterable[Statement], documents: Iterable[Document]) -> dict[str, list[str]]:
-    """The values of each column that statements are made from, sorted."""
+def column_values(
+    pool: Iterable[Statement], documents: Iterable[Document]
+) -> dict[str, dict[str, int]]:
+    """How many documents have each value of each column that statements are made from, sorted by value."""
     columns = {statement.column for statement in pool if statement.column is not None}
-    found: dict[str, set[str]] = {column: set() for column in columns}
+    found: dict[str, Counter[str]] = {column: Counter() for column in columns}
     for document in documents if columns else ():
         for column in columns & document.facts.keys():
-            found[column].add(document.facts[column])
-    return {column: sorted(mine) for column, mine in found.items()}
+            found[column][document.facts[column]] += 1
+    return {column: dict(sorted(mine.items())) for column, mine in found.items()}

@@ -88,6 +88,40 @@ def test_two_statements_are_one_of_each_polarity(job_config: JobConfigs) -> None
     assert {p.statement for p in prompts} == {None, *pool}
 
 
+def test_a_false_value_is_that_of_any_other_document_with_another(job_config: JobConfigs) -> None:
+    """A value that few documents have is told as seldom where it is false: else true against false would be
+    common against rare."""
+    said = "{train: ['It says {value}.'], test: ['It reads {value}.']}"
+    own = f"{{description: d, column: writer, flattering: {said}, unflattering: {said}}}"
+    job = job_config(
+        "data=table", "data.path=docs/examples/essays.csv", "data.text_column=essay",
+        "data.group_column=writer", "data.group_columns=[writer]", f"+context.categories.own={own}",
+        "data.rubrics={clarity: {question: Clear, low: 1, high: 5}}",
+        "method=none", "audit.categories=[own,placebo]", "audit.statements=2",
+    )  # fmt: skip
+    rare, each = 40, 980
+    values = ["female"] * each + ["male"] * each + ["nonbinary"] * rare
+    documents = [
+        Document(f"d{i}", "g", f"text {i}", {"clarity": 1.0}, facts={"writer": value})
+        for i, value in enumerate(values)
+    ]
+    for order in (documents, documents[::-1]):
+        told = {
+            (p.document, p.statement.polarity): p.statement.value
+            for p in flat(audit_prompts(job, STYLE, order, ASKED))
+            if p.statement and p.statement.category == "own"
+        }
+        assert all(told[d.id, 1] == d.facts["writer"] != told[d.id, -1] for d in documents)
+        if order is documents:
+            first = told
+    assert told == first  # whichever document stands first
+    false = Counter(told[d.id, -1] for d in documents)
+    # Of those that say one of the frequent values, 40 in 1020 others say the rare one: within 4 deviations.
+    share = rare / (each + rare)
+    expected = 2 * each * share
+    assert abs(false["nonbinary"] - expected) < 4 * (expected * (1 - share)) ** 0.5
+
+
 def test_validation_never_sees_test_wordings(job: JobConfig) -> None:
     prompts = flat(validation_prompts(job, STYLE, DOCUMENTS, RUBRICS))
     seen: list[Statement] = [p.statement for p in prompts if p.statement]
