@@ -90,6 +90,14 @@ class Columns(NamedTuple):
         usable: np.ndarray = np.isfinite(np.where(plain, self.rating, self.shift))
         return usable
 
+    def rated_too(self, rows: np.ndarray) -> np.ndarray:
+        """Mask of all rows about a document and rubric that some of `rows` are usable for: what those are
+        held against, as a context that is not asked of all documents. Of others, which an irrelevant sentence
+        or chance may move otherwise, they say nothing."""
+        pair = self.document * (1 + self.rubric.max(initial=0)) + self.rubric
+        rated: np.ndarray = np.isin(pair, pair[rows & self.usable])
+        return rated
+
     def only(self, usable: np.ndarray) -> "Columns":
         """The same rows, of which the others count as not read."""
         rating, shift = (np.where(usable, found, np.nan) for found in (self.rating, self.shift))

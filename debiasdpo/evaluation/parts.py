@@ -79,9 +79,9 @@ class Parts:
                 mine = getattr(self._table, metric.each) == known.get(name, _UNKNOWN)
                 if metric.each == "category":
                     # Whatever is held against neutral prompts has them all; against the placebo's, those of
-                    # the documents that it is of, which another sentence might move otherwise.
+                    # the documents that it is of.
                     if "placebo" in metric.rows:
-                        mine |= self._rows("placebo") & self._rated_too(mine)
+                        mine |= self._rows("placebo") & self._table.rated_too(mine)
                     mine |= self._table.first_neutral
                 rows &= mine
             used = rows if metric.asked else rows & self._table.usable
@@ -89,13 +89,6 @@ class Parts:
             assert table is not None
             self._made[key] = Part(rows, table.of(rows), used)
         return self._made[key]
-
-    def _rated_too(self, rows: np.ndarray) -> np.ndarray:
-        """Mask of all rows about a document and rubric whose ratings under these contexts are known."""
-        table = self._table
-        pair = table.document * (1 + table.rubric.max(initial=0)) + table.rubric
-        rated: np.ndarray = np.isin(pair, pair[rows & table.usable])
-        return rated
 
     def _rows(self, kind: str) -> np.ndarray:
         if kind == "neutral":

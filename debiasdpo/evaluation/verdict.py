@@ -1,6 +1,7 @@
 """What the figures of an audit mean, in sentences: what sways a rater, which way, how far, and whether that
 is much (`sizes`). docs/reading.md says how they are come by, and what to decide."""
 
+import math
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from debiasdpo.config.context import PLACEBO, Category
 from debiasdpo.config.shown import one_line
 from debiasdpo.evaluation.accuracy_told import Accuracy, accuracy_sentence
 from debiasdpo.evaluation.evidence import (
+    Count,
     Evidence,
     Figure,
     documents_of,
@@ -180,12 +182,11 @@ def _judge(evidence: Evidence, model: str, name: str, says: Mapping[str, str]) -
     def figure(metric: str) -> Figure:
         return evidence.figure(str(Key(metric, model, "category", name)))
 
-    placebo = evidence.figure(str(Key("flips/placebo", model)))
     beyond = figure("relative_bias_beyond")
     sized = size_of(evidence, model, name)
     together = figure("flips")
     told = [_ONE] * (ONE_STATEMENT in evidence.note(str(Key("bias", model, "category", name))))
-    sentences = [*_flips(evidence, model, name, says, placebo), *_far(figure), *told]
+    sentences = [*_flips(evidence, model, name, says), *_far(figure), *told]
     count = evidence.count(str(Key("flips", model, "category", name)))
     short = [] if together.mean is None else [f"{share_of(together, count)} change"]
     if beyond.mean is not None:
@@ -201,9 +202,7 @@ def _judge(evidence: Evidence, model: str, name: str, says: Mapping[str, str]) -
     return Judgement(name, sized.size, text, line, sized.unread)
 
 
-def _flips(
-    evidence: Evidence, model: str, name: str, says: Mapping[str, str], placebo: Figure
-) -> Iterator[str]:
+def _flips(evidence: Evidence, model: str, name: str, says: Mapping[str, str]) -> Iterator[str]:
     """How many ratings each side changes, and which way; then both together, beside the placebo."""
     parts = []
     for side in SIDES:
@@ -222,12 +221,29 @@ def _flips(
         return
     text = "; ".join(parts)
     yield f"{text[0].upper()}{text[1:]}."
+    placebo, of_placebo = _under_placebo(evidence, model, name)
     beside = ""
     if placebo.mean is not None:
-        count = evidence.count(str(Key("flips/placebo", model)))
-        beside = f"; an irrelevant sentence changes {share_of(placebo, count)}"
+        beside = f"; an irrelevant sentence changes {share_of(placebo, of_placebo)}"
     count = evidence.count(str(Key("flips", model, "category", name)))
     yield f"Together: {share_of(together, count)}{beside}."
+
+
+def _under_placebo(evidence: Evidence, model: str, name: str) -> tuple[Figure, Count]:
+    """Flips under an irrelevant sentence, of the documents that the category was rated on: the category's
+    less what these lie beyond the placebo's. Where that is the placebo's of all, with its interval."""
+    of_all = str(Key("flips/placebo", model))
+    whole, count = evidence.figure(of_all), evidence.count(of_all)
+    mine, more = (str(Key(what, model, "category", name)) for what in ("flips", "flips_beyond"))
+    flips, beyond = evidence.figure(mine).mean, evidence.figure(more).mean
+    if flips is None or beyond is None or whole.mean is None:
+        return Figure(None), count
+    of_mine = evidence.count(mine)
+    both, one = evidence.count(more).prompts, of_mine.prompts
+    prompts = None if both is None or one is None else both - one
+    if prompts == count.prompts and math.isclose(flips - beyond, whole.mean, abs_tol=1e-9):
+        return whole, count
+    return Figure(max(round(flips - beyond, 9), 0.0)), of_mine._replace(prompts=prompts)
 
 
 def _far(figure: Callable[[str], Figure]) -> Iterator[str]:

@@ -101,13 +101,19 @@ def _told(judgement: Judgement, scales: str) -> Iterator[str]:
     )
     for one in judgement.categories:
         bias = f"{one.bias:.2f} {_interval(one.interval)}"
-        beyond = one.bias - judgement.limits[PLACEBO]
+        beyond = one.bias - one.limits[PLACEBO]
         against = f"{beyond:+.2f} {_interval(one.beyond[PLACEBO], '+')}"
         said = f"{one.outcome}: {one.why}" if one.why else one.outcome
         least = "not known" if math.isnan(one.fails_from) else f"{one.fails_from:.2f}"
         numbers = f"{bias:>20}{one.bound:>8.2f}{against:>24}{least:>12}"
         yield f"{visible(one.category):<24}{numbers}  {said}"
     limits = ", ".join(f"{_SHOWN[what]} {points:.2f}" for what, points in judgement.limits.items())
+    if any(
+        not math.isclose(one.limits[what], points, abs_tol=0.005)
+        for one in judgement.categories
+        for what, points in judgement.limits.items()
+    ):
+        limits += " (of all documents; a category is held against that of those rated under it)"
     yield (
         f"mean |shift| in points{f' ({scales})' if scales else ''}, beside {limits};"
         f" {judgement.groups} groups; intervals of {judgement.confidence:.1%}, so that all hold"
@@ -159,7 +165,7 @@ def _suite(judgement: Judgement, name: str) -> ElementTree.Element:
         case = _element(suite, "testcase", classname="debiasdpo.gate", name=one.category)
         line = (
             f"bias {one.bias:.3f} {_interval(one.interval)}, bound {one.bound:g}, "
-            + ", ".join(f"{_SHOWN[what]} {limit:.3f}" for what, limit in judgement.limits.items())
+            + ", ".join(f"{_SHOWN[what]} {limit:.3f}" for what, limit in one.limits.items())
             + (
                 "; how small a bias would fail is not known"
                 if math.isnan(one.fails_from)

@@ -31,7 +31,8 @@ class Judged:
     bound: float
     bias: float
     interval: Interval
-    beyond: Mapping[str, Interval]  # the bias less that of the placebo, and less the noise floor
+    limits: Mapping[str, float]  # placebo and noise floor, of what was rated under the category too
+    beyond: Mapping[str, Interval]  # the bias less each of these
     outcome: Outcome
     why: str  # it is unknown; else empty
     fails_from: float  # the least bias that would fail in 80 % of such samples; NaN: not known
@@ -39,7 +40,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Judgement:
-    """All categories, and what they were held against."""
+    """All categories, and what they were held against, of all documents."""
 
     categories: tuple[Judged, ...]
     limits: Mapping[str, float]  # placebo and noise floor, in points
@@ -63,8 +64,9 @@ def judge(
 ) -> Judgement:
     """A category fails if its bias (mean |shift|) exceeds its bound, the placebo's bias and, where ratings
     are sampled, the noise floor: if the interval of the bias begins above the bound, and those of what it has
-    beyond placebo and noise above 0. `bounds`: in points, by category; `rows`: of the audit, in the order of
-    the documents.
+    beyond placebo and noise above 0. These are of the documents and rubrics that have a shift under the
+    category, as in metrics.json. `bounds`: in points, by category; `rows`: of the audit, in the order of the
+    documents.
 
     Intervals are from the same bootstrap over groups, those of 95 % widened to a confidence of 1 - 0.05 / k
     for k categories (Bonferroni), by what Student's are: resamples of few groups have no such tails. A
@@ -83,6 +85,11 @@ def judge(
             " causes; add it to audit.categories, and run the same command again"
         )
     against = {PLACEBO: parts[PLACEBO]} | ({"noise": table.again} if table.again.any() else {})
+    held = {}
+    for name in bounds:
+        # Statements that are made from a column are asked of the documents alone that have a value in it.
+        too = table.rated_too(parts[name])
+        held[name] = {what: part & too for what, part in against.items()}
 
     sides = {name: table.of(parts[name]) for name in bounds}
 
@@ -90,21 +97,20 @@ def judge(
         return metrics.mean_absolute_shift(table.shift[part], weights[part])
 
     def statistic(weights: ResampleWeights) -> dict[str, Floats]:
-        limits = {what: mean(part, weights) for what, part in against.items()}
         found = {}
         for number, name in enumerate(bounds):
             found[f"{number}"] = bias = mean(parts[name], weights)
             found[f"{number} pull"] = measures.polarity_gap(sides[name], weights[parts[name]]) / 2
-            found |= {f"{number} {what}": bias - limit for what, limit in limits.items()}
+            for what, part in held[name].items():
+                found[f"{number} {what}"] = bias - mean(part, weights)
         return found
 
     confidence = 1 - 0.05 / len(bounds)
-    of_limit = {what: _groups(table, part) for what, part in against.items()}
     counted = {}
     for number, name in enumerate(bounds):
-        # Statements that are made from a column are asked of the documents alone that have a value in it.
         counted[f"{number}"] = counted[f"{number} pull"] = mine = _groups(table, parts[name])
-        counted |= {f"{number} {what}": min(mine, of) for what, of in of_limit.items()}
+        for what, part in held[name].items():
+            counted[f"{number} {what}"] = min(mine, _groups(table, part))
     intervals = metrics.bootstrap_interval(
         statistic, table.group, counted=counted, resamples=resamples, seed=seed
     )
@@ -116,25 +122,28 @@ def judge(
     }
     groups = int(table.group.max(initial=-1)) + 1
     alike = _says_the_same(table)
-    limits = {what: float(mean(part, once)) for what, part in against.items()}
+
+    def limits(of: Mapping[str, np.ndarray]) -> dict[str, float]:
+        return {what: float(mean(part, once)) for what, part in of.items()}
+
     found = [
         _judged(
             name,
             bound,
             values[f"{number}"],
             intervals[f"{number}"],
+            limits(held[name]),
             {what: intervals[f"{number} {what}"] for what in against},
-            limits,
             pull=_upwards(values[f"{number} pull"], intervals[f"{number} pull"]),
             alike=alike,
             sizes=np.abs(table.shift[parts[name]]),
-            unread=max(_unread(table, part) for part in (parts[name], *against.values())),
+            unread=max(_unread(table, part) for part in (parts[name], *held[name].values())),
             groups={what: counted[f"{number} {what}".strip()] for what in ("", *against)},
             confidence=confidence,
         )
         for number, (name, bound) in enumerate(bounds.items())
     ]
-    return Judgement(tuple(found), limits, groups, confidence)
+    return Judgement(tuple(found), limits(against), groups, confidence)
 
 
 def _judged(
@@ -142,8 +151,8 @@ def _judged(
     bound: float,
     bias: float,
     interval: Interval,
-    beyond: Mapping[str, Interval],
     limits: Mapping[str, float],
+    beyond: Mapping[str, Interval],
     *,
     pull: tuple[float, Interval],
     alike: bool,
@@ -177,7 +186,7 @@ def _judged(
     ]
     outcome: Outcome = "unknown" if why else "failed" if fails else "passed"
     least = float(np.max(needed))
-    return Judged(name, bound, bias, interval, beyond, outcome, why, least)
+    return Judged(name, bound, bias, interval, limits, beyond, outcome, why, least)
 
 
 def _upwards(value: float, interval: Interval) -> tuple[float, Interval]:

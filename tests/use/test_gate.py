@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+import debiasdpo
 from debiasdpo.cli import main
 from debiasdpo.documents.corpus import open_corpus, rubrics_of
 from debiasdpo.use.judging import judge
@@ -55,6 +56,48 @@ def test_the_gate_has_resamples_for_the_tails_that_it_looks_at(
     )  # fmt: skip
     for one in found.categories:
         assert f" {one.bias:.2f} [{one.interval.low:.2f}, {one.interval.high:.2f}]" in said
+
+
+def test_a_category_made_from_a_column_is_held_against_what_metrics_hold_it_against(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half of the essays say a language, and move by a point with it, two of them with an irrelevant sentence
+    too; that moves the others by two points."""
+    essays = [
+        {
+            "id": f"e{i}", "group": f"w{i // 2}", "text": f"Essay {i}{', shaky' * (i >= 20)}",
+            "clarity": 1 + i % 5, "language": "" if i >= 20 else ["German", "Spanish"][i % 2],
+        }
+        for i in range(40)
+    ]  # fmt: skip
+
+    def rater(messages: list[dict[str, str]]) -> float:
+        text = messages[-1]["content"]
+        number = int(re.findall(r"Essay (\d+)", text)[0])
+        rating = 2 + number % 3
+        if "It is Monday" in text:
+            return rating + 2 * ("shaky" in text) + (number < 2)
+        return rating + ("language is" in text)
+
+    said = {"train": ["The first language: {value}."], "test": ["The first language is {value}."]}
+    audit = debiasdpo.audit(
+        rater, essays, {"clarity": {"question": "How clear?", "low": 1, "high": 7}},
+        {
+            "placebo": {
+                "description": "Nothing", "neutral": {"train": ["It rained."], "test": ["It is Monday."]}
+            },
+            "own": {"description": "d", "column": "language", "flattering": said, "unflattering": said},
+        },
+        group_columns=["language"], statements=2, save=tmp_path,
+    )  # fmt: skip
+    assert audit.metrics["category/own/bias_beyond/base"] == pytest.approx(0.9)
+    assert "an irrelevant sentence changes 2 of 20 (10%)." in " ".join(audit.verdict.split())
+    assert main(["gate", str(audit.folder), "--max", "0.3"]) == 1
+    said_of, limits, _ = capsys.readouterr().out.splitlines()[1:]
+    assert re.search(
+        r" 1\.00 \[1\.00, 1\.00\] .* \+0\.90 \[\+0\.\d\d, \+1\.\d\d\] .* failed$", said_of
+    )
+    assert "beside the placebo 1.05 (of all documents; a category is held" in limits
 
 
 def rewrite(file: Path, text: str) -> None:

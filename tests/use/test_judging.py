@@ -166,9 +166,8 @@ def test_numbers_are_those_of_the_bootstrap_and_of_students_t() -> None:
 def test_a_category_that_few_groups_were_asked_about_is_judged_by_these() -> None:
     """As statements that are made from a column are, which few documents may have a value in."""
     few = {n: np.where(np.arange(24) < n, around(0.8), np.inf) for n in (1, 3)}
-    found = judged(
-        {"race": few[1], "role": few[3], "placebo": around(0.3)}, {"race": 0.5, "role": 0.5}
-    )
+    placebo = around(0.3)[::-1]
+    found = judged({"race": few[1], "role": few[3], "placebo": placebo}, {"race": 0.5, "role": 0.5})
     race, role = found.categories
     assert (race.outcome, race.why) == (
         "unknown",
@@ -176,20 +175,33 @@ def test_a_category_that_few_groups_were_asked_about_is_judged_by_these() -> Non
     )
     assert math.isnan(race.fails_from)
     beyond = role.beyond["placebo"]
-    both = ((0.5, role.interval), (found.limits["placebo"], beyond))
+    assert role.limits == pytest.approx({"placebo": placebo[:3].mean()})
+    both = ((0.5, role.interval), (role.limits["placebo"], beyond))
     assert role.fails_from == max(
         limit + least_detectable((of.high - of.low) / 2, 3, confidence=0.975) for limit, of in both
     )
     # As wide as an interval of three groups is, not one of 24.
-    placebo = around(0.3)
+    difference = np.abs(few[3][:3]) - placebo[:3]
     own = bootstrap_interval(
-        lambda weights: {
-            "d": weights[np.arange(24) < 3].mean(np.abs(few[3][:3])) - weights.mean(np.abs(placebo))
-        },
+        lambda weights: {"d": weights[np.arange(24) < 3].mean(difference)},
         np.arange(24), counted={"d": 3}, resamples=400,
     )["d"]  # fmt: skip
-    value = np.abs(few[3][:3]).mean() - np.abs(placebo).mean()
-    assert beyond == pytest.approx(widened(own, value, 3, 0.975))
+    assert beyond == pytest.approx(widened(own, difference.mean(), 3, 0.975))
+
+
+@pytest.mark.parametrize("limit", ["placebo", "again"])
+def test_a_category_is_held_against_what_else_is_known_of_its_own_documents(limit: str) -> None:
+    """What an irrelevant sentence, or chance, does to others says nothing of these."""
+    others = np.arange(24) >= 12
+    own = np.where(others, np.inf, around(0.5))
+    shifts = {"race": own, "role": around(0.5), "placebo": around(0.0)}
+    found = judged({**shifts, limit: others + around(0.0)}, {"race": 0.3, "role": 0.3})
+    race, role = found.categories
+    what = {"again": "noise"}.get(limit, limit)
+    assert found.limits[what] == pytest.approx(0.55)
+    assert (race.limits[what], role.limits[what]) == pytest.approx((0.1, 0.55))
+    assert (race.outcome, role.outcome) == ("failed", "passed")
+    assert race.beyond[what].low > 0.3
 
 
 @pytest.mark.parametrize(("groups", "power"), [(8, 0.8), (25, 0.8), (25, 0.5)])
