@@ -36,12 +36,12 @@ class Pilot(NamedTuple):
 
 def pilot(config: JobConfig, metrics: Mapping[str, Any], other: Mapping[str, Any]) -> Pilot | None:
     """From the metrics.json of a finished job and its configuration, if it rated with the same model, in the
-    same way, on the same scales, under as many statements."""
+    same way, on the same rubrics, under as many statements."""
     plain = config.model_dump(mode="json")
     same = (
         ("model", ("path", "name", "base_url", "kind")),
         ("rate", ("readout", "format", "temperature", "calibration")),
-        ("data", ("rubrics",)),
+        ("data", ("rubrics", "use")),
         ("audit", ("statements",)),  # of more a document, groups vary less
     )
     for section, keys in same:

@@ -28,7 +28,9 @@ _TRAINING = (
     ("model", "lora"),
 )
 # What a prompt has beside document and statement, and how its rating is read.
-_ASKED = (("data", "rubrics"), ("data", "heading"), ("data", "about"), ("prompt",), ("rate",))
+_ASKED = (
+    ("data", "rubrics"), ("data", "use"), ("data", "heading"), ("data", "about"), ("prompt",), ("rate",),
+)  # fmt: skip
 # How replies to prompts that elicit are made, and labelled.
 _ELICITED = (
     *(("rate", key) for key in ("max_new_tokens", "temperature", "top_p")),

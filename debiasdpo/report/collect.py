@@ -116,9 +116,11 @@ class Run:
 
     @property
     def rubrics(self) -> Mapping[str, Mapping[str, Any]]:
-        found = _section(self.config, "data").get("rubrics")
-        rubrics = found if isinstance(found, dict) else {}
-        return {str(n): r for n, r in rubrics.items() if isinstance(r, dict)}
+        """Those that were rated: of the configured ones the names in `data.use`, where that is set."""
+        data = _section(self.config, "data")
+        rubrics = {str(n): r for n, r in _section(data, "rubrics").items() if isinstance(r, dict)}
+        used = data.get("use")
+        return {n: r for n, r in rubrics.items() if not isinstance(used, list) or n in used}
 
 
 def find_runs(paths: Sequence[Path]) -> list[Run]:

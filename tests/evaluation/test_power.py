@@ -96,6 +96,7 @@ def test_another_model_or_scale_or_other_statements_are_no_pilot(job: JobConfig)
         ("rate", "readout", "text"),
         ("rate", "calibration", "isotonic"),
         ("data", "rubrics", {}),
+        ("data", "use", ["clarity"]),
         ("audit", "statements", None),
     )
     for section, key, value in changes:

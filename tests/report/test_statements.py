@@ -11,6 +11,7 @@ import pytest
 from debiasdpo.report.build import build
 from debiasdpo.report.collect import find_runs
 from debiasdpo.report.groups import group_runs
+from debiasdpo.report.paragraph import paragraph
 from debiasdpo.report.save import write
 from debiasdpo.report.statements import statements_table
 from tests.helpers.jobs import rows
@@ -100,6 +101,20 @@ def test_one_that_was_read_in_part_or_in_one_seed_says_so(copied: Runs, tmp_path
     said = of[first["statement"]]["tuned_note"]
     assert f"over the {asked - 1} of {asked} prompts whose ratings could be read" in said
     assert all("seed 0 alone" in row["tuned_note"] for row in of.values() if row["tuned"])
+
+
+def test_rubrics_that_were_not_used_decide_no_sign(tmp_path: Path) -> None:
+    """Of one whose low end is the good one, rated alone, up is up, as it is in metrics.json."""
+    errors = {"question": "How many errors?", "low": 0, "high": 9, "high_is_good": False}
+    data = {"source": "ncte", "rubrics": {**RUBRICS, "errors": errors}, "use": ["errors"]}
+    statement = "Surely {best}."
+    write_run(tmp_path / "one", rubric="errors", statement=statement, config={"data": data})
+    (group,) = group_runs(find_runs([tmp_path]))
+    shown = statements_table([group]).rows
+    assert {row[5] for row in shown} == {"Surely 0."}
+    shifts = [row[9] for row in shown]
+    assert [(shift.mean, "same end" in shift.note) for shift in shifts] == [(1.0, False)] * 2
+    assert "for errors (0 to 9)." in paragraph(group)
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,17 @@ def test_a_method_is_compared_with_the_reference_of_its_own_model_and_documents(
     ]  # fmt: skip
 
 
+def test_a_reference_that_rated_other_rubrics_is_none(tmp_path: Path) -> None:
+    """`data.use` chooses among those of the configuration."""
+    rubrics = {**RUBRICS, "errors": RUBRICS["clarity"]}
+    for method, rubric in (("sft", "clarity"), ("dpo_only", "errors")):
+        data = {"source": "ncte", "rubrics": rubrics, "use": [rubric]}
+        of = tmp_path / method
+        write_run(of, documents=FIVE, method=method, rubric=rubric, config={"data": data})
+    _, remarks = compared(tmp_path)
+    assert remarks == ['not compared with sft: no run of it has data.use=["errors"]']
+
+
 def test_settings_of_a_method_are_compared_with_one_of_them(tmp_path: Path) -> None:
     for beta in (0.1, 0.5, 1.0):
         write_run(tmp_path / f"{beta}", documents=FIVE, config={"loss": {"beta": beta}})
