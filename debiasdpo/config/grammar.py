@@ -45,7 +45,7 @@ def alternatives(rule: str) -> tuple[str, ...]:
 
 def problems(rules: Mapping[str, tuple[str, ...]], side: str) -> Iterator[str]:
     """What keeps a side's rules from making statements: a rule that is not there, one that leads back to
-    itself, and a statement without its claims."""
+    itself, a statement without its claims, and a second claim or a whole statement within another rule."""
     starts = [name for name in STARTS if name != "contradictory" or side != "neutral"]
     for name in (*starts, CLAIM):
         if name not in rules:
@@ -65,14 +65,22 @@ def problems(rules: Mapping[str, tuple[str, ...]], side: str) -> Iterator[str]:
             yield f"the rule {name!r} has an empty alternative"
         for text in rules[name]:
             for slot in SLOT.findall(text):
-                if slot in rules:
+                if slot in STARTS:
+                    yield f"{text!r} of the rule {name!r} holds {{{slot}}}, which is a whole statement"
+                elif slot in rules:
                     yield from below(slot, (*above, name))
+                elif slot in (OTHER, OPPOSITE) and name not in STARTS:
+                    # Drawn for a whole statement, of which alone it is known which claims it has.
+                    (start,) = (start for start in STARTS if slot in _ALLOWED[start])
+                    yield (
+                        f"{text!r} of the rule {name!r} holds {{{slot}}}, which only the rule {start!r} may"
+                    )
                 elif slot not in given:
                     near = difflib.get_close_matches(slot, [*rules, *given], 1)
                     meant = f"; did you mean {{{near[0]}}}?" if near else ""
                     yield f"{text!r} names no rule: {{{slot}}}{meant}"
 
-    for name in (*starts, CLAIM):
+    for name in (*starts, CLAIM, WHO):
         if name in rules:
             yield from below(name, ())
     for start in (start for start in starts if start in rules):

@@ -242,12 +242,25 @@ def test_a_test_statement_of_common_words_is_not_trained_on_either() -> None:
     [
         ({"one": "{claim} {which}."}, "'{claim} {which}.' names no rule: {which}"),
         ({"one": "{claim}{a}", "a": "{b}", "b": "{a}"}, "the rule 'a' leads back to itself"),
+        ({"who": "a {one}"}, "'a {one}' of the rule 'who' holds {one}, which is a whole statement"),
+        ({"who": "that {whose}"}, "'that {whose}' names no rule: {whose}"),
+        (
+            {"several": "{claim}, {a}, {other}.", "a": "so {other}"},
+            "'so {other}' of the rule 'a' holds {other}, which only the rule 'several' may",
+        ),
+        (
+            {"one": "{claim}{a}.", "a": "unless {opposite}"},
+            "'unless {opposite}' of the rule 'a' holds {opposite}, which only the rule 'contradictory' may",
+        ),
         ({"one": "{claim}. |"}, "the rule 'one' has an empty alternative"),
         ({"one": "Tall."}, "'Tall.' of the rule 'one' must hold {claim}, and no other claim"),
         ({"several": "{claim}."}, "'{claim}.' of the rule 'several' must hold {claim} and {other}"),
     ],
-    ids=["no such rule", "circle", "empty", "no claim", "one claim too few"],
-)
+    ids=[
+        "no such rule", "circle", "statement within one", "unused who", "second claim in a rule",
+        "opposite claim in a rule", "empty", "no claim", "one claim too few",
+    ],
+)  # fmt: skip
 def test_a_grammar_that_makes_no_statements_is_refused(frames: dict[str, str], says: str) -> None:
     context = small(0, frames={**SMALL["frames"], **frames})
     first, *_ = grammar_problems(context)
