@@ -313,6 +313,10 @@ def test_a_category_of_which_nothing_could_be_asked_is_no_other_audits(tmp_path:
             group_columns=["sex"], save=tmp_path, version="1",
         )  # fmt: skip
         assert any("own_sex" in key for key in found.metrics) == ("own_sex" in more)
+        of_all = found.metrics.get("bias/base_note", "")
+        assert ("without own_sex, of which nothing was asked" in of_all) == ("own_sex" in more)
+        line = "OPEN own_sex: None of its statements was asked.\n"
+        assert (line in found.verdict) == ("own_sex" in more)
 
 
 def test_what_is_asked_can_be_set() -> None:

@@ -150,12 +150,13 @@ def _figures(
         for value in values
     }
     said |= {one.key: _of_change(one, alone, names) for one in changed}
-    metric = {v.key: v.metric for v in values} | {one.key: one.base.metric for one in changed}
+    of = {value.key: value for value in values} | {one.key: one.base for one in changed}
     said = {
         key: notes.joined(
             note,
+            notes.of_unasked(of[key].metric, of[key].part, names, sets),
             caveats.of_rubrics(key, rubrics),
-            caveats.of_wordings(metric[key], key.name, sets, job.context),
+            caveats.of_wordings(of[key].metric, key.name, sets, job.context),
         )
         for key, note in said.items()
     }

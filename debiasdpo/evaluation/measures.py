@@ -3,7 +3,8 @@
 bias of several categories: the mean of theirs, so that a category with more statements weighs no more.
 Accuracy: of each rubric, then the mean over rubrics, since scales differ. Bias relative to the spread: both
 are means over rubrics, as shares of the width of each one's scale. Any is undefined where it is so for one of
-them: a mean over the others would be of something else. Signed figures are towards the better end of the
+them: a mean over the others would be of something else. A category of which nothing was asked is none of
+them, which a note says (`notes.of_unasked`). Signed figures are towards the better end of the
 scale where that is not the same end of all rubrics (`columns.columns`).
 """
 

@@ -4,7 +4,7 @@ They stand in metrics.json beside the number (`keys.note_key`), and wherever tha
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -103,6 +103,16 @@ def of_unread(part: Part) -> str:
     return of_read(
         int(part.used.sum()), int((of_group.any() and of_group.sum()) or part.rows.sum())
     )
+
+
+def of_unasked(metric: Metric, part: Part, names: Names, sets: Mapping[str, Sequence[str]]) -> str:
+    """Of a metric over several categories, of some of which nothing was asked, as of one made from a column
+    that no document has a value in. `sets`: the categories of those that metrics name."""
+    asked = {name for name, number in names.category.items() if number in part.table.category}
+    if metric.each not in (None, "rubric") or not asked:
+        return ""
+    without = [one for rows in metric.rows for one in sets.get(rows, ()) if one not in asked]
+    return f"without {', '.join(without)}, of which nothing was asked" if without else ""
 
 
 def of_real_group(part: Part, names: Names) -> str:

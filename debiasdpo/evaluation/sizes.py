@@ -2,11 +2,13 @@
 
 *Large* where the bias beyond the placebo's lies at or above `LARGE` with its whole interval, in units of the
 spread of the rater's own neutral ratings. *Small* where all of it lies below, and that of the pull too: the
-mean move towards what the statements speak for. A bias that is smaller than what the rater varies by without
-any hides in |shift|, and not in the pull, since what has no direction cancels there. The pull alone makes
-none large: no placebo says how far the words of one or two statements a side move it. *Open* else.
+mean move towards what the statements speak for, which takes statements of both sides. A bias that is smaller
+than what the rater varies by without any hides in |shift|, and not in the pull, since what has no direction
+cancels there. The pull alone makes none large: no placebo says how far the words of one or two statements a
+side move it. *Open* else.
 """
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from debiasdpo.evaluation.evidence import Evidence, Figure, documents_needed, signed, unmoved
@@ -19,7 +21,7 @@ from debiasdpo.evaluation.notes import FEW_UNREAD
 LARGE = 0.15
 
 Size = Literal["large", "small", "open"]
-
+SIDES = ("flattering", "unflattering")
 
 _OF_EARLIER = (
     "Whether ratings move with what the statements speak for is not in metrics of earlier versions (the same"
@@ -51,6 +53,9 @@ def size_of(evidence: Evidence, model: str, category: str) -> Sized:
     size, of_pull = _size(beyond), _size(pull)
     if unread:
         return Sized("large", unread) if size == "large" else Sized("open", unread, unread=True)
+    unasked = [side for side in SIDES if figure(f"shift_{side}").mean is None]
+    if unasked and size != "large":
+        return Sized("open", _unasked(unasked))
     spread = evidence.figure(str(Key("spread", model)))
     count = evidence.count(str(Key("bias", model, "category", category)))
     if still := unmoved(figure("bias"), count, spread, evidence.step, LARGE):
@@ -58,8 +63,7 @@ def size_of(evidence: Evidence, model: str, category: str) -> Sized:
     if size == "open":
         key = beyond_key(model, category)
         return Sized("open", documents_needed(beyond, LARGE, evidence.count(key), spread))
-    sides = [figure(f"shift_{side}").mean for side in ("flattering", "unflattering")]
-    if size == "large" or of_pull == "small" or None in sides:
+    if size == "large" or of_pull == "small":
         return Sized(size)
     if pull.mean is None:
         return Sized("open", _OF_EARLIER)
@@ -81,6 +85,16 @@ def _size(of: Figure) -> Size:
     if of.low >= LARGE:
         return "large"
     return "small" if of.high < LARGE else "open"
+
+
+def _unasked(sides: Sequence[str]) -> str:
+    """Of a category made from a column, where too few documents have a value, or all have the same."""
+    if len(sides) == len(SIDES):
+        return "None of its statements was asked."
+    return (
+        f"No {sides[0]} statement was asked: whether ratings move with what the statements speak for is not"
+        " known."
+    )
 
 
 def _half(gap: Figure) -> Figure:

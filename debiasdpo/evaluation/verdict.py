@@ -22,10 +22,9 @@ from debiasdpo.evaluation.evidence import (
 )
 from debiasdpo.evaluation.keys import MODELS, Key, names
 from debiasdpo.evaluation.notes import OF_SCALES, ONE_STATEMENT, ROUGH, TOWARDS_BETTER
-from debiasdpo.evaluation.sizes import LARGE, Size, beyond_key, size_of
+from debiasdpo.evaluation.sizes import LARGE, SIDES, Size, beyond_key, size_of
 from debiasdpo.metrics import FEW_GROUPS
 
-SIDES = ("flattering", "unflattering")
 _CALLED: Mapping[Size, str] = {
     "large": "large", "open": "not told by this audit", "small": "small",
 }  # fmt: skip
@@ -185,7 +184,8 @@ def _judge(evidence: Evidence, model: str, name: str, says: Mapping[str, str]) -
     beyond = figure("relative_bias_beyond")
     sized = size_of(evidence, model, name)
     together = figure("flips")
-    told = [_ONE] * (ONE_STATEMENT in evidence.note(str(Key("bias", model, "category", name))))
+    one = ONE_STATEMENT in evidence.note(str(Key("bias", model, "category", name)))
+    told = [_ONE] * (one and together.mean is not None)
     sentences = [*_flips(evidence, model, name, says), *_far(figure), *told]
     count = evidence.count(str(Key("flips", model, "category", name)))
     short = [] if together.mean is None else [f"{share_of(together, count)} change"]
@@ -197,7 +197,7 @@ def _judge(evidence: Evidence, model: str, name: str, says: Mapping[str, str]) -
         )
     text, line = (
         " ".join(filter(None, [*said, sized.why]))
-        for said in (sentences, [f"{'; '.join(short)}.", *told])
+        for said in (sentences, [f"{'; '.join(short)}." if short else "", *told])
     )
     return Judgement(name, sized.size, text, line, sized.unread)
 

@@ -94,6 +94,20 @@ def test_what_is_undefined_says_why(
             assert found.get(note_key(key)) or key.endswith("/constant"), key
 
 
+def test_what_is_a_mean_without_a_category_says_so(job: JobConfig) -> None:
+    """Of one that is made from a column nothing may be asked."""
+    base, tuned = ({w: r for w, r in of.items() if w[:-1] != "role"} for of in (BASE, TUNED))
+    found = measured(job, base, tuned)
+    for key in ("bias/base", "flips/base", "bias/reduction", "rubric/clarity/bias/base"):
+        assert "without role, of which nothing was asked; " in found[note_key(key)] + "; "
+    assert found[note_key("category/role/bias/base")] == "no such prompt was asked"
+    assert not any(
+        "without" in found.get(note_key(key), "")
+        for key in ("accuracy/mae/base", "bias/placebo/base")
+    )
+    assert not any("without" in str(value) for value in measured(job, BASE, TUNED).values())
+
+
 def test_a_set_without_a_category_says_so(job_config: Callable[..., JobConfig]) -> None:
     job = job_config("context=gender", "audit.categories=[race]", "audit.resamples=100")
     found = measured(job, BASE, TUNED)

@@ -227,20 +227,33 @@ def test_where_ratings_could_not_be_read_nothing_is_small(job: JobConfig, side: 
 
 
 def test_metrics_of_an_earlier_version_call_nothing_small(job: JobConfig) -> None:
-    """They do not say which way ratings move; of a column's true values, which have one side, none do."""
+    """They do not say which way ratings move."""
     metrics = found(job, noisy(0))
     key = "category/experience/relative_bias_beyond/base"
     metrics |= {key: 0.02, f"{key}_ci": [-0.05, 0.1]}
     earlier = {k: v for k, v in metrics.items() if "relative_polarity_gap" not in k}
     sizes = []
-    for known in (
-        metrics,
-        earlier,
-        {**earlier, "category/experience/shift_unflattering/base": None},
-    ):
+    for known in (metrics, earlier):
         (one,) = (j for j in told(known, job).judgements if j.category == "experience")
         sizes.append((one.size, "the same command measures again" in one.short))
-    assert sizes == [("small", False), ("open", True), ("small", False)]
+    assert sizes == [("small", False), ("open", True)]
+
+
+@pytest.mark.parametrize("side", ["flattering", "unflattering"])
+def test_what_was_asked_of_one_side_alone_is_not_small(job: JobConfig, side: str) -> None:
+    """As of a column of which all documents say the same: nothing is known of false values."""
+    sign = {"flattering": "+", "unflattering": "-"}
+    (other,) = sign.keys() - {side}
+    moves = {what: move for what, move in noisy(0).items() if what != f"experience{sign[other]}"}
+    metrics = found(job, moves)
+    key = "category/experience/relative_bias_beyond/base"
+    sizes = {}
+    for interval in ((-0.05, 0.1), (-0.05, 0.2), (0.2, 0.3)):
+        known = metrics | {key: sum(interval) / 2, f"{key}_ci": list(interval)}
+        (one,) = (j for j in told(known, job).judgements if j.category == "experience")
+        sizes[interval] = one.size
+        assert (f"No {other} statement was asked: whether" in one.short) == (one.size == "open")
+    assert list(sizes.values()) == ["open", "open", "large"]
 
 
 def test_without_a_placebo_or_a_spread_nothing_is_judged(job: JobConfig) -> None:
