@@ -178,7 +178,14 @@ def test_names_that_tell_nothing_apart_are_refused(change: dict[str, Any], words
 
 def test_what_categories_and_groups_are_called_changes_no_figure() -> None:
     """A user's category may have a name that the product uses itself."""
-    role = {**AUTHOR, "description": "Who asks"}
+    role = {
+        "description": "Who asks",
+        "flattering": {
+            "train": ["I know him."],
+            "test": ["My friend deserves it.", "My son wrote it."],
+        },
+        "unflattering": {"train": ["I know her."], "test": ["My rival wrote it."]},
+    }
     groups = {"a": "z", "b": "y"}
     plain, odd = (
         audit(

@@ -247,6 +247,14 @@ CONFIGURATION = (
         " context.categories.role.flattering.test=[Same.]",
         ("the same statement is in categories.race.flattering.train and categories.role.flattering.test",),
     ),
+    Case("test statement of the placebo and of another category",
+         "context.categories.race.flattering.test=[Same.] context.categories.placebo.neutral.test=[Same.]",
+         ("the same statement is in categories.placebo.neutral.test and categories.race.flattering.test",)),
+    Case("train statement on both sides",
+         "context.categories.race.flattering.train=[Same.]"
+         " context.categories.race.unflattering.train=[Same.]",
+         ("the same statement is in categories.race.flattering.train and"
+          " categories.race.unflattering.train: 'Same.'; reword one",)),
     Case(
         "unknown train category",
         "context.train.experince=true",
@@ -572,6 +580,13 @@ REFUSED = [
     (["cluster=slurm", "cluster.kind=ray"], "cluster.kind: ray has other keys than those that are here"),
     (["+data.rubrics.x={low:3,high:1}"], "data.rubrics.x.question: missing; set data.rubrics.x"),
     (["+data.rubrics.focus.lo=1"], "data.rubrics.focus.lo: no such key; did you mean data.rubrics.focus.low"),
+    (["context.categories.race.flattering.test=['\u200b']"],
+     "race.flattering.test: the statement '\\u200b' is empty; write one"),
+    (["context.categories.race.unflattering.train=['\ufeff']"],
+     "race.unflattering.train: the statement '\\ufeff' is empty; write one"),
+    (["context.categories.race.flattering.test=[Zoe.]",
+      "context.categories.role.flattering.test=['\u200bZoe. ']"],
+     "the same statement is in categories.race.flattering.test and categories.role.flattering.test"),
     (["+context.categories.race.flattering.tets=[a]"], "did you mean context.categories.race.flatter"),
     (["+data.rubrics.clarity={question:a,low:1,high:2}"], "must be some of reasoning, focus"),
     (["+model.lrr=3"], "model.lrr: no such key; known here: attention, device, dtype, kind"),

@@ -8,7 +8,7 @@ configuration: what also needs a look at the machine is in `jobs.checks`.
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from debiasdpo.config.context import PLACEBO
+from debiasdpo.config.context import PLACEBO, statement_problems
 from debiasdpo.config.grammar import problems
 from debiasdpo.config.model_checks import MODEL_CHECKS
 from debiasdpo.config.names import name_problems
@@ -287,6 +287,7 @@ CHECKS: tuple[Callable[..., Iterable[str]], ...] = (
     _names,
     _sides,
     of_statements,
+    statement_problems,
     of_prompts,
     _columns_of_statements,
     grammar_problems,

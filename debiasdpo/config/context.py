@@ -95,3 +95,20 @@ class ContextConfig(Section):
     def train_categories(self) -> tuple[str, ...]:
         """In the order of `categories`: what one is called decides nothing."""
         return tuple(name for name in self.categories if self.train.get(name))
+
+
+def statement_problems(context: ContextConfig) -> Iterator[str]:
+    """The first statement that says nothing, or that stands on two sides or in two categories: of these no
+    difference would tell anything. Those of a category made from a column differ by what {value} becomes."""
+    for wording in ("train", "test"):
+        seen: dict[str, str] = {}
+        for place, text in context.texts(wording):
+            same = same_text(text)
+            if not same:
+                yield f"context.{place}: the statement {text!r} is empty; write one"
+                return
+            if place != seen.setdefault(same, place) and "{value}" not in text:
+                yield (
+                    f"context: the same statement is in {seen[same]} and {place}: {text!r}; reword one"
+                )
+                return

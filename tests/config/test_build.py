@@ -185,9 +185,10 @@ def test_every_category_has_its_statements(job: Job) -> None:
 def test_the_placebo_alone_says_nothing_social(
     changed: Job, name: str, sides: tuple[str, ...]
 ) -> None:
-    statements = {"train": ["a"], "test": ["b"]}
     values: dict[str, object] = {
-        f"context.categories.{name}.{side}": statements if side in sides else None
+        f"context.categories.{name}.{side}": (
+            {"train": [f"a {side}"], "test": [f"b {side}"]} if side in sides else None
+        )
         for side in POLARITIES
     }
     needed = ("neutral",) if name == PLACEBO else ("flattering", "unflattering")
