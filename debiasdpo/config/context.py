@@ -96,6 +96,13 @@ class ContextConfig(Section):
         """In the order of `categories`: what one is called decides nothing."""
         return tuple(name for name in self.categories if self.train.get(name))
 
+    @property
+    def head_categories(self) -> tuple[str, ...]:
+        """Those whose train statements a head sees: the placebo's too, as it is to say the same whatever is
+        added."""
+        names = dict.fromkeys((*self.train_categories, PLACEBO))
+        return tuple(name for name in names if name in self.categories)
+
 
 def statement_problems(context: ContextConfig) -> Iterator[str]:
     """The first statement that says nothing, or that stands on two sides or in two categories: of these no

@@ -238,13 +238,20 @@ def _attention_here(method: "MethodConfig", model: AnyModelConfig) -> Iterable[s
         yield "model.attention: flex cannot train on a CPU; set model.attention=auto or segments"
 
 
-def _generated_statements(context: "ContextConfig", seed: int) -> Iterable[str]:
+def _generated_statements(
+    context: "ContextConfig", method: "MethodConfig", seed: int
+) -> Iterable[str]:
     if any(True for _ in grammar_problems(context)):  # told by `config.checks`
         return
-    try:
-        train_statements(context, context.train_categories, seed)
-    except UserError as error:
-        yield str(error)
+    seen = [context.train_categories]
+    if method.head is not None:
+        seen.append(context.head_categories)
+    for categories in seen:
+        try:
+            train_statements(context, categories, seed)
+        except UserError as error:
+            yield str(error)
+            return
 
 
 CHECKS = (

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.config.rate import ContextPosition, RateConfig
@@ -113,10 +112,8 @@ def mitigated_matching_prompts(config: JobConfig, corpus: SplitCorpus) -> Rating
 
 
 def head_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:
-    """The same, with the placebo's train statements too: a head is to say the same whatever is added."""
-    names = dict.fromkeys((*config.context.train_categories, PLACEBO))
-    known = [name for name in names if name in config.context.categories]
-    return _training_prompts(config, corpus, known)
+    """The same, with the placebo's train statements too."""
+    return _training_prompts(config, corpus, config.context.head_categories)
 
 
 def reasoned_prompts(config: JobConfig, corpus: SplitCorpus) -> list[list[Prompt]]:
