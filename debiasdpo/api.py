@@ -134,7 +134,7 @@ def audit(
         _change(composed, {"data.group_columns": list(group_columns)})
         checked = build(composed)  # mistakes in the arguments, before documents are looked at
         found = given_documents(documents, rubrics_of(checked.documents), group_columns)
-        _change(composed, _table(found, rubrics, folder))
+        _change(composed, _table(found, rubrics, group_columns, folder))
         config = build_job(composed, rater_given=True)
         choices = Choices(model["name"], "documents")
         metrics = rubric_rating.run(config, choices, rating)
@@ -240,17 +240,23 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _table(documents: list[Document], rubrics: Collection[str], folder: Path) -> dict[str, object]:
+def _table(
+    documents: list[Document],
+    rubrics: Collection[str],
+    group_columns: Collection[str],
+    folder: Path,
+) -> dict[str, object]:
     """The keys of the table that the job reads, which is named by its content, so that one folder holds
-    many."""
+    many. `group_columns`: in it beside those of `facts`, be it that they say nothing of any document."""
     raters = {r: max(len(d.experts.get(r, ())) for d in documents) for r in rubrics}
     columns = {r: [_column(r, i) for i in range(max(1, count))] for r, count in raters.items()}
     facts = dict.fromkeys(name for d in documents for name in d.facts)
+    empty: dict[str, None] = dict.fromkeys(name for name in group_columns if name not in facts)
     rows = []
     for d in documents:
         given = {r: d.experts.get(r, (score,)) for r, score in d.scores.items()}
-        row = {"id": d.id, "group": d.group, "text": d.text}
-        for name, fact in d.facts.items():
+        row: dict[str, str | None] = {"id": d.id, "group": d.group, "text": d.text}
+        for name, fact in (*d.facts.items(), *empty.items()):
             if row.setdefault(name, fact) != fact:
                 raise UserError(f"facts: {name!r} is the name of another column; rename it")
         scored = {c: s for r, mine in given.items() for c, s in zip(columns[r], mine, strict=False)}
@@ -262,7 +268,7 @@ def _table(documents: list[Document], rubrics: Collection[str], folder: Path) ->
         "data.score_columns": {
             r: mine if len(mine) > 1 else mine[0] for r, mine in columns.items()
         },
-        "data.group_columns": list(facts),
+        "data.group_columns": [*facts, *empty],
     }
 
 

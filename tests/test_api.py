@@ -326,6 +326,15 @@ def test_a_category_of_which_nothing_could_be_asked_is_no_other_audits(tmp_path:
         assert (line in found.verdict) == ("own_sex" in more)
 
 
+def test_a_column_of_real_groups_may_say_nothing() -> None:
+    """It is there all the same, and was given."""
+    frame = pd.DataFrame([{**d, "sex": None} for d in DOCUMENTS])
+    categories = {"author": AUTHOR, "own_sex": OWN_SEX, "placebo": PLACEBO}
+    found = debiasdpo.audit(rate, frame, RUBRICS, categories, group_columns=["sex"])
+    assert found.metrics["category/own_sex/bias/base_of"]["prompts"] == 0
+    assert "OPEN own_sex: None of its statements was asked.\n" in found.verdict
+
+
 def test_what_is_asked_can_be_set() -> None:
     rater = Counted()
     rubrics = {
