@@ -701,11 +701,23 @@ def test_training_by_trl_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> N
     assert "pip install 'trl==1.16.*'" in problem
 
 
-def test_a_name_in_braces_that_nothing_stands_for_is_refused() -> None:
-    (problem,) = problems("context.categories.sycophancy.flattering.train=['I hope for {Best}.']")
+@pytest.mark.parametrize("name", ["Best", " best ", "first name", "", "value.x"])
+def test_a_name_in_braces_that_nothing_stands_for_is_refused(name: str) -> None:
+    key, text = "context.categories.sycophancy.flattering.train", f"I hope for {{{name}}}."
+    (problem,) = problems(f"{key}=['{text}']")
     assert problem.startswith(
-        "context.categories.sycophancy.flattering.train: 'I hope for {Best}.' has {Best}"
+        f"{key}: '{text}' has {{{name}}}, which nothing stands for; there are {{best}}"
     )
+
+
+def test_the_cure_for_a_category_that_is_not_there_is_one() -> None:
+    """As where a file of one's own replaces the whole set."""
+    without = ("~context.categories.sycophancy", "method=none")
+    (problem,) = problems(*without)
+    (cure,) = re.findall(r"or leave out what the configuration names by '(.*)'$", problem)
+    assert cure == "~context.train.sycophancy"
+    (other,) = problems(*without, cure, "seed=-1")
+    assert other.startswith("seed: ")
 
 
 @pytest.mark.parametrize(

@@ -66,9 +66,11 @@ class ContextConfig(Section):
     def _train_categories_exist(self) -> Self:
         unknown = sorted(set(self.train) - set(self.categories))
         if unknown:
+            without = " ".join(f"'~context.train.{name}'" for name in unknown)
             raise ValueError(
                 f"train names no such category: {', '.join(unknown)};"
-                f" there are: {', '.join(sorted(self.categories))}"
+                f" there are: {', '.join(sorted(self.categories))}; name one of these, or leave out what the"
+                f" configuration names by {without}"
             )
         return self
 

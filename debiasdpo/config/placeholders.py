@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from debiasdpo.config.rate import PromptConfig, RateConfig
 
 ENDS = ("best", "worst")  # of the rubric's scale
-_NAME = re.compile(r"\{(\w+)\}")
+_BRACES = re.compile(r"\{([^{}]*)\}")
 # In a text that may hold formulas and code: no part of one, as `\frac{rate}{time}` or `${name}`.
 _LONG_NAME = re.compile(r"(?<![\w\\}^$])\{([A-Za-z_]{3,})\}")
 
@@ -22,7 +22,7 @@ def of_statements(context: "ContextConfig") -> Iterable[str]:
     """Problems of statements."""
     there = "there are {best}, {worst} and, with a column, {value}"
     for place, text in (*context.texts("train"), *context.texts("test")):
-        yield from _unknown(f"context.{place}", text, _NAME, (*ENDS, "value"), there)
+        yield from _unknown(f"context.{place}", text, _BRACES, (*ENDS, "value"), there)
 
 
 def of_prompts(
