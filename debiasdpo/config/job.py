@@ -163,6 +163,11 @@ class JobConfig(Section):
         return tuple(name for name in self.context.categories if name in chosen)
 
     @property
+    def asks_some(self) -> bool:
+        """Whether an audited category is made from a column, so that it is asked of some documents alone."""
+        return any(self.context.categories[c].column is not None for c in self.audit_categories)
+
+    @property
     def unseen_categories(self) -> tuple[str, ...]:
         """Audited, not trained on, and not the placebo."""
         seen = {*self.context.train_categories, PLACEBO}

@@ -151,17 +151,13 @@ def _calibrates(config: JobConfig) -> bool:
 
 
 def _metrics_settings(config: JobConfig) -> dict[str, object]:
-    audited = (config.context.categories[name] for name in config.audit_categories)
-    # Raise it when notes on categories that not all documents are asked about differ.
-    unasked = {"unasked": 1} if any(one.column is not None for one in audited) else {}
     return {
         "rubrics": {n: r.model_dump(mode="json") for n, r in rubrics_of(config.documents).items()},
         "audit": config.audit.model_dump(mode="json", exclude={"max_cost"}),
         "categories": [config.audit_categories, config.context.train_categories],
         "seed": config.seed,
-        "metrics": 16,  # raise it when one is computed differently
+        "metrics": 16 + config.asks_some,  # raise it when one is computed differently
         "keys": catalog.all_keys(),
-        **unasked,
     }
 
 
