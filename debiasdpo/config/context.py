@@ -108,8 +108,9 @@ class ContextConfig(Section):
 
 def statement_problems(context: ContextConfig) -> Iterator[str]:
     """The first statement that says nothing, or that stands on two sides or in two categories: of these no
-    difference would tell anything. Those of a category made from a column differ by what {value} becomes."""
-    for wording in ("train", "test"):
+    difference would tell anything. Those of a category made from a column differ by what {value} becomes.
+    Train statements are asked where a category is trained on, of the others too, on validation documents."""
+    for wording in ("train", "test") if context.train_categories else ("test",):
         seen: dict[str, str] = {}
         for place, text in context.texts(wording):
             same = same_text(text)
