@@ -102,7 +102,7 @@ class Job:
             names = work()
             stage.commit(names, spent() if cost is None else cost())
         else:
-            log.info("%s: found in %s", title, stage.folder)
+            log.info("%s: found in %s, made on %s", title, stage.folder, stage.made)
         self.costs[title] = stage.cost
         self.run.keep(stage, stage.files or (), into)
 

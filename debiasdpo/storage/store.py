@@ -9,6 +9,7 @@ with files that differ, it is damaged and made again.
 import contextlib
 import logging
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,11 @@ class OpenStage:
     folder: Path
     files: dict[str, Any] | None = None  # of a finished stage: the manifest's entries, verified
     cost: Cost = NO_COST  # of making it, also in processes that were killed
+
+    @property
+    def made(self) -> str:
+        """The day on which a finished stage was made, ISO 8601."""
+        return time.strftime("%Y-%m-%d", time.localtime((self.folder / MANIFEST).stat().st_mtime))
 
     def journal(self) -> Journal:
         """Where unfinished work is noted down, row by row; gone once the stage is committed."""

@@ -16,6 +16,7 @@ from debiasdpo.jobs.frame import show
 from debiasdpo.jobs.identity import choices_of, finished, identify
 from debiasdpo.jobs.logs import set_up_logging
 from debiasdpo.jobs.precision import settle
+from debiasdpo.jobs.run_folder import read_status
 from debiasdpo.redaction import mask_known
 from debiasdpo.stages.training import worker_loop
 from debiasdpo.tasks import elicitation, rubric_rating
@@ -46,7 +47,7 @@ def run_job(composed: DictConfig) -> str | None:
             TASKS[config.task](config, choices)
             folder = identify(settled, choices).folder
         else:
-            log.info("finished before, nothing to do")
+            log.info("finished before (%s), nothing to do", read_status(folder)["time"][:10])
     except Exception as error:
         message = failures.message(error)
         said = f"Error: {message}" if message else traceback.format_exc()

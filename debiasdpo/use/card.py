@@ -15,7 +15,7 @@ from debiasdpo.evaluation.kept import nothing_kept
 from debiasdpo.jobs.finished import Run
 from debiasdpo.storage.files import read_json
 from debiasdpo.use.bases import Base
-from debiasdpo.use.forms import Form, vllm_line
+from debiasdpo.use.forms import Form, ollama_line, vllm_line
 
 _KINDS = {
     "adapter": "This is a LoRA adapter",
@@ -211,8 +211,11 @@ def _use(run: Run, base: Base, form: Form, gguf: str | None) -> Iterator[str]:
         "",
         "```sh",
         vllm_line(run, base, form, folder),
-        "ollama create rater -f Modelfile",
+        ollama_line(form),
         "```",
+        "",
+        "The name is of these files. debiasdpo, as other caches of replies, finds a reply again by the name"
+        " that was asked: so keep it, and serve another rater under another.",
         "",
     )
     if gguf:

@@ -20,6 +20,8 @@ from debiasdpo.use.forms import (
     files_of,
     form_of,
     modelfile,
+    ollama_line,
+    served_name,
     told_not_to_think,
     vllm_line,
     write_form,
@@ -54,6 +56,7 @@ def _export(options: argparse.Namespace) -> Iterator[str]:
     made = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}."))
     try:
         write_form(run, base, form, made)
+        form = form._replace(name=served_name(made))
         name = gguf.convert(made, str(form.dtype)) if options.gguf else None
         if form.kind != "head":
             write_text(made / "Modelfile", modelfile(run, base, form, name))
@@ -74,7 +77,7 @@ def _export(options: argparse.Namespace) -> Iterator[str]:
             yield "with --merge, it needs nothing else"
     if form.kind != "head":
         yield vllm_line(run, base, form, str(to))
-        yield f"cd {to} && ollama create rater -f Modelfile"
+        yield f"cd {to} && {ollama_line(form)}"
     if options.push:
         yield _push(to, options.push)
 

@@ -19,7 +19,7 @@ from debiasdpo.models.template import SILENT
 from debiasdpo.prompts.rendering import render
 from debiasdpo.raters.head import FILE as HEAD
 from debiasdpo.stages.asked import style
-from debiasdpo.storage.files import read_json, write_json
+from debiasdpo.storage.files import digest, fingerprint, read_json, write_json
 from debiasdpo.use.bases import Base
 
 PROMPTS, CALIBRATION, LOADER = "prompts.json", "calibration.json", "rate_with_head.py"
@@ -34,6 +34,7 @@ class Form(NamedTuple):
     merged: bool  # an adapter into its base
     dtype: Precision | None  # of all weights; an adapter and a head have their own
     silent: bool = False  # a server has to tell it not to think (`told_not_to_think`)
+    name: str = "rater"  # that a server gives it (`served_name`)
 
 
 def form_of(run: Run, *, merge: bool, dtype: Precision | None) -> Form:
@@ -137,8 +138,15 @@ def _asked(run: Run, *, head: bool) -> dict[str, Any]:
     return {"rate": config.rate.model_dump(mode="json"), "rubrics": rubrics}
 
 
+def served_name(folder: Path) -> str:
+    """By the files that `write_form` left in the folder: replies are kept by the name that was asked, so that
+    a rater that was trained anew must not be served under the name of the one before it."""
+    files = {name: digest(folder / name) for name in files_of(folder)}
+    return f"rater-{fingerprint(files)}"
+
+
 def modelfile(run: Run, base: Base, form: Form, gguf: str | None) -> str:
-    """For `ollama create NAME -f Modelfile`, in the folder."""
+    """For `ollama_line`, in the folder."""
     model, rate = run.config.local_model, run.config.rate
     lines = [f"FROM ./{gguf}" if gguf else "FROM ."]
     if form.kind == "adapter":
@@ -158,8 +166,14 @@ def modelfile(run: Run, base: Base, form: Form, gguf: str | None) -> str:
         "PARAMETER repeat_penalty 1",
         f"PARAMETER num_ctx {model.max_length}",
         f"PARAMETER num_predict {rate.max_new_tokens}",
+        f"# {ollama_line(form)}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def ollama_line(form: Form) -> str:
+    """The command that makes it a model of Ollama's, in the folder."""
+    return f"ollama create {form.name} -f Modelfile"
 
 
 def vllm_line(run: Run, base: Base, form: Form, folder: str) -> str:
@@ -169,10 +183,10 @@ def vllm_line(run: Run, base: Base, form: Form, folder: str) -> str:
     if form.silent:
         options += f" --default-chat-template-kwargs '{json.dumps(SILENT)}'"
     if form.kind == "model":
-        return f"vllm serve {folder} --served-model-name rater --dtype {form.dtype} {options}"
+        return f"vllm serve {folder} --served-model-name {form.name} --dtype {form.dtype} {options}"
     rank = next((r for r in _LORA_RANKS if r >= model.lora.rank), model.lora.rank)
     source = f"{base.name} --revision {base.revision}" if base.kind == "hub" else "PATH/TO/THE/BASE"
-    lora = f"--enable-lora --lora-modules rater={folder} --max-lora-rank {rank}"
+    lora = f"--enable-lora --lora-modules {form.name}={folder} --max-lora-rank {rank}"
     # The base model's own settings would hold, such as Qwen2.5's penalty of repetition.
     decoding = """--override-generation-config '{"repetition_penalty": 1.0}'"""
     return f"vllm serve {source} --dtype {model.dtype} {lora} {options} {decoding}"

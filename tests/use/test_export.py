@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from debiasdpo.cli import main
 from debiasdpo.errors import UserError
@@ -144,6 +145,38 @@ def of_base(run: Run, folder: Path, path: str, source: dict[str, str]) -> Path:
         status["files"].pop(file.name)
     (folder / "status.json").write_text(json.dumps(status))
     return folder
+
+
+def test_a_rater_that_was_trained_anew_is_served_under_another_name(
+    finished: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """debiasdpo finds replies again by the name that was asked."""
+    run = finished("adapter")
+    anew = of_base(run, tmp_path / "anew", run.config.local_model.path, run.versions["model"])
+    weights = anew / "training/weights/adapter_model.safetensors"
+    tensors = {name: tensor + 1 for name, tensor in load_file(weights).items()}
+    weights.unlink()
+    save_file(tensors, weights)
+    status = read_json(anew / "status.json")
+    status["files"].pop("training/weights/adapter_model.safetensors")
+    write_json(anew / "status.json", status)
+    names = []
+    for number, (folder, *options) in enumerate(
+        [(run.folder,), (run.folder,), (run.folder, "--merge"), (anew,), (anew, "--merge")]
+    ):
+        to = export(folder, tmp_path / f"rater {number}", *options)
+        said = capsys.readouterr().out
+        (name,) = re.findall(r"ollama create (rater-[0-9a-f]{16}) -f Modelfile", said)
+        served = f"--served-model-name {name} " if options else f"--lora-modules {name}="
+        assert served in said
+        card = (to / "README.md").read_text()
+        assert served in card
+        assert f"ollama create {name} -f Modelfile" in card
+        assert f"ollama create {name} -f Modelfile" in (to / "Modelfile").read_text()
+        names.append(name)
+    first, again, *others = names
+    assert first == again
+    assert len({first, *others}) == 4
 
 
 def test_servers_are_told_what_the_run_told_a_model_that_thinks(

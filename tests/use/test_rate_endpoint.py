@@ -1,6 +1,8 @@
 """`debiasdpo rate` of a run whose model is behind an endpoint: what was paid for is not paid again."""
 
 import json
+import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +59,32 @@ def test_new_documents_are_asked_about_and_known_ones_are_not(
         assert main(command) == 0
         assert len(server.bodies) == paid + 2  # two rubrics
         assert [row["document"] for row in rows(out)[-2:]] == ["one more"] * 2
+
+
+def test_what_was_answered_before_is_told_with_its_day(
+    job_config: JobConfigs, tmp_path: Path
+) -> None:
+    """Another model may be served by that name since."""
+    with served() as server:
+        here = (f"model.base_url={server.url}", f"output_dir={tmp_path}")
+        more = job_config(*JOB, *here, "data.limit.test=5", "model.name=rater")
+        config = job_config(*JOB, *here, "model.name=rater")
+        run_job(config, "rater")
+        asked = len(server.bodies)
+        run_job(config, "rater")
+        assert len(server.bodies) == asked
+        log = (run_folder(tmp_path) / "run.log").read_text()
+        today = time.strftime("%Y-%m-%d")
+        assert re.search(rf"ratings_base: found in \S+, made on {today}", log)
+        run_job(more, "rater")
+        (found,) = [
+            re.findall(rf"(\d+) of (\d+) replies were found in \S+, the oldest of {today}", log)
+            for log in [file.read_text() for file in tmp_path.glob("runs/*/run.log")]
+            if "replies were found" in log
+        ]
+        fresh = len(server.bodies) - asked
+        assert 0 < fresh < 40
+        assert found == [(str(40 - fresh), "40")]
 
 
 def test_a_run_is_not_gone_on_with_by_another_adapter(

@@ -58,8 +58,7 @@ class Asker:
         Ctrl-C, or a failure that no further request survives (`UserError`), sends no more requests, and waits
         for the answers that are under way, since they are paid.
         """
-        self.store.refresh()
-        records = {r.key: found for r in requests if (found := self.store.find(r.key))}
+        records = self.store.known(r.key for r in requests)
         left = {r.key: r for r in requests if r.key not in records}
         watch(len(records))
         if not left:

@@ -64,8 +64,7 @@ class BatchAsker:
     ) -> dict[str, Record]:
         """The record of each request's call, by its key: found, or made now. It may take a day: the process
         may be ended meanwhile, and what the service answers is fetched by the next one that asks the same."""
-        self.store.refresh()
-        records = {r.key: found for r in requests if (found := self.store.find(r.key))}
+        records = self.store.known(r.key for r in requests)
         left = {r.key: r for r in requests if r.key not in records}
         tried: Counter[str] = Counter()
         taken: set[str] = set()  # marks of batches of which nothing more will come

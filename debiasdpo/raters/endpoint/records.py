@@ -6,14 +6,18 @@ failed, was empty, cut or filtered is asked for anew, and stays in the file, sin
 """
 
 import json
+import logging
 import os
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from debiasdpo.raters.endpoint.response import Record, is_whole
+
+log = logging.getLogger(__name__)
 
 
 class _Place(NamedTuple):
@@ -43,6 +47,21 @@ class ReplyStore:
         with self._lock:
             for file in sorted(self._folder.glob("*.jsonl")):
                 self._take(file)
+
+    def known(self, keys: Iterable[str]) -> dict[str, Record]:
+        """The whole replies that there are to these requests, also those that other processes have added; the
+        log tells how many of those there are, and since when."""
+        self.refresh()
+        wanted = dict.fromkeys(keys)
+        found = {key: record for key in wanted if (record := self.find(key))}
+        others = [found[key] for key in found if self._found[key].file != self._own]
+        if others:
+            oldest = min(others, key=lambda record: _when(record["time"]))
+            log.info(
+                "%d of %d replies were found in %s, the oldest of %s, and are not asked for again",
+                len(others), len(wanted), self._folder, oldest["time"][:10],
+            )  # fmt: skip
+        return found
 
     def find(self, key: str) -> Record | None:
         """The whole reply to a request; None where there is none."""
@@ -94,3 +113,8 @@ class ReplyStore:
             self._of_batch.add((batch, key))
         if is_whole(record):
             self._found[key] = _Place(file, start, len(line))
+
+
+def _when(time: str) -> datetime:
+    """As `asking.record_of` notes it, of whatever zone."""
+    return datetime.strptime(time, "%Y-%m-%dT%H:%M:%S%z")
