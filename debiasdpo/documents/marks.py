@@ -6,6 +6,11 @@ from array import array
 import numpy as np
 
 
+def mark(text: str) -> int:
+    """8 bytes of the text's BLAKE2b."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
 class Marks:
     """Tells equal texts apart from others by 8 bytes of each, however many there are."""
 
@@ -13,8 +18,7 @@ class Marks:
         self._marks = array("Q")
 
     def add(self, text: str) -> None:
-        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-        self._marks.append(int.from_bytes(digest, "little"))
+        self._marks.append(mark(text))
 
     @property
     def values(self) -> np.ndarray:

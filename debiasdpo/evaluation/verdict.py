@@ -124,11 +124,16 @@ def _clause(name: str, category: Category | Mapping[str, Any], side: str) -> str
 
 
 def verdict_text(
-    metrics: Mapping[str, Any], categories: Mapping[str, Category], step: float, same: str = ""
+    metrics: Mapping[str, Any],
+    categories: Mapping[str, Category],
+    step: float,
+    same: str = "",
+    trained_with: str = "",
 ) -> str:
     """The verdict on the last of a job's raters, with a line on the one before, for the console. Empty where
     nothing social was audited. `step`: between two levels of the coarsest scale, in points. `same`: that the
-    last is the one before, in a sentence (`kept.nothing_kept`)."""
+    last is the one before, in a sentence (`kept.nothing_kept`). `trained_with`: that these documents were
+    in the rater's training, in sentences."""
     asked = {name: says for name, says in clauses(categories).items() if name in _audited(metrics)}
     if not asked:
         return ""
@@ -136,7 +141,7 @@ def verdict_text(
     called = {"base": "the rater as it is", "tuned": "the rater after the method"}
     models = [model for model in MODELS if f"bias/{model}" in metrics]
     better = len(models) > 1 and beats_base(evidence)
-    lines: list[str] = []
+    lines = _wrapped(f"TAKE CARE: {trained_with}") if trained_with else []
     for model in models:
         to_rate = ""
         if model == "tuned" and not same and not Accuracy.of(evidence, model).useless:

@@ -7,13 +7,16 @@ from typing import Any
 
 from debiasdpo import costs
 from debiasdpo.documents.corpus import SplitCorpus, rubrics_of
+from debiasdpo.evaluation import notes
 from debiasdpo.evaluation.audit import Matching, audit
 from debiasdpo.evaluation.kept import nothing_kept
+from debiasdpo.evaluation.keys import MODELS, note_key
 from debiasdpo.evaluation.resistance import elicited_table, elicited_verdict
 from debiasdpo.evaluation.table import results_table
 from debiasdpo.evaluation.values import finite, summary
 from debiasdpo.evaluation.verdict import verdict_text
 from debiasdpo.jobs.job import Job
+from debiasdpo.jobs.trained import trained_with
 from debiasdpo.stages.declarations import METRICS
 from debiasdpo.stages.elicitation import stages_of
 from debiasdpo.stages.ledger import write_ledger
@@ -80,6 +83,7 @@ def _write_stages(job: Job) -> None:
 
 def conclude(
     job: Job,
+    corpus: SplitCorpus,
     metrics: Mapping[str, Any],
     counts: Mapping[str, int],
     rated: Mapping[str, Rated],
@@ -90,13 +94,17 @@ def conclude(
     `elicited`: metrics of prompts that elicit, of a job that asks them too; below `elicitation/`."""
     of_pairs = {f"pairs/{what}": count for what, count in counts.items()}
     of_elicited = {f"elicitation/{key}": value for key, value in elicited.items()}
-    found = settle(job, {**metrics, **of_pairs, **of_elicited})
+    known = trained_with(job.config, corpus.parts["test"])
+    of_training = _noted(metrics, known.note) if known else {}
+    found = settle(job, {**metrics, **of_training, **of_pairs, **of_elicited})
     job.tracker.table("ratings", _samples({name: of.audited for name, of in rated.items()}))
     if weights is not None:
         job.tracker.adapter(weights)
     step = max(rubric.step for rubric in rubrics_of(job.config.documents).values())
     same = nothing_kept(job.run.folder)
-    verdict = verdict_text(found, job.config.context.categories, step, same)
+    verdict = verdict_text(
+        found, job.config.context.categories, step, same, known.told if known else ""
+    )
     table = results_table(found)
     if elicited:
         verdict = "\n".join([verdict, elicited_verdict(elicited, job.config.elicitation.threshold)])
@@ -104,6 +112,13 @@ def conclude(
     write_text(job.run.folder / "verdict.txt", verdict)
     write_text(job.run.folder / "table.txt", f"{table}\n")
     return found
+
+
+def _noted(metrics: Mapping[str, Any], note: str) -> dict[str, str]:
+    """The note beside each accuracy of the job's raters, with those that are there already."""
+    of_raters = tuple(f"/{model}" for model in MODELS)
+    keys = [key for key in metrics if key.startswith("accuracy/") and key.endswith(of_raters)]
+    return {note_key(key): notes.joined(metrics.get(note_key(key), ""), note) for key in keys}
 
 
 def settle(job: Job, metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,4 +45,4 @@ def run(config: JobConfig, choices: Choices, rater: Rater | None = None) -> dict
             ratings["tuned"] = rate_mitigated(job, corpus)
         metrics = measure(job, corpus, ratings)
         elicited = resist(job.part(config.eliciting), weights) if config.eliciting else {}
-        return conclude(job, metrics, counts, ratings, weights, elicited)
+        return conclude(job, corpus, metrics, counts, ratings, weights, elicited)

@@ -8,11 +8,13 @@ from typing import Any, Literal, NamedTuple
 
 from debiasdpo.config.model import ModelConfig, Precision
 from debiasdpo.config.shown import points
+from debiasdpo.documents import trained
 from debiasdpo.documents.base import Document
-from debiasdpo.documents.corpus import rubrics_of
+from debiasdpo.documents.corpus import open_corpus, rubrics_of
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.finished import Run
 from debiasdpo.jobs.identity import cache_folder
+from debiasdpo.jobs.trained import marks_of_training
 from debiasdpo.models.adapters import load_adapter
 from debiasdpo.models.loading import load_chat, load_model
 from debiasdpo.models.template import SILENT
@@ -83,6 +85,8 @@ def write_form(run: Run, base: Base, form: Form, to: Path) -> None:
         shutil.copyfile(Path(__file__).with_name("head_loader.py"), to / LOADER)
     else:
         _write_model(run, weights, form, to)
+    corpus = open_corpus(run.folder / "documents", rubrics_of(run.config.documents))
+    trained.keep(corpus.parts, marks_of_training(run.config), to)
     write_json(to / PROMPTS, _asked(run, head=form.kind == "head"))
     if run.config.rate.calibration != "none":
         shutil.copyfile(run.folder / "calibration_tuned.json", to / CALIBRATION)

@@ -17,6 +17,7 @@ from debiasdpo.evaluation.kept import nothing_kept
 from debiasdpo.jobs.checks import folder_problem
 from debiasdpo.jobs.finished import RATINGS, open_run
 from debiasdpo.jobs.identity import cache_folder
+from debiasdpo.jobs.trained import trained_with
 from debiasdpo.metrics import PlaceboLimit
 from debiasdpo.prompts.audit import RatingPrompts
 from debiasdpo.storage.files import JsonlFile, user_path
@@ -62,6 +63,8 @@ def _rate(options: argparse.Namespace) -> Iterator[str]:
         raise UserError(f"{run.folder}: unfinished work is kept beside its runs: {problem}")
     for what, count in documents.notes.items():
         log.info("%d %s", count, what)
+    if known := trained_with(run.config, documents):
+        log.warning("%s", known.told)
     chosen = rater_of(run, run.model(options.model), options.max_cost)
     statements = options.statements or run.config.audit.statements
     prompts = chosen.prompts(documents, statements if options.self_check else 0)

@@ -161,9 +161,10 @@ def test_a_rater_that_was_trained_anew_is_served_under_another_name(
     status["files"].pop("training/weights/adapter_model.safetensors")
     write_json(anew / "status.json", status)
     names = []
-    for number, (folder, *options) in enumerate(
-        [(run.folder,), (run.folder,), (run.folder, "--merge"), (anew,), (anew, "--merge")]
-    ):
+    of: list[tuple[Path, tuple[str, ...]]] = [
+        (run.folder, ()), (run.folder, ()), (run.folder, ("--merge",)), (anew, ()), (anew, ("--merge",)),
+    ]  # fmt: skip
+    for number, (folder, options) in enumerate(of):
         to = export(folder, tmp_path / f"rater {number}", *options)
         said = capsys.readouterr().out
         (name,) = re.findall(r"ollama create (rater-[0-9a-f]{16}) -f Modelfile", said)
