@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from debiasdpo.cluster import gpus
 from debiasdpo.config.model import ModelConfig
 from debiasdpo.errors import UserError
-from debiasdpo.models.chat import Chat
+from debiasdpo.models.chat import Chat, Ids
 from debiasdpo.models.checks import check_model, require_whole
 from debiasdpo.models.conversion import converted
 from debiasdpo.models.fused import fuse
@@ -136,6 +136,22 @@ def load_template(config: ModelConfig, cache: Path) -> Template:
 def load_chat(config: ModelConfig, cache: Path) -> Chat:
     """The model's chat, without its weights. Raises `UserError` where it cannot be had."""
     return Chat(_load_tokenizer(config, cache), config.path)
+
+
+def load_stop(config: ModelConfig, cache: Path) -> Ids:
+    """The tokens at which the model stops writing (`Chat.stop`), read without its weights. Raises `UserError`
+    where it cannot be had."""
+    chat = load_chat(config, cache)
+    with quiet():
+        from transformers import AutoConfig, GenerationConfig
+
+        source, where = load_source(config, local_path(config.path), cache)
+        try:
+            own = GenerationConfig.from_pretrained(source, **where)
+        except OSError:  # it has none: transformers takes it from the configuration
+            whole = AutoConfig.from_pretrained(source, **where)
+            own = GenerationConfig.from_model_config(whole)
+    return chat.stop(own.eos_token_id)
 
 
 def _load_tokenizer(config: ModelConfig, cache: Path) -> Any:

@@ -15,7 +15,7 @@ from debiasdpo.evaluation.kept import nothing_kept
 from debiasdpo.jobs.finished import Run
 from debiasdpo.storage.files import read_json
 from debiasdpo.use.bases import Base
-from debiasdpo.use.forms import Form, ollama_line, vllm_line
+from debiasdpo.use.forms import Form, ollama_line, stop_ids, vllm_line
 
 _KINDS = {
     "adapter": "This is a LoRA adapter",
@@ -47,7 +47,7 @@ def rate(rubric, document):
     with torch.no_grad():
         found = model.generate(
             **ids, do_sample=False, repetition_penalty=1.0, no_repeat_ngram_size=0,
-            max_new_tokens=prompts["rate"]["max_new_tokens"],
+            max_new_tokens=prompts["rate"]["max_new_tokens"], eos_token_id=prompts["stop"],
         )  # whatever the base model has in its generation_config.json, which the run did not heed
     return tokenizer.decode(found[0, ids["input_ids"].shape[1]:], skip_special_tokens=True)
 '''
@@ -218,6 +218,11 @@ def _use(run: Run, base: Base, form: Form, gguf: str | None) -> Iterator[str]:
         " that was asked: so keep it, and serve another rater under another.",
         "",
     )
+    if form.kind == "adapter" and not expected:
+        yield (
+            "vLLM stops where the base model's own files say, and this rater where its turn ends: send"
+            f' `"stop_token_ids": {stop_ids(run)}` with each request.\n'
+        )
     if gguf:
         yield f"`{gguf}` is the same model for llama.cpp and what is built on it.\n"
     if expected:

@@ -16,7 +16,7 @@ from debiasdpo.jobs.finished import Run
 from debiasdpo.jobs.identity import cache_folder
 from debiasdpo.jobs.trained import marks_of_training
 from debiasdpo.models.adapters import load_adapter
-from debiasdpo.models.loading import load_chat, load_model
+from debiasdpo.models.loading import load_chat, load_model, load_stop
 from debiasdpo.models.template import SILENT
 from debiasdpo.prompts.rendering import render
 from debiasdpo.raters.head import FILE as HEAD
@@ -112,6 +112,7 @@ def _write_model(run: Run, weights: Path, form: Form, to: Path) -> None:
     model, chat = load_model(config, cache_folder(run.config))
     if form.merged:
         model = load_adapter(model, weights).merge_and_unload()
+    model.generation_config.eos_token_id = sorted(chat.stop(model.generation_config.eos_token_id))
     model.save_pretrained(to)
     chat.tokenizer.save_pretrained(to)
 
@@ -139,7 +140,14 @@ def _asked(run: Run, *, head: bool) -> dict[str, Any]:
             "text": chat.template.render(list(messages), thinking=config.rate.thinks),
             **ids,
         }
-    return {"rate": config.rate.model_dump(mode="json"), "rubrics": rubrics}
+    stop = {} if head else {"stop": stop_ids(run)}  # a head writes nothing
+    return {"rate": config.rate.model_dump(mode="json"), **stop, "rubrics": rubrics}
+
+
+def stop_ids(run: Run) -> list[int]:
+    """The tokens at which the run's rater stops writing, of which a model's own settings may lack the end of
+    its turn."""
+    return sorted(load_stop(run.config.local_model, cache_folder(run.config)))
 
 
 def served_name(folder: Path) -> str:
@@ -147,6 +155,13 @@ def served_name(folder: Path) -> str:
     a rater that was trained anew must not be served under the name of the one before it."""
     files = {name: digest(folder / name) for name in files_of(folder)}
     return f"rater-{fingerprint(files)}"
+
+
+def stop_texts(run: Run) -> list[str]:
+    """The texts of `stop_ids`, for servers that look at what is written."""
+    tokenizer = load_chat(run.config.local_model, cache_folder(run.config)).tokenizer
+    texts = (str(tokenizer.decode([one])) for one in stop_ids(run))
+    return [text for text in texts if text.strip()]
 
 
 def modelfile(run: Run, base: Base, form: Form, gguf: str | None) -> str:
@@ -170,6 +185,7 @@ def modelfile(run: Run, base: Base, form: Form, gguf: str | None) -> str:
         "PARAMETER repeat_penalty 1",
         f"PARAMETER num_ctx {model.max_length}",
         f"PARAMETER num_predict {rate.max_new_tokens}",
+        *(f"PARAMETER stop {json.dumps(text, ensure_ascii=False)}" for text in stop_texts(run)),
         f"# {ollama_line(form)}",
     ]
     return "\n".join(lines) + "\n"

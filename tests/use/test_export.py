@@ -20,7 +20,7 @@ from debiasdpo.use import gguf
 from debiasdpo.use.bases import base_of
 from tests.helpers.finished_runs import Runs
 from tests.helpers.hub import FIRST, Hub, in_place_of_the_hub, served
-from tests.helpers.jobs import rows
+from tests.helpers.jobs import SMALL, JobConfigs, rows, run_folder, run_job
 from tests.helpers.models import SMOLLM2
 
 Rate = Callable[[str, str], Any]  # rubric, document -> a rating, or what the model writes
@@ -117,6 +117,59 @@ def test_each_form_rates_as_the_run_did(
         settings = json.loads((folder / "adapter_config.json").read_text())
         assert (settings["base_model_name_or_path"], settings["revision"]) == (base.name, None)
         assert f"the model folder {base.name} of the machine where it was trained" in card
+
+
+@pytest.fixture(scope="module")
+def ending(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that soon ends its turns, which its own settings do not know for an end of what it writes."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("models") / "ending"
+    tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama, tie_word_embeddings=False)
+    head = model.get_input_embeddings().weight.detach().clone()
+    head[tokenizer.eos_token_id] = (
+        3 * head[100]
+    )  # of all tokens the likeliest, at some places of many
+    model.lm_head.weight.data = head
+    model.config.eos_token_id = model.generation_config.eos_token_id = 0
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("trained", "options"),
+    [("full", ()), ("lora", ()), ("lora", ("--merge",))],
+    ids=["full", "adapter", "merged"],
+)
+def test_what_is_written_ends_where_the_turn_does(
+    ending: Path, job_config: JobConfigs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    trained: str, options: tuple[str, ...],
+) -> None:  # fmt: skip
+    overrides = (
+        f"model.path={ending}",
+        f"output_dir={tmp_path}",
+        *SMALL,
+        "method=sft",
+        "rate=text",
+    )
+    more = (f"train.adapter={trained}", "rate.max_new_tokens=48", "train.learning_rate=1e-6")
+    run_job(job_config(*overrides, *more), "ending")
+    run = open_run(run_folder(tmp_path))
+    written = [row["status"] for row in rows(run.folder / "ratings_tuned.jsonl")]
+    assert set(written) - {"cut"}
+    folder = export(run.folder, tmp_path / "rater", *options)
+    rate = as_the_card_says(folder, ending, monkeypatch)
+    assert_alike(rate, run, FLOAT32)
+    assert read_json(folder / "prompts.json")["stop"] == [0, 2]
+    lines = (folder / "Modelfile").read_text().splitlines()
+    assert {'PARAMETER stop "<|endoftext|>"', 'PARAMETER stop "<|im_end|>"'} <= set(lines)
+    if trained == "full" or options:
+        assert read_json(folder / "generation_config.json")["eos_token_id"] == [0, 2]
+    else:
+        assert '`"stop_token_ids": [0, 2]`' in (folder / "README.md").read_text()
 
 
 # --- a base of a hub, and a hub to push to
