@@ -41,12 +41,12 @@ def rate(rubric, document):
 '''
 _TEXT = '''
 def rate(rubric, document):
-    """What the model writes; its rating stands after `Rating: `."""
+    """What the model writes; its rating stands after `Rating: `. DRAWN"""
     text = prompts["rubrics"][rubric]["text"].replace("{document}", normal_text(document))
     ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").to(model.device)
     with torch.no_grad():
         found = model.generate(
-            **ids, do_sample=False, repetition_penalty=1.0, no_repeat_ngram_size=0,
+            **ids, DECODING, repetition_penalty=1.0, no_repeat_ngram_size=0,
             max_new_tokens=prompts["rate"]["max_new_tokens"], eos_token_id=prompts["stop"],
         )  # whatever the base model has in its generation_config.json, which the run did not heed
     return tokenizer.decode(found[0, ids["input_ids"].shape[1]:], skip_special_tokens=True)
@@ -192,7 +192,7 @@ def _use(run: Run, base: Base, form: Form, gguf: str | None) -> Iterator[str]:
     yield from ("```python", *_loading(run, base, form))
     if form.kind != "head":
         yield from ("", inspect.getsource(normal_text))
-        yield (_EXPECTED if expected else _TEXT).rstrip()
+        yield (_EXPECTED if expected else _text(run)).rstrip()
     yield from ("```", "")
     yield (
         "`prompts.json` has the prompt of each rubric, as messages and as the text that the chat template"
@@ -230,6 +230,16 @@ def _use(run: Run, base: Base, form: Form, gguf: str | None) -> Iterator[str]:
             "A server's reply is one level, the likeliest; the rater measured here is the mean over all"
             " levels, for which a server has to give log-probabilities of whole answers."
         )
+
+
+def _text(run: Run) -> str:
+    """`_TEXT` as the run decodes."""
+    rate = run.config.rate
+    drawn, decoding = "Always the same.", "do_sample=False"
+    if rate.draws:
+        drawn = "Drawn anew each time, as in the run."
+        decoding = f"do_sample=True, temperature={rate.temperature}, top_p={rate.top_p}, top_k=0, min_p=0.0"
+    return _TEXT.replace("DRAWN", drawn).replace("DECODING", decoding)
 
 
 def _in_4_bits(run: Run, base: Base, form: Form) -> bool:

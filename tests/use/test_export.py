@@ -172,6 +172,40 @@ def test_what_is_written_ends_where_the_turn_does(
         assert '`"stop_token_ids": [0, 2]`' in (folder / "README.md").read_text()
 
 
+@pytest.mark.slow
+def test_what_the_run_drew_is_drawn(
+    finished: Runs, job_config: JobConfigs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever else the base model's own files say of sampling."""
+    import torch
+
+    full = finished("full")
+    model = full.config.local_model.path
+    run_job(
+        job_config(
+            f"model.path={model}", f"output_dir={tmp_path}", *SMALL, "method=sft", "rate=text",
+            "rate.temperature=1.5", "rate.top_p=0.9", "rate.max_new_tokens=12",
+        ),
+        "tiny",
+    )  # fmt: skip
+    base = Path(shutil.copytree(model, tmp_path / "base"))
+    own = {"do_sample": True, "temperature": 0.01, "top_k": 1, "top_p": 0.01, "min_p": 0.99}
+    decoding = read_json(base / "generation_config.json")
+    write_json(base / "generation_config.json", {**decoding, **own})
+    folder = export(run_folder(tmp_path), tmp_path / "rater")
+    rate = as_the_card_says(folder, base, monkeypatch)
+    torch.manual_seed(0)
+    written = {rate("focus", "An essay.") for _ in range(4)}
+    assert len(written) == 4
+    card = (folder / "README.md").read_text()
+    assert "do_sample=True, temperature=1.5, top_p=0.9, top_k=0" in card
+    assert "Drawn anew each time" in card
+    written = set((folder / "Modelfile").read_text().splitlines())
+    assert written >= {"PARAMETER temperature 1.5", "PARAMETER top_p 0.9"}
+    greedy = export(full.folder, tmp_path / "greedy")
+    assert "do_sample=False" in (greedy / "README.md").read_text()
+
+
 # --- a base of a hub, and a hub to push to
 
 
