@@ -40,14 +40,15 @@ _ANSWERED = {"role": "assistant", "content": _ANSWER}
 
 
 class Template:
-    """The chat template of one tokenizer."""
+    """The chat template of one tokenizer: its `source`, and what is rendered (`used`), in which the date is
+    fixed."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
         """`name`: of the model, in messages. Raises `UserError` where the tokenizer has no template."""
         self._tokenizer, self.name = tokenizer, name
         self.source = _source(tokenizer, name)
-        dated = "strftime_now" in self.source
-        self._used = f"{_date_macro()}\n{self.source}" if dated else self.source
+        self.dated = "strftime_now" in self.source  # it may write today's date
+        self.used = f"{_date_macro()}\n{self.source}" if self.dated else self.source
 
     def render(
         self,
@@ -68,7 +69,7 @@ class Template:
             return str(
                 self._tokenizer.apply_chat_template(
                     list(messages),
-                    chat_template=self._used,
+                    chat_template=self.used,
                     add_generation_prompt=not answered,
                     tokenize=False,
                     **told,

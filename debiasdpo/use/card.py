@@ -15,7 +15,7 @@ from debiasdpo.evaluation.kept import nothing_kept
 from debiasdpo.jobs.finished import Run
 from debiasdpo.storage.files import read_json
 from debiasdpo.use.bases import Base
-from debiasdpo.use.forms import Form, ollama_line, stop_ids, vllm_line
+from debiasdpo.use.forms import DATED, TEMPLATE, Form, ollama_line, stop_ids, vllm_line
 
 _KINDS = {
     "adapter": "This is a LoRA adapter",
@@ -218,6 +218,9 @@ def _use(run: Run, base: Base, form: Form, gguf: str | None) -> Iterator[str]:
         " that was asked: so keep it, and serve another rater under another.",
         "",
     )
+    if form.dated:
+        where = "the tokenizer's files have it" if form.kind == "model" else f"`{TEMPLATE}` has it"
+        yield f"{DATED} With another day each prompt is another one: {where} with that date.\n"
     if form.kind == "adapter" and not expected:
         yield (
             "vLLM stops where the base model's own files say, and this rater where its turn ends: send"

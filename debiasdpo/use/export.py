@@ -17,12 +17,12 @@ from debiasdpo.use.bases import base_of
 from debiasdpo.use.card import model_card
 from debiasdpo.use.command import parser, tell
 from debiasdpo.use.forms import (
+    as_served,
     files_of,
     form_of,
     modelfile,
     ollama_line,
     served_name,
-    told_not_to_think,
     vllm_line,
     write_form,
 )
@@ -50,7 +50,7 @@ def _export(options: argparse.Namespace) -> Iterator[str]:
             raise UserError("--gguf: is of a whole model; add --merge")
         gguf.require_converter()
     require_model(run)
-    form = form._replace(silent=told_not_to_think(run))
+    form = as_served(run, form)
     base = base_of(run)
     to.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}."))

@@ -17,16 +17,20 @@ from debiasdpo.jobs.identity import cache_folder
 from debiasdpo.jobs.trained import marks_of_training
 from debiasdpo.models.adapters import load_adapter
 from debiasdpo.models.loading import load_chat, load_model, load_stop
-from debiasdpo.models.template import SILENT
+from debiasdpo.models.template import IDENTITY, SILENT
 from debiasdpo.prompts.rendering import render
 from debiasdpo.raters.head import FILE as HEAD
 from debiasdpo.stages.asked import style
-from debiasdpo.storage.files import digest, fingerprint, read_json, write_json
+from debiasdpo.storage.files import digest, fingerprint, read_json, write_json, write_text
 from debiasdpo.use.bases import Base
 
 PROMPTS, CALIBRATION, LOADER = "prompts.json", "calibration.json", "rate_with_head.py"
+TEMPLATE = "chat_template.jinja"  # as transformers calls it
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM takes
 _ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
+
+
+DATED = f"The chat template writes a date, which in the run was always {IDENTITY['date']}."
 
 
 class Form(NamedTuple):
@@ -35,7 +39,10 @@ class Form(NamedTuple):
     kind: Literal["adapter", "model", "head"]  # model: all weights, trained or merged
     merged: bool  # an adapter into its base
     dtype: Precision | None  # of all weights; an adapter and a head have their own
-    silent: bool = False  # a server has to tell it not to think (`told_not_to_think`)
+    silent: bool = False  # a server has to tell it not to think (`as_served`)
+    dated: bool = (
+        False  # its chat template writes a date, which a server has to be told (`as_served`)
+    )
     name: str = "rater"  # that a server gives it (`served_name`)
 
 
@@ -66,12 +73,13 @@ def form_of(run: Run, *, merge: bool, dtype: Precision | None) -> Form:
     return Form("adapter", False, None)
 
 
-def told_not_to_think(run: Run) -> bool:
-    """Whether the model would think before it answers, and in this run may not: a server has to be told."""
+def as_served(run: Run, form: Form) -> Form:
+    """With what a server has to be told: not to think, where the model would before it answers, and in this
+    run may not; and the date, where its chat template writes today's."""
     config = run.config
-    if config.rate.thinks:
-        return False
-    return load_chat(config.local_model, cache_folder(config)).template.thinks
+    template = load_chat(config.local_model, cache_folder(config)).template
+    silent = not config.rate.thinks and template.thinks
+    return form._replace(silent=silent, dated=template.dated)
 
 
 def write_form(run: Run, base: Base, form: Form, to: Path) -> None:
@@ -80,6 +88,9 @@ def write_form(run: Run, base: Base, form: Form, to: Path) -> None:
     assert weights is not None
     if form.kind == "adapter":
         _write_adapter(weights, base, to)
+        if form.dated:
+            template = load_chat(run.config.local_model, cache_folder(run.config)).template
+            write_text(to / TEMPLATE, template.used)
     elif form.kind == "head":
         shutil.copyfile(weights / HEAD, to / HEAD)
         shutil.copyfile(Path(__file__).with_name("head_loader.py"), to / LOADER)
@@ -114,6 +125,8 @@ def _write_model(run: Run, weights: Path, form: Form, to: Path) -> None:
         model = load_adapter(model, weights).merge_and_unload()
     model.generation_config.eos_token_id = sorted(chat.stop(model.generation_config.eos_token_id))
     model.save_pretrained(to)
+    if form.dated:
+        chat.tokenizer.chat_template = chat.template.used
     chat.tokenizer.save_pretrained(to)
 
 
@@ -174,6 +187,11 @@ def modelfile(run: Run, base: Base, form: Form, gguf: str | None) -> str:
             f"FROM {base.name}",
             "ADAPTER .",
         ]
+    if form.dated:
+        lines.insert(
+            0,
+            f"# {DATED} Ollama has a template of its own for this model: see that it writes that.",
+        )
     if form.silent:
         lines.insert(
             0, '# The run\'s rater did not think first: send "think": false with each request.'
@@ -206,6 +224,8 @@ def vllm_line(run: Run, base: Base, form: Form, folder: str) -> str:
         return f"vllm serve {folder} --served-model-name {form.name} --dtype {form.dtype} {options}"
     rank = next((r for r in _LORA_RANKS if r >= model.lora.rank), model.lora.rank)
     source = f"{base.name} --revision {base.revision}" if base.kind == "hub" else "PATH/TO/THE/BASE"
+    if form.dated:
+        options += f" --chat-template {folder}/{TEMPLATE}"
     lora = f"--enable-lora --lora-modules {form.name}={folder} --max-lora-rank {rank}"
     # The base model's own settings would hold, such as Qwen2.5's penalty of repetition.
     decoding = """--override-generation-config '{"repetition_penalty": 1.0}'"""

@@ -79,7 +79,7 @@ def _squeezed(text: str) -> str:
 def test_ordinary_contents_get_the_tokenizers_own_ids(family: str, text: str) -> None:
     chat = known(family)
     theirs: Any = chat.tokenizer.apply_chat_template(
-        list(asked(text)), chat_template=chat.template._used, add_generation_prompt=True,
+        list(asked(text)), chat_template=chat.template.used, add_generation_prompt=True,
         enable_thinking=False, thinking=False, return_dict=False,
     )  # fmt: skip
     assert chat.prompt_ids(asked(text)) == tuple(theirs)

@@ -288,6 +288,39 @@ def test_servers_are_told_what_the_run_told_a_model_that_thinks(
     assert "think" not in (tmp_path / "plain/Modelfile").read_text()
 
 
+@pytest.mark.parametrize("options", [(), ("--merge",)], ids=["adapter", "merged"])
+def test_servers_write_the_date_that_the_run_wrote(
+    finished: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:
+    from transformers import AutoTokenizer
+
+    run = finished("adapter")
+    base = Path(shutil.copytree(run.config.local_model.path, tmp_path / "base"))
+    template = base / "chat_template.jinja"
+    today = "<|im_start|>system\nToday: {{ strftime_now('%d %b %Y') }}<|im_end|>\n"
+    template.write_text(today + template.read_text())
+    source = source_identity(str(base), None, tmp_path)
+    moved = of_base(run, tmp_path / "run", str(base), source)
+    folder = export(moved, tmp_path / "rater", *options)
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if one.startswith("vllm serve")]
+    served = AutoTokenizer.from_pretrained(folder if options else base)
+    if not options:
+        assert f" --chat-template {folder}/chat_template.jinja" in line
+        served.chat_template = (folder / "chat_template.jinja").read_text()
+    for asked in read_json(folder / "prompts.json")["rubrics"].values():
+        assert "Today: 26 Jul 2024" in asked["text"]
+        found = served.apply_chat_template(
+            asked["messages"], tokenize=False, add_generation_prompt=True
+        )
+        assert found == asked["text"]
+    assert "always 2024-07-26" in (folder / "README.md").read_text()
+    assert "always 2024-07-26" in (folder / "Modelfile").read_text()
+    plain = export(run.folder, tmp_path / "plain", *options)
+    assert (plain / "chat_template.jinja").exists() == bool(options)
+    assert "--chat-template" not in capsys.readouterr().out
+    assert "2024" not in (plain / "Modelfile").read_text()
+
+
 @pytest.mark.slow
 def test_an_adapter_of_a_hub_model_is_loaded_by_its_name_and_commit_alone(
     finished: Runs,
