@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from debiasdpo.config.model import LoraSettings
 from debiasdpo.errors import UserError
@@ -149,3 +149,21 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, trainable: bool = Fa
             f" their places in {model.name_or_path}; choose model.lora.targets without these layers"
         )
     return adapted
+
+
+def merge_adapter(model: "PeftModel") -> "PreTrainedModel":
+    """The base model with the adapter in its weights; `model` is used up. An output projection that has an
+    adapter, and one weight with the embedding, gets a weight of its own: the embedding stays as it was."""
+    import torch
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    base: Any = model.get_base_model()
+    head = base.get_output_embeddings()
+    if isinstance(head, BaseTunerLayer):
+        layer: Any = head.get_base_layer()
+        if layer.weight is base.get_input_embeddings().weight:
+            layer.weight = torch.nn.Parameter(layer.weight.detach().clone(), requires_grad=False)
+            for settings in (base.config, base.config.get_text_config()):
+                settings.tie_word_embeddings = False
+    merged: PreTrainedModel = model.merge_and_unload()
+    return merged

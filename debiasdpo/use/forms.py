@@ -15,7 +15,7 @@ from debiasdpo.errors import UserError
 from debiasdpo.jobs.finished import Run
 from debiasdpo.jobs.identity import cache_folder
 from debiasdpo.jobs.trained import marks_of_training
-from debiasdpo.models.adapters import load_adapter
+from debiasdpo.models.adapters import load_adapter, merge_adapter
 from debiasdpo.models.loading import load_chat, load_model, load_stop
 from debiasdpo.models.template import IDENTITY, SILENT
 from debiasdpo.prompts.rendering import render
@@ -122,7 +122,7 @@ def _write_model(run: Run, weights: Path, form: Form, to: Path) -> None:
     model: Any
     model, chat = load_model(config, cache_folder(run.config))
     if form.merged:
-        model = load_adapter(model, weights).merge_and_unload()
+        model = merge_adapter(load_adapter(model, weights))
     model.generation_config.eos_token_id = sorted(chat.stop(model.generation_config.eos_token_id))
     model.save_pretrained(to)
     if form.dated:

@@ -126,7 +126,7 @@ def ending(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("models") / "ending"
     tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
-    model = AutoModelForCausalLM.from_pretrained(tiny_llama, tie_word_embeddings=False)
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny_llama, tie_word_embeddings=False)
     head = model.get_input_embeddings().weight.detach().clone()
     head[tokenizer.eos_token_id] = (
         3 * head[100]
@@ -234,19 +234,52 @@ def of_base(run: Run, folder: Path, path: str, source: dict[str, str]) -> Path:
     return folder
 
 
+def with_other_weights(run: Run, folder: Path) -> Path:
+    """A copy of the run as if another adapter had come out of its training."""
+    copied = of_base(run, folder, run.config.local_model.path, run.versions["model"])
+    weights = copied / "training/weights/adapter_model.safetensors"
+    tensors = {
+        name: tensor + 0.1 * (tensor == 0) + 0.01 for name, tensor in load_file(weights).items()
+    }
+    weights.unlink()
+    save_file(tensors, weights)
+    status = read_json(copied / "status.json")
+    status["files"].pop("training/weights/adapter_model.safetensors")
+    write_json(copied / "status.json", status)
+    return copied
+
+
+@pytest.mark.slow
+def test_an_adapter_on_the_output_projection_is_merged_into_that_alone(
+    finished: Runs, job_config: JobConfigs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which has one weight with the embedding."""
+    base = Path(finished("none").config.local_model.path)
+    assert read_json(base / "config.json")["tie_word_embeddings"]
+    overrides = (f"model.path={base}", f"output_dir={tmp_path / 'out'}", *SMALL, "method=sft")
+    run_job(job_config(*overrides, "rate=expected", "model.lora.targets=[q_proj,lm_head]"), "tiny")
+    run = open_run(run_folder(tmp_path / "out"))
+    moved = with_other_weights(run, tmp_path / "moved")
+    forms = [
+        as_the_card_says(export(folder, tmp_path / name, *options), base, monkeypatch)
+        for name, folder, options in (
+            ("as it was", run.folder, ()),
+            ("adapter", moved, ()),
+            ("merged", moved, ("--merge",)),
+        )
+    ]
+    before, adapter, merged = (rate("focus", "Why is it seven?") for rate in forms)
+    assert merged == pytest.approx(adapter, abs=FLOAT32)
+    assert abs(adapter - before) > 10 * FLOAT32
+    assert not read_json(tmp_path / "merged/config.json")["tie_word_embeddings"]
+
+
 def test_a_rater_that_was_trained_anew_is_served_under_another_name(
     finished: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """debiasdpo finds replies again by the name that was asked."""
     run = finished("adapter")
-    anew = of_base(run, tmp_path / "anew", run.config.local_model.path, run.versions["model"])
-    weights = anew / "training/weights/adapter_model.safetensors"
-    tensors = {name: tensor + 1 for name, tensor in load_file(weights).items()}
-    weights.unlink()
-    save_file(tensors, weights)
-    status = read_json(anew / "status.json")
-    status["files"].pop("training/weights/adapter_model.safetensors")
-    write_json(anew / "status.json", status)
+    anew = with_other_weights(run, tmp_path / "anew")
     names = []
     of: list[tuple[Path, tuple[str, ...]]] = [
         (run.folder, ()), (run.folder, ()), (run.folder, ("--merge",)), (anew, ()), (anew, ("--merge",)),
