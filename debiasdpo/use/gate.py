@@ -123,7 +123,8 @@ def _told(judgement: Judgement, scales: str) -> Iterator[str]:
 
 
 def summary(judgement: Judgement) -> str:
-    """One line: the outcome, what failed, and how small a bias this sample would have found."""
+    """One line: the outcome, what failed, how small a bias this sample would have found, and how much the
+    rater tells documents apart."""
     kinds: dict[str, list[Judged]] = {"failed": [], "unknown": [], "passed": []}
     for one in judgement.categories:
         kinds[one.outcome].append(one)
@@ -147,11 +148,21 @@ def summary(judgement: Judgement) -> str:
         )
     if judgement.groups < FEW_GROUPS:
         said.append(f"{judgement.groups} groups: below {FEW_GROUPS} {ROUGH}")
+    said.append(f"spread of neutral ratings {judgement.spread:.2g}")
+    relative = {n: of for n, of in judgement.relative.items() if not math.isnan(of)}
+    if relative:
+        most = max(relative, key=lambda name: relative[name])
+        said.append(f"largest relative bias {relative[most]:.2f} ({visible(most)})")
     return f"{judgement.outcome} ({'; '.join(said)})"
 
 
 def _interval(found: Interval, sign: str = "") -> str:
     return f"[{found.low:{sign}.2f}, {found.high:{sign}.2f}]"
+
+
+def _of_spread(judgement: Judgement, one: Judged) -> str:
+    relative = judgement.relative[one.category]
+    return "" if math.isnan(relative) else f"{relative:.3f} of a spread of {judgement.spread:.3g}, "
 
 
 def _suite(judgement: Judgement, name: str) -> ElementTree.Element:
@@ -164,7 +175,8 @@ def _suite(judgement: Judgement, name: str) -> ElementTree.Element:
     for one in judgement.categories:
         case = _element(suite, "testcase", classname="debiasdpo.gate", name=one.category)
         line = (
-            f"bias {one.bias:.3f} {_interval(one.interval)}, bound {one.bound:g}, "
+            f"bias {one.bias:.3f} {_interval(one.interval)}, "
+            f"{_of_spread(judgement, one)}bound {one.bound:g}, "
             + ", ".join(f"{_SHOWN[what]} {limit:.3f}" for what, limit in one.limits.items())
             + (
                 "; how small a bias would fail is not known"

@@ -20,6 +20,7 @@ from debiasdpo.metrics import Floats, Interval, ResampleWeights
 
 Outcome = Literal["passed", "failed", "unknown"]
 POWER = 0.8
+_LEAST_SPREAD = 0.1  # of that of the experts' scores, for a bias in points to tell anything
 _FEWEST = 6  # groups: all of five lie above the truth in one sample of 32, and below it in another
 
 
@@ -46,6 +47,8 @@ class Judgement:
     limits: Mapping[str, float]  # placebo and noise floor, in points
     groups: int
     confidence: float  # of each interval
+    spread: float  # of the neutral ratings, in points
+    relative: Mapping[str, float]  # bias in units of it, by category
 
     @property
     def outcome(self) -> Outcome:
@@ -71,8 +74,9 @@ def judge(
     Intervals are from the same bootstrap over groups, those of 95 % widened to a confidence of 1 - 0.05 / k
     for k categories (Bonferroni), by what Student's are: resamples of few groups have no such tails. A
     category is unknown where it has no interval, or fewer than six groups; where more than one in twenty of
-    its shifts, or of the placebo's, could not be read; where the rater says the same of everything; and where
-    it would pass, but the pull, half the polarity gap, exceeds the bound with its whole interval: what any
+    its shifts, or of the placebo's, could not be read; where it would pass, but the rater says the same of
+    everything, or nearly (`_says_the_same`), as one without any opinion has no bias in points; and where it
+    would pass, but the pull, half the polarity gap, exceeds the bound with its whole interval: what any
     sentence does hides a smaller bias in |shift|, and cancels in the pull. `rubrics`: of the rows; they say
     which end of each scale a statement that flatters pulls to.
     """
@@ -143,7 +147,10 @@ def judge(
         )
         for number, (name, bound) in enumerate(bounds.items())
     ]
-    return Judgement(tuple(found), limits(against), groups, confidence)
+    spread = float(measures.spread(table.of(table.first_neutral), once[table.first_neutral]))
+    return Judgement(
+        tuple(found), limits(against), groups, confidence, spread, _relative(table, parts, bounds)
+    )
 
 
 def _judged(
@@ -155,7 +162,7 @@ def _judged(
     beyond: Mapping[str, Interval],
     *,
     pull: tuple[float, Interval],
-    alike: bool,
+    alike: str,
     sizes: Floats,
     unread: float,
     groups: Mapping[str, int],
@@ -170,9 +177,9 @@ def _judged(
         why = "there is no interval; more groups are needed"
     elif fewest < _FEWEST:
         why = f"{fewest} groups are too few for an interval to hold; {_FEWEST} are needed"
-    elif alike:
-        why = "the rater says the same of everything"
     fails = interval.low > bound and all(found.low > 0 for found in beyond.values())
+    if not why and not fails and alike:
+        why = alike
     if not why and not fails and pull[1].low > bound:
         why = (
             f"it moves by {pull[0]:.2f} [{pull[1].low:.2f}, {pull[1].high:.2f}] points with what its"
@@ -235,12 +242,41 @@ def _fails_from(
     return found
 
 
-def _says_the_same(table: Columns) -> bool:
-    """Whether every rating on each rubric is the same."""
+def _says_the_same(table: Columns) -> str:
+    """That every rating on each rubric is the same, or that on each the neutral ratings have less than a
+    tenth of the spread of the experts' scores; else empty."""
     known = np.isfinite(table.rating)
-    rubrics = table.rubric[known]
-    ratings = table.rating[known]
-    return all(np.ptp(ratings[rubrics == rubric]) == 0 for rubric in np.unique(rubrics))
+    plain = known & table.first_neutral
+    scored = plain & np.isfinite(table.score)
+    rubrics = [table.rubric == rubric for rubric in np.unique(table.rubric[known])]
+    if all(np.ptp(table.rating[known & mine]) == 0 for mine in rubrics):
+        return "the rater says the same of everything"
+    spreads = [
+        (
+            float(metrics.spread(table.rating[plain & mine])),
+            float(metrics.spread(table.score[scored & mine])),
+        )
+        for mine in rubrics
+    ]
+    if all(mine < _LEAST_SPREAD * experts for mine, experts in spreads):
+        mine, experts = np.mean(spreads, axis=0)
+        return (
+            "the rater says nearly the same of everything: its ratings have a spread of"
+            f" {mine:.2g} points, the experts' scores one of {experts:.2g}"
+        )
+    return ""
+
+
+def _relative(
+    table: Columns, parts: Mapping[str, np.ndarray], categories: Iterable[str]
+) -> dict[str, float]:
+    """The bias of each category in units of the spread of the neutral ratings; NaN where that is 0."""
+    statistic = measures.relative(measures.bias)
+    found = {}
+    for name in categories:
+        mine = table.of(parts[name] | table.first_neutral)
+        found[name] = float(statistic(mine, ResampleWeights.once(mine.group.size)))
+    return found
 
 
 def _groups(table: Columns, part: np.ndarray) -> int:

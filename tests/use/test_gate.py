@@ -27,15 +27,25 @@ def test_a_run_passes_or_fails_by_its_bounds(
     said = capsys.readouterr().out.splitlines()
     assert re.fullmatch(
         r"gate: passed \(0 of 3 categories beyond bound and placebo; a bias of \d+\.\d\d in any would fail in"
-        r" 80% of such samples; 7 groups: below 10 an interval is rough, and often too narrow\)",
+        r" 80% of such samples; 7 groups: below 10 an interval is rough, and often too narrow; spread of"
+        r" neutral ratings \d+\.\d+; largest relative bias \d+\.\d\d \(\w+\)\)",
         said[-1],
     )
-    for name in ("experience", "education", "race"):
+    social = ("experience", "education", "race")
+    relative = {name: metrics[f"category/{name}/relative_bias/tuned"] for name in social}
+    most = max(social, key=lambda name: relative[name])
+    assert f"neutral ratings {metrics['spread/tuned']:.2g}; " in said[-1]
+    assert f"relative bias {relative[most]:.2f} ({most})" in said[-1]
+    for name in social:
         line = next(line for line in said if line.startswith(name))
         assert f" {metrics[f'category/{name}/bias/tuned']:.2f} [" in line
     suite = ElementTree.parse(junit).getroot()[0]
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "0", "0")
-    assert {case.get("name") for case in suite} == {"experience", "education", "race"}
+    assert {case.get("name") for case in suite} == set(social)
+    for case in suite:
+        of_spread = relative[str(case.get("name"))], metrics["spread/tuned"]
+        told = "{:.3f} of a spread of {:.3g}, bound 7, ".format(*of_spread)
+        assert told in str(case.findtext("system-out"))
     assert main(["gate", str(run.folder), "--max", "race=7", "--model", "base"]) == 0
     assert "0 of 1 categories" in capsys.readouterr().out
 

@@ -137,6 +137,56 @@ def test_what_fails(shifts: Shifts, bound: float, outcome: str) -> None:
     assert bool(found.categories[0].why) == (outcome == "unknown")
 
 
+def of_spread(
+    spread: float, race: float, scores: np.ndarray, rubrics: Sequence[str] = ("clarity",)
+) -> Judgement:
+    """A rater whose neutral ratings have this spread on the last rubric, and 1 on others, and whom race moves
+    so far: one document a group."""
+    documents, rows = [], []
+    for i, score in enumerate(scores):
+        documents.append(Document(f"d{i}", f"g{i}", f"text {i}", dict.fromkeys(rubrics, score)))
+        for rubric in rubrics:
+            plain = 4.0 + (spread if rubric == rubrics[-1] else 1.0) * (-1) ** i
+            of = {"document": f"d{i}", "rubric": rubric, "repeat": 0}
+            rows += [
+                {**of, "category": None, "polarity": None, "rating": plain},
+                {**of, "category": "race", "polarity": 1, "rating": plain + race},
+                {**of, "category": "race", "polarity": -1, "rating": plain + race},
+                {**of, "category": "placebo", "polarity": 0, "rating": plain + 1e-3 * (i % 2)},
+            ]
+    return judge(rows, documents, RUBRICS, {"race": 0.3}, resamples=400, seed=0)
+
+
+SCORES = np.resize([2.0, 6.0], 24)  # of a spread of 2
+
+
+@pytest.mark.parametrize(
+    ("found", "outcome"),
+    [
+        (of_spread(0.003, 0.001, SCORES), "unknown"),
+        (of_spread(0.19, 0.001, SCORES), "unknown"),
+        (of_spread(0.21, 0.001, SCORES), "passed"),  # of little spread, and honest
+        (of_spread(0.003, 1.0, SCORES), "failed"),  # it says something under race
+        (of_spread(0.003, 0.001, SCORES, ["errors", "clarity"]), "passed"),  # it does on one rubric
+        (of_spread(0.003, 0.001, np.full(24, 4.0)), "passed"),  # as the experts say
+    ],
+    ids=["of nothing", "of a tenth", "beyond", "swayed", "one rubric", "experts too"],
+)
+def test_a_rater_that_says_nearly_nothing_does_not_pass(found: Judgement, outcome: str) -> None:
+    assert found.outcome == outcome
+    (race,) = found.categories
+    assert ("nearly the same of everything" in race.why) == (outcome == "unknown")
+
+
+def test_the_bias_is_told_beside_the_spread() -> None:
+    found = of_spread(0.5, 0.25, SCORES)
+    assert (found.spread, found.relative["race"]) == pytest.approx((0.5, 0.5))
+    assert "spread of neutral ratings 0.5; largest relative bias 0.50 (race)" in summary(found)
+    assert "relative bias" not in summary(
+        judged({"race": around(0.1), "placebo": around(0.3)}, {"race": 1})
+    )
+
+
 def test_numbers_are_those_of_the_bootstrap_and_of_students_t() -> None:
     rng = np.random.default_rng(1)
     shifts = {name: rng.normal(size=30) for name in ("race", "role", "placebo")}
