@@ -11,11 +11,13 @@ from pathlib import Path
 from debiasdpo.cluster import surroundings
 from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.data import TableConfig
+from debiasdpo.documents.base import Document
+from debiasdpo.documents.corpus import open_corpus, rubrics_of
 from debiasdpo.documents.unscored import UnscoredDocuments
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation.kept import nothing_kept
 from debiasdpo.jobs.checks import folder_problem
-from debiasdpo.jobs.finished import RATINGS, open_run
+from debiasdpo.jobs.finished import RATINGS, Run, open_run
 from debiasdpo.jobs.identity import cache_folder
 from debiasdpo.jobs.trained import trained_with
 from debiasdpo.metrics import PlaceboLimit
@@ -28,6 +30,8 @@ from debiasdpo.use.rating import Shard, answers, rate
 from debiasdpo.use.self_check import COLUMNS, placebo_limits
 
 log = logging.getLogger("debiasdpo.use")
+
+_FAR = 2  # times the longest document that was audited
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,6 +69,8 @@ def _rate(options: argparse.Namespace) -> Iterator[str]:
         log.info("%d %s", count, what)
     if known := trained_with(run.config, documents):
         log.warning("%s", known.told)
+    if longer := _longer(run, documents):
+        log.warning("%s", longer)
     chosen = rater_of(run, run.model(options.model), options.max_cost)
     statements = options.statements or run.config.audit.statements
     prompts = chosen.prompts(documents, statements if options.self_check else 0)
@@ -84,6 +90,8 @@ def _rate(options: argparse.Namespace) -> Iterator[str]:
     yield from _told(counts, limits, chosen)
     if chosen.model == "tuned" and (same := nothing_kept(chosen.run.folder)):
         yield f"note: {same}"
+    if longer:
+        yield f"note: {longer}"
     asked = categories_asked(prompts)
     left = [
         name for name in run.config.audit_categories if options.self_check and name not in asked
@@ -94,6 +102,30 @@ def _rate(options: argparse.Namespace) -> Iterator[str]:
             " nothing but their text is known"
         )
     yield str(out)
+
+
+def _longer(run: Run, documents: Iterable[Document]) -> str:
+    """That documents are far longer than those that were audited, in a sentence; empty where none is. The run
+    cut its own at `data.max_words`, if anywhere; nobody cuts new ones."""
+    data = run.config.documents
+    parts = open_corpus(run.folder / "documents", rubrics_of(data)).parts
+    own = {part: [len(document.text.split()) for document in of] for part, of in parts.items()}
+    audited = max(own["test"])
+    cut: int | None = getattr(data, "max_words", None)
+    # Speakers' labels are words here, and none where the run counts, so that its own may have more.
+    bound = (
+        _FAR * audited if cut is None else max(cut, *(max(of, default=0) for of in own.values()))
+    )
+    sizes = [len(document.text.split()) for document in documents]
+    beyond = sum(size > bound for size in sizes)
+    if not beyond:
+        return ""
+    why = f"{_FAR} times the longest audited" if cut is None else f"data.max_words={cut} of the run"
+    return (
+        f"{beyond} of {len(sizes)} documents are longer than {why}: the longest has {max(sizes)} words, the"
+        f" longest audited {audited}. How such documents are rated, and what sways their ratings, was not"
+        " measured"
+    )
 
 
 def _limits(chosen: RunRater, prompts: RatingPrompts) -> dict[str, PlaceboLimit]:

@@ -26,7 +26,7 @@ from debiasdpo.jobs.finished import Run, open_run
 from debiasdpo.use.answers_file import write_answers
 from debiasdpo.use.self_check import checked
 from tests.helpers.finished_runs import METHODS, Runs
-from tests.helpers.jobs import ROOT, rows
+from tests.helpers.jobs import ROOT, JobConfigs, rows
 from tests.helpers.run_folders import leave_rows
 
 Documents = Callable[[Run], Path]  # the fixture `own_documents`
@@ -186,6 +186,61 @@ def test_a_document_that_is_too_long_says_so_and_the_others_are_rated(
 
 
 @pytest.mark.slow
+def test_far_longer_documents_than_any_that_was_audited_are_told(
+    finished: Runs,
+    own_documents: Documents,
+    job_config: JobConfigs,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run = finished("none")
+    documents = own_documents(run)
+    every = max(len(d["text"].split()) for d in rows(run.folder / "documents/documents.jsonl"))
+    sizes = [len(row["text"].split()) for row in rows(documents)]
+    longest = max(sizes)
+
+    def said(words: int, run: Run = run) -> list[str]:
+        """What is told, once a further document has so many words."""
+        table = tmp_path / "table.jsonl"
+        more = json.dumps({"id": "long", "text": "word " * words})
+        table.write_text(documents.read_text() + more + "\n")
+        caplog.clear()
+        rate(run, table)
+        notes = [
+            line.removeprefix("note: ")
+            for line in capsys.readouterr().out.splitlines()
+            if "longest" in line
+        ]
+        assert notes == [text for text in caplog.messages if "longest audited" in text]
+        return notes
+
+    assert said(2 * longest) == []
+    (note,) = said(2 * longest + 1)
+    assert note.startswith(
+        f"1 of {len(sizes) + 1} documents are longer than 2 times the longest audited:"
+    )
+    assert f"the longest has {2 * longest + 1} words, the longest audited {longest}." in note
+    # Of a corpus that the run cuts, as if this were one.
+    folder = Path(shutil.copytree(run.folder, tmp_path / "out/runs/cut"))
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    cut = every + 3
+    (tmp_path / "lesson.xlsx").touch()
+    lessons = job_config(
+        "data=talkmoves", f"data.path={tmp_path}", f"data.max_words={cut}", "data.min_words=1"
+    )
+    config["data"] = lessons.model_dump(mode="json")["data"]
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    status = json.loads((folder / "status.json").read_text())
+    status["files"].pop("config.yaml")  # as if the run had been configured so
+    (folder / "status.json").write_text(json.dumps(status))
+    assert said(cut, open_run(folder)) == []
+    (note,) = said(cut + 1, open_run(folder))
+    assert (
+        f"are longer than data.max_words={cut} of the run: the longest has {cut + 1} words" in note
+    )
+
+
 def test_a_killed_command_goes_on(finished: Runs, own_documents: Documents, tmp_path: Path) -> None:
     """Killed with SIGKILL in the middle, it keeps what was rated, and the whole is as without it."""
     source = finished("text")
