@@ -93,6 +93,11 @@ class DataConfig(Section):
         """Whether nobody scored the documents: bias is measured, and no accuracy."""
         return False
 
+    @property
+    def several_raters(self) -> bool:
+        """Whether a score may be the mean of several columns, or rows, of a table."""
+        return False
+
 
 TRAITS = ("reasoning", "focus")  # of simulated lessons, which their rubrics are about
 
@@ -196,6 +201,12 @@ class TableConfig(DataConfig):
     @property
     def unscored(self) -> bool:
         return not any(map(self.scored_in, self.rubrics))
+
+    @property
+    def several_raters(self) -> bool:
+        if self.layout == "long":
+            return self.rater_column is not None
+        return any(len(self.scored_in(rubric)) > 1 for rubric in self.rubrics)
 
     @model_validator(mode="after")
     def _all_or_none_are_scored(self) -> Self:

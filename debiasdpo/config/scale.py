@@ -1,6 +1,8 @@
 """The scale that ratings are levels of."""
 
 import math
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 LEVEL_DIGITS = 9  # after the point, of a position among levels: 0.3 / 0.1 is not quite 3
@@ -38,3 +40,13 @@ class Scale(NamedTuple):
 
     def _level(self, number: int) -> float:
         return float(round(self.low + number * self.step, LEVEL_DIGITS))
+
+
+def exact_mean(scores: Sequence[float]) -> float:
+    """The mean of what several raters gave one document: equal means are equal floats, in whatever order the
+    raters come, since what ranks documents compares them exactly. A score alone stays as it is."""
+    if len(scores) == 1:
+        return scores[0]
+    # The number that each float stands for, such as 31/10 or 10/3, which no float is.
+    meant = [Fraction(score).limit_denominator(10**LEVEL_DIGITS) for score in scores]
+    return float(sum(meant) / len(meant))

@@ -8,6 +8,7 @@ import numpy as np
 
 from debiasdpo.config.data import Rubric
 from debiasdpo.config.sameness import normal_text, same_name
+from debiasdpo.config.scale import exact_mean
 from debiasdpo.documents.base import Document
 from debiasdpo.documents.cells import cell_text, fact_of, required_text, score_of, short_float
 from debiasdpo.documents.columns import Cells, closest, column_name, refuse_twins
@@ -140,7 +141,7 @@ def _document(
         for name, rubric in rubrics.items()
     }
     experts = _experts(cells.get("experts"), rubrics, where)
-    found |= {name: sum(mine) / len(mine) for name, mine in experts.items() if mine}
+    found |= {name: exact_mean(mine) for name, mine in experts.items() if mine}
     texts = {column: required_text(cells, column, where) for column in _COLUMNS}
     texts["text"] = normal_text(texts["text"])
     return Document(

@@ -9,10 +9,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 
 from debiasdpo.config.data import Instrument, NcteConfig
 from debiasdpo.config.sameness import normal_text, same_name, same_text
+from debiasdpo.config.scale import exact_mean
 from debiasdpo.documents.base import Corpus, Document
 from debiasdpo.documents.cells import means_nothing, number_of, score_of
 from debiasdpo.documents.delimited import rows_with
@@ -139,7 +139,7 @@ def _documents(
             id=f"{obsid}-{chapter}{suffix}{tail}",
             group=lesson.teacher,
             text="\n".join(kept),
-            scores={rubric: fmean(scores) for rubric, scores in by_rubric.items()},
+            scores={rubric: exact_mean(scores) for rubric, scores in by_rubric.items()},
         )
     notes["chapters cut at max_words"] += len(cut)
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from debiasdpo.config.data import TableConfig
 from debiasdpo.config.sameness import normal_text, same_name
+from debiasdpo.config.scale import exact_mean
 from debiasdpo.documents.base import Corpus, Document, Stream
 from debiasdpo.documents.cells import cell_text, fact_of, required_text, score_of
 from debiasdpo.documents.columns import Cells, closest, column_name, require_columns
@@ -182,7 +183,7 @@ def _count_unknown(facts: Mapping[str, str], config: TableConfig, notes: Counter
 def _scored(given: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """A document's `scores` and `experts`, from what each rubric's raters gave it."""
     return {
-        "scores": {name: sum(mine) / len(mine) for name, mine in given.items() if mine},
+        "scores": {name: exact_mean(mine) for name, mine in given.items() if mine},
         "experts": {name: tuple(mine) for name, mine in given.items() if len(mine) > 1},
     }
 

@@ -43,7 +43,7 @@ def _documents_settings(config: JobConfig) -> dict[str, object]:
         "data": config.documents.model_dump(mode="json"),
         "seed": config.seed,
         "files": files_identity(source_files(config.documents)),
-        "reading": 3,  # raise it when documents are read, split or ordered differently
+        "reading": 3 + config.documents.several_raters,  # raise it when read or split otherwise
     }
 
 
@@ -53,7 +53,7 @@ def _rating_settings(config: JobConfig, reading: RateConfig | None = None) -> di
     return {
         **asking_settings(config, reading, _unread(reading)),
         "scales": _scales(config),
-        "replies": 5 if read else 3,  # raise it when one is read, or its row written, otherwise
+        "replies": 5 + (reading.readout == "samples") if read else 3,  # raise it when rows change
     }
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from debiasdpo.config.data import Rubric
-from debiasdpo.config.scale import Scale
+from debiasdpo.config.scale import Scale, exact_mean
 
 STEPS = st.sampled_from([1, 2, 0.5, 0.25, 0.1, 0.2])
 
@@ -57,6 +57,35 @@ def test_the_nearest_level_is_the_upper_one_of_two_alike(scored: tuple[Scale, fl
     distance = min(abs(level - score) for level in scale.levels)
     alike = [v for v in scale.levels if abs(v - score) <= distance + 1e-6]
     assert scale.nearest(score) == alike[-1]
+
+
+@st.composite
+def experts(draw: st.DrawFn) -> tuple[list[float], list[float]]:
+    """What several experts gave, and the same sum of others, in another order: one moved up by what another
+    moved down."""
+    scale = draw(scales())
+    last = len(scale.levels) - 1
+    given = draw(st.lists(st.integers(0, last), min_size=2, max_size=6))
+    up, down = draw(st.permutations(range(len(given))))[:2]
+    most = min(last - given[up], given[down])
+    moved = list(given)
+    by = draw(st.integers(0, most))
+    moved[up], moved[down] = moved[up] + by, moved[down] - by
+    first, second = ([scale.levels[i] for i in places] for places in (given, moved))
+    return first, draw(st.permutations(second))
+
+
+@given(experts())
+def test_equal_means_are_equal_floats(given: tuple[list[float], list[float]]) -> None:
+    first, second = given
+    exact = sum(Fraction(str(score)) for score in first) / len(first)
+    assert exact_mean(first) == exact_mean(second) == float(exact)
+
+
+def test_a_mean_minds_no_rounding_of_what_was_given() -> None:
+    assert exact_mean([0.1 + 0.2, 0.3]) == 0.3
+    assert exact_mean([10 / 3, 11 / 3, 4]) == exact_mean([11 / 3, 11 / 3]) == 11 / 3
+    assert exact_mean([0.1234567890123]) == 0.1234567890123
 
 
 @pytest.mark.parametrize(

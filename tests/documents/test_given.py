@@ -92,6 +92,15 @@ def test_a_score_is_the_number_that_was_written(kind: str) -> None:
     assert (first.scores, second.scores) == ({"depth": 3.9}, {})
 
 
+def test_experts_of_one_mean_give_one_score_in_any_order() -> None:
+    orders = [[3.1, 3.2, 3.4], [3.4, 3.2, 3.1], [3.2, 3.4, 3.1]]
+    rows = [
+        {"id": i, "group": "a", "text": "x", "experts": {"depth": mine}}
+        for i, mine in enumerate(orders)
+    ]
+    assert [d.scores["depth"] for d in given_documents(rows, RUBRICS)] == [97 / 30] * 3
+
+
 def test_names_are_compared_as_everywhere() -> None:
     """Columns and rubrics in any form; a number as the name of a column."""
     rubrics = {"Cohe\u0301rent": RUBRICS["depth"], "1": RUBRICS["depth"]}

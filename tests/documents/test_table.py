@@ -1,5 +1,6 @@
 """A user's own table in each format and layout, and what is said of a bad one."""
 
+import itertools
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -179,6 +180,29 @@ def test_several_raters_are_a_mean_and_each_of_them(tmp_path: Path) -> None:
     assert read(wide).documents == RATED_TWICE
     long = preset(write(tmp_path / "e.csv", EACH), layout="long", rater_column="rater")
     assert read(long).documents == RATED_TWICE  # kim comes first, in every document
+
+
+def test_the_order_of_the_raters_changes_no_score(tmp_path: Path) -> None:
+    """Decimal scores: as floats, 3.1 + 3.2 + 3.4 is another sum than 3.4 + 3.2 + 3.1."""
+    given = {"a": (3.1, 3.2, 3.4), "b": (3.4, 3.2, 3.1), "c": (3.2, 3.4, 3.1), "d": (3.4, 3.1)}
+    rows = [f"{i},{i},Text {i}.," + ",".join(map(str, mine)) for i, mine in given.items()]
+    file = write(tmp_path / "d.csv", "\n".join(["id,group,text,r1,r2,r3", *rows]))
+    rubrics = {"clarity": RUBRICS["clarity"]}
+    for columns in itertools.permutations(["r1", "r2", "r3"]):
+        wide = preset(file, rubrics=rubrics, score_columns={"clarity": list(columns)})
+        scores = {d.id: d.scores["clarity"] for d in read(wide).documents}
+        assert scores == {"a": 97 / 30, "b": 97 / 30, "c": 97 / 30, "d": 3.25}
+    each = [
+        f"{i},{i},Text {i}.,r{n},{score}"
+        for i, mine in given.items()
+        for n, score in enumerate(mine)
+    ]
+    for order in (each, each[::-1]):
+        file = write(tmp_path / "e.csv", "\n".join(["id,group,text,rater,score", *order]))
+        long = preset(
+            file, rubrics=rubrics, layout="long", rubric_column=None, rater_column="rater"
+        )
+        assert {d.id: d.scores["clarity"] for d in read(long).documents} == scores
 
 
 @pytest.mark.parametrize(

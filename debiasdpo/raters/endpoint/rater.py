@@ -1,7 +1,6 @@
 """Rate by asking an endpoint: in text, by the expectation of log-probabilities, or by the mean of samples."""
 
 import logging
-import math
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ from filelock import FileLock
 
 from debiasdpo.config.model import EndpointConfig
 from debiasdpo.config.rate import RateConfig
+from debiasdpo.config.scale import exact_mean
 from debiasdpo.costs import count_tokens
 from debiasdpo.errors import UserError
 from debiasdpo.prompts.rendering import Twins, content_bytes
@@ -284,7 +284,7 @@ def _mean(replies: Sequence[Reply]) -> Reply:
         return replace(failed, text=text)
     ratings = [reply.rating for reply in replies if reply.rating is not None]
     thoughts = "\n\n".join(filter(None, (reply.thoughts for reply in replies)))
-    return Reply(text, math.fsum(ratings) / len(ratings), thoughts=thoughts)
+    return Reply(text, exact_mean(ratings), thoughts=thoughts)
 
 
 def _call(records: Sequence[Record]) -> dict[str, object]:

@@ -309,3 +309,26 @@ def test_a_mean_of_samples_needs_all_of_them(server: EndpointServer, rater: Rate
     sampled = reading("samples", temperature=1.0, samples=3)
     (reply,) = rater(concurrency=1).reply(QUESTIONS[:1], "rating", sampled)
     assert (reply.rating, reply.status) == (None, "unread")
+
+
+def test_samples_of_one_mean_give_one_rating(
+    server: EndpointServer, rater: Raters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As floats, a third of 2.0 + 2.0 + 2.6 is below 2.2."""
+    left = {"lesson 0.": [2.0, 2.0, 2.6], "lesson 1.": [2.2, 2.2, 2.2]}
+
+    def written(body: Body) -> Body:
+        (mine,) = (found for which, found in left.items() if which in str(body))
+        return {
+            "choices": [{
+                "index": 0, "finish_reason": "stop",
+                "message": {"role": "assistant", "content": f"Rating: {mine.pop()}"},
+            }],
+        }  # fmt: skip
+
+    monkeypatch.setattr(server, "reply", written)
+    asked = [question(f"q{i}", f"Rate lesson {i}.", Scale(1, 5, 0.1)) for i in range(2)]
+    replies = rater(concurrency=1).reply(
+        asked, "rating", reading("samples", temperature=1.0, samples=3)
+    )
+    assert [reply.rating for reply in replies] == [2.2, 2.2]
