@@ -75,7 +75,7 @@ def _pairs_settings(config: JobConfig) -> dict[str, object]:
     return {
         "chosen": method.chosen,
         "rejects": method.rejects,
-        "min_shift": method.min_shift,
+        "min_shift": method.min_shift and [method.min_shift, 2],  # raise it when compared otherwise
         "reasoning": method.holds_reasoning(config.rate.readout),
         "sentences": 2,  # raise it when another part of a reply is its reasoning
     }

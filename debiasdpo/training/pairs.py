@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from debiasdpo.config.method import MethodConfig
 from debiasdpo.config.rate import Readout
-from debiasdpo.config.scale import Scale
+from debiasdpo.config.scale import LEVEL_DIGITS, Scale
 from debiasdpo.documents.base import Document
 from debiasdpo.prompts.rendering import Messages, Prompt, answer
 from debiasdpo.raters.base import Reply
@@ -98,7 +98,7 @@ def make_pairs(
             pair = replace(pair, chosen=chosen)
         if method.prefers:
             pair = _over(known[1], pair)
-            if pair.shift is not None and abs(pair.shift) < method.min_shift:
+            if pair.shift is not None and _below(abs(pair.shift), method.min_shift):
                 counts["below_min_shift"] += 1
                 continue
             if pair.chosen == pair.rejected:
@@ -136,6 +136,10 @@ def _over(biased: Reply, pair: Pair) -> Pair:
         biased_rating=biased.rating,
         shift=biased.rating - pair.neutral_rating,
     )
+
+
+def _below(shift: float, least: float) -> bool:
+    return round(shift - least, LEVEL_DIGITS) < 0  # 5 - 4.7, as floats, is not quite 0.3
 
 
 def official_row(pair: Pair) -> dict[str, Any]:

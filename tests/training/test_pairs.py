@@ -85,6 +85,19 @@ def test_every_prompt_without_a_pair_is_counted_once() -> None:
     }  # fmt: skip
 
 
+def test_a_pair_that_differs_by_the_least_shift_is_kept() -> None:
+    """On every place of a scale of tenths: as floats, 5 - 4.7 is below 0.3."""
+    method = METHOD.model_copy(update={"min_shift": 0.3})
+    tenths = Scale(1, 5, 0.1)
+    asked = prompts("a")
+    for nearer, low, high in zip(tenths.levels[1:], tenths.levels, tenths.levels[3:], strict=False):
+        for neutral, biased in ((low, high), (high, low)):
+            rated = replies(asked, neutral, biased, nearer)
+            pairs, counts = make_pairs(asked, rated, DOCUMENTS, {"clarity": tenths}, method, "text")
+            assert [pair.biased_rating for pair in pairs] == [biased]
+            assert (counts["kept"], counts["below_min_shift"]) == (1, 1)
+
+
 def test_the_first_neutral_rating_counts_where_it_was_sampled_twice() -> None:
     asked = prompts("a", repeats=2)
     pairs, _ = make_pairs(asked, replies(asked, 3, 7, 5, 1), DOCUMENTS, SCALES, METHOD, "text")
