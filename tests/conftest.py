@@ -199,6 +199,8 @@ _TINY: dict[str, tuple[str, dict[str, object]]] = {
     # Its modules name a window also in the layer that has none.
     "exaone4 windows": ("Exaone4Config", {**_MIXED, "sliding_window_pattern": 2}),
     "phimoe window": ("PhimoeConfig", {"sliding_window": 24, "num_local_experts": 2}),
+    "phimoe": ("PhimoeConfig", {"sliding_window": None, "num_local_experts": 4}),
+    "mixtral": ("MixtralConfig", {"num_local_experts": 4, "router_jitter_noise": 0.1}),
     "deepseek": (  # its values are narrower than its keys
         "DeepseekV3Config",
         {

@@ -117,7 +117,8 @@ def load_model(
 
 def _without_dropout(architecture: Any) -> None:
     """Training is of what rates: dropout of the model's own would make other log-probabilities than those
-    of the reference, at every step (TRL leaves it out too). That of adapters is `model.lora.dropout`."""
+    of the reference, at every step (TRL leaves it out too). That of adapters is `model.lora.dropout`. What
+    else is drawn in training is left out by `models.modes`."""
     text = architecture.get_text_config()
     for name, value in vars(text).items():
         if name.endswith(("dropout", "pdrop")) and isinstance(value, float):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from debiasdpo.models.modes import begin_training
 from debiasdpo.packing.finite import overflow
 from debiasdpo.packing.logits import float32_logits
 from debiasdpo.packing.logprobs import Completion, causal_model
@@ -140,7 +141,7 @@ def _gradient(
     """Backpropagate the loss of these texts, pass after pass, and return its mean terms."""
     import torch
 
-    student.train()
+    begin_training(student)
     starts = np.cumsum([0, *(len(t.completion) for t in texts)])
     count = sum(len(texts[b].completion) for b in batch)
     sums = np.zeros(2)

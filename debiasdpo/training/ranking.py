@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from debiasdpo.cluster import processes
 from debiasdpo.config.train import TrainConfig
 from debiasdpo.errors import UserError
+from debiasdpo.models.modes import begin_training
 from debiasdpo.packing.finite import overflow
 from debiasdpo.packing.logprobs import Scorer
 from debiasdpo.training.data import TokenPair, assign_passes, plan_passes
@@ -84,7 +85,8 @@ def rank_step(
             rows = scored.double().cpu().split([len(pair.neutral) for pair in one.pairs])
             for pair, row in zip(one.pairs, rows, strict=True):
                 expected[place[pair.key]] = expected_rating(row, pair.levels)
-    model.train(training)
+    if training:
+        begin_training(model)
     processes.all_reduce(expected)
     for pair in ranked:
         if not bool(expected[place[pair.key]].isfinite()):

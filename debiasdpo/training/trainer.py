@@ -19,6 +19,7 @@ from debiasdpo.config.train import TrainConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models.adapters import without_casts
 from debiasdpo.models.chat import Chat
+from debiasdpo.models.modes import begin_training
 from debiasdpo.packing.finite import overflow
 from debiasdpo.packing.frozen import keeping_frozen_states
 from debiasdpo.packing.logprobs import causal_model
@@ -151,7 +152,7 @@ def train(
         def one_step(self, inputs: Any) -> "torch.Tensor":
             # Not `model`, which may be wrapped to average gradients: processes have different passes.
             plain: Any = self.model
-            plain.train()
+            begin_training(plain)
             started = time.perf_counter()
             step = [pair for group in inputs["passes"] for pair in group.pairs]
             keys = [pair.key for pair in step]

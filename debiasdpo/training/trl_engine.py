@@ -73,6 +73,7 @@ class TrlTerms:
                     max_length=None,  # else longer pairs are dropped without a word
                     precompute_ref_log_probs=True,
                     disable_dropout=False,  # that of adapters is `model.lora.dropout`, and the model has none
+                    router_aux_loss_coef=0.0,  # the other engines' objective has no balance of experts
                     activation_checkpointing=False,  # the trainer around this sees to it
                     use_cpu=model.device.type == "cpu",
                     bf16=bf16,

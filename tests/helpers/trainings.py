@@ -3,7 +3,7 @@
 import json
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from debiasdpo.packing.logprobs import Completion, sequence_logprobs
 from debiasdpo.training import trainer
 from debiasdpo.training.data import TokenPair
 from debiasdpo.training.selection import BIASES
+from debiasdpo.training.terms import Reference
 from tests.helpers.models import VOCABULARY
 
 Dtype = Literal["float32", "bfloat16"]
@@ -24,11 +25,11 @@ STEPS, SAVE_EVERY, AUDIT_EVERY = 12, 2, 3
 TIMES = ("train/tokens_per_s", "train/pairs_per_s")
 
 
-def pairs() -> list[TokenPair]:
+def pairs(vocabulary: int = VOCABULARY) -> list[TokenPair]:
     rng = random.Random(0)
 
     def ids(n: int) -> tuple[int, ...]:
-        return tuple(rng.randrange(VOCABULARY) for _ in range(n))
+        return tuple(rng.randrange(vocabulary) for _ in range(n))
 
     found = []
     for d in range(4):
@@ -82,16 +83,20 @@ def train(
     attention: Attention = "auto",
     dtype: Dtype = "float32",
     last_layers: int | None = None,
+    targets: Sequence[str] | None = None,
+    trained: Sequence[TokenPair] | None = None,
+    reference: Reference = REFERENCE,
     threads: Threads = ONE_THREAD,
     **changes: Any,
 ) -> dict[str, Any]:
-    """`dtype`: of the model, and what is trained is computed with in."""
+    """`dtype`: of the model, and what is trained is computed with in. `trained`: `pairs()`, unless given."""
     config = model_of(source, dropout, dtype)
     model: Any
     model, chat = loading.load_model(config, folder, device="cpu")
     if adapter == "lora":
         last = {"last_layers": last_layers, "targets": ["q_proj", "down_proj"]}
-        lora = config.lora.model_copy(update=last if last_layers else {})
+        named = {} if targets is None else {"targets": targets}
+        lora = config.lora.model_copy(update=last if last_layers else named)
         model = adapters.add_adapter(model, lora, seed=0)
     values = {
         "adapter": adapter, "nf4": False, "epochs": 3, "batch_pairs": 2, "batch_documents": 1,
@@ -111,8 +116,8 @@ def train(
     return trainer.train(
         model,
         chat,
-        pairs(),
-        REFERENCE,
+        trained or pairs(),
+        reference,
         loss=LossConfig.model_validate(loss),
         config=TrainConfig.model_validate(values | changes),
         seed=0,

@@ -6,6 +6,8 @@ import re
 import shutil
 import sys
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -15,6 +17,7 @@ from debiasdpo.cluster.threads import Threads
 from debiasdpo.config.method import PreferenceLoss
 from debiasdpo.errors import UserError
 from debiasdpo.models import adapters, loading
+from debiasdpo.packing.logprobs import sequence_logprobs
 from debiasdpo.training.selection import select_checkpoint
 from tests.helpers.models import with_large_token
 from tests.helpers.trainings import (
@@ -187,6 +190,45 @@ def test_all_engines_end_in_the_same_adapter(
             assert (adapter[name] - tensor).abs().max() <= 1e-4, (engine, name)
         for row, wanted in zip(logs[engine], logs["tree"], strict=True):
             assert row == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("source", ["phimoe", "mixtral"])
+@pytest.mark.parametrize(
+    ("engine", "adapter"),
+    [
+        ("tree", "lora"),
+        ("tree", "full"),
+        ("separate", "lora"),
+        pytest.param("trl", "lora", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize("ranks", [False, True])
+def test_experts_are_routed_as_they_are_when_the_model_rates(
+    source: str, engine: str, adapter: str, ranks: bool, tmp_path: Path, tiny: Callable[[str], Path]
+) -> None:
+    """Before the first step the model is its own reference, so that the loss is log 2: in training mode,
+    PhiMoE's routers draw the experts, and Mixtral's add noise."""
+    import torch
+
+    folder, known = tiny(source), pairs(vocabulary=512)
+    model, _ = loading.load_model(model_of(folder, 0.0), tmp_path, device="cpu")
+    if ranks:  # which is measured first, in the mode that rates
+        known = [
+            replace(
+                p, ranked="clarity", neutral=(*p.answers, p.answers[0]), levels=(1.0, 2.0), score=i
+            )
+            for i, p in enumerate(known)
+        ]
+    with torch.no_grad():
+        reference = {p.key: sequence_logprobs(model, p.preference).tolist() for p in known}
+    train(
+        tmp_path / "run", folder, adapter=adapter, engine=engine, targets=["q_proj", "v_proj"],
+        trained=known, reference=reference, audit=lambda model: audited(0.1), epochs=1,
+        batch_pairs=8, batch_documents=4,
+    )  # fmt: skip
+    first = rows(tmp_path / "run/steps.jsonl")[0]
+    assert first["train/dpo"] == pytest.approx(math.log(2), abs=1e-5)
+    assert first["train/reward_margin"] == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("engine", ["tree", "separate"])
