@@ -58,20 +58,23 @@ def check_targets(model: "PreTrainedModel", settings: LoraSettings) -> None:
 
 
 def _linear(model: "PreTrainedModel") -> dict[str, object]:
-    """All linear layers through which texts go, by name."""
+    """All linear layers through which texts go, by name. Routers of experts that are made as linear layers
+    (PhiMoE's) are none: they return what they route to beside their product, which no adapter adds to."""
     import torch
 
     of_texts = {model.get_output_embeddings(), *model.get_decoder().modules()}
     return {
         n: module
         for n, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module in of_texts
+        if isinstance(module, torch.nn.Linear)
+        and module in of_texts
+        and not type(module).__name__.endswith("Router")  # as transformers calls them all
     }
 
 
 def _elsewhere(model: "PreTrainedModel") -> list[str] | None:
-    """Names of all other linear layers: those that only see pictures, and would have adapters that learn
-    nothing; None where there are none."""
+    """Names of all other linear layers: routers, and those that only see pictures, and would have adapters
+    that learn nothing; None where there are none."""
     import torch
 
     of_texts = _linear(model)

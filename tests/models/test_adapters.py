@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,3 +137,28 @@ def test_all_linear_layers_of_the_last_ones(
     }
     assert len(trained) == 2 * 7
     assert all(".layers.1." in name for name in trained)
+
+
+def test_a_router_of_experts_is_no_linear_layer(
+    tiny: Callable[[str], Path], model_config: ModelConfigs, tmp_path: Path
+) -> None:
+    """PhiMoE makes it as one, and has it return the experts beside its product."""
+    import torch
+
+    def load() -> "PreTrainedModel":
+        return loading.load_model(model_config(tiny("phimoe")), tmp_path, device="cpu")[0]
+
+    ids = torch.tensor([[5, 6, 7]])
+    for last_layers in (None, 1):
+        settings = LORA.model_copy(update={"targets": "all-linear", "last_layers": last_layers})
+        adapted = adapters.add_adapter(load(), settings, 0)
+        trained = {n.split(".lora_")[0] for n, p in adapted.named_parameters() if p.requires_grad}
+        assert {name.rpartition(".")[2] for name in trained} == {
+            "q_proj",
+            "k_proj",
+            "v_proj",
+            "o_proj",
+        }
+        adapted(ids).logits.sum().backward()
+    with pytest.raises(UserError, match="the model has no router; it has "):
+        adapters.add_adapter(load(), LORA.model_copy(update={"targets": ("router",)}), 0)
