@@ -552,6 +552,8 @@ REFUSED = [
      "essays.csv: no column 'BIAS CATEGORY'; the columns are: "),
     (["method=dpo_only", "method.fit=[squared_error]"], "method.fit: is about the SFT term"),
     (["method=sft_regression", "method.width=1"], "method.width: spreads the target"),
+    (["method=sft_soft", "method.width=1e-9"], "method.width: 1e-09 is no width that shows: below 0.01"),
+    (["method=sft_soft", "method.width=1e-200"], "method.width: 1e-200 is no width that shows"),
     (["method=sft", "method.fit=[]"], "method.fit"),
     (["method=bct", "method.weigh_by_shift=true"], "method.weigh_by_shift: weighs preference pairs"),
     (["method=dpo_ground_truth", "method.rejects=false"], "method.rejects: false fits what the model said"),

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from debiasdpo.config.rate import PromptConfig, RateConfig
     from debiasdpo.config.train import TrainConfig
 
+# In levels: what a further level has beside the nearest, e^(-1 / 2w^2), is 0 as a float from here down.
+_LEAST_WIDTH = 0.01
+
 
 def _names(context: "ContextConfig", documents: "AnyDataConfig") -> Iterable[str]:
     for key, names in (
@@ -130,6 +133,11 @@ def _one_way(method: "MethodConfig") -> Iterable[str]:
         yield (
             "method.width: spreads the target of the SFT term's cross-entropy, which this method does not"
             " have; set method.width=0"
+        )
+    elif 0 < method.width < _LEAST_WIDTH:
+        yield (
+            f"method.width: {method.width:g} is no width that shows: below {_LEAST_WIDTH:g} levels a target"
+            " has no other shares than with 0; set method.width=0, or a larger one"
         )
 
 
