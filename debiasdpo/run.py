@@ -106,6 +106,8 @@ def _run_hydra(
         options = parser.parse_intermixed_args(list(arguments))
         options.overrides = [*before, *map(_prepared, options.overrides)]
         options.multirun |= multirun and options.cfg is None
+        if options.config_dir:
+            _check_names(Path(options.config_dir))
         failed: list[JobsFailed] = []
 
         def task(composed: "DictConfig") -> None:
@@ -139,6 +141,23 @@ def _run_hydra(
         os.environ.pop("HYDRA_FULL_ERROR")
         os.environ.update({} if told is None else {"HYDRA_FULL_ERROR": told})
     return _fail(str(failed[0])) if failed else 0
+
+
+def _check_names(folder: Path) -> None:
+    """Raises `UserError` for files of a --config-dir that have the name of one in `conf_dir()`: Hydra finds
+    that one first, and would never read theirs."""
+    unread = [
+        str(name)
+        for file in sorted(folder.rglob("*.yaml"))
+        if (shipped := conf_dir() / (name := file.relative_to(folder))).exists()
+        and not shipped.samefile(file)
+    ]
+    if unread:
+        raise UserError(
+            f"--config-dir {folder}: {', '.join(unread)} would not be read, as the project has files of"
+            " these names, which come first; give yours other names, and choose them by these, as"
+            " GROUP=NAME (a category: +category@context.categories.NAME=NAME)"
+        )
 
 
 def _prepared(override: str) -> str:

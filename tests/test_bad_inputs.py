@@ -215,6 +215,12 @@ CONFIGURATION = (
         ("not valid YAML", "quote", "broken.yaml", "line 1"),
         lambda here, model: write_in(here / "mine", "broken.yaml", "a: {b: How clear?, c: 1}\n"),
     ),
+    Case(
+        "file of one's own with the name of one of the project's",
+        "--config-dir {here} category@context.categories.race=race",
+        ("category/race.yaml would not be read", "give yours other names", "GROUP=NAME"),
+        lambda here, model: write_in(here / "category", "race.yaml", "description: Mine\n"),
+    ),
     Case("split above one", "data.split={train:0.6,validation:0.3,test:0.2}",
          ("data.split", "must not exceed 1", "1.1")),
     Case("no validation part", "data.split.validation=0", ("data.split.validation", "above 0")),

@@ -13,6 +13,7 @@ import yaml
 
 from debiasdpo import __version__
 from debiasdpo.cli import AUDIT, COMMANDS, main
+from debiasdpo.run import conf_dir
 from tests.helpers.jobs import SMALL, rows, run_folder
 
 ROOT = Path(__file__).parents[1]
@@ -390,3 +391,33 @@ def test_fish_is_given_folders_for_commands_that_read_runs(
 def test_what_an_audit_sets_is_in_its_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", "--help"]) == 0
     assert " ".join(AUDIT) in capsys.readouterr().out
+
+
+def test_a_file_of_ones_own_is_read_or_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hydra reads a file of the project's in place of one of the same name in --config-dir."""
+    race = yaml.safe_load((conf_dir() / "category/race.yaml").read_text())
+    race["flattering"]["test"] = ["A sentence of one's own."]
+    names = ("category/race.yaml", "rate/text.yaml", "config.yaml")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(yaml.safe_dump(race))
+    for command in ("run", "audit", "plan"):
+        assert main([command, "--config-dir", str(tmp_path)]) == 1
+        said = capsys.readouterr().err
+        assert all(name in said for name in names)
+    (tmp_path / "rate/text.yaml").unlink()
+    (tmp_path / "config.yaml").unlink()
+    (tmp_path / "category/race.yaml").rename(tmp_path / "category/origin.yaml")
+    given = ["--config-dir", str(tmp_path), "+category@context.categories.origin=origin"]
+    config = composed("run", *given, capsys=capsys)
+    assert config["context"]["categories"]["origin"]["flattering"]["test"] == [
+        "A sentence of one's own."
+    ]
+
+
+def test_the_projects_own_folders_may_be_a_config_dir(capsys: pytest.CaptureFixture[str]) -> None:
+    """conf/ is what `init` names, in a checkout too; the examples have names of their own."""
+    for folder in (conf_dir(), conf_dir().parent / "docs/examples/conf"):
+        assert composed("run", "--config-dir", str(folder), capsys=capsys)["data"]
