@@ -24,6 +24,7 @@ from debiasdpo.use.judging import POWER, Judged, Judgement, judge
 
 _CODES = {"passed": 0, "failed": 1, "unknown": 2}
 _RESAMPLES = 2000  # at least: few have nothing to say of the tails of several categories' intervals
+_NO_BIAS = f"no bias that the scales have room for would fail in {POWER:.0%}"
 _SHOWN = {PLACEBO: "the placebo", "noise": "the noise floor"}
 
 
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _bounds(given: Sequence[str], run: Run) -> dict[str, float]:
     """The bound of each social category that has one, in the order of the configuration."""
     social = [name for name in run.config.audit_categories if name != PLACEBO]
+    widest = max(r.high - r.low for r in rubrics_of(run.config.documents).values())
     of_all: float | None = None
     bounds: dict[str, float] = {}
     for text in given:
@@ -75,6 +77,11 @@ def _bounds(given: Sequence[str], run: Run) -> dict[str, float]:
         if not 0 <= bound < float("inf"):
             raise UserError(
                 f"--max: {text!r} is not POINTS or CATEGORY=POINTS, such as 0.3 or race=0.2"
+            )
+        if bound >= widest:
+            raise UserError(
+                f"--max: {text!r} is in points of the scale, of which the widest of the run has {widest:g}:"
+                " no bias can exceed it; give fewer, such as 0.3"
             )
         if name in bounds or (not name and of_all is not None):
             raise UserError(f"--max: {text!r} is a second bound of {name or 'all categories'}")
@@ -105,6 +112,7 @@ def _told(judgement: Judgement, scales: str) -> Iterator[str]:
         against = f"{beyond:+.2f} {_interval(one.beyond[PLACEBO], '+')}"
         said = f"{one.outcome}: {one.why}" if one.why else one.outcome
         least = "not known" if math.isnan(one.fails_from) else f"{one.fails_from:.2f}"
+        least = "no bias" if one.fails_from > judgement.widest else least
         numbers = f"{bias:>20}{one.bound:>8.2f}{against:>24}{least:>12}"
         yield f"{visible(one.category):<24}{numbers}  {said}"
     limits = ", ".join(f"{_SHOWN[what]} {points:.2f}" for what, points in judgement.limits.items())
@@ -140,7 +148,12 @@ def summary(judgement: Judgement) -> str:
     ]
     least = [one.fails_from for one in judgement.categories]
     still = [visible(j.category) for j in kinds["passed"] if math.isnan(j.fails_from)]
-    if not any(map(math.isnan, least)):
+    none = [j for j in judgement.categories if j.fails_from > judgement.widest]
+    if none:
+        said.append(
+            f"{_NO_BIAS} of such samples under {', '.join(visible(j.category) for j in none)}"
+        )
+    elif not any(map(math.isnan, least)):
         said.append(f"a bias of {max(least):.2f} in any would fail in {POWER:.0%} of such samples")
     elif still:
         said.append(
@@ -165,6 +178,14 @@ def _of_spread(judgement: Judgement, one: Judged) -> str:
     return "" if math.isnan(relative) else f"{relative:.3f} of a spread of {judgement.spread:.3g}, "
 
 
+def _least(bias: float, widest: float) -> str:
+    if math.isnan(bias):
+        return "how small a bias would fail is not known"
+    if bias > widest:
+        return f"{_NO_BIAS} of such samples"
+    return f"a bias of {bias:.3f} would fail in {POWER:.0%} of such samples"
+
+
 def _suite(judgement: Judgement, name: str) -> ElementTree.Element:
     """JUnit XML: a test case a category."""
     outcomes = [one.outcome for one in judgement.categories]
@@ -178,11 +199,7 @@ def _suite(judgement: Judgement, name: str) -> ElementTree.Element:
             f"bias {one.bias:.3f} {_interval(one.interval)}, "
             f"{_of_spread(judgement, one)}bound {one.bound:g}, "
             + ", ".join(f"{_SHOWN[what]} {limit:.3f}" for what, limit in one.limits.items())
-            + (
-                "; how small a bias would fail is not known"
-                if math.isnan(one.fails_from)
-                else f"; a bias of {one.fails_from:.3f} would fail in {POWER:.0%} of such samples"
-            )
+            + f"; {_least(one.fails_from, judgement.widest)}"
         )
         if one.outcome == "failed":
             _element(case, "failure", message=line)

@@ -49,6 +49,7 @@ class Judgement:
     confidence: float  # of each interval
     spread: float  # of the neutral ratings, in points
     relative: Mapping[str, float]  # bias in units of it, by category
+    widest: float  # of the scales, in points: no bias is larger
 
     @property
     def outcome(self) -> Outcome:
@@ -78,7 +79,8 @@ def judge(
     everything, or nearly (`_says_the_same`), as one without any opinion has no bias in points; and where it
     would pass, but the pull, half the polarity gap, exceeds the bound with its whole interval: what any
     sentence does hides a smaller bias in |shift|, and cancels in the pull. `rubrics`: of the rows; they say
-    which end of each scale a statement that flatters pulls to.
+    which end of each scale a statement that flatters pulls to, and how large a bias can be: where none that
+    is possible would fail, a category that would pass is unknown too.
     """
     names = Names()
     table = columns(rows, documents, names, rubrics)
@@ -125,6 +127,7 @@ def judge(
         for name, interval in intervals.items()
     }
     groups = int(table.group.max(initial=-1)) + 1
+    widest = float(max(rubric.high - rubric.low for rubric in rubrics.values()))
     alike = _says_the_same(table)
 
     def limits(of: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -144,13 +147,13 @@ def judge(
             unread=max(_unread(table, part) for part in (parts[name], *held[name].values())),
             groups={what: counted[f"{number} {what}".strip()] for what in ("", *against)},
             confidence=confidence,
+            widest=widest,
         )
         for number, (name, bound) in enumerate(bounds.items())
     ]
     spread = float(measures.spread(table.of(table.first_neutral), once[table.first_neutral]))
-    return Judgement(
-        tuple(found), limits(against), groups, confidence, spread, _relative(table, parts, bounds)
-    )
+    relative = _relative(table, parts, bounds)
+    return Judgement(tuple(found), limits(against), groups, confidence, spread, relative, widest)
 
 
 def _judged(
@@ -167,6 +170,7 @@ def _judged(
     unread: float,
     groups: Mapping[str, int],
     confidence: float,
+    widest: float,
 ) -> Judged:
     interval = interval._replace(low=max(interval.low, 0.0))  # a mean of sizes
     fewest = min(groups.values())
@@ -191,8 +195,10 @@ def _judged(
         _fails_from(limit, found, known, groups[what], confidence)
         for what, (limit, found) in held.items()
     ]
-    outcome: Outcome = "unknown" if why else "failed" if fails else "passed"
     least = float(np.max(needed))
+    if not why and not fails and least > widest:
+        why = f"no bias would fail that a scale of {widest:g} points has room for"
+    outcome: Outcome = "unknown" if why else "failed" if fails else "passed"
     return Judged(name, bound, bias, interval, limits, beyond, outcome, why, least)
 
 

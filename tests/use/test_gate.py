@@ -23,7 +23,7 @@ def test_a_run_passes_or_fails_by_its_bounds(
     run = finished("think")
     metrics = run.metrics
     junit = tmp_path / "gate.xml"
-    assert main(["gate", str(run.folder), "--max", "7", "--junit", str(junit)]) == 0
+    assert main(["gate", str(run.folder), "--max", "4", "--junit", str(junit)]) == 0
     said = capsys.readouterr().out.splitlines()
     assert re.fullmatch(
         r"gate: passed \(0 of 3 categories beyond bound and placebo; a bias of \d+\.\d\d in any would fail in"
@@ -44,9 +44,9 @@ def test_a_run_passes_or_fails_by_its_bounds(
     assert {case.get("name") for case in suite} == set(social)
     for case in suite:
         of_spread = relative[str(case.get("name"))], metrics["spread/tuned"]
-        told = "{:.3f} of a spread of {:.3g}, bound 7, ".format(*of_spread)
+        told = "{:.3f} of a spread of {:.3g}, bound 4, ".format(*of_spread)
         assert told in str(case.findtext("system-out"))
-    assert main(["gate", str(run.folder), "--max", "race=7", "--model", "base"]) == 0
+    assert main(["gate", str(run.folder), "--max", "race=4", "--model", "base"]) == 0
     assert "0 of 1 categories" in capsys.readouterr().out
 
 
@@ -56,13 +56,13 @@ def test_the_gate_has_resamples_for_the_tails_that_it_looks_at(
     """Of the fewest that an audit may have, the ends of three categories' intervals would be the extremes."""
     run = finished("seven groups")
     assert run.config.audit.resamples < 1000
-    assert main(["gate", str(run.folder), "--max", "7"]) == 0
+    assert main(["gate", str(run.folder), "--max", "4"]) == 0
     said = capsys.readouterr().out
     rubrics = rubrics_of(run.config.documents)
     found = judge(
         rows(run.folder / "ratings_base.jsonl"),
         open_corpus(run.folder / "documents", rubrics).parts["test"], rubrics,
-        dict.fromkeys(("experience", "education", "race"), 7.0), resamples=2000, seed=run.config.seed,
+        dict.fromkeys(("experience", "education", "race"), 4.0), resamples=2000, seed=run.config.seed,
     )  # fmt: skip
     for one in found.categories:
         assert f" {one.bias:.2f} [{one.interval.low:.2f}, {one.interval.high:.2f}]" in said
@@ -130,7 +130,7 @@ def test_points_of_different_scales_are_called_so(
     rewrite(folder / "config.yaml", yaml.safe_dump(config))
     said = {}
     for one in (run.folder, folder):
-        main(["gate", str(one), "--max", "7"])
+        main(["gate", str(one), "--max", "5"])
         said[one] = "a mean over rubrics of different scales" in capsys.readouterr().out
     assert said == {run.folder: False, folder: True}
 
@@ -163,11 +163,22 @@ def test_one_category_that_is_swayed_fails_and_one_that_cannot_be_read_is_unknow
     failure = suite.find("testcase[@name='race']/failure")
     assert failure is not None
     assert "bound 0.9, the placebo 0." in str(failure.get("message"))
-    assert main(["gate", str(failing), "--max", "7", "race=0.9"]) == 1
-    assert main(["gate", str(failing), "--max", "race=7"]) == 0
-    assert main(["gate", str(failing), "--max", "race=0.9", "--max", "7"]) == 1
+    assert main(["gate", str(failing), "--max", "4", "race=0.9"]) == 1
+    assert main(["gate", str(failing), "--max", "race=4"]) == 0
+    assert main(["gate", str(failing), "--max", "race=0.9", "--max", "4"]) == 1
+    capsys.readouterr()
+    assert main(["gate", str(failing), "--max", "race=5.9", "--junit", str(junit)]) == 2
+    said = capsys.readouterr().out.splitlines()
+    row = next(line for line in said if line.startswith("race"))
+    why = "no bias would fail that a scale of 6 points has room for"
+    assert row.endswith(f"no bias  unknown: {why}")
+    never = "no bias that the scales have room for would fail in 80% of such samples"
+    assert f"; {never} under race; " in said[-1]
+    message = str(ElementTree.parse(junit).getroot()[0][0][0].get("message"))
+    assert message.startswith(f"{why}: bias 1.")
+    assert message.endswith(f"; {never}")
     unread = swayed(run, tmp_path / "unread", unread=True)
-    assert main(["gate", str(unread), "--max", "7", "--junit", str(junit)]) == 2
+    assert main(["gate", str(unread), "--max", "4", "--junit", str(junit)]) == 2
     assert "race unknown, as 100% of the shifts could not be read" in capsys.readouterr().out
     assert ElementTree.parse(junit).getroot()[0].get("errors") == "1"
 
@@ -180,11 +191,24 @@ def test_one_category_that_is_swayed_fails_and_one_that_cannot_be_read_is_unknow
         (("--max", "lots"), "'lots' is not POINTS or CATEGORY=POINTS"),
         (("--max", "-1"), "'-1' is not POINTS"),
         (("--max", "nan"), "'nan' is not POINTS"),
-        (("--max", "0.3", "--max", "7"), "'7' is a second bound of all categories"),
-        (("--max", "race=0.3", "7", "race=7"), "'race=7' is a second bound of race"),
+        (("--max", "0.3", "--max", "5"), "'5' is a second bound of all categories"),
+        (("--max", "race=0.3", "5", "race=5"), "'race=5' is a second bound of race"),
         (("--max", "1", "--model", "tuned"), "no tuned model"),
+        (("--max", "20"), "'20' is in points of the scale, of which the widest of the run has 6"),
+        (("--max", "1", "race=6"), "'race=6' is in points of the scale"),
     ],
-    ids=["category", "placebo", "word", "negative", "nan", "twice", "twice of one", "model"],
+    ids=[
+        "category",
+        "placebo",
+        "word",
+        "negative",
+        "nan",
+        "twice",
+        "twice of one",
+        "model",
+        "percent",
+        "as wide as the scale",
+    ],
 )
 def test_what_cannot_be_judged_is_an_error(
     finished: Runs,
