@@ -252,7 +252,7 @@ METRICS: tuple[Metric, ...] = (
     *of_group("mae", "MAE", measures.of_ratings(metrics.mae)),
     Metric(
         "bias/max_shift", "largest mean shift", ("social",), measures.largest_shift, "less",
-        line="largest mean shift", shown=("console", "accuracy"),
+        line="largest mean shift", shown=("console", "accuracy"), interval=False,
     ),
     Metric(
         "parse_rate", "ratings read", ("all",), measures.parse_rate, "more", "percent",

@@ -93,7 +93,8 @@ def max_mean_shift(
     shifts (n,), in points; keys (n,), a label for each cell, as a rule category x polarity. Returns
     points, 0 or more; NaN where a cell has no parsed shift. A maximum of noisy means is biased upwards,
     the more so the more cells there are and the smaller they are: compare it only between runs with the
-    same cells.
+    same cells. Its resamples are biased so once more, and their percentiles are no interval: they may leave
+    out the value itself.
     """
     values, labels = _same_length(shifts, keys, "keys")
     means = _cell_means(values, labels, _weights(values, weights))

@@ -90,11 +90,15 @@ def test_every_metric_of_resampled_documents_has_an_interval_around_it(job: JobC
     without = {
         k
         for k in keys
-        if "parse_rate" in k or "failed_p" in k or "declined_p" in k or k.endswith("/constant")
+        if "parse_rate" in k
+        or "failed_p" in k
+        or "declined_p" in k
+        or k.endswith("/constant")
+        or "max_shift" in k  # the percentiles of a maximum may leave out the value itself
     }
     without |= {k for k in keys if k.startswith(("scores/", "failures/"))}
     assert {f"{k}_ci" for k in keys - without} == {k for k in found if k.endswith("_ci")}
-    for key in ("bias/base", "bias/trained/reduction", "bias/max_shift/tuned", "accuracy/mae/base"):
+    for key in ("bias/base", "bias/trained/reduction", "accuracy/mae/base"):
         low, high = found[f"{key}_ci"]
         assert low < high
     assert found["category/role/bias/tuned_ci"] == [0.0, 0.0]

@@ -45,7 +45,7 @@ def test_the_table(job: JobConfig) -> None:
     first = next(i for i, line in enumerate(lines) if line.startswith("note: "))
     assert lines[first : first + 4] == [
         "note: 4 groups: below 10 an interval is rough, and often too narrow (bias, all; bias reduction,",
-        "  all; bias, trained; 31 more)",
+        "  all; bias, trained; 30 more)",
         "note: over the 23 of 24 prompts that both rated (bias reduction, all; bias reduction, unseen; bias",
         "  reduction, race; 3 more)",
     ]

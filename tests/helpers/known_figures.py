@@ -127,7 +127,7 @@ def expected(
         rows = own[key] if key in own else both[f"{_compared(key)}/base"]
         result[key] = value if math.isfinite(value) else None
         result[f"{key}_of"] = _count(everything[rows["index"]])
-        if "parse_rate" not in key:
+        if "parse_rate" not in key and "max_shift" not in key:
             result[f"{key}_ci"] = _interval(samples[key], _fewest_groups(everything[rows["index"]]))
     return result
 
