@@ -24,7 +24,7 @@ from debiasdpo.packing.refusals import check_projection, refuse_unpackable
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 _templates: dict[tuple[str, str | None], Template] = {}  # by a model's path and revision
 
@@ -73,13 +73,8 @@ def load_model(
             refuse_unpackable(
                 architecture, MODEL_FOR_CAUSAL_LM_MAPPING.get(type(architecture), None)
             )
-            longest = getattr(architecture.get_text_config(), "max_position_embeddings", None)
-            if longest is not None and config.max_length > longest:
-                raise UserError(
-                    f"model.max_length: {config.path} takes at most {longest} tokens, not"
-                    f" {config.max_length}; set model.max_length={longest}"
-                )
-            _refuse_shifting_positions(architecture, config)
+            if problem := length_problem(architecture, config):
+                raise UserError(problem)
             _without_dropout(architecture)
             tokenizer = AutoTokenizer.from_pretrained(source, **where)
             chat = Chat(tokenizer, config.path)
@@ -200,19 +195,27 @@ def cannot_load(config: ModelConfig, local: Path | None, error: Exception) -> st
     return text if local else f"{text}\n{GET_A_MODEL.format(config.path)}"
 
 
-def _refuse_shifting_positions(architecture: Any, config: ModelConfig) -> None:
-    """Some models place all tokens by the longest of the sequences that run together."""
+def length_problem(architecture: "PretrainedConfig", config: ModelConfig) -> str | None:
+    """Why a model of this architecture is not run with sequences of `max_length` tokens; None where it is."""
     text = architecture.get_text_config()
+    longest = getattr(text, "max_position_embeddings", None)
+    if longest is not None and config.max_length > longest:
+        return (
+            f"model.max_length: {config.path} takes at most {longest} tokens, not"
+            f" {config.max_length}; set model.max_length={longest}"
+        )
+    # Some models place all tokens by the longest of the sequences that run together.
     rope = getattr(text, "rope_parameters", None) or {}
     if rope.get("rope_type") not in ("dynamic", "longrope"):
-        return
+        return None
     limit = rope.get("original_max_position_embeddings") or text.max_position_embeddings
-    if config.max_length > limit:
-        raise UserError(
-            f"model.max_length: beyond {limit} tokens, {text.model_type} models place the tokens of"
-            " each sequence by the longest that runs with it, and packed scoring would not be exact;"
-            f" set model.max_length={limit}, or choose another model"
-        )
+    if config.max_length <= limit:
+        return None
+    return (
+        f"model.max_length: beyond {limit} tokens, {text.model_type} models place the tokens of"
+        " each sequence by the longest that runs with it, and packed scoring would not be exact;"
+        f" set model.max_length={limit}, or choose another model"
+    )
 
 
 def _keep_few_kernels(dtype: "torch.dtype") -> None:

@@ -1,7 +1,7 @@
 """How large a model is, without its weights."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,8 @@ class Shape:
     attention: int  # numbers of a token's queries, keys, values and attention output in a layer
     matrices: Mapping[str, tuple[tuple[int, int], ...]]  # name -> inputs and outputs in each layer
     fused: bool  # its layers run by the kernels of `models.fused`
+    # What all of it follows from. It holds names too, so that those of one shape may differ.
+    architecture: "PretrainedConfig" = field(compare=False, repr=False)
 
     def lora(self, settings: LoraSettings) -> int:
         """Parameters of the adapters."""
@@ -115,6 +117,7 @@ def shape_of(architecture: "PretrainedConfig", fused: bool = False) -> Shape:
         attention=2 * max(attended),
         matrices={name: tuple(sizes) for name, sizes in matrices.items()},
         fused=fused and fusible(architecture),
+        architecture=architecture,
     )
 
 

@@ -35,6 +35,24 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+def prompts_too_long(
+    lengths: Mapping[str, int], max_length: int, reading: RateConfig
+) -> str | None:
+    """How many prompts leave no room to answer, and what to do; None where all leave some. `lengths`: tokens
+    of each, by its key; `max_length`: of prompt and reply together."""
+    limit = max_length - reading.max_new_tokens
+    beyond = [key for key, length in lengths.items() if length > limit]
+    if not beyond:
+        return None
+    worst = max(beyond, key=lambda key: lengths[key])
+    return (
+        f"{len(beyond)} of {len(lengths)} prompts are too long: {worst} has"
+        f" {lengths[worst]} tokens, and model.max_length={max_length} leaves"
+        f" {limit} beside rate.max_new_tokens={reading.max_new_tokens}. Raise"
+        " model.max_length as far as the model allows, or give shorter documents (data.max_words)."
+    )
+
+
 class LocalRater:
     """A model and its chat. They are loaded at the first question, by `load`."""
 
@@ -77,15 +95,8 @@ class LocalRater:
         if longest + len(shortest) <= limit:
             return  # a token has a byte or more
         lengths = {q.key: len(chat.prompt_ids(q.messages, thinking=thinking)) for q in questions}
-        beyond = [key for key, length in lengths.items() if length > limit]
-        if beyond:
-            worst = max(beyond, key=lambda key: lengths[key])
-            raise UserError(
-                f"{len(beyond)} of {len(lengths)} prompts are too long: {worst} has"
-                f" {lengths[worst]} tokens, and model.max_length={self._max_length} leaves"
-                f" {limit} beside rate.max_new_tokens={reading.max_new_tokens}. Raise"
-                " model.max_length as far as the model allows, or give shorter documents (data.max_words)."
-            )
+        if problem := prompts_too_long(lengths, self._max_length, reading):
+            raise UserError(problem)
 
     def too_long(self, question: Question, reading: RateConfig) -> str | None:
         """How many tokens it has, where that leaves no room to answer."""

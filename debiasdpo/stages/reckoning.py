@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from debiasdpo.cluster import gpus, processes
 from debiasdpo.cluster.threads import ONE_THREAD, Threads, for_passes
@@ -15,9 +15,11 @@ from debiasdpo.evaluation.power import Audited
 from debiasdpo.jobs.identity import cache_folder
 from debiasdpo.models import fused
 from debiasdpo.models.held import model_identity
+from debiasdpo.models.loading import length_problem
 from debiasdpo.models.shape import Shape, load_shape, shape_of
 from debiasdpo.models.source import pinned, source_identity
 from debiasdpo.prompts.rendering import flat
+from debiasdpo.raters.local import prompts_too_long
 from debiasdpo.stages.asked import audited_prompts, head_prompts
 from debiasdpo.stages.declarations import FITTING, LOAD, TRAINING
 from debiasdpo.stages.elicitation import rating_stages
@@ -43,6 +45,15 @@ _TOKEN_BYTES = 5  # of text
 _STATE_BYTES = 4 * 4 / 3  # of one number in states.jsonl: float32 in base64
 
 
+class _Counted(NamedTuple):
+    """What a stage takes."""
+
+    tokens: float
+    rated: int  # tokens of its largest pass of ratings
+    tree: int  # and of its largest of a training
+    lengths: Mapping[str, int]  # tokens of its prompts, by their keys
+
+
 class Reckoner:
     """Estimates the jobs of a sweep one after the other: what they share is read and counted once."""
 
@@ -52,9 +63,7 @@ class Reckoner:
         self._corpora: dict[str, SplitCorpus | UserError] = {}
         self._counts: dict[str, Audited] = {}  # of the documents of an audit
         self._models: dict[str, Any] = {}  # Chat, Shape and source identity, or a UserError
-        self._tokens: dict[
-            str, tuple[float, int, int]
-        ] = {}  # and the largest passes, by a stage's key
+        self._counted: dict[str, _Counted] = {}  # by a stage's key
 
     def __call__(self, config: JobConfig) -> Work:
         """Estimate one job. `UserError` where its documents or its model's shape cannot be had."""
@@ -68,21 +77,26 @@ class Reckoner:
         rater = model_identity(config.local_model, source)
         keys = {LOAD.title: documents}
         stages, rated, tree = [], 0, 0
+        problems = [length_problem(shape.architecture, config.local_model)]
         for stage in rating_stages(config):
             if stage is LOAD:
                 continue
             key = _planned_key(stage, config, work.sample, rater, keys)
             keys[stage.title] = key
             if stage.tokens is not None:
-                if key not in self._tokens:
+                if key not in self._counted:
                     work.largest_rated = work.largest_tree = 0
+                    work.lengths = {}
                     tokens = stage.tokens(config, work, stage)
-                    self._tokens[key] = tokens, work.largest_rated, work.largest_tree
-                tokens, of_rating, of_training = self._tokens[key]
-                stages.append(
-                    StageWork(stage.title, key, tokens, trains=stage in (FITTING, TRAINING))
-                )
-                rated, tree = max(rated, of_rating), max(tree, of_training)
+                    self._counted[key] = _Counted(
+                        tokens, work.largest_rated, work.largest_tree, work.lengths
+                    )
+                counted = self._counted[key]
+                trains = stage in (FITTING, TRAINING)
+                stages.append(StageWork(stage.title, key, counted.tokens, trains=trains))
+                rated, tree = max(rated, counted.rated), max(tree, counted.tree)
+                if not trains:  # which leaves out what is too long
+                    problems.append(_too_long(config, stage, counted.lengths))
         room = 1e9 * (config.plan.gpu_memory_gb or 0)
         memory = {}
         for count in _gpus_of(config):
@@ -90,9 +104,8 @@ class Reckoner:
             memory[count] = peak_memory(found, tree, shape, count, largest_rated=rated)
         if config.eliciting is not None:
             stages += elicitation_work(config.eliciting, lambda who: self._model(who)[0])
-        return Work(
-            stages, memory, _disk(config, work, shape), self._audited(work.corpus, documents)
-        )
+        disk, audited = _disk(config, work, shape), self._audited(work.corpus, documents)
+        return Work(stages, memory, disk, audited, [*filter(None, problems)][:1])
 
     def _audited(self, corpus: SplitCorpus, key: str) -> Audited:
         if key not in self._counts:
@@ -121,7 +134,8 @@ class Reckoner:
         disk = sum(s.tokens for s in stages) * _TOKEN_BYTES
         if config.learns_prompts:
             disk += _weights(config, self._model(config)[1])
-        return Work(stages, memory, disk, None)
+        problems = [length_problem(self._model(o)[1].architecture, o.local_model) for o in local]
+        return Work(stages, memory, disk, None, [*filter(None, problems)][:1])
 
     def _of_endpoint(self, config: JobConfig, corpus: SplitCorpus, documents: str) -> Work:
         rater = {"endpoint": config.model.model_dump(mode="json")}
@@ -211,6 +225,13 @@ def _room(config: JobConfig) -> float:
     """Bytes that this process has: a GPU's, or its part of the machine's."""
     device = config.local_model.device
     return gpus.memory(device) / (processes.size() if gpus.device(device) == "cpu" else 1)
+
+
+def _too_long(config: JobConfig, stage: Stage, lengths: Mapping[str, int]) -> str | None:
+    """That a stage would be refused for the length of its prompts, as the sample of its documents has it."""
+    most = config.local_model.max_length
+    found = prompts_too_long(lengths, most, stage.reading(config))
+    return found and f"{stage.title}, in a sample of the documents: {found}"
 
 
 def _planned_key(

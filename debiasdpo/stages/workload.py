@@ -36,7 +36,8 @@ class Passes(NamedTuple):
 class Workload:
     """Tokens of a job's stages, and its largest passes.
 
-    Generated texts count with their greatest length.
+    Generated texts count with their greatest length. `lengths`: tokens of each prompt that was counted, by
+    its key.
     """
 
     def __init__(self, config: JobConfig, corpus: SplitCorpus, chat: Chat) -> None:
@@ -44,6 +45,7 @@ class Workload:
         self.sample = sampled(corpus)
         self.text = " word" * config.rate.max_new_tokens
         self.largest_rated = self.largest_tree = 0  # tokens of passes of ratings, of trainings
+        self.lengths: dict[str, int] = {}
 
     def whole(self, part: str | None, of_sample: float) -> float:
         """The number for all documents of the part, given that for its sample."""
@@ -62,6 +64,7 @@ class Workload:
         runs: dict[tuple[str, bool], list[tuple[tuple[int, ...], int]]] = {}
         for prompt in prompts:
             ids = self.chat.prompt_ids(prompt.messages, thinking=thinking)
+            self.lengths[prompt.key] = len(ids)
             if writes:
                 runs.setdefault((prompt.document, True), []).append((ids, reading.max_new_tokens))
                 ids += (0,) * reading.max_new_tokens

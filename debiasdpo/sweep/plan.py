@@ -50,6 +50,7 @@ class Work(NamedTuple):
     ]  # bytes of a GPU at the peak, by the GPUs that it may be spread over
     disk: float  # bytes
     audited: Audited | None  # None: no documents are rated
+    problems: Sequence[str] = ()  # why the job itself would end before it asks anything
 
 
 Reckon = Callable[[JobConfig], Work]  # raises `UserError` where nothing can be reckoned
@@ -247,6 +248,7 @@ def _gpus(config: JobConfig) -> float:
 
 
 def _warnings(config: JobConfig, work: Work, hours: float | None) -> Iterator[str]:
+    yield from work.problems
     room = config.plan.gpu_memory_gb
     trains = config.method.trains_weights
     if room is None and trains and config.train.gradient_checkpointing == "auto":

@@ -335,6 +335,28 @@ def test_full_fine_tuning_that_cannot_fit_is_refused_before_anything_is_loaded(
     )
 
 
+def test_what_the_job_would_refuse_at_once_is_said_in_its_words(
+    options: tuple[str, ...], job_config: JobConfigs, command: Command
+) -> None:
+    """Prompts that leave no room to answer, and more tokens than the model has places for."""
+    more = ("method=none", "plan.tokens_per_s=1000", "model.max_length=100")
+    with pytest.raises(UserError) as error:
+        run_job(job_config(*options, *more))
+    assert "prompts are too long: " in str(error.value)
+    (line,) = (s for s in command(*options, *more) if s.startswith("warning: "))
+    assert line == f"warning: (as given): ratings_base, in a sample of the documents: {error.value}"
+
+    more = ("method=none", "plan.tokens_per_s=1000", "model.max_length=4096")
+    with pytest.raises(UserError) as error:
+        run_job(job_config(*options, *more))
+    assert "takes at most 2048 tokens, not 4096; set model.max_length=2048" in str(error.value)
+    assert f"warning: (as given): {error.value}" in command(*options, *more)
+    # Of jobs that share their stages, the one whose limit it is.
+    both = command(*options, *more[:2], "model.max_length=1024,100")
+    (line,) = (s for s in both if s.startswith("warning: "))
+    assert line.startswith("warning: model.max_length=100: ratings_base")
+
+
 def test_what_auto_leaves_open_is_said(options: tuple[str, ...], command: Command) -> None:
     auto = "train.gradient_checkpointing=auto"
     said = "shown with every layer checkpointed, the least that it takes"
