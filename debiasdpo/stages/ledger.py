@@ -17,8 +17,10 @@ from debiasdpo.storage.files import JsonlFile, write_json
 
 def write_ledger(job: Job, asked: Mapping[str, Path]) -> dict[str, float]:
     """Write it, and return its keys of metrics.json; {} where no endpoint was asked. `asked`: the rows of
-    each stage, by title. A stage that another job made counts with what it took then: together, what this
-    result costs from nothing. Replies that were asked for again are in the replies' own files alone.
+    each stage, by title. Every row counts with what its replies took when they were made, also those of a
+    stage that another job made, and a reply of which several rows are, in each: together at least what this
+    result costs from nothing, and more where prompts are the same, as some that `method=prompt_strip` rewrote
+    may be. What was paid is in the replies' own files, those that were asked for again among it.
 
     What a judge at an endpoint cost stands below `judge`, in the same words."""
     judge = job.config.of_judge
