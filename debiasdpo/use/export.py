@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -77,7 +78,7 @@ def _export(options: argparse.Namespace) -> Iterator[str]:
             yield "with --merge, it needs nothing else"
     if form.kind != "head":
         yield vllm_line(run, base, form, str(to))
-        yield f"cd {to} && {ollama_line(form)}"
+        yield f"cd {shlex.quote(str(to))} && {ollama_line(form)}"
     if options.push:
         yield _push(to, options.push)
 

@@ -1,6 +1,7 @@
 """The forms in which a run's trained rater leaves for elsewhere, and the files of each."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -221,12 +222,14 @@ def vllm_line(run: Run, base: Base, form: Form, folder: str) -> str:
     if form.silent:
         options += f" --default-chat-template-kwargs '{json.dumps(SILENT)}'"
     if form.kind == "model":
-        return f"vllm serve {folder} --served-model-name {form.name} --dtype {form.dtype} {options}"
+        where = shlex.quote(folder)
+        return f"vllm serve {where} --served-model-name {form.name} --dtype {form.dtype} {options}"
     rank = next((r for r in _LORA_RANKS if r >= model.lora.rank), model.lora.rank)
     source = f"{base.name} --revision {base.revision}" if base.kind == "hub" else "PATH/TO/THE/BASE"
     if form.dated:
-        options += f" --chat-template {folder}/{TEMPLATE}"
-    lora = f"--enable-lora --lora-modules {form.name}={folder} --max-lora-rank {rank}"
+        options += f" --chat-template {shlex.quote(f'{folder}/{TEMPLATE}')}"
+    adapter = shlex.quote(f"{form.name}={folder}")
+    lora = f"--enable-lora --lora-modules {adapter} --max-lora-rank {rank}"
     # The base model's own settings would hold, such as Qwen2.5's penalty of repetition.
     decoding = """--override-generation-config '{"repetition_penalty": 1.0}'"""
     return f"vllm serve {source} --dtype {model.dtype} {lora} {options} {decoding}"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -289,7 +290,13 @@ def test_a_rater_that_was_trained_anew_is_served_under_another_name(
         said = capsys.readouterr().out
         (name,) = re.findall(r"ollama create (rater-[0-9a-f]{16}) -f Modelfile", said)
         served = f"--served-model-name {name} " if options else f"--lora-modules {name}="
-        assert served in said
+        assert served in said.replace("'", "")  # round a path with a space
+        told = [shlex.split(line) for line in said.splitlines()]
+        assert ["cd", str(to), "&&"] in [words[:3] for words in told]
+        (words,) = [words for words in told if words[:2] == ["vllm", "serve"]]
+        assert (words[2] if options else words[words.index("--lora-modules") + 1]) in (
+            str(to), f"{name}={to}",
+        )  # fmt: skip
         card = (to / "README.md").read_text()
         assert served in card
         assert f"ollama create {name} -f Modelfile" in card
