@@ -26,7 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from debiasdpo import run
+from debiasdpo import cli, run
 from debiasdpo.config.quoting import quoted
 from debiasdpo.errors import UserError
 from debiasdpo.jobs import failures
@@ -900,6 +900,32 @@ def test_errors_of_the_disk_say_what_to_do(code: int, words: str) -> None:
     assert message is not None
     assert words in message
     assert "output_dir=PATH" in message
+
+
+@pytest.mark.parametrize(
+    ("command", "cure"),
+    [
+        ("run {model} output_dir=/proc/nix", "output_dir=PATH"),
+        ("run -m seed=0,1 {model} output_dir=/proc/nix", "output_dir=PATH"),
+        ("init /proc/nix --from {essays} --domain essays --yes", "debiasdpo init FOLDER"),
+    ],
+    ids=["job", "sweep", "init"],
+)
+def test_a_folder_in_which_nothing_can_be_made(
+    tiny_llama: Path, capsys: pytest.CaptureFixture[str], command: str, cure: str
+) -> None:
+    """Not by anyone, whatever its permissions say."""
+    model = f"model.path={tiny_llama} method=none rate=expected"
+    words = command.format(model=model, essays=ROOT / "docs/examples/essays.csv").split()
+    assert cli.main(words) == 1
+    said = capsys.readouterr().err
+    assert f"Nothing can be made in /proc. Choose another folder with {cure}." in said
+    assert "Traceback" not in said
+
+
+def test_a_missing_file_is_no_disk_that_refuses_to_be_written(tmp_path: Path) -> None:
+    error = FileNotFoundError(2, os.strerror(2), str(tmp_path / "gone/file"))
+    assert failures.disk_message(error) is None
 
 
 def test_a_full_disk_shows_in_the_errors_of_libraries_too() -> None:

@@ -1,6 +1,7 @@
 """What went wrong, in words that say what to do: memory, disk, or a user's mistake."""
 
 import errno
+import tempfile
 from pathlib import Path
 
 from hydra.errors import HydraException
@@ -10,6 +11,8 @@ from yaml import YAMLError
 from debiasdpo.config.overrides import explain
 from debiasdpo.errors import UserError
 from debiasdpo.packing.memory import is_out_of_memory, memory_message
+
+ELSEWHERE = "output_dir=PATH"
 
 
 def cause(error: BaseException) -> str:
@@ -23,11 +26,12 @@ def cause(error: BaseException) -> str:
     return "disk" if isinstance(error, Exception) and disk_message(error) else "error"
 
 
-def message(error: Exception) -> str | None:
-    """One message for an error that a user can mend; None for a fault of the program."""
+def message(error: Exception, elsewhere: str = ELSEWHERE) -> str | None:
+    """One message for an error that a user can mend; None for a fault of the program. `elsewhere`: see
+    `disk_message`."""
     if isinstance(error, UserError):
         return str(error)
-    return memory_message(error) or disk_message(error)
+    return memory_message(error) or disk_message(error, elsewhere)
 
 
 def command_line(error: Exception) -> str | None:
@@ -47,8 +51,9 @@ def command_line(error: Exception) -> str | None:
 _FULL_DISK = ("No space left on device", "unexpected pos", "PytorchStreamWriter failed writing")
 
 
-def disk_message(error: Exception) -> str | None:
-    """What to do about a disk that is full or refuses to be written; None for other errors.
+def disk_message(error: Exception, elsewhere: str = ELSEWHERE) -> str | None:
+    """What to do about a disk that is full or refuses to be written; None for other errors. `elsewhere`: by
+    which words of the command it writes to another place.
 
     Some libraries turn a full disk into an error of their own, which only says so in its text.
     """
@@ -58,15 +63,31 @@ def disk_message(error: Exception) -> str | None:
     where = f" ({error.filename})" if error.filename else ""
     if full or error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
-            f"The disk is full{where}. Free some space, or write elsewhere with output_dir=PATH;"
+            f"The disk is full{where}. Free some space, or write elsewhere with {elsewhere};"
             " the same command then goes on from what is finished."
         )
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return f"No permission to write{where}. Choose another folder with output_dir=PATH."
+        return f"No permission to write{where}. Choose another folder with {elsewhere}."
     if error.errno in (errno.ENOTDIR, errno.EEXIST) and error.filename:
         path = Path(error.filename)
         file = next((p for p in (*reversed(path.parents), path) if p.is_file()), path)
-        return f"{file} is a file where a folder is needed; set output_dir=PATH, or move the file."
+        return (
+            f"{file} is a file where a folder is needed; choose another with {elsewhere}, or move the"
+            " file."
+        )
     if error.errno == errno.ENAMETOOLONG:
-        return f"The name of a file would be too long{where}. Shorten it with output_dir=PATH."
+        return f"The name of a file would be too long{where}. Shorten it with {elsewhere}."
+    if error.errno == errno.ENOENT and error.filename and (folder := _closed(error.filename)):
+        return f"Nothing can be made in {folder}. Choose another folder with {elsewhere}."
     return None
+
+
+def _closed(file: str) -> Path | None:
+    """The folder in which the file would be made, where there is none in which anything can be, as in /proc;
+    None where it is only the file that is missing."""
+    there = next(p for p in Path(file).absolute().parents if p.exists())
+    try:
+        with tempfile.TemporaryDirectory(dir=there):
+            return None
+    except OSError:
+        return there

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code, 1 if nothing was written."""
     surroundings.prepare()
     options = _parser().parse_args(arguments)
-    return tell(lambda: _init(options))
+    return tell(lambda: _init(options), "debiasdpo init FOLDER")
 
 
 def _init(options: argparse.Namespace) -> Iterator[str]:

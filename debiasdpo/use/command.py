@@ -39,14 +39,15 @@ def add_model(to: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def tell(work: Callable[[], Iterable[str]]) -> int:
-    """Print the lines that `work` gives, or the error that it ends with; returns the exit code."""
+def tell(work: Callable[[], Iterable[str]], elsewhere: str = failures.ELSEWHERE) -> int:
+    """Print the lines that `work` gives, or the error that it ends with; returns the exit code. `elsewhere`:
+    see `failures.disk_message`."""
     set_up_logging()
     try:
         for line in work():
             print(line)
     except Exception as error:
-        message = failures.message(error)
+        message = failures.message(error, elsewhere)
         if message is None:
             raise
         print(f"Error: {message}", file=sys.stderr)

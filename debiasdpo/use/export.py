@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code, 1 if nothing was exported."""
     surroundings.prepare()
     options = _parser().parse_args(arguments)
-    return tell(lambda: _export(options))
+    return tell(lambda: _export(options), "--to FOLDER")
 
 
 def _export(options: argparse.Namespace) -> Iterator[str]:

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if junit:
             _write(_suite(judgement, f"{run.folder.name} ({model})"), junit)
     except Exception as error:
-        message = failures.message(error)
+        message = failures.message(error, "--junit FILE")
         if message is None:
             raise
         if junit and not isinstance(error, OSError):

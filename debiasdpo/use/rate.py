@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code, 1 if nothing was rated."""
     surroundings.prepare()
     options = _parser().parse_args(arguments)
-    return tell(lambda: _rate(options))
+    return tell(lambda: _rate(options), "--out FILE")
 
 
 def _rate(options: argparse.Namespace) -> Iterator[str]:

@@ -293,9 +293,12 @@ def test_a_killed_command_goes_on(finished: Runs, own_documents: Documents, tmp_
         (("{here}", "{here}/new.jsonl", "--out", "{here}/o.csv"), "is no run folder"),
         (("{here}/failed", "{here}/new.jsonl", "--out", "{here}/o.csv"), "not finished: failed (of old age)"),
         (("{here}/changed", "{here}/new.jsonl", "--out", "{here}/o.csv"), "were changed or removed since"),
+        (("{run}", "{here}/new.jsonl", "--out", "/proc/x.csv"),
+         "Nothing can be made in /proc. Choose another folder with --out FILE."),
     ],
     ids=[
         "out", "same", "statements", "no file", "column", "model", "twice", "no run", "failed", "changed",
+        "no place",
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_told(
