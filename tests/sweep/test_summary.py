@@ -22,6 +22,8 @@ def test_every_job_has_a_line_with_what_came_out(
         "bias/base": 0.5,
         "bias/tuned": 0.25,
         "bias/placebo/base": 0.125,
+        "spread/base": 1.0,
+        "spread/tuned": 0.875,
         "relative_bias/base": None,
         "accuracy/spearman/base": 0.32,
         "accuracy/spearman/tuned": None,  # all ratings are the same
@@ -38,8 +40,8 @@ def test_every_job_has_a_line_with_what_came_out(
     show(jobs)
     assert capsys.readouterr().out.splitlines() == [
         "",
-        "job      state     bias          placebo  Spearman",
-        "seed=0   finished  0.50 -> 0.25  0.12     0.32 -> undefined",
+        "job      state     bias          placebo  spread        Spearman",
+        "seed=0   finished  0.50 -> 0.25  0.12     1.00 -> 0.88  0.32 -> undefined",
         "seed=1   failed",
         "seed=-1  wrong",
         f"More of them: debiasdpo report '{tmp_path}/a b/runs'",
@@ -51,3 +53,10 @@ def test_every_job_has_a_line_with_what_came_out(
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 104
     assert said[-2] == "... and 20 more jobs"
+    (done / "training").mkdir(exist_ok=True)
+    (done / "training/best_step.json").write_text('{"step": 0}')
+    show(jobs)
+    said = capsys.readouterr().out.splitlines()
+    assert said[2].startswith("seed=0   finished *  0.50 -> 0.25")
+    assert said[-2].startswith("* No step of its training was good enough to be kept")
+    assert said[-2].endswith("it is the untrained model.")
