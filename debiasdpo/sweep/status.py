@@ -1,8 +1,8 @@
 """debiasdpo status PATH...     how the jobs at or below the given folders do.
 
 Reads what jobs write about themselves, so that it works while they run, on any machine that sees their
-folders, and without the command that started them. Exit code: 0 all finished, 1 some failed or were
-killed, 3 some are still at work or queued (2: the command was wrong).
+folders, and without the command that started them. Exit code: 0 all finished, 1 some failed, were
+killed or not begun, 3 some are still at work or queued (2: the command was wrong).
 """
 
 import argparse
@@ -27,7 +27,9 @@ from debiasdpo.report.folders import run_folders
 
 AT_WORK = 3  # exit code
 
-_ORDER = ("running", "queued", "failed", "killed", "interrupted", "unknown", "finished")
+_NOT_BEGUN = "not begun"  # queued when what would have begun it ended
+
+_ORDER = ("running", "queued", "failed", "killed", _NOT_BEGUN, "interrupted", "unknown", "finished")
 
 _CAUSES = {
     "memory": "out of memory", "disk": "disk", "input": "input", "interrupt": "stopped by the user",
@@ -148,12 +150,16 @@ def table(lines: Sequence[Line]) -> str:
 def _line(folder: Path) -> Line:
     status = redact(read_status(folder))
     state = state_of(status)
+    if state == "killed" and status.get("state") == "queued":
+        state = _NOT_BEGUN
     since = str(status.get("since") if state == "running" else status.get("time") or "")
     log = str(status.get("log") or folder / "run.log")
     return Line(folder.name, state, _doing(state, status), _ago(since), _left(state, status), log)
 
 
 def _doing(state: str, status: dict[str, Any]) -> str:
+    if state == _NOT_BEGUN:
+        return _killed_by(status)
     if state in ("running", "killed"):
         stage, done, total = (status.get(key) for key in ("stage", "done", "total"))
         far = f" {done}/{total}" if isinstance(done, int) and isinstance(total, int) else ""
@@ -174,7 +180,7 @@ def _killed_by(status: dict[str, Any]) -> str:
         ended = slurm_end(job)
         if ended != "RUNNING":  # it goes on, without this process of it
             return _ENDED_BY_SLURM.get(ended or "", "no longer in Slurm's queue")
-    return "its process is gone"
+    return "its sweep has ended" if status.get("state") == "queued" else "its process is gone"
 
 
 def _left(state: str, status: dict[str, Any]) -> str:
@@ -225,7 +231,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="debiasdpo status",
         description="How jobs do: state, stage and how far, time left, log.",
         epilog="examples:\n  debiasdpo status\n  debiasdpo status outputs --watch\n\n"
-        "exit code: 0 all finished, 1 some failed or were killed, 3 some are at work or queued",
+        "exit code: 0 all finished, 1 some failed, were killed or not begun, 3 some are at work or queued",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shlex
 import subprocess
 import time
@@ -57,6 +58,17 @@ def test_a_line_for_each_job_those_at_work_first(
     assert "in reasoning 7/9: its process is gone" in lines[4]
     assert "unknown" in lines[5]
     assert lines[-1] == ("6 jobs: 1 running, 1 queued, 1 failed, 1 killed, 1 unknown, 1 finished")
+
+
+def test_jobs_that_a_sweep_did_not_come_to_are_not_called_killed(
+    tmp_path: Path, dead: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job(tmp_path / "a", state="interrupted", cause="interrupt", pid=dead)
+    job(tmp_path / "b", state="queued", pid=dead)
+    assert status.main([str(tmp_path)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert re.match("b +not begun +its sweep has ended ", lines[1])
+    assert lines[-1] == "2 jobs: 1 not begun, 1 interrupted"
 
 
 @pytest.mark.parametrize(
