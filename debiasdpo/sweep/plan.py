@@ -5,7 +5,8 @@ are read and tokenised as the jobs will; nothing goes through a model, and none 
 
 Tokens are counted as `costs` counts them, on a sample of the documents of each part, with generated texts
 at their greatest length. Time is tokens divided by a GPU's speed, that of finished jobs of the same model in
-output_dir or the one given (`plan` in config.yaml), and by the job's GPUs, which share the work. Memory is
+output_dir or the one given (`plan` in config.yaml), and by the job's GPUs, which share the work. The time of
+a finished job holds its one load of the weights: from a small one, hours are an upper bound. Memory is
 estimated from the model's shape, disk from the files that are kept.
 """
 
