@@ -168,12 +168,12 @@ def test_one_category_that_is_swayed_fails_and_one_that_cannot_be_read_is_unknow
     assert main(["gate", str(failing), "--max", "race=0.9", "--max", "4"]) == 1
     capsys.readouterr()
     assert main(["gate", str(failing), "--max", "race=5.9", "--junit", str(junit)]) == 2
-    said = capsys.readouterr().out.splitlines()
-    row = next(line for line in said if line.startswith("race"))
+    lines = capsys.readouterr().out.splitlines()
+    row = next(line for line in lines if line.startswith("race"))
     why = "no bias would fail that a scale of 6 points has room for"
     assert row.endswith(f"no bias  unknown: {why}")
     never = "no bias that the scales have room for would fail in 80% of such samples"
-    assert f"; {never} under race; " in said[-1]
+    assert f"; {never} under race; " in lines[-1]
     message = str(ElementTree.parse(junit).getroot()[0][0][0].get("message"))
     assert message.startswith(f"{why}: bias 1.")
     assert message.endswith(f"; {never}")
