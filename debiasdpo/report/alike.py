@@ -36,6 +36,8 @@ _ELICITED = (
     *(("rate", key) for key in ("max_new_tokens", "temperature", "top_p")),
     ("judge",), ("elicitation", "judge_tokens"), ("elicitation", "judge_temperature"),
 )  # fmt: skip
+_ELICITING = (("elicitation",), ("judge",))  # what only prompts that elicit are for
+_ITS_PROMPTS = (("elicitation", "data"),)
 _ATTACKED = (("elicitation", "attacks"), ("elicitation", "variants"))
 _NEVER_LEFT_OUT = (("rate",), ("prompt",))  # of labels: figures of others are of other questions
 _CONTENT = "content"  # what data and weights were; told last, as nobody chose it
@@ -47,8 +49,12 @@ def settings_of(
     config: Mapping[str, Any], content: Mapping[str, str], *, trained: bool
 ) -> Settings:
     """All that may not differ between seeds of one setting: every leaf of the configuration, and what the
-    documents and the weights were when the run was made. Not `trained`: but for what only training sees."""
+    documents and the weights were when the run was made. Not `trained`: but for what only training sees. Of a
+    job that asks no prompts that elicit: but for what only these see."""
     found = dict(_leaves(config))
+    prompts = _only(found, _ITS_PROMPTS)
+    if config.get("task") == "rubric_rating" and set(prompts.values()) <= {"null"}:
+        found = {key: value for key, value in found.items() if not _is_of(key, _ELICITING)}
     if not trained:
         found = {key: value for key, value in found.items() if not _is_of(key, _TRAINING)}
     return found | {(_CONTENT, what): name for what, name in content.items()}

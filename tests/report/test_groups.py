@@ -150,6 +150,16 @@ def test_where_a_job_ran_makes_no_difference() -> None:
     assert [g.seeds for g in group_runs([one, other])] == [2]
 
 
+def test_what_only_elicitation_sees_sets_no_ratings_apart() -> None:
+    """A key of it that a run of an earlier version did not have, too; a job that asks both is another."""
+    rates = {"task": "rubric_rating", "elicitation": {"data": None}, "judge": {"kind": "none"}}
+    now = {"task": "rubric_rating", "elicitation": {"data": None, "judge_temperature": 0.0}}
+    runs = [run("a", 0, elsewhere=rates), run("b", 1, elsewhere=now)]
+    assert [(g.variant, g.seeds) for g in group_runs(runs)] == [("", 2)]
+    asks = {"task": "rubric_rating", "elicitation": {"data": {"path": "prompts.csv"}}}
+    assert [g.seeds for g in group_runs([*runs, run("c", 2, elsewhere=asks)])] == [2, 1]
+
+
 @pytest.mark.parametrize(
     ("section", "name"),
     [
