@@ -134,10 +134,8 @@ def load_chat(config: ModelConfig, cache: Path) -> Chat:
     return Chat(_load_tokenizer(config, cache), config.path)
 
 
-def load_stop(config: ModelConfig, cache: Path) -> Ids:
-    """The tokens at which the model stops writing (`Chat.stop`), read without its weights. Raises `UserError`
-    where it cannot be had."""
-    chat = load_chat(config, cache)
+def load_stop(chat: Chat, config: ModelConfig, cache: Path) -> Ids:
+    """The tokens at which the chat's model stops writing (`Chat.stop`), read without its weights."""
     with quiet():
         from transformers import AutoConfig, GenerationConfig
 

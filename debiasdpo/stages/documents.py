@@ -6,7 +6,6 @@ from debiasdpo.documents.corpus import SplitCorpus, open_corpus, rubrics_of, wri
 from debiasdpo.documents.split import PARTS
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.job import Job
-from debiasdpo.jobs.trained import trained_with
 from debiasdpo.stages.declarations import CALIBRATION_BASE, LOAD
 from debiasdpo.stages.head import check_documents
 
@@ -29,8 +28,6 @@ def load_documents(job: Job) -> SplitCorpus:
         ", ".join(f"{len(corpus.parts[p])} {p}" for p in PARTS),
         "".join(f"; {count} {note}" for note, count in corpus.notes.items()),
     )
-    if known := trained_with(job.config, corpus.parts["test"]):
-        log.warning("%s", known.told)
     trains = job.config.method.trains
     needed = {
         "train": "training" if trains else "rate.calibration" if CALIBRATION_BASE.needed(job.config) else "",

@@ -16,7 +16,7 @@ from debiasdpo.evaluation.table import results_table
 from debiasdpo.evaluation.values import finite, summary
 from debiasdpo.evaluation.verdict import verdict_text
 from debiasdpo.jobs.job import Job
-from debiasdpo.jobs.trained import trained_with
+from debiasdpo.jobs.trained import TrainedWith
 from debiasdpo.stages.declarations import METRICS
 from debiasdpo.stages.elicitation import stages_of
 from debiasdpo.stages.ledger import write_ledger
@@ -83,18 +83,18 @@ def _write_stages(job: Job) -> None:
 
 def conclude(
     job: Job,
-    corpus: SplitCorpus,
     metrics: Mapping[str, Any],
     counts: Mapping[str, int],
     rated: Mapping[str, Rated],
     weights: Path | None,
     elicited: Mapping[str, Any],
+    known: TrainedWith | None,
 ) -> dict[str, Any]:
     """Write metrics.json, verdict.txt and table.txt, and give the tracker summary, samples and adapter.
-    `elicited`: metrics of prompts that elicit, of a job that asks them too; below `elicitation/`."""
+    `elicited`: metrics of prompts that elicit, of a job that asks them too; below `elicitation/`. `known`:
+    of the documents that are measured on (`trained_with`)."""
     of_pairs = {f"pairs/{what}": count for what, count in counts.items()}
     of_elicited = {f"elicitation/{key}": value for key, value in elicited.items()}
-    known = trained_with(job.config, corpus.parts["test"])
     of_training = _noted(metrics, known.note) if known else {}
     found = settle(job, {**metrics, **of_training, **of_pairs, **of_elicited})
     job.tracker.table("ratings", _samples({name: of.audited for name, of in rated.items()}))

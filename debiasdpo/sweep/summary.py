@@ -29,8 +29,11 @@ def show(jobs: Sequence[SweepJob]) -> None:
 def _summary(jobs: Sequence[SweepJob]) -> Iterator[str]:
     """A table of all jobs, before -> after, and the report's command."""
     rows = [_row(job) for job in jobs]
-    if len(rows) < 2 or not any(row[1].startswith("finished") for row in rows):
+    if len(rows) < 2 or all(row[1] != "finished" for row in rows):
         return
+    kept = ["" if job.folder is None else nothing_kept(job.folder) for job in jobs[:_MOST]]
+    for row, same in zip(rows, kept, strict=False):
+        row[1] += f" {_MARK}" if same else ""
     shown = [["job", "state", *_COLUMNS], *rows[:_MOST]]
     columns = [c for c in range(len(shown[0])) if any(row[c] for row in shown[1:])]
     widths = {c: max(len(row[c]) for row in shown) for c in columns}
@@ -39,7 +42,7 @@ def _summary(jobs: Sequence[SweepJob]) -> Iterator[str]:
         yield "  ".join(row[c].ljust(widths[c]) for c in columns).rstrip()
     if len(rows) > _MOST:
         yield f"... and {len(rows) - _MOST} more jobs"
-    for same in dict.fromkeys(filter(None, map(_kept, jobs[:_MOST]))):
+    for same in dict.fromkeys(filter(None, kept)):
         yield f"{_MARK} {same}"
     folders = dict.fromkeys(str(job.folder.parent) for job in jobs if job.folder)
     yield f"More of them: debiasdpo report {shlex.join(folders)}"
@@ -50,13 +53,7 @@ def _row(job: SweepJob) -> list[str]:
         return [visible(job.title), job.state, *("" for _ in _COLUMNS)]
     state = state_of(read_status(job.folder))
     metrics = read_mapping(job.folder / "metrics.json", []) if state == "finished" else {}
-    state += f" {_MARK}" if _kept(job) else ""
     return [visible(job.title), state, *(_change(metrics, key) for key in _COLUMNS.values())]
-
-
-def _kept(job: SweepJob) -> str:
-    """That the job kept no step of its training, in a sentence; else empty."""
-    return "" if job.folder is None else nothing_kept(job.folder)
 
 
 def _change(metrics: Mapping[str, Any], key: str) -> str:

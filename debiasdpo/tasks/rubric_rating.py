@@ -4,12 +4,14 @@ is less biased.
 documents -> prompts -> rater (base) -> [pairs -> training -> rater (tuned)] -> audit -> report, tracker
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from debiasdpo.config.job import JobConfig
 from debiasdpo.jobs.frame import open_job
 from debiasdpo.jobs.identity import Choices
+from debiasdpo.jobs.trained import trained_with
 from debiasdpo.raters.base import Rater
 from debiasdpo.stages.documents import load_documents
 from debiasdpo.stages.head import fit_heads, teach
@@ -20,6 +22,8 @@ from debiasdpo.stages.reckoning import require_memory
 from debiasdpo.stages.resisting import resist
 from debiasdpo.stages.training import fit_scores, train
 
+log = logging.getLogger(__name__)
+
 
 def run(config: JobConfig, choices: Choices, rater: Rater | None = None) -> dict[str, Any]:
     """One way through the data flow. Returns the metrics, which metrics.json holds too. `rater`: rates in
@@ -28,6 +32,9 @@ def run(config: JobConfig, choices: Choices, rater: Rater | None = None) -> dict
         config = job.config
         require_memory(config)
         corpus = load_documents(job)
+        known = trained_with(config, corpus.parts["test"])
+        if known is not None:
+            log.warning("%s", known.told)
         ratings = {"base": rate_base(job, corpus)}
         counts: dict[str, int] = {}
         weights: Path | None = None
@@ -45,4 +52,4 @@ def run(config: JobConfig, choices: Choices, rater: Rater | None = None) -> dict
             ratings["tuned"] = rate_mitigated(job, corpus)
         metrics = measure(job, corpus, ratings)
         elicited = resist(job.part(config.eliciting), weights) if config.eliciting else {}
-        return conclude(job, corpus, metrics, counts, ratings, weights, elicited)
+        return conclude(job, metrics, counts, ratings, weights, elicited, known)

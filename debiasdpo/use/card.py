@@ -15,7 +15,7 @@ from debiasdpo.evaluation.kept import nothing_kept
 from debiasdpo.jobs.finished import Run
 from debiasdpo.storage.files import read_json
 from debiasdpo.use.bases import Base
-from debiasdpo.use.forms import DATED, TEMPLATE, Form, ollama_line, stop_ids, vllm_line
+from debiasdpo.use.forms import DATED, TEMPLATE, Form, ollama_line, vllm_line
 
 _KINDS = {
     "adapter": "This is a LoRA adapter",
@@ -224,7 +224,7 @@ def _use(run: Run, base: Base, form: Form, gguf: str | None) -> Iterator[str]:
     if form.kind == "adapter" and not expected:
         yield (
             "vLLM stops where the base model's own files say, and this rater where its turn ends: send"
-            f' `"stop_token_ids": {stop_ids(run)}` with each request.\n'
+            f' `"stop_token_ids": {list(form.stop)}` with each request.\n'
         )
     if gguf:
         yield f"`{gguf}` is the same model for llama.cpp and what is built on it.\n"

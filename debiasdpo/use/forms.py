@@ -3,8 +3,9 @@
 import json
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from debiasdpo.config.model import ModelConfig, Precision
@@ -41,9 +42,11 @@ class Form(NamedTuple):
     merged: bool  # an adapter into its base
     dtype: Precision | None  # of all weights; an adapter and a head have their own
     silent: bool = False  # a server has to tell it not to think (`as_served`)
-    dated: bool = (
-        False  # its chat template writes a date, which a server has to be told (`as_served`)
-    )
+    # Its chat template writes a date, which a server has to be told (`as_served`).
+    dated: bool = False
+    # The tokens at which it stops writing, with their texts, of which a model's own settings may lack the end
+    # of its turn (`as_served`). A head writes nothing.
+    stop: Mapping[int, str] = MappingProxyType({})
     name: str = "rater"  # that a server gives it (`served_name`)
 
 
@@ -76,11 +79,15 @@ def form_of(run: Run, *, merge: bool, dtype: Precision | None) -> Form:
 
 def as_served(run: Run, form: Form) -> Form:
     """With what a server has to be told: not to think, where the model would before it answers, and in this
-    run may not; and the date, where its chat template writes today's."""
-    config = run.config
-    template = load_chat(config.local_model, cache_folder(config)).template
-    silent = not config.rate.thinks and template.thinks
-    return form._replace(silent=silent, dated=template.dated)
+    run may not; the date, where its chat template writes today's; and where it stops."""
+    config, cache = run.config, cache_folder(run.config)
+    chat = load_chat(config.local_model, cache)
+    silent = not config.rate.thinks and chat.template.thinks
+    stop = {}
+    if form.kind != "head":
+        ends = sorted(load_stop(chat, config.local_model, cache))
+        stop = {end: str(chat.tokenizer.decode([end])) for end in ends}
+    return form._replace(silent=silent, dated=chat.template.dated, stop=stop)
 
 
 def write_form(run: Run, base: Base, form: Form, to: Path) -> None:
@@ -99,7 +106,7 @@ def write_form(run: Run, base: Base, form: Form, to: Path) -> None:
         _write_model(run, weights, form, to)
     corpus = open_corpus(run.folder / "documents", rubrics_of(run.config.documents))
     trained.keep(corpus.parts, marks_of_training(run.config), to)
-    write_json(to / PROMPTS, _asked(run, head=form.kind == "head"))
+    write_json(to / PROMPTS, _asked(run, form))
     if run.config.rate.calibration != "none":
         shutil.copyfile(run.folder / "calibration_tuned.json", to / CALIBRATION)
 
@@ -124,17 +131,17 @@ def _write_model(run: Run, weights: Path, form: Form, to: Path) -> None:
     model, chat = load_model(config, cache_folder(run.config))
     if form.merged:
         model = merge_adapter(load_adapter(model, weights))
-    model.generation_config.eos_token_id = sorted(chat.stop(model.generation_config.eos_token_id))
+    model.generation_config.eos_token_id = list(form.stop)
     model.save_pretrained(to)
     if form.dated:
         chat.tokenizer.chat_template = chat.template.used
     chat.tokenizer.save_pretrained(to)
 
 
-def _asked(run: Run, *, head: bool) -> dict[str, Any]:
+def _asked(run: Run, form: Form) -> dict[str, Any]:
     """How the run asks its rater: of each rubric the messages and the text that the chat template makes of
     them, with {document} in place of the document, and the token ids of each level's answer."""
-    config = run.config
+    config, head = run.config, form.kind == "head"
     chat = load_chat(config.local_model, cache_folder(config))
     blank = Document("", "", "{document}", {})
     rubrics = {}
@@ -154,14 +161,8 @@ def _asked(run: Run, *, head: bool) -> dict[str, Any]:
             "text": chat.template.render(list(messages), thinking=config.rate.thinks),
             **ids,
         }
-    stop = {} if head else {"stop": stop_ids(run)}  # a head writes nothing
+    stop = {} if head else {"stop": list(form.stop)}
     return {"rate": config.rate.model_dump(mode="json"), **stop, "rubrics": rubrics}
-
-
-def stop_ids(run: Run) -> list[int]:
-    """The tokens at which the run's rater stops writing, of which a model's own settings may lack the end of
-    its turn."""
-    return sorted(load_stop(run.config.local_model, cache_folder(run.config)))
 
 
 def served_name(folder: Path) -> str:
@@ -169,13 +170,6 @@ def served_name(folder: Path) -> str:
     a rater that was trained anew must not be served under the name of the one before it."""
     files = {name: digest(folder / name) for name in files_of(folder)}
     return f"rater-{fingerprint(files)}"
-
-
-def stop_texts(run: Run) -> list[str]:
-    """The texts of `stop_ids`, for servers that look at what is written."""
-    tokenizer = load_chat(run.config.local_model, cache_folder(run.config)).tokenizer
-    texts = (str(tokenizer.decode([one])) for one in stop_ids(run))
-    return [text for text in texts if text.strip()]
 
 
 def modelfile(run: Run, base: Base, form: Form, gguf: str | None) -> str:
@@ -204,7 +198,11 @@ def modelfile(run: Run, base: Base, form: Form, gguf: str | None) -> str:
         "PARAMETER repeat_penalty 1",
         f"PARAMETER num_ctx {model.max_length}",
         f"PARAMETER num_predict {rate.max_new_tokens}",
-        *(f"PARAMETER stop {json.dumps(text, ensure_ascii=False)}" for text in stop_texts(run)),
+        *(
+            f"PARAMETER stop {json.dumps(text, ensure_ascii=False)}"
+            for text in form.stop.values()
+            if text.strip()
+        ),
         f"# {ollama_line(form)}",
     ]
     return "\n".join(lines) + "\n"
