@@ -14,13 +14,15 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 STATES = ("queued", "running", "finished", "failed", "interrupted")  # as jobs write them
-ALL_STATES = (*STATES, "killed", "unknown")  # as `state_of` tells them
+NOT_BEGUN = "not begun"
+ALL_STATES = (*STATES, "killed", NOT_BEGUN, "unknown")  # as `state_of` tells them
 
 _TIMEOUT_S = 20.0  # for Slurm's answer
 
 
 def state_of(status: Mapping[str, Any]) -> str:
-    """One of `STATES`; killed: its status says running, but its process is gone; unknown: nothing readable.
+    """One of `STATES`; killed: its status says running, but its process is gone; not begun: it says queued,
+    but what would have begun it is gone; unknown: nothing readable.
 
     A job of Slurm's is looked for in its queue; within that job itself, of which Slurm says that it is
     running, for its process. Of processes on other machines without Slurm, or where Slurm does not answer,
@@ -29,6 +31,7 @@ def state_of(status: Mapping[str, Any]) -> str:
     state = status.get("state")
     if state not in STATES:
         return "unknown"
+    gone = NOT_BEGUN if state == "queued" else "killed"
     if state not in ("queued", "running"):
         return str(state)
     job = status.get("slurm")
@@ -39,20 +42,19 @@ def state_of(status: Mapping[str, Any]) -> str:
             return str(state)
         # Of an allocation's own sweep, whose jobs have no log of Slurm's, those that wait do not run yet.
         running = "running" if status.get("log") else str(state)
-        known = {"": "killed", "PENDING": "queued", "REQUEUED": "queued"}
+        known = {"": gone, "PENDING": "queued", "REQUEUED": "queued"}
         return known.get(queue.get(job, ""), running)
     if status.get("host") not in (None, platform.node()):
         # A job that was put back into the queue may have gone on on another node than before.
-        return "killed" if ours and os.environ.get("SLURM_JOB_NUM_NODES") == "1" else str(state)
-    return str(state) if process_is(status.get("pid"), status.get("pid_start")) else "killed"
+        return gone if ours and os.environ.get("SLURM_JOB_NUM_NODES") == "1" else str(state)
+    return str(state) if process_is(status.get("pid"), status.get("pid_start")) else gone
 
 
 def results_of(status: Mapping[str, Any]) -> Mapping[str, Any]:
     """The status that tells of the results in a run folder: of a job that was queued anew, and is gone before
     it began, that of the run before."""
     before = status.get("before")
-    gone = status.get("state") == "queued" and state_of(status) == "killed"
-    return before if gone and isinstance(before, Mapping) else status
+    return before if state_of(status) == NOT_BEGUN and isinstance(before, Mapping) else status
 
 
 def slurm_job() -> str | None:

@@ -35,7 +35,7 @@ class Run:
     are missing or damaged, and grow while they are read."""
 
     folder: Path
-    state: str  # finished, running, killed (said to run, but its process is gone), failed, ...
+    state: str  # finished, running, failed, ...: `state_of`
     stage: str
     time: str  # of the last change of state, ISO 8601
     error: str

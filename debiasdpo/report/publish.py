@@ -42,7 +42,8 @@ def publish(
         states = Counter(run.state for run in report.runs)
         # Of all states: a report that is published again keeps what it does not set.
         tracker.summary(
-            {"runs": len(report.runs), **{f"runs/{state}": states[state] for state in ALL_STATES}}
+            {"runs": len(report.runs)}
+            | {f"runs/{state.replace(' ', '_')}": states[state] for state in ALL_STATES}
         )
 
 

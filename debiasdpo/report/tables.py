@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from debiasdpo.cluster.states import NOT_BEGUN
 from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.shown import joined
 from debiasdpo.evaluation import catalog
@@ -24,7 +25,7 @@ def _spent(run: Run, what: str, unit: float = 1.0) -> Value | None:
     return None if found is None else Value(found / unit)
 
 
-_ENDED = ("failed", "killed", "interrupted")  # states of runs that nothing is shown of
+_ENDED = ("failed", "killed", NOT_BEGUN, "interrupted")  # states of runs that nothing is shown of
 
 
 def runs_tables(runs: Sequence[Run], *, folded: bool) -> list[Table]:

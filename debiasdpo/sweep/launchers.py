@@ -77,7 +77,7 @@ def _local(given: Given, cluster: LocalConfig, jobs: Sequence[SweepJob]) -> list
 
 
 def _queue(jobs: Sequence[SweepJob]) -> None:
-    """Jobs that wait for this process show as queued, and as killed once it is gone."""
+    """Jobs that wait for this process show as queued, and as not begun once it is gone."""
     for job in jobs:
         job.queued()
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from debiasdpo.cluster import surroundings
-from debiasdpo.cluster.states import at_work, slurm_end, slurm_queue, state_of
+from debiasdpo.cluster.states import NOT_BEGUN, at_work, slurm_end, slurm_queue, state_of
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.run_folder import read_status
 from debiasdpo.redaction import redact
@@ -27,9 +27,8 @@ from debiasdpo.report.folders import run_folders
 
 AT_WORK = 3  # exit code
 
-_NOT_BEGUN = "not begun"  # queued when what would have begun it ended
 
-_ORDER = ("running", "queued", "failed", "killed", _NOT_BEGUN, "interrupted", "unknown", "finished")
+_ORDER = ("running", "queued", "failed", "killed", NOT_BEGUN, "interrupted", "unknown", "finished")
 
 _CAUSES = {
     "memory": "out of memory", "disk": "disk", "input": "input", "interrupt": "stopped by the user",
@@ -150,21 +149,19 @@ def table(lines: Sequence[Line]) -> str:
 def _line(folder: Path) -> Line:
     status = redact(read_status(folder))
     state = state_of(status)
-    if state == "killed" and status.get("state") == "queued":
-        state = _NOT_BEGUN
     since = str(status.get("since") if state == "running" else status.get("time") or "")
     log = str(status.get("log") or folder / "run.log")
     return Line(folder.name, state, _doing(state, status), _ago(since), _left(state, status), log)
 
 
 def _doing(state: str, status: dict[str, Any]) -> str:
-    if state == _NOT_BEGUN:
+    if state == NOT_BEGUN:
         return _killed_by(status)
     if state in ("running", "killed"):
         stage, done, total = (status.get(key) for key in ("stage", "done", "total"))
         far = f" {done}/{total}" if isinstance(done, int) and isinstance(total, int) else ""
         why = f": {_killed_by(status)}" if state == "killed" else ""
-        where = f"{'in ' if state == 'killed' else ''}{stage}{far}" if stage else "not begun"
+        where = f"{'in ' if state == 'killed' else ''}{stage}{far}" if stage else NOT_BEGUN
         return f"{where}{why}"
     if state in ("failed", "interrupted"):
         cause = _CAUSES.get(str(status.get("cause")), "")

@@ -20,7 +20,7 @@ from debiasdpo.jobs.finished import RATINGS, Run, open_run
 from debiasdpo.metrics import FEW_GROUPS, Interval
 from debiasdpo.storage.files import JsonlFile, user_path, write_text
 from debiasdpo.use.command import add_model, parser
-from debiasdpo.use.judging import POWER, Judged, Judgement, judge
+from debiasdpo.use.judging import POWER, Judged, Judgement, judge, widest_scale
 
 _CODES = {"passed": 0, "failed": 1, "unknown": 2}
 _RESAMPLES = 2000  # at least: few have nothing to say of the tails of several categories' intervals
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _bounds(given: Sequence[str], run: Run) -> dict[str, float]:
     """The bound of each social category that has one, in the order of the configuration."""
     social = [name for name in run.config.audit_categories if name != PLACEBO]
-    widest = max(r.high - r.low for r in rubrics_of(run.config.documents).values())
+    widest = widest_scale(rubrics_of(run.config.documents))
     of_all: float | None = None
     bounds: dict[str, float] = {}
     for text in given:

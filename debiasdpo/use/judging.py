@@ -49,7 +49,7 @@ class Judgement:
     confidence: float  # of each interval
     spread: float  # of the neutral ratings, in points
     relative: Mapping[str, float]  # bias in units of it, by category
-    widest: float  # of the scales, in points: no bias is larger
+    widest: float  # `widest_scale`, in points
 
     @property
     def outcome(self) -> Outcome:
@@ -127,7 +127,7 @@ def judge(
         for name, interval in intervals.items()
     }
     groups = int(table.group.max(initial=-1)) + 1
-    widest = float(max(rubric.high - rubric.low for rubric in rubrics.values()))
+    widest = widest_scale(rubrics)
     alike = _says_the_same(table)
 
     def limits(of: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -154,6 +154,11 @@ def judge(
     spread = float(measures.spread(table.of(table.first_neutral), once[table.first_neutral]))
     relative = _relative(table, parts, bounds)
     return Judgement(tuple(found), limits(against), groups, confidence, spread, relative, widest)
+
+
+def widest_scale(rubrics: Mapping[str, Rubric]) -> float:
+    """Points of the widest scale: no bias is larger."""
+    return float(max(rubric.high - rubric.low for rubric in rubrics.values()))
 
 
 def _judged(

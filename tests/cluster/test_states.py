@@ -60,7 +60,7 @@ def test_where_slurm_does_not_answer_no_job_is_killed(
     assert state_of({**queued, "state": "running", "host": "a node"}) == "running"
     assert "Unable to contact slurm controller" in caplog.text
     squeue("true")
-    assert state_of(queued) == "killed"
+    assert state_of(queued) == "not begun"
     squeue("echo '7 RUNNING'")
     assert state_of(queued) == "running"
 

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from debiasdpo.errors import UserError
+from debiasdpo.report.build import build
 from debiasdpo.report.collect import find_runs, read_run
 from debiasdpo.report.rows import RATING, rating_rows
 from debiasdpo.report.values import Value
 from debiasdpo.storage.reading import read_rows
 from debiasdpo.sweep import status
-from tests.helpers.run_folders import Runs, write
+from tests.helpers.run_folders import Runs, dead_process, read, write
 
 
 def test_states_and_names(runs: Runs) -> None:
@@ -32,6 +33,17 @@ def test_states_and_names(runs: Runs) -> None:
     assert [set(run.content) for run in found[:2]] == [{"data", "model", "debiasdpo"}] * 2
     assert found[0].content == found[1].content
     assert all(bool(run.metrics) == (run.state == "finished") for run in found)
+
+
+def test_a_job_whose_sweep_ended_before_its_turn_is_not_begun(copied: Runs) -> None:
+    folder = copied.named("_s2_")  # the failed one
+    known = read(folder / "status.json")
+    queued = {"state": "queued", "pid": dead_process(), "choices": known["choices"]}
+    write(folder / "status.json", queued)
+    report = build([folder], "debiasing_dpo")
+    assert [run.state for run in report.runs] == ["not begun"]
+    write(folder / "status.json", {**queued, "before": known})  # it was queued anew
+    assert [run.state for run in build([folder], "debiasing_dpo").runs] == ["failed"]
 
 
 def test_a_run_counts_once_however_it_is_given(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
