@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from debiasdpo.config.model import EndpointConfig
 from debiasdpo.config.rate import RateConfig
@@ -20,6 +19,7 @@ from debiasdpo.errors import UserError
 from debiasdpo.raters.base import Question
 from debiasdpo.raters.endpoint.asking import Asker
 from debiasdpo.raters.endpoint.client import complaint
+from debiasdpo.raters.endpoint.context import context
 from debiasdpo.raters.endpoint.levels import expected_rating
 from debiasdpo.raters.endpoint.request import Dialect, Request
 from debiasdpo.raters.endpoint.response import Answer, Record, Response, answer_of
@@ -33,9 +33,6 @@ AGAIN = -1  # the repeat of the shortest question asked once more
 _OTHERWISE = 1  # the repeat that draws another reply to it, of which many stages have use
 _DATED = re.compile(r"\d{4}-?\d{2}-?\d{2}|-\d{4}\b|@")
 _LOCAL = re.compile(r"://(localhost|127\.|\[::1\]|10\.|192\.168\.)")
-# How many times the bytes of a token may be those of the shortest prompt: beyond, a prompt was cut.
-_MOST_BYTES = 2.5
-_MANY_BYTES = 1.6  # beyond, it may have been, or its text has longer tokens
 _LONGER = 1.1  # times the longest prompt asked so far: from there on, it is tried whether it fits
 
 # What a user changes where a parameter is refused that cannot be left out without a word.
@@ -123,8 +120,8 @@ def probe(
         table["begun answer"] = (
             "gone on from" if config.prefill else "not used (model.prefill=false)"
         )
-    usage = [a.usage for a in answers]
-    if None in usage or not all(u and u.input for u in usage):
+    usage = [a.usage for a in answers if a.usage and a.usage.input]
+    if len(usage) < len(answers):
         table["usage"] = "not told: neither costs nor cut prompts can be seen"
         if asker.purse.limit is not None:
             raise UserError(
@@ -133,7 +130,10 @@ def probe(
             )
         ratio = None
     else:
-        ratio, table["usage"], table["context"] = _context(first, second, usage)
+        table["usage"] = (
+            f"{usage[2].input} input, {usage[2].output} output tokens of the longest prompt"
+        )
+        ratio, table["context"] = context(first, second, usage, file.parents[1])
     found = Found(dialect, ratio, second.prompt_bytes, table)
     write_json(file, asdict(found))
     lines = "".join(f"\n  {what:26}{said}" for what, said in table.items())
@@ -254,25 +254,3 @@ def _levels(
             )
         told.append(f"{found.mass:.3f}")
     return f"taken; the levels hold {' and '.join(told)} of the probability"
-
-
-def _context(first: Request, second: Request, usage: list[Any]) -> tuple[float, str, str]:
-    """Bytes of a token; what is said of usage and context. `UserError` where the longest prompt was cut."""
-    short, long = (r.prompt_bytes / u.input for r, u in ((first, usage[0]), (second, usage[2])))
-    if long > _MOST_BYTES * short:
-        raise UserError(
-            f"The longest prompt, {second.question}, was cut without a word: its {second.prompt_bytes} bytes"
-            f" are counted as {usage[2].input} tokens, {long:.1f} bytes each, and those of the shortest have"
-            f" {short:.1f}. Give the model a longer context (Ollama: OLLAMA_CONTEXT_LENGTH), or shorter"
-            " documents (data.max_words)."
-        )
-    said = f"{usage[2].input} input, {usage[2].output} output tokens of the longest prompt"
-    each = f"{second.prompt_bytes} bytes at {long:.1f} a token"
-    if long <= _MANY_BYTES * short:
-        return long, said, f"the longest prompt fits, {each}"
-    log.warning(
-        "the longest prompt, %s, may have been cut without a word: it has %s, the shortest %.1f; see that the"
-        " model's context holds it",
-        second.question, each, short,
-    )  # fmt: skip
-    return long, said, f"the longest prompt may have been cut: {each}, the shortest {short:.1f}"

@@ -19,6 +19,7 @@ from debiasdpo.raters.endpoint.adapter import Adapter, open_adapter, require_eff
 from debiasdpo.raters.endpoint.asking import Asker
 from debiasdpo.raters.endpoint.batches import Batch, BatchAsker, held, refuse_held
 from debiasdpo.raters.endpoint.client import Client, complaint
+from debiasdpo.raters.endpoint.context import refuse_cut
 from debiasdpo.raters.endpoint.levels import expected_rating
 from debiasdpo.raters.endpoint.limiter import Change
 from debiasdpo.raters.endpoint.prices import PriceList
@@ -150,6 +151,7 @@ class EndpointRater:
                 "requests at once: %s", ", ".join(f"{c.limit} ({c.seconds:.0f} s)" for c in new)
             )
         _refuse_failures(list(records.values()))
+        refuse_cut(records.values(), self._folder)
         replies = []
         for question, of_question in zip(questions, asked, strict=True):
             mine = [records[r.key] for r in of_question]

@@ -179,6 +179,85 @@ def test_a_prompt_that_may_have_been_cut_is_told(
     assert "may have been cut" in table(tmp_path)["table"]["context"]
 
 
+LESSONS = [question(f"lesson {n}", "They speak of fractions. " * n) for n in range(400, 436, 3)]
+
+
+@pytest.mark.parametrize(
+    ("context", "kept", "lengths"),
+    [
+        (2048, None, (400, 435)),  # both are longer than the context, by little and by much
+        (2048, None, (1200, 1320)),
+        (1000, None, (400, 800)),  # no usual context
+        (4096, 2050, (700, 820)),  # newer Ollamas keep half of a context: fewer than of what fits
+        (4096, 2050, (400, 700)),
+        (4096, 2050, (700, 1400)),
+    ],
+)
+def test_prompts_that_are_all_cut_are_seen_by_their_tokens(
+    server: EndpointServer,
+    rater: Raters,
+    context: int,
+    kept: int | None,
+    lengths: tuple[int, int],
+) -> None:
+    """Their bytes a token say nothing, since the shortest is cut, too."""
+    server.context, server.kept = context, kept
+    asked = [question(f"lesson {n}", "They speak of fractions. " * n) for n in lengths]
+    with pytest.raises(
+        UserError, match=rf"lesson {lengths[1]}, was cut without a word.* delete .*replies"
+    ):
+        check(rater(), asked=asked)
+
+
+@pytest.mark.parametrize("kept", [None, 1026])
+def test_replies_to_prompts_of_different_size_that_count_the_same_end_the_job(
+    server: EndpointServer, rater: Raters, kept: int | None
+) -> None:
+    """As where a server gets a shorter context after the probe."""
+    check(rater(), asked=LESSONS)
+    server.context, server.kept = 2048, kept
+    with pytest.raises(UserError, match=r"are all counted as (2048|1026) tokens.* delete .*repl"):
+        rater(name="served again").reply(LESSONS, "rating", TEXT)
+    assert len(server.bodies) == 3 + len(LESSONS)
+
+
+def test_prompts_that_fit_are_not_taken_for_cut(
+    server: EndpointServer, rater: Raters, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.context = 4096
+    check(rater(), asked=LESSONS)
+    replies = rater().reply(LESSONS, "rating", TEXT)
+    assert all(reply.status == "ok" for reply in replies)
+    # Of one size, and of as many tokens.
+    like = [question(f"like {n}", f"They speak of fractions. {n} " * 400) for n in range(10, 20)]
+    check(rater(name="another"), asked=like)
+    rater(name="another").reply(like, "rating", TEXT)
+    assert "cut" not in caplog.text
+
+
+def test_a_count_that_leaves_out_what_is_cached_ends_no_job(
+    server: EndpointServer, rater: Raters, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """A longer prompt that begins as a shorter one did then counts few tokens, though it was read whole."""
+    server.counts_cached = False
+    check(rater(), asked=LESSONS)
+    assert "the same prompt counts as 2500 tokens and then as 1" in caplog.text
+    found = table(tmp_path)
+    assert found["bytes_per_token"] == pytest.approx(4.0)
+    assert "cannot be seen" in found["table"]["context"]
+    rater().reply(LESSONS, "rating", TEXT)
+
+
+def test_more_characters_a_token_than_texts_have_are_told(
+    server: EndpointServer, rater: Raters, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of prompts of one size, which tell nothing beside each other."""
+    server.context = 1100
+    alike = [question(f"like {n}", f"They speak of fractions. {n} " * 400) for n in range(10, 20)]
+    check(rater(), asked=alike)
+    assert "may have been cut without a word: it has 11200 bytes at 10.2 a token" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("told", "read", "cached", "written"),
     [
