@@ -185,6 +185,12 @@ def _sent(name: str, reply: Body) -> tuple[int, dict[str, str], Any]:
             return 200, quick, "<html>Bad gateway</html>"
         case "inside":
             return 200, quick, _error(503, "Provider returned error")
+        case "broken_off":  # as OpenRouter tells of a host that was lost in the midst of a reply
+            choice |= {"finish_reason": "error", "error": {"code": 502, "message": "Disconnected"}}
+            choice["message"]["content"] = "They explain. Rating: 1"
+        case "aborted":
+            choice |= {"finish_reason": "abort"}
+            choice["message"]["content"] = "They explain. Rating: 1"
         case "bad":
             return 400, {}, _error("invalid_prompt", "The prompt is not valid.")
         case "azure":
@@ -195,6 +201,12 @@ def _sent(name: str, reply: Body) -> tuple[int, dict[str, str], Any]:
             choice["message"] = {"content": None, "refusal": "I cannot rate this."}
         case "empty":
             choice["message"]["content"] = ""
+        case "max_tokens" | "MAX_TOKENS" | "model_length":  # it may have been 10
+            choice |= {"finish_reason": name, "message": {"content": "They explain. Rating: 1"}}
+        case "SAFETY" | "PROHIBITED_CONTENT" | "refusal":
+            choice |= {"finish_reason": name, "message": {"content": "They explain. Rating: 1"}}
+        case "thought elsewhere":
+            choice |= {"finish_reason": "max_tokens", "message": {"reasoning_content": "Hm, "}}
         case "thought":  # all its length went into thoughts
             choice |= {"finish_reason": "length", "message": {"content": None, "reasoning": "Hm, "}}
         case "unclosed":

@@ -7,6 +7,13 @@ from debiasdpo.raters.base import Status
 
 Record = Mapping[str, Any]  # of one call, as `records.ReplyStore` keeps it
 
+# Why a reply ended that is not whole, in lower case: OpenAI's words, Mistral's, Anthropic's and Gemini's.
+_CUT = {"length", "max_tokens", "model_length"}
+_WITHHELD = {
+    "content_filter", "refusal", "safety", "recitation", "blocklist", "prohibited_content", "spii",
+}  # fmt: skip
+_BROKEN = {"error", "abort"}  # OpenRouter's and vLLM's, of a model that was lost in the midst of it
+
 
 class Response(NamedTuple):
     """What came back, whatever it is. `data` is JSON where it was, else text."""
@@ -74,8 +81,7 @@ def answer_of(record: Record) -> Answer:
             return Answer("filtered", "withheld by the service", usage=Usage.of(response))
         return Answer("error", f"HTTP {record.get('http')}", usage=Usage.of(response))
     data = _mapping(response)
-    choices = data.get("choices")
-    choice = _mapping(choices[0]) if isinstance(choices, list) and choices else {}
+    choice = _choice(data)
     message = _mapping(choice.get("message"))
     if not message:
         return Answer("error", "no reply in the response", usage=Usage.of(data))
@@ -94,11 +100,12 @@ def answer_of(record: Record) -> Answer:
         model if isinstance(model, str) else None,
         _tokens(choice.get("logprobs")),
     )
-    if finish == "content_filter":
+    ended = _ended(choice)
+    if ended in _WITHHELD:
         return found._replace(status="filtered", reason="withheld by the service")
     if refusal:
         return found._replace(status="refused", reason="not given")
-    if finish == "length":
+    if ended in _CUT:
         return found._replace(status="cut", reason="cut at its length limit")
     if not text.strip():
         return found._replace(status="empty", reason="nothing was written")
@@ -106,11 +113,17 @@ def answer_of(record: Record) -> Answer:
 
 
 def failure_of(data: Any) -> Mapping[str, Any] | None:
-    """What a response says went wrong; None where nothing did. Routers send it with HTTP 200, too."""
-    error = _mapping(data).get("error")
-    if isinstance(error, str):
-        return {"message": error}
-    return error if isinstance(error, Mapping) and error else None
+    """What a response says went wrong; None where nothing did. Routers send it with HTTP 200, too, and beside
+    the part of a reply that was written before."""
+    choice = _choice(data)
+    for error in (_mapping(data).get("error"), choice.get("error")):
+        if isinstance(error, str) and error:
+            return {"message": error}
+        if isinstance(error, Mapping) and error:
+            return error
+    if _ended(choice) in _BROKEN:
+        return {"message": f"the reply was broken off (finish_reason={choice['finish_reason']})"}
+    return None
 
 
 def is_filtered(data: Any) -> bool:
@@ -125,6 +138,16 @@ def is_whole(record: Record) -> bool:
     answer = answer_of(record)
     begun = answer.status == "cut" and len(answer.tokens) > 0
     return answer.status in ("ok", "refused") or begun
+
+
+def _choice(data: Any) -> Mapping[str, Any]:
+    """The first reply of a response; empty where there is none."""
+    choices = _mapping(data).get("choices")
+    return _mapping(choices[0]) if isinstance(choices, list) and choices else {}
+
+
+def _ended(choice: Mapping[str, Any]) -> str:
+    return _text(choice.get("finish_reason")).lower()
 
 
 def _tokens(logprobs: Any) -> Sequence[Token]:

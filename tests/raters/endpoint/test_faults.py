@@ -44,7 +44,21 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "fault", ["429", "500", "502", "503", "529", "408", "page", "inside", "lost", "half"]
+    "fault",
+    [
+        "429",
+        "500",
+        "502",
+        "503",
+        "529",
+        "408",
+        "page",
+        "inside",
+        "broken_off",
+        "aborted",
+        "lost",
+        "half",
+    ],
 )
 def test_a_fault_that_passes_costs_another_try_and_nothing_else(
     server: EndpointServer, rater: Raters, tmp_path: Path, fault: str
@@ -71,6 +85,13 @@ def test_a_fault_that_passes_costs_another_try_and_nothing_else(
         ("thought", "cut", "cut at its length limit"),
         ("unclosed", "cut", "cut at its length limit"),
         ("cut", "cut", "cut at its length limit"),
+        ("thought elsewhere", "cut", "cut at its length limit"),
+        ("max_tokens", "cut", "cut at its length limit"),
+        ("MAX_TOKENS", "cut", "cut at its length limit"),
+        ("model_length", "cut", "cut at its length limit"),
+        ("SAFETY", "filtered", "withheld by the service"),
+        ("PROHIBITED_CONTENT", "filtered", "withheld by the service"),
+        ("refusal", "filtered", "withheld by the service"),
         ("filtered", "filtered", "withheld by the service"),
         ("azure", "filtered", "withheld by the service"),
         ("refused", "refused", "not given"),
@@ -94,6 +115,28 @@ def test_a_reply_without_a_rating_says_what_became_of_it_and_is_asked_once(
     again = rater()
     again.reply(QUESTIONS, "rating", TEXT)
     assert len(server.bodies) == len(QUESTIONS) + (status not in ("refused", "unread"))
+
+
+def test_a_part_of_a_reply_that_was_kept_as_whole_is_asked_for_again(
+    server: EndpointServer, rater: Raters, tmp_path: Path
+) -> None:
+    """As an earlier version kept it: what a record means is read from what came."""
+    rater().reply(QUESTIONS, "rating", TEXT)
+    (file,) = tmp_path.glob("replies/*/*.jsonl")
+    file.write_text(file.read_text().replace('"finish_reason": "stop"', '"finish_reason": "error"'))
+    replies = rater().reply(QUESTIONS, "rating", TEXT)
+    assert [r.rating for r in replies] == list(map(expected, QUESTIONS))
+    assert len(server.bodies) == 2 * len(QUESTIONS)
+
+
+def test_a_reply_that_is_always_broken_off_is_an_error(
+    server: EndpointServer, rater: Raters
+) -> None:
+    server.faults = lambda number, body: "broken_off" if of(body, 0) else "ok"
+    server.delay_s = 0.02
+    replies = rater(concurrency=2).reply(QUESTIONS, "rating", TEXT)
+    assert (replies[0].rating, replies[0].status, replies[0].reason) == (None, "error", "HTTP 502")
+    assert [r.status for r in replies[1:]] == ["ok"] * 11
 
 
 def test_a_reply_without_usage_counts_and_its_cost_is_unknown(
