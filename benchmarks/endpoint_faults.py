@@ -44,6 +44,7 @@ class Fault(NamedTuple):
 
 FAULTS = (
     Fault("HTTP 429", "429", "passes", "ok"),
+    Fault("HTTP 429 that names a time in words", "429 in words", "passes", "ok"),
     Fault("HTTP 408", "408", "passes", "ok"),
     Fault("HTTP 500", "500", "passes", "ok"),
     Fault("HTTP 502", "502", "passes", "ok"),
@@ -71,6 +72,7 @@ FAULTS = (
     Fault("no reply in the response", "no choices", "anew", "error"),
     Fault("HTTP 500 of all", "500", "ends", "does not answer, 8 times in a row: HTTP 500"),
     Fault("quota used up", "quota", "ends", "answers no more: HTTP 429"),
+    Fault("quota used up, in words", "quota in words", "ends", "answers no more: HTTP 429"),
     Fault("HTTP 402", "unpaid", "ends", "answers no more: HTTP 402"),
     Fault("HTTP 401", "key", "ends", "answers no more: HTTP 401"),
     Fault("HTTP 404", "unknown", "ends", "answers no more: HTTP 404"),

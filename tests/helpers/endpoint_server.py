@@ -171,6 +171,25 @@ def _sent(name: str, reply: Body) -> tuple[int, dict[str, str], Any]:
             return 200, {}, reply
         case "429":
             return 429, quick, _error("rate_limit_exceeded", "Slow down.")
+        case "429 in words":  # Groq's, without a header
+            said = "Rate limit reached. Please try again in 0.3s. Need more tokens? See settings/billing"
+            return 429, {}, _error("rate_limit_exceeded", said)
+        case "429 in a list":  # Gemini's
+            said = "You exceeded your current quota, please check your plan and billing details. "
+            return 429, {}, [_error(429, f"{said}Please retry in 300ms.")]
+        case "429 with a header":
+            return 429, quick, _error(None, "See billing for a higher limit.")
+        case "429 of a day":
+            said = "Please try again in 1h24m3.5s. See billing."
+            return 429, {}, _error("rate_limit_exceeded", said)
+        case "500 of billing":
+            return 500, {}, _error(500, "Error contacting the billing service")
+        case "quota in words":
+            said = "You exceeded your current quota, check your billing details."
+            return 429, {}, [_error(429, said)]
+        case "credit":
+            said = "Your credit balance is too low. Add to it and retry after that."
+            return 400, {}, _error(None, said)
         case "quota":
             return 429, {}, _error("insufficient_quota", "You exceeded your current quota.")
         case "unpaid":

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -26,14 +27,22 @@ Verdict = Literal["answer", "again", "wait", "final"]
 
 _CONNECT_S = 20.0
 _TRIES = 5  # of the client's own, of calls that cost nothing
-# Of money that is used up or a key that does not work, in a response of any status.
+# Of money that is used up, by code or type, or in words, which stand in refusals that pass, too: these say
+# when to come again.
+_USED_UP_CODE = "insufficient_quota"
 _USED_UP = (
-    "insufficient_quota",
+    _USED_UP_CODE,
     "billing",
     "credit balance",
     "insufficient credits",
     "exceeded your current quota",
 )
+_PASSES_CODE = "rate_limit_exceeded"
+_AGAIN_IN = re.compile(r"\b(?:try again|retry)\b(?: in| after(?= \d))\b", re.IGNORECASE)
+_TIME = re.compile(
+    r"(\d+(?:\.\d+)?) ?(ms|h|m|s)(?![a-z])|(\d+) (hour|minute|second)s?", re.IGNORECASE
+)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BUSY = (408, 409, 425)
 
 
@@ -86,7 +95,10 @@ class Client:
         except ValueError:
             data = text
         wait = _retry_after(found.headers.get("retry-after-ms"), found.headers.get("retry-after"))
-        return Response(found.status_code, data, wait, time.monotonic() - began)
+        response = Response(found.status_code, data, wait, time.monotonic() - began)
+        if wait is None and status_of(response) == 429:
+            return response._replace(retry_after=_named_wait(_said(response)))
+        return response
 
     def upload(self, requests: bytes) -> str:
         """Upload these lines, which costs nothing; the file's id."""
@@ -159,12 +171,10 @@ class Client:
 
 def verdict(response: Response) -> Verdict:
     """What to do about a response."""
-    failure = failure_of(response.data)
     http = status_of(response)
-    said = str(failure or response.data if http >= 400 else "").lower()
     if is_filtered(response.data):
         return "answer"
-    if http in (401, 402, 403, 404) or (http >= 400 and any(sign in said for sign in _USED_UP)):
+    if http in (401, 402, 403, 404) or (400 <= http < 500 and _is_used_up(response)):
         return "final"
     if http == 429:
         return "wait"
@@ -186,10 +196,35 @@ def status_of(response: Response) -> int:
 
 def complaint(response: Response) -> str:
     """What it says, in a line."""
-    failure = failure_of(response.data)
-    text = str(failure.get("message") or failure) if failure else str(response.data)
-    text = " ".join(text.split())[:300]
+    text = " ".join(_said(response).split())[:300]
     return text if response.http == 0 else f"HTTP {status_of(response)}: {text}"
+
+
+def _said(response: Response) -> str:
+    failure = failure_of(response.data)
+    return str(failure.get("message") or failure) if failure else str(response.data)
+
+
+def _is_used_up(response: Response) -> bool:
+    """Whether a refusal is about money that is used up, and none that passes by itself."""
+    failure = failure_of(response.data) or {}
+    codes = [failure.get("code"), failure.get("type")]
+    if _USED_UP_CODE in codes:
+        return True
+    said = str(failure or response.data)
+    passes = _PASSES_CODE in codes or response.retry_after is not None or _AGAIN_IN.search(said)
+    return not passes and any(sign in said.lower() for sign in _USED_UP)
+
+
+def _named_wait(said: str) -> float | None:
+    """Seconds, from words: "try again in 1h2m3.5s", "retry after 20 seconds"."""
+    found = _AGAIN_IN.search(said)
+    position, seconds = (found.end() if found else len(said)), None
+    while match := _TIME.match(said, position + (said[position : position + 1] == " ")):
+        number, unit = match[1] or match[3], (match[2] or match[4][0]).lower()
+        seconds = (seconds or 0.0) + float(number) * _SECONDS[unit]
+        position = match.end()
+    return seconds
 
 
 def _retry_after(milliseconds: str | None, said: str | None) -> float | None:

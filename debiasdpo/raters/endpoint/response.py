@@ -114,7 +114,9 @@ def answer_of(record: Record) -> Answer:
 
 def failure_of(data: Any) -> Mapping[str, Any] | None:
     """What a response says went wrong; None where nothing did. Routers send it with HTTP 200, too, and beside
-    the part of a reply that was written before."""
+    the part of a reply that was written before; Gemini's layer, in a list."""
+    if isinstance(data, list) and len(data) == 1:
+        (data,) = data
     choice = _choice(data)
     for error in (_mapping(data).get("error"), choice.get("error")):
         if isinstance(error, str) and error:

@@ -1,6 +1,7 @@
 """What becomes of a question when the endpoint fails, against a real server that fails so."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,10 @@ def lines(folder: Path) -> list[dict[str, Any]]:
         "inside",
         "broken_off",
         "aborted",
+        "500 of billing",
+        "429 with a header",
+        "429 in words",
+        "429 in a list",
         "lost",
         "half",
     ],
@@ -159,7 +164,27 @@ def test_a_slow_reply_is_waited_for_up_to_the_limit(server: EndpointServer, rate
 # --- faults that do not pass
 
 
-@pytest.mark.parametrize("fault", ["quota", "unpaid", "key", "unknown"])
+@pytest.mark.parametrize("fault", ["429 in words", "429 in a list"])
+def test_a_refusal_that_names_a_time_in_words_is_waited_for_so_long(
+    server: EndpointServer, rater: Raters, fault: str
+) -> None:
+    server.faults = lambda number, body: fault if number == 0 else "ok"
+    began = time.monotonic()
+    (reply,) = rater().reply(QUESTIONS[:1], "rating", TEXT)
+    assert reply.rating == expected(QUESTIONS[0])
+    assert time.monotonic() - began >= 0.3
+
+
+def test_a_refusal_that_names_more_than_an_hour_ends_the_work(
+    server: EndpointServer, rater: Raters
+) -> None:
+    server.faults = lambda number, body: "429 of a day"
+    with pytest.raises(UserError, match=r"asks to wait 1\.4 hours: HTTP 429: Please try again"):
+        rater().reply(QUESTIONS[:1], "rating", TEXT)
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize("fault", ["quota", "quota in words", "credit", "unpaid", "key", "unknown"])
 def test_what_no_request_survives_ends_the_work_and_keeps_what_was_paid(
     server: EndpointServer, rater: Raters, fault: str
 ) -> None:
