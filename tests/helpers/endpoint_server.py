@@ -207,6 +207,9 @@ def _sent(name: str, reply: Body) -> tuple[int, dict[str, str], Any]:
         case "broken_off":  # as OpenRouter tells of a host that was lost in the midst of a reply
             choice |= {"finish_reason": "error", "error": {"code": 502, "message": "Disconnected"}}
             choice["message"]["content"] = "They explain. Rating: 1"
+        case "broken_off without usage":
+            choice |= {"finish_reason": "error"}
+            del reply["usage"]
         case "aborted":
             choice |= {"finish_reason": "abort"}
             choice["message"]["content"] = "They explain. Rating: 1"

@@ -15,7 +15,7 @@ from debiasdpo.raters.endpoint.limiter import Limiter
 from debiasdpo.raters.endpoint.purse import Purse
 from debiasdpo.raters.endpoint.records import ReplyStore
 from debiasdpo.raters.endpoint.request import Request
-from debiasdpo.raters.endpoint.response import Record, Response
+from debiasdpo.raters.endpoint.response import Record, Response, may_be_billed
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +94,7 @@ class Asker:
             if self._stop.is_set():
                 raise _Stopped
             try:
-                with self.purse.reserved(request):
-                    return self._until_answered(request)
+                return self._until_answered(request)
             except _Stopped:
                 raise
             except BaseException:
@@ -106,12 +105,19 @@ class Asker:
         began, tries, failures = time.monotonic(), 0, 0
         while True:
             tries += 1
-            response = self._client.send(request.body, request.repeat)
-            what = verdict(response)
+            with self.purse.reserved(request):
+                if self._stop.is_set():
+                    raise _Stopped
+                response = self._client.send(request.body, request.repeat)
+                what = verdict(response)
+                record: Record = record_of(request, response, tries)
+                kept = what == "answer" or may_be_billed(record)
+                if kept:  # what is paid counts before what was set aside is free
+                    (record,) = self.store.add_all([record])
             if what == "answer":
                 self.limiter.answered()
                 self._answered = time.monotonic()
-                return self._keep(request, response, tries)
+                return record
             if what == "final":
                 raise UserError(f"The endpoint answers no more: {complaint(response)}{GOES_ON}.")
             failures += what == "again"  # of the endpoint; being refused is none
@@ -125,7 +131,7 @@ class Asker:
                     )
             elif failures >= _TRIES:
                 if self._answered > began:  # it answers others
-                    return self._keep(request, response, tries)
+                    return record if kept else self.store.add_all([record])[0]
                 raise UserError(
                     f"The endpoint does not answer, {failures} times in a row:"
                     f" {complaint(response)}{GOES_ON}."
@@ -144,10 +150,6 @@ class Asker:
         if self._stop.wait(pause if asked is None else max(asked, _SHORTEST_WAIT_S)):
             raise _Stopped
 
-    def _keep(self, request: Request, response: Response, tries: int) -> Record:
-        (record,) = self.store.add_all([record_of(request, response, tries)])
-        return record
-
 
 def record_of(
     request: Request, response: Response, tries: int, batch: str | None = None
@@ -165,5 +167,6 @@ def record_of(
         "prompt_bytes": request.prompt_bytes,
         "http": status_of(response),
         "response": response.data,
+        "lost": response.lost,
         "batch": batch,
     }

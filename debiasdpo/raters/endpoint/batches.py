@@ -24,7 +24,7 @@ from debiasdpo.raters.endpoint.client import Client, Refused, complaint, verdict
 from debiasdpo.raters.endpoint.purse import Purse
 from debiasdpo.raters.endpoint.records import ReplyStore
 from debiasdpo.raters.endpoint.request import Request
-from debiasdpo.raters.endpoint.response import Record, Response
+from debiasdpo.raters.endpoint.response import Record, Response, may_be_billed
 from debiasdpo.storage.files import read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -178,17 +178,20 @@ class BatchAsker:
         except Refused as error:
             raise self._lost(batch, error) from None
         mine = [key for key in batch.keys if key in requests]
-        new, stopped = [], None
+        new, paid, stopped = [], [], None
         for key in mine:
             response = responses.get(key)
             what = "again" if response is None else verdict(response)
             tried[key] += 1
             if response is not None and what == "final":
                 stopped = response
-            elif response is not None and (what == "answer" or tried[key] >= _TRIES):
+            elif response is not None:
                 record = record_of(requests[key], response, tried[key], batch=batch.id)
-                new.append(record)
-        records = self.store.add_all(new)
+                if what == "answer" or tried[key] >= _TRIES:
+                    new.append(record)
+                elif may_be_billed(record):
+                    paid.append(record)
+        records = self.store.add_all([*new, *paid])[: len(new)]
         if len(mine) == len(batch.keys):
             self._note(replace(batch, ended=True))
         missing = [key for key in mine if key not in responses]

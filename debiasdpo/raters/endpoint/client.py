@@ -85,10 +85,13 @@ class Client:
             )
         except self._openai.APIStatusError as error:
             found = error.response
-        except self._openai.APITimeoutError:
-            return Response(0, "no reply in time", None, time.monotonic() - began)
         except self._openai.APIConnectionError as error:
-            return Response(0, self._masked(f"no connection: {error.__cause__ or error}"))
+            why = self._masked(f"no connection: {error.__cause__ or error}")
+            if isinstance(error, self._openai.APITimeoutError):
+                why = "no reply in time"
+            unsent = httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout
+            lost = not isinstance(error.__cause__, unsent)
+            return Response(0, why, None, time.monotonic() - began, lost)
         text = self._masked(found.text)
         try:
             data: Any = json.loads(text)

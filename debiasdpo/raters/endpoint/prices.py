@@ -4,7 +4,8 @@ import functools
 from typing import Any
 
 from debiasdpo.config.model import EndpointConfig
-from debiasdpo.raters.endpoint.response import Record, Usage
+from debiasdpo.raters.endpoint.request import most_used
+from debiasdpo.raters.endpoint.response import Record, Usage, may_be_billed
 from debiasdpo.storage.packages import installed
 
 _MILLION = 1e6
@@ -44,8 +45,12 @@ class PriceList:
         return paid / _MILLION
 
     def of_record(self, record: Record) -> float:
-        """Of a call by its record."""
-        return self.cost(Usage.of(record.get("response"))) * (BATCH if record.get("batch") else 1)
+        """Of a call by its record: the most that it can have cost, where it may be billed and no usage says
+        what for."""
+        usage = Usage.of(record.get("response"))
+        if usage is None and may_be_billed(record):
+            usage = most_used(record["prompt_bytes"], record["asked"])
+        return self.cost(usage) * (BATCH if record.get("batch") else 1)
 
     def _listed(self, usage: Usage) -> float | None:
         """By the package's table, which the package brings with it: nothing is downloaded."""

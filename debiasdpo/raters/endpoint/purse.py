@@ -8,10 +8,7 @@ from collections.abc import Iterator, Sequence
 from debiasdpo.errors import UserError
 from debiasdpo.raters.endpoint.prices import BATCH, PriceList, dollars
 from debiasdpo.raters.endpoint.records import ReplyStore
-from debiasdpo.raters.endpoint.request import Request
-from debiasdpo.raters.endpoint.response import Usage
-
-_TEMPLATE_TOKENS = 100  # around the messages, at most
+from debiasdpo.raters.endpoint.request import Request, most_used
 
 
 class Purse:
@@ -69,9 +66,8 @@ class Purse:
         return found
 
     def _most(self, request: Request) -> float:
-        """What a request can cost by itself: a token has a byte or more."""
-        usage = Usage(request.prompt_bytes + _TEMPLATE_TOKENS, 0, request.most_tokens)
-        return self.prices.cost(usage)
+        """What a request can cost by itself."""
+        return self.prices.cost(most_used(request.prompt_bytes, request.body))
 
     def _used_up(self, most: float, limit: float) -> UserError:
         return UserError(

@@ -13,6 +13,7 @@ from debiasdpo.config.shown import points
 from debiasdpo.packing.tokens import stable_seed
 from debiasdpo.prompts.rendering import content_bytes
 from debiasdpo.raters.base import Question, Wanted
+from debiasdpo.raters.endpoint.response import Usage
 
 PREFILL = "Rating: "  # what an answer begins with, before its level
 
@@ -20,6 +21,8 @@ PREFILL = "Rating: "  # what an answer begins with, before its level
 _ALONE = 'Answer with this line and nothing else: "Rating: <number>"'
 _ALONE_TOKENS = 16  # of that answer
 _TOP = 20  # log-probabilities at each place; the most that OpenAI gives
+
+_TEMPLATE_TOKENS = 100  # around the messages, at most
 
 REPEAT = "X-Debiasdpo-Repeat"  # header of a request: which of those with its body it is
 
@@ -42,7 +45,7 @@ class Request(NamedTuple):
     @property
     def most_tokens(self) -> int:
         """That it may write."""
-        return int(self.body.get("max_completion_tokens") or self.body["max_tokens"])
+        return _limit(self.body)
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,16 @@ def _begun(messages: list[dict[str, str]]) -> Body:
     Ollama do so by themselves."""
     messages.append({"role": "assistant", "content": PREFILL})
     return {"continue_final_message": True, "add_generation_prompt": False}
+
+
+def most_used(prompt_bytes: int, asked: Mapping[str, Any]) -> Usage:
+    """The most tokens that a call can take: each has a byte or more. `asked`: its body, whose messages may be
+    left out."""
+    return Usage(prompt_bytes + _TEMPLATE_TOKENS, 0, _limit(asked))
+
+
+def _limit(asked: Mapping[str, Any]) -> int:
+    return int(asked.get("max_completion_tokens") or asked["max_tokens"])
 
 
 def request_key(base_url: str, body: Body, repeat: int) -> str:

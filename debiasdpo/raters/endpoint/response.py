@@ -22,6 +22,7 @@ class Response(NamedTuple):
     data: Any
     retry_after: float | None = None  # seconds, where the endpoint says so
     latency_s: float = 0.0
+    lost: bool = False  # it was sent, and nothing came back: it may be billed all the same
 
 
 class Usage(NamedTuple):
@@ -132,6 +133,12 @@ def is_filtered(data: Any) -> bool:
     """Whether the prompt was withheld from the model: Azure's 400, OpenRouter's 403."""
     said = str(failure_of(data)).lower()
     return any(sign in said for sign in ("content_filter", "responsibleaipolicy", "flagged"))
+
+
+def may_be_billed(record: Record) -> bool:
+    """Whether a model may have written for this call, whatever came back of it."""
+    written = record.get("http") == 200 or bool(_choice(record.get("response")))
+    return written or bool(record.get("lost"))
 
 
 def is_whole(record: Record) -> bool:

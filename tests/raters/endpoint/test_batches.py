@@ -224,6 +224,22 @@ def test_no_batch_is_begun_that_could_pass_the_limit(
     assert set(server.answered.values()) == {1}
 
 
+def test_what_a_batch_broke_off_is_paid_too(
+    server: EndpointServer, service: Batches, rater: Raters
+) -> None:
+    """With usage, and without, where it counts as the most that it can cost there."""
+    most = (
+        (14 + 100 + 64 * 2) * 1e-6 / 2
+    )  # bytes of a prompt and around it, tokens that it may write
+    for fault, cost in (("broken_off", EACH), ("broken_off without usage", most)):
+        left = iter([fault])
+        server.faults = lambda number, body, left=left: next(left, "ok")  # type: ignore[misc]
+        one = rater(batch=True, name=f"model of {fault}")
+        replies = one.reply(QUESTIONS[:2], "rating", TEXT)
+        assert [r.rating for r in replies] == list(map(expected, QUESTIONS[:2]))
+        assert one._asking().purse.spent == pytest.approx(cost + 2 * EACH)
+
+
 @pytest.mark.parametrize("place", ["/files", "/batches"])
 @pytest.mark.parametrize("status", [404, 405, 501, 401, 413])
 def test_an_endpoint_without_batches_says_so(

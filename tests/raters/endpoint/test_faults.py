@@ -80,7 +80,9 @@ def test_a_fault_that_passes_costs_another_try_and_nothing_else(
     assert set(server.answered.values()) <= {0, 1}  # 0: a body that was only refused, none here
     assert sum(server.answered.values()) == len(QUESTIONS)
     assert {line["question"]: line["tries"] for line in lines(tmp_path)}["q3"] == 3
-    assert len(lines(tmp_path)) == len(QUESTIONS)  # what was no reply is no record
+    # What was no reply is no record, unless it may be billed.
+    billed = fault in ("page", "broken_off", "aborted", "lost", "half")
+    assert len(lines(tmp_path)) == len(QUESTIONS) + 2 * billed
 
 
 @pytest.mark.parametrize(
@@ -269,6 +271,34 @@ def test_no_request_is_sent_that_could_pass_the_limit(
     more.reply(QUESTIONS, "rating", reading("text", max_new_tokens=12))
     assert sum(server.answered.values()) == len(QUESTIONS)
     assert more._asking().purse.spent == pytest.approx(12 * each)  # of both
+
+
+@pytest.mark.parametrize(
+    ("fault", "timeout_s"),
+    [("no usage", 20.0), ("half", 20.0), ("broken_off without usage", 20.0), ("slow", 0.1)],
+)
+def test_calls_that_do_not_say_what_they_cost_count_as_the_most_that_they_can(
+    server: EndpointServer, rater: Raters, fault: str, timeout_s: float
+) -> None:
+    how = reading("text", max_new_tokens=12)
+    # A token for each of the 14 bytes and 100 around them, and 12 of output, at $1 and $2 for a million.
+    most = (14 + 100 + 12 * 2) * 1e-6
+    server.faults = lambda number, body: "ok" if number == 0 else fault
+    rater(timeout_s=timeout_s).reply(QUESTIONS[:1], "rating", how)
+    for limit in (3.5 * most, 5.5 * most):  # the second job goes on from what the first has spent
+        one = rater(max_cost=limit, timeout_s=timeout_s)
+        with pytest.raises(UserError, match=r"audit.max_cost: .* are spent, and one more request"):
+            one.reply(QUESTIONS[:10], "rating", how)
+        assert one._asking().purse.spent <= limit
+        assert len(server.bodies) - 1 == limit // most
+
+
+def test_a_server_that_is_not_there_costs_nothing(server: EndpointServer, rater: Raters) -> None:
+    server.close()
+    one = rater(max_cost=1.0)
+    with pytest.raises(UserError, match="no connection"):
+        one.reply(QUESTIONS[:1], "rating", TEXT)
+    assert one._asking().purse.spent == 0
 
 
 def test_the_key_is_sent_and_stands_nowhere(
