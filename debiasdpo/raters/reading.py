@@ -8,7 +8,7 @@ import unicodedata
 from typing import NamedTuple
 
 from debiasdpo.config.scale import Scale
-from debiasdpo.raters import words
+from debiasdpo.raters import declines, words
 from debiasdpo.raters.mentions import Mention, bare, closing, mentions
 from debiasdpo.raters.notation import normalise, origin
 from debiasdpo.raters.scales import own_scale
@@ -17,7 +17,7 @@ from debiasdpo.raters.thoughts import split_thoughts
 from debiasdpo.raters.values import Reason
 
 _TAKEN_BACK = re.compile(words.TAKEN_BACK, re.MULTILINE)
-_REFUSES, _DECLINES = re.compile(words.REFUSES), re.compile(words.DECLINES)
+_REFUSES, _DECLINES = map(re.compile, (words.REFUSES, f"{words.DECLINES}|{declines.DECLINES}"))
 _ON_A_BASIS = re.compile(words.ON_A_BASIS)
 # The line or sentence is over.
 _OVER = re.compile(r"\n|[.!?]\s+\S")

@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from debiasdpo.config.scale import Scale
+from debiasdpo.raters.base import read_reply
 from debiasdpo.raters.reading import read_rating, whole_sentences
 
 SEVEN = Scale(1, 7)
@@ -59,6 +60,36 @@ def test_just_one_of_rating_and_reason_is_given() -> None:
     for text, scale, meant in [a for section in ANSWERS.values() for a in section]:
         rating, reason, _ = read_rating(text, scale)
         assert (rating is None) == (reason is not None) == isinstance(meant, str)
+
+
+REFUSALS, SENTENCES = (
+    [answer.text for answer in ANSWERS[section]]
+    for section in (
+        "Refusals in other languages than English",
+        "Sentences of reviews that are like refusals",
+    )
+)
+
+
+@pytest.mark.parametrize("text", [*REFUSALS, *SENTENCES])
+def test_a_rating_is_read_whatever_is_said_before_it_in_another_language(text: str) -> None:
+    assert read_rating(f"{text}\n\nRating: 5", SEVEN).rating == 5
+
+
+@given(
+    st.lists(st.sampled_from(SENTENCES), min_size=1, max_size=6),
+    st.sampled_from([" ", "\n", "\n\n- "]),
+)
+def test_no_review_of_such_sentences_is_a_refusal(sentences: list[str], between: str) -> None:
+    assert read_rating(between.join(sentences), SEVEN).reason != "not given"
+
+
+@given(
+    st.sampled_from(REFUSALS),
+    st.sampled_from(["{}", "**{}**", "  {}\n", "<think>Hm.</think>\n{}", "# {}", "{}\n\n{}"]),
+)
+def test_a_refusal_in_another_language_is_one_in_any_form(refusal: str, form: str) -> None:
+    assert read_reply(form.replace("{}", refusal), SEVEN).status == "refused"
 
 
 def test_thoughts_are_kept_apart() -> None:
@@ -245,7 +276,8 @@ def test_forms_of_the_same_text_are_read_alike(
     [
         "Rating: 5, ", "rating ", "Rating: ", "Rating (", "\n", " ", "1", "1,", "*", "|", "| a ", "{",
         '{"a": ', '"', "\\boxed{", "<", "<a ", "~~a", "评分", "★", "-", "not ", "I will not give ",
-        "scale 1 to ", "a-",
+        "scale 1 to ", "a-", "ich kann ", "leider kann ich nicht ", "je ne peux pas ", "抱歉我", "申し訳私は",
+        "죄송",
     ],
 )  # fmt: skip
 def test_reading_takes_time_in_proportion_to_the_length(piece: str) -> None:
