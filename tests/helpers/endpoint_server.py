@@ -45,6 +45,8 @@ class EndpointServer:
         self.refuses: dict[
             str, str
         ] = {}  # parameters answered with HTTP 400, and what is said of them
+        self.refusal = 400  # HTTP status of that
+        self.most_logprobs = 20  # more at a place are refused
         self.logprobs = True  # else dropped without a word
         self.context: int | None = None  # tokens beyond which prompts are cut without a word
         self.kept: int | None = None  # tokens that are left of such a prompt; None: the context
@@ -103,7 +105,9 @@ class EndpointServer:
                 str(rating) if body["messages"][-1]["role"] == "assistant" else f"Rating: {rating}"
             )
             if self.logprobs:
-                choice["logprobs"] = {"content": _logprobs(text, shares_of(body))}
+                choice["logprobs"] = {
+                    "content": _logprobs(text, shares_of(body), body.get("top_logprobs", 20))
+                }
         choice["message"] = {"role": "assistant", "content": text}
         usage = {
             "prompt_tokens": prompt,
@@ -145,13 +149,13 @@ def _alike(one: bytes, other: bytes) -> int:
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def _logprobs(text: str, shares: dict[str, float]) -> list[Body]:
+def _logprobs(text: str, shares: dict[str, float], most: int) -> list[Body]:
     """Of each character, which is a token; other tokens have what the levels leave."""
     others = {"the": 0.4, "a": 0.1, "<|end|>": 1e-9}
     top = [
         {"token": token, "logprob": math.log(share)}
         for token, share in sorted({**shares, **others}.items(), key=lambda item: -item[1])
-    ]
+    ][:most]
     plain = [
         {"token": c, "logprob": -0.1, "top_logprobs": [{"token": c, "logprob": -0.1}]} for c in text
     ]
@@ -265,10 +269,14 @@ def _handler(server: EndpointServer) -> type[BaseHTTPRequestHandler]:
             status, headers, data = _sent(name, server.reply(body))
             refused = next((p for p in server.refuses if p in body), None)
             if refused is not None:
-                status, headers, name = 400, {}, "refused parameter"
-                data = {
-                    "error": {"message": server.refuses[refused], "param": refused, "code": None}
-                }
+                status, headers, name = server.refusal, {}, "refused parameter"
+                data = _error(None, server.refuses[refused])
+                if status == 400:
+                    data["error"]["param"] = refused
+            if body.get("top_logprobs", 0) > server.most_logprobs:
+                status, headers, name = 400, {}, "too many"
+                said = f"Invalid 'top_logprobs': 20 is more than {server.most_logprobs}, for GPT-4."
+                data = _error(400, said)
             time.sleep(server.delay_s + (1.0 if name == "slow" else 0))
             raw = (data if isinstance(data, str) else json.dumps(data)).encode()
             half = raw[: len(raw) // 2] if name == "half" else raw

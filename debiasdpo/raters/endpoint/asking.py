@@ -29,6 +29,14 @@ _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.1, 3600.0  # that an endpoint may ask for
 GOES_ON = "; what was answered is kept, and the same command goes on from there"
 
 
+class NoMore(UserError):
+    """The endpoint will answer no request until a person has done something, by its own word."""
+
+    def __init__(self, said: str, record: Record) -> None:
+        super().__init__(said)
+        self.record = record  # of the call that it said so of
+
+
 class _Stopped(Exception):
     """Another request ended the work."""
 
@@ -119,7 +127,8 @@ class Asker:
                 self._answered = time.monotonic()
                 return record
             if what == "final":
-                raise UserError(f"The endpoint answers no more: {complaint(response)}{GOES_ON}.")
+                said = f"The endpoint answers no more: {complaint(response)}{GOES_ON}."
+                raise NoMore(said, record)
             failures += what == "again"  # of the endpoint; being refused is none
             since = time.monotonic() - max(began, self._answered)
             if what == "wait":

@@ -17,11 +17,11 @@ from debiasdpo.config.rate import RateConfig
 from debiasdpo.config.shown import points
 from debiasdpo.errors import UserError
 from debiasdpo.raters.base import Question
-from debiasdpo.raters.endpoint.asking import Asker
+from debiasdpo.raters.endpoint.asking import Asker, NoMore
 from debiasdpo.raters.endpoint.client import complaint
 from debiasdpo.raters.endpoint.context import context
 from debiasdpo.raters.endpoint.levels import expected_rating
-from debiasdpo.raters.endpoint.request import Dialect, Request
+from debiasdpo.raters.endpoint.request import TOP, Dialect, Request
 from debiasdpo.raters.endpoint.response import Answer, Record, Response, answer_of
 from debiasdpo.raters.json_reply import read_json
 from debiasdpo.storage.files import read_json as read_file
@@ -35,6 +35,7 @@ _DATED = re.compile(r"\d{4}-?\d{2}-?\d{2}|-\d{4}\b|@")
 _LOCAL = re.compile(r"://(localhost|127\.|\[::1\]|10\.|192\.168\.)")
 _LONGER = 1.1  # times the longest prompt asked so far: from there on, it is tried whether it fits
 
+_NO_LEVELS = "rate=expected cannot be read here; set rate=text, or rate=samples"
 # What a user changes where a parameter is refused that cannot be left out without a word.
 _CURES = {
     "temperature": (
@@ -42,11 +43,14 @@ _CURES = {
         " elicitation.judge_temperature=null"
     ),
     "top_p": "set rate.top_p=1, which sends none",
-    "logprobs": "rate=expected cannot be read here; set rate=text, or rate=samples",
-    "top_logprobs": "rate=expected cannot be read here; set rate=text, or rate=samples",
+    "logprobs": _NO_LEVELS,
+    "top_logprobs": _NO_LEVELS,
     "continue_final_message": "set model.prefill=false",
     "add_generation_prompt": "set model.prefill=false",
 }
+
+# What decides no reply, and is left out, or called otherwise, where it is refused.
+_SPARED = ("max_completion_tokens", "seed", "response_format")
 
 Make = Callable[[Dialect, Question, int], Request]  # of a dialect, a question and a repeat
 
@@ -146,7 +150,13 @@ def _agree(asker: Asker, make: Make, question: Question) -> tuple[Dialect, Recor
     dialect = Dialect()
     while True:
         request = make(dialect, question, 0)
-        record = asker.ask([request])[request.key]
+        try:
+            record = asker.ask([request])[request.key]
+        except NoMore as error:
+            record = error.record
+            # 403 may be about what was asked for, and not about who asks.
+            if record["http"] != 403 or _named(record, request) not in {*_SPARED, *_CURES}:
+                raise
         if record["http"] == 200:
             return dialect, record
         if answer_of(record).status == "filtered":
@@ -160,7 +170,7 @@ def _agree(asker: Asker, make: Make, question: Question) -> tuple[Dialect, Recor
         elif name == "response_format":
             dialect = replace(dialect, response_format=False)
         elif name in _CURES:
-            raise UserError(f"The endpoint refuses {name} ({said}): {_CURES[name]}.")
+            raise UserError(f"The endpoint refuses {name} ({said}): {_cure(name, record)}.")
         else:
             raise UserError(f"The endpoint refuses the first request: {said}. See `model`.")
         log.info("the endpoint refuses %s, which is left out: %s", name, said)
@@ -168,12 +178,25 @@ def _agree(asker: Asker, make: Make, question: Question) -> tuple[Dialect, Recor
 
 def _named(record: Record, request: Request) -> str | None:
     """The parameter that a refusal is about: as it says, else the first that its text names."""
-    text = str(record["response"])
+    text = str(record["response"]).lower()
     param = re.search(r"'param': '(\w+)", text)
     names = [param[1]] if param else []
     names += [m[0] for m in re.finditer(r"\w+", text)]
     sent = set(request.body) - {"model", "messages"}
     return next((name for name in names if name in sent), None)
+
+
+def _cure(name: str, record: Record) -> str:
+    """What a user changes where a parameter is refused. Of log-probabilities, fewer may be allowed."""
+    text = str(record["response"]).lower()
+    numbers = [int(n) for n in re.findall(r"(?<![\w.-])\d{1,2}(?![\w-]|\.\d)", text)]
+    fewer = max((n for n in numbers if 1 < n < TOP), default=None)
+    if "top_logprobs" not in text or fewer is None:
+        return _CURES[name]
+    return (
+        f"set model.extra_body.top_logprobs={fewer}, which may do for a scale of up to {fewer} levels; else"
+        " set rate=text, or rate=samples"
+    )
 
 
 def _said(record: Record) -> str:

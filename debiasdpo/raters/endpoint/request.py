@@ -20,7 +20,7 @@ PREFILL = "Rating: "  # what an answer begins with, before its level
 # The last thing that an endpoint reads which cannot go on from a begun answer.
 _ALONE = 'Answer with this line and nothing else: "Rating: <number>"'
 _ALONE_TOKENS = 16  # of that answer
-_TOP = 20  # log-probabilities at each place; the most that OpenAI gives
+TOP = 20  # log-probabilities at each place; the most that OpenAI gives
 
 _TEMPLATE_TOKENS = 100  # around the messages, at most
 
@@ -92,7 +92,7 @@ def request(
             body |= _begun(messages)
         else:
             messages[-1]["content"] += f"\n\n{_ALONE}"
-        body |= {"logprobs": True, "top_logprobs": _TOP}
+        body |= {"logprobs": True, "top_logprobs": TOP}
     elif reading.format == "json" and wanted != "text" and dialect.response_format:
         body["response_format"] = _json_form(question.scale)
     body["messages"] = messages
@@ -117,7 +117,7 @@ def first_tokens(
     messages = [dict(message) for message in question.messages]
     if begun:
         body |= _begun(messages)
-    body |= {"messages": messages, "logprobs": True, "top_logprobs": _TOP, **config.extra_body}
+    body |= {"messages": messages, "logprobs": True, "top_logprobs": TOP, **config.extra_body}
     return Request(request_key(config.base_url, body, repeat), body, repeat, question.key)
 
 

@@ -129,6 +129,46 @@ def test_what_decides_replies_is_not_left_out_without_a_word(
     assert len(server.bodies) == 1
 
 
+@pytest.mark.parametrize(
+    ("refused", "said", "how", "cure"),
+    [
+        (
+            "logprobs",
+            "You are not allowed to request logprobs from this model.",
+            reading("expected"),
+            "set rate=text, or rate=samples",
+        ),
+        ("temperature", "Temperature is forbidden.", TEXT, "set rate.temperature=null"),
+    ],
+)
+def test_a_parameter_that_is_forbidden_has_the_cure_of_one_that_is_refused(
+    server: EndpointServer, rater: Raters, refused: str, said: str, how: RateConfig, cure: str
+) -> None:
+    server.refusal, server.refuses = 403, {refused: said}
+    with pytest.raises(UserError, match=f"refuses {refused} .*HTTP 403: {said}.*{cure}"):
+        check(rater(), how)
+    assert len(server.bodies) == 1
+    # What decides no reply is left out.
+    server.refuses = {"max_completion_tokens": "max_completion_tokens is not allowed here"}
+    check(rater())
+    assert "max_tokens" in server.bodies[-1]
+    # And a refusal of who asks is what it was.
+    server.refuses = {"messages": "Your key has no access to this model."}
+    with pytest.raises(UserError, match="answers no more: HTTP 403: Your key has no access"):
+        check(rater(name="another"))
+
+
+def test_where_fewer_log_probabilities_are_allowed_the_error_says_how_to_ask_for_them(
+    server: EndpointServer, rater: Raters
+) -> None:
+    server.most_logprobs = 5
+    with pytest.raises(UserError, match=r"set model\.extra_body\.top_logprobs=5, which may do for"):
+        check(rater(), reading("expected"))
+    with pytest.raises(UserError, match="no expected rating of short"):  # of seven levels
+        check(rater(extra_body={"top_logprobs": 5}), reading("expected"))
+    assert server.bodies[-1]["top_logprobs"] == 5
+
+
 def test_log_probabilities_that_are_dropped_without_a_word_are_missed_at_once(
     server: EndpointServer, rater: Raters
 ) -> None:
