@@ -221,6 +221,18 @@ def _sent(name: str, reply: Body) -> tuple[int, dict[str, str], Any]:
             return 400, {}, _error("invalid_prompt", "The prompt is not valid.")
         case "azure":
             return 400, {}, _error("content_filter", "The prompt was filtered.")
+        case "moderated":  # OpenRouter's
+            error = _error(403, "Your chosen model requires moderation and your input was flagged")
+            error["error"]["metadata"] = {"reasons": ["violence"], "flagged_input": "Rate lesson"}
+            return 403, {}, error
+        case "flagged prompt":  # OpenAI's
+            return 400, {}, _error("invalid_prompt", "Your prompt was flagged. Try another one.")
+        case "suspended":
+            said = "Your account has been flagged for unusual activity and is suspended."
+            return 403, {}, _error(None, said)
+        case "suspended for its prompts":
+            said = "This organization was suspended: prompts were flagged by our moderation."
+            return 403, {}, _error(None, said)
         case "filtered":
             choice |= {"finish_reason": "content_filter", "message": {"content": ""}}
         case "refused":

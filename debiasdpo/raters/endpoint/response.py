@@ -1,5 +1,6 @@
 """What an endpoint sent back, and what it means, read from the record of a call, which has it as it came."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -13,6 +14,13 @@ _WITHHELD = {
     "content_filter", "refusal", "safety", "recitation", "blocklist", "prohibited_content", "spii",
 }  # fmt: skip
 _BROKEN = {"error", "abort"}  # OpenRouter's and vLLM's, of a model that was lost in the midst of it
+
+# What an error speaks of that says "flagged".
+_OF_A_PROMPT = re.compile(r"prompt|input|moderation|\bcontent\b")
+_OF_AN_ACCOUNT = re.compile(
+    r"\b(?:account|organi[sz]ation|workspace|api key)\b[^.]{0,60}"
+    r"\b(?:flagged|suspended|disabled|deactivated|banned|terminated|revoked)"
+)
 
 
 class Response(NamedTuple):
@@ -131,8 +139,13 @@ def failure_of(data: Any) -> Mapping[str, Any] | None:
 
 def is_filtered(data: Any) -> bool:
     """Whether the prompt was withheld from the model: Azure's 400, OpenRouter's 403."""
-    said = str(failure_of(data)).lower()
-    return any(sign in said for sign in ("content_filter", "responsibleaipolicy", "flagged"))
+    failure = failure_of(data) or {}
+    said = str(failure).lower()
+    if _OF_AN_ACCOUNT.search(str(failure.get("message")).lower()):
+        return False
+    if "flagged" in said and _OF_A_PROMPT.search(said):
+        return True
+    return any(sign in said for sign in ("content_filter", "responsibleaipolicy"))
 
 
 def may_be_billed(record: Record) -> bool:

@@ -101,6 +101,8 @@ def test_a_fault_that_passes_costs_another_try_and_nothing_else(
         ("refusal", "filtered", "withheld by the service"),
         ("filtered", "filtered", "withheld by the service"),
         ("azure", "filtered", "withheld by the service"),
+        ("moderated", "filtered", "withheld by the service"),
+        ("flagged prompt", "filtered", "withheld by the service"),
         ("refused", "refused", "not given"),
         ("prose", "unread", "no rating"),
         ("no choices", "error", "no reply in the response"),
@@ -186,7 +188,19 @@ def test_a_refusal_that_names_more_than_an_hour_ends_the_work(
     assert len(server.bodies) == 1
 
 
-@pytest.mark.parametrize("fault", ["quota", "quota in words", "credit", "unpaid", "key", "unknown"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "quota",
+        "quota in words",
+        "credit",
+        "unpaid",
+        "key",
+        "unknown",
+        "suspended",
+        "suspended for its prompts",
+    ],
+)
 def test_what_no_request_survives_ends_the_work_and_keeps_what_was_paid(
     server: EndpointServer, rater: Raters, fault: str
 ) -> None:
