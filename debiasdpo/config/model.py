@@ -47,6 +47,14 @@ class ModelConfig(Section):
             raise UserError("model.dtype: auto is for jobs; name bfloat16, float32 or float16")
         return self.dtype
 
+    @property
+    def adapts_head_in_16_bits(self) -> bool:
+        """Whether adapters are on the output projection too, by its names in transformers, of a model that
+        computes in 16 bits."""
+        targets = () if isinstance(self.lora.targets, str) else self.lora.targets
+        adapted = {target.rpartition(".")[2] for target in targets} & {"lm_head", "embed_out"}
+        return bool(adapted) and self.precision != "float32"
+
 
 class Prices(Section):
     """Keys of `model.prices`: US dollars for a million tokens."""

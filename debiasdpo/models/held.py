@@ -132,6 +132,7 @@ def model_identity(
         "bitsandbytes": config.nf4,
         "peft": "weights/adapter_config.json" in trained,
     }
+    told = {"logits": "float32"} if packages["peft"] and config.adapts_head_in_16_bits else {}
     return {
         "model": source,
         "nf4": config.nf4,
@@ -140,4 +141,5 @@ def model_identity(
         "weights": dict(trained),
         "chat": template.IDENTITY,
         "versions": installed(*(name for name, used in packages.items() if used)),
+        **told,  # they were rounded
     }

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 def float32_logits(head: "torch.nn.Module", states: "Tensor") -> "Tensor":
     """The output projection of hidden states (K, hidden size): (K, vocabulary), float32, with grad.
 
-    Weights and states are taken as they are, under autocast in its dtype; a head under an adapter, or one
-    that is not `torch.nn.Linear`, gives what it gives.
+    Weights and states are taken as they are, under autocast in its dtype. What a LoRA adapter adds is added
+    in float32. A head of any other kind than `torch.nn.Linear` gives what it gives.
     """
     import torch
 
+    if hasattr(head, "lora_A"):
+        return _adapted_logits(head, states)
     if type(head) is not torch.nn.Linear:
         return head(states).float()  # type: ignore[no-any-return]
     kind = states.device.type
@@ -29,6 +31,18 @@ def float32_logits(head: "torch.nn.Module", states: "Tensor") -> "Tensor":
     if dtype not in (torch.bfloat16, torch.float16):
         return head(states).float()  # type: ignore[no-any-return]
     return _projection().apply(states, head.weight, head.bias, dtype)  # type: ignore[no-any-return]
+
+
+def _adapted_logits(head: Any, states: "Tensor") -> "Tensor":
+    """W h + alpha / rank * B A h of a layer of peft's, which itself would round it to the dtype of W."""
+    logits = float32_logits(head.base_layer, states)
+    if head.disable_adapters or head.merged:
+        return logits
+    for name in head.active_adapters:
+        down, up = head.lora_A[name], head.lora_B[name]
+        low = down(head.lora_dropout[name](states.to(down.weight.dtype)))
+        logits = logits + head.scaling[name] * float32_logits(up, low)
+    return logits
 
 
 @functools.cache

@@ -28,10 +28,12 @@ from debiasdpo.stages.asked import (
     watched_prompts,
 )
 from debiasdpo.stages.stage import Stage, asking_settings
+from debiasdpo.stages.training_settings import (
+    pairs_settings,
+    reference_settings,
+    training_settings,
+)
 from debiasdpo.stages.workload import Workload
-from debiasdpo.storage.packages import installed
-
-_TOKENS = {"text": {"texts": 1}}  # raise it when a text that a model wrote becomes other tokens
 
 
 def _scales(config: JobConfig) -> dict[str, list[float]]:
@@ -68,48 +70,6 @@ def _reasoning_settings(config: JobConfig) -> dict[str, object]:
     served = {"writer": decisive(writer)} if isinstance(writer, EndpointConfig) else {}
     told = {"cut": 1} if config.rate.readout == "text" else {}  # which texts were cut is told
     return _rating_settings(config) | ({"samples": config.seed} if drawn else {}) | served | told
-
-
-def _pairs_settings(config: JobConfig) -> dict[str, object]:
-    method = config.method
-    return {
-        "chosen": method.chosen,
-        "rejects": method.rejects,
-        "min_shift": method.min_shift and [method.min_shift, 2],  # raise it when compared otherwise
-        "reasoning": method.holds_reasoning(config.rate.readout),
-        "sentences": 2,  # raise it when another part of a reply is its reasoning
-    }
-
-
-def _reference_settings(config: JobConfig) -> dict[str, object]:
-    of = [config.method.prefers, config.method.anchored]
-    found: dict[str, object] = {"max_length": config.local_model.max_length, "of": of, "fitting": 2}
-    found |= {"engine": "separate"} if config.train.engine != "tree" else {}
-    found |= {"precision": "as trained"} if config.trains_rounded else {}
-    return found | _TOKENS.get(config.rate.readout, {})
-
-
-def _training_settings(config: JobConfig) -> dict[str, object]:
-    found: dict[str, object] = {
-        "method": config.method.model_dump(mode="json", exclude={"name"}),
-        "lora": config.local_model.lora.model_dump(mode="json"),
-        "train": config.train.model_dump(mode="json"),
-        "steps": 2,  # raise it when their pairs are drawn differently
-        "loss": config.loss.model_dump(mode="json"),
-        "seed": config.seed,
-        "max_length": config.local_model.max_length,
-    }
-    weighs = config.method.balanced or config.method.weigh_by_shift
-    found |= {"weights": 2} if weighs else {}  # raise it when pairs are weighed differently
-    found |= {"kept": "as rated"} if config.trains_rounded else {}
-    found |= _TOKENS.get(config.rate.readout, {})
-    packages = {
-        "accelerate": True,
-        "peft": config.train.adapter == "lora",
-        "bitsandbytes": config.train.optimizer == "paged_adamw_8bit",
-        "trl": config.train.engine == "trl",
-    }
-    return found | {"versions": installed(*(name for name, used in packages.items() if used))}
 
 
 def _fitted(config: JobConfig, work: Workload, stage: Stage) -> float:
@@ -209,7 +169,7 @@ MATCHING_BASE = replace(
 FITTING = Stage(
     "fitting", "training", ("weights/", "steps.jsonl", "validation.jsonl", "best_step.json"),
     needed=lambda config: config.method.rounds == 2,
-    settings=lambda config: _training_settings(config.first_round),
+    settings=lambda config: training_settings(config.first_round),
     after=("documents",),
     prompts=watched_prompts,
     tokens=_fitted,
@@ -227,21 +187,21 @@ REASONING = Stage(
 PAIRS = Stage(
     "pairs", "pairs", ("pairs.jsonl",),
     needed=lambda config: config.method.trains_weights,
-    settings=_pairs_settings,
+    settings=pairs_settings,
     after=("documents", "reasoning"),
     prompts=lambda config, corpus: [training_prompts(config, corpus)],
 )  # fmt: skip
 REFERENCE = Stage(
     "reference", "reference", ("reference.jsonl",),
     needed=lambda config: config.method.needs_reference,
-    settings=_reference_settings,
+    settings=reference_settings,
     after=("fitting", "pairs"),
     tokens=lambda config, work, stage: work.reference(),
 )  # fmt: skip
 TRAINING = Stage(
     "training", "training", ("weights/", "steps.jsonl", "validation.jsonl", "best_step.json"),
     needed=lambda config: config.method.trains_weights,
-    settings=_training_settings,
+    settings=training_settings,
     after=("fitting", "pairs", "reference"),
     prompts=watched_prompts,
     tokens=lambda config, work, stage: work.training(watched_prompts(config, work.sample)),

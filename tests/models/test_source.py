@@ -118,6 +118,25 @@ def test_what_decides_outputs_is_in_the_identity(model_config: ModelConfigs) -> 
     assert versions == [base, ["gguf", *base], ["bitsandbytes", *base]]
 
 
+def test_ratings_with_an_adapter_on_a_projection_in_16_bits_are_told_from_those_of_rounded_logits(
+    model_config: ModelConfigs,
+) -> None:
+    """Those of any other adapter, and in float32, are what they were."""
+
+    def told(targets: object, dtype: str, trained: str = "adapter_config.json") -> bool:
+        lora = {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": targets}
+        config = model_config("a/b", lora=lora, dtype=dtype)
+        return "logits" in model_identity(config, {}, {f"weights/{trained}": {}})
+
+    on_head = ["q_proj", "lm_head"]
+    assert told(on_head, "bfloat16")
+    assert told(["embed_out"], "float16")
+    assert not told(on_head, "float32")
+    assert not told(on_head, "bfloat16", "config.json")
+    assert not told("all-linear", "bfloat16")
+    assert not told(["q_proj"], "bfloat16")
+
+
 def test_a_model_that_changes_while_a_job_runs_is_refused(
     copy: Path, job_config: JobConfigs, tmp_path: Path
 ) -> None:
