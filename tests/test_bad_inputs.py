@@ -753,6 +753,24 @@ def test_braces_of_a_formula_or_of_the_ends_of_the_scale_are_none() -> None:
     assert problem.startswith("seed: ")
 
 
+def test_training_all_weights_by_trl_on_a_gpu_is_refused_in_16_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its logits would be of weights in float32, those of the reference of rounded ones."""
+    job = ("train=full", "train.engine=trl", "seed=-1")
+
+    def refused(*changes: str) -> bool:
+        return any("rounded to bfloat16" in found for found in problems(*job, *changes))
+
+    assert not refused("model.dtype=bfloat16")
+    monkeypatch.setattr("debiasdpo.cluster.gpus.seen", lambda: True)
+    assert refused("model.dtype=bfloat16")
+    assert refused("model.dtype=auto")
+    assert not refused("model.dtype=float32")
+    assert not refused("model.dtype=bfloat16", "model.device=cpu")
+    assert not refused("model.dtype=bfloat16", "train=qlora")
+
+
 def test_training_by_trl_needs_a_preference_in_both_rounds() -> None:
     (problem,) = problems("train.engine=trl", "method.rounds=2")
     assert "which the first of two rounds does not have" in problem

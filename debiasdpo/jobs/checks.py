@@ -195,7 +195,7 @@ def folder_problem(path: Path) -> str | None:
     return None if os.access(there, os.W_OK | os.X_OK) else f"no permission to write in {there}"
 
 
-def _engine(method: "MethodConfig", train: "TrainConfig") -> Iterable[str]:
+def _engine(method: "MethodConfig", train: "TrainConfig", model: AnyModelConfig) -> Iterable[str]:
     if train.engine != "trl":
         return
     if method.trains_weights and not method.prefers:
@@ -212,6 +212,16 @@ def _engine(method: "MethodConfig", train: "TrainConfig") -> Iterable[str]:
         yield "train.engine: trl needs a package: pip install 'trl==1.16.*'"
     elif processes.size() > 1:
         yield "train.engine: trl runs in one process only; set train.engine=tree, or start one process"
+    elif method.trains_weights and train.adapter == "full" and _rounds_on_gpu(model):
+        yield (
+            "train.engine: trl takes weights that are trained in float32 for logits as they are, and the"
+            " reference, on a GPU, rounded to bfloat16; set train.engine=tree, or model.dtype=float32"
+        )
+
+
+def _rounds_on_gpu(model: AnyModelConfig) -> bool:
+    local = isinstance(model, ModelConfig) and model.dtype != "float32"
+    return local and model.device != "cpu" and gpus.seen()
 
 
 def _sharding(method: "MethodConfig", train: "TrainConfig") -> Iterable[str]:

@@ -41,8 +41,7 @@ def training_settings(config: JobConfig) -> dict[str, object]:
     weighs = config.method.balanced or config.method.weigh_by_shift
     found |= {"weights": 2} if weighs else {}  # raise it when pairs are weighed differently
     found |= {"kept": "as rated"} if config.trains_rounded else {}
-    adapted = config.train.adapter == "lora" and config.local_model.adapts_head_in_16_bits
-    found |= {"logits": "float32"} if adapted else {}  # they were rounded
+    found |= {"logits": "float32"} if _had_rounded_logits(config) else {}
     found |= _TOKENS.get(config.rate.readout, {})
     packages = {
         "accelerate": True,
@@ -51,3 +50,11 @@ def training_settings(config: JobConfig) -> dict[str, object]:
         "trl": config.train.engine == "trl",
     }
     return found | {"versions": installed(*(name for name, used in packages.items() if used))}
+
+
+def _had_rounded_logits(config: JobConfig) -> bool:
+    model, train = config.local_model, config.train
+    if train.adapter == "full":  # TRL's are in float32, and refused on a GPU in 16 bits
+        return False
+    by_trl = train.engine == "trl" and model.precision != "float32"
+    return by_trl or model.adapts_head_in_16_bits

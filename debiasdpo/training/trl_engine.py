@@ -19,12 +19,13 @@ from peft import PeftModel
 from transformers import PrinterCallback
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
+from trl.trainer.utils import add_fused_lm_head
 
 from debiasdpo.config.method import LossConfig
 from debiasdpo.errors import UserError
 from debiasdpo.models.chat import Chat
 from debiasdpo.models.quiet import quiet
-from debiasdpo.packing.logprobs import separate_logprobs
+from debiasdpo.packing.logprobs import causal_model, separate_logprobs
 from debiasdpo.training.data import TokenPair
 from debiasdpo.training.objective import TERMS, PairTerms, weighted
 from debiasdpo.training.ranking import Ranks
@@ -32,6 +33,9 @@ from debiasdpo.training.terms import Reference, pair_terms
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+# What TRL's loss and its log look at.
+_MEASURED = ("log_probs", "entropy", "mean_logits", "is_top1")
 
 
 class _Preference(DPOTrainer):
@@ -91,6 +95,8 @@ class TrlTerms:
                 )
         except ValueError as error:
             raise UserError(f"train.engine: TRL refuses: {error}") from error
+        # As the constructor has it, with logits in float32, as the other engines and the reference have them.
+        add_fused_lm_head(causal_model(model), cast_lm_head_to_fp32=True, outputs=_MEASURED)
         self.trl.remove_callback(PrinterCallback)
         if isinstance(model, PeftModel):
             model.delete_adapter("ref")  # a copy that TRL makes for reference passes

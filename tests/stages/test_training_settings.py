@@ -16,6 +16,10 @@ from tests.helpers.jobs import JobConfigs
         (["model.lora.targets=[q_proj,lm_head]", "train=full"], False),  # which has no adapter
         (["model.lora.targets=[q_proj,v_proj]"], False),
         (["model.lora.targets=all-linear"], False),
+        (["train.engine=trl"], True),
+        (["train.engine=trl", "model.dtype=float32"], False),
+        (["train.engine=trl", "train=full"], False),  # in float32
+        (["train.engine=separate"], False),
     ],
 )
 def test_trainings_whose_logits_were_rounded_are_not_found_again(

@@ -5,18 +5,21 @@ import random
 import re
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pytest
 
 from debiasdpo.config.method import MethodConfig, PreferenceLoss
 from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
-from debiasdpo.models import loading
+from debiasdpo.models import adapters, loading
+from debiasdpo.packing.logits import float32_logits
 from debiasdpo.packing.logprobs import (
     Completion,
     Scorer,
+    causal_model,
     separate_logprobs,
     sequence_logprobs,
 )
@@ -33,8 +36,18 @@ from debiasdpo.training.objective import (
 )
 from debiasdpo.training.terms import Reference, pair_terms, reference_logprobs
 from tests.helpers import trainings
-from tests.helpers.models import VOCABULARY, LoadedCopy, adapted, randomised, with_large_token
+from tests.helpers.models import (
+    LORA,
+    VOCABULARY,
+    LoadedCopy,
+    adapted,
+    randomised,
+    with_large_token,
+)
 from tests.helpers.objectives import assert_equal_gradients, gradients, loss_config, text_pairs
+
+if TYPE_CHECKING:
+    import torch
 
 METHOD = MethodConfig(name="debiasing_dpo", chosen="reasoning", sft=("neutral",))
 PREFERENCES = get_args(PreferenceLoss)
@@ -509,6 +522,64 @@ def test_engines_have_the_same_loss_and_gradients(
     for values, gradient in others:
         torch.testing.assert_close(values, expected, rtol=1e-5, atol=1e-5)
         assert_equal_gradients(gradient, slopes)
+
+
+@pytest.mark.parametrize("autocast", [False, True], ids=["plain", "as on a GPU"])
+def test_in_16_bits_trl_has_logits_in_float32_as_the_reference_has(
+    autocast: bool, tiny_llama: Path, model_config: Any, tmp_path: Path
+) -> None:
+    """Hidden states are rounded otherwise where other tokens run beside them, so that the reference is of the
+    same passes here; the logits alone are what may differ."""
+    import torch
+
+    from debiasdpo.training.trl_engine import TrlTerms
+
+    config = model_config(tiny_llama, dtype="bfloat16")
+    base, chat = loading.load_model(config, tmp_path, device="cpu")
+    with torch.no_grad():  # logits of up to 20
+        base.get_input_embeddings().weight.mul_(6)  # type: ignore[operator, union-attr]
+    model = adapters.add_adapter(base, LORA, 0)
+    pairs = token_pairs(documents=2)
+
+    def together(one: "torch.nn.Module", completions: Any, *, states: Any = None) -> "torch.Tensor":
+        """Completions in one pass, padded."""
+        causal = causal_model(one)
+        ids = [torch.tensor(c.prompt + c.completion) for c in completions]
+        batch = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
+        mask = torch.nn.utils.rnn.pad_sequence(
+            [torch.ones_like(row) for row in ids], batch_first=True
+        )
+        hidden = causal.get_decoder()(batch, attention_mask=mask, use_cache=False).last_hidden_state
+        found = []
+        for c, row in zip(completions, hidden, strict=True):
+            start = len(c.prompt) - 1
+            logits = float32_logits(causal.get_output_embeddings(), row[start:])
+            logits = logits[: len(c.completion)]
+            targets = torch.tensor(c.completion)[:, None]
+            found.append(logits.log_softmax(-1).gather(1, targets).sum())
+        return torch.stack(found)
+
+    untrained = [replace(pair, answers=()) for pair in pairs]
+    journal = Journal(tmp_path / "reference.jsonl")
+    reference_logprobs(model, pack_passes(untrained, 1, 1), together, journal)
+    reference = {row["pair"]: row["logprobs"] for row in journal.rows}
+    loss = loss_config(w_sft=0.0)
+    trl = TrlTerms(model, chat, reference, loss=loss, folder=tmp_path / "trl", bf16=False)
+    model.train()
+    policy = torch.autocast("cpu", torch.bfloat16, enabled=autocast)
+    with policy, adapters.without_casts(model, autocast):
+        at_first = trl(model, untrained, {})
+    assert at_first.margin.tolist() == pytest.approx([0] * len(pairs), abs=1e-4)
+    randomised(model, 0.05)
+    found = []
+    for terms in (partial(pair_terms, reference=reference, loss=loss, score=together), trl):
+        with policy, adapters.without_casts(model, autocast):
+            values = terms(model, untrained[:1], {})
+        found.append((torch.stack(values).detach(), gradients(model, values.loss.mean())))
+    (expected, slopes), (values, gradient) = found
+    assert expected[-1].abs().min() > 0.01  # margins
+    torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-4)
+    assert_equal_gradients(gradient, slopes, 0.02)
 
 
 def test_a_reference_that_was_cut_off_ends_in_the_same_log_probabilities(
