@@ -13,6 +13,7 @@ from debiasdpo.config.job import JobConfig
 from debiasdpo.config.scale import Scale
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.job import Job
+from debiasdpo.models.adapters import without_casts
 from debiasdpo.models.chat import Chat
 from debiasdpo.prompts.rendering import place, twins
 from debiasdpo.raters.equality import check_twins
@@ -37,6 +38,7 @@ def score_reference(
         config,
         rater=dict(job.model.identity(start)),
         pairs=fingerprint([to_row(p) for p in pairs]),
+        **({"precision": "as trained"} if _adapted_in_16_bits(config, start) else {}),
     )
     with job.store.stage(REFERENCE.store, inputs) as stage:
 
@@ -48,7 +50,7 @@ def score_reference(
             passes = plan_passes(fitting, config.train)
             score = scorer(config.train, config.local_model.attention)
             journal = stage.journal()
-            with _as_trained(job, model):
+            with _as_trained(job, model, start):
                 reference_logprobs(model, passes, score, journal, job.progress, for_passes(model))
             write_jsonl(stage.folder / "reference.jsonl", journal.rows)
             return REFERENCE.outputs
@@ -58,18 +60,30 @@ def score_reference(
     return {row["pair"]: row["logprobs"] for row in rows}
 
 
+def _adapted_in_16_bits(config: JobConfig, start: Path | None) -> bool:
+    """Whether training goes on from an adapter that is computed with in bfloat16. One that is new adds
+    nothing, in whatever precision."""
+    adapted = config.train.adapter == "lora" and start is not None
+    return adapted and computes_in_16_bits(config.local_model)
+
+
 @contextmanager
-def _as_trained(job: Job, model: Any) -> Iterator[None]:
+def _as_trained(job: Job, model: Any, start: Path | None) -> Iterator[None]:
     """The model as training begins from it, so that no rounding is taken for a preference. Spread over
     several processes it is gathered, and computed with, in 16 bits, as it is here."""
     import torch
 
+    place = model.device.type
+    if _adapted_in_16_bits(job.config, start):
+        with torch.autocast(place, torch.bfloat16), without_casts(model, True):
+            yield
+        return
     if not job.config.trains_rounded or processes.size() > 1:
         yield
         return
-    bf16 = computes_in_16_bits(model)
+    bf16 = computes_in_16_bits(job.config.local_model)
     model.float()
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+    with torch.autocast(place, torch.bfloat16, enabled=bf16):
         yield
     job.model.release()  # it is no longer as it was loaded
 

@@ -178,7 +178,7 @@ def run_training(
     """Train in this process; `audit` and `on_log` are the first one's."""
     largest = max(one.tokens for one in plan_passes(task.pairs, task.config.train))
     config = fit_checkpointing(task.config, largest)
-    bf16 = computes_in_16_bits(model)
+    bf16 = computes_in_16_bits(config.local_model)
     if config.train.adapter == "lora" and task.start is not None:
         model = adapters.load_adapter(model, task.start, trainable=True)
     elif config.train.adapter == "lora":

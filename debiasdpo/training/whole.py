@@ -10,6 +10,9 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from debiasdpo.cluster import gpus
+from debiasdpo.config.model import ModelConfig
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
@@ -19,12 +22,10 @@ log = logging.getLogger(__name__)
 _LITTLE = 0.5  # of how far training moved the weights
 
 
-def computes_in_16_bits(model: Any) -> bool:
+def computes_in_16_bits(model: ModelConfig) -> bool:
     """Whether what is trained, which is kept in float32, is computed with in bfloat16: on a GPU, where the
-    model was loaded in it. On a CPU, float32 copies cost little."""
-    import torch
-
-    return bool(model.dtype == torch.bfloat16) and model.device.type != "cpu"
+    model is in it. On a CPU, float32 copies cost little."""
+    return model.precision == "bfloat16" and gpus.device(model.device) != "cpu"
 
 
 class Whole:

@@ -1,6 +1,7 @@
 """Two rounds: scores first, then pairs and reference of the model that comes of it."""
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -14,17 +15,21 @@ from tests.helpers.jobs import JobConfigs, rows, run_folder, run_job
 pytestmark = pytest.mark.slow
 
 
-def test_the_second_round_goes_on_from_the_first(
-    job_config: JobConfigs, wide_llama: Path, tmp_path: Path
-) -> None:
-    config = job_config(
-        "method=debiasing_dpo", "method.rounds=2", f"model.path={wide_llama}",
-        f"output_dir={tmp_path}", "model.max_length=1024", "model.lora.last_layers=null",
+def two_rounds(model: Path, folder: Path) -> tuple[str, ...]:
+    return (
+        "method=debiasing_dpo", "method.rounds=2", f"model.path={model}",
+        f"output_dir={folder}", "model.max_length=1024", "model.lora.last_layers=null",
         "data.teachers=10", "data.lessons_per_teacher=1", "data.words=30",
         "rate.max_new_tokens=6", "data.limit={train:4,validation:4,test:3}", "audit.resamples=100",
         "audit.categories=[placebo,sycophancy]", "train.epochs=2", "train.batch_pairs=4",
         "train.audit_every=1", "train.learning_rate=1e-2",
     )  # fmt: skip
+
+
+def test_the_second_round_goes_on_from_the_first(
+    job_config: JobConfigs, wide_llama: Path, tmp_path: Path
+) -> None:
+    config = job_config(*two_rounds(wide_llama, tmp_path))
     run_job(config)
     folder = run_folder(tmp_path)
     kept = json.loads((folder / "fitting/best_step.json").read_text())
@@ -54,3 +59,23 @@ def test_the_second_round_goes_on_from_the_first(
     assert fitted.text == pair["chosen"]
     assert fitted.rating == pytest.approx(pair["neutral_rating"])
     assert untrained.rating != pytest.approx(fitted.rating, abs=1e-3)
+
+
+def test_in_16_bits_on_a_gpu_the_second_round_begins_at_its_reference(
+    job_config: JobConfigs, wide_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first adapter has learnt something, which reference and policy are to compute alike. Each sequence
+    runs alone, in the same kernels; a CPU computes with in 16 bits what a GPU would."""
+    job = ("model.dtype=bfloat16", "train.engine=separate", "train.epochs=1")
+    config = job_config(*two_rounds(wide_llama, tmp_path), *job)
+    run_job(config)
+    made = [file.parent for file in (tmp_path / "cache/training").glob("*/steps.jsonl")]
+    (second,) = [folder for folder in made if "margin" in (folder / "steps.jsonl").read_text()]
+    shutil.rmtree(second)  # a GPU finds the first round, and is not to find the reference
+    shutil.rmtree(tmp_path / "runs")
+    for stage in ("reference", "training"):
+        monkeypatch.setattr(f"debiasdpo.stages.{stage}.computes_in_16_bits", lambda model: True)
+    run_job(config)
+    assert len(list((tmp_path / "cache/reference").glob("*/reference.jsonl"))) == 2
+    step = rows(run_folder(tmp_path) / "training/steps.jsonl")[0]
+    assert step["train/reward_margin"] == pytest.approx(0, abs=1e-6)
