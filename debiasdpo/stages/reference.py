@@ -38,7 +38,7 @@ def score_reference(
         config,
         rater=dict(job.model.identity(start)),
         pairs=fingerprint([to_row(p) for p in pairs]),
-        **({"precision": "as trained"} if _adapted_in_16_bits(config, start) else {}),
+        **_computed(config, start),
     )
     with job.store.stage(REFERENCE.store, inputs) as stage:
 
@@ -60,6 +60,13 @@ def score_reference(
     return {row["pair"]: row["logprobs"] for row in rows}
 
 
+def _computed(config: JobConfig, start: Path | None) -> dict[str, object]:
+    """What sets a reference apart that is computed otherwise than its settings tell."""
+    if config.trains_rounded and processes.size() > 1:
+        return {"precision": "gathered" if computes_in_16_bits(config.local_model) else "float32"}
+    return {"precision": "as trained"} if _adapted_in_16_bits(config, start) else {}
+
+
 def _adapted_in_16_bits(config: JobConfig, start: Path | None) -> bool:
     """Whether training goes on from an adapter that is computed with in bfloat16. One that is new adds
     nothing, in whatever precision."""
@@ -70,18 +77,17 @@ def _adapted_in_16_bits(config: JobConfig, start: Path | None) -> bool:
 @contextmanager
 def _as_trained(job: Job, model: Any, start: Path | None) -> Iterator[None]:
     """The model as training begins from it, so that no rounding is taken for a preference. Spread over
-    several processes it is gathered, and computed with, in 16 bits, as it is here."""
+    several processes on GPUs it is gathered, and computed with, in 16 bits, as it is here."""
     import torch
 
-    place = model.device.type
+    bf16, place = computes_in_16_bits(job.config.local_model), model.device.type
     if _adapted_in_16_bits(job.config, start):
         with torch.autocast(place, torch.bfloat16), without_casts(model, True):
             yield
         return
-    if not job.config.trains_rounded or processes.size() > 1:
+    if not job.config.trains_rounded or (bf16 and processes.size() > 1):
         yield
         return
-    bf16 = computes_in_16_bits(job.config.local_model)
     model.float()
     with torch.autocast(place, torch.bfloat16, enabled=bf16):
         yield
