@@ -203,10 +203,12 @@ def length_problem(architecture: "PretrainedConfig", config: ModelConfig) -> str
             f" {config.max_length}; set model.max_length={longest}"
         )
     # Some models place all tokens by the longest of the sequences that run together.
-    rope = getattr(text, "rope_parameters", None) or {}
-    if rope.get("rope_type") not in ("dynamic", "longrope"):
-        return None
-    limit = rope.get("original_max_position_embeddings") or text.max_position_embeddings
+    limits = [
+        rope.get("original_max_position_embeddings") or text.max_position_embeddings
+        for rope in _ropes(text)
+        if rope.get("rope_type") in ("dynamic", "longrope")
+    ]
+    limit = min(limits, default=config.max_length)
     if config.max_length <= limit:
         return None
     return (
@@ -214,6 +216,13 @@ def length_problem(architecture: "PretrainedConfig", config: ModelConfig) -> str
         " each sequence by the longest that runs with it, and packed scoring would not be exact;"
         f" set model.max_length={limit}, or choose another model"
     )
+
+
+def _ropes(text: Any) -> list[dict[str, Any]]:
+    """How positions are turned: by all layers alike, or by each kind of layer (as in Gemma 3)."""
+    rope = getattr(text, "rope_parameters", None) or {}
+    kinds = [of_kind for of_kind in rope.values() if isinstance(of_kind, dict)]
+    return kinds or [rope]
 
 
 def _keep_few_kernels(dtype: "torch.dtype") -> None:

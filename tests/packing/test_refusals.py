@@ -43,6 +43,36 @@ def test_sequences_that_cannot_be_packed_are_refused_before_weights_are_read(
         loading.load_model(model_config(tmp_path / "model"), tmp_path, device="cpu")
 
 
+KINDS = ["sliding_attention", "full_attention"]
+LONGROPE = {
+    "rope_type": "longrope", "rope_theta": 10000.0, "factor": 4.0,
+    "original_max_position_embeddings": 256, "short_factor": [1.0] * 8, "long_factor": [4.0] * 8,
+}  # fmt: skip
+PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
+
+
+@pytest.mark.parametrize(
+    ("full", "limit"),
+    [(LONGROPE, 256), (LONGROPE | {"original_max_position_embeddings": 64}, 64), (PLAIN, None)],
+)
+def test_positions_by_the_longest_sequence_are_refused_of_one_kind_of_layers_too(
+    full: dict[str, Any], limit: int | None, model_config: Any
+) -> None:
+    from transformers import Gemma3TextConfig
+
+    architecture = Gemma3TextConfig(
+        num_hidden_layers=2, head_dim=16, max_position_embeddings=1024, layer_types=KINDS,
+        rope_parameters={"full_attention": full, "sliding_attention": PLAIN},
+    )  # fmt: skip
+    problem = loading.length_problem(architecture, model_config("m", max_length=512))
+    if limit is None:
+        assert problem is None
+    else:
+        assert problem is not None
+        assert problem.endswith(f"set model.max_length={limit}, or choose another model")
+        assert loading.length_problem(architecture, model_config("m", max_length=limit)) is None
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
