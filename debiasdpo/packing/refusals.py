@@ -9,10 +9,17 @@ from debiasdpo.packing.finite import NotFinite, overflow, require_logits
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
+# Gemma's use_bidirectional_attention="vision" is of pictures alone; with "all", is_causal is False too.
+_NOT_CAUSAL = (
+    ("is_causal", False),
+    ("is_decoder", False),
+    ("use_bidirectional_attention", True),
+)
+
 
 def refuse_unpackable(config: "PreTrainedConfig", kind: Any) -> None:
     """Raise `UserError` for an architecture (and model class, None if unknown) that mixes packed
-    sequences up.
+    sequences up, or is not causal.
 
     Tokens of a state space, a linear attention or a convolution see every token packed before them,
     whatever a mask says.
@@ -34,6 +41,15 @@ def refuse_unpackable(config: "PreTrainedConfig", kind: Any) -> None:
             " as a prefix tree. Choose a transformer whose layers are full or sliding-window"
             " attention, such as Llama, Qwen2, Qwen3 or Mistral"
         )
+    for key, value in _NOT_CAUSAL:
+        # GPT-NeoX has is_decoder=False as well, which only BERT and its kin heed.
+        heeded = key != "is_decoder" or "bert" in config.model_type
+        if heeded and getattr(text, key, None) == value:
+            raise UserError(
+                f"model.path: the configuration of this {config.model_type} model has {key}={value}: its"
+                " tokens see those after them, and a text has no log-probability. Choose a model that writes"
+                " from left to right"
+            )
 
 
 def refuse_lost_windows(

@@ -8,6 +8,7 @@ import pytest
 from debiasdpo.errors import UserError
 from debiasdpo.models import loading
 from debiasdpo.packing.logprobs import Completion
+from debiasdpo.packing.refusals import refuse_unpackable
 from tests.helpers.models import (
     Grown,
     Tiny,
@@ -41,6 +42,49 @@ def test_sequences_that_cannot_be_packed_are_refused_before_weights_are_read(
     (tmp_path / "model/model.safetensors").write_bytes(b"no weights")
     with pytest.raises(UserError, match=rf"{config.model_type}[\s\S]*{reason}"):
         loading.load_model(model_config(tmp_path / "model"), tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "said"),
+    [
+        ("LlamaConfig", {"is_causal": False}, "is_causal=False"),
+        (
+            "Gemma3TextConfig",
+            {"use_bidirectional_attention": True},
+            "use_bidirectional_attention=True",
+        ),
+        (
+            "Gemma4TextConfig",
+            {"use_bidirectional_attention": "all"},
+            "is_causal=False",
+        ),
+        ("BertGenerationConfig", {"is_decoder": False}, "is_decoder=False"),
+    ],
+)
+def test_models_whose_tokens_see_those_after_them_are_refused(
+    kind: str, changes: dict[str, Any], said: str
+) -> None:
+    import transformers
+
+    config = getattr(transformers, kind)(**changes)
+    with pytest.raises(UserError, match=rf"this {config.model_type} model has {said}: "):
+        refuse_unpackable(config, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("LlamaConfig", {"is_causal": True}),
+        ("Gemma3TextConfig", {}),
+        ("Gemma4TextConfig", {"use_bidirectional_attention": "vision"}),
+        ("BertGenerationConfig", {"is_decoder": True}),
+        ("GPTNeoXConfig", {}),  # is_decoder=False, which nothing asks
+    ],
+)
+def test_causal_models_are_not(kind: str, changes: dict[str, Any]) -> None:
+    import transformers
+
+    refuse_unpackable(getattr(transformers, kind)(**changes), None)
 
 
 KINDS = ["sliding_attention", "full_attention"]
