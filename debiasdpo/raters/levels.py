@@ -10,9 +10,12 @@ from debiasdpo.config.model import Attention
 from debiasdpo.config.scale import Scale
 from debiasdpo.packing.finite import require_finite
 from debiasdpo.packing.logprobs import Completion, States, sequence_logprobs
+from debiasdpo.raters.reading import whole_sentences
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from debiasdpo.models.chat import Chat
 
 
 def answer_logprobs(
@@ -42,6 +45,18 @@ def normalised(logprobs: Sequence[float]) -> list[float]:
     """Probabilities among these alone, which sum to 1: (K,) -> (K,)."""
     shares = np.exp(np.array(logprobs) - max(logprobs))
     return (shares / shares.sum()).tolist()  # type: ignore[no-any-return]
+
+
+def reasoning_of(text: str, chat: "Chat", prompt: int, scale: Scale, max_length: int) -> str:
+    """The `whole_sentences` of what was written to a prompt of so many tokens, as far as the last line behind
+    them, `Rating: k`, is not beyond `max_length` tokens."""
+    last_line = max(map(len, chat.level_ids(scale, last_line=True)))
+    room = kept = max_length - prompt - (last_line - 1)  # the last token is never run
+    text = whole_sentences(text)
+    while text and len(ids := chat.text_ids(text)) > room:
+        kept = max(0, kept - 1)  # a line break comes behind what is kept
+        text = whole_sentences(chat.read(ids[:kept]))
+    return text
 
 
 def expected_ratings(

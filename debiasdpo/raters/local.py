@@ -27,9 +27,8 @@ from debiasdpo.raters.base import (
 )
 from debiasdpo.raters.equality import check_twins
 from debiasdpo.raters.json_form import HEAD, hold_to_json
-from debiasdpo.raters.levels import answer_logprobs, expectation, normalised
+from debiasdpo.raters.levels import answer_logprobs, expectation, normalised, reasoning_of
 from debiasdpo.raters.passes import Load, Passes
-from debiasdpo.raters.reading import whole_sentences
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,9 +109,9 @@ class LocalRater:
     ) -> list[Reply]:
         """One reply for each question.
 
-        Reasoning with readout=expected: what the model wrote (up to its own rating, if it gives one, or
-        its last whole sentence) is closed with `Rating: k`, k the expected rating given that reasoning,
-        taken to the nearest level; of drawn reasoning, a level drawn from its distribution.
+        Reasoning with readout=expected: what the model wrote (up to its own rating, if it gives one, or its
+        last whole sentence that leaves room) is closed with `Rating: k`, k the expected rating given that
+        reasoning, taken to the nearest level; of drawn reasoning, a level drawn from its distribution.
         """
         if wanted == "text":
             return [read_reply(text, None, cut=c) for text, c in self._generate(questions, reading)]
@@ -145,7 +144,10 @@ class LocalRater:
         """Reasoning with readout=expected, from what was written to each question (`reply`)."""
         _, chat = self._load()
         ids = [chat.prompt_ids(q.messages) for q in questions]
-        reasoning = [whole_sentences(text) for text in texts]
+        reasoning = [
+            reasoning_of(text, chat, len(prompt), q.scale, self._max_length)
+            for text, prompt, q in zip(texts, ids, questions, strict=True)
+        ]
         heads = [
             prompt + (chat.text_ids(text) if text else ())
             for prompt, text in zip(ids, reasoning, strict=True)

@@ -182,6 +182,42 @@ def test_writing_stops_at_the_end_of_the_turn(loaded: Loaded) -> None:
     assert again == reply
 
 
+def test_reasoning_leaves_room_for_the_rating_behind_it(loaded: Loaded) -> None:
+    """What fits stays as it is. A longer one loses its last sentences, or it would run beyond the length at
+    which some models place the tokens of all sequences in a pass otherwise."""
+    model, chat = loaded
+    ask = question("q", LESSON)
+    prompt = len(chat.prompt_ids(ask.messages))
+    text = "It is so. " * 9 + "And then it is so."
+    whole = chat.text_ids(whole_sentences(text))
+    last_line = max(map(len, chat.level_ids(ask.scale, last_line=True)))
+    fits = prompt + len(whole) + last_line - 1  # the last token is never run
+    run: list[int] = []
+    hook = model.get_decoder().register_forward_pre_hook(
+        lambda module, args, kwargs: run.append(int(kwargs["position_ids"].max()) + 1),
+        with_kwargs=True,
+    )
+    (wanted,) = local_rater(lambda: loaded).closed([ask], [text], "reasoning")
+    assert wanted.text.startswith(whole_sentences(text))
+    for max_length in range(fits - 20, fits + 1):
+        rater = local_rater(lambda: loaded, max_length=max_length)
+        run.clear()
+        (reply,) = rater.closed([ask], [text], "reasoning")
+        assert max(run) <= max_length
+        if max_length == fits:
+            assert (reply, max(run)) == (wanted, fits)
+            continue
+        *said, _ = reply.text.splitlines()
+        assert said == [whole_sentences("\n".join(said)).strip()]
+        assert text.startswith(said[0])
+        assert said[0].endswith("so.")
+    (none,) = local_rater(lambda: loaded, max_length=prompt + 8).closed(
+        [ask], ["endless" * 40], "reasoning"
+    )
+    assert none.text.startswith("endless")
+    hook.remove()
+
+
 def test_a_thought_that_the_prompt_opens_is_in_the_reply(
     loaded: Loaded, model_config: Any, tmp_path: Path
 ) -> None:
