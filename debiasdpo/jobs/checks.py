@@ -220,8 +220,9 @@ def _engine(method: "MethodConfig", train: "TrainConfig", model: AnyModelConfig)
 
 
 def _rounds_on_gpu(model: AnyModelConfig) -> bool:
-    local = isinstance(model, ModelConfig) and model.dtype != "float32"
-    return local and model.device != "cpu" and gpus.seen()
+    if not isinstance(model, ModelConfig) or model.dtype == "float32":
+        return False
+    return model.device != "cpu" and gpus.seen()
 
 
 def _sharding(method: "MethodConfig", train: "TrainConfig") -> Iterable[str]:

@@ -3,6 +3,7 @@
 import math
 import random
 import re
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -538,12 +539,14 @@ def test_in_16_bits_trl_has_logits_in_float32_as_the_reference_has(
     base, chat = loading.load_model(config, tmp_path, device="cpu")
     with torch.no_grad():  # logits of up to 20
         base.get_input_embeddings().weight.mul_(6)  # type: ignore[operator, union-attr]
-    model = adapters.add_adapter(base, LORA, 0)
+    model: Any = adapters.add_adapter(base, LORA, 0)
     pairs = token_pairs(documents=2)
 
-    def together(one: "torch.nn.Module", completions: Any, *, states: Any = None) -> "torch.Tensor":
+    def together(
+        model: "torch.nn.Module", completions: Sequence[Completion], *, states: Any = None
+    ) -> "torch.Tensor":
         """Completions in one pass, padded."""
-        causal = causal_model(one)
+        causal = causal_model(model)
         ids = [torch.tensor(c.prompt + c.completion) for c in completions]
         batch = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
         mask = torch.nn.utils.rnn.pad_sequence(
@@ -574,8 +577,8 @@ def test_in_16_bits_trl_has_logits_in_float32_as_the_reference_has(
     found = []
     for terms in (partial(pair_terms, reference=reference, loss=loss, score=together), trl):
         with policy, adapters.without_casts(model, autocast):
-            values = terms(model, untrained[:1], {})
-        found.append((torch.stack(values).detach(), gradients(model, values.loss.mean())))
+            of_first = terms(model, untrained[:1], {})
+        found.append((torch.stack(of_first).detach(), gradients(model, of_first.loss.mean())))
     (expected, slopes), (values, gradient) = found
     assert expected[-1].abs().min() > 0.01  # margins
     torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-4)
