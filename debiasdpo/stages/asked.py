@@ -23,6 +23,9 @@ from debiasdpo.prompts.rendering import (
 
 log = logging.getLogger(__name__)
 
+# Not empty, since templates drop empty ones; it says nothing of the task.
+_TOLD_SYSTEM = "You are a helpful assistant."
+
 Groups = Iterable[Collection[Prompt]]  # the prompts of each document; gone through more than once
 
 
@@ -37,12 +40,9 @@ def training_style(config: JobConfig) -> PromptStyle:
 
 
 def _style(config: JobConfig, positions: tuple[ContextPosition, ...]) -> PromptStyle:
-    """Of local weights, the template's own system message is one of the texts around where statements go
-    there."""
-    position, system = config.prompt.context_position, None
-    if "system" in (positions or (position,)) and isinstance(config.model, ModelConfig):
-        template = load_template(config.model, output_folder(config) / "cache")
-        system = template.system_message(thinking=config.rate.thinks)
+    """A system message is one of the texts around where statements go there."""
+    position = config.prompt.context_position
+    system = _system_message(config) if "system" in (positions or (position,)) else None
     instruction = config.prompt.instruction_for(config.rate.format)
     assert instruction is not None  # one of `config.checks`
     instruction = instruction.replace("{about}", config.documents.about)
@@ -50,6 +50,15 @@ def _style(config: JobConfig, positions: tuple[ContextPosition, ...]) -> PromptS
     return PromptStyle(
         heading, instruction, position, system=system, positions=positions, seed=config.seed
     )
+
+
+def _system_message(config: JobConfig) -> str:
+    """That all prompts share: of local weights, what their template writes where none is given. Of others no
+    template is seen, and it may be replaced by the first statement, so that they are told one."""
+    if not isinstance(config.model, ModelConfig):
+        return _TOLD_SYSTEM
+    template = load_template(config.model, output_folder(config) / "cache")
+    return template.system_message(thinking=config.rate.thinks)
 
 
 def audited_prompts(config: JobConfig, corpus: SplitCorpus) -> RatingPrompts:

@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from debiasdpo.report.collect import find_runs
 from debiasdpo.report.costs import endpoints_table
 from debiasdpo.report.failures import kinds_table
 from debiasdpo.stages.reckoning import Reckoner
-from tests.helpers.endpoint_server import EndpointServer, served
+from tests.helpers.endpoint_server import Body, EndpointServer, served
 from tests.helpers.jobs import JobConfigs, Metrics, command, rows, run_folder, run_job, untimed
 
 # 6 lessons on two rubrics: twice the neutral prompt, and one statement of each of four categories.
@@ -168,6 +169,35 @@ def test_what_a_run_leaves_and_what_it_was_planned_to_cost(
     said = capsys.readouterr().out
     assert "to endpoints: about $0.0" in said
     assert "audit.max_cost=$0.00 stops it before" in said
+
+
+class _OwnSystemMessage(EndpointServer):
+    """Its chat template writes a system message where none is given, and it rates by whether that is the one
+    there, whatever the prompt says otherwise."""
+
+    def reply(self, body: Body) -> Body:
+        found = super().reply(body)
+        given = any(m["role"] == "system" for m in body["messages"])
+        found["choices"][0]["message"]["content"] = f"Rating: {3 if given else 5}"
+        return found
+
+
+def test_a_statement_in_the_system_message_is_all_that_differs(
+    job_config: JobConfigs, tmp_path: Path
+) -> None:
+    with closing(_OwnSystemMessage()) as server:
+        position = "prompt.context_position=system"
+        overrides = options(server, tmp_path / "out", "data.limit.test=2", position)
+        metrics = run_job(job_config(*overrides), "served-2026-01-01")
+    assert metrics["bias/base"] == 0
+    first = [body["messages"][0] for body in server.bodies]
+    assert {message["role"] for message in first} == {"system"}
+    neutral = min((message["content"] for message in first), key=len)
+    assert neutral  # templates drop an empty one
+    assert all(message["content"].startswith(neutral) for message in first)
+    assert (
+        len({message["content"] for message in first}) > 4
+    )  # and the statements of four categories
 
 
 def test_an_audit_by_batches_costs_half(
