@@ -16,6 +16,7 @@ from debiasdpo.raters.endpoint.purse import Purse
 from debiasdpo.raters.endpoint.records import ReplyStore
 from debiasdpo.raters.endpoint.request import Request
 from debiasdpo.raters.endpoint.response import Record, Response, may_be_billed
+from debiasdpo.redaction import redact
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ def record_of(
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "latency_s": round(response.latency_s, 3),
         "tries": tries,
-        "asked": asked,
+        "asked": redact(asked),  # model.extra_body may hold keys of a router's hosts
         "prompt_bytes": request.prompt_bytes,
         "http": status_of(response),
         "response": response.data,

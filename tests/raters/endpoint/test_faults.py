@@ -340,6 +340,23 @@ def test_the_key_is_sent_and_stands_nowhere(
     assert not [file for file in files if secret.encode() in file.read_bytes()]
 
 
+def test_a_secret_that_each_request_carries_stands_in_no_reply_that_is_kept(
+    server: EndpointServer, rater: Raters, tmp_path: Path
+) -> None:
+    more = {"provider": {"api_key": "key-of-the-host"}, "user": "Bearer of-no-other-shape-4711"}
+    one = rater(extra_body=more)
+    one.check(QUESTIONS[:1], (), 100, TEXT)
+    one.reply(QUESTIONS[:1], "rating", TEXT)
+    sent = server.bodies[-1]
+    assert sent.items() >= more.items()
+    masked = {"provider": {"api_key": "***"}, "user": "Bearer ***"}
+    asked = {name: value for name, value in sent.items() if name != "messages"} | masked
+    assert asked in [record["asked"] for record in lines(tmp_path)]
+    said = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    assert b"key-of-the-host" not in said
+    assert b"4711" not in said
+
+
 def test_ctrl_c_waits_for_what_is_under_way_and_keeps_it(
     server: EndpointServer, rater: Raters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
