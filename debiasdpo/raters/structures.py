@@ -6,10 +6,13 @@ import re
 from debiasdpo.raters.notation import normalise
 from debiasdpo.raters.words import FINAL, FIRST, RATING
 
+# Of chat templates, as text.
+CONTROL = r"<\|?[^|<>\n]{1,40}\|>|</s>|<eos>|<(?:start|end)_of_turn>"
+
 _ATTRIBUTES = r"(?:\s[^<>]{0,200})?"
 _TAGS = (
     (r"~~[^~\n]{1,200}~~|<(s|del|strike)>[^<]{0,200}</\1>", " "),  # struck out
-    (r"<\|?[^|<>\n]{1,40}\|>|</s>|<eos>|<(?:start|end)_of_turn>", "\n"),  # control tokens
+    (CONTROL, "\n"),
     (r"<!--(?:[^-]|-(?!->))*+(?:-->|\Z)", " "),
     (r"<su[bp]>", "^"),
     (r"</?(?:b|i|u|em|strong|span|font|mark|big|small|code|center|su[bp])" + _ATTRIBUTES + ">", ""),

@@ -22,6 +22,7 @@ from debiasdpo.raters.endpoint.client import Client, complaint
 from debiasdpo.raters.endpoint.context import refuse_cut
 from debiasdpo.raters.endpoint.levels import expected_rating
 from debiasdpo.raters.endpoint.limiter import Change
+from debiasdpo.raters.endpoint.marks import MarkWatch
 from debiasdpo.raters.endpoint.prices import PriceList
 from debiasdpo.raters.endpoint.probe import Found, load_for, probe
 from debiasdpo.raters.endpoint.progress import Progress
@@ -87,6 +88,7 @@ class EndpointRater:
         self._server: Server | None = None
         self._found: dict[str, Found] = {}  # by how ratings are read
         self._stage = 0  # replies that the stage asks for
+        self._marks = MarkWatch()
         self._told = 0  # changes of how many run at once
 
     def check(
@@ -101,7 +103,7 @@ class EndpointRater:
         count = 0
         least: tuple[int, Question] | None = None
         most: tuple[int, Question] | None = None
-        for question in questions:
+        for question in self._marks.watched(questions):
             count += 1
             size = content_bytes(question.messages)
             if least is None or size < least[0]:
