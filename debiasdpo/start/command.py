@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 
 from debiasdpo.cluster import surroundings
 from debiasdpo.config.data import TableConfig
-from debiasdpo.config.sameness import same_text
+from debiasdpo.config.sameness import same_name, same_text
 from debiasdpo.config.shown import points, visible
 from debiasdpo.documents import table
 from debiasdpo.documents.corpus import check_facts
@@ -109,7 +109,7 @@ def _summary(config: TableConfig) -> tuple[int, list[str]]:
         counted = config.unscored or bool(document.scores)
         documents += counted
         texts |= {same_text(document.text)} if counted else set()
-        groups |= {document.group} if counted else set()
+        groups |= {same_name(document.group)} if counted else set()
         counts.update(document.scores.keys())
         counts.update(f"{rubric} twice" for rubric in document.experts)
     if not documents:

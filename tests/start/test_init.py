@@ -434,6 +434,17 @@ def test_real_groups_that_an_audit_would_refuse_are_told(
     assert not (tmp_path / "a").exists()
 
 
+def test_groups_are_counted_as_a_run_goes_by_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["Zoë", "Zoe\u0308", "Ana"]
+    rows = [[i, names[i % 3], TEXT.format(i), i % 4] for i in range(12)]
+    file = write(tmp_path / "essays.csv", [["id", "writer", "text", "clarity"], *rows])
+    out = told(capsys, tmp_path / "a", "--from", file, "--scale", "0:5", "--group", "writer")
+    assert "12 documents with a score, of 2 groups" in out
+    assert "note: a run needs 3 groups, one for each part of its split" in out
+
+
 def test_scores_by_rubric_in_json_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
         {"id": f"e{i // 2}", "text": TEXT.format(i // 2), "trait": ["depth", "style"][i % 2], "points": i % 3,
