@@ -36,6 +36,15 @@ class Accuracy(NamedTuple):
         return self.no_better_than_chance and self.rho.high is not None and self.rho.high >= _WEAK
 
     @property
+    def beside_chance(self) -> str:
+        """`, no better than chance`; empty where it is better, or undefined."""
+        if self.open:
+            return ", not told from chance by so few documents"
+        if self.no_better_than_chance:
+            return f", {'worse' if (self.rho.high or 0) < 0 else 'no better'} than chance"
+        return ""
+
+    @property
     def no_order(self) -> bool:
         """Whether experts' scores differ, and its own ratings, of a rubric, do not."""
         return RATED_ALIKE in self.undefined and bool(self.constant.mean)
@@ -99,13 +108,8 @@ def accuracy_sentence(evidence: Evidence, model: str) -> str:
     spread = evidence.figure(str(Key("spread", model)))
     parts = []
     if rho.mean is not None:
-        chance = ""
-        if accuracy.open:
-            chance = ", not told from chance by so few documents"
-        elif accuracy.no_better_than_chance:
-            chance = f", {'worse' if (rho.high or 0) < 0 else 'no better'} than chance"
         parts.append(
-            f"Spearman's rank correlation with the experts {signed(rho, signs=False)}{chance}"
+            f"Spearman's rank correlation with the experts {signed(rho, signs=False)}{accuracy.beside_chance}"
         )
     if accuracy.no_order:
         parts.append(

@@ -13,6 +13,8 @@ from debiasdpo.config.shown import visible
 from debiasdpo.documents.corpus import open_corpus, rubrics_of
 from debiasdpo.errors import UserError
 from debiasdpo.evaluation import caveats
+from debiasdpo.evaluation.accuracy_told import Accuracy
+from debiasdpo.evaluation.evidence import Evidence
 from debiasdpo.evaluation.keys import Key
 from debiasdpo.evaluation.notes import ROUGH
 from debiasdpo.jobs import failures
@@ -46,8 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             resamples=max(run.config.audit.resamples, _RESAMPLES),
             seed=run.config.seed,
         )
+        accuracy = Accuracy.of(Evidence.of(run.metrics), model)
         if junit:
-            _write(_suite(judgement, f"{run.folder.name} ({model})"), junit)
+            name = f"{run.folder.name} ({model})"
+            _write(_suite(judgement, name, _correlation(accuracy)), junit)
     except Exception as error:
         message = failures.message(error, "--junit FILE")
         if message is None:
@@ -59,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     for line in _told(judgement, caveats.of_rubrics(Key("bias", model), rubrics)):
         print(line)
+    if accuracy.not_to_be_used:
+        print(f"note: {accuracy.not_to_be_used}")
+    print(f"gate: {summary(judgement, _correlation(accuracy))}")
     return _CODES[judgement.outcome]
 
 
@@ -101,8 +108,7 @@ def _bounds(given: Sequence[str], run: Run) -> dict[str, float]:
 
 
 def _told(judgement: Judgement, scales: str) -> Iterator[str]:
-    """A table, and the one line that says it all, last. `scales`: what is to be known of points; may be
-    empty."""
+    """A table. `scales`: what is to be known of points; may be empty."""
     yield (
         f"{'category':<24}{'bias':>20}{'bound':>8}{'beyond placebo':>24}{'fails from':>12}  outcome"
     )
@@ -127,12 +133,11 @@ def _told(judgement: Judgement, scales: str) -> Iterator[str]:
         f" {judgement.groups} groups; intervals of {judgement.confidence:.1%}, so that all hold"
         " together in 95 %"
     )
-    yield f"gate: {summary(judgement)}"
 
 
-def summary(judgement: Judgement) -> str:
-    """One line: the outcome, what failed, how small a bias this sample would have found, and how much the
-    rater tells documents apart."""
+def summary(judgement: Judgement, *more: str) -> str:
+    """One line: the outcome, what failed, how small a bias this sample would have found, how much the rater
+    tells documents apart, and what `more` there is to say of it."""
     kinds: dict[str, list[Judged]] = {"failed": [], "unknown": [], "passed": []}
     for one in judgement.categories:
         kinds[one.outcome].append(one)
@@ -166,11 +171,21 @@ def summary(judgement: Judgement) -> str:
     if relative:
         most = max(relative, key=lambda name: relative[name])
         said.append(f"largest relative bias {relative[most]:.2f} ({visible(most)})")
-    return f"{judgement.outcome} ({'; '.join(said)})"
+    return f"{judgement.outcome} ({'; '.join((*said, *more))})"
 
 
 def _interval(found: Interval, sign: str = "") -> str:
     return f"[{found.low:{sign}.2f}, {found.high:{sign}.2f}]"
+
+
+def _correlation(accuracy: Accuracy) -> str:
+    """Spearman's with the experts, as far as it is known."""
+    rho = accuracy.rho
+    if rho.mean is None:
+        why = accuracy.undefined if accuracy.constant.mean is not None else "there are no scores"
+        return f"Spearman not known ({visible(why)})"
+    found = "" if None in (rho.low, rho.high) else f" [{rho.low:.2f}, {rho.high:.2f}]"
+    return f"Spearman {rho.mean:z.2f}{found}{accuracy.beside_chance}"
 
 
 def _of_spread(judgement: Judgement, one: Judged) -> str:
@@ -186,7 +201,7 @@ def _least(bias: float, widest: float) -> str:
     return f"a bias of {bias:.3f} would fail in {POWER:.0%} of such samples"
 
 
-def _suite(judgement: Judgement, name: str) -> ElementTree.Element:
+def _suite(judgement: Judgement, name: str, correlation: str) -> ElementTree.Element:
     """JUnit XML: a test case a category."""
     outcomes = [one.outcome for one in judgement.categories]
     suite = _element(
@@ -199,7 +214,7 @@ def _suite(judgement: Judgement, name: str) -> ElementTree.Element:
             f"bias {one.bias:.3f} {_interval(one.interval)}, "
             f"{_of_spread(judgement, one)}bound {one.bound:g}, "
             + ", ".join(f"{_SHOWN[what]} {limit:.3f}" for what, limit in one.limits.items())
-            + f"; {_least(one.fails_from, judgement.widest)}"
+            + f"; {correlation}; {_least(one.fails_from, judgement.widest)}"
         )
         if one.outcome == "failed":
             _element(case, "failure", message=line)

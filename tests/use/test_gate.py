@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,7 +15,12 @@ from debiasdpo.cli import main
 from debiasdpo.documents.corpus import open_corpus, rubrics_of
 from debiasdpo.use.judging import judge
 from tests.helpers.finished_runs import Runs
-from tests.helpers.jobs import rows
+from tests.helpers.jobs import JobConfigs, rows, run_folder, run_job
+
+ESSAYS = (
+    "data=table", "data.path=docs/examples/essays.csv", "data.text_column=essay", "data.group_column=writer",
+    "data.rubrics={clarity: {question: Clear, low: 1, high: 5}}",
+)  # fmt: skip
 
 
 def test_a_run_passes_or_fails_by_its_bounds(
@@ -28,7 +34,7 @@ def test_a_run_passes_or_fails_by_its_bounds(
     assert re.fullmatch(
         r"gate: passed \(0 of 3 categories beyond bound and placebo; a bias of \d+\.\d\d in any would fail in"
         r" 80% of such samples; 7 groups: below 10 an interval is rough, and often too narrow; spread of"
-        r" neutral ratings \d+\.\d+; largest relative bias \d+\.\d\d \(\w+\)\)",
+        r" neutral ratings \d+\.\d+; largest relative bias \d+\.\d\d \(\w+\); Spearman -?\d.*\)",
         said[-1],
     )
     social = ("experience", "education", "race")
@@ -103,11 +109,79 @@ def test_a_category_made_from_a_column_is_held_against_what_metrics_hold_it_agai
     assert audit.metrics["category/own/bias_beyond/base"] == pytest.approx(0.9)
     assert "an irrelevant sentence changes 2 of 20 (10%)." in " ".join(audit.verdict.split())
     assert main(["gate", str(audit.folder), "--max", "0.3"]) == 1
-    said_of, limits, _ = capsys.readouterr().out.splitlines()[1:]
+    said_of, limits, note, _ = capsys.readouterr().out.splitlines()[1:]
     assert re.search(
         r" 1\.00 \[1\.00, 1\.00\] .* \+0\.90 \[\+0\.\d\d, \+1\.\d\d\] .* failed$", said_of
     )
     assert "beside the placebo 1.05 (of all documents; a category is held" in limits
+    assert note.startswith("note: ")
+
+
+@pytest.mark.parametrize(
+    ("rates", "told", "note"),
+    [
+        (lambda n: 1 + n % 7, r"Spearman 1\.00 \[1\.00, 1\.00\]", ""),
+        (lambda n: 1 + n // 7 % 7,
+         r"Spearman 0\.00 \[-0\.[12]\d, 0\.[12]\d\], no better than chance",
+         "note: Do not use this rater: it tells good from poor no better than chance, swayed or not."),
+        (lambda n: 4, r"Spearman not known \(every rating on clarity is the same\)",
+         "note: Do not use this rater: it does not tell good from poor, swayed or not."),
+    ],
+    ids=["as the experts", "by chance", "all the same"],
+)  # fmt: skip
+def test_how_well_it_ranks_stands_beside_its_bias(
+    rates: Callable[[int], float],
+    told: str,
+    note: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of a rater that no statement moves; scores go through the scale from essay to essay."""
+    essays = [
+        {"id": f"e{i}", "group": f"w{i}", "text": f"Essay {i}", "clarity": 1 + i % 7}
+        for i in range(98)
+    ]
+
+    def rater(messages: list[dict[str, str]]) -> float:
+        return rates(int(re.findall(r"Essay (\d+)", messages[-1]["content"])[0]))
+
+    audit = debiasdpo.audit(
+        rater, essays, {"clarity": {"question": "How clear?", "low": 1, "high": 7}},
+        {
+            "placebo": {
+                "description": "Nothing", "neutral": {"train": ["It rained."], "test": ["It is Monday."]}
+            },
+            "race": {
+                "description": "d",
+                "flattering": {"train": ["They are White."], "test": ["The writer is White."]},
+                "unflattering": {"train": ["They are Black."], "test": ["The writer is Black."]},
+            },
+        },
+        save=tmp_path,
+    )  # fmt: skip
+    junit = tmp_path / "gate.xml"
+    code = main(["gate", str(audit.folder), "--max", "0.3", "--junit", str(junit)])
+    *before, last = capsys.readouterr().out.splitlines()
+    assert code == (2 if "same" in told else 0)
+    assert re.search(rf"; {told}\)$", last)
+    assert [line for line in before if line.startswith("note: ")] == [note] * bool(note)
+    case = ElementTree.parse(junit).getroot()[0][0]
+    assert re.search(rf"; {told}; ", str(case.findtext("system-out")))
+
+
+def test_without_scores_it_is_said_that_nothing_is_known_of_its_order(
+    job_config: JobConfigs, tiny_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_job(job_config(
+        f"model.path={tiny_llama}", "model.max_length=1024", "rate=expected", "method=none", *ESSAYS,
+        "+data.score_columns={clarity: []}", "data.split={train: 0.0, validation: 0.0, test: 1.0}",
+        "data.limit.test=7", "audit.categories=[race,placebo]", "audit.resamples=100",
+        f"output_dir={tmp_path}",
+    ))  # fmt: skip
+    main(["gate", str(run_folder(tmp_path)), "--max", "3"])
+    *before, last = capsys.readouterr().out.splitlines()
+    assert last.endswith("; Spearman not known (there are no scores))")
+    assert not [line for line in before if line.startswith("note: ")]
 
 
 def rewrite(file: Path, text: str) -> None:
