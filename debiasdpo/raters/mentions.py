@@ -31,7 +31,10 @@ class _Place(NamedTuple):
     reason: Reason | None = None
 
 
-_LABEL = re.compile(rf"(?<![^\W_]-){words.RATING}|(?P<boxed>\\?(?:boxed|fbox)\s?(?=\{{))")
+_LABEL = re.compile(
+    rf"(?<![^\W_]-){words.RATING}|(?P<boxed>\\?(?:boxed|fbox)\s?(?=\{{))"
+    r"|(?P<final>(?<![^\W_])final(?=[ *_`\"']*[:=][\s*_`\"':=]*\d))"  # Final: 4
+)
 _WEAK_LABEL = re.compile(words.WEAK)
 _LINE_OR_SENTENCE = re.compile(r"(?:.*[.!?] )?[ *_#>\"'•.)\d-]*(?:[^\W\d_]+ ){0,2}")
 _BESIDE = re.compile(r"(?:[^\W\d_][\w'-]*[ *_\"]+){0,3}$")
@@ -150,6 +153,8 @@ def _mention(text: str, label: re.Match[str], scale: Scale) -> Mention | None:
     if place.reason:
         return Mention(start, place.position, None, place.reason)
     value = value_at(text, place.position, scale, after_words=place.by == "sign")
+    if label["final"] and (value is None or value.followed_by == "word"):
+        return None  # Final: 4 of them answered
     if value is None or not _ends_well(text, label.end(), place, value):
         return Mention(start, label.end(), None, "not a number", own=False)
     if place.by == "verb" and re.match(r"(?:your|his|her|their)\b", qualifier):

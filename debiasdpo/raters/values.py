@@ -96,6 +96,8 @@ _FOR = re.compile(r" (?:for|in|on)\b| *\(")
 _BECOMES = re.compile(
     rf" *(?:→|[-–=]+>)[^\n\d]{{0,20}}(?=\d)|[ ,;(–-]*(?:now |later |then )?{words.CHANGED}"
 )
+# 3 → after reconsidering 5; but not: 5 → good, on the scale from 1 to 7
+_ARROW_AND_WORDS = re.compile(r" *(?:→|[-–=]+>)[^\n\d.!?]{0,200}(?=\d)")
 _REACHES_ON = re.compile(rf"[ ,;(–-]*{words.REACHES_ON}|\+| *[<>](?!/)| *±")
 _CALCULATES = re.compile(
     r"\^| *[×÷·=] *\d| *[x+] ?\d| *: ?\d|\\?\d|/\s*(?:\Z|[^\s\w])|\.[a-z](?!\w)|" + words.MAGNITUDE
@@ -212,7 +214,7 @@ def _whole(text: str, end: int, rating: float, scale: Scale) -> tuple[int, Reaso
 def _changed(text: str, end: int, rating: float, scale: Scale) -> Reason | None:
     """Why what comes after a value makes another one of it, if it does."""
     position = end_of(_SKIP, text, end)
-    if _BECOMES.match(text, position):
+    if _BECOMES.match(text, position) or _becomes_after_words(text, position, scale):
         return "taken back"
     match = _AND.match(text, position) or _OR_BELOW.match(text, position)
     if match and _number(text, match.end(), scale):
@@ -239,6 +241,16 @@ def _changed(text: str, end: int, rating: float, scale: Scale) -> Reason | None:
     if below and (other := _number(text, below.end(), scale)) and _ALONE.match(text, other.end):
         return None if other.value == abs(rating) else "several ratings"
     return None
+
+
+def _becomes_after_words(text: str, position: int, scale: Scale) -> bool:
+    """Whether an arrow leads to a number that ends its clause."""
+    match = _ARROW_AND_WORDS.match(text, position)
+    other = match and _number(text, match.end(), scale)
+    if not other or other.value is None:
+        return False
+    end, _ = _whole(text, other.end, other.value, scale)
+    return followed_by(text, end) != "word"
 
 
 def _number(text: str, position: int, scale: Scale) -> Number | None:

@@ -223,7 +223,8 @@ def test_no_cut_makes_another_rating(
 def test_no_cut_of_an_answer_makes_a_rating_that_its_end_does_not_give(answer: Answer) -> None:
     """But for answers that take a first rating back: what will follow cannot be known."""
     text, scale, meant = answer
-    if re.search(r"\d[^\d]*\n.*rating|wait|edit|</think>|overall", text, re.IGNORECASE):
+    taken_back = r"\d[^\d]*\n.*rating|\d\D*\bfinal\W*:|wait|edit|</think>|overall"
+    if re.search(taken_back, text, re.IGNORECASE):
         return
     for end in range(len(text)):
         found = read_rating(text[:end], scale, cut=True).rating
