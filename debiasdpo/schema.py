@@ -19,4 +19,5 @@ NonNegative = Annotated[float, Field(ge=0.0)]
 
 Count = Annotated[int, Field(ge=1)]
 
-Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
+TEXT = r"\S"
+Text = Annotated[str, Field(min_length=1, pattern=TEXT)]

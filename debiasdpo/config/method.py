@@ -23,11 +23,14 @@ class HeadConfig(Section):
     folds: Annotated[int, Field(ge=2)]
 
 
+METHOD_NAME = r"^[\w.+-]+$"
+
+
 class MethodConfig(Section):
     """Keys of `method=` (docs/methods.md): what is trained on, or how prompts are changed; neither: the
     model is audited as it is."""
 
-    name: Annotated[str, Field(pattern=r"^[\w.+-]+$")]  # in tables and folder names
+    name: Annotated[str, Field(pattern=METHOD_NAME)]  # in tables and folder names
     # Training. These add terms to the objective (`training.objective`).
     chosen: Literal["reasoning", "rating", "score"] | None = None  # of a preference pair
     # The model's biased reasoning is rejected for it; false: it is fitted alone, and nothing is rejected.

@@ -66,12 +66,16 @@ class Prices(Section):
     output: NonNegative  # reasoning that is not shown included
 
 
+# Without a user, a password or parameters, which may be keys.
+BASE_URL = r"^https?://[^\s@?]+$"
+
+
 class EndpointConfig(Section):
     """Keys of `model=` for a model behind an OpenAI-compatible endpoint (`raters.endpoint`)."""
 
     kind: Literal["endpoint"]
     name: Text  # of the model, as the endpoint has it
-    base_url: Annotated[str, Field(pattern=r"^https?://[^\s@?]+$")]  # up to /v1
+    base_url: Annotated[str, Field(pattern=BASE_URL)]  # up to /v1
     api_key_env: Text | None  # environment variable with the key; None: none is needed
     serve: (
         Annotated[Sequence[Text], Field(min_length=1)] | None

@@ -7,7 +7,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from debiasdpo.config.keys import elsewhere, known_in, one_of, union_of, unknown
+from debiasdpo.config.method import METHOD_NAME
+from debiasdpo.config.model import BASE_URL
 from debiasdpo.config.quoting import quoted
+from debiasdpo.schema import TEXT
 
 _LONGEST_VALUE = 60  # characters shown of a value
 
@@ -32,9 +35,16 @@ _MUST = {
     "model_attributes_type": "hold keys and values, such as {{a: 1}}",
     "model_type": "hold the keys {keys}",
     "string_too_short": "be a text that is not empty",
-    "string_pattern_mismatch": "be a text that is not empty",
+    "string_pattern_mismatch": "{matching}",
     "too_short": "have at least {min_length} item",
     "literal_error": "be {expected}",
+}
+
+# What a text must be, by its pattern.
+_MUST_MATCH = {
+    TEXT: "be a text that is not empty",
+    METHOD_NAME: "be of letters, digits and . _ + - alone",
+    BASE_URL: "begin with http:// or https:// and hold no blank, @ or ? (a key goes into api_key_env)",
 }
 
 
@@ -66,10 +76,12 @@ def describe(
             what = f"must be {one_of(list(union.kinds))}{said}; choose with {key}=NAME"
             key = f"{key}.{union.key}"
         elif kind in _MUST:
-            limits = {k: _shown(v) for k, v in one.get("ctx", {}).items() if k != "expected"}
-            expected = one.get("ctx", {}).get("expected")
+            context = one.get("ctx", {})
+            limits = {k: _shown(v) for k, v in context.items() if k not in ("expected", "pattern")}
+            expected = context.get("expected")
             keys = ", ".join(known_in(schema, loc))
-            what = _MUST[kind].format(**limits, expected=expected, keys=keys)
+            matching = _MUST_MATCH[context["pattern"]] if "pattern" in context else ""
+            what = _MUST[kind].format(**limits, expected=expected, keys=keys, matching=matching)
             got = f", got {_shown(one['input'])}"
             if kind == "string_type" and isinstance(one["input"], int | float):
                 got += "; put it in quotes"
