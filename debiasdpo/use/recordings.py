@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from debiasdpo.config.model import EndpointConfig
 from debiasdpo.config.sameness import same_text
 from debiasdpo.documents.delimited import delimited_columns, rows_with
+from debiasdpo.documents.files import files_below, is_hidden, passed_over
 from debiasdpo.elicitation.base import LABELS
 from debiasdpo.elicitation.judge import judge_messages, second_look_messages
 from debiasdpo.errors import UserError
@@ -47,7 +48,7 @@ def open_recordings(paths: Sequence[str], judge: Sequence[str]) -> Recordings:
     folders = [user_path(path).absolute() for path in paths]
     runs = [folder for folder in folders if (folder / STATUS).is_file()]
     if not runs:
-        return TableReplies(_tables(folders), judge)
+        return TableReplies(*_tables(folders), judge)
     if judge or len(folders) > 1:
         raise UserError(f"{runs[0]}: a run is served alone, with the replies that it was given")
     return RunReplies(open_run(runs[0], any_task=True))
@@ -57,16 +58,22 @@ class TableReplies:
     """Tables (CSV) with a row a reply. A prompt is found by what it says, white space aside; where it has
     several replies, they are given in the order of the tables, and then again from the first."""
 
-    def __init__(self, files: Sequence[Path], judge: Sequence[str]) -> None:
+    def __init__(self, files: Sequence[Path], others: Sequence[Path], judge: Sequence[str]) -> None:
+        """`others`: what lies beside the tables, and is told to be passed over as tables are that lack the
+        columns."""
         self.models = ["replay"]
         self._role = "judge" if judge else "model"
         self._turns: Counter[str] = Counter()
         self._lock = threading.Lock()
         found: defaultdict[str, list[str]] = defaultdict(list)
         left_out = 0
+        beside = [file.name for file in others]
         for file in files:
             pairs = _labels(file, judge) if judge else _replies(file)
-            for asked, text in pairs or ():
+            if pairs is None:
+                beside.append(file.name)
+                continue
+            for asked, text in pairs:
                 if text is None:
                     left_out += 1
                 else:
@@ -74,7 +81,11 @@ class TableReplies:
         self._replies = dict(found)
         kind = "judgements" if judge else "replies"
         total = sum(map(len, found.values()))
-        self.told = f"{total} {kind} to {len(found)} prompts from {len(files)} tables"
+        tables = len(files) + len(others) - len(beside)
+        self.told = f"{total} {kind} to {len(found)} prompts from {tables} tables"
+        self.told += "".join(
+            f"; {count} {what}" for what, count in passed_over(beside, "PATH").items()
+        )
         if several := sum(len(set(replies)) > 1 for replies in found.values()):
             self.told += (
                 f"; {several} prompts have different ones, given in turn: serve one model's tables"
@@ -112,13 +123,24 @@ class TableReplies:
         return chat_reply(body, replies[turn % len(replies)])
 
 
-def _tables(paths: Iterable[Path]) -> list[Path]:
-    found: list[Path] = []
+def _tables(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """The tables there, and the other files of folders, but those that a system keeps for itself."""
+    tables: list[Path] = []
+    others: list[Path] = []
     for path in paths:
         if not path.exists():
             raise UserError(f"{path} does not exist")
-        found += sorted(path.rglob("*.csv")) if path.is_dir() else [path]
-    return list(dict.fromkeys(file.resolve() for file in found))
+        if not path.is_dir():
+            tables.append(path)
+            continue
+        for file in sorted(files_below(path)):
+            if not is_hidden(file):
+                (tables if file.suffix.lower() == ".csv" else others).append(file)
+    return _once(tables), _once(others)
+
+
+def _once(files: Iterable[Path]) -> list[Path]:
+    return list(dict.fromkeys(file.resolve() for file in files))
 
 
 Pairs = Iterator[tuple[str, str | None]]  # what is asked, and the reply; None: there is none

@@ -104,6 +104,21 @@ def test_a_recorded_reply_is_given_to_its_prompt(
     assert call["models"] == ["replay"]
 
 
+def test_tables_of_any_capitals_are_served_and_other_files_named(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name, asked in (("a.csv", "One?"), ("sub/d.csv", "Two?"), ("B.CSV", "Three?")):
+        (tmp_path / name).write_text(f"PROMPT,RESPONSE\n{asked},So.\n")
+    (tmp_path / "c.tsv").write_text("PROMPT\tRESPONSE\nFour?\tSo.\n")
+    (tmp_path / "other.csv").write_text("text\nFive?\n")
+    (tmp_path / ".DS_Store").write_bytes(b"\0")
+    found = open_recordings([str(tmp_path)], [])
+    assert found.told == (
+        "3 replies to 3 prompts from 3 tables; 2 file(s) passed over in PATH (c.tsv, other.csv)"
+    )
+    body = {"model": "replay", "messages": [{"role": "user", "content": "Three?"}]}
+    assert found.answer(body).http == 200
+
+
 def test_several_replies_to_a_prompt_are_given_in_order_and_then_again(
     tables: Path, rater: Callable[[str], EndpointRater]
 ) -> None:
@@ -238,7 +253,7 @@ def test_the_command_serves_until_it_is_stopped(tables: Path, stop: signal.Signa
         stdout=subprocess.PIPE, text=True, env=os.environ,
     )  # fmt: skip
     assert process.stdout is not None
-    assert process.stdout.readline().startswith("serving 5 replies to 4 prompts from 2 tables; ")
+    assert process.stdout.readline().startswith("serving 5 replies to 4 prompts from 1 tables; ")
     line = process.stdout.readline()
     url = re.search(r"model.base_url=(\S+) model.name=replay", line)
     assert url is not None
