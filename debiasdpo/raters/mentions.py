@@ -33,7 +33,15 @@ class _Place(NamedTuple):
 
 _LABEL = re.compile(
     rf"(?<![^\W_]-){words.RATING}|(?P<boxed>\\?(?:boxed|fbox)\s?(?=\{{))"
-    r"|(?P<final>(?<![^\W_])final(?=[ *_`\"']*[:=][\s*_`\"':=]*\d))"  # Final: 4
+    r"|(?P<final>(?<![\w-])final(?=[ *_`\"']*[:=][\s*_`\"':=]*\d))"  # Final: 4
+)
+# What may stand before it on its line; or between it and a rating; and what says above it that it is one of
+# several things that are counted.
+_BEGINS_LINE = re.compile(r"[ *#>\"'`]*")
+_NEXT_CLAUSE = re.compile(r"[ *_\"'`)\]}]*[.;] [ *\"'`]*")
+_NO_RATING = rf"(?!{words.RATING})"
+_ANOTHER_LABEL = re.compile(
+    rf"[ *_#>\"'`•-]*{_NO_RATING}[^\W\d_](?:{_NO_RATING}[^:=\n]){{0,60}}[:=]\W*\d"
 )
 _WEAK_LABEL = re.compile(words.WEAK)
 _LINE_OR_SENTENCE = re.compile(r"(?:.*[.!?] )?[ *_#>\"'•.)\d-]*(?:[^\W\d_]+ ){0,2}")
@@ -104,8 +112,12 @@ _WHICH_NOT = re.compile(rf"{_MARKED},? *which (?:i|we|is|would|seems)\b[^.!?\n]{
 
 def mentions(text: str, scale: Scale) -> Iterator[Mention]:
     """All mentions of a rating in the lines of an answer, in their order."""
+    before = None
     for label in _LABEL.finditer(text):
+        if label["final"] and not _may_be_final(text, label.start(), before):
+            continue
         if mention := _mention(text, label, scale):
+            before = mention
             yield mention
 
 
@@ -153,8 +165,12 @@ def _mention(text: str, label: re.Match[str], scale: Scale) -> Mention | None:
     if place.reason:
         return Mention(start, place.position, None, place.reason)
     value = value_at(text, place.position, scale, after_words=place.by == "sign")
-    if label["final"] and (value is None or value.followed_by == "word"):
-        return None  # Final: 4 of them answered
+    if label["final"] and (
+        value is None
+        or value.followed_by != "line"
+        or value.reason in ("off the scale", "another scale")
+    ):
+        return None  # Final: 4 of them answered; Final: 40%
     if value is None or not _ends_well(text, label.end(), place, value):
         return Mention(start, label.end(), None, "not a number", own=False)
     if place.by == "verb" and re.match(r"(?:your|his|her|their)\b", qualifier):
@@ -168,6 +184,17 @@ def _mention(text: str, label: re.Match[str], scale: Scale) -> Mention | None:
         rank = -1
     explains = _EQUALS.match(text, value.end) is not None
     return Mention(start, value.end, value.rating, value.reason, rank, explains=explains)
+
+
+def _may_be_final(text: str, start: int, before: Mention | None) -> bool:
+    """Whether `Final: 4` may be the answer's rating: it begins a line, none below `Midterm: 3`, or follows a
+    rating, the mention `before` it, as a sentence or clause of its own."""
+    if _BEGINS_LINE.fullmatch(_line_before(text, start)):
+        above = text[max(0, start - 240) : start].rstrip(" *#>\"'`\n").rsplit("\n", 1)[-1]
+        return _ANOTHER_LABEL.match(above) is None
+    if before is None or before.rating is None or not before.own:
+        return False
+    return _NEXT_CLAUSE.fullmatch(text, before.end, start) is not None
 
 
 def _ends_well(text: str, label_end: int, place: _Place, value: Value) -> bool:
