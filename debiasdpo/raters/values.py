@@ -93,11 +93,11 @@ _FOR_PART = re.compile(
     r"(?: *\([^()\d\n]{1,30}\)| (?:for|in|on) [^\d\n.,;]{1,30}?)(?: *[,;&]| and)+ *(?:an? )?(?=\d)"
 )
 _FOR = re.compile(r" (?:for|in|on)\b| *\(")
-_BECOMES = re.compile(
-    rf" *(?:→|[-–=]+>)[^\n\d]{{0,20}}(?=\d)|[ ,;(–-]*(?:now |later |then )?{words.CHANGED}"
-)
-# 3 → after reconsidering 5; but not: 5 → good, on the scale from 1 to 7
-_ARROW_AND_WORDS = re.compile(r" *(?:→|[-–=]+>)[^\n\d.!?]{0,200}(?=\d)")
+_BECOMES = re.compile(rf"[ ,;(–-]*(?:now |later |then )?{words.CHANGED}")
+_ARROW = re.compile(r" *(?:→|[-–=]+>)(?P<words>[^\n\d]{0,200})(?=\d)")
+_FEW = 20  # characters behind an arrow; more are a reason, but for those that say that the rating is another
+_RECONSIDERED = re.compile(words.RECONSIDERED)
+_REASON = re.compile(rf"[.!?]|(?:\(|{words.PLACE})[ *_`\"']*\Z")
 _REACHES_ON = re.compile(rf"[ ,;(–-]*{words.REACHES_ON}|\+| *[<>](?!/)| *±")
 _CALCULATES = re.compile(
     r"\^| *[×÷·=] *\d| *[x+] ?\d| *: ?\d|\\?\d|/\s*(?:\Z|[^\s\w])|\.[a-z](?!\w)|" + words.MAGNITUDE
@@ -214,7 +214,7 @@ def _whole(text: str, end: int, rating: float, scale: Scale) -> tuple[int, Reaso
 def _changed(text: str, end: int, rating: float, scale: Scale) -> Reason | None:
     """Why what comes after a value makes another one of it, if it does."""
     position = end_of(_SKIP, text, end)
-    if _BECOMES.match(text, position) or _becomes_after_words(text, position, scale):
+    if _BECOMES.match(text, position) or _leads_away(text, position, rating, scale):
         return "taken back"
     match = _AND.match(text, position) or _OR_BELOW.match(text, position)
     if match and _number(text, match.end(), scale):
@@ -243,14 +243,26 @@ def _changed(text: str, end: int, rating: float, scale: Scale) -> Reason | None:
     return None
 
 
-def _becomes_after_words(text: str, position: int, scale: Scale) -> bool:
-    """Whether an arrow leads to a number that ends its clause."""
-    match = _ARROW_AND_WORDS.match(text, position)
-    other = match and _number(text, match.end(), scale)
-    if not other or other.value is None:
+def _leads_away(text: str, position: int, rating: float, scale: Scale) -> bool:
+    """Whether an arrow leads to another rating: `3 → 5`, `3 → after reconsidering 5`; but not to the same one
+    or to a reason: `5 → equals 5`, `5 → a strong lesson, see turn 4`."""
+    arrow = _ARROW.match(text, position)
+    if arrow is None:
         return False
-    end, _ = _whole(text, other.end, other.value, scale)
-    return followed_by(text, end) != "word"
+    between = arrow["words"]
+    other = _number(text, arrow.end(), scale)
+    if other is None or other.value is None:
+        return len(between) <= _FEW
+    end, reason = _whole(text, other.end, other.value, scale)
+    follower = followed_by(text, end)
+    sign = -1 if between.endswith(("-", "–")) else 1
+    if reason is None and sign * other.value == rating and follower == "line":
+        return _HEDGES.search(between) is not None
+    if len(between) <= _FEW:
+        return True
+    return (
+        bool(_RECONSIDERED.search(between)) and not _REASON.search(between) and follower != "word"
+    )
 
 
 def _number(text: str, position: int, scale: Scale) -> Number | None:

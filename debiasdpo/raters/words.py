@@ -230,6 +230,15 @@ CHANGED = _whole(
     "changed rounded revised corrected lowered raised reduced downgraded upgraded updated adjusted",
     "gerundet geändert arrondie? corrigé corregido",
 )
+# Between an arrow and another number: that it is the rating instead; and at the end, that it is none.
+RECONSIDERED = _whole(
+    "after now revis\\w* reconsider\\w* reflection reflecting instead changed? actually",
+    "nach nun jetzt stattdessen überdacht\\w* après maintenant finalement después ahora",
+)
+PLACE = _whole(
+    "levels? grades? standards? turns? lines? pages? pp?\\. paragraphs? sections? chapters? rows? steps?",
+    "criteri(?:on|a) points? questions? parts? items? examples? stufe niveau zeilen? seiten?",
+)
 MAGNITUDE = _whole(
     "hundred thousand million billion dozen seconds? minutes? hours? days? weeks? months? years? times",
     "pages? euros? dollars? degrees? percentile tausend millionen minuten mille",
