@@ -14,10 +14,14 @@ from debiasdpo.raters.endpoint.response import Record, Usage
 
 log = logging.getLogger(__name__)
 
-# How many times the bytes of a token may be those of the shortest prompt: beyond, a prompt was cut.
+# Bytes of a token that whole English prose has: as few are no sign of a cut, however few the shortest prompt
+# has. Other scripts and digits have fewer, and some servers add a text of their own, which is counted, too.
+_PLAIN_BYTES = 5.0
+_MANY_CHARACTERS = 7.0  # of a token, in any script: beyond, a prompt may have been cut
+# How many times the bytes of a token may be those of the shortest prompt: beyond, one of many characters a
+# token was cut.
 _MOST_BYTES = 2.5
 _MANY_BYTES = 1.6  # beyond, it may have been, or its text has longer tokens
-_MANY_CHARACTERS = 7.0  # of a token, in any script: beyond, a prompt may have been cut
 # How many times another prompt's bytes are those of a longer one, which has more tokens for sure. Texts
 # differ by less in the bytes of their tokens, if they are of one script.
 _LONGER = 1.25
@@ -42,14 +46,15 @@ def context(
             usage[0].input, usage[1].input, second.question,
         )  # fmt: skip
         return short, "the same prompt counts otherwise again: cut prompts cannot be seen"
-    if long > _MOST_BYTES * short or _outgrown(first, second, usage):
+    characters = _characters(second) / usage[2].input
+    fewer = long > _MOST_BYTES * short or _outgrown(first, second, usage)
+    if _as_many(first, second, usage) or (fewer and characters > _MANY_CHARACTERS):
         raise UserError(
             f"The longest prompt, {second.question}, was cut without a word: its {second.prompt_bytes} bytes"
             f" are counted as {usage[2].input} tokens, {long:.1f} bytes each, and the {first.prompt_bytes} of"
             f" the shortest as {usage[0].input}, {short:.1f} each. {_cure(folder)}"
         )
-    characters = _characters(second) / usage[2].input
-    if long <= _MANY_BYTES * short and characters <= _MANY_CHARACTERS:
+    if long <= max(_MANY_BYTES * short, _PLAIN_BYTES) and characters <= _MANY_CHARACTERS:
         return long, f"the longest prompt fits, {each}"
     log.warning(
         "the longest prompt, %s, may have been cut without a word: it has %s, the shortest %.1f; see that the"
@@ -84,12 +89,18 @@ def refuse_cut(records: Iterable[Record], folder: Path) -> None:
         )
 
 
+def _as_many(first: Request, second: Request, usage: Sequence[Usage]) -> bool:
+    """Whether the longest prompt has as many tokens as the shortest, though it is longer for sure."""
+    if not usage[2].input == usage[0].input >= _LEAST_CONTEXT:
+        return False
+    longer = _LONGER_AT_A_CONTEXT if _is_context(usage[2].input) else _LONGER
+    return second.prompt_bytes / first.prompt_bytes >= longer
+
+
 def _outgrown(first: Request, second: Request, usage: Sequence[Usage]) -> bool:
-    """Whether the longest prompt has no more tokens than the shortest, though it is longer for sure."""
+    """Whether the longest prompt has fewer tokens than the shortest, though it is longer for sure."""
     short, long = usage[0].input, usage[2].input
     longer = second.prompt_bytes / first.prompt_bytes
-    if long == short >= _LEAST_CONTEXT:
-        return longer >= (_LONGER_AT_A_CONTEXT if _is_context(long) else _LONGER)
     # Scripts differ in the bytes of their tokens, or in the characters.
     more = min(longer, _characters(second) / _characters(first)) * short / long
     return long < short and longer >= _LONGER and more > _MANY_BYTES

@@ -275,6 +275,55 @@ def test_prompts_that_fit_are_not_taken_for_cut(
     assert "cut" not in caplog.text
 
 
+def of_scripts(said: bytes) -> int:
+    """Tokens as of a model of English: of digits one each, of other scripts one each, of prose few."""
+    text = said.decode()
+    prose = sum(character.isascii() and not character.isdigit() for character in text)
+    return len(text) - prose + prose // 5
+
+
+ENGLISH = "They speak of fractions. " * 170
+
+
+@pytest.mark.parametrize(
+    ("short", "hidden"),
+    [
+        ("शिक्षक ने कक्षा में कई खुले प्रश्न पूछे। " * 30, 0),
+        ("Учитель задал много открытых вопросов. " * 30, 0),
+        ("老师在课堂上提出了很多开放性的问题。" * 70, 0),
+        ("17.25,83.07,4.5\n" * 50, 0),
+        ("17.25,83.07,4.5\n" * 120, 0),
+        ("Rate it. " * 20, 150),  # a gateway's preamble
+        ("Rate it. " * 20, 680),
+        ("Rate it. " * 150, 680),
+    ],
+    ids=["Hindi", "Russian", "Chinese", "table", "long table", "hidden", "many hidden", "longer"],
+)
+def test_a_longest_prompt_of_few_bytes_a_token_was_not_cut(
+    short: str,
+    hidden: int,
+    server: EndpointServer,
+    rater: Raters,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    """However few the shortest has: it is of another script, or what the server adds is counted with it."""
+    server.tokens_of = lambda said: hidden + of_scripts(said)
+    check(rater(), asked=[question("short", short), question("long", ENGLISH)])
+    assert "cut" not in caplog.text
+    assert "the longest prompt fits" in table(tmp_path)["table"]["context"]
+
+
+def test_a_longest_prompt_of_many_bytes_but_few_characters_a_token_is_told(
+    server: EndpointServer, rater: Raters, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A tokenizer may have long tokens for its script."""
+    server.tokens_of = lambda said: len(said) // (6 if "й" in said.decode() else 2)
+    asked = [question("short", "Rate it. " * 300), question("long", "Какой урок? " * 400)]
+    check(rater(), asked=asked)
+    assert "long, may have been cut without a word: it has 8400 bytes at 6.0 a token" in caplog.text
+
+
 def test_a_count_that_leaves_out_what_is_cached_ends_no_job(
     server: EndpointServer, rater: Raters, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
