@@ -17,9 +17,8 @@ from debiasdpo.errors import UserError
 from debiasdpo.jobs.finished import Run, open_run
 from debiasdpo.jobs.identity import cache_folder
 from debiasdpo.jobs.run_folder import STATUS
-from debiasdpo.raters.endpoint.probe import AGAIN
 from debiasdpo.raters.endpoint.rater import REPLIES, replies_folder
-from debiasdpo.raters.endpoint.request import request_key
+from debiasdpo.raters.endpoint.request import AGAIN, request_key
 from debiasdpo.raters.endpoint.response import is_whole
 from debiasdpo.raters.endpoint.serving import Answered, Body, chat_reply, failure
 from debiasdpo.storage.files import user_path

@@ -10,12 +10,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from debiasdpo.errors import UserError
-from debiasdpo.raters.endpoint.client import Client, complaint, status_of, verdict
+from debiasdpo.raters.endpoint.client import Client, Verdict, complaint, status_of, verdict
 from debiasdpo.raters.endpoint.limiter import Limiter
 from debiasdpo.raters.endpoint.purse import Purse
 from debiasdpo.raters.endpoint.records import ReplyStore
 from debiasdpo.raters.endpoint.request import Request
-from debiasdpo.raters.endpoint.response import Record, Response, may_be_billed
+from debiasdpo.raters.endpoint.response import Record, Response, has_reply, may_be_billed
 from debiasdpo.redaction import redact
 
 log = logging.getLogger(__name__)
@@ -72,9 +72,13 @@ class Asker:
         watch(len(records))
         if not left:
             return records
+        known = [request for request in requests if request.key in records]
+        witness = min(known, key=lambda request: request.prompt_bytes, default=None)
         self._stop.clear()
         with ThreadPoolExecutor(min(self._most, len(left))) as pool:
-            futures = {pool.submit(self._one, request): request for request in left.values()}
+            futures = {
+                pool.submit(self._one, request, witness): request for request in left.values()
+            }
             try:
                 self._collect(futures, records, watch)
             except BaseException:
@@ -98,34 +102,26 @@ class Asker:
                     records[futures[future].key] = future.result()
             watch(len(records))
 
-    def _one(self, request: Request) -> Record:
+    def _one(self, request: Request, witness: Request | None) -> Record:
         with self.limiter.slot():
             if self._stop.is_set():
                 raise _Stopped
             try:
-                return self._until_answered(request)
+                return self._until_answered(request, witness)
             except _Stopped:
                 raise
             except BaseException:
                 self._stop.set()  # those that wait for a slot must not be sent
                 raise
 
-    def _until_answered(self, request: Request) -> Record:
+    def _until_answered(self, request: Request, witness: Request | None) -> Record:
+        """`witness`: a request that was answered before, if any was: where this one always fails, it tells
+        whether the endpoint does."""
         began, tries, failures = time.monotonic(), 0, 0
         while True:
             tries += 1
-            with self.purse.reserved(request):
-                if self._stop.is_set():
-                    raise _Stopped
-                response = self._client.send(request.body, request.repeat)
-                what = verdict(response)
-                record: Record = record_of(request, response, tries)
-                kept = what == "answer" or may_be_billed(record)
-                if kept:  # what is paid counts before what was set aside is free
-                    (record,) = self.store.add_all([record])
+            response, what, record, kept = self._call(request, tries)
             if what == "answer":
-                self.limiter.answered()
-                self._answered = time.monotonic()
                 return record
             if what == "final":
                 said = f"The endpoint answers no more: {complaint(response)}{GOES_ON}."
@@ -140,13 +136,34 @@ class Asker:
                         f" {complaint(response)}{GOES_ON}."
                     )
             elif failures >= _TRIES:
-                if self._answered > began:  # it answers others
+                if (
+                    has_reply(response.data)  # which broke off
+                    or self._answered > began  # it answers others
+                    or (witness and self._call(witness.again, 1)[1] == "answer")
+                ):
                     return record if kept else self.store.add_all([record])[0]
                 raise UserError(
                     f"The endpoint does not answer, {failures} times in a row:"
                     f" {complaint(response)}{GOES_ON}."
                 )
             self._rest(response, failures if what == "again" else tries - failures)
+
+    def _call(self, request: Request, tries: int) -> tuple[Response, Verdict, Record, bool]:
+        """Send it once, for the `tries`-th time: what came back, what to do about it, its record, and whether
+        that is kept already."""
+        with self.purse.reserved(request):
+            if self._stop.is_set():
+                raise _Stopped
+            response = self._client.send(request.body, request.repeat)
+            what = verdict(response)
+            record: Record = record_of(request, response, tries)
+            kept = what == "answer" or may_be_billed(record)
+            if kept:  # what is paid counts before what was set aside is free
+                (record,) = self.store.add_all([record])
+        if what == "answer":
+            self.limiter.answered()
+            self._answered = time.monotonic()
+        return response, what, record, kept
 
     def _rest(self, response: Response, count: int) -> None:
         """Wait as long as the endpoint asks, else the longer, the more often this has happened."""

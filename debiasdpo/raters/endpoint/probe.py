@@ -29,7 +29,6 @@ from debiasdpo.storage.files import write_json
 
 log = logging.getLogger(__name__)
 
-AGAIN = -1  # the repeat of the shortest question asked once more
 _OTHERWISE = 1  # the repeat that draws another reply to it, of which many stages have use
 _DATED = re.compile(r"\d{4}-?\d{2}-?\d{2}|-\d{4}\b|@")
 _LOCAL = re.compile(r"://(localhost|127\.|\[::1\]|10\.|192\.168\.)")
@@ -97,9 +96,8 @@ def probe(
 ) -> Found:
     """Ask, log a table of what was found, and keep it in `file`. `UserError` where the job cannot be done."""
     dialect, record = _agree(asker, make, shortest)
-    # The same request once more: its key differs, and what is sent does not.
     first = make(dialect, shortest, 0)
-    again = first._replace(key=f"{first.key}again", repeat=AGAIN)
+    again = first.again
     second = make(dialect, longest, 0)
     drawn = [make(dialect, shortest, _OTHERWISE)] if reading.draws else []
     records = asker.ask([again, second, *drawn])

@@ -15,6 +15,7 @@ from debiasdpo.prompts.rendering import content_bytes
 from debiasdpo.raters.base import Question, Wanted
 from debiasdpo.raters.endpoint.response import Usage
 
+AGAIN = -1  # the repeat of a request that is sent once more, to learn of the endpoint
 PREFILL = "Rating: "  # what an answer begins with, before its level
 
 # The last thing that an endpoint reads which cannot go on from a begun answer.
@@ -41,6 +42,11 @@ class Request(NamedTuple):
     def prompt_bytes(self) -> int:
         """UTF-8 bytes of the messages' texts."""
         return content_bytes(self.body["messages"])
+
+    @property
+    def again(self) -> "Request":
+        """The same once more: its key differs, and what is sent does not."""
+        return self._replace(key=f"{self.key}again", repeat=AGAIN)
 
     @property
     def most_tokens(self) -> int:

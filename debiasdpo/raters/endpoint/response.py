@@ -150,8 +150,13 @@ def is_filtered(data: Any) -> bool:
 
 def may_be_billed(record: Record) -> bool:
     """Whether a model may have written for this call, whatever came back of it."""
-    written = record.get("http") == 200 or bool(_choice(record.get("response")))
+    written = record.get("http") == 200 or has_reply(record.get("response"))
     return written or bool(record.get("lost"))
+
+
+def has_reply(data: Any) -> bool:
+    """Whether a model has replied, if only with a part that was broken off."""
+    return bool(_choice(data))
 
 
 def is_whole(record: Record) -> bool:

@@ -231,6 +231,29 @@ def test_one_request_that_always_fails_is_an_error_beside_others_that_do_not(
     assert sum(of(body, 0) for body in server.bodies) == 8
 
 
+@pytest.mark.parametrize("fault", ["broken_off", "500", "lost"])
+def test_a_request_that_always_fails_is_an_error_where_all_others_are_kept(
+    server: EndpointServer, rater: Raters, fault: str
+) -> None:
+    """Alone, it would end the job each time, and the job could never be finished."""
+    kept = rater().reply(QUESTIONS[1:], "rating", TEXT)
+    server.faults = lambda number, body: fault if of(body, 0) else "ok"
+    replies = rater().reply(QUESTIONS, "rating", TEXT)
+    assert [r.status for r in replies] == ["error"] + ["ok"] * 11
+    assert [r.rating for r in replies[1:]] == [r.rating for r in kept]
+    # One reply shows that the endpoint answers; what is broken off shows it by itself.
+    assert len(server.bodies) == 11 + 8 + (fault != "broken_off")
+
+
+def test_an_endpoint_that_fails_ends_the_work_though_replies_are_kept(
+    server: EndpointServer, rater: Raters
+) -> None:
+    rater().reply(QUESTIONS[6:], "rating", TEXT)
+    server.faults = lambda number, body: "500"
+    with pytest.raises(UserError, match="does not answer, 8 times in a row: HTTP 500"):
+        rater().reply(QUESTIONS, "rating", TEXT)
+
+
 def test_being_refused_often_is_no_failure(server: EndpointServer, rater: Raters) -> None:
     tried = iter(["429"] * 12 + ["500", "429", "ok"])
     server.faults = lambda number, body: next(tried) if of(body, 0) else "ok"
