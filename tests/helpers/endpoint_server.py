@@ -228,6 +228,9 @@ def _sent(name: str, reply: Body) -> tuple[int, dict[str, str], Any]:
             return 403, {}, error
         case "flagged prompt":  # OpenAI's
             return 400, {}, _error("invalid_prompt", "Your prompt was flagged. Try another one.")
+        case "flagged with a warning":
+            said = "Input flagged. Your account may be banned after repeated violations."
+            return 403, {}, _error(None, said)
         case "suspended":
             said = "Your account has been flagged for unusual activity and is suspended."
             return 403, {}, _error(None, said)

@@ -17,8 +17,10 @@ _BROKEN = {"error", "abort"}  # OpenRouter's and vLLM's, of a model that was los
 
 # What an error speaks of that says "flagged".
 _OF_A_PROMPT = re.compile(r"prompt|input|moderation|\bcontent\b")
+# Of what was done to one, and not of what may be done: "your account may be banned".
 _OF_AN_ACCOUNT = re.compile(
-    r"\b(?:account|organi[sz]ation|workspace|api key)\b[^.]{0,60}"
+    r"\b(?:account|organi[sz]ation|workspace|api key)\b"
+    r"(?:(?!\b(?:may|will|could|might|can)(?: \w+)? (?:be|get)\b)[^.]){0,60}"
     r"\b(?:flagged|suspended|disabled|deactivated|banned|terminated|revoked)"
 )
 

@@ -103,6 +103,7 @@ def test_a_fault_that_passes_costs_another_try_and_nothing_else(
         ("azure", "filtered", "withheld by the service"),
         ("moderated", "filtered", "withheld by the service"),
         ("flagged prompt", "filtered", "withheld by the service"),
+        ("flagged with a warning", "filtered", "withheld by the service"),
         ("refused", "refused", "not given"),
         ("prose", "unread", "no rating"),
         ("no choices", "error", "no reply in the response"),
