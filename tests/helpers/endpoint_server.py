@@ -189,6 +189,12 @@ def _sent(name: str, reply: Body) -> tuple[int, dict[str, str], Any]:
             return 429, {}, _error("rate_limit_exceeded", said)
         case "500 of billing":
             return 500, {}, _error(500, "Error contacting the billing service")
+        case "422 of billing":
+            return 422, {}, _error(422, "billing_address: unknown field")
+        case "400 of a parameter named billing":
+            error = _error(400, "Unknown parameter.")
+            error["error"]["param"] = "billing"
+            return 400, {}, error
         case "quota in words":
             said = "You exceeded your current quota, check your billing details."
             return 429, {}, [_error(429, said)]

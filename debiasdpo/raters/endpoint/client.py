@@ -177,7 +177,7 @@ def verdict(response: Response) -> Verdict:
     http = status_of(response)
     if is_filtered(response.data):
         return "answer"
-    if http in (401, 402, 403, 404) or (400 <= http < 500 and _is_used_up(response)):
+    if http in (401, 402, 403, 404) or (http in (400, 429) and _is_used_up(response)):
         return "final"
     if http == 429:
         return "wait"
@@ -214,7 +214,7 @@ def _is_used_up(response: Response) -> bool:
     codes = [failure.get("code"), failure.get("type")]
     if _USED_UP_CODE in codes:
         return True
-    said = str(failure or response.data)
+    said = _said(response)
     passes = _PASSES_CODE in codes or response.retry_after is not None or _AGAIN_IN.search(said)
     return not passes and any(sign in said.lower() for sign in _USED_UP)
 

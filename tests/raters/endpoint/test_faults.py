@@ -108,6 +108,8 @@ def test_a_fault_that_passes_costs_another_try_and_nothing_else(
         ("prose", "unread", "no rating"),
         ("no choices", "error", "no reply in the response"),
         ("bad", "error", "HTTP 400"),
+        ("422 of billing", "error", "HTTP 422"),
+        ("400 of a parameter named billing", "error", "HTTP 400"),
     ],
 )
 def test_a_reply_without_a_rating_says_what_became_of_it_and_is_asked_once(
