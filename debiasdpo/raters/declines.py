@@ -2,8 +2,8 @@
 in lower case (`notation.normalise`).
 
 They count where no rating is read (`words.DECLINES` has English). Each is of the first person, or follows an
-apology, and is no quotation, since reviews tell what others cannot do. What is rated no higher, or of what it
-is said that one cannot tell whether or how, is no refusal.
+apology, and is no quotation, since reviews tell what others cannot do. What is rated no higher or not badly,
+or of what it is said that one cannot tell whether or how, is no refusal.
 """
 
 _CLAUSE = r"[^.!?;:,\"\n]"
@@ -42,7 +42,7 @@ _GERMAN = _around(
     r"|(?:bewertung|beurteilung|einschätzung|note|punktzahl|wertung|punkte) (?:\w+ ){0,3}?"
     r"(?:abgeben|geben|vergeben|vornehmen|erstellen|durchführen)",
     r"umhin|ob|inwie\w+|wie|was|warum|welche\w*|höher\w*|besser\w*|schlechter\w*|niedriger\w*|anders|nur"
-    r"|mehr|weniger",
+    r"|mehr|weniger|schlechte?[nrms]?|negativ\w*|niedrige?[nrms]?",
     r"es tut mir leid|tut mir leid|entschuldigung|leider|ich bedaure",
     r"helfen|weiterhelfen|behilflich sein|nachkommen|(?:anfrage|bitte|aufgabe) (?:erfüllen|bearbeiten)",
 )
@@ -51,7 +51,8 @@ _DUTCH = _around(
     r"niet|geen",
     r"beoordelen|in staat om [^.!?\n]{0,60}?te beoordelen"
     r"|(?:beoordeling|cijfer|score|waardering) (?:\w+ ){0,2}?(?:geven|toekennen)",
-    r"anders|of|hoe|in hoeverre|hoger|lager|beter|slechter|meer|minder|alleen",
+    r"anders|of|hoe|in hoeverre|hoger|lager|beter|slechter|meer|minder|alleen|slechte?|negatie(?:f|ve)"
+    r"|laag|lage",
     r"sorry|het spijt me|helaas|excuses",
     r"helpen|van dienst zijn|voldoen",
 )
@@ -62,7 +63,8 @@ _FRENCH = _in_order(
     r"évaluer|juger|noter (?:\w+[ ']){0,2}?(?:leçon|cours|texte|essai|copie|rédaction|travail|séance"
     r"|devoir|extrait|transcription|document|réponse|enseignante?|élève)"
     r"|(?:donner|attribuer|fournir) (?:\w+[ ']){0,3}?(?:note|évaluation|score)",
-    r"m'empêcher|que|si|dans quelle|à quel|comment|plus|moins|mieux|meilleure?s?|seulement",
+    r"m'empêcher|que|si|dans quelle|à quel|comment|plus|moins|mieux|meilleure?s?|seulement|négati\w+"
+    r"|(?:mal|mauvaise?s?|bas|basses?)(?!\w)",
     r"désolée?|navrée?|malheureusement|je regrette|(?:je vous prie de m')?excuse[rz]?(?:-moi)?",
     r"(?:aider|assister)|répondre à (?:cette|votre)|donner suite|accéder à (?:cette|votre)",
 )
@@ -71,7 +73,8 @@ _SPANISH = _in_order(
     r"|me niego a",
     r"(?:calificar|evaluar|puntuar|valorar)(?:l[oae]s?)?|(?:dar|asignar|otorgar|proporcionar|ofrecer)(?:le)?"
     r" (?:\w+ ){0,3}?(?:calificación|puntuación|puntaje|nota|evaluación|valoración)",
-    r"evitar|dejar|sino|más|menos|mejor|peor|si|hasta qué|cómo|como|qué|solo|sólo|suficiente\w*|bastante",
+    r"evitar|dejar|sino|más|menos|mejor|peor|si|hasta qué|cómo|como|qué|solo|sólo|suficiente\w*|bastante"
+    r"|negativ\w+|(?:mal|mal[oa]s?|bajas?|puntaje bajo)(?!\w)",
     r"lo siento|lo lamento|perdón|disculp[ae]|lamentablemente|desafortunadamente",
     r"ayudar(?:te|le|l[oae]s)?|cumplir|responder a esta|atender (?:esta|tu|su)",
 )
@@ -80,7 +83,8 @@ _PORTUGUESE = _in_order(
     r"|recuso-me a",
     r"(?:avaliar|classificar|pontuar)|avaliá-l[oa]s?|(?:dar|atribuir|fornecer|oferecer) (?:\w+ ){0,3}?"
     r"(?:nota|classificação|pontuação|avaliação)",
-    r"deixar|senão|mais|menos|melhor|pior|se|até que|como|em que|apenas|só",
+    r"deixar|senão|mais|menos|melhor|pior|se|até que|como|em que|apenas|só|negativ\w+"
+    r"|(?:mal|mau|má|ruim|ruins|baix[oa]s?)(?!\w)",
     r"desculpe|desculpa|lamento|sinto muito|infelizmente",
     r"(?:ajudar|ajudá-l[oa]s?)|cumprir|atender (?:a )?(?:esse|este|seu|ao)",
 )
@@ -88,7 +92,8 @@ _ITALIAN = _in_order(
     r"non (?:posso|possiamo|potrò|sono in grado di|mi è possibile)|mi rifiuto di",
     r"(?:valutar|giudicar)(?:e|l[oaie])|(?:dare|assegnare|attribuire|fornire) (?:\w+[ ']){0,3}?"
     r"(?:voto|punteggio|valutazione|giudizio)",
-    r"fare a meno|che|se|quanto|come|più|meno|meglio|peggio|migliore|peggiore|solo|soltanto",
+    r"fare a meno|che|se|quanto|come|più|meno|meglio|peggio|migliore|peggiore|solo|soltanto|negativ\w+"
+    r"|(?:male|cattiv[oaei]|brutt[oaei]|bass[oaie])(?!\w)",
     r"mi dispiace|spiacente|mi scuso|purtroppo",
     r"aiutar(?:e|ti|la|vi)|soddisfare|rispondere a questa",
 )
