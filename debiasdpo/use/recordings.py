@@ -1,6 +1,7 @@
 """What `debiasdpo replay` serves: tables of prompts and replies, a judge's labels in them, or the replies
 that a finished audit of an endpoint was given."""
 
+import os
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -78,24 +79,26 @@ class TableReplies:
                 else:
                     found[same_text(asked)].append(text)
         self._replies = dict(found)
-        kind = "judgements" if judge else "replies"
+        kind = ("judgement", "judgements") if judge else ("reply", "replies")
         total = sum(map(len, found.values()))
         tables = len(files) + len(others) - len(beside)
-        self.told = f"{total} {kind} to {len(found)} prompts from {tables} tables"
+        self.told = (
+            f"{_count(total, *kind)} to {_count(len(found), 'prompt', 'prompts')} from"
+            f" {_count(tables, 'table', 'tables')}"
+        )
         self.told += "".join(
             f"; {count} {what}" for what, count in passed_over(beside, "PATH").items()
         )
         if several := sum(len(set(replies)) > 1 for replies in found.values()):
-            self.told += (
-                f"; {several} prompts have different ones, given in turn: serve one model's tables"
-            )
+            those = _count(several, "prompt has", "prompts have")
+            self.told += f"; {those} different ones, given in turn: serve one model's tables"
         if left_out:
-            self.told += f"; {left_out} rows without a label are left out"
+            self.told += f"; {_count(left_out, 'row', 'rows')} without a label left out"
         if not found:
             columns = ", ".join((PROMPT, RESPONSE, *judge[:1]))
+            looked_at = _count(len(files), "CSV file was", "CSV files were")
             raise UserError(
-                f"no table there has anything to serve: {len(files)} CSV files were looked at, for the"
-                f" columns {columns}"
+                f"no table there has anything to serve: {looked_at} looked at, for the columns {columns}"
             )
 
     def asked_by(self, url: str) -> str:
@@ -134,12 +137,21 @@ def _tables(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
             continue
         for file in sorted(files_below(path)):
             if not is_hidden(file):
-                (tables if file.suffix.lower() == ".csv" else others).append(file)
+                is_table = file.suffix.lower() == ".csv" and file.is_file()  # no link to nothing
+                (tables if is_table else others).append(file)
     return _once(tables), _once(others)
 
 
 def _once(files: Iterable[Path]) -> list[Path]:
-    return list(dict.fromkeys(file.resolve() for file in files))
+    """By the names by which they are reached first."""
+    found: dict[str, Path] = {}
+    for file in files:
+        found.setdefault(os.path.realpath(file), file)
+    return list(found.values())
+
+
+def _count(number: int, one: str, more: str) -> str:
+    return f"{number} {one if number == 1 else more}"
 
 
 Pairs = Iterator[tuple[str, str | None]]  # what is asked, and the reply; None: there is none
@@ -200,10 +212,8 @@ class RunReplies:
             self._endpoints.append((config.base_url, records, repeats))
             self.models.append(config.name)
             count += len(records)
-        self.told = (
-            f"{count} replies of {', '.join(self.models)} that are kept with {run.folder.name}, its own among"
-            " them"
-        )
+        replies = f"{_count(count, 'reply', 'replies')} of {', '.join(self.models)}"
+        self.told = f"{replies}, kept with {run.folder.name}, its own among them"
         if not count:
             raise UserError(f"{run.folder}: no reply of an endpoint is kept with it")
 

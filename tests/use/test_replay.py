@@ -119,6 +119,16 @@ def test_tables_of_any_capitals_are_served_and_other_files_named(tmp_path: Path)
     assert found.answer(body).http == 200
 
 
+def test_links_that_lead_nowhere_are_passed_over_and_one_is_no_plural(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("PROMPT,RESPONSE\nOne?,So.\n")
+    (tmp_path / "gone.csv").symlink_to(tmp_path / "nowhere.csv")
+    (tmp_path / "round.csv").symlink_to(tmp_path / "round.csv")
+    found = open_recordings([str(tmp_path)], [])
+    assert found.told == (
+        "1 reply to 1 prompt from 1 table; 2 file(s) passed over in PATH (gone.csv, round.csv)"
+    )
+
+
 def test_several_replies_to_a_prompt_are_given_in_order_and_then_again(
     tables: Path, rater: Callable[[str], EndpointRater]
 ) -> None:
@@ -127,7 +137,7 @@ def test_several_replies_to_a_prompt_are_given_in_order_and_then_again(
         said = [ask(ours, ["Who paid?"] * n)[-1].text for n in (1, 2, 3)]
     assert said == ["(B)\n", "The boss.", "(B)\n"]
     once = open_recordings([str(tables)], []).told
-    assert once.endswith("; 1 prompts have different ones, given in turn: serve one model's tables")
+    assert once.endswith("; 1 prompt has different ones, given in turn: serve one model's tables")
     assert open_recordings([str(tables), str(tables)], []).told == once
 
 
@@ -206,7 +216,7 @@ def test_errors_have_the_form_of_the_protocol(
     ("arguments", "message"),
     [
         (["nowhere"], "nowhere does not exist"),
-        (["recorded/model/about.csv"], "1 CSV files were looked at, for the columns PROMPT, RESPONSE"),
+        (["recorded/model/about.csv"], "1 CSV file was looked at, for the columns PROMPT, RESPONSE"),
         (["recorded", "--judge", "NOBODY"], "for the columns PROMPT, RESPONSE, NOBODY"),
     ],
     ids=["missing", "no columns", "no labels"],
@@ -253,7 +263,7 @@ def test_the_command_serves_until_it_is_stopped(tables: Path, stop: signal.Signa
         stdout=subprocess.PIPE, text=True, env=os.environ,
     )  # fmt: skip
     assert process.stdout is not None
-    assert process.stdout.readline().startswith("serving 5 replies to 4 prompts from 1 tables; ")
+    assert process.stdout.readline().startswith("serving 5 replies to 4 prompts from 1 table; ")
     line = process.stdout.readline()
     url = re.search(r"model.base_url=(\S+) model.name=replay", line)
     assert url is not None
