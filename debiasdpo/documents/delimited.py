@@ -4,7 +4,7 @@ import csv
 import re
 import shlex
 from collections.abc import Collection, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TextIO
 
@@ -15,6 +15,7 @@ from debiasdpo.errors import UserError
 _DELIMITERS = {".tsv": "\t"}  # the one that a file is taken to have, where its header fits several
 _OTHERS = ",;\t|"
 _SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # a first line for Excel alone
+_AHEAD = 100  # lines whose rows are compared with the header, where no column is known
 _LONGEST_FIELD = 2**31 - 1  # csv refuses more than 131,072 characters a field unless told otherwise
 
 
@@ -38,7 +39,8 @@ def delimited_rows(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, C
     `column_name`. A row that ends early has its last cells empty.
 
     The delimiter, a comma, a semicolon, a tab or |, is the one that gives the header most of the columns
-    `wanted`; where none are, most columns. `UserError` naming file and row for broken quoting, a row with
+    `wanted`; where none are, most columns, before others one that gives the first rows as many cells.
+    `UserError` naming file and row for broken quoting, a row with
     more cells than the header, and a column name that is there twice.
     """
     number = 0
@@ -81,21 +83,36 @@ def _start(
         number, first = number + 1, stream.readline()
     if told := _SEP.fullmatch(first.strip("\r\n")):
         number, first = number + 1, stream.readline()
-    delimiter = str(told[1]) if told else _delimiter(first, path, wanted)
-    lines = chain([first], stream)
+    ahead = [first, *islice(stream, _AHEAD)]
+    delimiter = str(told[1]) if told else _delimiter(ahead, path, wanted)
+    lines = chain(ahead, stream)
     rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     header = next(rows, [])
     refuse_twins(header, f"{path}, row {number}")
     return rows, number, [column_name(name) for name in header]
 
 
-def _delimiter(first: str, path: Path, wanted: Collection[str]) -> str:
+def _delimiter(ahead: Sequence[str], path: Path, wanted: Collection[str]) -> str:
+    """`ahead`: the first lines, from the header on."""
     own = _DELIMITERS.get(path.suffix.lower(), ",")
     names = {column_name(name) for name in wanted}
 
-    def fits(delimiter: str) -> int:
-        header = next(csv.reader([first], delimiter=delimiter), [])
-        return len(names & {column_name(name) for name in header}) if names else len(header)
+    def fits(delimiter: str) -> tuple[bool, int]:
+        header = next(csv.reader(ahead[:1], delimiter=delimiter), [])
+        if names:
+            return False, len(names & {column_name(name) for name in header})
+        return len(header) > 1 and _is_even(ahead, delimiter), len(header)
 
     best: str = max([own, *_OTHERS], key=fits)
     return best
+
+
+def _is_even(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether the rows in these lines have as many cells as the header."""
+    try:
+        rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
+    except csv.Error:
+        return False
+    if len(lines) > _AHEAD:
+        rows.pop()  # it may go on behind them
+    return len(rows) > 1 and len({len(row) for row in rows if any(row)}) == 1

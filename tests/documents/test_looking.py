@@ -78,6 +78,21 @@ def test_each_way_to_write_a_table_reads_alike(tmp_path: Path, name: str) -> Non
     check(tmp_path / file)
 
 
+@pytest.mark.parametrize(("delimiter", "other"), [(";", ","), (",", ";"), ("\t", ",")])
+def test_a_name_that_holds_another_delimiter_more_often_does_not_mislead(
+    tmp_path: Path, delimiter: str, other: str
+) -> None:
+    asked = f"Is it clear{other} concise{other} precise{other} well made{other} short{other} fair?"
+    rows = [["id", "text", asked]]
+    rows += [[f"e{i}", f'"A line{other}\nand {i}{delimiter} more"', "3"] for i in range(60)]
+    path = tmp_path / "t.csv"
+    path.write_text("".join(delimiter.join(row) + "\n" for row in rows))
+    seen = look(str(path), "--from")
+    assert list(seen.columns) == ["id", "text", asked]
+    assert seen.columns["text"].cells[59] == f"A line{other}\nand 59{delimiter} more"
+    assert seen.columns[asked].numbers == (3,)
+
+
 def test_so_does_a_workbook_whose_table_is_on_another_sheet(tmp_path: Path) -> None:
     book = openpyxl.Workbook()
     book.worksheets[0].append(["Read me", "by hand"])
