@@ -15,7 +15,9 @@ from debiasdpo.errors import UserError
 _DELIMITERS = {".tsv": "\t"}  # the one that a file is taken to have, where its header fits several
 _OTHERS = ",;\t|"
 _SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # a first line for Excel alone
-_AHEAD = 100  # lines whose rows are compared with the header, where no column is known
+_AHEAD = (
+    100  # lines whose rows are compared with the header, where the names of columns do not tell
+)
 _LONGEST_FIELD = 2**31 - 1  # csv refuses more than 131,072 characters a field unless told otherwise
 
 
@@ -97,11 +99,10 @@ def _delimiter(ahead: Sequence[str], path: Path, wanted: Collection[str]) -> str
     own = _DELIMITERS.get(path.suffix.lower(), ",")
     names = {column_name(name) for name in wanted}
 
-    def fits(delimiter: str) -> tuple[bool, int]:
+    def fits(delimiter: str) -> tuple[int, bool, int]:
         header = next(csv.reader(ahead[:1], delimiter=delimiter), [])
-        if names:
-            return False, len(names & {column_name(name) for name in header})
-        return len(header) > 1 and _is_even(ahead, delimiter), len(header)
+        found = len(names & {column_name(name) for name in header})
+        return found, len(header) > 1 and _is_even(ahead, delimiter), len(header)
 
     best: str = max([own, *_OTHERS], key=fits)
     return best

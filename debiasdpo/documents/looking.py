@@ -70,11 +70,11 @@ class Seen:
         return [c for c in self.columns.values() if c.name not in names and c.cells and not c.odd]
 
 
-def look(path: str, key: str) -> Seen:
-    """The first `ROWS` rows of a table in any of the kinds of `table`, which `key` names. `UserError` where
-    it cannot be read."""
+def look(path: str, key: str, wanted: Collection[str] = ()) -> Seen:
+    """The first `ROWS` rows of a table in any of the kinds of `table`, which `key` names. `wanted`: columns
+    that are known. `UserError` where it cannot be read."""
     files = table_files(path, key)
-    names = table_columns(files)
+    names = table_columns(files, wanted)
     columns = {name: Column(name) for name in names if name}
     count = 0
     for where, cells in itertools.islice(table_rows(files, dict.fromkeys(columns, key))(), ROWS):

@@ -66,10 +66,10 @@ def table_files(value: str, key: str) -> list[Path]:
     return [path]
 
 
-def table_columns(files: Collection[Path]) -> list[str]:
-    """The columns of all files, by `column_name`, in their order."""
+def table_columns(files: Collection[Path], wanted: Collection[str]) -> list[str]:
+    """The columns of all files, by `column_name`, in their order. `wanted`: those that are known."""
     kinds = [(_FORMATS[path.suffix.lower()], path) for path in files]
-    return list(dict.fromkeys(name for kind, path in kinds for name in kind.columns(path, ())))
+    return list(dict.fromkeys(name for kind, path in kinds for name in kind.columns(path, wanted)))
 
 
 def table_rows(files: Collection[Path], wanted: Mapping[str, str]) -> Rows:

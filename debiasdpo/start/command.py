@@ -50,7 +50,8 @@ def _init(options: argparse.Namespace) -> Iterator[str]:
             f"--name: behind data=, {name} is not read as a text; begin it with a letter, of a to z alone"
         )
     check_name(folder, name)
-    seen = look(options.source, "--from")
+    named = (options.text, options.id, options.group, options.rater, options.rubric)
+    seen = look(options.source, "--from", [name for name in named if name])
     asks = input if sys.stdin.isatty() and sys.stdout.isatty() else None
     flags = Flags(
         options.text, options.id, options.group, options.score, options.rater, options.rubric,

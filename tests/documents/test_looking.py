@@ -93,6 +93,14 @@ def test_a_name_that_holds_another_delimiter_more_often_does_not_mislead(
     assert seen.columns[asked].numbers == (3,)
 
 
+def test_columns_that_are_known_tell_the_delimiter_of_rows_that_end_early(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("id;text;Is it clear, concise, precise, fair?\ne1;A text\ne2;A text, too;3\n")
+    for known in (["id"], ["text", "absent"]):
+        seen = look(str(path), "--from", known)
+        assert list(seen.columns) == ["id", "text", "Is it clear, concise, precise, fair?"]
+
+
 def test_so_does_a_workbook_whose_table_is_on_another_sheet(tmp_path: Path) -> None:
     book = openpyxl.Workbook()
     book.worksheets[0].append(["Read me", "by hand"])
