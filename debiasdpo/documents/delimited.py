@@ -15,9 +15,7 @@ from debiasdpo.errors import UserError
 _DELIMITERS = {".tsv": "\t"}  # the one that a file is taken to have, where its header fits several
 _OTHERS = ",;\t|"
 _SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # a first line for Excel alone
-_AHEAD = (
-    100  # lines whose rows are compared with the header, where the names of columns do not tell
-)
+_AHEAD = 100  # lines whose rows are compared with the header, where names of columns do not tell
 _LONGEST_FIELD = 2**31 - 1  # csv refuses more than 131,072 characters a field unless told otherwise
 
 
@@ -41,9 +39,9 @@ def delimited_rows(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, C
     `column_name`. A row that ends early has its last cells empty.
 
     The delimiter, a comma, a semicolon, a tab or |, is the one that gives the header most of the columns
-    `wanted`; where none are, most columns, before others one that gives the first rows as many cells.
-    `UserError` naming file and row for broken quoting, a row with
-    more cells than the header, and a column name that is there twice.
+    `wanted`; among those that give as many, one that gives the first rows as many cells as the header, and
+    then the one that gives most columns. `UserError` naming file and row for broken quoting, a row with more
+    cells than the header, and a column name that is there twice.
     """
     number = 0
     with open_text(path) as stream:
