@@ -38,7 +38,7 @@ def score_reference(
         config,
         rater=dict(job.model.identity(start)),
         pairs=fingerprint([to_row(p) for p in pairs]),
-        **_computed(config, start),
+        **reference_precision(config, start),
     )
     with job.store.stage(REFERENCE.store, inputs) as stage:
 
@@ -60,36 +60,35 @@ def score_reference(
     return {row["pair"]: row["logprobs"] for row in rows}
 
 
-def _computed(config: JobConfig, start: Path | None) -> dict[str, object]:
-    """What sets a reference apart that is computed otherwise than its settings tell."""
-    if config.trains_rounded and processes.size() > 1:
-        return {"precision": "gathered" if computes_in_16_bits(config.local_model) else "float32"}
-    return {"precision": "as trained"} if _adapted_in_16_bits(config, start) else {}
-
-
-def _adapted_in_16_bits(config: JobConfig, start: Path | None) -> bool:
-    """Whether training goes on from an adapter that is computed with in bfloat16. One that is new adds
-    nothing, in whatever precision."""
+def reference_precision(config: JobConfig, start: Path | None) -> dict[str, str]:
+    """How a reference is computed, which goes into its inputs and those of the training that is compared with
+    it; empty where the model is computed with as it was loaded. `start`: weights that it goes on from."""
+    if config.trains_rounded:
+        if not computes_in_16_bits(config.local_model):
+            return {"precision": "float32"}
+        return {"precision": "gathered" if processes.size() > 1 else "autocast"}
+    # An adapter that is new adds nothing, in whatever precision.
     adapted = config.train.adapter == "lora" and start is not None
-    return adapted and computes_in_16_bits(config.local_model)
+    return (
+        {"precision": "as trained"} if adapted and computes_in_16_bits(config.local_model) else {}
+    )
 
 
 @contextmanager
 def _as_trained(job: Job, model: Any, start: Path | None) -> Iterator[None]:
-    """The model as training begins from it, so that no rounding is taken for a preference. Spread over
-    several processes on GPUs it is gathered, and computed with, in 16 bits, as it is here."""
+    """The model as training begins from it, so that no rounding is taken for a preference."""
     import torch
 
-    bf16, place = computes_in_16_bits(job.config.local_model), model.device.type
-    if _adapted_in_16_bits(job.config, start):
+    how, place = reference_precision(job.config, start).get("precision"), model.device.type
+    if how == "as trained":
         with torch.autocast(place, torch.bfloat16), without_casts(model, True):
             yield
         return
-    if not job.config.trains_rounded or (bf16 and processes.size() > 1):
+    if how in (None, "gathered"):  # from GPUs, in 16 bits, as it is here
         yield
         return
     model.float()
-    with torch.autocast(place, torch.bfloat16, enabled=bf16):
+    with torch.autocast(place, torch.bfloat16, enabled=how == "autocast"):
         yield
     job.model.release()  # it is no longer as it was loaded
 

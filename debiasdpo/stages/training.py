@@ -23,7 +23,7 @@ from debiasdpo.stages.asked import Groups, training_prompts
 from debiasdpo.stages.declarations import FITTING, REFERENCE, TRAINING
 from debiasdpo.stages.rating_task import batches, questions_of, rating_row
 from debiasdpo.stages.reckoning import fit_checkpointing, passes_at_once
-from debiasdpo.stages.reference import score_reference, token_pairs
+from debiasdpo.stages.reference import reference_precision, score_reference, token_pairs
 from debiasdpo.stages.stage import Stage
 from debiasdpo.storage.files import Progress, fingerprint, no_progress
 from debiasdpo.training import trainer
@@ -93,11 +93,13 @@ def make_weights(
     """The folder of the weights that a training stage makes or has made. `config`: of the training, if it is
     not the job's own; `scales`: by rubric."""
     config = config or job.config
+    compared = reference_precision(config, start) if config.method.needs_reference else {}
     inputs = declared.inputs(
         job.config,
         rater=dict(job.model.identity(start)),
         pairs=fingerprint([to_row(p) for p in pairs]),
         validation=watch.content,
+        **compared,
     )
 
     def on_log(row: dict[str, float], step: int) -> None:

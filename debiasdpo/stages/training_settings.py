@@ -23,7 +23,6 @@ def reference_settings(config: JobConfig) -> dict[str, object]:
     of = [config.method.prefers, config.method.anchored]
     found: dict[str, object] = {"max_length": config.local_model.max_length, "of": of, "fitting": 2}
     found |= {"engine": "separate"} if config.train.engine != "tree" else {}
-    found |= {"precision": "as trained"} if config.trains_rounded else {}
     return found | _TOKENS.get(config.rate.readout, {})
 
 
