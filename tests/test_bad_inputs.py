@@ -771,12 +771,15 @@ def test_training_all_weights_by_trl_on_a_gpu_is_refused_in_16_bits(
         return any("rounded to bfloat16" in found for found in problems(*job, *changes))
 
     assert not refused("model.dtype=bfloat16")
-    monkeypatch.setattr("debiasdpo.cluster.gpus.seen", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)  # no file in /dev is needed
     assert refused("model.dtype=bfloat16")
-    assert refused("model.dtype=auto")
+    assert not refused("model.dtype=auto")  # not before it is settled
     assert not refused("model.dtype=float32")
     assert not refused("model.dtype=bfloat16", "model.device=cpu")
     assert not refused("model.dtype=bfloat16", "train=qlora")
+    monkeypatch.undo()
+    monkeypatch.setattr("debiasdpo.cluster.gpus.seen", lambda: True)  # and torch cannot use it
+    assert not refused("model.dtype=bfloat16")
 
 
 def test_training_by_trl_needs_a_preference_in_both_rounds() -> None:

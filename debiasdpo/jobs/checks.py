@@ -3,6 +3,7 @@
 Checks of keys against each other are in `config.checks`; all problems come in one error.
 """
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -31,6 +32,7 @@ from debiasdpo.models.checks import check_model
 from debiasdpo.prompts.generated import train_statements
 from debiasdpo.raters.endpoint.adapter import open_adapter
 from debiasdpo.storage.files import user_path
+from debiasdpo.training.whole import computes_in_16_bits
 
 if TYPE_CHECKING:
     from debiasdpo.config.context import ContextConfig
@@ -212,17 +214,20 @@ def _engine(method: "MethodConfig", train: "TrainConfig", model: AnyModelConfig)
         yield "train.engine: trl needs a package: pip install 'trl==1.16.*'"
     elif processes.size() > 1:
         yield "train.engine: trl runs in one process only; set train.engine=tree, or start one process"
-    elif method.trains_weights and train.adapter == "full" and _rounds_on_gpu(model):
+    elif isinstance(model, ModelConfig) and model.dtype != "auto":  # which `settle` checks
+        with contextlib.suppress(UserError):  # of the device, which `_device` tells
+            yield from trl_rounding(method, train, model)
+
+
+def trl_rounding(method: "MethodConfig", train: "TrainConfig", model: ModelConfig) -> Iterable[str]:
+    """Where TRL is to train all weights in another precision than that of their reference. Torch is asked;
+    `UserError` as `gpus.device` says."""
+    by_trl = method.trains_weights and train.engine == "trl" and train.adapter == "full"
+    if by_trl and computes_in_16_bits(model):
         yield (
             "train.engine: trl takes weights that are trained in float32 for logits as they are, and the"
             " reference, on a GPU, rounded to bfloat16; set train.engine=tree, or model.dtype=float32"
         )
-
-
-def _rounds_on_gpu(model: AnyModelConfig) -> bool:
-    if not isinstance(model, ModelConfig) or model.dtype == "float32":
-        return False
-    return model.device != "cpu" and gpus.seen()
 
 
 def _sharding(method: "MethodConfig", train: "TrainConfig") -> Iterable[str]:

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from debiasdpo.cluster import cpu
+from debiasdpo.errors import UserError
 from debiasdpo.jobs.identity import Choices, finished, identify
 from debiasdpo.jobs.precision import settle
 from debiasdpo.jobs.run_folder import RunFolder
@@ -81,3 +82,27 @@ def test_a_settled_job_is_the_job_of_that_precision(
     for text, wanted in ((WITHOUT, "float32"), (WITH_AMX, "bfloat16")):
         machine.write_text(text)
         assert settle(job_config(*given), TINY)[0].local_model.dtype == wanted
+
+
+def test_all_weights_are_trained_by_trl_on_a_gpu_that_settles_auto_to_float32(
+    job_config: JobConfigs, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And refused on one that settles it to bfloat16, in which TRL would differ from the reference."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "this card")
+    job = ("method=debiasing_dpo", "train=full", "train.engine=trl", "model.dtype=auto")
+    config = job_config(*options("smollm2", tiny_llama, tmp_path, *job))
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (7, 0))
+    settled, why = settle(config, TINY)
+    assert settled.local_model.dtype == "float32"
+    assert why is not None
+    assert why.startswith("float32 (this card has no bfloat16")
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (8, 0))
+    with pytest.raises(
+        UserError, match=r"^train\.engine: .* set train\.engine=tree, or model\.dtype="
+    ):
+        settle(config, TINY)
+    with_tree = config.model_copy(
+        update={"train": config.train.model_copy(update={"engine": "tree"})}
+    )
+    assert settle(with_tree, TINY)[0].local_model.dtype == "bfloat16"
