@@ -49,13 +49,14 @@ def normalised(logprobs: Sequence[float]) -> list[float]:
 
 def reasoning_of(text: str, chat: "Chat", prompt: int, scale: Scale, max_length: int) -> str:
     """The `whole_sentences` of what was written to a prompt of so many tokens, as far as the last line behind
-    them, `Rating: k`, is not beyond `max_length` tokens."""
+    them, `Rating: k`, is not beyond `max_length` tokens. What fits has always been kept as it is: no key of a
+    stage tells how the rest is cut."""
     last_line = max(map(len, chat.level_ids(scale, last_line=True)))
-    room = kept = max_length - prompt - (last_line - 1)  # the last token is never run
-    text = whole_sentences(text)
+    room = max_length - prompt - (last_line - 1)  # the last token is never run
+    kept, text = room + 1, whole_sentences(text)
     while text and len(ids := chat.text_ids(text)) > room:
-        kept = max(0, kept - 1)  # a line break comes behind what is kept
-        text = whole_sentences(chat.read(ids[:kept]))
+        kept = max(0, kept - 1)  # what is kept is in other tokens, and has a line break behind it
+        text = whole_sentences(chat.read(ids[:kept]).rstrip("\ufffd"))  # a character that is cut
     return text
 
 

@@ -22,7 +22,7 @@ from debiasdpo.models.chat import Chat
 from debiasdpo.packing.logprobs import Completion
 from debiasdpo.raters.base import Question
 from debiasdpo.raters.json_form import HEAD
-from debiasdpo.raters.levels import answer_logprobs, expected_ratings, normalised
+from debiasdpo.raters.levels import answer_logprobs, expected_ratings, normalised, reasoning_of
 from debiasdpo.raters.reading import whole_sentences
 from debiasdpo.training.data import tokenize
 from debiasdpo.training.pairs import Pair
@@ -216,6 +216,36 @@ def test_reasoning_leaves_room_for_the_rating_behind_it(loaded: Loaded) -> None:
     )
     assert none.text.startswith("endless")
     hook.remove()
+
+
+@pytest.mark.parametrize("ends_in_one_token", [False, True])
+def test_reasoning_keeps_each_sentence_that_fits(loaded: Loaded, ends_in_one_token: bool) -> None:
+    """Also where a full stop and the line break behind it are one token, as of Llama 3 and Qwen."""
+    _, chat = loaded
+    if ends_in_one_token:
+        tokenizer = copy.deepcopy(chat.tokenizer)
+        tokenizer.add_tokens([".\n"])
+        chat = Chat(tokenizer, "m")
+        assert len(chat.text_ids("so.\n")) == len(chat.text_ids("so."))
+    prompt, scale = len(chat.prompt_ids(question("q", LESSON).messages)), Scale(1, 7)
+    rating = max(map(len, chat.level_ids(scale, last_line=True))) - 1  # the last token is never run
+    text = "It is so. They ask for more! And then it is so, as it was before. None doubts it."
+    sentences = [f"{text[: end.end()]}\n" for end in re.finditer(r"[.!]", text)]
+    needed = [prompt + len(chat.text_ids(kept)) + rating for kept in sentences]
+    for max_length in range(needed[0], needed[-1] + 2):
+        wanted = max(k for k, n in zip(sentences, needed, strict=True) if n <= max_length)
+        assert reasoning_of(text, chat, prompt, scale, max_length) == wanted
+
+
+def test_reasoning_is_cut_between_characters(loaded: Loaded) -> None:
+    """A token may be a part of one."""
+    _, chat = loaded
+    text = "😀😃😄" * 20
+    prompt, scale = len(chat.prompt_ids(question("q", LESSON).messages)), Scale(1, 7)
+    for max_length in range(prompt, prompt + 40):
+        kept = reasoning_of(text, chat, prompt, scale, max_length)
+        assert text.startswith(kept.rstrip("\n"))
+    assert kept
 
 
 def test_a_thought_that_the_prompt_opens_is_in_the_reply(
