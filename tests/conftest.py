@@ -229,6 +229,8 @@ _TINY: dict[str, tuple[str, dict[str, object]]] = {
     "doge": ("DogeConfig", {}),
     "granite": ("GraniteConfig", {"logits_scaling": 8.0}),
     "cohere": ("CohereConfig", {}),
+    "electra": ("ElectraConfig", {"is_decoder": True, "embedding_size": 32}),
+    "modernbert decoder": ("ModernBertDecoderConfig", {"is_decoder": False}),
     "phi3 longrope": (
         "Phi3Config",
         {

@@ -16,6 +16,13 @@ _NOT_CAUSAL = (
     ("use_bidirectional_attention", True),
 )
 
+# Others, as GPT-NeoX, have is_decoder=False as well, and are causal all the same.
+_HEED_IS_DECODER = {
+    "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert",
+    "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl",
+    "xmod",
+}  # fmt: skip
+
 
 def refuse_unpackable(config: "PreTrainedConfig", kind: Any) -> None:
     """Raise `UserError` for an architecture (and model class, None if unknown) that mixes packed
@@ -42,8 +49,7 @@ def refuse_unpackable(config: "PreTrainedConfig", kind: Any) -> None:
             " attention, such as Llama, Qwen2, Qwen3 or Mistral"
         )
     for key, value in _NOT_CAUSAL:
-        # GPT-NeoX has is_decoder=False as well, which only BERT and its kin heed.
-        heeded = key != "is_decoder" or "bert" in config.model_type
+        heeded = key != "is_decoder" or config.model_type in _HEED_IS_DECODER
         if heeded and getattr(text, key, None) == value:
             raise UserError(
                 f"model.path: the configuration of this {config.model_type} model has {key}={value}: its"
@@ -80,14 +86,22 @@ def check_layers(model: Any) -> None:
 
 
 def check_projection(model: Any) -> None:
-    """Raise `UserError` where the logits are not plainly the head's output on the last hidden states, or
-    are no numbers."""
+    """Raise `UserError` where the logits are not plainly the head's output on the decoder's last hidden
+    states, or cannot be computed so, or are no numbers."""
     import torch
 
     ids = torch.tensor([[1, 2, 3]], device=next(model.parameters()).device)
     with torch.no_grad():
-        direct = model.get_output_embeddings()(model.get_decoder()(ids, use_cache=False)[0])
         expected = model(ids, use_cache=False).logits
+        try:
+            direct = model.get_output_embeddings()(model.get_decoder()(ids, use_cache=False)[0])
+        except torch.OutOfMemoryError:
+            raise
+        except (AttributeError, LookupError, RuntimeError, TypeError) as error:
+            raise UserError(
+                f"model.path: the vocabulary projection of {model.config.model_type} models does not take the"
+                " last hidden states where packed scoring looks for them; choose another model"
+            ) from error
     try:
         require_logits(direct)
     except NotFinite:

@@ -79,12 +79,34 @@ def test_models_whose_tokens_see_those_after_them_are_refused(
         ("Gemma4TextConfig", {"use_bidirectional_attention": "vision"}),
         ("BertGenerationConfig", {"is_decoder": True}),
         ("GPTNeoXConfig", {}),  # is_decoder=False, which nothing asks
+        ("ModernBertDecoderConfig", {"is_decoder": False}),
     ],
 )
 def test_causal_models_are_not(kind: str, changes: dict[str, Any]) -> None:
     import transformers
 
     refuse_unpackable(getattr(transformers, kind)(**changes), None)
+
+
+def test_is_decoder_is_asked_of_all_models_that_heed_it() -> None:
+    """By the code of the transformers that is installed."""
+    import transformers
+    from transformers.models.auto.configuration_auto import model_type_to_module_name
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    folder = Path(transformers.__file__).parent / "models"
+    heeding = []
+    for kind, name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items():
+        for file in (folder / model_type_to_module_name(kind)).glob("modeling_*.py"):
+            code = file.read_text(encoding="utf-8")
+            if f"class {name}(" in code and "if self.config.is_decoder:" in code:
+                heeding.append(kind)
+    assert len(heeding) > 10
+    for kind in heeding:
+        config = transformers.AutoConfig.for_model(kind, is_decoder=False)
+        with pytest.raises(UserError, match=f"this {kind} model has is_decoder=False"):
+            refuse_unpackable(config, None)
+        refuse_unpackable(transformers.AutoConfig.for_model(kind, is_decoder=True), None)
 
 
 KINDS = ["sliding_attention", "full_attention"]
@@ -124,6 +146,8 @@ def test_positions_by_the_longest_sequence_are_refused_of_one_kind_of_layers_too
         ("gpt_oss", r"gpt_oss models change their attention scores \(s_aux\)"),
         ("granite", "granite changes its logits after the vocabulary projection"),
         ("cohere", "cohere changes its logits after the vocabulary projection"),
+        ("electra", "the vocabulary projection of electra models does not take the last hidden"),
+        ("modernbert decoder", "the vocabulary projection of modernbert-decoder models does not"),
         ("phi3 longrope", r"beyond 256 tokens, phi3 .* set model\.max_length=256"),
     ],
 )
