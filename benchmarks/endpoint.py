@@ -23,6 +23,7 @@ from debiasdpo.config.rate import RateConfig
 from debiasdpo.config.scale import Scale
 from debiasdpo.raters.base import Question
 from debiasdpo.raters.endpoint.rater import EndpointRater
+from debiasdpo.raters.endpoint.response import is_whole
 from tests.helpers.endpoint_server import Body, served
 
 TITLE = "An endpoint that fails"
@@ -86,7 +87,8 @@ def measure(url: str, prompts: int, say: Callable[[str], None]) -> str:
             say(f"{answered} answered, {time.monotonic() - began:.0f} s, {memory[-1]:.0f} MB")
         seconds = time.monotonic() - began
         files = Path(folder).glob("*/*.jsonl")
-        tries = Counter(json.loads(line)["tries"] for file in files for line in file.open())
+        records = (json.loads(line) for file in files for line in file.open())
+        tries = Counter(record["tries"] for record in records if is_whole(record))
         history = rater.limits
     shown = ", ".join(f"{limit} ({at:.0f} s)" for at, limit in history[:12])
     limits = sorted(limit for _, limit in history)
@@ -97,7 +99,7 @@ server that takes {RATE:.0f} requests a second, refuses what is more (HTTP 429),
 {1 / FAULTY:.0f} of the rest: 408, 500, 503, 529, a page instead of JSON, an error inside HTTP 200, a
 connection that is lost, or cut in the reply.
 
-**{answered:,} of {prompts:,} answered**, each kept once ({sum(tries.values()):,} records), in
+**{answered:,} of {prompts:,} answered**, each kept once ({sum(tries.values()):,} replies), in
 {seconds:.0f} s. {again:,} were asked more than once, none more than {max(tries)} times. Memory of the
 process: {memory[0]:.0f} MB after the first {min(BATCH, prompts)}, {memory[-1]:.0f} MB at the end.
 Requests at once: from {limits[0]} to {limits[-1]}, beginning with {shown}.

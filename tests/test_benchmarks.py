@@ -68,7 +68,7 @@ def test_every_prompt_to_a_failing_endpoint_is_answered(tmp_path: Path) -> None:
     page.write_text("# Page\n")
     endpoint.main(["--prompts", "60", "--write", str(page)])
     assert "## An endpoint that fails" in page.read_text()
-    assert "**60 of 60 answered**, each kept once (60 records)" in page.read_text()
+    assert "**60 of 60 answered**, each kept once (60 replies)" in page.read_text()
 
 
 @pytest.mark.filterwarnings(TRL_WARNINGS)

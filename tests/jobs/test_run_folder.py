@@ -93,7 +93,7 @@ def test_results_stay_until_a_job_that_waits_begins_anew(tmp_path: Path) -> None
         assert run.content() == {"data": "one"}
         assert results_of(read_json(file))["state"] == "queued"
     write_json(file, {**read_json(file), "pid": 2**22 + 1})  # none has it
-    assert state_of(read_json(file)) == "killed"
+    assert state_of(read_json(file)) == "not begun"
     assert results_of(read_json(file)) == known
     run.status("running")
     assert run.complete() is None
