@@ -22,6 +22,7 @@ from debiasdpo.config.elicitation_checks import ELICITATION_CHECKS
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.problems import describe
 from debiasdpo.config.quoting import quoted
+from debiasdpo.config.shown import counted
 from debiasdpo.errors import UserError
 from debiasdpo.schema import Section
 
@@ -130,6 +131,6 @@ def _cross_checks(sections: Mapping[str, Any], checks: Sequence[Check]) -> list[
 
 
 def _report(problems: Sequence[str]) -> str:
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    count = counted(len(problems), "problem", "problems")
     lines = [f"  - {problem}".replace("\n", "\n    ") for problem in problems]
     return f"The configuration has {count}:\n" + "\n".join(lines)

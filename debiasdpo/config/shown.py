@@ -49,6 +49,11 @@ def joined(names: Iterable[str], by: str = "+", nothing: str = "nothing") -> str
     return by.join(found) or nothing
 
 
+def counted(number: int, one: str, more: str) -> str:
+    """A number and what it counts: 1 run, 2 runs."""
+    return f"{number} {one if number == 1 else more}"
+
+
 def points(number: float) -> str:
     """Points as people write them: 4, 3.5."""
     return f"{number:.10g}"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from debiasdpo.config.shown import counted
 from debiasdpo.report import names
 from debiasdpo.report.drawing import (
     BLACK,
@@ -102,7 +103,7 @@ def _starred(category: str, group: Group) -> str:
 
 
 def seeds(group: Group) -> str:
-    return "1 seed" if group.seeds == 1 else f"{group.seeds} seeds"
+    return counted(group.seeds, "seed", "seeds")
 
 
 # --- training curves

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from debiasdpo.config.shown import one_line, visible
+from debiasdpo.config.shown import counted, one_line, visible
 from debiasdpo.evaluation.verdict import Verdict
 from debiasdpo.report import formats
 from debiasdpo.report.collect import Run
@@ -60,7 +60,7 @@ def render(sections: Sequence[Section], runs: Sequence[Run], title: str) -> str:
         .render(
             title=title,
             made=time.strftime("%Y-%m-%d %H:%M"),
-            count="1 run" if len(runs) == 1 else f"{len(runs)} runs",
+            count=counted(len(runs), "run", "runs"),
             rated=not all(run.elicits for run in runs),
             states=Counter(run.state for run in runs).most_common(),
             page=[section for section in sections if _holds_something(section)],

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from debiasdpo.cluster.packages import missing_package
 from debiasdpo.cluster.states import at_work, elsewhere
+from debiasdpo.config.shown import counted
 from debiasdpo.errors import JobsFailed, UserError
 from debiasdpo.jobs.checks import build_job
 from debiasdpo.jobs.failures import command_line
@@ -93,7 +94,7 @@ def _returns(
     """What Hydra's sweepers want of a launcher, where nothing failed; of `count` jobs else `failed` says
     why."""
     if failed:
-        of = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
+        of = counted(len(jobs), "job", "jobs")
         head = f"\n{count} of {of} {what}:"
         raise JobsFailed("\n".join([head, *(f"  {line}" for line in failed)]))
     done = JobReturn()

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from debiasdpo.cluster import surroundings
 from debiasdpo.cluster.states import NOT_BEGUN, at_work, slurm_end, slurm_queue, state_of
+from debiasdpo.config.shown import counted
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.run_folder import read_status
 from debiasdpo.redaction import redact
@@ -100,7 +101,7 @@ def offline(paths: Sequence[Path]) -> list[str]:
     lines = []
     if new:
         where = shlex.join(map(str, paths))
-        count = "1 W&B run is" if len(new) == 1 else f"{len(new)} W&B runs are"
+        count = counted(len(new), "W&B run is", "W&B runs are")
         but = "".join(f" -not -path {shlex.quote(f'{_escaped(folder)}/*')}" for folder in going)
         command = f"find {where} -type d -name 'offline-run-*'{but} -exec wandb sync {{}} +"
         lines.append(f"{count} on this disk only. To upload: {command}")

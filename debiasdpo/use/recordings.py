@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from debiasdpo.config.model import EndpointConfig
 from debiasdpo.config.sameness import same_text
+from debiasdpo.config.shown import counted
 from debiasdpo.documents.delimited import delimited_columns, rows_with
 from debiasdpo.documents.files import files_below, is_hidden, passed_over
 from debiasdpo.elicitation.base import LABELS
@@ -83,20 +84,20 @@ class TableReplies:
         total = sum(map(len, found.values()))
         tables = len(files) + len(others) - len(beside)
         self.told = (
-            f"{_count(total, *kind)} to {_count(len(found), 'prompt', 'prompts')} from"
-            f" {_count(tables, 'table', 'tables')}"
+            f"{counted(total, *kind)} to {counted(len(found), 'prompt', 'prompts')} from"
+            f" {counted(tables, 'table', 'tables')}"
         )
         self.told += "".join(
             f"; {count} {what}" for what, count in passed_over(beside, "PATH").items()
         )
         if several := sum(len(set(replies)) > 1 for replies in found.values()):
-            those = _count(several, "prompt has", "prompts have")
+            those = counted(several, "prompt has", "prompts have")
             self.told += f"; {those} different ones, given in turn: serve one model's tables"
         if left_out:
-            self.told += f"; {_count(left_out, 'row', 'rows')} without a label left out"
+            self.told += f"; {counted(left_out, 'row', 'rows')} without a label left out"
         if not found:
             columns = ", ".join((PROMPT, RESPONSE, *judge[:1]))
-            looked_at = _count(len(files), "CSV file was", "CSV files were")
+            looked_at = counted(len(files), "CSV file was", "CSV files were")
             raise UserError(
                 f"no table there has anything to serve: {looked_at} looked at, for the columns {columns}"
             )
@@ -148,10 +149,6 @@ def _once(files: Iterable[Path]) -> list[Path]:
     for file in files:
         found.setdefault(os.path.realpath(file), file)
     return list(found.values())
-
-
-def _count(number: int, one: str, more: str) -> str:
-    return f"{number} {one if number == 1 else more}"
 
 
 Pairs = Iterator[tuple[str, str | None]]  # what is asked, and the reply; None: there is none
@@ -212,7 +209,7 @@ class RunReplies:
             self._endpoints.append((config.base_url, records, repeats))
             self.models.append(config.name)
             count += len(records)
-        replies = f"{_count(count, 'reply', 'replies')} of {', '.join(self.models)}"
+        replies = f"{counted(count, 'reply', 'replies')} of {', '.join(self.models)}"
         self.told = f"{replies}, kept with {run.folder.name}, its own among them"
         if not count:
             raise UserError(f"{run.folder}: no reply of an endpoint is kept with it")

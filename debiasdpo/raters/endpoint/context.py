@@ -6,6 +6,7 @@ longer, as newer Ollamas do: so a longer prompt may count as many tokens as a sh
 
 import logging
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from debiasdpo.errors import UserError
@@ -73,11 +74,7 @@ def refuse_cut(records: Iterable[Record], folder: Path) -> None:
         if (usage := Usage.of(record.get("response"))) and usage.input
     ]
     counted.sort(reverse=True)
-    same: list[int] = []
-    for size, tokens in counted:
-        if tokens != counted[0][1]:
-            break
-        same.append(size)
+    same = [size for size, _ in takewhile(lambda one: one[1] == counted[0][1], counted)]
     if (
         len(set(same)) >= _SEVERAL
         and same[0] >= _LONGER_OF_SEVERAL * same[-1]

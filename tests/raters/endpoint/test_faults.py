@@ -141,16 +141,6 @@ def test_a_part_of_a_reply_that_was_kept_as_whole_is_asked_for_again(
     assert len(server.bodies) == 2 * len(QUESTIONS)
 
 
-def test_a_reply_that_is_always_broken_off_is_an_error(
-    server: EndpointServer, rater: Raters
-) -> None:
-    server.faults = lambda number, body: "broken_off" if of(body, 0) else "ok"
-    server.delay_s = 0.02
-    replies = rater(concurrency=2).reply(QUESTIONS, "rating", TEXT)
-    assert (replies[0].rating, replies[0].status, replies[0].reason) == (None, "error", "HTTP 502")
-    assert [r.status for r in replies[1:]] == ["ok"] * 11
-
-
 def test_a_reply_without_usage_counts_and_its_cost_is_unknown(
     server: EndpointServer, rater: Raters
 ) -> None:
@@ -224,13 +214,15 @@ def test_a_server_that_is_gone_ends_the_work(server: EndpointServer, rater: Rate
         rater().reply(QUESTIONS[:1], "rating", TEXT)
 
 
+@pytest.mark.parametrize(("fault", "reason"), [("500", "HTTP 500"), ("broken_off", "HTTP 502")])
 def test_one_request_that_always_fails_is_an_error_beside_others_that_do_not(
-    server: EndpointServer, rater: Raters
+    server: EndpointServer, rater: Raters, fault: str, reason: str
 ) -> None:
-    server.faults = lambda number, body: "500" if of(body, 0) else "ok"
+    server.faults = lambda number, body: fault if of(body, 0) else "ok"
     server.delay_s = 0.02
     replies = rater(concurrency=2).reply(QUESTIONS, "rating", TEXT)
-    assert [r.status for r in replies] == ["error"] + ["ok"] * 11
+    assert (replies[0].rating, replies[0].status, replies[0].reason) == (None, "error", reason)
+    assert [r.status for r in replies[1:]] == ["ok"] * 11
     assert sum(of(body, 0) for body in server.bodies) == 8
 
 
