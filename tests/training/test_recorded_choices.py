@@ -36,7 +36,7 @@ def audit_of(row: Mapping[str, str]) -> Audit:
         ("real_words/results/talkmoves_validation.csv", [140, 80, 120]),
         ("real_words/results/qwen_validation.csv", [60, 60, 100]),
         ("real_words/results/qwen_talkmoves_validation.csv", [40, 60, 40]),
-        ("real_words/results/head_distilled_validation.csv", [80, 80, 80, 80, 60]),
+        ("real_words/results/head_distilled_validation.csv", [80, 80, 80, 80, 60, 20]),
         ("real_words/results/ellipse_pairs_validation.csv", [80, 114, 100]),
         ("real_words/results/ellipse_parts_validation.csv", [80]),
         ("losses/results/debiasing_dpo_validation.csv", [240]),
