@@ -95,7 +95,7 @@ class DataConfig(Section):
 
     @property
     def several_raters(self) -> bool:
-        """Whether a score may be the mean of several columns, or rows, of a table."""
+        """Whether a score may be the mean of what several human raters gave."""
         return False
 
 
@@ -161,6 +161,10 @@ class NcteConfig(DataConfig):
                     " the rubrics of the other file"
                 )
         return self
+
+    @property
+    def several_raters(self) -> bool:
+        return self.raters == "average"
 
     @property
     def used(self) -> dict[str, NcteRubric]:

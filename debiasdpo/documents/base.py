@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from debiasdpo.config.data import Rubric
+from debiasdpo.config.scale import exact_mean
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,15 @@ class Document:
     scores: Mapping[str, float]
     experts: Mapping[str, Sequence[float]] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def scored_by(given: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """A document's `scores` and `experts`, from what each rubric's raters gave it, in the order of the
+    raters."""
+    return {
+        "scores": {name: exact_mean(mine) for name, mine in given.items() if mine},
+        "experts": {name: tuple(mine) for name, mine in given.items() if len(mine) > 1},
+    }
 
 
 class Stream(Iterable[Document]):

@@ -13,7 +13,7 @@ from pathlib import Path
 from debiasdpo.config.data import Instrument, NcteConfig
 from debiasdpo.config.sameness import normal_text, same_name, same_text
 from debiasdpo.config.scale import exact_mean
-from debiasdpo.documents.base import Corpus, Document
+from debiasdpo.documents.base import Corpus, Document, scored_by
 from debiasdpo.documents.cells import means_nothing, number_of, score_of
 from debiasdpo.documents.delimited import rows_with
 from debiasdpo.documents.files import data_file
@@ -62,7 +62,9 @@ def read(config: NcteConfig) -> Corpus:
 
     The id is `OBSID-CHAPNUM`. Where CLASS and MQI count a lesson's chapters differently, the two
     cut it at different places: the ids then end in `/class` or `/mqi`. With `raters: separate`
-    follows `/rater=RATERID`. `UserError` with file, row and column for whatever is wrong.
+    follows `/rater=RATERID`; with `average`, a document's `experts` are in the order of RATERID.
+    Rows of a chapter with the same RATERID, or without one, are one rater's, whose score is their
+    mean. `UserError` with file, row and column for whatever is wrong.
     """
     source_files(config)
     notes: Counter[str] = Counter()
@@ -124,9 +126,9 @@ def _documents(
     for line, part in zip(lesson.lines, part_of_line, strict=True):
         lines[part + 1].append(line)
     grouped: dict[tuple[int, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for (chapter, rater, rubric), scores in sorted(rated.scores.items()):
+    for (chapter, rater, rubric), scores in sorted(rated.scores.items(), key=_by_rater):
         tail = f"/rater={rater}" if config.raters == "separate" else ""
-        grouped[chapter, tail][rubric] += scores
+        grouped[chapter, tail][rubric].append(exact_mean(scores))
     cut = set()
     for (chapter, tail), by_rubric in grouped.items():
         if not lines[chapter]:
@@ -139,9 +141,15 @@ def _documents(
             id=f"{obsid}-{chapter}{suffix}{tail}",
             group=lesson.teacher,
             text="\n".join(kept),
-            scores={rubric: exact_mean(scores) for rubric, scores in by_rubric.items()},
+            **scored_by(by_rubric),
         )
     notes["chapters cut at max_words"] += len(cut)
+
+
+def _by_rater(item: tuple[tuple[int, str, str], list[float]]) -> tuple[int, int, str, str]:
+    """What scores are put in order by: CHAPNUM, then RATERID, where 9 comes before 12, then rubric."""
+    (chapter, rater, rubric), _ = item
+    return chapter, len(rater), rater, rubric
 
 
 def _words(line: str) -> int:

@@ -6,15 +6,14 @@ layout=long, whose documents may be spread over the file.
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from debiasdpo.config.data import TableConfig
 from debiasdpo.config.sameness import normal_text, same_name
-from debiasdpo.config.scale import exact_mean
-from debiasdpo.documents.base import Corpus, Document, Stream
+from debiasdpo.documents.base import Corpus, Document, Stream, scored_by
 from debiasdpo.documents.cells import cell_text, fact_of, required_text, score_of
 from debiasdpo.documents.columns import Cells, closest, column_name, require_columns
 from debiasdpo.documents.delimited import delimited_columns, delimited_rows
@@ -161,7 +160,7 @@ def _wide(rows: Rows, config: TableConfig, notes: Counter[str]) -> Iterator[Docu
         text = normal_text(required_text(cells, config.text_column, where))
         facts = _facts(cells, config, where)
         _count_unknown(facts, config, notes)
-        yield Document(document_id, group, text, facts=facts, **_scored(given))
+        yield Document(document_id, group, text, facts=facts, **scored_by(given))
     refuse_twin_ids(ids, rows, config.id_column, OR_LONG)
 
 
@@ -178,14 +177,6 @@ def _count_unknown(facts: Mapping[str, str], config: TableConfig, notes: Counter
     for column in config.group_columns:
         if column not in facts:
             notes[f"documents without a value in {column}"] += 1
-
-
-def _scored(given: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """A document's `scores` and `experts`, from what each rubric's raters gave it."""
-    return {
-        "scores": {name: exact_mean(mine) for name, mine in given.items() if mine},
-        "experts": {name: tuple(mine) for name, mine in given.items() if len(mine) > 1},
-    }
 
 
 def refuse_twin_ids(ids: Marks, rows: Rows, id_column: str, else_: str = "") -> None:
@@ -264,7 +255,7 @@ def _long(rows: Rows, config: TableConfig, notes: Counter[str]) -> Iterator[Docu
             rubric: [mine[rater] for rater in sorted(mine, key=lambda name: raters.get(name, 0))]
             for rubric, mine in scores[key].items()
         }
-        yield replace(document, **_scored(given_to))
+        yield replace(document, **scored_by(given_to))
 
 
 def _with_facts(document: Document, cells: Cells, config: TableConfig, where: str) -> Document:

@@ -1,6 +1,5 @@
 """NCTE files in their published format: chapters, several raters, missing codes, bad input."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,37 +14,14 @@ from debiasdpo.config.data import NcteConfig
 from debiasdpo.documents.base import Document
 from debiasdpo.documents.ncte import read, source_files, spread
 from debiasdpo.errors import UserError
+from tests.helpers.ncte import CLASS_HEADER, MQI_HEADER, UTTERANCES, Cells, lesson, write
 
 ROOT = Path(__file__).parents[2]
-CLASS_HEADER = ["NCTETID", "OBSID", "RATERID", "CHAPNUM", "CLPC", "CLNC", "CLBM", "CLINSTD"]
-MQI_HEADER = [
-    "NCTETID", "OBSID", "RATERID", "SEGMENT", "CHAPNUM", "EXPL", "REMED", "LANGIMP", "SMQR",
-]  # fmt: skip
-UTTERANCES = ["OBSID", "NCTETID", "comb_idx", "turn_idx", "speaker", "text", "num_words"]
-Cells = Sequence[object]
-
-
-def lesson(obsid: int, teacher: int, *said: tuple[str, str]) -> list[Cells]:
-    return [
-        (obsid, teacher, f"{obsid}_{i}", i, speaker, text, len(text.split()))
-        for i, (speaker, text) in enumerate(said)
-    ]
-
-
 LESSON = lesson(
     7, 70,
     ("teacher", 'He said "three", then, well, four.'), ("student", "One two three."),
     ("multiple students", "Four!"), ("teacher", "Why is it four? Tell us."),
 )  # fmt: skip
-
-
-def write(path: Path, header: Sequence[str], rows: Sequence[Cells], delimiter: str = "\t") -> Path:
-    """As ICPSR and the authors publish: a byte order mark, quotes where needed, \\r\\n."""
-    with path.open("w", encoding="utf-8-sig", newline="") as file:
-        writer = csv.writer(file, delimiter=delimiter)
-        writer.writerow(header)
-        writer.writerows(rows)
-    return path
 
 
 def preset(
@@ -93,9 +69,11 @@ def test_both_files_score_the_same_chapters(tmp_path: Path) -> None:
         "70",
         'Teacher: He said "three", then, well, four.\nStudent: One two three.',
         {"CLPC": 4, "CLBM": 7, "CLINSTD": 2, "EXPL": 1.5, "REMED": 2, "LANGIMP": 3, "SMQR": 1},
+        {"EXPL": (1, 2), "REMED": (2, 2), "LANGIMP": (3, 3)},
     )
     assert documents["7-2"].text == "Students: Four!\nTeacher: Why is it four? Tell us."
     assert documents["7-2"].scores.keys() == set(config.rubrics) - {"CLINSTD"}
+    assert documents["7-2"].experts == {}
     assert not read(config).rubrics["LANGIMP"].high_is_good
     assert read(config).notes == {
         "MQI rows that are not of a chapter": 1,
@@ -107,11 +85,27 @@ def test_both_files_score_the_same_chapters(tmp_path: Path) -> None:
 
 def test_raters_may_be_kept_apart(tmp_path: Path) -> None:
     rows = [(70, 7, 12, 1, 1, 1, 2, 3, 1), (70, 7, 9, 1, 1, 3, 999, 1, 1)]
-    documents = by_id(preset(tmp_path, mqi_rows=rows, raters="separate"))
+    config = preset(tmp_path, mqi_rows=rows, raters="separate")
+    documents = by_id(config)
     assert documents["7-1/rater=12"].scores == {"EXPL": 1, "REMED": 2, "LANGIMP": 3, "SMQR": 1}
     assert documents["7-1/rater=9"].scores == {"EXPL": 3, "LANGIMP": 1, "SMQR": 1}
     assert len(documents) == 2
     assert len({document.text for document in documents.values()}) == 1
+    assert not any(document.experts for document in documents.values())
+    assert not config.several_raters
+
+
+def test_each_raters_scores_are_kept_in_the_order_of_the_raters(tmp_path: Path) -> None:
+    rows = [
+        (70, 7, 12, 1, 1, 1, 2, 999, 1), (70, 7, 101, 1, 1, 2, 1, 3, 1),
+        (70, 7, 9, 1, 1, 3, 999, 999, 1), (70, 7, "12.0", 1, 1, 2, 3, 999, 1),
+    ]  # fmt: skip
+    config = preset(tmp_path, mqi_rows=rows)
+    (document,) = by_id(config).values()
+    # Rater 12 scored twice, and is one rater with the mean of both.
+    assert document.experts == {"EXPL": (3, 1.5, 2), "REMED": (2.5, 1), "SMQR": (1, 1, 1)}
+    assert document.scores == {"EXPL": 6.5 / 3, "REMED": 1.75, "LANGIMP": 3, "SMQR": 1}
+    assert config.several_raters
 
 
 def test_a_lesson_cut_differently_by_the_two_instruments(tmp_path: Path) -> None:
