@@ -22,6 +22,8 @@ from debiasdpo.errors import UserError
 _LABELS = {"teacher": "Teacher", "student": "Student", "multiple students": "Students"}
 
 _MISSING = frozenset({"998", "999"})  # the published codes for what is not scored
+# What R and pandas write for a missing text. Not "none" or "null", which may be spoken.
+_NO_TEXT = frozenset({"NA", "<NA>", "nan", "NaN"})
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,8 @@ def _lessons(config: NcteConfig, notes: Counter[str]) -> dict[str, Lesson]:
             notes["utterances without a known speaker"] += 1
         elif not text:
             notes["utterances without a text"] += 1
+        elif text in _NO_TEXT:
+            notes[f"utterances with a missing text ({text})"] += 1
         elif teachers.setdefault(obsid, teacher) != teacher:
             raise UserError(
                 f"{where}, column NCTETID: {teacher}, but lesson {obsid} began with"

@@ -45,7 +45,8 @@ def _documents_settings(config: JobConfig) -> dict[str, object]:
         "data": config.documents.model_dump(mode="json"),
         "seed": config.seed,
         "files": files_identity(source_files(config.documents)),
-        "reading": 3 + config.documents.several_raters,  # raise it when read or split otherwise
+        # Raise it when read or split otherwise.
+        "reading": 3 + config.documents.several_raters + (config.documents.source == "ncte"),
     }
 
 

@@ -275,6 +275,19 @@ def test_codes_for_a_missing_score(tmp_path: Path, code: str) -> None:
     assert corpus.notes == {f"scores missing ({name})": 1, "CLASS rows without OBSID or CHAPNUM": 1}
 
 
+@pytest.mark.parametrize("code", ["NA", "<NA>", "nan", "NaN"])
+def test_a_missing_text_is_not_speech(tmp_path: Path, code: str) -> None:
+    said = lesson(
+        7, 70, ("student", code), ("teacher", f" {code} "), ("student", "None"), ("teacher", "null"),
+        ("student", "na"), ("teacher", f"{code}?"),
+    )  # fmt: skip
+    corpus = read(preset(tmp_path, said, [GOOD]))
+    (document,) = corpus.documents
+    spoken = ("Student: None", "Teacher: null", "Student: na", f"Teacher: {code}?")
+    assert document.text == "\n".join(spoken)
+    assert corpus.notes == {f"utterances with a missing text ({code})": 2}
+
+
 def test_a_teacher_who_is_not_known_is_no_group(tmp_path: Path) -> None:
     """Lessons of many teachers would stand together, and apart from others of the same teachers."""
     utterances = EXPORTED + lesson(8, "NA", ("teacher", "Five."))  # type: ignore[arg-type]
