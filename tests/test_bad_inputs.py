@@ -120,9 +120,12 @@ GOOD = "".join(f"a{i},g{i},text {i},3\n" for i in range(6))
 NCTE = "data=ncte data.use=[CLPC] data.transcripts={here}/u.csv data.class_scores={here}/c.tsv"
 
 
-def ncte(here: Path, model: Path) -> None:
-    (here / "u.csv").write_text("OBSID,NCTETID,turn_idx,speaker,text\n1,1,0,teacher,Hello\n")
-    (here / "c.tsv").write_text("OBSID\tRATERID\tCLPC\n1\t1\t5\n")
+def ncte(scores: str) -> Prepare:
+    def prepare(here: Path, model: Path) -> None:
+        (here / "u.csv").write_text("OBSID,NCTETID,turn_idx,speaker,text\n1,1,0,teacher,Hello\n")
+        (here / "c.tsv").write_text(scores)
+
+    return prepare
 
 
 CONFIGURATION = (
@@ -402,7 +405,11 @@ DATA = (
          ("{here}/t.jsonl, line 1", "half a character"),
          file("t.jsonl", '{"id": 1, "group": 1, "text": "cut \\ud83d", "clarity": 3}')),
     Case("NCTE files absent", NCTE, ("data.transcripts", "data.class_scores", "does not exist")),
-    Case("NCTE column absent", NCTE, ("{here}/c.tsv", "'CHAPNUM'", "OBSID"), ncte),
+    Case("NCTE column absent", NCTE, ("{here}/c.tsv", "'CHAPNUM'", "OBSID"),
+         ncte("OBSID\tRATERID\tCLPC\n1\t1\t5\n")),
+    Case("NCTE scores of another teacher", NCTE,
+         ("{here}/c.tsv, row 2", "lesson 1 has teacher 2, but 1 in {here}/u.csv", "data.exclude_obsids"),
+         ncte("NCTETID\tOBSID\tRATERID\tCHAPNUM\tCLPC\n2\t1\t1\t1\t5\n")),
 )  # fmt: skip
 MODELS = (
     Case("no such model folder", WEIGHTS, ("model.path", "{here}/model does not exist")),

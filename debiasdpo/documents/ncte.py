@@ -6,7 +6,7 @@ whole utterances. The files come by form from the data's owners; none of it is i
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +15,12 @@ from debiasdpo.config.sameness import normal_text, same_name, same_text
 from debiasdpo.config.scale import exact_mean
 from debiasdpo.documents.base import Corpus, Document, scored_by
 from debiasdpo.documents.cells import means_nothing, number_of, score_of
-from debiasdpo.documents.delimited import rows_with
+from debiasdpo.documents.columns import column_name
+from debiasdpo.documents.delimited import delimited_columns, rows_with
 from debiasdpo.documents.files import data_file
 from debiasdpo.errors import UserError
+
+_SHOWN = 20  # rows of another teacher, beyond which only their number is told
 
 _LABELS = {"teacher": "Teacher", "student": "Student", "multiple students": "Students"}
 
@@ -71,10 +74,12 @@ def read(config: NcteConfig) -> Corpus:
     source_files(config)
     notes: Counter[str] = Counter()
     lessons = _lessons(config, notes)
+    others: list[str] = []
     rated = {
-        instrument: _rated(config, instrument, notes)
+        instrument: _rated(config, instrument, lessons, notes, others)
         for instrument in sorted({rubric.file for rubric in config.used.values()})
     }
+    _refuse_other_teachers(others)
     scored = {obsid for by_lesson in rated.values() for obsid in by_lesson}
     excluded = {str(obsid) for obsid in config.exclude_obsids}
     notes["scored lessons without a transcript"] = len(scored - set(lessons) - excluded)
@@ -207,12 +212,21 @@ def _lessons(config: NcteConfig, notes: Counter[str]) -> dict[str, Lesson]:
     }
 
 
-def _rated(config: NcteConfig, instrument: Instrument, notes: Counter[str]) -> dict[str, Rated]:
-    """Chapters and scores of every lesson in one score file, by OBSID."""
+def _rated(
+    config: NcteConfig,
+    instrument: Instrument,
+    lessons: Mapping[str, Lesson],
+    notes: Counter[str],
+    others: list[str],
+) -> dict[str, Rated]:
+    """Chapters and scores of every lesson in one score file, by OBSID. `others`: gets what there is to say of
+    each row whose teacher is not that of the lesson's transcript."""
     key = f"data.{instrument}_scores"
     path = data_file(config.score_files[instrument] or "", key)
     rubrics = {name: rubric for name, rubric in config.used.items() if rubric.file == instrument}
     columns = ("OBSID", "RATERID", "CHAPNUM", *(("SEGMENT",) if instrument == "mqi" else ()))
+    if column_name("NCTETID") in delimited_columns(path, (*columns, *rubrics)):
+        columns = (*columns, "NCTETID")
     result: dict[str, Rated] = {}
     for where, cells in rows_with(path, (*columns, *rubrics), f"{key} or data.rubrics"):
         obsid, rater = _identifier(cells["OBSID"]), _identifier(cells["RATERID"])
@@ -228,6 +242,12 @@ def _rated(config: NcteConfig, instrument: Instrument, notes: Counter[str]) -> d
                 f"{where}, column CHAPNUM: {chapter:g}. Chapters count from 1; correct it, or"
                 " leave the cell empty."
             )
+        teacher = _identifier(cells.get("NCTETID", ""))
+        if teacher and obsid in lessons and teacher != lessons[obsid].teacher:
+            others.append(
+                f"{where}, column NCTETID: lesson {obsid} has teacher {teacher}, but"
+                f" {lessons[obsid].teacher} in {config.transcripts}."
+            )
         lesson = result.setdefault(obsid, Rated(0, {}))
         lesson.chapters = max(lesson.chapters, int(chapter))
         for name, rubric in rubrics.items():
@@ -238,6 +258,20 @@ def _rated(config: NcteConfig, instrument: Instrument, notes: Counter[str]) -> d
             assert score is not None
             lesson.scores.setdefault((int(chapter), rater, name), []).append(score)
     return {obsid: lesson for obsid, lesson in result.items() if lesson.scores}
+
+
+def _refuse_other_teachers(others: Sequence[str]) -> None:
+    """`UserError` if any row's teacher is not that of the lesson's transcript."""
+    if not others:
+        return
+    more = len(others) - _SHOWN
+    told = [*others[:_SHOWN], *([f"... and {more} more such rows."] if more > 0 else [])]
+    cure = (
+        "If the files number their lessons differently, the scores are of other lessons: give files that"
+        " belong together. If a row is wrong, correct its NCTETID, or put its lesson into"
+        " data.exclude_obsids."
+    )
+    raise UserError("\n".join([*told, cure]))
 
 
 def _identifier(cell: str) -> str:

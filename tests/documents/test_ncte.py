@@ -275,6 +275,41 @@ def test_codes_for_a_missing_score(tmp_path: Path, code: str) -> None:
     assert corpus.notes == {f"scores missing ({name})": 1, "CLASS rows without OBSID or CHAPNUM": 1}
 
 
+def test_scores_of_another_teacher_are_refused(tmp_path: Path) -> None:
+    """The files may number their lessons differently."""
+    utterances = LESSON + lesson(8, 80, ("teacher", "Five."), ("student", "Six."))
+    of_class = [GOOD, (71, 7, 1, 2, 4, 1, 7, 2), ("080.0", 8, 1, 1, 4, 1, 7, 2), ("NA", *GOOD[1:])]
+    mqi = [(70, 7, 3, 1, 1, *[1] * 4), (81.0, 8, 3, 1, 1, *[1] * 4), (82, 8, 3, 0, 1, *[1] * 4)]
+    config = preset(tmp_path, utterances, of_class, mqi)
+    with pytest.raises(UserError) as error:
+        read(config)
+    *lines, cure = str(error.value).splitlines()
+    assert lines == [
+        f"{tmp_path / name}, row 3, column NCTETID: lesson {obsid} has teacher {there}, but {here} in"
+        f" {config.transcripts}."
+        for name, obsid, there, here in (
+            ("36095-0001-Data.tsv", 7, 71, 70),
+            ("36095-0003-Data.tsv", 8, 81, 80),
+        )
+    ]
+    assert "data.exclude_obsids" in cure
+    with pytest.raises(
+        UserError, match=r"^[^\n]*0003-Data.tsv, row 3[^\n]*81, but 80[^\n]*\n[^\n]*$"
+    ):
+        read(config.model_copy(update={"exclude_obsids": [7]}))
+    many = preset(tmp_path, utterances, [(71, 7, 1, 1, 4, 1, 7, 2)] * 30)
+    with pytest.raises(
+        UserError, match=r"row 21, column NCTETID[^\n]*\n\.\.\. and 10 more such rows\.\n"
+    ):
+        read(many)
+
+
+def test_score_files_may_lack_the_teacher(tmp_path: Path) -> None:
+    config = preset(tmp_path, class_rows=[GOOD])
+    write(tmp_path / "36095-0001-Data.tsv", CLASS_HEADER[1:], [GOOD[1:]])
+    assert list(by_id(config)) == ["7-1"]
+
+
 @pytest.mark.parametrize("code", ["NA", "<NA>", "nan", "NaN"])
 def test_a_missing_text_is_not_speech(tmp_path: Path, code: str) -> None:
     said = lesson(
