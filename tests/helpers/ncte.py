@@ -11,6 +11,7 @@ MQI_HEADER = [
 ]  # fmt: skip
 UTTERANCES = ["OBSID", "NCTETID", "comb_idx", "turn_idx", "speaker", "text", "num_words"]
 Cells = Sequence[object]
+_SAID = ("counts to ten", "is right because of this", "is a guess")
 
 
 def lesson(obsid: int, teacher: int, *said: tuple[str, str]) -> list[Cells]:
@@ -38,9 +39,8 @@ def write_lessons(folder: Path, teachers: int) -> list[str]:
     for teacher in range(70, 70 + teachers):
         obsid = teacher - 63
         speakers = ("teacher", "student", "multiple students", "teacher")
-        said += lesson(
-            obsid, teacher, *((s, f"Turn {i} of group {teacher}.") for i, s in enumerate(speakers))
-        )
+        turns = (f"Turn {i} of group {teacher} {_SAID[(teacher + i) % 3]}." for i in range(4))
+        said += lesson(obsid, teacher, *zip(speakers, turns, strict=True))
         for chapter in (1, 2):
             of_class.append((teacher, obsid, 1, chapter, *(rng.randint(1, 7) for _ in range(4))))
             for rater in (101, 12, 9):
