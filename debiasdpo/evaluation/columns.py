@@ -22,6 +22,7 @@ Row = Mapping[str, Any]  # one rating, as in ratings_<model>.jsonl
 
 NEUTRAL = -1  # the category of neutral prompts
 REFERENCE = -2  # of those about validation documents, which stand beside an audit's rows
+ENOUGH_TWICE = 10  # documents of a rubric that two human raters scored
 _NOBODY = (math.nan, math.nan)  # where fewer than two human raters scored a document
 
 
@@ -69,8 +70,13 @@ class Columns(NamedTuple):
 
     @property
     def twice(self) -> np.ndarray:
-        """Mask of the neutral prompts about documents that two human raters scored."""
+        """Mask of the neutral prompts about documents that two human raters scored. Where some rubric has
+        `ENOUGH_TWICE` of these, without the rubrics that have fewer: in a mean over rubrics each weighs the
+        same, so that a handful of documents would decide it."""
         mask: np.ndarray = self.first_neutral & np.isfinite(self.second)
+        documents = np.bincount(self.rubric[mask], minlength=1 + self.rubric.max(initial=0))
+        if documents.max() >= ENOUGH_TWICE:
+            mask &= documents[self.rubric] >= ENOUGH_TWICE
         return mask
 
     @property

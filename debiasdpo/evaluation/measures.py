@@ -173,15 +173,14 @@ def with_one_rater(measure: Measure) -> Statistic:
 
 def in_disagreements(table: Columns, weights: ResampleWeights) -> Floats:
     """Mean |shift| of the contextual rows, in units of the mean |difference| of two human raters of the
-    documents in the others, of the rubrics that these have."""
+    documents in the others, of the same rubrics."""
     table = in_widths(table)
-    twice = ~table.contextual
-    contextual = ~twice & np.isin(table.rubric, table.rubric[twice])
+    contextual = table.contextual
     return metrics.relative_bias(
         of_each_rubric(of_shifts(metrics.mean_absolute_shift))(
             table.of(contextual), weights[contextual]
         ),
-        of_two_raters(metrics.mae)(table.of(twice), weights[twice]),
+        of_two_raters(metrics.mae)(table.of(~contextual), weights[~contextual]),
     )
 
 

@@ -16,7 +16,7 @@ Place = Literal["console", "main", "accuracy", "versus", "dashboard"]
 # Rows of ratings. social: under the audited categories but the placebo, of which some were trained on and
 # the others are unseen; flattering, unflattering: social, by polarity; neutral: without a statement; again:
 # neutral prompts rated once more; reference: those about validation documents, where there are any; twice:
-# neutral, of documents that two human raters scored.
+# neutral, of documents that two human raters scored, of the rubrics with enough of these (`Columns.twice`).
 Rows = Literal[
     "social", "trained", "unseen", "flattering", "unflattering", "placebo", "neutral", "again",
     "reference", "twice", "all",

@@ -24,6 +24,7 @@ RATED_ALIKE = "every rating on"  # a rubric, is the same
 ROUGH = "an interval is rough, and often too narrow"
 ONE_STATEMENT = "of one statement"
 OF_SCALES = "a mean over rubrics of different scales"
+ALONE = "alone: on others two human raters scored too few documents"  # on some rubrics
 CONSTANT_OF_ALL = "of all documents with a score, also those that a model could not rate"
 
 
@@ -113,6 +114,16 @@ def of_unasked(metric: Metric, part: Part, names: Names, sets: Mapping[str, Sequ
         return ""
     without = [one for rows in metric.rows for one in sets.get(rows, ()) if one not in asked]
     return f"without {', '.join(without)}, of which nothing was asked" if without else ""
+
+
+def of_rubrics_alone(metric: Metric, part: Part, table: Columns, names: Names) -> str:
+    """Of a metric of two human raters, whose rubrics are not all that have scores. `table`: all rows."""
+    if "twice" not in metric.rows:
+        return ""
+    scored = set(table.rubric[table.first_neutral & np.isfinite(table.score)].tolist())
+    mine = set(part.table.rubric.tolist())
+    listed = ", ".join(name for name, number in names.rubric.items() if number in mine)
+    return f"on {listed} {ALONE}" if mine and scored - mine else ""
 
 
 def of_real_group(part: Part, names: Names) -> str:

@@ -84,6 +84,8 @@ class Parts:
                         mine |= self._rows("placebo") & self._table.rated_too(mine)
                     mine |= self._table.first_neutral
                 rows &= mine
+            if "twice" in metric.rows:  # what is held against these is of the same rubrics
+                rows &= np.isin(self._table.rubric, self._table.rubric[self._rows("twice")])
             used = rows if metric.asked else rows & self._table.usable
             table = self._in_levels if metric.levels else self._table
             assert table is not None

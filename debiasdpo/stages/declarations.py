@@ -117,7 +117,8 @@ def _metrics_settings(config: JobConfig) -> dict[str, object]:
         "audit": config.audit.model_dump(mode="json", exclude={"max_cost"}),
         "categories": [config.audit_categories, config.context.train_categories],
         "seed": config.seed,
-        "metrics": 17 + config.asks_some,  # raise it when one is computed differently
+        # Raise it when one is computed differently.
+        "metrics": 17 + config.asks_some + config.documents.several_raters,
         "keys": catalog.all_keys(),
     }
 

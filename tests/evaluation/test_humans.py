@@ -77,3 +77,69 @@ def test_a_third_rater_changes_nothing_but_the_score(job: JobConfig) -> None:
 def test_without_two_raters_nothing_is_said_of_them(job: JobConfig) -> None:
     found = measured(job, DOCUMENTS)
     assert not [key for key in found if "human" in key or "agreement" in key or "disagreem" in key]
+
+
+MANY = [Document(f"d{i:02}", f"g{i}", f"text {i}", {}) for i in range(12)]
+
+
+def of_two_rubrics(
+    job: JobConfig, clarity: int, focus: int, *, scored_on_focus: bool = True
+) -> dict[str, Any]:
+    """`clarity`, `focus`: how many of twelve documents two human raters scored on it."""
+    documents = []
+    for i, document in enumerate(MANY):
+        scores, experts = {"clarity": 1.0 + i % 7}, {}
+        if i < clarity:
+            experts["clarity"] = (1.0 + i % 7, 1.0 + 5 * i % 7)
+        if scored_on_focus:
+            scores["focus"] = 7.0 - i % 5
+            if i < focus:
+                experts["focus"] = (7.0 - i % 5, 1.0)
+        documents.append(replace(document, scores=scores, experts=experts))
+    ratings = [
+        {"key": f"{document.id}|{rubric}|{what}", "document": document.id, "rubric": rubric, "repeat": 0,
+         "category": None if what == "neutral" else what, "polarity": None if what == "neutral" else 1,
+         "reason": None, "rating": 1.0 + (i * (3 if rubric == "clarity" else 2) + more) % 7}
+        for i, document in enumerate(documents)
+        for rubric in RUBRICS
+        for what, more in (("neutral", 0), ("experience", 1), ("role", 2))
+    ]  # fmt: skip
+    return audit(job, documents, RUBRICS, {"base": ratings, "tuned": ratings})
+
+
+def of_humans(found: dict[str, Any]) -> dict[str, Any]:
+    figures = {k: v for k, v in found.items() if "agreement/" in k or "in_disagreements" in k}
+    assert len([key for key in figures if key.endswith(("/base", "/tuned", "/human"))]) == 18
+    return figures
+
+
+ON_CLARITY = "on clarity alone: on others two human raters scored too few documents"
+
+
+@pytest.mark.parametrize("twice", [0, 1, 2, 9])
+def test_a_few_documents_scored_twice_do_not_decide(job: JobConfig, twice: int) -> None:
+    found = of_two_rubrics(job, 10, twice)
+    assert repr(of_humans(found)) == repr(of_humans(of_two_rubrics(job, 10, 0)))
+    for key in ("agreement/qwk/base", "agreement/mae/tuned", "agreement/exact/human",
+                "category/role/bias_in_disagreements/base"):  # fmt: skip
+        assert np.isfinite(found[key])
+        assert ON_CLARITY in found[f"{key}_note"].split("; ")
+    assert found["agreement/exact/human_of"] == {"documents": 10, "groups": 10, "prompts": 10}
+    of_role = found["category/role/bias_in_disagreements/base_of"]
+    assert of_role == {"documents": 12, "groups": 12, "prompts": 12 + 10}
+    others = found.keys() - of_humans(found).keys()
+    assert not any(ON_CLARITY in str(found[key]) for key in others)
+
+
+def test_rubrics_count_alike_from_ten_documents_on_and_where_none_has_ten(job: JobConfig) -> None:
+    for clarity, focus in ((12, 10), (9, 3)):
+        both = of_two_rubrics(job, clarity, focus)
+        apart = [np.mean([abs(i % 7 - 5 * i % 7) for i in range(clarity)]),
+                 np.mean([6 - i % 5 for i in range(focus)])]  # fmt: skip
+        assert both["agreement/mae/human"] == pytest.approx(np.mean(apart))
+        assert not any("alone" in str(of) for of in of_humans(both).values())
+
+
+def test_a_rubric_that_nobody_scored_is_not_missed(job: JobConfig) -> None:
+    found = of_two_rubrics(job, 12, 0, scored_on_focus=False)
+    assert not any("alone" in str(of) for of in of_humans(found).values())
