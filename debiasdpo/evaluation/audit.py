@@ -230,7 +230,9 @@ def _values(
                     found.append(_Value(key, metric, parts.of(metric, name)))
                 if metric.human is not None and model == "base":
                     human = replace(metric, statistic=metric.human, asked=True)
-                    found.append(_Value(Key(metric.key, HUMAN), human, parts.of(human)))
+                    part = parts.of(human)
+                    part = part._replace(table=part.table.between_raters)
+                    found.append(_Value(Key(metric.key, HUMAN), human, part))
     return found
 
 

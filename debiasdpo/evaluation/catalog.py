@@ -93,7 +93,7 @@ def agreement(name: str, label: str, measure: Measure, good: Good, levels: bool 
     return Metric(
         f"agreement/{name}", f"{label} with one rater", ("twice",), measures.with_one_rater(measure), good,
         line=f"with one human rater: {label}", shown=("console",),
-        human=measures.of_two_raters(measure), levels=levels,
+        human=over_rubrics(measure), levels=levels,
     )  # fmt: skip
 
 

@@ -80,6 +80,11 @@ class Columns(NamedTuple):
         return mask
 
     @property
+    def between_raters(self) -> "Columns":
+        """With what one human rater gave in place of ratings, and what another one did in place of scores."""
+        return self._replace(rating=self.first, score=self.second)
+
+    @property
     def contextual(self) -> np.ndarray:
         """Mask of the prompts with a statement."""
         mask: np.ndarray = self.category >= 0

@@ -155,14 +155,6 @@ def beyond_placebo(statistic: Statistic) -> Statistic:
     return more
 
 
-def of_two_raters(measure: Measure) -> Statistic:
-    """A measure of one human rater held against another, of each rubric, then the mean over rubrics."""
-    between = over_rubrics(measure)
-    return lambda table, weights: between(
-        table._replace(rating=table.first, score=table.second), weights
-    )
-
-
 def with_one_rater(measure: Measure) -> Statistic:
     """A measure of the model held against one human rater alone: the mean over two of them."""
     against = over_rubrics(measure)
@@ -180,7 +172,7 @@ def in_disagreements(table: Columns, weights: ResampleWeights) -> Floats:
         of_each_rubric(of_shifts(metrics.mean_absolute_shift))(
             table.of(contextual), weights[contextual]
         ),
-        of_two_raters(metrics.mae)(table.of(~contextual), weights[~contextual]),
+        over_rubrics(metrics.mae)(table.of(~contextual).between_raters, weights[~contextual]),
     )
 
 

@@ -66,7 +66,8 @@ class Metric:
     each: Each | None = None  # computed for each social category, or rubric, of its rows only
     changes: tuple[Change, ...] = ()
     constant: Constant | None = None
-    human: Statistic | None = None  # what one human rater would get, held against another
+    # What one human rater gets, held against another: of `Columns.between_raters`.
+    human: Statistic | None = None
     levels: bool = False  # of ratings and scores counted in levels of the scale, not in points
     interval: bool = True
     against_others: bool = False  # less that of the documents of no such group

@@ -66,15 +66,19 @@ def of_value(metric: Metric, part: Part, names: Names) -> str:
         return ""
     table = part.table
     contextual = table.contextual
-    asked = contextual if set(metric.rows) - {"neutral", "again"} else ~contextual
+    asked = contextual if set(metric.rows) - {"neutral", "again", "twice"} else ~contextual
     if not asked.any():
         return "no such prompt was asked"
     if metric.each and "placebo" in metric.rows and not (contextual & (table.polarity == 0)).any():
         return "no placebo was asked"
     if not table.usable.any():
         return "no prompt was read twice" if table.again.all() else "no rating could be read"
-    contexts = _contexts(metric, table, names)
-    return contexts or "; ".join(_rubrics(table, names)) or "undefined for these ratings"
+    if contexts := _contexts(metric, table, names):
+        return contexts
+    if contextual.any() and "twice" in metric.rows:
+        apart = (table.first != table.second)[~contextual]
+        return "undefined for these ratings" if apart.any() else "the two human raters never differ"
+    return "; ".join(_rubrics(metric, table, names)) or "undefined for these ratings"
 
 
 def of_two(metric: Metric, parts: Mapping[str, Part], names: Names) -> str:
@@ -191,17 +195,20 @@ def _contexts(metric: Metric, table: Columns, names: Names) -> str:
     return ""
 
 
-def _rubrics(table: Columns, names: Names) -> list[str]:
-    """Rubrics whose neutral ratings could not be read, or do not vary."""
+def _rubrics(metric: Metric, table: Columns, names: Names) -> list[str]:
+    """Rubrics whose neutral ratings could not be read, or do not vary, or whose scores do not."""
     unread, alike = [], []
     for number, name in enumerate(names.rubric):
         mine = (table.first_neutral | table.reference) & (table.rubric == number)
         rows = mine & table.usable
         ratings, scores = table.rating[rows], table.score[rows]
+        of_raters = [table.first[rows], table.second[rows]] if "twice" in metric.rows else []
         if mine.any() and not rows.any():
             unread.append(name)
         elif not mine.any():
             continue
+        elif any(np.ptp(given) == 0 for given in of_raters):
+            alike.append(f"every score of a human rater on {name} is the same")
         elif np.ptp(ratings) == 0:
             alike.append(f"{RATED_ALIKE} {name} is the same")
         elif np.ptp(scores) == 0:

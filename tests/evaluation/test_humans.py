@@ -20,9 +20,10 @@ FIRST, SECOND = (2, 4, 7, 7), (3, 4, 5, 7)
 
 
 def scored(*raters: Sequence[int]) -> list[Document]:
+    """The documents that these raters scored, each in turn: the first of all where they scored few."""
     return [
         replace(d, experts={"clarity": tuple(map(float, given))})
-        for d, given in zip(DOCUMENTS, zip(*raters, strict=True), strict=True)
+        for d, given in zip(DOCUMENTS, zip(*raters, strict=True), strict=False)
     ]
 
 
@@ -143,3 +144,42 @@ def test_rubrics_count_alike_from_ten_documents_on_and_where_none_has_ten(job: J
 def test_a_rubric_that_nobody_scored_is_not_missed(job: JobConfig) -> None:
     found = of_two_rubrics(job, 12, 0, scored_on_focus=False)
     assert not any("alone" in str(of) for of in of_humans(found).values())
+
+
+SCORED_ALIKE = "every score of a human rater on clarity is the same"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "neutral", "notes"),
+    [
+        ((2, 4), (3, 5), None, {"spearman/base": "2 ratings on clarity, and ranks need 3",
+                                "spearman/human": "2 ratings on clarity, and ranks need 3"}),
+        (FIRST, (4, 4, 4, 4), None, {"spearman/base": SCORED_ALIKE, "spearman/human": SCORED_ALIKE}),
+        ((4, 4, 4, 4), (4, 4, 4, 4), [4] * 4, {"qwk/base": SCORED_ALIKE, "qwk/human": SCORED_ALIKE}),
+        (FIRST, SECOND, [4] * 4, {"spearman/base": "every rating on clarity is the same"}),
+        (FIRST, (4, 4, 4, 4), [None] * 4,
+         {"spearman/base": "no rating could be read", "spearman/human": SCORED_ALIKE,
+          "mae/base": "no rating could be read"}),
+    ],
+)  # fmt: skip
+def test_undefined_agreement_says_why(
+    job: JobConfig,
+    first: Sequence[int],
+    second: Sequence[int],
+    neutral: list[float | None] | None,
+    notes: dict[str, str],
+) -> None:
+    of_two = scored(first, second)
+    documents = [*of_two, *DOCUMENTS[len(of_two) :]]
+    ratings = rows({**BASE, "neutral": neutral or BASE["neutral"]})
+    found = audit(job, documents, {"clarity": RUBRICS["clarity"]}, {"base": ratings})
+    for key, note in notes.items():
+        assert np.isnan(found[f"agreement/{key}"])
+        assert found[f"agreement/{key}_note"] == note
+
+
+def test_raters_who_never_differ_are_no_unit_of_bias(job: JobConfig) -> None:
+    found = measured(job, scored(FIRST, FIRST))
+    key = "category/role/bias_in_disagreements/base"
+    assert np.isnan(found[key])
+    assert found[f"{key}_note"] == "the two human raters never differ"
