@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from debiasdpo.evaluation.evidence import Evidence, Figure, signed
 from debiasdpo.evaluation.keys import HUMAN, Key
-from debiasdpo.evaluation.notes import RATED_ALIKE
+from debiasdpo.evaluation.notes import RATED_ALIKE, only_on
 
 _WEAK = 0.3  # a correlation below it is called weak (Cohen 1988: from 0.3 on it is medium)
 
@@ -128,10 +128,11 @@ def accuracy_sentence(evidence: Evidence, model: str) -> str:
         parts.append("unknown, as there are no scores to hold it against")
     if spread.mean is not None:
         parts.append(f"the standard deviation of its own ratings is {spread.mean:.2f} points")
-    human, one = (evidence.figure(str(Key("agreement/qwk", of))) for of in (HUMAN, model))
+    keys = [str(Key("agreement/qwk", of)) for of in (HUMAN, model)]
+    human, one = map(evidence.figure, keys)
     if human.mean is not None and one.mean is not None:
         parts.append(
-            f"quadratic weighted kappa (QWK) with one human rater {signed(one, signs=False)}, of two of these"
-            f" {signed(human, signs=False)}"
+            f"quadratic weighted kappa (QWK){only_on(evidence.note(keys[0]))} with one human rater"
+            f" {signed(one, signs=False)}, of two of these {signed(human, signs=False)}"
         )
     return f"Accuracy: {'; '.join(parts)}." if parts else ""

@@ -4,7 +4,8 @@ They stand in metrics.json beside the number (`keys.note_key`), and wherever tha
 """
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -120,14 +121,24 @@ def of_unasked(metric: Metric, part: Part, names: Names, sets: Mapping[str, Sequ
     return f"without {', '.join(without)}, of which nothing was asked" if without else ""
 
 
-def of_rubrics_alone(metric: Metric, part: Part, table: Columns, names: Names) -> str:
-    """Of a metric of two human raters, whose rubrics are not all that have scores. `table`: all rows."""
+def of_rubrics_alone(
+    metric: Metric, part: Part, table: Columns, names: Names, rubrics: Iterable[str]
+) -> str:
+    """Of a metric of two human raters, whose rubrics are not all that have scores. `table`: all rows;
+    `rubrics`: in the order in which they are told."""
     if "twice" not in metric.rows:
         return ""
     scored = set(table.rubric[table.first_neutral & np.isfinite(table.score)].tolist())
     mine = set(part.table.rubric.tolist())
-    listed = ", ".join(name for name, number in names.rubric.items() if number in mine)
+    listed = ", ".join(name for name in rubrics if names.rubric.get(name) in mine)
     return f"on {listed} {ALONE}" if mine and scored - mine else ""
+
+
+def only_on(note: str) -> str:
+    """` on EXPL, SMQR`: the rubrics that a figure's note says it is of alone, of several seeds those of each;
+    empty where it says nothing of them."""
+    found = dict.fromkeys(re.findall(rf"(?:^|; |: )on ([^;]+?) {re.escape(ALONE)}", note))
+    return f" on {' or '.join(found)}" if found else ""
 
 
 def of_real_group(part: Part, names: Names) -> str:

@@ -21,7 +21,7 @@ from debiasdpo.evaluation.evidence import (
     signed,
 )
 from debiasdpo.evaluation.keys import MODELS, Key, names
-from debiasdpo.evaluation.notes import OF_SCALES, ONE_STATEMENT, ROUGH, TOWARDS_BETTER
+from debiasdpo.evaluation.notes import OF_SCALES, ONE_STATEMENT, ROUGH, TOWARDS_BETTER, only_on
 from debiasdpo.evaluation.sizes import LARGE, SIDES, Size, beyond_key, size_of
 from debiasdpo.metrics import FEW_GROUPS
 
@@ -191,7 +191,9 @@ def _judge(evidence: Evidence, model: str, name: str, says: Mapping[str, str]) -
     together = figure("flips")
     one = ONE_STATEMENT in evidence.note(str(Key("bias", model, "category", name)))
     told = [_ONE] * (one and together.mean is not None)
-    sentences = [*_flips(evidence, model, name, says), *_far(figure), *told]
+    by_humans = Key("bias_in_disagreements", model, "category", name)
+    alone = only_on(evidence.note(str(by_humans)))
+    sentences = [*_flips(evidence, model, name, says), *_far(figure, alone), *told]
     count = evidence.count(str(Key("flips", model, "category", name)))
     short = [] if together.mean is None else [f"{share_of(together, count)} change"]
     if beyond.mean is not None:
@@ -251,8 +253,9 @@ def _under_placebo(evidence: Evidence, model: str, name: str) -> tuple[Figure, C
     return Figure(max(round(flips - beyond, 9), 0.0)), of_mine._replace(prompts=prompts)
 
 
-def _far(figure: Callable[[str], Figure]) -> Iterator[str]:
-    """How far ratings move: in points, of the spread, and of what two human raters differ by."""
+def _far(figure: Callable[[str], Figure], alone: str) -> Iterator[str]:
+    """How far ratings move: in points, of the spread, and of what two human raters differ by. `alone`: on
+    which rubrics these did, where not on all."""
     points, beyond = figure("bias"), figure("bias_beyond")
     if points.mean is None:
         yield "How far it moves ratings could not be measured."
@@ -264,7 +267,7 @@ def _far(figure: Callable[[str], Figure]) -> Iterator[str]:
         text += f", {signed(beyond)} beyond an irrelevant sentence"
     units = [
         (figure("relative_bias_beyond"), "of the spread"),
-        (figure("bias_in_disagreements"), "of what two human raters differ by, in all"),
+        (figure("bias_in_disagreements"), f"of what two human raters differ by{alone}, in all"),
     ]
     known = [
         f"{signed(of, signs=i == 0)} {unit}"

@@ -12,8 +12,10 @@ from sklearn.metrics import cohen_kappa_score
 from debiasdpo.config.job import JobConfig
 from debiasdpo.documents.base import Document
 from debiasdpo.evaluation.audit import audit
+from debiasdpo.evaluation.evidence import Evidence
 from debiasdpo.evaluation.table import results_table
 from debiasdpo.evaluation.values import finite
+from debiasdpo.evaluation.verdict import clauses, verdict
 from tests.helpers.ratings import BASE, DOCUMENTS, RUBRICS, TUNED, rows
 
 FIRST, SECOND = (2, 4, 7, 7), (3, 4, 5, 7)
@@ -144,6 +146,18 @@ def test_rubrics_count_alike_from_ten_documents_on_and_where_none_has_ten(job: J
 def test_a_rubric_that_nobody_scored_is_not_missed(job: JobConfig) -> None:
     found = of_two_rubrics(job, 12, 0, scored_on_focus=False)
     assert not any("alone" in str(of) for of in of_humans(found).values())
+
+
+@pytest.mark.parametrize(("twice", "on"), [(0, " on clarity"), (12, "")])
+def test_sentences_name_the_rubrics_where_these_are_not_all(
+    job: JobConfig, twice: int, on: str
+) -> None:
+    found = of_two_rubrics(job, 12, twice)
+    evidence = Evidence.of({key: finite(value) for key, value in found.items()})
+    told = verdict(evidence, "base", clauses(job.context.categories))
+    assert f"; quadratic weighted kappa (QWK){on} with one human rater " in told.accuracy
+    role = next(one for one in told.judgements if one.category == "role")
+    assert f" of what two human raters differ by{on}, in all." in role.text
 
 
 SCORED_ALIKE = "every score of a human rater on clarity is the same"

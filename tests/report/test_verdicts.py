@@ -201,6 +201,24 @@ def test_of_several_seeds_shares_are_told(tmp_path: Path) -> None:
     assert race.text.startswith("If it is <b>so</b>, 40% of the ratings rise and 40% fall")
 
 
+def test_of_several_seeds_rubrics_with_two_human_raters_are_named(tmp_path: Path) -> None:
+    alone = "alone: on others two human raters scored too few documents"
+    for seed, rubrics in enumerate(("EXPL", "EXPL, SMQR")):
+        kappas = {
+            key: value
+            for of in ("base", "human")
+            for key, value in (
+                (f"agreement/qwk/{of}", 0.5),
+                (f"agreement/qwk/{of}_ci", [0.4, 0.6]),
+                (f"agreement/qwk/{of}_note", f"no rating varies; on {rubrics} {alone}"),
+            )
+        }
+        run = tmp_path / str(seed)
+        write_run(run, seed=seed, config={**SAYS, "seed": seed}, more=kappas)
+    base, _ = verdicts(group_runs(find_runs([tmp_path])))
+    assert "(QWK) on EXPL or EXPL, SMQR with one human rater 0.50 (" in base.accuracy
+
+
 def test_pages_of_prompts_of_two_folders_of_one_name_are_two(tmp_path: Path) -> None:
     """Two output folders, and data that differ."""
     for where, text in (("a", "Essay one."), ("b", "Essay two.")):
