@@ -197,8 +197,8 @@ def _lessons(config: NcteConfig, notes: Counter[str]) -> dict[str, Lesson]:
         elif teachers.setdefault(obsid, teacher) != teacher:
             raise UserError(
                 f"{where}, column NCTETID: {teacher}, but lesson {obsid} began with"
-                f" {teachers[obsid]}. A lesson has one teacher: correct it, or put {obsid} into"
-                " data.exclude_obsids."
+                f" {teachers[obsid]}. A lesson has one teacher: correct it, or add {obsid} to"
+                " data.exclude_obsids, beside those that are there."
             )
         else:
             turn = _number(cells["turn_idx"], f"{where}, column turn_idx")
@@ -220,7 +220,8 @@ def _rated(
     others: list[str],
 ) -> dict[str, Rated]:
     """Chapters and scores of every lesson in one score file, by OBSID. `others`: gets what there is to say of
-    each row whose teacher is not that of the lesson's transcript."""
+    each row with a score whose teacher is not that of the lesson's transcript. From such a row without one
+    nothing is taken, not even its CHAPNUM."""
     key = f"data.{instrument}_scores"
     path = data_file(config.score_files[instrument] or "", key)
     rubrics = {name: rubric for name, rubric in config.used.items() if rubric.file == instrument}
@@ -242,20 +243,28 @@ def _rated(
                 f"{where}, column CHAPNUM: {chapter:g}. Chapters count from 1; correct it, or"
                 " leave the cell empty."
             )
-        teacher = _identifier(cells.get("NCTETID", ""))
-        if teacher and obsid in lessons and teacher != lessons[obsid].teacher:
-            others.append(
-                f"{where}, column NCTETID: lesson {obsid} has teacher {teacher}, but"
-                f" {lessons[obsid].teacher} in {config.transcripts}."
-            )
-        lesson = result.setdefault(obsid, Rated(0, {}))
-        lesson.chapters = max(lesson.chapters, int(chapter))
+        scores = {}
         for name, rubric in rubrics.items():
             if code := _missing(cells[name], rubric.low):
                 notes[f"scores missing ({code})"] += 1
                 continue
             score = score_of(cells[name], rubric, f"{where}, column {name}")
             assert score is not None
+            scores[name] = score
+        teacher = cells.get("NCTETID", "")
+        own = lessons[obsid].teacher if obsid in lessons else ""
+        if own and not _missing(teacher) and _identifier(teacher) != own:
+            if scores:
+                others.append(
+                    f"{where}, column NCTETID: lesson {obsid} has teacher {_identifier(teacher)}, but"
+                    f" {own} in {config.transcripts}."
+                )
+            else:
+                notes[f"{instrument.upper()} rows of another teacher, without a score"] += 1
+            continue
+        lesson = result.setdefault(obsid, Rated(0, {}))
+        lesson.chapters = max(lesson.chapters, int(chapter))
+        for name, score in scores.items():
             lesson.scores.setdefault((int(chapter), rater, name), []).append(score)
     return {obsid: lesson for obsid, lesson in result.items() if lesson.scores}
 
@@ -268,8 +277,8 @@ def _refuse_other_teachers(others: Sequence[str]) -> None:
     told = [*others[:_SHOWN], *([f"... and {more} more such rows."] if more > 0 else [])]
     cure = (
         "If the files number their lessons differently, the scores are of other lessons: give files that"
-        " belong together. If a row is wrong, correct its NCTETID, or put its lesson into"
-        " data.exclude_obsids."
+        " belong together. If a row is wrong, correct its NCTETID, or add its lesson to"
+        " data.exclude_obsids, beside those that are there."
     )
     raise UserError("\n".join([*told, cure]))
 

@@ -292,7 +292,7 @@ def test_scores_of_another_teacher_are_refused(tmp_path: Path) -> None:
             ("36095-0003-Data.tsv", 8, 81, 80),
         )
     ]
-    assert "data.exclude_obsids" in cure
+    assert cure.endswith("add its lesson to data.exclude_obsids, beside those that are there.")
     with pytest.raises(
         UserError, match=r"^[^\n]*0003-Data.tsv, row 3[^\n]*81, but 80[^\n]*\n[^\n]*$"
     ):
@@ -302,6 +302,24 @@ def test_scores_of_another_teacher_are_refused(tmp_path: Path) -> None:
         UserError, match=r"row 21, column NCTETID[^\n]*\n\.\.\. and 10 more such rows\.\n"
     ):
         read(many)
+
+
+@pytest.mark.parametrize("code", ["-9", -9.0, 998, "999.0", "", "NA"])
+def test_a_teacher_who_is_missing_is_no_other_one(tmp_path: Path, code: object) -> None:
+    config = preset(
+        tmp_path, class_rows=[(code, *GOOD[1:])], mqi_rows=[(code, 7, 3, 1, 1, *[1] * 4)]
+    )
+    assert by_id(config)["7-1"].scores.keys() == set(config.rubrics)
+
+
+def test_of_a_row_of_another_teacher_without_a_score_nothing_is_taken(tmp_path: Path) -> None:
+    """Not even that the lesson has so many chapters."""
+    corpus = read(preset(tmp_path, class_rows=[GOOD, (71, 7, 1, 2, "", 4, 998, -9)]))
+    assert corpus.documents == read(preset(tmp_path, class_rows=[GOOD])).documents
+    assert corpus.notes == {
+        "CLASS rows of another teacher, without a score": 1,
+        "scores missing (-9)": 1, "scores missing (998)": 1, "scores missing (blank)": 1,
+    }  # fmt: skip
 
 
 def test_score_files_may_lack_the_teacher(tmp_path: Path) -> None:
