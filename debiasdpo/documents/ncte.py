@@ -229,6 +229,8 @@ def _rated(
     if column_name("NCTETID") in delimited_columns(path, (*columns, *rubrics)):
         columns = (*columns, "NCTETID")
     result: dict[str, Rated] = {}
+    # Rows without a RATERID of each lesson, chapter and rubric: of how many people they are is not known.
+    unnamed: dict[tuple[str, int, str], set[str]] = defaultdict(set)
     for where, cells in rows_with(path, (*columns, *rubrics), f"{key} or data.rubrics"):
         obsid, rater = _identifier(cells["OBSID"]), _identifier(cells["RATERID"])
         if instrument == "mqi" and _identifier(cells["SEGMENT"]) != "1":
@@ -266,6 +268,11 @@ def _rated(
         lesson.chapters = max(lesson.chapters, int(chapter))
         for name, score in scores.items():
             lesson.scores.setdefault((int(chapter), rater, name), []).append(score)
+            if not rater and obsid in lessons:
+                unnamed[obsid, int(chapter), name].add(where)
+    merged = {where for rows in unnamed.values() if len(rows) > 1 for where in rows}
+    told = f"{instrument.upper()} rows of a chapter without a RATERID, taken as one rater's"
+    notes[told] += len(merged)
     return {obsid: lesson for obsid, lesson in result.items() if lesson.scores}
 
 

@@ -46,7 +46,7 @@ def _documents_settings(config: JobConfig) -> dict[str, object]:
         "seed": config.seed,
         "files": files_identity(source_files(config.documents)),
         # Raise it when read or split otherwise.
-        "reading": 3 + config.documents.several_raters + (config.documents.source == "ncte"),
+        "reading": 3 + config.documents.several_raters + 2 * (config.documents.source == "ncte"),
     }
 
 

@@ -108,6 +108,25 @@ def test_each_raters_scores_are_kept_in_the_order_of_the_raters(tmp_path: Path) 
     assert config.several_raters
 
 
+def test_rows_of_a_chapter_without_a_rater_are_counted(tmp_path: Path) -> None:
+    note = "MQI rows of a chapter without a RATERID, taken as one rater's"
+    unnamed = [
+        (70, 7, "", 1, 1, 1, 2, 999, 1), (70, 7, " ", 1, 1, 3, 999, 999, 1),
+        (70, 7, "NA", 1, 1, 999, 2, 3, 1),
+    ]  # fmt: skip
+    several = read(preset(tmp_path, mqi_rows=[*unnamed, (70, 7, 5, 1, 1, 2, 2, 3, 1)]))
+    assert several.documents[0].experts["EXPL"] == (2, 2)
+    assert several.notes[note] == 3
+    # One in a chapter, or for a rubric, may be a rater.
+    apart = [(70, 7, "", 1, 1, 1, 999, 3, 1), (70, 7, "", 1, 2, 1, 2, 3, 1),
+             (70, 7, "", 1, 1, 999, 2, 999, 999), (70, 7, 5, 1, 1, 2, 2, 3, 1)]  # fmt: skip
+    assert note not in read(preset(tmp_path, mqi_rows=apart)).notes
+    # Nothing is taken from a lesson without a transcript.
+    of_other = [(70, 8, *row[2:]) for row in unnamed]
+    config = preset(tmp_path, class_rows=[GOOD], mqi_rows=of_other)
+    assert note not in read(config).notes
+
+
 def test_a_lesson_cut_differently_by_the_two_instruments(tmp_path: Path) -> None:
     config = preset(
         tmp_path,
