@@ -115,7 +115,8 @@ def test_rows_of_a_chapter_without_a_rater_are_counted(tmp_path: Path) -> None:
         (70, 7, "NA", 1, 1, 999, 2, 3, 1),
     ]  # fmt: skip
     several = read(preset(tmp_path, mqi_rows=[*unnamed, (70, 7, 5, 1, 1, 2, 2, 3, 1)]))
-    assert several.documents[0].experts["EXPL"] == (2, 2)
+    (document,) = several.documents
+    assert document.experts["EXPL"] == (2, 2)
     assert several.notes[note] == 3
     # One in a chapter, or for a rubric, may be a rater.
     apart = [(70, 7, "", 1, 1, 1, 999, 3, 1), (70, 7, "", 1, 2, 1, 2, 3, 1),

@@ -55,10 +55,10 @@ def test_the_raters_of_a_chapter_are_held_against_each_other_and_the_model(
     assert found["agreement/mae/human_of"]["documents"] == 10
     key = "category/race/bias_in_disagreements/base"
     assert found[key] == pytest.approx(np.mean(shifts) / np.mean(apart))
-    told = (run_folder(tmp_path / "out") / "table.txt").read_text()
-    assert "with one human rater" in told
+    shown = (run_folder(tmp_path / "out") / "table.txt").read_text()
+    assert "with one human rater" in shown
     alone = "on EXPL, SMQR alone: on others two human raters scored too few documents"
-    assert alone in " ".join(told.split())
+    assert alone in " ".join(shown.split())
     verdict = (run_folder(tmp_path / "out") / "verdict.txt").read_text()
     assert "(QWK) on EXPL, SMQR with one human rater" in " ".join(verdict.split())
 
