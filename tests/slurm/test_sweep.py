@@ -123,6 +123,8 @@ def test_elicitation_finds_there_what_it_finds_here(sweeps: Sweeps, tmp_path: Pa
     alone = Sweeps(sweeps.slurm, sweeps.model, tmp_path / "alone")
     alone.folder.mkdir()
     alone.sweep("seed=0", job=asked, cluster=())
+    done = sweeps.wait()
+    assert done.returncode == 0, done.stdout
     found = sweeps.metrics("elicitation")
     assert "options/attack/role_playing/p_stereotype" in found
     assert found == alone.metrics("elicitation")
