@@ -45,6 +45,7 @@ def audit_of(row: Mapping[str, str]) -> Audit:
         ("losses/results/head_distilled_placebo_validation.csv", [400]),
         ("losses/results/sft_ranking_validation.csv", [40]),
         ("losses/results/sft_regression_validation.csv", [80]),
+        ("losses/results/sft_augmented_validation.csv", [200]),
         ("losses/results/sft_soft_validation.csv", [120]),
         ("losses/results/sft_balanced_validation.csv", [80]),
         ("competence/results/simulated_validation.csv", [120, 200]),
