@@ -13,6 +13,7 @@ from pathlib import Path
 from debiasdpo.config.data import Instrument, NcteConfig
 from debiasdpo.config.sameness import normal_text, same_name, same_text
 from debiasdpo.config.scale import exact_mean
+from debiasdpo.config.shown import counted
 from debiasdpo.documents.base import Corpus, Document, scored_by
 from debiasdpo.documents.cells import means_nothing, number_of, score_of
 from debiasdpo.documents.columns import column_name
@@ -280,8 +281,9 @@ def _refuse_other_teachers(others: Sequence[str]) -> None:
     """`UserError` if any row's teacher is not that of the lesson's transcript."""
     if not others:
         return
-    more = len(others) - _SHOWN
-    told = [*others[:_SHOWN], *([f"... and {more} more such rows."] if more > 0 else [])]
+    told = list(others[:_SHOWN])
+    if more := others[_SHOWN:]:
+        told.append(f"... and {counted(len(more), 'more such row', 'more such rows')}.")
     cure = (
         "If the files number their lessons differently, the scores are of other lessons: give files that"
         " belong together. If a row is wrong, correct its NCTETID, or add its lesson to"

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from debiasdpo.cluster.states import state_of
-from debiasdpo.config.shown import visible
+from debiasdpo.config.shown import counted, visible
 from debiasdpo.evaluation.kept import nothing_kept
 from debiasdpo.evaluation.keys import MODELS, Key
 from debiasdpo.jobs.run_folder import read_status
@@ -41,7 +41,7 @@ def _summary(jobs: Sequence[SweepJob]) -> Iterator[str]:
     for row in shown:
         yield "  ".join(row[c].ljust(widths[c]) for c in columns).rstrip()
     if len(rows) > _MOST:
-        yield f"... and {len(rows) - _MOST} more jobs"
+        yield f"... and {counted(len(rows) - _MOST, 'more job', 'more jobs')}"
     for same in dict.fromkeys(filter(None, kept)):
         yield f"{_MARK} {same}"
     folders = dict.fromkeys(str(job.folder.parent) for job in jobs if job.folder)
