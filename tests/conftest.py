@@ -80,13 +80,10 @@ def job_config() -> JobConfigs:
     """The job that the command line would make of these overrides."""
 
     def build(*overrides: str) -> "JobConfig":
-        from hydra import compose, initialize_config_dir
-
         from debiasdpo.jobs.checks import build_job
-        from debiasdpo.run import conf_dir
+        from tests.helpers.composed import composed
 
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return build_job(compose("config", overrides=list(overrides)))
+        return build_job(composed(*overrides))
 
     return build
 

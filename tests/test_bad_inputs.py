@@ -20,7 +20,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,6 +30,7 @@ from debiasdpo.config.quoting import quoted
 from debiasdpo.errors import UserError
 from debiasdpo.jobs import failures
 from debiasdpo.jobs.checks import build_job
+from tests.helpers.composed import composed
 
 ROOT = Path(__file__).parents[1]
 DOC = ROOT / "docs/errors.md"
@@ -641,11 +641,8 @@ REFUSED = [
 
 def problems(*arguments: str) -> list[str]:
     """The lines of the one error that these overrides get."""
-    with (
-        initialize_config_dir(str(run.conf_dir()), version_base="1.3"),
-        pytest.raises(UserError) as error,
-    ):
-        build_job(compose("config", list(arguments)))
+    with pytest.raises(UserError) as error:
+        build_job(composed(*arguments))
     head, *lines = str(error.value).splitlines()
     assert head == f"The configuration has {len(lines)} problem{'s' * (len(lines) > 1)}:"
     assert all(line.startswith("  - ") for line in lines)

@@ -3,12 +3,11 @@
 import copy
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -18,6 +17,7 @@ from debiasdpo.config.context import PLACEBO, POLARITIES
 from debiasdpo.config.job import JobConfig
 from debiasdpo.errors import UserError
 from debiasdpo.run import conf_dir
+from tests.helpers.composed import composed
 
 CONF = conf_dir()
 CATEGORIES = sorted(f.stem for f in (CONF / "category").glob("*.yaml") if f.stem != "all")
@@ -43,16 +43,15 @@ Job = Callable[..., JobConfig]
 
 
 @pytest.fixture(scope="module")
-def job() -> Iterator[Job]:
+def job() -> Job:
     """The checked job of a command line: `job("model=qwen3b", "seed=1")`."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield lambda *overrides: build(compose("config", list(overrides)))
+    return lambda *overrides: build(composed(*overrides))
 
 
 @pytest.fixture(scope="module")
-def changed(job: Job) -> Job:
+def changed() -> Job:
     """The checked default job with some keys changed, `changed({"seed": 1})`: quick, for many."""
-    default = compose("config")
+    default = composed()
     OmegaConf.set_struct(default, False)
 
     def build_with(values: dict[str, object]) -> JobConfig:
