@@ -43,6 +43,7 @@ def audit_of(row: Mapping[str, str]) -> Audit:
         ("losses/results/invariance_validation.csv", [240]),
         ("losses/results/head_distilled_validation.csv", [400]),
         ("losses/results/head_distilled_placebo_validation.csv", [400]),
+        ("losses/results/sft_validation.csv", [120]),
         ("losses/results/sft_ranking_validation.csv", [40]),
         ("losses/results/sft_regression_validation.csv", [80]),
         ("losses/results/sft_augmented_validation.csv", [200]),
