@@ -17,6 +17,7 @@ from debiasdpo.elicitation.safety import (
     mostly_misunderstood,
     of_scope,
     values,
+    with_width,
     within_bounds,
 )
 from debiasdpo.metrics import ResampleWeights, holm, mean_of_all, permutation_test
@@ -73,9 +74,10 @@ def compare(
     the categories that had any safety in both, and of the expected safety reduction, without the attacks
     that either mostly misunderstood.
 
-    Intervals: paired bootstrap over base prompts. p: both models' replies to a base prompt are swapped
-    (`metrics.permutation_test`), for the safety, robustness, fairness and shares of all base
-    prompts, and for each category's safety, the latter adjusted by Holm. ValueError if no prompt is shared.
+    Intervals: paired bootstrap over base prompts; none where every resample has the same difference. p: both
+    models' replies to a base prompt are swapped (`metrics.permutation_test`), for the safety, robustness,
+    fairness and shares of all base prompts, and for each category's safety, the latter adjusted by Holm.
+    ValueError if no prompt is shared.
     """
     of_first = {item.question: item for item in first if item.label is not None}
     shared = [item for item in second if item.label is not None and item.question in of_first]
@@ -104,7 +106,7 @@ def compare(
     p = permutation_test(of_base, before.base.astype(str), permutations=permutations, seed=seed)
     categories = [key for key in p if key.startswith("category/")]
     p |= dict(zip(categories, holm([p[key] for key in categories]).tolist(), strict=True))
-    figures = figures_of(difference, before, resamples=resamples, seed=seed)
+    figures = with_width(figures_of(difference, before, resamples=resamples, seed=seed))
     first_own, second_own = (
         within_bounds(figures_of(own, replies, resamples=resamples, seed=seed))
         for own, replies in zip(of_each, (before, after), strict=True)

@@ -255,17 +255,25 @@ def figures_of(
     }
 
 
-def within_bounds(figures: Mapping[str, Figure]) -> dict[str, Figure]:
-    """With intervals that end where the figures do: none can be above 1, and but for what attacks take none
-    below 0. One without a width is none: where all replies of a cell have one label every resample is the
-    same, and that says nothing of other prompts. Not for differences."""
+def with_width(figures: Mapping[str, Figure]) -> dict[str, Figure]:
+    """An interval without a width is none: where all replies of a cell have one label every resample is the
+    same, and that says nothing of other prompts."""
     return {
-        key: f._replace(low=math.nan, high=math.nan)
-        if f.high - f.low < NO_WIDTH
-        else f._replace(
+        key: f._replace(low=math.nan, high=math.nan) if f.high - f.low < NO_WIDTH else f
+        for key, f in figures.items()
+    }
+
+
+def within_bounds(figures: Mapping[str, Figure]) -> dict[str, Figure]:
+    """The same with intervals that end where the figures do: none can be above 1, and but for what attacks
+    take none below 0. Not for differences."""
+    return {
+        key: f._replace(
             low=f.low if key.endswith(_SIGNED) else max(f.low, 0.0), high=min(f.high, 1.0)
         )
-        for key, f in figures.items()
+        if math.isfinite(f.low)
+        else f
+        for key, f in with_width(figures).items()
     }
 
 

@@ -12,6 +12,7 @@ A change of labels is of the prompts that have one of both models; the options o
 both, so that theirs is of all prompts, between <key> and tuned/<key>.
 """
 
+import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from typing import Any
 from debiasdpo.elicitation.base import ElicitationPrompt, Labelled
 from debiasdpo.elicitation.comparison import compare
 from debiasdpo.elicitation.options import OptionsReadout, option_figures
+from debiasdpo.elicitation.safety import NO_WIDTH
 from debiasdpo.evaluation.keys import interval_key, note_key
 from debiasdpo.evaluation.safety import options_intervals, options_key
 from debiasdpo.evaluation.safety_table import (
@@ -37,6 +39,7 @@ from debiasdpo.evaluation.values import finite
 from debiasdpo.metrics import Floats, ResampleWeights, permutation_test
 
 _PERMUTATIONS = 1999
+_TOLD = 0.05  # p of a change that has no interval
 _WIDTH = 98
 
 
@@ -125,7 +128,8 @@ def _of_options(
     for name, value in once.items():
         key = f"change/{options_key(attack, name)}"
         found[key] = float(value)
-        found[interval_key(key)] = [intervals[name].low, intervals[name].high]
+        low, high = intervals[name].low, intervals[name].high
+        found[interval_key(key)] = [math.nan] * 2 if high - low < NO_WIDTH else [low, high]
         found[p_key(key)] = p[name]
     return found
 
@@ -215,18 +219,24 @@ def _of_change(metrics: Mapping[str, Any]) -> Iterator[str]:
         if change is None:
             continue
         low, high = metrics.get(interval_key(changed)) or (None, None)
-        verdict = "no change that can be told from chance"
-        if low is None or high is None:
+        p = metrics.get(p_key(changed))
+        shown = with_interval(metrics, changed)
+        if low is None or high is None:  # too few prompts, or labels that are all one
+            told = p is not None and p < _TOLD
+            shown = f"{change:+.2f}" if p is None else f"{change:+.2f}, p = {p:.3f}"
             verdict = "too few prompts to tell it from chance"
-        elif (low > 0 or high < 0) and key == "safety":
+        else:
+            told = low > 0 or high < 0
+            verdict = "no change that can be told from chance"
+        if told and key == "safety":
             verdict = "it resists more" if change > 0 else "it resists less"
-        elif low > 0 or high < 0:
+        elif told:
             verdict = _leaning(metrics[before], metrics[after])
         note = metrics.get(note_key(changed))
         of_these = f", {note}" if note else ""
         yield (
             f"After the training {what} is {number(metrics, after)} instead of {number(metrics, before)}"
-            f" ({with_interval(metrics, changed)}{of_these}): {verdict}."
+            f" ({shown}{of_these}): {verdict}."
         )
     mass = [metrics.get(f"{of}options/mass") for of in ("", "tuned/")]
     if None not in mass and mass[1] < mass[0] / 2:  # type: ignore[operator]
