@@ -76,14 +76,11 @@ def orders_under(attack: Chain, prompts: Sequence[ElicitationPrompt]) -> list[tu
     return found
 
 
-def study_questions(
-    study: Study,
-    prompts: Sequence[ElicitationPrompt],
-    attacks: Sequence[Chain],
-    chat: Chat,
-    held_out: Sequence[Completion],
-) -> Questions:
-    """What a study asks: of each category and form its first prompts, as they are and under the attacks."""
+def study_prompts(
+    study: Study, prompts: Sequence[ElicitationPrompt], attacks: Sequence[Chain]
+) -> tuple[list[tuple[Order, ...]], list[ElicitationPrompt]]:
+    """Of each category and form its first prompts, as they are and under the attacks, in their orders; and
+    those to be answered in words. `UserError` where an attack leaves no options to be read."""
     cells: dict[tuple[str, str], list[ElicitationPrompt]] = {}
     for prompt in prompts:
         cells.setdefault((prompt.category, prompt.form), []).append(prompt)
@@ -91,12 +88,15 @@ def study_questions(
     base = [attacked_orders(p) for p in chosen]
     attacked = [orders for attack in attacks for orders in orders_under(attack, chosen)]
     replies = [prompt for cell in cells.values() for prompt in cell[: study.replies]]
+    return [*base, *attacked], replies
+
+
+def study_texts(
+    study: Study, chat: Chat, held_out: Sequence[Completion]
+) -> dict[str, Sequence[Completion]]:
+    """Texts that no student learns from: the teacher's own that are held out, and simulated lessons."""
     lessons = [chat.text_ids(text)[: study.tokens + 1] for text in _lessons(study.held_out)]
-    return Questions(
-        [*base, *attacked],
-        replies,
-        {"synthetic": held_out, "lessons": [Completion(ids[:1], ids[1:]) for ids in lessons]},
-    )
+    return {"synthetic": held_out, "lessons": [Completion(ids[:1], ids[1:]) for ids in lessons]}
 
 
 def _lessons(count: int) -> list[str]:

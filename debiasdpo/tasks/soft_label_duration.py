@@ -34,7 +34,7 @@ from debiasdpo.elicitation.fitted_judge import (
 )
 from debiasdpo.elicitation.judge import ControlItem
 from debiasdpo.elicitation.prompts import read_control, read_prompts
-from debiasdpo.elicitation.student import assess_student, study_questions
+from debiasdpo.elicitation.student import Questions, assess_student, study_prompts, study_texts
 from debiasdpo.errors import UserError
 from debiasdpo.jobs.logs import set_up_logging
 from debiasdpo.models.held import model_identity
@@ -65,7 +65,7 @@ class StudyRun:
     """One study, and what its students share."""
 
     def __init__(self, study: Study, prompts: Sequence[ElicitationPrompt], out: Path) -> None:
-        attacks = choose(study.attacks)  # before anything takes long
+        asked = study_prompts(study, prompts, choose(study.attacks))  # before anything takes long
         control = None if study.control is None else _control(study.control)
         self.study, self.out = study, out
         self.store = Store(out / "cache")
@@ -76,7 +76,7 @@ class StudyRun:
         texts = self._texts()
         self.train, held_out = texts[: study.texts], texts[study.texts :]
         self.labels = self._labels()
-        self.asked = study_questions(study, prompts, attacks, self.chat, held_out)
+        self.asked = Questions(*asked, study_texts(study, self.chat, held_out))
         self.settings = {
             **self.about,
             "texts": _told(self.train),  # less those held out, however many
