@@ -75,7 +75,7 @@ wheels: venv  # Put what `make gpu` needs beside torch into wheels/, to be carri
 lint: venv  # Check style, format, types and who imports whom, and dependencies for known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy -n 2
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python .ci/audit.py
 
