@@ -265,8 +265,8 @@ def with_width(figures: Mapping[str, Figure]) -> dict[str, Figure]:
 
 
 def within_bounds(figures: Mapping[str, Figure]) -> dict[str, Figure]:
-    """The same with intervals that end where the figures do: none can be above 1, and but for what attacks
-    take none below 0. Not for differences."""
+    """Figures `with_width`, whose intervals end where the figures do: none can be above 1, and but for what
+    attacks take none below 0. Not for differences."""
     return {
         key: f._replace(
             low=f.low if key.endswith(_SIGNED) else max(f.low, 0.0), high=min(f.high, 1.0)

@@ -180,11 +180,11 @@ def _changed(metrics: Mapping[str, Any]) -> Iterator[str]:
         yield f"{'the same prompts':34}{'before':>20}{'after':>20}{'change':>24}"
         yield "-" * _WIDTH
     for name, key in rows:
-        cells = (
-            f"{with_interval(metrics, of):>{width}}"
-            for of, width in zip(compared_keys(key), (20, 20, 24), strict=True)
+        before, after, change = compared_keys(key)
+        yield (
+            f"{name:34}{with_interval(metrics, before):>20}{with_interval(metrics, after):>20}"
+            f"{_with_p(metrics, change):>24}"
         )
-        yield f"{name:34}{''.join(cells)}"
     notes = (metrics.get(note_key(f"change/{key}")) for _, key in rows)
     for note in dict.fromkeys(filter(None, notes)):
         text = f"note: rows of labels, and of what attacks take: {note}"
@@ -209,6 +209,14 @@ def elicited_verdict(metrics: Mapping[str, Any], threshold: float) -> str:
     return "\n".join(filter(None, parts))
 
 
+def _with_p(metrics: Mapping[str, Any], changed: str) -> str:
+    """A change with its interval, or, where every draw of prompts shares it, with its p."""
+    p = metrics.get(p_key(changed))
+    known = None not in (metrics.get(interval_key(changed)) or [None])
+    shown = with_interval(metrics, changed)
+    return shown if known or p is None else f"{shown}, p = {p:.3f}"
+
+
 def _of_change(metrics: Mapping[str, Any]) -> Iterator[str]:
     for key, what in (
         ("safety", "its safety by the judge's labels"),
@@ -220,14 +228,13 @@ def _of_change(metrics: Mapping[str, Any]) -> Iterator[str]:
             continue
         low, high = metrics.get(interval_key(changed)) or (None, None)
         p = metrics.get(p_key(changed))
-        shown = with_interval(metrics, changed)
-        if low is None or high is None:  # too few prompts, or labels that are all one
-            told = p is not None and p < _TOLD
-            shown = f"{change:+.2f}" if p is None else f"{change:+.2f}, p = {p:.3f}"
-            verdict = "too few prompts to tell it from chance"
-        else:
+        verdict = "no change that can be told from chance"
+        if low is not None and high is not None:
             told = low > 0 or high < 0
-            verdict = "no change that can be told from chance"
+        elif p is not None:  # every draw of prompts shares it
+            told = p < _TOLD
+        else:
+            told, verdict = False, "too few prompts to tell it from chance"
         if told and key == "safety":
             verdict = "it resists more" if change > 0 else "it resists less"
         elif told:
@@ -236,7 +243,7 @@ def _of_change(metrics: Mapping[str, Any]) -> Iterator[str]:
         of_these = f", {note}" if note else ""
         yield (
             f"After the training {what} is {number(metrics, after)} instead of {number(metrics, before)}"
-            f" ({shown}{of_these}): {verdict}."
+            f" ({_with_p(metrics, changed)}{of_these}): {verdict}."
         )
     mass = [metrics.get(f"{of}options/mass") for of in ("", "tuned/")]
     if None not in mass and mass[1] < mass[0] / 2:  # type: ignore[operator]

@@ -56,14 +56,17 @@ def test_a_change_is_that_of_the_two_figures_beside_it() -> None:
 
 def test_a_change_that_every_draw_of_prompts_shares_has_no_interval() -> None:
     """What it says of other prompts is then for p alone to tell."""
-    same = changed(labelled("D D D D D D D D"), labelled("D D D D D D D D"))
-    assert same["change/safety"] == 0
-    assert same["change/safety_ci"] == [None, None]
-    assert "(+0.00, p = 1.000): too few prompts to tell it from chance." in said(same)
+    for labels in ("D D D D D D D D", "S D S D R D S D"):
+        same = changed(labelled(labels), labelled(labels))
+        assert same["change/safety"] == 0
+        assert same["change/safety_ci"] == [None, None]
+        assert "(0.00, p = 1.000): no change that can be told from chance." in said(same)
+        (row,) = (r for r in elicited_table(same).splitlines()[-12:] if r.startswith("safety"))
+        assert row.endswith(" 0.00, p = 1.000")
     other = changed(labelled("S S S S S S S S"), labelled("D D D D D D D D"))
     assert (other["change/safety"], other["change/safety_ci"]) == (1, [None, None])
     assert other["change/safety_p"] == pytest.approx(2 / 2**8)
-    assert "is 1.00 instead of 0.00 (+1.00, p = 0.008): it resists more." in said(other)
+    assert "is 1.00 instead of 0.00 (1.00, p = 0.008): it resists more." in said(other)
 
 
 def test_where_no_label_is_missing_nothing_is_said_of_it() -> None:

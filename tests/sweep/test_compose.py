@@ -29,6 +29,10 @@ def hydra() -> Iterator[tuple[HydraContext, Any]]:
         ["data={limit:{test:4}}", "data.limit.test=null", "seed=1"],
         ["train.epochs=2", "train={epochs:3}", "method=sft"],
         ["loss=paper", "loss.beta=0.3", "+context.train.race=true", "~data.limit.train"],
+        ["experiment=real_words", "method=sft", "model=smollm2", "train.epochs=2"],
+        ["context=[experience,race]", "context.generated=10", "experiment=quick"],
+        ["task=elicitation", "judge=openai", "judge.name=m", "elicitation.attacks=generated"],
+        ["model=endpoint", "model.name=m", "+model.adapter=FOLDER", "method=none", "rate=text"],
     ],
 )
 def test_a_job_is_what_hydra_makes_of_its_overrides(

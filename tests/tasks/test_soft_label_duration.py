@@ -257,7 +257,10 @@ def test_the_committed_studies_are_right() -> None:
         ({"attacks": ["flattery"]}, "no such attack: flattery"),
         ({"wings": 2}, "wings: "),
         ({"attacks": ["machine_translation/1"]}, "attacks: a study translates nothing"),
-        ({"attacks": ["obfuscation/3"]}, "attacks: under obfuscation/3 no prompt offers its options"),
+        (
+            {"attacks": ["obfuscation/3"]},
+            "attacks: under obfuscation/3 no prompt offers its options",
+        ),
         ({"replies": 99}, "replies: are to some of the prompts"),
         ({"seeds": []}, "seeds: "),
         ({"seeds": [1, 1]}, "seeds: each seed once"),
