@@ -40,6 +40,7 @@ def audit_of(row: Mapping[str, str]) -> Audit:
         ("real_words/results/ellipse_pairs_validation.csv", [80, 114, 100]),
         ("real_words/results/ellipse_parts_validation.csv", [80]),
         ("losses/results/debiasing_dpo_validation.csv", [240]),
+        ("losses/results/debiasing_dpo_weighed_validation.csv", [160]),
         ("losses/results/invariance_validation.csv", [240]),
         ("losses/results/head_distilled_validation.csv", [400]),
         ("losses/results/head_distilled_placebo_validation.csv", [400]),
