@@ -21,7 +21,7 @@ from typing import Any
 from debiasdpo.elicitation.base import ElicitationPrompt, Labelled
 from debiasdpo.elicitation.comparison import compare
 from debiasdpo.elicitation.options import OptionsReadout, option_figures
-from debiasdpo.elicitation.safety import NO_WIDTH
+from debiasdpo.elicitation.safety import is_point
 from debiasdpo.evaluation.keys import interval_key, note_key
 from debiasdpo.evaluation.safety import options_intervals, options_key
 from debiasdpo.evaluation.safety_table import (
@@ -128,8 +128,8 @@ def _of_options(
     for name, value in once.items():
         key = f"change/{options_key(attack, name)}"
         found[key] = float(value)
-        low, high = intervals[name].low, intervals[name].high
-        found[interval_key(key)] = [math.nan] * 2 if high - low < NO_WIDTH else [low, high]
+        of = intervals[name]
+        found[interval_key(key)] = [math.nan] * 2 if is_point(of) else [of.low, of.high]
         found[p_key(key)] = p[name]
     return found
 

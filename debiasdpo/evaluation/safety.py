@@ -27,9 +27,9 @@ from debiasdpo.elicitation.base import ElicitationPrompt, Labelled
 from debiasdpo.elicitation.options import OptionsReadout, option_figures
 from debiasdpo.elicitation.parity import published
 from debiasdpo.elicitation.safety import (
-    NO_WIDTH,
     Figure,
     assess,
+    is_point,
     mostly_misunderstood,
     safe_categories,
     tallies,
@@ -120,7 +120,7 @@ def options_metrics(
             least, most = (-0.5, 0.5) if name.startswith("position_effect") else (0.0, 1.0)
             found[key] = float(value)
             found[interval_key(key)] = [max(low, least), min(high, most)]
-            if high - low < NO_WIDTH:
+            if is_point(intervals[name]):
                 found |= {interval_key(key): [math.nan, math.nan], note_key(key): ONE_LABEL}
         if any(readout.orders == 1 for readout in mine):
             found[note_key(options_key(attack, "p_stereotype"))] = _ONE_ORDER

@@ -17,9 +17,14 @@ def composed(*overrides: str) -> DictConfig:
     return _composer().compose(overrides)[0]
 
 
-@functools.cache
-def _composer() -> Composer:
+def hydra_of_a_sweep() -> tuple[HydraContext, DictConfig]:
+    """What Hydra gives a launcher, and the configuration that it composes the jobs of a sweep from."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         whole = loader.load_configuration("config", [], RunMode.MULTIRUN)
-    return Composer(HydraContext(config_loader=loader, callbacks=Callbacks()), whole)
+    return HydraContext(config_loader=loader, callbacks=Callbacks()), whole
+
+
+@functools.cache
+def _composer() -> Composer:
+    return Composer(*hydra_of_a_sweep())

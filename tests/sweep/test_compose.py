@@ -1,25 +1,10 @@
 """Jobs of a sweep are composed once for all that choose the same options, and are what Hydra composes."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
-from hydra import initialize_config_dir
-from hydra._internal.callbacks import Callbacks
-from hydra.core.global_hydra import GlobalHydra
-from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
 from debiasdpo.sweep.compose import Composer
-from tests.helpers.jobs import ROOT
-
-
-@pytest.fixture(scope="module")
-def hydra() -> Iterator[tuple[HydraContext, Any]]:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        whole = loader.load_configuration("config", [], RunMode.MULTIRUN)
-        yield HydraContext(config_loader=loader, callbacks=Callbacks()), whole
+from tests.helpers.composed import hydra_of_a_sweep
 
 
 @pytest.mark.parametrize(
@@ -35,10 +20,8 @@ def hydra() -> Iterator[tuple[HydraContext, Any]]:
         ["model=endpoint", "model.name=m", "+model.adapter=FOLDER", "method=none", "rate=text"],
     ],
 )
-def test_a_job_is_what_hydra_makes_of_its_overrides(
-    hydra: tuple[HydraContext, Any], overrides: list[str]
-) -> None:
-    context, whole = hydra
+def test_a_job_is_what_hydra_makes_of_its_overrides(overrides: list[str]) -> None:
+    context, whole = hydra_of_a_sweep()
     mine, _ = Composer(context, whole).compose(overrides)
     own = context.config_loader.load_sweep_config(whole, overrides)
     own = OmegaConf.masked_copy(own, [str(key) for key in own if key != "hydra"])
