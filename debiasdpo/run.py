@@ -7,6 +7,7 @@ python -m debiasdpo.run -m loss.w_sft=0,0.1,1             a sweep
 The same is `debiasdpo run`; the other commands (audit, plan, status, report) are in `debiasdpo.cli`.
 """
 
+import functools
 import os
 import re
 import sys
@@ -170,11 +171,16 @@ def _prepared(override: str) -> str:
     override = f"{key}{equals}{value}"
     if "." not in key:  # such mappings lie in sections
         return override
+    added = any(f"{key}.".startswith(f"{name}.") for name in _open_keys())
+    return f"++{override}" if added else override
+
+
+@functools.cache
+def _open_keys() -> tuple[str, ...]:
     from debiasdpo.config.job import JobConfig
     from debiasdpo.config.keys import open_keys
 
-    added = any(f"{key}.".startswith(f"{name}.") for name in open_keys([JobConfig]))
-    return f"++{override}" if added else override
+    return tuple(open_keys([JobConfig]))
 
 
 def _fail(message: str) -> int:

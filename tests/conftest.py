@@ -1,22 +1,25 @@
 """Model folders that tests share: made once a session, also by several pytest-xdist workers."""
 
 import copy
+import gc
 import json
 import os
 import random
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 from filelock import FileLock
 from hypothesis import settings
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from debiasdpo.config import model
 from debiasdpo.models import checks, loading
 from debiasdpo.models.chat import Chat
+from debiasdpo.run import conf_dir
 from tests.helpers.models import SMOLLM2, VOCABULARY
 
 if TYPE_CHECKING:
@@ -53,6 +56,30 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long begins before the rest: at the end one worker would wait for it."""
     items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in LONG))
+
+
+def pytest_collection_finish() -> None:
+    # What was imported stays, and need not be looked through each time that garbage is collected.
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def conf_is_read_once() -> Iterator[None]:
+    """Hydra reads the files of conf/ twice for each command; it gets copies of what they hold."""
+    load, read = OmegaConf.load, dict[str, DictConfig | ListConfig]()
+
+    def copied(file: str | Path | IO[Any]) -> DictConfig | ListConfig:
+        name = str(getattr(file, "name", file))
+        if conf_dir() not in Path(name).parents:
+            return load(file)
+        if name not in read:
+            read[name] = load(file)
+        return copy.deepcopy(read[name])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OmegaConf, "load", copied)
+        yield
 
 
 @pytest.fixture(scope="session")

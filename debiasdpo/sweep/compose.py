@@ -16,6 +16,7 @@ class Composer:
     again: those are composed once, and the values set on a copy, where Hydra too sets them last."""
 
     def __init__(self, context: HydraContext, config: DictConfig) -> None:
+        assert isinstance(context.config_loader, ConfigLoaderImpl)
         self._loader, self._config = context.config_loader, config
         self._parser = OverridesParser.create(context.config_loader)
         self._known: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = {}
@@ -49,5 +50,6 @@ class Composer:
 
     def _is_group(self, key: str) -> bool:
         if key not in self._groups:
-            self._groups[key] = bool(self._loader.get_group_options(key))
+            # Of the loader's own: asked itself, it copies all that it has for each key.
+            self._groups[key] = bool(self._loader.repository.get_group_options(key))
         return self._groups[key]
