@@ -11,7 +11,7 @@ from debiasdpo.stages.declarations import PAIRS, REASONING
 from debiasdpo.stages.rating import rate
 from debiasdpo.stages.rating_task import reply_of
 from debiasdpo.storage.files import JsonlFile, fingerprint, write_jsonl
-from debiasdpo.training.pairs import Pair, make_pairs, official_row, to_row
+from debiasdpo.training.pairs import Pair, make_pairs, mostly_the_same, official_row, to_row
 
 log = logging.getLogger(__name__)
 
@@ -52,4 +52,6 @@ def pair_up(
         job.make(PAIRS.title, stage, work, into="pairs")
     log_statements(config, corpus)
     log.info("pairs: %s", ", ".join(f"{count} {what}" for what, count in counts.items()))
+    if told := mostly_the_same(counts):
+        log.warning("pairs: %s", told)
     return pairs, counts

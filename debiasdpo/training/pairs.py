@@ -109,6 +109,17 @@ def make_pairs(
     return pairs, counts
 
 
+def mostly_the_same(counts: Mapping[str, int]) -> str | None:
+    """What to tell where most preference pairs had one text on both sides; `counts`: of `make_pairs`."""
+    if 2 * counts["same_text"] <= counts["made"]:
+        return None
+    return (
+        f"{counts['same_text']} of {counts['made']} pairs have the same text with and without the statement,"
+        " and are left out, the scores of their documents too: the model writes a rating and no reasoning (as"
+        " after a first round of many steps), or statements do not move it (docs/methods.md, Rounds)"
+    )
+
+
 def _learnt(method: MethodConfig, known: Sequence[Reply]) -> list[Reply]:
     """Of the neutral and the contextual reply, those whose whole text is trained on."""
     return [*known[: method.chosen == "reasoning"], *known[1 : 1 + method.prefers]]

@@ -11,7 +11,13 @@ from debiasdpo.documents.base import Document
 from debiasdpo.prompts.contexts import Statement
 from debiasdpo.prompts.rendering import Prompt, PromptStyle, render
 from debiasdpo.raters.base import Reply
-from debiasdpo.training.pairs import from_row, make_pairs, official_row, to_row
+from debiasdpo.training.pairs import (
+    from_row,
+    make_pairs,
+    mostly_the_same,
+    official_row,
+    to_row,
+)
 
 RUBRIC = Rubric(question="How clear?", low=1, high=7)
 STYLE = PromptStyle("A lesson.", "End with a rating.", "after_query")
@@ -214,3 +220,12 @@ def test_consistency_reasons_as_the_model_did_without_context() -> None:
     assert counts["without_rating"] == 2
     pairs, _ = make_pairs(asked, {}, DOCUMENTS, SCALES, method, "expected")
     assert {p.reasoning for p in pairs} == {None}
+
+
+def test_it_is_told_where_most_pairs_have_one_text_twice() -> None:
+    asked = prompts("a") + prompts("b")
+    for moved, told in ((4, None), (3, "3 of 4 pairs have the same text")):
+        rated = replies(asked, 3, 3, moved, 6, 6, 7)
+        _, counts = make_pairs(asked, rated, DOCUMENTS, SCALES, METHOD, "text")
+        said = mostly_the_same(counts)
+        assert said is None if told is None else str(said).startswith(told)
