@@ -70,12 +70,11 @@ def conf_is_read_once() -> Iterator[None]:
     load, read = OmegaConf.load, dict[str, DictConfig | ListConfig]()
 
     def copied(file: str | Path | IO[Any]) -> DictConfig | ListConfig:
-        name = str(getattr(file, "name", file))
-        if conf_dir() not in Path(name).parents:
+        if isinstance(file, str | Path) or conf_dir() not in Path(file.name).parents:
             return load(file)
-        if name not in read:
-            read[name] = load(file)
-        return copy.deepcopy(read[name])
+        if file.name not in read:
+            read[file.name] = load(file)
+        return copy.deepcopy(read[file.name])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OmegaConf, "load", copied)

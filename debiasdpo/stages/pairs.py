@@ -32,12 +32,13 @@ def pair_up(
     pairs, counts = make_pairs(
         prompts, replies, by_id, corpus.scales, config.method, config.rate.readout
     )
+    alike = mostly_the_same(counts)
     if not pairs:
-        raise UserError(
-            f"No preference pair is left: {counts}. Lower method.min_shift, give more training"
-            " documents, raise rate.max_new_tokens where replies are cut, or, if ratings cannot be read, set"
-            " rate=expected or change prompt.instruction."
+        mend = alike or (
+            "Lower method.min_shift, give more training documents, raise rate.max_new_tokens where replies"
+            " are cut, or, if ratings cannot be read, set rate=expected or change prompt.instruction"
         )
+        raise UserError(f"No preference pair is left: {counts}. {mend}.")
     rows_of_pairs = [to_row(p) for p in pairs]
     inputs = PAIRS.inputs(config, pairs=fingerprint(rows_of_pairs))
     with job.store.stage(PAIRS.store, inputs) as stage:
@@ -52,6 +53,6 @@ def pair_up(
         job.make(PAIRS.title, stage, work, into="pairs")
     log_statements(config, corpus)
     log.info("pairs: %s", ", ".join(f"{count} {what}" for what, count in counts.items()))
-    if told := mostly_the_same(counts):
-        log.warning("pairs: %s", told)
+    if alike:
+        log.warning("pairs: %s", alike)
     return pairs, counts

@@ -50,6 +50,6 @@ class Composer:
 
     def _is_group(self, key: str) -> bool:
         if key not in self._groups:
-            # Of the loader's own: asked itself, it copies all that it has for each key.
+            # As the loader's own `get_group_options`, which copies its whole repository for each key.
             self._groups[key] = bool(self._loader.repository.get_group_options(key))
         return self._groups[key]

@@ -114,9 +114,10 @@ def mostly_the_same(counts: Mapping[str, int]) -> str | None:
     if 2 * counts["same_text"] <= counts["made"]:
         return None
     return (
-        f"{counts['same_text']} of {counts['made']} pairs have the same text with and without the statement,"
-        " and are left out, the scores of their documents too: the model writes a rating and no reasoning (as"
-        " after a first round of many steps), or statements do not move it (docs/methods.md, Rounds)"
+        f"{counts['same_text']} of {counts['made']} pairs prefer a text to itself, and are left out, with the"
+        " scores that are fitted beside them: the model writes a rating and no reasoning (as after a first"
+        " round of many steps), or statements change neither what it writes nor the level of its rating"
+        " (docs/methods.md, Rounds)"
     )
 
 

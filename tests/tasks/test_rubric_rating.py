@@ -5,17 +5,19 @@ import logging
 import math
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from debiasdpo.cluster import gpus
+from debiasdpo.config.rate import RateConfig, Readout
 from debiasdpo.config.tracker import TrackerConfig
 from debiasdpo.errors import UserError
 from debiasdpo.jobs import frame
 from debiasdpo.models import held
 from debiasdpo.prompts.contexts import statements
+from debiasdpo.raters.base import Question, Reply, Wanted
 from debiasdpo.tracking.tracker import Tracker
 from tests.helpers.jobs import (
     Finished,
@@ -251,6 +253,42 @@ def test_json_is_read_from_every_reply_of_random_weights(
     assert {r["status"] for r in base} == {"ok"}
     assert all(json.loads(r["text"])["rating"] == r["rating"] for r in base)
     assert len({r["rating"] for r in base}) > 3
+
+
+class Repeating:
+    """A rater that writes one rating, and in every so manieth reply another."""
+
+    identity: Mapping[str, object] = {"model": "repeating"}
+    capabilities: frozenset[Readout] = frozenset({"text", "expected"})
+
+    def __init__(self, period: int) -> None:
+        self.replies, self.period = 0, period
+
+    def check(self, *given: object) -> None:
+        """Anything can be asked."""
+
+    def reply(
+        self, questions: Sequence[Question], wanted: Wanted, reading: RateConfig
+    ) -> list[Reply]:
+        numbers = range(self.replies + 1, self.replies + len(questions) + 1)
+        self.replies += len(questions)
+        rating = None if wanted == "text" else 4.0
+        return [Reply(f"Rating: {5 if n % self.period == 0 else 4}", rating) for n in numbers]
+
+
+@pytest.mark.slow
+def test_pairs_of_one_text_are_told_and_none_but_these_is_an_error(
+    job_config: JobConfigs, tiny_llama: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def rate(period: int) -> None:
+        output = tmp_path / str(period)
+        run_job(job_config(*options("llama3b", tiny_llama, output)), rater=Repeating(period))
+
+    with caplog.at_level(logging.WARNING):
+        rate(7)
+    assert "pairs: 6 of 8 pairs prefer a text to itself" in caplog.text
+    with pytest.raises(UserError, match=r"No preference pair is left.* 8 of 8 pairs prefer a text"):
+        rate(1000)
 
 
 @pytest.mark.slow

@@ -224,7 +224,7 @@ def test_consistency_reasons_as_the_model_did_without_context() -> None:
 
 def test_it_is_told_where_most_pairs_have_one_text_twice() -> None:
     asked = prompts("a") + prompts("b")
-    for moved, told in ((4, None), (3, "3 of 4 pairs have the same text")):
+    for moved, told in ((4, None), (3, "3 of 4 pairs prefer a text to itself")):
         rated = replies(asked, 3, 3, moved, 6, 6, 7)
         _, counts = make_pairs(asked, rated, DOCUMENTS, SCALES, METHOD, "text")
         said = mostly_the_same(counts)
