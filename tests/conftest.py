@@ -67,10 +67,11 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def conf_is_read_once() -> Iterator[None]:
     """Hydra reads the files of conf/ twice for each command; it gets copies of what they hold."""
-    load, read = OmegaConf.load, dict[str, DictConfig | ListConfig]()
+    load, conf = OmegaConf.load, conf_dir()
+    read: dict[str, DictConfig | ListConfig] = {}
 
     def copied(file: str | Path | IO[Any]) -> DictConfig | ListConfig:
-        if isinstance(file, str | Path) or conf_dir() not in Path(file.name).parents:
+        if isinstance(file, str | Path) or conf not in Path(file.name).parents:
             return load(file)
         if file.name not in read:
             read[file.name] = load(file)

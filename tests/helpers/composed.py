@@ -17,6 +17,7 @@ def composed(*overrides: str) -> DictConfig:
     return _composer().compose(overrides)[0]
 
 
+@functools.cache
 def hydra_of_a_sweep() -> tuple[HydraContext, DictConfig]:
     """What Hydra gives a launcher, and the configuration that it composes the jobs of a sweep from."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -1,23 +1,24 @@
 """One job from documents to metrics, with real models of random weights."""
 
+import itertools
 import json
 import logging
 import math
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from debiasdpo.cluster import gpus
-from debiasdpo.config.rate import RateConfig, Readout
 from debiasdpo.config.tracker import TrackerConfig
 from debiasdpo.errors import UserError
 from debiasdpo.jobs import frame
 from debiasdpo.models import held
 from debiasdpo.prompts.contexts import statements
-from debiasdpo.raters.base import Question, Reply, Wanted
+from debiasdpo.raters.base import Reply
+from debiasdpo.raters.callable import CallableRater
 from debiasdpo.tracking.tracker import Tracker
 from tests.helpers.jobs import (
     Finished,
@@ -255,40 +256,25 @@ def test_json_is_read_from_every_reply_of_random_weights(
     assert len({r["rating"] for r in base}) > 3
 
 
-class Repeating:
-    """A rater that writes one rating, and in every so manieth reply another."""
+class Writing(CallableRater):
+    """What the function returns is taken for a written text, and for its expected rating."""
 
-    identity: Mapping[str, object] = {"model": "repeating"}
-    capabilities: frozenset[Readout] = frozenset({"text", "expected"})
-
-    def __init__(self, period: int) -> None:
-        self.replies, self.period = 0, period
-
-    def check(self, *given: object) -> None:
-        """Anything can be asked."""
-
-    def reply(
-        self, questions: Sequence[Question], wanted: Wanted, reading: RateConfig
-    ) -> list[Reply]:
-        numbers = range(self.replies + 1, self.replies + len(questions) + 1)
-        self.replies += len(questions)
-        rating = None if wanted == "text" else 4.0
-        return [Reply(f"Rating: {5 if n % self.period == 0 else 4}", rating) for n in numbers]
+    capabilities = frozenset({"text", "expected"})
 
 
 @pytest.mark.slow
 def test_pairs_of_one_text_are_told_and_none_but_these_is_an_error(
     job_config: JobConfigs, tiny_llama: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def rate(period: int) -> None:
-        output = tmp_path / str(period)
-        run_job(job_config(*options("llama3b", tiny_llama, output)), rater=Repeating(period))
+    def rate(name: str, texts: Iterator[str]) -> None:
+        config = job_config(*options("llama3b", tiny_llama, tmp_path / name))
+        run_job(config, rater=Writing(lambda messages: Reply(next(texts), 4.0), name, "1"))
 
     with caplog.at_level(logging.WARNING):
-        rate(7)
+        rate("nearly one", itertools.cycle([*["Rating: 4"] * 6, "Rating: 5"]))
     assert "pairs: 6 of 8 pairs prefer a text to itself" in caplog.text
     with pytest.raises(UserError, match=r"No preference pair is left.* 8 of 8 pairs prefer a text"):
-        rate(1000)
+        rate("one", itertools.repeat("Rating: 4"))
 
 
 @pytest.mark.slow
