@@ -11,6 +11,10 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Each module is compiled once for the many processes that tests start, whatever the shell says.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Tests write tens of thousands of files, which some disks take minutes to delete: in memory, where 4 GB are free.
+IN_MEMORY := $(shell df -k --output=avail /dev/shm 2>/dev/null | \
+  awk '$$1 > 4e6 { print "PYTEST_DEBUG_TEMPROOT=/dev/shm" }')
+
 .PHONY: help venv demo elicitation report quick test thorough browser faults gpu wheels lint clean
 .DEFAULT_GOAL := help
 
@@ -30,12 +34,12 @@ report: venv  # Make outputs/report/index.html of all runs so far (ARGS="PATH...
 
 # Without what takes longer, or needs root, a browser, Weights & Biases or (but for these tests) a GPU.
 quick: venv  # Run the tests that are over in five minutes (ARGS="-k bias" to choose)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup \
+	$(IN_MEMORY) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup \
 	  -m "not (slow or slurm or wandb or browser or gpu_path)" $(ARGS)
 
 # One worker more than cores: those of Slurm and of endpoints wait much of their time.
 test: venv browser  # Run all tests, in about a quarter of an hour on two cores (ARGS="-k bias" to choose)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
+	$(IN_MEMORY) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 thorough: export THOROUGH = 1
 thorough: test  # The same with more cards and more draws, before a release (30 minutes)

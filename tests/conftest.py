@@ -4,6 +4,7 @@ import copy
 import gc
 import json
 import os
+import pickle
 import random
 import shutil
 import signal
@@ -58,8 +59,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in LONG))
 
 
-def pytest_collection_finish() -> None:
-    # What was imported stays, and need not be looked through each time that garbage is collected.
+@pytest.fixture(scope="module", autouse=True)
+def imports_are_no_garbage() -> None:
+    """What was imported stays, and need not be looked through each time that garbage is collected, as it is
+    after every training."""
     gc.collect()
     gc.freeze()
 
@@ -68,14 +71,15 @@ def pytest_collection_finish() -> None:
 def conf_is_read_once() -> Iterator[None]:
     """Hydra reads the files of conf/ twice for each command; it gets copies of what they hold."""
     load, conf = OmegaConf.load, conf_dir()
-    read: dict[str, DictConfig | ListConfig] = {}
+    read: dict[str, bytes] = {}  # pickled, which is quicker to copy
 
     def copied(file: str | Path | IO[Any]) -> DictConfig | ListConfig:
         if isinstance(file, str | Path) or conf not in Path(file.name).parents:
             return load(file)
         if file.name not in read:
-            read[file.name] = load(file)
-        return copy.deepcopy(read[file.name])
+            read[file.name] = pickle.dumps(load(file))
+        config: DictConfig | ListConfig = pickle.loads(read[file.name])
+        return config
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OmegaConf, "load", copied)

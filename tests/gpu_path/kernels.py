@@ -6,7 +6,7 @@ FOLDER gets that as kernels.json, and what Inductor writes for small heads in fl
 `tests.gpu_path.interpreted` runs.
 """
 
-from tests.helpers.fake_gpu import COMPILED_FOR, Kernel, compiled, fake_gpu  # isort: skip (before torch)
+from tests.helpers.fake_gpu import COMPILED_FOR, COMPILED_IN, Kernel, compiled, fake_gpu  # isort: skip (before torch)
 
 import json
 import logging
@@ -75,15 +75,14 @@ def attend(
 
 
 def machine_code() -> list[dict[str, Any]]:
-    """What Triton and ptxas make of it for each of the cards, in 16 bits and, as the model's loading leaves
-    it, in 32."""
+    """What Triton and ptxas make of it for each of the cards, in the dtypes of `COMPILED_IN`: 32 bits as the
+    model's loading leaves them."""
     rows: list[dict[str, Any]] = []
     use_tensor_cores()
-    for capability in COMPILED_FOR.values():
-        for dtype in ("bfloat16", "float32"):
-            with on(capability):
-                attend(answers_tree(300, 3, 50), MODELS["llama8b"], dtype=getattr(torch, dtype))
-            rows += [{"card": capability, "dtype": dtype, **k._asdict()} for k in compiled]
+    for capability, dtype in COMPILED_IN:
+        with on(capability):
+            attend(answers_tree(300, 3, 50), MODELS["llama8b"], dtype=getattr(torch, dtype))
+        rows += [{"card": capability, "dtype": dtype, **k._asdict()} for k in compiled]
     torch.set_float32_matmul_precision("highest")
     return rows
 

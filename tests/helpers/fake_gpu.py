@@ -50,6 +50,14 @@ COMPILED_FOR = {"A10": (8, 6), "H100": (9, 0)}
 if THOROUGH:
     COMPILED_FOR |= {"A100": (8, 0), "4090": (8, 9)}
 
+# And in which dtypes: in 32 bits, whose tiles are twice as large, for the card with the least memory.
+COMPILED_IN = [
+    (card, dtype)
+    for name, card in COMPILED_FOR.items()
+    for dtype in ("bfloat16", "float32")
+    if THOROUGH or name == "A10" or dtype == "bfloat16"
+]
+
 
 class Kernel(NamedTuple):
     """A kernel that Triton has compiled for the card."""

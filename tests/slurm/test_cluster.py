@@ -1,4 +1,5 @@
-"""The tests' own Slurm does what jobs of the project count on, also behind Hydra's launcher."""
+"""The tests' own Slurm does what jobs of the project count on, also behind Hydra's launcher: no code of the
+project, which tests/slurm/test_sweep.py runs there."""
 
 import os
 import subprocess
@@ -10,8 +11,9 @@ import pytest
 
 from tests.helpers import slurm as cluster
 from tests.helpers.slurm import Slurm
+from tests.helpers.thorough import of_thorough
 
-pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
+pytestmark = [of_thorough, pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
 
 APP = """
 import os, pathlib, time

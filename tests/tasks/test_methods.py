@@ -201,6 +201,7 @@ def reasoned(
     config = job_config(
         "method=invariance", f"model.path={smollm2}", f"output_dir={output}", "rate=text",
         "data.words=60", "data.limit={train:4,validation:2,test:1}", "rate.max_new_tokens=16",
+        "~data.rubrics.focus",
         # One that this model now and then follows.
         "prompt.instruction='Write one sentence, then \"Rating: <number>\". For example:"
         " \"The students give reasons. Rating: 6\"'",
