@@ -42,7 +42,7 @@ test: venv browser  # Run all tests, in about a quarter of an hour on two cores 
 	$(IN_MEMORY) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 thorough: export THOROUGH = 1
-thorough: test  # The same with more cards and more draws, before a release (30 minutes)
+thorough: test  # More cards, more draws, and Slurm by itself too: before a release (30 minutes)
 
 # The report's page is looked at in a real browser. Without one those tests are skipped, with a word.
 browser:
