@@ -25,7 +25,7 @@ def kernels(run: Any) -> Any:
     return run("kernels")
 
 
-@pytest.mark.parametrize(("capability", "dtype"), COMPILED_IN)
+@pytest.mark.parametrize(("capability", "dtype"), COMPILED_IN, ids=str)
 def test_both_ways_compile_for_the_card_and_fit(
     kernels: Any, capability: tuple[int, int], dtype: str
 ) -> None:

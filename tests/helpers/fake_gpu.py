@@ -50,7 +50,7 @@ COMPILED_FOR = {"A10": (8, 6), "H100": (9, 0)}
 if THOROUGH:
     COMPILED_FOR |= {"A100": (8, 0), "4090": (8, 9)}
 
-# And in which dtypes: in 32 bits, whose tiles are twice as large, for the card with the least memory.
+# And in which dtypes: in 32 bits, which take twice the memory, for the card that has the least.
 COMPILED_IN = [
     (card, dtype)
     for name, card in COMPILED_FOR.items()
