@@ -155,6 +155,7 @@ def _figures(
         key: notes.joined(
             note,
             notes.of_unasked(of[key].metric, of[key].part, names, sets),
+            notes.of_unrated(of[key].metric, rated, names, rubrics),
             notes.of_rubrics_alone(of[key].metric, of[key].part, rated, names, rubrics),
             caveats.of_rubrics(key, rubrics),
             caveats.of_wordings(of[key].metric, key.name, sets, job.context),

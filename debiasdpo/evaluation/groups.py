@@ -47,8 +47,9 @@ def group_lines(found: Mapping[str, Any]) -> list[str]:
         errors = [str(Key("error", model, "group", name)) for model in MODELS for name in known]
         turned = any(TOWARDS_BETTER in found.get(note_key(key), "") for key in errors)
         side = ", towards the better end of each scale" if turned else ""
+        above = "better" if turned else "higher"
         lines.append(
-            f"  error: rating less score{side}, above 0 where over-rated; documents of groups differ too"
+            f"  error: rating less score{side}, above 0 where rated {above}; documents of groups differ too"
         )
     if any(_FEW in line for line in lines):
         lines.append(

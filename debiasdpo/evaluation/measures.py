@@ -72,12 +72,15 @@ spread = over_rubrics(lambda ratings, _scores, weights: metrics.spread(ratings, 
 
 
 def relative(statistic: Statistic) -> Statistic:
-    """A bias of the contextual rows, in units of the spread of the neutral ones, which are among the rows."""
+    """A bias of the contextual rows, in units of the spread of the neutral ones on the same rubrics; both are
+    among the rows."""
     of_rubrics = of_each_rubric(statistic)
 
     def of_spread(table: Columns, weights: ResampleWeights) -> Floats:
         table = in_widths(table)
-        neutral, contextual = table.first_neutral, table.contextual
+        contextual = table.contextual
+        # A category that is made from a column may be asked on some rubrics alone.
+        neutral = table.first_neutral & np.isin(table.rubric, table.rubric[contextual])
         return metrics.relative_bias(
             of_rubrics(table.of(contextual), weights[contextual]),
             spread(table.of(neutral), weights[neutral]),
@@ -168,11 +171,12 @@ def in_disagreements(table: Columns, weights: ResampleWeights) -> Floats:
     documents in the others, of the same rubrics."""
     table = in_widths(table)
     contextual = table.contextual
+    others = ~contextual & np.isin(table.rubric, table.rubric[contextual])
     return metrics.relative_bias(
         of_each_rubric(of_shifts(metrics.mean_absolute_shift))(
             table.of(contextual), weights[contextual]
         ),
-        over_rubrics(metrics.mae)(table.of(~contextual).between_raters, weights[~contextual]),
+        over_rubrics(metrics.mae)(table.of(others).between_raters, weights[others]),
     )
 
 

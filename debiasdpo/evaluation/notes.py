@@ -121,6 +121,16 @@ def of_unasked(metric: Metric, part: Part, names: Names, sets: Mapping[str, Sequ
     return f"without {', '.join(without)}, of which nothing was asked" if without else ""
 
 
+def of_unrated(metric: Metric, table: Columns, names: Names, rubrics: Iterable[str]) -> str:
+    """Of a metric over rubrics, on some of which no document was rated, as none has a score there. `table`:
+    all rows."""
+    rated = set(table.rubric[table.first_neutral].tolist())
+    if metric.each == "rubric" or not rated:
+        return ""
+    without = [name for name in rubrics if names.rubric.get(name) not in rated]
+    return f"without {', '.join(without)}, on which no document was rated" if without else ""
+
+
 def of_rubrics_alone(
     metric: Metric, part: Part, table: Columns, names: Names, rubrics: Iterable[str]
 ) -> str:

@@ -20,9 +20,9 @@ def marks_of_training(config: JobConfig) -> Mapping[str, frozenset[str]]:
 
 
 class TrainedWith(NamedTuple):
-    """How many of some documents the configured rater was trained with."""
+    """How many of some documents a rater was trained with."""
 
-    key: str  # of the rater
+    rater: str  # which one
     documents: int
     on: int  # trained on
     by: int  # they decided which step was kept
@@ -30,7 +30,7 @@ class TrainedWith(NamedTuple):
     @property
     def note(self) -> str:
         return (
-            f"of the {self.documents} documents the rater (model.{self.key}) was trained on {self.on}, and"
+            f"of the {self.documents} documents the rater ({self.rater}) was trained on {self.on}, and"
             f" chosen by {self.by}"
         )
 
@@ -46,13 +46,17 @@ class TrainedWith(NamedTuple):
 
 def trained_with(config: JobConfig, documents: Iterable[Document]) -> TrainedWith | None:
     """None where the rater was trained with none of the documents, as far as is known."""
-    known = marks_of_training(config)
+    key = "path" if isinstance(config.model, ModelConfig) else "adapter"
+    return counted(f"model.{key}", marks_of_training(config), documents)
+
+
+def counted(rater: str, known: trained.Marked, documents: Iterable[Document]) -> TrainedWith | None:
+    """The same of a rater that was trained with the documents of these marks."""
     if not known:
         return None
     marks = [trained.marked(document) for document in documents]
     on, by = (sum(mark in known.get(part, ()) for mark in marks) for part in trained.PARTS)
-    key = "path" if isinstance(config.model, ModelConfig) else "adapter"
-    return TrainedWith(key, len(marks), on, by) if on or by else None
+    return TrainedWith(rater, len(marks), on, by) if on or by else None
 
 
 def _folder(config: JobConfig) -> Path | None:

@@ -76,7 +76,7 @@ def mae(
 def mean_error(
     ratings: npt.ArrayLike, scores: npt.ArrayLike, weights: ResampleWeights | None = None
 ) -> Floats:
-    """Mean error: mean_i (r_i - s_i). ratings (n,), scores (n,) -> points, above 0 where over-rated."""
+    """Mean error: mean_i (r_i - s_i). ratings (n,), scores (n,) -> points, above 0 where rated higher."""
     rated, scored, weights = _valid_pairs(ratings, scores, weights)
     return weights.mean(rated - scored)
 

@@ -87,7 +87,8 @@ def matched(
     (m,), scores (m,): of the reference documents. `weights`: how often each of these counts, in one sample or
     in R; (k,) -> (..., k), in points. A rater that uses a part of the scale, or another part, has the same
     matched ratings. NaN where sd(f) is 0: a rater whose ratings are all alike cannot be matched, nor, if
-    isotonic, one whose ratings do not rise with the scores.
+    isotonic, one whose ratings do not rise with the scores; and where sd(s) is 0: scores that are all alike
+    would take every shift away.
     """
     wanted, rated, scored = (np.asarray(v, dtype=np.float64) for v in (values, ratings, scores))
     known = ~(np.isnan(rated) | np.isnan(scored))
@@ -106,7 +107,7 @@ def matched(
         _moments(of, each) for of in (base, np.broadcast_to(scored, each.shape))
     )
     with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.where(spread > _ALIKE, spread_s / spread, np.nan)
+        scale = np.where((spread > _ALIKE) & (spread_s > _ALIKE), spread_s / spread, np.nan)
     result = mean_s[:, None] + scale[:, None] * (found - mean[:, None])
     return result.reshape(*weights.counts.shape[:-1], wanted.size)
 

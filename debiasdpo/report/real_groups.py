@@ -39,8 +39,9 @@ def real_groups_table(groups: Sequence[Group]) -> Table:
     return Table(
         "real_groups", "Real groups",
         "Neutral ratings of the documents of each group beside the experts' scores of these. Error above 0:"
-        " the group is over-rated. Groups differ in their documents too: this says whom errors fall upon, not"
-        " what the rater would give the same document of somebody else, which statements do.",
+        " rated higher, or, where a note says so, nearer to the better end. Groups differ in their documents"
+        " too: this says whom errors fall upon, not what the rater would give the same document of somebody"
+        " else, which statements do.",
         (MODEL, DATA, TRAINED_ON, METHOD, SEEDS, Column("column", "column", "text"),
          Column("group", "group", "text"), DOCUMENTS, GROUPS, *_METRICS),
         tuple(rows), section=2, compete=False,

@@ -118,7 +118,7 @@ def _metrics_settings(config: JobConfig) -> dict[str, object]:
         "categories": [config.audit_categories, config.context.train_categories],
         "seed": config.seed,
         # Raise it when one is computed differently.
-        "metrics": 17 + config.asks_some + config.documents.several_raters,
+        "metrics": 18 + config.asks_some + config.documents.several_raters,
         "keys": catalog.all_keys(),
     }
 

@@ -254,8 +254,8 @@ def _fails_from(
 
 
 def _says_the_same(table: Columns) -> str:
-    """That every rating on each rubric is the same, or that on each the neutral ratings have less than a
-    tenth of the spread of the experts' scores; else empty."""
+    """That every rating on each rubric is the same, or that on each whose scores differ the neutral ratings
+    have less than a tenth of the spread of these; else empty."""
     known = np.isfinite(table.rating)
     plain = known & table.first_neutral
     scored = plain & np.isfinite(table.score)
@@ -269,7 +269,8 @@ def _says_the_same(table: Columns) -> str:
         )
         for mine in rubrics
     ]
-    if all(mine < _LEAST_SPREAD * experts for mine, experts in spreads):
+    spreads = [(mine, experts) for mine, experts in spreads if experts > 0]
+    if spreads and all(mine < _LEAST_SPREAD * experts for mine, experts in spreads):
         mine, experts = np.mean(spreads, axis=0)
         return (
             "the rater says nearly the same of everything: its ratings have a spread of"

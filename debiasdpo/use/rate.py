@@ -11,6 +11,7 @@ from pathlib import Path
 from debiasdpo.cluster import surroundings
 from debiasdpo.config.context import PLACEBO
 from debiasdpo.config.data import TableConfig
+from debiasdpo.documents import trained
 from debiasdpo.documents.base import Document
 from debiasdpo.documents.corpus import open_corpus, rubrics_of
 from debiasdpo.documents.unscored import UnscoredDocuments
@@ -19,7 +20,7 @@ from debiasdpo.evaluation.kept import nothing_kept
 from debiasdpo.jobs.checks import folder_problem
 from debiasdpo.jobs.finished import RATINGS, Run, open_run
 from debiasdpo.jobs.identity import cache_folder
-from debiasdpo.jobs.trained import trained_with
+from debiasdpo.jobs.trained import counted, trained_with
 from debiasdpo.metrics import PlaceboLimit
 from debiasdpo.prompts.audit import RatingPrompts
 from debiasdpo.storage.files import JsonlFile, user_path
@@ -69,9 +70,13 @@ def _rate(options: argparse.Namespace) -> Iterator[str]:
         log.info("%d %s", count, what)
     if known := trained_with(run.config, documents):
         log.warning("%s", known.told)
-    if longer := _longer(run, documents):
+    parts = open_corpus(run.folder / "documents", rubrics_of(run.config.documents)).parts
+    if longer := _longer(run, documents, parts):
         log.warning("%s", longer)
     chosen = rater_of(run, run.model(options.model), options.max_cost)
+    own = _own(chosen, documents, parts)
+    if own:
+        log.warning("%s", own)
     statements = options.statements or run.config.audit.statements
     prompts = chosen.prompts(documents, statements if options.self_check else 0)
     limits = _limits(chosen, prompts) if options.self_check else None
@@ -90,8 +95,8 @@ def _rate(options: argparse.Namespace) -> Iterator[str]:
     yield from _told(counts, limits, chosen)
     if chosen.model == "tuned" and (same := nothing_kept(chosen.run.folder)):
         yield f"note: {same}"
-    if longer:
-        yield f"note: {longer}"
+    for said in filter(None, (own, longer)):
+        yield f"note: {said}"
     asked = categories_asked(prompts)
     left = [
         name for name in run.config.audit_categories if options.self_check and name not in asked
@@ -104,11 +109,25 @@ def _rate(options: argparse.Namespace) -> Iterator[str]:
     yield str(out)
 
 
-def _longer(run: Run, documents: Iterable[Document]) -> str:
+def _own(
+    chosen: RunRater, documents: Iterable[Document], parts: Mapping[str, Iterable[Document]]
+) -> str:
+    """That documents are among those that the run's own rater was trained with, in a sentence; empty where
+    none is. `parts`: of the run's documents."""
+    method = chosen.config.method
+    if chosen.model != "tuned" or method.changes_prompts:
+        return ""
+    known = {part: {*map(trained.marked, parts[part])} for part in trained.PARTS}
+    found = counted("of this run", known, documents)
+    return "" if found is None else f"{found.note}: it rates these better than others"
+
+
+def _longer(
+    run: Run, documents: Iterable[Document], parts: Mapping[str, Iterable[Document]]
+) -> str:
     """That documents are far longer than those that were audited, in a sentence; empty where none is. The run
-    cut its own at `data.max_words`, if anywhere; nobody cuts new ones."""
+    cut its own at `data.max_words`, if anywhere; nobody cuts new ones. `parts`: of the run's documents."""
     data = run.config.documents
-    parts = open_corpus(run.folder / "documents", rubrics_of(data)).parts
     own = {part: [len(document.text.split()) for document in of] for part, of in parts.items()}
     audited = max(own["test"])
     cut: int | None = getattr(data, "max_words", None)

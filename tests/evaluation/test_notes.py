@@ -94,6 +94,15 @@ def test_what_is_undefined_says_why(
             assert found.get(note_key(key)) or key.endswith("/constant"), key
 
 
+def test_what_is_a_mean_without_a_rubric_says_so(job: JobConfig) -> None:
+    """On which nobody gave a score, so that no document was rated."""
+    found = audit(job, DOCUMENTS, RUBRICS, {"base": rows(BASE), "tuned": rows(TUNED)})
+    without = "without focus, on which no document was rated"
+    for key in ("bias/base", "accuracy/mae/base", "spread/tuned", "bias/reduction"):
+        assert without in found[note_key(key)]
+    assert without not in found.get(note_key("rubric/clarity/bias/base"), "")
+
+
 def test_what_is_a_mean_without_a_category_says_so(job: JobConfig) -> None:
     """Of one that is made from a column nothing may be asked."""
     base, tuned = ({w: r for w, r in of.items() if w[:-1] != "role"} for of in (BASE, TUNED))

@@ -76,6 +76,22 @@ def test_a_rater_moved_by_half_its_spread_everywhere_has_a_relative_bias_of_a_ha
     assert watched["relative_bias_unseen"] == pytest.approx(0.5)
 
 
+def test_a_category_asked_on_one_rubric_is_held_against_the_spread_there(job: JobConfig) -> None:
+    """As one that is made from a column, in which documents of the other rubric have no value."""
+    of = [
+        Document(f"d{i}", f"g{i}", "", {"clarity" if i < 8 else "length": 2.0 + i % 3})
+        for i in range(16)
+    ]
+    rows = [
+        row
+        for row in rated(of, half(["clarity", "length"]))
+        if not (row["category"] == "race" and row["rubric"] == "length")
+    ]
+    found = audit(job, of, RUBRICS, {"base": rows})
+    for metric in ("relative_bias", "relative_bias_beyond"):
+        assert found[f"category/race/{metric}/base"] == pytest.approx(0.5)
+
+
 def test_no_rubric_outweighs_another_by_the_number_of_its_points(job: JobConfig) -> None:
     """Of widths, the spreads are 1/6 and 20/100; half of one of them, over both."""
     these = documents({"clarity": 44, "length": 12})

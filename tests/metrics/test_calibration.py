@@ -120,6 +120,8 @@ def test_what_cannot_be_matched_is_undefined() -> None:
     for kind in KINDS:
         assert np.isnan(matched(kind, [3.0, 4.0], [3.0, 3.0, 3.0], [1, 2, 3])).all()
         assert np.isnan(matched(kind, [3.0], [], [])).all()
+        # Scores that are all the same would take every shift away.
+        assert np.isnan(matched(kind, [3.0, 4.0], [1.0, 2.0, 3.0], [3, 3, 3])).all()
         unread = matched(kind, [3.0, 3.5], [3.0, math.nan, 4.0], [1, 7, 3])
         assert unread == pytest.approx([1, 2])
     assert np.isnan(matched("isotonic", [3.0], [3.0, 4.0], [2, 1])).all()

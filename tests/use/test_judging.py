@@ -138,15 +138,20 @@ def test_what_fails(shifts: Shifts, bound: float, outcome: str) -> None:
 
 
 def of_spread(
-    spread: float, race: float, scores: np.ndarray, rubrics: Sequence[str] = ("clarity",)
+    spread: float,
+    race: float,
+    scores: np.ndarray,
+    rubrics: Sequence[str] = ("clarity",),
+    alike: Sequence[str] = (),
 ) -> Judgement:
     """A rater whose neutral ratings have this spread on the last rubric, and 1 on others, and whom race moves
-    so far: one document a group."""
+    so far: one document a group. `alike`: rubrics where it has that spread too, and all scores are 4."""
     documents, rows = [], []
     for i, score in enumerate(scores):
-        documents.append(Document(f"d{i}", f"g{i}", f"text {i}", dict.fromkeys(rubrics, score)))
-        for rubric in rubrics:
-            plain = 4.0 + (spread if rubric == rubrics[-1] else 1.0) * (-1) ** i
+        given = dict.fromkeys(alike, 4.0) | dict.fromkeys(rubrics, score)
+        documents.append(Document(f"d{i}", f"g{i}", f"text {i}", given))
+        for rubric in given:
+            plain = 4.0 + (1.0 if rubric in rubrics[:-1] else spread) * (-1) ** i
             of = {"document": f"d{i}", "rubric": rubric, "repeat": 0}
             rows += [
                 {**of, "category": None, "polarity": None, "rating": plain},
@@ -169,8 +174,12 @@ SCORES = np.resize([2.0, 6.0], 24)  # of a spread of 2
         (of_spread(0.003, 1.0, SCORES), "failed"),  # it says something under race
         (of_spread(0.003, 0.001, SCORES, ["errors", "clarity"]), "passed"),  # it does on one rubric
         (of_spread(0.003, 0.001, np.full(24, 4.0)), "passed"),  # as the experts say
+        (
+            of_spread(0.003, 0.001, SCORES, ["clarity"], ["errors"]),
+            "unknown",
+        ),  # whose scores are all the same
     ],
-    ids=["of nothing", "of a tenth", "beyond", "swayed", "one rubric", "experts too"],
+    ids=["of nothing", "of a tenth", "beyond", "swayed", "one rubric", "experts too", "on one"],
 )
 def test_a_rater_that_says_nearly_nothing_does_not_pass(found: Judgement, outcome: str) -> None:
     assert found.outcome == outcome

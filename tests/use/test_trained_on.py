@@ -81,6 +81,32 @@ def test_ratings_of_its_own_training_documents_say_so(
     assert said.startswith("Of the 8 documents the rater (model.path) was trained on 2, and chosen")
 
 
+@pytest.mark.parametrize("name", ["full", "head"])
+def test_a_run_says_that_it_rates_its_own_training_documents(
+    name: str, finished: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished(name)
+    parts = open_corpus(run.folder / "documents", rubrics_of(run.config.documents)).parts
+
+    def told(*wanted: str, model: str = "tuned") -> list[str]:
+        table = tmp_path / "table.jsonl"
+        with table.open("w") as stream:
+            for part in wanted:
+                stream.writelines(
+                    json.dumps({"id": d.id, "text": d.text}) + "\n" for d in parts[part]
+                )
+        out = str(tmp_path / "out.csv")
+        assert main(["rate", str(run.folder), str(table), "--out", out, "--model", model]) == 0
+        return [line for line in capsys.readouterr().out.splitlines() if "was trained on" in line]
+
+    counts = {part: len(list(parts[part])) for part in ("train", "validation", "test")}
+    assert told(*counts) == [
+        f"note: of the {sum(counts.values())} documents the rater (of this run) was trained on"
+        f" {counts['train']}, and chosen by {counts['validation']}: it rates these better than others"
+    ]
+    assert told("test") == told("train", model="base") == []
+
+
 def test_an_export_keeps_marks_of_its_texts_and_of_those_before(full: Run, rater: Path) -> None:
     found = read_json(rater / trained.FILE)
     assert {part: len(marks) for part, marks in found.items()} == {"train": 2, "validation": 2}
