@@ -157,7 +157,7 @@ def read_reply(
     that of replies with a rating."""
     # Marks of thoughts inside the object are its text.
     begun = form == "json" and text.lstrip().startswith("{")
-    thoughts, answer, closed = Parts("", text, True) if begun else split_thoughts(text)
+    thoughts, answer, closed = Parts("", text, True) if begun else split_thoughts(text, cut=cut)
     rating: float | None = None
     reason: str | None = None if closed else "thoughts not closed"
     if scale is not None and closed:

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 from debiasdpo.config.scale import Scale
 from debiasdpo.raters import words
+from debiasdpo.raters.criteria import of_criteria
 from debiasdpo.raters.notation import has_number
 from debiasdpo.raters.values import Reason, Value, end_of, value_at
 
@@ -165,6 +166,7 @@ def _mention(text: str, label: re.Match[str], scale: Scale) -> Mention | None:
     if place.reason:
         return Mention(start, place.position, None, place.reason)
     value = value_at(text, place.position, scale, after_words=place.by == "sign")
+    value = value and of_criteria(text, value, scale)
     if label["final"] and (
         value is None
         or value.followed_by != "line"

@@ -35,7 +35,7 @@ class Reading(NamedTuple):
 def read_rating(text: str, scale: Scale, *, cut: bool = False) -> Reading:
     """The rating that a reply states, if it is sure. `cut`: the reply ended at its length limit, so that a
     number at its end may be the beginning of another one."""
-    thoughts, answer, closed = split_thoughts(text)
+    thoughts, answer, closed = split_thoughts(text, cut=cut)
     if not closed:
         return Reading(None, "thoughts not closed", thoughts)
     lines, same_scale = own_scale(_lines(answer), scale)

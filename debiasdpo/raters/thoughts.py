@@ -35,19 +35,27 @@ _CLOSE = rf"""
       <\|channel\|>\s*final[^<]{{0,100}}(?:<\|constrain\|>[^<]{{0,100}})?(?:<\|message\|>)?
     | <channel\|> | (?<=[^\s])assistantfinal | \bhere(?:'s|\ is)\ my\ response:
 """
+_SPACING = re.compile(r"[\W_]+")
 _EMPTY = rf"<\s*{_NAMES}\s*/\s*>"
 _MARK = re.compile(
     rf"(?P<empty>{_EMPTY})|(?P<close>{_CLOSE})|(?P<open>{_OPEN})", re.IGNORECASE | re.VERBOSE
 )
 
 
-def split_thoughts(text: str) -> Parts:
+def split_thoughts(text: str, *, cut: bool = False) -> Parts:
     """The reply without its thoughts. A closing mark alone ends a thought that the prompt opened: all
-    before it is thought. A thought that is never closed leaves no answer."""
+    before it is thought. A thought that is never closed leaves no answer, but what may be a plain heading
+    (`[Analysis]`) opens none unless the mark that closes it follows. `cut`: the
+    reply ended at its length limit, so that this mark may have been still to come."""
     thoughts: list[str] = []
     answer: list[str] = []
     start, thinking = 0, False
-    for mark in _MARK.finditer(text):
+    marks = list(_MARK.finditer(text))
+    last_closed = {_heading(mark[0]): mark.start() for mark in marks if mark["close"]}
+    for mark in marks:
+        heading = _heading(mark[0]) if mark["open"] else None
+        if heading and not cut and last_closed.get(heading, -1) < mark.start():
+            continue
         piece = text[start : mark.start()]
         start = mark.end()
         if mark["close"] and not thinking:
@@ -61,3 +69,11 @@ def split_thoughts(text: str) -> Parts:
     (thoughts if thinking else answer).append(text[start:])
     kept = "\n".join(piece for piece in map(str.strip, thoughts) if piece)
     return Parts(kept, "" if thinking else "".join(answer).strip(), not thinking)
+
+
+def _heading(mark: str) -> str | None:
+    """What a mark that may be a plain heading shares with the one that closes it; None for all others."""
+    name = _SPACING.sub("", mark.lower())
+    if mark.startswith("["):
+        return name if name != "think" else None
+    return "here" if name.startswith("here") else None

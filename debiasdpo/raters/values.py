@@ -32,14 +32,15 @@ class Value(NamedTuple):
     reason: Reason | None
     end: int
     followed_by: Follower
+    words: re.Match[str] | None = None  # that lead to it: `good:`, `Clarity:`
 
 
-_MARKS = r"[ *_`\"'’)\]}$]*+"  # marks that may close what a mention stands in
+MARKS = r"[ *_`\"'’)\]}$]*+"  # marks that may close what a mention stands in
 _OPENING = re.compile(
     r"(?:[\s*_`\"'#~(\[{:]|\\?(?:boxed|fbox)(?=\s?\{)|\^(?=\d)|<(?=[^<>\n]{1,20}>)|[●■](?= [^●■○□])|•){0,40}"
     rf"(?:{words.ABOUT}(?=[\s*_`\"'(~]|(?<=[约約]))[\s*_`\"'(~]*)*"
 )
-_NOT_GIVEN = re.compile(rf"{words.NOT_GIVEN}|(?:[-–?]+|\.{{3,}}){_MARKS}(?:\n|\Z)")
+_NOT_GIVEN = re.compile(rf"{words.NOT_GIVEN}|(?:[-–?]+|\.{{3,}}){MARKS}(?:\n|\Z)")
 _BEFORE_NUMBER: tuple[tuple[re.Pattern[str], Reason], ...] = (
     (re.compile(words.NOT), "negated"),
     (re.compile(rf"[<>]|{words.BOUND}"), "a range"),
@@ -57,12 +58,14 @@ _LOOSE_MINUS = re.compile(r"[-–]\s+(?=\d)")
 _I_GIVE = re.compile(
     r"(?:(?:i|we)(?:'d| would| will)? (?:give|rate|assign|award|score|say|settle)"
     r"|(?:this|the|it)(?: [^\W\d_]+)? (?:is|gets|earns|deserves|merits|receives))"
-    r"((?: [^\W\d_]+){0,6}?) (?=\d)"
+    r"(?P<words>(?: [^\W\d_]+){0,6}?) (?=\d)"
 )
-_IN_WORDS = re.compile(r"(?:[^\W\d_]+[ -]){0,2}[^\W\d_]+[*_ ]*(?:[(\[:=]|[-–] )[*_ ]*(?=[^\s(])")
+LEADS_ON = r"[*_ ]*(?P<sign>[(\[:=]|[-–] )[*_ ]*(?=[^\s(])"
+_IN_WORDS = re.compile(rf"(?P<words>(?:[^\W\d_]+[ -]){{0,2}}[^\W\d_]+){LEADS_ON}")
+ASIDE_IN_WORDS = r" *\([^()\d\n]{1,30}\)"
 _HEDGES = re.compile("|".join((words.NOT, words.PERHAPS, words.WOULD, words.BOUND, words.UNSURE)))
 
-_SKIP = re.compile(rf"{_MARKS}>?{_MARKS}")
+_SKIP = re.compile(rf"{MARKS}>?{MARKS}")
 _UNIT = re.compile(rf"-?{words.UNIT}")
 _SCALE_OF_UNITS = re.compile(r"[ -]*(?:point )?(?:scale|skala|range)\b")
 _PERCENT = re.compile(words.PERCENT)
@@ -88,13 +91,22 @@ _WORDS_BETWEEN = re.compile(
     r"[ ,;(–-]*(?!(?:not|rather|instead|up|down|better|worse|more|less|nicht|statt|nie|no|non|pas)\b)"
     r"(?:[^\W\d_]+[ ,]+){1,4}(?=\d)"
 )
-# 5 for clarity, 3 for depth
-_FOR_PART = re.compile(
-    r"(?: *\([^()\d\n]{1,30}\)| (?:for|in|on) [^\d\n.,;]{1,30}?)(?: *[,;&]| and)+ *(?:an? )?(?=\d)"
+# 5 for clarity, 3 for depth; 5 with it, 6 without
+_ANOTHER_PART = r"(?: *[,;&]| and)+ *(?:an? )?(?=[-+–]?\d)"
+_PARTS = (
+    (
+        re.compile(rf"(?:{ASIDE_IN_WORDS}| (?:for|in|on) [^\d\n.,;]{{1,30}}?){_ANOTHER_PART}"),
+        re.compile(r" (?:for|in|on)\b| *\("),
+    ),
+    (
+        re.compile(rf" with(?:out)?\b[^\d\n.,;]{{0,30}}?{_ANOTHER_PART}"),
+        re.compile(r" with(?:out)?\b"),
+    ),
 )
-_FOR = re.compile(r" (?:for|in|on)\b| *\(")
 _BECOMES = re.compile(rf"[ ,;(–-]*(?:now |later |then )?{words.CHANGED}")
 _ARROW = re.compile(r" *(?:→|[-–=]+>)(?P<words>[^\n\d]{0,200})(?=\d)")
+# 5 (at first) → 4
+_ASIDE_AND_ARROW = re.compile(rf"{ASIDE_IN_WORDS}[ *_]*(?:→|[-–=]+>)[ *_`]*(?=[-+–]?\d)")
 _FEW = 20  # characters behind an arrow; more are a reason, but for those that say that the rating is another
 _RECONSIDERED = re.compile(words.RECONSIDERED)
 _REASON = re.compile(rf"[.!?]|(?:\(|{words.PLACE})[ *_`\"']*\Z")
@@ -106,8 +118,8 @@ _ASKED = re.compile(r" *\?")
 _SECOND_POINT = re.compile(r"\s2[.)]\s")
 _NEXT_LINE = re.compile(r"[^\w\n]*\n[\s*_#>•\"'(\[{-]*")
 _ALONE = re.compile(r"[^\w\n/]*(?:\n|\Z)")
-_LINE_END = re.compile(rf"[.!]?{_MARKS}[.!;,]*{_MARKS}(?:\n|\Z|\|)")
-_CLAUSE_END = re.compile(rf"{_MARKS}(?:[.!?;,:](?:\s|\Z)|[-–] |–|[(\[])")
+_LINE_END = re.compile(rf"[.!]?{MARKS}[.!;,]*{MARKS}(?:\n|\Z|\|)")
+_CLAUSE_END = re.compile(rf"{MARKS}(?:[.!?;,:](?:\s|\Z)|[-–] |–|[(\[])")
 
 
 def value_at(text: str, position: int, scale: Scale, *, after_words: bool = False) -> Value | None:
@@ -136,15 +148,19 @@ def value_at(text: str, position: int, scale: Scale, *, after_words: bool = Fals
     elif text.startswith("+", position):
         position += 1
     if number := number_at(text, position, scale.low, scale.high):
-        value = _with_rest(text, number, sign, scale)
+        value = with_rest(text, number, sign, scale)
         # "One of the best", and 一般, which begins with a one, are no numbers.
         sure = value.followed_by != "word" or value.reason not in (None, "not a number")
         return value if sure or not number.in_words else None
     match = _I_GIVE.match(text, position) or _IN_WORDS.match(text, position)
-    if not after_words or match is None or _HEDGES.search(match[match.lastindex or 0]):
+    if not after_words or match is None or _HEDGES.search(match["words"]):
         return None
     if number := number_at(text, match.end(), scale.low, scale.high):
-        value = _with_rest(text, number, sign, scale)
+        value = with_rest(text, number, sign, scale)
+        if match.re is _IN_WORDS and value.followed_by != "word":
+            if match["sign"][0] in "-–" and scale.low < 0:
+                return value._replace(rating=None, reason="not a number")  # a minus or a dash
+            value = value._replace(words=match)
         return None if value.followed_by == "word" else value
     return None
 
@@ -162,7 +178,7 @@ def end_of(pattern: re.Pattern[str], text: str, position: int) -> int:
     return match.end() if match else position
 
 
-def _with_rest(text: str, number: Number, sign: int, scale: Scale) -> Value:
+def with_rest(text: str, number: Number, sign: int, scale: Scale) -> Value:
     """The number with all that belongs to it: of how many, units, the same number in other words."""
     if number.value is None:
         return Value(None, "not a number", number.end, followed_by(text, number.end))
@@ -204,7 +220,7 @@ def _whole(text: str, end: int, rating: float, scale: Scale) -> tuple[int, Reaso
         ):
             if _LEVEL.match(text, again.end) or _PERCENT.match(text, again.end):
                 return end, None
-            if again.value not in (abs(rating), scale.high if out_of else None):
+            if again.value not in (rating, abs(rating), scale.high if out_of else None):
                 return again.end, "several ratings"
             end = again.end
         else:
@@ -216,6 +232,14 @@ def _changed(text: str, end: int, rating: float, scale: Scale) -> Reason | None:
     position = end_of(_SKIP, text, end)
     if _BECOMES.match(text, position) or _leads_away(text, position, rating, scale):
         return "taken back"
+    match = _ASIDE_AND_ARROW.match(text, position)
+    if (
+        match
+        and (other := _number(text, match.end(), scale))
+        and other.value != rating
+        and followed_by(text, _end(text, other, scale)) != "word"
+    ):
+        return "taken back"
     match = _AND.match(text, position) or _OR_BELOW.match(text, position)
     if match and _number(text, match.end(), scale):
         return "a range"
@@ -226,9 +250,15 @@ def _changed(text: str, end: int, rating: float, scale: Scale) -> Reason | None:
         and followed_by(text, other.end) != "word"
     ):
         return "a range"
-    match = _FOR_PART.match(text, end)
-    if match and (other := _number(text, match.end(), scale)) and _FOR.match(text, other.end):
-        return "several ratings"
+    for part, of_another in _PARTS:
+        match = part.match(text, end)
+        if (
+            match
+            and (other := _number(text, match.end(), scale))
+            and other.value != rating
+            and of_another.match(text, _end(text, other, scale))
+        ):
+            return "several ratings"
     if _REACHES_ON.match(text, position):
         return "a range"
     if _CALCULATES.match(text, position) or re.match(r"/\w", text[end : end + 2]):
@@ -238,9 +268,17 @@ def _changed(text: str, end: int, rating: float, scale: Scale) -> Reason | None:
     if rating == 1 and text.startswith(". ", end) and _SECOND_POINT.search(text, end, end + 600):
         return "not a number"  # 1. The first reason. 2. The second.
     below = _NEXT_LINE.match(text, end)
-    if below and (other := _number(text, below.end(), scale)) and _ALONE.match(text, other.end):
-        return None if other.value == abs(rating) else "several ratings"
+    if below:
+        signed = scale.low < 0 and text[below.end() - 1] in "-–"  # no bullet
+        other = _number(text, below.end() - signed, scale)
+        if other and _ALONE.match(text, other.end):
+            return None if other.value in (rating, abs(rating)) else "several ratings"
     return None
+
+
+def _end(text: str, number: Number, scale: Scale) -> int:
+    """Where a number ends with its units, of how many, and the like."""
+    return _whole(text, number.end, number.value or 0.0, scale)[0]
 
 
 def _leads_away(text: str, position: int, rating: float, scale: Scale) -> bool:
@@ -266,9 +304,14 @@ def _leads_away(text: str, position: int, rating: float, scale: Scale) -> bool:
 
 
 def _number(text: str, position: int, scale: Scale) -> Number | None:
-    """Another number, with or without a sign. There is none in `one of the best`."""
+    """Another number, with or without a sign, which counts on a scale with numbers below 0. There is none in
+    `one of the best`."""
+    minus = _MINUS.match(text, position) if scale.low < 0 else None
     signed = text[position : position + 1] in ("-", "+")
-    number = number_at(text, position + signed, scale.low, scale.high)
+    start = minus.end() if minus else position + signed
+    number = number_at(text, start, scale.low, scale.high)
+    if number and number.value is not None and minus:
+        number = number._replace(value=-number.value)
     if number and number.in_words:
         end = end_of(_UNIT, text, number.end)
         if followed_by(text, end) == "word" and not _AND.match(text, end):

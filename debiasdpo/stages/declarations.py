@@ -56,7 +56,7 @@ def _rating_settings(config: JobConfig, reading: RateConfig | None = None) -> di
     return {
         **asking_settings(config, reading, _unread(reading)),
         "scales": _scales(config),
-        "replies": 7 + (reading.readout == "samples") if read else 3,  # raise it when rows change
+        "replies": 8 + (reading.readout == "samples") if read else 3,  # raise it when rows change
     }
 
 

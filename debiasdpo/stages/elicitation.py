@@ -84,7 +84,7 @@ def _asking_settings(config: JobConfig, reading: RateConfig) -> dict[str, object
     unread = ("calibration", "samples", "readout", "format")
     return {
         **asking_settings(config, reading, unread),
-        "replies": 1,  # raise it when a row holds something else
+        "replies": 2,  # raise it when a row holds something else
     }
 
 

@@ -103,6 +103,17 @@ def test_thoughts_are_kept_apart() -> None:
     assert read_rating("Rating: 5", SEVEN).thoughts == ""
 
 
+@pytest.mark.parametrize("heading", ["[Reasoning]", "[Analysis]", "Here's my thought process:"])
+def test_a_heading_is_taken_for_a_thought_only_where_its_end_may_have_been_cut_off(
+    heading: str,
+) -> None:
+    text = f"{heading} Perhaps Rating: 6.\nThe pupils"
+    assert read_rating(text, SEVEN, cut=True).reason == "thoughts not closed"
+    assert read_reply(text, SEVEN, cut=True).status == "cut"
+    assert read_rating(f"{heading} Good.\nRating: 6", SEVEN) == (6, None, "")
+    assert read_reply(f"{heading} Good.\nRating: 6", SEVEN).text == f"{heading} Good.\nRating: 6"
+
+
 @pytest.mark.parametrize(
     ("text", "rating"),
     [
