@@ -168,6 +168,7 @@ TRANSLATIONS = replace(
     title="translations",
     outputs=("translations.jsonl",),
     needed=translates,
+    after=("labels",),
     reading=translating,
     settings=lambda config: _asking_settings(config, translating(config)),
 )
@@ -177,19 +178,20 @@ TRANSLATED_BACK = replace(
     outputs=("translated_back.jsonl",),
     after=("translations",),
 )
+_TRANSLATED = (TRANSLATIONS.title, TRANSLATED_BACK.title)  # which attacks are made of
 ATTACKED_OPTIONS = replace(
     OPTIONS,
     title="attacked_options",
     outputs=("attacked_options.jsonl",),
     needed=lambda config: reads_options(config) and attacks(config),
-    after=("labels", "options"),
+    after=("labels", "options", *_TRANSLATED),
 )
 ATTACKED_REPLIES = replace(
     REPLIES,
     title="attacked_replies",
     outputs=("attacked_replies.jsonl",),
     needed=lambda config: judges(config) and attacks(config),
-    after=("labels",),
+    after=("labels", *_TRANSLATED),
 )
 ATTACKED_LABELS = replace(
     LABELS,
@@ -250,13 +252,14 @@ TRAINING = replace(
 
 def _of_trained(stage: Stage) -> Stage:
     """The same questions to the trained model."""
-    after = tuple(f"tuned_{title}" for title in stage.after if title != "prompts")
+    same = ("prompts", *_TRANSLATED)
+    after = tuple(title if title in same else f"tuned_{title}" for title in stage.after)
     return replace(
         stage,
         title=f"tuned_{stage.title}",
         outputs=tuple(f"tuned_{name}" for name in stage.outputs),
         needed=lambda config: stage.needed(config) and learns(config),
-        after=("prompts", "training", *after),
+        after=("training", *after),
     )
 
 

@@ -1,6 +1,6 @@
 """What a job of task=elicitation asks at most, before any of it is asked: tokens, and money."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from debiasdpo.config.elicitation import ClearbiasConfig
 from debiasdpo.config.job import JobConfig
@@ -19,24 +19,45 @@ from debiasdpo.elicitation.pairs import asked_to_learn, hold_out, neutral_wordin
 from debiasdpo.elicitation.prompts import Elicited, chosen_attacked, read_control, read_prompts
 from debiasdpo.models.chat import Chat
 from debiasdpo.prompts.rendering import Messages
-from debiasdpo.stages.elicitation import BASE, JUDGED, REFERENCE, TRAINING, attacks, stages_of
+from debiasdpo.stages.elicitation import (
+    BASE,
+    JUDGED,
+    LABELS,
+    OPTIONS,
+    PAIRS,
+    REFERENCE,
+    TRAINING,
+    TUNED,
+    attacks,
+    stages_of,
+)
 from debiasdpo.stages.endpoint_work import asking_work
-from debiasdpo.stages.stage import Stage
 from debiasdpo.storage.files import fingerprint
 from debiasdpo.sweep.plan import Asks, StageWork
 
 _ORDERS = 2  # in which options are asked
+# Titles of those that only say which categories are attacked: here, all are.
+_CHOOSING = {stage.title for stage in (OPTIONS, LABELS, TUNED.options, TUNED.labels)}
 
 
-def elicitation_work(config: JobConfig, chat_of: Callable[[JobConfig], Chat]) -> list[StageWork]:
+def elicitation_work(
+    config: JobConfig, chat_of: Callable[[JobConfig], Chat], trained: str | None = None
+) -> list[StageWork]:
     """Of each stage that runs a model. Whatever depends on replies is reckoned at its most: every category is
-    attacked, every reply is as long as it may be, every attacked one is a refusal to be looked at again."""
+    attacked, every reply is as long as it may be, every attacked one is a refusal to be looked at again.
+    `trained`: the key of a training on documents, whose model is asked too."""
     asked = _asked(config)
     asked |= {f"tuned_{stage.title}": asked[stage.title] for stage in BASE}
     judge = config.of_judge
+    keys = {} if trained is None else {TRAINING.title: trained}
     found = []
     for stage in stages_of(config):
+        # A judge's prompts hold replies that are not known yet, and a trained model is not known either: the
+        # keys of the stages that make them stand for them.
+        behind = [keys[title] for title in stage.after if title in keys.keys() - _CHOOSING]
         if stage.title not in asked:
+            if stage in (PAIRS, REFERENCE, TRAINING):
+                keys[stage.title] = fingerprint(stage.inputs(config, after=behind))
             continue
         who = judge if stage.title in JUDGED and judge is not None else config
         prompts, reading = asked[stage.title], stage.reading(config)
@@ -46,26 +67,25 @@ def elicitation_work(config: JobConfig, chat_of: Callable[[JobConfig], Chat]) ->
         else:
             written = None if stage.store == "options" else reading.max_new_tokens
             tokens = _local_tokens(chat_of(who), prompts, written)
-        inputs = stage.inputs(config, rater=who.model.model_dump(mode="json"), prompts=prompts)
+        rater = who.model.model_dump(mode="json")
+        inputs = stage.inputs(config, rater=rater, prompts=prompts, after=behind)
+        keys[stage.title] = key = fingerprint(inputs)
         asks: Asks = "model" if who.model == config.model else "judge"
-        found.append(StageWork(stage.title, fingerprint(inputs), tokens, dollars=paid, asks=asks))
+        found.append(StageWork(stage.title, key, tokens, dollars=paid, asks=asks))
     if config.learns_prompts:
-        found += _training(config, asked["learnt_replies"], chat_of(config))
+        found += _training(config, asked["learnt_replies"], chat_of(config), keys)
     return found
 
 
-def _training(config: JobConfig, asked: Sequence[Messages], chat: Chat) -> Iterator[StageWork]:
+def _training(
+    config: JobConfig, asked: Sequence[Messages], chat: Chat, keys: Mapping[str, str]
+) -> Iterator[StageWork]:
     """If every reply is stereotyped and makes a pair: two texts behind each prompt."""
     tokens = _local_tokens(chat, asked, 2 * config.rate.max_new_tokens)
-
-    def key(stage: Stage) -> str:
-        """Of the model and the prompts too, which decide the replies that are learnt."""
-        learnt = {"model": config.model.model_dump(mode="json"), "asked": asked}
-        return fingerprint([stage.inputs(config), learnt])
-
     if REFERENCE.needed(config):
-        yield StageWork(REFERENCE.title, key(REFERENCE), tokens)
-    yield StageWork(TRAINING.title, key(TRAINING), config.train.epochs * tokens, trains=True)
+        yield StageWork(REFERENCE.title, keys[REFERENCE.title], tokens)
+    epochs = config.train.epochs
+    yield StageWork(TRAINING.title, keys[TRAINING.title], epochs * tokens, trains=True)
 
 
 def _asked(config: JobConfig) -> dict[str, list[Messages]]:

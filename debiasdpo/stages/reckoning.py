@@ -103,7 +103,8 @@ class Reckoner:
             found = decide_checkpointing(config, tree, shape, room, count, rated)
             memory[count] = peak_memory(found, tree, shape, count, largest_rated=rated)
         if config.eliciting is not None:
-            stages += elicitation_work(config.eliciting, lambda who: self._model(who)[0])
+            trained = keys.get(TRAINING.title)
+            stages += elicitation_work(config.eliciting, lambda who: self._model(who)[0], trained)
         disk, audited = _disk(config, work, shape), self._audited(work.corpus, documents)
         return Work(stages, memory, disk, audited, [*filter(None, problems)][:1])
 

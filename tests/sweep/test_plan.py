@@ -228,6 +228,87 @@ def test_trainings_on_prompts_are_of_a_model_and_of_these_prompts(
     assert full.memory[4] < full.memory[1]
 
 
+def of_endpoints(model: str, judge: str) -> list[str]:
+    prices = "prices={input: 1, cached: 1, output: 1}"
+    return [
+        f"{who}{rest}"
+        for who, name in (("model", model), ("judge", judge))
+        for rest in ("=endpoint", ".base_url=http://127.0.0.1:9/v1", f".name={name}", f".{prices}")
+    ]
+
+
+def test_a_judge_is_paid_for_each_model_whose_replies_it_labels(
+    job_config: JobConfigs, reckon: Reckoner
+) -> None:
+    """What it is asked of prompts alone, it is asked once; a model is asked once for all judges."""
+
+    def keys(model: str, judge: str) -> dict[str, str]:
+        work = reckon(job_config(
+            "task=elicitation", *of_endpoints(model, judge), "elicitation.attacks=generated",
+            "elicitation.variants=[machine_translation/1]",
+        ))  # fmt: skip
+        return {stage.title: stage.key for stage in work.stages}
+
+    def shared(one: dict[str, str], other: dict[str, str]) -> set[str]:
+        return {title for title, key in one.items() if other[title] == key}
+
+    first = keys("a", "j")
+    assert set(first) == {
+        "replies", "labels", "translations", "translated_back", "attacked_replies", "attacked_labels",
+        "second_look",
+    }  # fmt: skip
+    assert keys("a", "j") == first
+    assert shared(first, keys("b", "j")) == {"translations", "translated_back"}
+    # The attacks are translations, which are each judge's own.
+    assert shared(first, keys("a", "k")) == {"replies"}
+
+
+def test_money_of_a_judge_is_summed_over_models(options: tuple[str, ...], command: Command) -> None:
+    def sums(models: str) -> dict[str, float]:
+        lines = command(
+            "task=elicitation", *of_endpoints(models, "j"), "elicitation.attacks=generated",
+            "tracker=none", options[-1],
+        )  # fmt: skip
+        (line,) = (line for line in lines if line.startswith("to endpoints"))
+        return {who: float(paid) for who, paid in re.findall(r"(model|judge) \$([\d.]+)", line)}
+
+    one, three = sums("a"), sums("a,b,c")
+    assert three == pytest.approx({who: 3 * paid for who, paid in one.items()}, abs=0.03)
+
+
+def test_a_trained_model_is_asked_and_judged_for_each_training(
+    tiny_llama: Path, job_config: JobConfigs, reckon: Reckoner, tmp_path: Path
+) -> None:
+    def keys(*more: str, of_documents: bool = False) -> dict[str, str]:
+        task = (
+            ("+data@elicitation.data=stereotypes", *SMALL)
+            if of_documents
+            else ("task=elicitation", "data=stereotypes", "elicitation.train_categories=[age]")
+        )
+        work = reckon(job_config(
+            *task, *of_endpoints("none", "j")[4:], "model=llama8b", f"output_dir={tmp_path}",
+            f"model.path={tiny_llama}", "train.nf4=false", "train.optimizer=adamw",
+            "model.max_length=2048", "elicitation.attacks=generated", "method=dpo_only", *more,
+        ))  # fmt: skip
+        return {stage.title: stage.key for stage in work.stages}
+
+    for of_documents in (False, True):
+        first = keys(of_documents=of_documents)
+        tuned = {title for title in first if title.startswith("tuned_")}
+        asked = {"options", "replies", "labels", "attacked_replies", "attacked_labels"}
+        assert tuned > {f"tuned_{title}" for title in asked}
+        for change in ("method=bct", "seed=1"):
+            other = keys(change, of_documents=of_documents)
+            same = {title for title, key in first.items() if other.get(title) == key}
+            assert not same & {*tuned, "training"}
+            assert same >= asked
+        # A judge decides what is learnt only from the prompts that it labels.
+        other = keys("judge.name=k", of_documents=of_documents)
+        assert (other["training"] == first["training"]) == of_documents
+        assert other["attacked_replies"] == first["attacked_replies"]
+        assert other["labels"] != first["labels"]
+
+
 @pytest.mark.slow
 def test_stages_that_are_planned_once_are_made_once(
     options: tuple[str, ...],
