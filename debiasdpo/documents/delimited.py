@@ -3,10 +3,10 @@
 import csv
 import re
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from debiasdpo.documents.columns import Cells, column_name, refuse_twins, require_columns
 from debiasdpo.documents.files import open_text
@@ -16,13 +16,22 @@ _DELIMITERS = {".tsv": "\t"}  # the one that a file is taken to have, where its 
 _OTHERS = ",;\t|"
 _SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # a first line for Excel alone
 _AHEAD = 100  # lines whose rows are compared with the header, where names of columns do not tell
+_CODE = re.compile(r"(?=\S*\d)\S+")  # a number, or a name with one, as most ids and scores are
 _LONGEST_FIELD = 2**31 - 1  # csv refuses more than 131,072 characters a field unless told otherwise
+
+
+class _Row(NamedTuple):
+    """A row, and where it stands in its file."""
+
+    cells: list[str]
+    lines: Sequence[str]  # as the file has them
+    first: int  # number of the first of these lines
 
 
 def delimited_columns(path: Path, wanted: Collection[str]) -> list[str]:
     """The columns in the header, by `column_name`. `wanted`: columns that the delimiter is told by."""
     with open_text(path) as stream:
-        _, _, header = _start(stream, path, wanted)
+        _, _, header, _ = _start(stream, path, wanted)
     return header
 
 
@@ -40,15 +49,25 @@ def delimited_rows(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, C
 
     The delimiter, a comma, a semicolon, a tab or |, is the one that gives the header most of the columns
     `wanted`; among those that give as many, one that gives the first rows as many cells as the header, and
-    then the one that gives most columns. `UserError` naming file and row for broken quoting, a row with more
-    cells than the header, and a column name that is there twice.
+    then the one that gives most columns. `UserError` naming file and row for broken quoting, texts
+    without quoting that would be taken for a quoted one, a row with more cells than the header, and a column
+    name that is there twice.
     """
     number = 0
     with open_text(path) as stream:
         try:
-            rows, number, header = _start(stream, path, wanted)
-            for cells in rows:
+            rows, number, header, delimiter = _start(stream, path, wanted)
+            for cells, lines, first in rows:
                 number += 1
+                if (opened := _swallowing(cells, lines, len(header), delimiter)) is not None:
+                    raise UserError(
+                        f"{path}, row {number}, column {header[opened]!r}: a double quote opens a text in"
+                        f" line {first} that ends in line {first + len(lines) - 1}, but each of these"
+                        f" lines has {len(header)} cells, as the header has, and looks like a row. Put a"
+                        " text that begins with a double quote in double quotes, with those in it written"
+                        ' twice (""); if this is one text of several lines, write the table as .jsonl or'
+                        " .xlsx."
+                    )
                 if not any(cell.strip() for cell in cells):
                     continue
                 if len(cells) > len(header):
@@ -75,8 +94,8 @@ def delimited_rows(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, C
 
 def _start(
     stream: TextIO, path: Path, wanted: Collection[str]
-) -> tuple[Iterator[list[str]], int, list[str]]:
-    """The rows after the header, the number of the header's row, and the header."""
+) -> tuple[Iterator[_Row], int, list[str], str]:
+    """The rows after the header, the number of the header's row, the header, and the delimiter."""
     csv.field_size_limit(_LONGEST_FIELD)
     number, first = 1, stream.readline()
     while first and not first.strip(_OTHERS + '" \r\n\ufeff'):
@@ -85,11 +104,54 @@ def _start(
         number, first = number + 1, stream.readline()
     ahead = [first, *islice(stream, _AHEAD)]
     delimiter = str(told[1]) if told else _delimiter(ahead, path, wanted)
-    lines = chain(ahead, stream)
-    rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
-    header = next(rows, [])
+    rows = _rows(chain(ahead, stream), delimiter, number)
+    header = next(rows, _Row([], [], number)).cells
     refuse_twins(header, f"{path}, row {number}")
-    return rows, number, [column_name(name) for name in header]
+    return rows, number, [column_name(name) for name in header], delimiter
+
+
+def _rows(lines: Iterable[str], delimiter: str, first: int) -> Iterator[_Row]:
+    """`first`: the number of the first of these lines."""
+    taken: list[str] = []
+
+    def take() -> Iterator[str]:
+        for line in lines:
+            taken.append(line)
+            yield line
+
+    for cells in csv.reader(take(), delimiter=delimiter, skipinitialspace=True, strict=True):
+        yield _Row(cells, tuple(taken), first)
+        first += len(taken)
+        taken.clear()
+
+
+def _swallowing(
+    cells: Sequence[str], lines: Sequence[str], columns: int, delimiter: str
+) -> int | None:
+    """The column in which a quote opens that is part of a text in a file without quoting, and so swallows
+    rows up to the next text that ends in a quote; None where the row is not known to be such.
+
+    Lines of a text that is rightly quoted may have as many delimiters as the header. So what stands before
+    the quote, and behind the one that closes, must not be numbers where other lines have words; and some
+    must be numbers in all lines, unless the delimiter is a tab, which texts hardly hold. Of two columns and
+    another delimiter, nothing can be known.
+    """
+    if len(lines) == 1 or columns < 2 or (columns == 2 and delimiter != "\t"):
+        return None
+    long = [i for i, cell in enumerate(cells) if "\n" in cell or "\r" in cell]
+    split = [line.rstrip("\r\n").split(delimiter) for line in lines]
+    if len(long) != 1 or '""' in "".join(lines) or any(len(c) != columns for c in split):
+        return None
+    opened = long[0]
+    closed = columns - len(cells) + opened
+    # Of columns besides the text: what they hold, whoever is right, and what other lines have there.
+    known = [(split[0][i], [line[i] for line in split[1:]]) for i in range(opened)]
+    known += [(split[-1][i], [line[i] for line in split[:-1]]) for i in range(closed + 1, columns)]
+    coded = [others for cell, others in known if _CODE.fullmatch(cell)]
+    if not all(_CODE.fullmatch(cell) for others in coded for cell in others if cell):
+        return None
+    sure = any(any(others) for others in coded) or (delimiter == "\t" and columns > 2)
+    return opened if sure else None
 
 
 def _delimiter(ahead: Sequence[str], path: Path, wanted: Collection[str]) -> str:
