@@ -1,6 +1,7 @@
 """A finished run, as its folder has it: for whoever reads it, and for whoever goes on with its rater."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +12,11 @@ from pydantic import ValidationError
 from debiasdpo.cluster.states import results_of, state_of
 from debiasdpo.config.job import JobConfig
 from debiasdpo.config.model import ModelConfig
+from debiasdpo.config.worded import prompt_texts
 from debiasdpo.errors import UserError
+from debiasdpo.jobs.identity import Choices, identify
 from debiasdpo.jobs.run_folder import STATUS, RunFolder
+from debiasdpo.redaction import MASK
 from debiasdpo.storage.files import user_path
 from debiasdpo.storage.reading import Notes, read_mapping, read_rows
 
@@ -108,9 +112,10 @@ class Run:
 
 def open_run(folder: str | Path, *, any_task: bool = False) -> Run:
     """The run in this folder. `UserError` unless it is finished, its files are as it left them, this version
-    can read its configuration, and it rated documents; with `any_task` another will do."""
+    can read its configuration, and it rated documents, by prompts that are known; with `any_task` another
+    will do, of which nothing is asked again."""
     path = user_path(folder).absolute()
-    finished_status(path)
+    status = finished_status(path)
     if RunFolder(path, {}).complete() is None:
         raise UserError(
             f"{path}: files were changed or removed since the run finished. Run the same command again,"
@@ -122,6 +127,8 @@ def open_run(folder: str | Path, *, any_task: bool = False) -> Run:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
+        if first["input"] == MASK:
+            raise _masked(path, place) from error
         raise UserError(
             f"{path}: config.yaml is not one that this version reads ({place}: {first['msg']}). Run the same"
             " command again with this version."
@@ -130,6 +137,8 @@ def open_run(folder: str | Path, *, any_task: bool = False) -> Run:
         raise UserError(
             f"{path} is a run of task={config.task}, which rated no documents; give one that did"
         )
+    if not any_task:
+        _refuse_masked(path, config, status)
     changes: dict[str, Any] = {}
     if path.parent.name == "runs":  # wherever it was made
         changes["output_dir"] = str(path.parent.parent)
@@ -137,3 +146,24 @@ def open_run(folder: str | Path, *, any_task: bool = False) -> Run:
     if isinstance(config.model, ModelConfig) and isinstance(source, dict) and "commit" in source:
         changes["model"] = config.model.model_copy(update={"revision": source["commit"]})
     return Run(path, config.model_copy(update=changes))
+
+
+def _refuse_masked(path: Path, config: JobConfig, status: Mapping[str, Any]) -> None:
+    """`UserError` where config.yaml has lost a text of the prompts. A mask that the run's own fingerprint has
+    too is what somebody wrote."""
+    masked = [key for key, text in prompt_texts(config) if MASK in text]
+    if not masked:
+        return
+    chosen = status.get("choices") or {}
+    choices = Choices(str(chosen.get("model")), str(chosen.get("data")))
+    if status.get("config") != identify(config, choices).key:
+        raise _masked(path, masked[0])
+
+
+def _masked(path: Path, key: str) -> UserError:
+    return UserError(
+        f"{path}: config.yaml has {MASK} in {key}, as what stood there looked like a secret: a word behind"
+        " password= or the like, a key with such a name, or the value of an environment variable with one."
+        " With the mask, other prompts would be asked than were audited. Word it otherwise, or unset the"
+        " variable, and run the job again."
+    )
