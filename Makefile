@@ -38,7 +38,7 @@ quick: venv  # Run the tests that are over in five minutes (ARGS="-k bias" to ch
 	  -m "not (slow or slurm or wandb or browser or gpu_path)" $(ARGS)
 
 # One worker more than cores: those of Slurm and of endpoints wait much of their time.
-test: venv browser  # Run all tests, in about a quarter of an hour on two cores (ARGS="-k bias" to choose)
+test: venv browser  # Run all tests, in about 13 minutes on two cores (ARGS="-k bias" to choose)
 	$(IN_MEMORY) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 thorough: export THOROUGH = 1
