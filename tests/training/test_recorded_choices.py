@@ -54,6 +54,7 @@ def audit_of(row: Mapping[str, str]) -> Audit:
         ("losses/results/sft_augmented_validation.csv", [200]),
         ("losses/results/sft_soft_validation.csv", [120]),
         ("losses/results/sft_balanced_validation.csv", [80]),
+        ("losses/results/talkmoves_validation.csv", [120, 120]),
         ("competence/results/simulated_validation.csv", [120, 200]),
     ],
 )
