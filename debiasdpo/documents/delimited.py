@@ -131,12 +131,12 @@ def _swallowing(
     """The column in which a quote opens that is part of a text in a file without quoting, and so swallows
     rows up to the next text that ends in a quote; None where the row is not known to be such.
 
-    Lines of a text that is rightly quoted may have as many delimiters as the header. So what stands before
-    the quote, and behind the one that closes, must not be numbers where other lines have words; and some
-    must be numbers in all lines, unless the delimiter is a tab, which texts hardly hold. Of two columns and
-    another delimiter, nothing can be known.
+    Of a tab alone, which texts hardly hold: lines of a text that is rightly quoted may have as many commas as
+    the header. Nor may what stands before the quote, and behind the one that closes, be numbers where other
+    lines have words; of two columns, some must be numbers in all lines. Quotes that are written twice are
+    those of a file with quoting.
     """
-    if len(lines) == 1 or columns < 2 or (columns == 2 and delimiter != "\t"):
+    if len(lines) == 1 or columns < 2 or delimiter != "\t":
         return None
     long = [i for i, cell in enumerate(cells) if "\n" in cell or "\r" in cell]
     split = [line.rstrip("\r\n").split(delimiter) for line in lines]
@@ -150,8 +150,7 @@ def _swallowing(
     coded = [others for cell, others in known if _CODE.fullmatch(cell)]
     if not all(_CODE.fullmatch(cell) for others in coded for cell in others if cell):
         return None
-    sure = any(any(others) for others in coded) or (delimiter == "\t" and columns > 2)
-    return opened if sure else None
+    return opened if columns > 2 or any(any(others) for others in coded) else None
 
 
 def _delimiter(ahead: Sequence[str], path: Path, wanted: Collection[str]) -> str:

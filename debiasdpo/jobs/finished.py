@@ -162,8 +162,8 @@ def _refuse_masked(path: Path, config: JobConfig, status: Mapping[str, Any]) -> 
 
 def _masked(path: Path, key: str) -> UserError:
     return UserError(
-        f"{path}: config.yaml has {MASK} in {key}, as what stood there looked like a secret: a word behind"
-        " password= or the like, a key with such a name, or the value of an environment variable with one."
-        " With the mask, other prompts would be asked than were audited. Word it otherwise, or unset the"
+        f"{path}: config.yaml has {MASK} in {key}, where something may have looked like a secret: a word"
+        " behind password= or the like, a key with such a name, or the value of an environment variable with"
+        " one. With the mask, other prompts would be asked than were audited. Word it otherwise, or unset the"
         " variable, and run the job again."
     )

@@ -4,8 +4,7 @@ import re
 
 from debiasdpo.config.scale import Scale
 from debiasdpo.raters import words
-from debiasdpo.raters.notation import number_at
-from debiasdpo.raters.values import ASIDE_IN_WORDS, LEADS_ON, MARKS, Value, with_rest
+from debiasdpo.raters.values import ASIDE_IN_WORDS, LEADS_ON, MARKS, Value, value_at
 
 # The next one: behind a sign, or on a line of its own.
 _NEXT = re.compile(
@@ -28,11 +27,11 @@ def of_criteria(text: str, first: Value, scale: Scale) -> Value:
     while match := _NEXT.match(text, end):
         # Behind a full stop "The teacher (1)" begins another sentence.
         other_form = match["sign"][0] != sign or match["between"] + sign in (".(", ".[")
-        number = number_at(text, match.end(), scale.low, scale.high)
-        if other_form or number is None or _LABEL.search(match["words"]):
+        value = value_at(text, match.end(), scale)
+        if other_form or value is None or _LABEL.search(match["words"]):
             break
-        value = with_rest(text, number, 1, scale)
-        if value.followed_by == "word" and not _OVERALL.fullmatch(match["words"]):
+        in_words = value.followed_by == "word" and value.reason != "not given"
+        if in_words and not _OVERALL.fullmatch(match["words"]):
             break  # Turns: 3 of them are long
         if value.rating is not None and not _NO_CRITERION.search(match["words"]):
             found.append((match["words"], value))

@@ -148,7 +148,7 @@ def value_at(text: str, position: int, scale: Scale, *, after_words: bool = Fals
     elif text.startswith("+", position):
         position += 1
     if number := number_at(text, position, scale.low, scale.high):
-        value = with_rest(text, number, sign, scale)
+        value = _with_rest(text, number, sign, scale)
         # "One of the best", and 一般, which begins with a one, are no numbers.
         sure = value.followed_by != "word" or value.reason not in (None, "not a number")
         return value if sure or not number.in_words else None
@@ -156,7 +156,7 @@ def value_at(text: str, position: int, scale: Scale, *, after_words: bool = Fals
     if not after_words or match is None or _HEDGES.search(match["words"]):
         return None
     if number := number_at(text, match.end(), scale.low, scale.high):
-        value = with_rest(text, number, sign, scale)
+        value = _with_rest(text, number, sign, scale)
         if match.re is _IN_WORDS and value.followed_by != "word":
             if match["sign"][0] in "-–" and scale.low < 0:
                 return value._replace(rating=None, reason="not a number")  # a minus or a dash
@@ -178,7 +178,7 @@ def end_of(pattern: re.Pattern[str], text: str, position: int) -> int:
     return match.end() if match else position
 
 
-def with_rest(text: str, number: Number, sign: int, scale: Scale) -> Value:
+def _with_rest(text: str, number: Number, sign: int, scale: Scale) -> Value:
     """The number with all that belongs to it: of how many, units, the same number in other words."""
     if number.value is None:
         return Value(None, "not a number", number.end, followed_by(text, number.end))
