@@ -45,8 +45,8 @@ _MARK = re.compile(
 def split_thoughts(text: str, *, cut: bool = False) -> Parts:
     """The reply without its thoughts. A closing mark alone ends a thought that the prompt opened: all
     before it is thought. A thought that is never closed leaves no answer, but what may be a plain heading
-    (`[Analysis]`) opens none unless the mark that closes it follows. `cut`: the
-    reply ended at its length limit, so that this mark may have been still to come."""
+    (`[Analysis]`) opens none unless the mark that closes it follows. `cut`: the reply ended at its length
+    limit, so that this mark may have been still to come."""
     thoughts: list[str] = []
     answer: list[str] = []
     start, thinking = 0, False

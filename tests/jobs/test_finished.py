@@ -40,15 +40,6 @@ def asking(question: str) -> str:
     return f"{QUESTION}={override(question)}"
 
 
-def configured(folder: Path, old: str, new: str) -> None:
-    """As if the run had written this to its config.yaml."""
-    file = folder / "config.yaml"
-    file.write_text(file.read_text().replace(old, new))
-    status = json.loads((folder / "status.json").read_text())
-    status["files"].pop("config.yaml", None)
-    (folder / "status.json").write_text(json.dumps(status))
-
-
 @pytest.mark.parametrize(
     "question",
     ["How well is it shown what password=hunter2 does?", "How well is the harbour described?"],
@@ -87,6 +78,8 @@ def test_a_section_whose_name_looks_like_a_secret_is_told(job: Job) -> None:
     plain = yaml.safe_load((folder / "config.yaml").read_text())
     plain["data"]["rubrics"]["focus"] = "***"
     (folder / "config.yaml").write_text(yaml.safe_dump(plain))
-    configured(folder, "", "")
+    status = json.loads((folder / "status.json").read_text())
+    del status["files"]["config.yaml"]  # as if the run itself had written that
+    (folder / "status.json").write_text(json.dumps(status))
     with pytest.raises(UserError, match=r"has \*\*\* in data\..*rubrics\.focus"):
         open_run(folder)
